@@ -1,0 +1,9 @@
+from django.apps import AppConfig
+
+
+class AlexandriaConfig(AppConfig):
+    name = "alexandria"
+
+    def ready(self) -> None:
+        # So that tasks declared with shared_task find our application in every process.
+        import alexandria.celery  # noqa: F401, PLC0415

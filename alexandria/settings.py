@@ -1,0 +1,195 @@
+"""Settings, all from the environment. `.env.example` says what each variable means."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from alexandria import embedded, env
+from alexandria.logs import logging_config
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env.read_dotenv(BASE_DIR / ".env")
+
+DEBUG = env.flag("DEBUG", default=False)
+SECRET_KEY = env.text("SECRET_KEY")
+if not SECRET_KEY:
+    if not DEBUG:
+        raise ImproperlyConfigured(
+            "SECRET_KEY is not set. Set it to 50 random characters, or DEBUG=on for development."
+        )
+    SECRET_KEY = "insecure-and-only-for-development"
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
+CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
+if bad_origins := [origin for origin in CSRF_TRUSTED_ORIGINS if "://" not in origin]:
+    raise ImproperlyConfigured(f"CSRF_TRUSTED_ORIGINS must begin with a scheme, as in https://…, not {bad_origins}.")
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "rest_framework_api_key",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "drf_standardized_errors",
+    "django_celery_beat",
+    "django_structlog",
+    "alexandria",
+    "quota",
+    "enrichment",
+    "harvest",
+]
+MIDDLEWARE = [
+    "alexandria.problems.problem_for_html",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django_structlog.middlewares.RequestMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "alexandria.urls"
+WSGI_APPLICATION = "alexandria.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+
+# --- Database: one short transaction a service, no ATOMIC_REQUESTS. The time-outs keep "503 within 5 seconds".
+DATABASE_URL = env.text("DATABASE_URL") or embedded.database_url()
+try:
+    DATABASE: dict[str, Any] = dict(environ.Env.db_url_config(DATABASE_URL))
+except Exception as error:
+    raise ImproperlyConfigured("DATABASE_URL must look like postgres://user:password@host:5432/name.") from error
+if DATABASE.get("ENGINE") != "django.db.backends.postgresql":
+    raise ImproperlyConfigured("DATABASE_URL must begin with postgres://: the quota rests on PostgreSQL's row locks.")
+DATABASE |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
+DATABASE["OPTIONS"] = {
+    "connect_timeout": 2,
+    "tcp_user_timeout": 4000,
+    "keepalives_idle": 10,
+    "application_name": "alexandria",
+} | DATABASE.get("OPTIONS", {})
+DATABASES = {"default": DATABASE}
+
+# --- Redis: cache and Celery's broker. Nothing about the quota rests on it.
+REDIS_URL = env.text("REDIS_URL") or embedded.redis_url()
+if not REDIS_URL.startswith(("redis://", "rediss://", "unix://")):
+    raise ImproperlyConfigured("REDIS_URL must begin with redis://, rediss:// or unix://.")
+CACHES = {
+    "default": {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": "alexandria",
+        "OPTIONS": {"SOCKET_CONNECT_TIMEOUT": 2, "SOCKET_TIMEOUT": 2},
+    }
+}
+CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_TIME_LIMIT = 3600
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SCHEDULE = {
+    "expire-leases": {"task": "quota.tasks.expire_leases", "schedule": timedelta(minutes=1)},
+    "open-ledger": {"task": "quota.tasks.open_ledger", "schedule": timedelta(minutes=10)},
+}
+
+# --- ISBNdb
+ISBNDB_API_KEY = env.text("ISBNDB_API_KEY")
+ISBNDB_BASE_URL = env.http_url("ISBNDB_BASE_URL", "https://api.premium.isbndb.com")
+ISBNDB_BATCH_SIZE = env.integer("ISBNDB_BATCH_SIZE", 1000, minimum=1, maximum=1000)
+ISBNDB_TIMEOUT_SECONDS = env.integer("ISBNDB_TIMEOUT_SECONDS", 30, minimum=1, maximum=120)
+EDITION_FRESH_DAYS = env.integer("EDITION_FRESH_DAYS", 90, minimum=0, maximum=3650)
+MISS_REMEMBER_DAYS = env.integer("MISS_REMEMBER_DAYS", 30, minimum=0, maximum=3650)
+
+# --- Quota: the environment's figures go into each new day's ledger; the ledger of the day is what counts.
+QUOTA_DAILY_LIMIT = env.integer("QUOTA_DAILY_LIMIT", 15_000, minimum=1, maximum=10_000_000)
+QUOTA_SAFETY_BUFFER = env.integer("QUOTA_SAFETY_BUFFER", 2_000, minimum=0, maximum=10_000_000)
+if QUOTA_SAFETY_BUFFER >= QUOTA_DAILY_LIMIT:
+    raise ImproperlyConfigured("QUOTA_SAFETY_BUFFER must be less than QUOTA_DAILY_LIMIT, or no call could be made.")
+QUOTA_MAX_RPS = env.integer("QUOTA_MAX_RPS", 3, minimum=1, maximum=1000)
+QUOTA_ENFORCEMENT = env.choice("QUOTA_ENFORCEMENT", "enforce", ["enforce", "observe"])
+
+# --- API
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["quota.authentication.ConsumerKeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["quota.authentication.IsActiveConsumer"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["alexandria.parsers.LimitedJSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+}
+DRF_STANDARDIZED_ERRORS = {
+    "EXCEPTION_HANDLER_CLASS": "alexandria.problems.ProblemHandler",
+    "EXCEPTION_FORMATTER_CLASS": "alexandria.problems.ProblemFormatter",
+    "ENABLE_IN_DEBUG_FOR_UNHANDLED_EXCEPTIONS": True,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Alexandria",
+    "DESCRIPTION": "Book metadata from ISBNdb, under one exact daily quota of calls.",
+    "VERSION": "0.1.0",
+    "SERVE_PUBLIC": True,
+    "SERVE_AUTHENTICATION": [],
+    "SERVE_PERMISSIONS": [],
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+}
+
+# --- Web
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+WHITENOISE_USE_FINDERS = DEBUG
+
+# --- Security: on unless DEBUG. Probes come over plain HTTP from inside.
+SECURE_SSL_REDIRECT = not DEBUG
+SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^healthz$"]
+SECURE_HSTS_SECONDS = 0 if DEBUG else 31_536_000
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not DEBUG
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
+if env.flag("TRUST_PROXY_HEADERS", default=False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+X_FRAME_OPTIONS = "DENY"
+
+LOGGING = logging_config(debug=DEBUG)
+DJANGO_STRUCTLOG_CELERY_ENABLED = True
