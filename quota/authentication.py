@@ -1,0 +1,41 @@
+"""API keys: `Authorization: Api-Key …` names a consumer."""
+
+from typing import Any
+
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+from rest_framework_api_key.permissions import KeyParser
+
+from quota.models import Consumer, ConsumerKey
+
+
+class ConsumerKeyAuthentication(BaseAuthentication):
+    """Makes the key's Consumer `request.user` and the ConsumerKey `request.auth`."""
+
+    def authenticate(self, request: Request) -> tuple[Consumer, ConsumerKey] | None:
+        if not request.headers.get("Authorization"):
+            return None
+        key = KeyParser().get(request)
+        if not key:
+            raise AuthenticationFailed("The Authorization header must read: Api-Key <key>.")
+        try:
+            found = ConsumerKey.objects.get_from_key(key)
+        except ConsumerKey.DoesNotExist:
+            found = None
+        if found is None or found.has_expired:
+            raise AuthenticationFailed("The API key is not known, was revoked or has expired.")
+        return found.consumer, found
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Api-Key"
+
+
+class IsActiveConsumer(BasePermission):
+    """Lets in whoever has a key, and says so when the key's consumer is switched off."""
+
+    message = "This API key's consumer is switched off."
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return isinstance(request.user, Consumer) and request.user.active

@@ -1,0 +1,57 @@
+"""How the quota asks PostgreSQL: one statement at a time, never inside a transaction, never without an end."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime
+from typing import Any, NamedTuple
+
+from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db.models import DateTimeField, Func
+
+from quota.exceptions import QuotaUnavailable
+
+
+class QuotaNow(Func):
+    """The database's clock, which decides the day and the pace."""
+
+    function = "quota_now"
+    output_field = DateTimeField()
+
+
+class Decision(NamedTuple):
+    """The SQL type `quota_decision`, field by field; `quota/sql/` says what each means."""
+
+    outcome: str
+    broken_limit: str | None
+    free: int | None
+    retry_at: datetime | None
+    day: date | None
+    calls: int | None
+    dispatched: int | None
+    call: int | None
+    send_at: datetime | None
+    send_in: float | None
+    valid_for: float | None
+
+
+@contextmanager
+def reachable() -> Iterator[None]:
+    """Turns "PostgreSQL does not answer, or not in time" into QuotaUnavailable.
+
+    Raises TransactionManagementError inside a transaction: what the quota commits must stay, whatever the caller
+    rolls back.
+    """
+    if connection.in_atomic_block:
+        raise transaction.TransactionManagementError("The quota may not be used inside a transaction.")
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        connection.close()
+        raise QuotaUnavailable("The quota's database did not answer in time.") from error
+
+
+def ask(sql: str, params: Sequence[object] = ()) -> tuple[Any, ...]:
+    """Runs one statement in a transaction of its own and returns its first row; an empty tuple when there is none."""
+    with reachable(), connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return tuple(cursor.fetchone() or ())

@@ -1,0 +1,51 @@
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from quota.exceptions import QuotaUnavailable
+from quota.models import DailyLedger
+from quota.selectors import check_ledger, get_status
+from quota.serializers import QuotaStatusSerializer
+
+
+class Command(BaseCommand):
+    help = (
+        "Prints today's quota. Exit codes: 0 calls can be made, 3 none can, 1 the database is out of reach or, "
+        "with --check, the ledger does not agree with the journal."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="The body of GET /api/quota/status.")
+        parser.add_argument("--check", action="store_true", help="Also recompute the ledger from the journal.")
+
+    def handle(self, *args: Any, json: bool, check: bool, **options: Any) -> None:
+        try:
+            status = get_status()
+            wrong = check_ledger(status.day) if check and DailyLedger.objects.filter(pk=status.day).exists() else []
+        except QuotaUnavailable as error:
+            raise CommandError(str(error)) from error
+        figures = QuotaStatusSerializer(status).data
+        if json:
+            self.stdout.write(as_json(figures))
+        else:
+            self.stdout.write(f"{status.day} UTC: {status.used:,} of {status.safety_limit:,} calls used", ending="")
+            self.stdout.write(
+                f" ({status.percentage_used} %), {status.reserved:,} set aside, {status.remaining:,} free."
+            )
+            hours, minutes = divmod(status.seconds_to_reset // 60, 60)
+            self.stdout.write(f"Starts anew at {figures['reset_at']}, in {hours} h {minutes} min.")
+            if status.enforcement == "observe":
+                self.stdout.write("QUOTA_ENFORCEMENT=observe: everything is counted, nothing is refused.")
+            if status.closed_reason is not None:
+                self.stdout.write(f"ISBNdb closed the day: {status.closed_reason}")
+        if wrong:
+            lines = "; ".join(f"{item.what} is {item.figure}, its rows sum up to {item.rows}" for item in wrong)
+            raise CommandError(f"The ledger does not agree with its rows: {lines}.")
+        if not status.can_make_calls:
+            raise SystemExit(3)
+
+
+def as_json(figures: object) -> str:
+    return json.dumps(figures, indent=2)

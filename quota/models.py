@@ -1,0 +1,225 @@
+"""Who may spend, what was set aside, and every call that was made. The words are those of docs/quota.md.
+
+Ledgers, usage and reservations are written by the SQL functions of `quota/sql/` alone (see services.py), each of
+which first locks the day's ledger row.
+"""
+
+import uuid
+from typing import Any
+
+from django.core.validators import MinValueValidator
+from django.db import models
+from django.db.models import F, Q
+from rest_framework_api_key.models import AbstractAPIKey, BaseAPIKeyManager
+
+
+class Consumer(models.Model):
+    """Somebody who spends calls: an API client, a cron, the bulk harvest."""
+
+    class Kind(models.TextChoices):
+        API = "api", "API client"
+        CRON = "cron", "cron"
+        BULK = "bulk", "bulk work"
+
+    slug = models.SlugField(max_length=64, unique=True)
+    kind = models.CharField(max_length=8, choices=Kind.choices, default=Kind.API)
+    floor = models.PositiveIntegerField(
+        default=0, help_text="Calls that must stay free for others after this consumer has taken its own."
+    )
+    daily_budget = models.PositiveIntegerField(
+        null=True, blank=True, help_text="The most calls a UTC day. Empty: no budget of its own."
+    )
+    cap_per_operation = models.PositiveIntegerField(
+        null=True, blank=True, help_text="The most calls one operation may take. Empty: no cap."
+    )
+    active = models.BooleanField(default=True, help_text="Off: every request of this consumer is refused.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["slug"]
+        constraints = [
+            models.CheckConstraint(condition=Q(kind__in=["api", "cron", "bulk"]), name="quota_consumer_kind_known"),
+        ]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class ConsumerKeyManager(BaseAPIKeyManager):
+    def get_usable_keys(self) -> "models.QuerySet[ConsumerKey]":
+        return super().get_usable_keys().select_related("consumer")
+
+
+class ConsumerKey(AbstractAPIKey):
+    """An API key of a consumer; only its hash is stored."""
+
+    objects = ConsumerKeyManager()
+    consumer = models.ForeignKey(Consumer, on_delete=models.CASCADE, related_name="keys")
+
+    class Meta(AbstractAPIKey.Meta):
+        verbose_name = "API key"
+        verbose_name_plural = "API keys"
+
+
+class DailyLedger(models.Model):
+    """One UTC day: its own limits, what is used, what is set aside, and when the next call may go out."""
+
+    day = models.DateField(primary_key=True)
+    daily_limit = models.PositiveIntegerField(help_text="Calls that ISBNdb sells us a day.")
+    safety_buffer = models.PositiveIntegerField(help_text="Calls of it that we never touch.")
+    safety_limit = models.GeneratedField(
+        expression=F("daily_limit") - F("safety_buffer"),
+        output_field=models.IntegerField(),
+        db_persist=True,
+    )
+    max_rps = models.PositiveIntegerField(
+        validators=[MinValueValidator(1)], help_text="Dispatches a second, over the whole fleet."
+    )
+    used = models.PositiveIntegerField(default=0)
+    reserved = models.PositiveIntegerField(default=0)
+    next_dispatch_at = models.DateTimeField(help_text="No call is sent before.")
+    closed_at = models.DateTimeField(null=True, blank=True, help_text="When ISBNdb said that the day's quota is gone.")
+    closed_reason = models.TextField(blank=True)
+    opened_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-day"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(safety_buffer__lt=F("daily_limit")), name="quota_dailyledger_buffer_below_limit"
+            ),
+            models.CheckConstraint(condition=Q(max_rps__gte=1), name="quota_dailyledger_max_rps_positive"),
+        ]
+
+    def __str__(self) -> str:
+        return self.day.isoformat()
+
+
+class ConsumerUsage(models.Model):
+    """What one consumer has used and set aside of one day's ledger."""
+
+    ledger = models.ForeignKey(DailyLedger, on_delete=models.PROTECT, db_column="day", related_name="usages")
+    consumer = models.ForeignKey(Consumer, on_delete=models.PROTECT, related_name="usages")
+    used = models.PositiveIntegerField(default=0)
+    reserved = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        ordering = ["ledger", "consumer"]
+        verbose_name_plural = "consumer usage"
+        constraints = [
+            models.UniqueConstraint(fields=["ledger", "consumer"], name="quota_consumerusage_one_a_day"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.consumer_id} on {self.ledger_id}"
+
+
+def _unchecked(to: type[models.Model], related_name: str, **options: Any) -> Any:
+    """A foreign key without index and constraint, of a row that is only written together with a ConsumerUsage.
+
+    The constraints of that row stand for these, which would cost a tenth of the time for which the ledger is locked.
+    """
+    return models.ForeignKey(
+        to, on_delete=models.PROTECT, related_name=related_name, db_index=False, db_constraint=False, **options
+    )
+
+
+class Reservation(models.Model):
+    """Calls set aside for one operation until they are dispatched, settled or the lease runs out."""
+
+    class State(models.TextChoices):
+        OPEN = "open", "open"
+        SETTLED = "settled", "settled"
+        EXPIRED = "expired", "expired"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    ledger = _unchecked(DailyLedger, "reservations", db_column="day")
+    consumer = _unchecked(Consumer, "reservations")
+    operation = models.CharField(max_length=64)
+    source = models.CharField(max_length=100, blank=True, help_text="What the caller says it is for.")
+    calls = models.PositiveIntegerField(help_text="Calls set aside in all, dispatched ones included.")
+    dispatched = models.PositiveIntegerField(default=0)
+    state = models.CharField(max_length=8, choices=State.choices, default=State.OPEN)
+    idempotency_key = models.CharField(max_length=128, null=True, blank=True)  # noqa: DJ001 (many have none)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(help_text="The end of the lease; every dispatch extends it.")
+    closed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.CheckConstraint(condition=Q(calls__gte=1), name="quota_reservation_calls_positive"),
+            models.CheckConstraint(
+                condition=Q(dispatched__lte=F("calls")), name="quota_reservation_dispatched_within_calls"
+            ),
+            models.CheckConstraint(
+                condition=Q(state="open", closed_at=None)
+                | Q(state__in=["settled", "expired"], closed_at__isnull=False),
+                name="quota_reservation_closed_has_time",
+            ),
+            models.UniqueConstraint(
+                fields=["ledger", "consumer", "idempotency_key"],
+                condition=Q(idempotency_key__isnull=False),
+                name="quota_reservation_idempotency_key_once",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["ledger", "expires_at"], condition=Q(state="open"), name="quota_reservation_open"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class Call(models.Model):
+    """The journal: one row for each request that was dispatched, written before it is sent.
+
+    A day's rows sum up, in `calls`, to the ledger's `used`.
+    """
+
+    class Outcome(models.TextChoices):
+        UNKNOWN = "unknown", "unknown (dispatched, nothing heard since)"
+        OK = "ok", "answered"
+        NOT_FOUND = "not_found", "not known to ISBNdb"
+        TOO_FAST = "too_fast", "refused: too fast"
+        QUOTA_EXCEEDED = "quota_exceeded", "refused: daily quota exceeded"
+        REFUSED = "refused", "refused: our key or our request"
+        SERVER_ERROR = "server_error", "ISBNdb failed"
+        TIMEOUT = "timeout", "no answer in time"
+        CONNECTION_FAILED = "connection_failed", "no connection"
+        UNDECODABLE = "undecodable", "answer not understood"
+        NOT_SENT = "not_sent", "spent, but not sent"
+        EXTERNAL = "external", "made outside Alexandria"
+
+    id = models.BigAutoField(primary_key=True)
+    ledger = _unchecked(DailyLedger, "journal", db_column="day")
+    consumer = _unchecked(Consumer, "journal")
+    reservation = models.ForeignKey(
+        Reservation, on_delete=models.PROTECT, null=True, blank=True, related_name="journal"
+    )
+    operation = models.CharField(max_length=64)
+    calls = models.PositiveIntegerField(default=1, help_text="1, or the number of calls made outside.")
+    dispatched_at = models.DateTimeField()
+    send_at = models.DateTimeField(help_text="The earliest moment at which it may be sent, from the pace.")
+    method = models.CharField(max_length=8, blank=True)
+    path = models.TextField(blank=True)
+    outcome = models.CharField(max_length=20, choices=Outcome.choices, default=Outcome.UNKNOWN)
+    status = models.PositiveSmallIntegerField(null=True, blank=True, help_text="HTTP status of the answer.")
+    latency_ms = models.PositiveIntegerField(null=True, blank=True)
+    isbns_asked = models.PositiveIntegerField(null=True, blank=True)
+    isbns_found = models.PositiveIntegerField(null=True, blank=True)
+    error = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(condition=Q(calls__gte=1), name="quota_call_calls_positive"),
+            models.CheckConstraint(
+                condition=Q(outcome="external") | Q(calls=1, reservation__isnull=False),
+                name="quota_call_one_unless_external",
+            ),
+        ]
+        indexes = [models.Index(fields=["ledger", "consumer"], name="quota_call_day_consumer")]
+
+    def __str__(self) -> str:
+        return f"call {self.pk}"

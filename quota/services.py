@@ -1,0 +1,305 @@
+"""Everything that writes to the quota: reserve, dispatch, record, settle, expire, and the day's ledger.
+
+Each service is one statement in a transaction of its own; the SQL behind them, which locks, checks and writes, is
+in `quota/sql/`. The rest of the code spends calls through `quota.spending` and nothing else.
+"""
+
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import connection
+from django.db.models import F
+from django.db.models.functions import Greatest
+
+from quota.database import Decision, QuotaNow, ask, reachable
+from quota.exceptions import (
+    ConsumerInactive,
+    ConsumerUnknown,
+    IdempotencyConflict,
+    QuotaRefused,
+    ReservationClosed,
+    ReservationSpent,
+    SendWindowMissed,
+)
+from quota.models import Call, Consumer, DailyLedger
+
+log = structlog.get_logger(__name__)
+
+LEASE = timedelta(minutes=2)
+"""How long a reservation lives after its last dispatch: longer than a call with its time-out and storing its answer."""
+
+MAX_SLOT_DISTANCE = timedelta(seconds=1)
+"""No call is spent for a send time further away: when ISBNdb asks us to slow down, few are already under way."""
+
+EXTERNAL = "external"
+"""The consumer to whom calls made outside Alexandria are put down."""
+
+
+@dataclass
+class DispatchedCall:
+    """One spent call, and the right to send one request, which `claim` uses up."""
+
+    id: int
+    reservation: uuid.UUID
+    day: date
+    send_at: datetime
+    send_after: float  # on this process's monotonic clock
+    send_before: float
+    claimed: bool = False
+
+    def claim(self) -> None:
+        """Waits until the call may be sent and hands out the right to send it, once.
+
+        Raises SendWindowMissed (spent, not to be sent) and RuntimeError when it was claimed before.
+        """
+        if self.claimed:
+            raise RuntimeError(f"Call {self.id} was claimed before: a second request takes a call of its own.")
+        self.claimed = True
+        sleep_until(self.send_after)
+        if time.monotonic() >= self.send_before:
+            raise SendWindowMissed(f"Call {self.id} came too close to midnight UTC.")
+
+
+def reserve(
+    *,
+    consumer: str,
+    operation: str,
+    calls: int,
+    source: str = "",
+    lease: timedelta = LEASE,
+    idempotency_key: str | None = None,
+) -> uuid.UUID:
+    """Sets `calls` aside for one operation of the consumer (a slug) today and returns the reservation's id.
+
+    `source` is what the caller says it is for, for the record.
+    With the `idempotency_key` of a reservation that this consumer made today, that one is returned.
+
+    Raises QuotaRefused, ConsumerUnknown, ConsumerInactive, IdempotencyConflict, ReservationClosed (the key's
+    reservation is closed) and QuotaUnavailable.
+    """
+    reservation, _ = _reserve(
+        [consumer, operation, source, calls, idempotency_key],
+        [None, None, None, lease.total_seconds(), 0.0, enforcing()],
+    )
+    return reservation
+
+
+def dispatch(
+    reservation: uuid.UUID,
+    *,
+    method: str,
+    path: str,
+    isbns_asked: int | None = None,
+    lease: timedelta = LEASE,
+    max_slot_distance: timedelta = MAX_SLOT_DISTANCE,
+) -> DispatchedCall | timedelta:
+    """Spends one call of the reservation and writes its journal row, committed when this returns.
+
+    `method`, `path` and `isbns_asked` say what will be sent. Returns the call, or, when the pace has no send time
+    within `max_slot_distance`, how far away that time is; then nothing was spent.
+
+    Raises QuotaRefused (the day is closed, midnight is near), ReservationClosed, ReservationSpent and
+    QuotaUnavailable.
+    """
+    asked_at = time.monotonic()
+    decision = Decision(
+        *ask(
+            "SELECT * FROM quota_dispatch(%s, %s, %s, %s, %s, %s, %s)",
+            [reservation, method, path, isbns_asked]
+            + [lease.total_seconds(), max_slot_distance.total_seconds(), enforcing()],
+        )
+    )
+    _raise_unless_granted(decision, asked=1)
+    return _dispatched(reservation, decision, asked_at)
+
+
+def reserve_and_dispatch(
+    *,
+    consumer: str,
+    operation: str,
+    calls: int,
+    method: str,
+    path: str,
+    isbns_asked: int | None = None,
+    source: str = "",
+    lease: timedelta = LEASE,
+    idempotency_key: str | None = None,
+    max_slot_distance: timedelta = MAX_SLOT_DISTANCE,
+) -> tuple[uuid.UUID, DispatchedCall | timedelta]:
+    """`reserve` and the first `dispatch` in one statement; returns what both return and raises what both raise."""
+    asked_at = time.monotonic()
+    reservation, decision = _reserve(
+        [consumer, operation, source, calls, idempotency_key],
+        [method, path, isbns_asked, lease.total_seconds(), max_slot_distance.total_seconds(), enforcing()],
+    )
+    return reservation, _dispatched(reservation, decision, asked_at)
+
+
+def extend(reservation: uuid.UUID, *, calls: int = 1, lease: timedelta = LEASE) -> None:
+    """Sets `calls` more aside for the reservation, under the same limits as `reserve`, and raises as it does."""
+    decision = Decision(
+        *ask("SELECT * FROM quota_extend(%s, %s, %s, %s)", [reservation, calls, lease.total_seconds(), enforcing()])
+    )
+    _raise_unless_granted(decision, asked=calls)
+
+
+def record(
+    call: DispatchedCall,
+    outcome: Call.Outcome,
+    *,
+    status: int | None = None,
+    latency_ms: int | None = None,
+    isbns_found: int | None = None,
+    error: str = "",
+) -> None:
+    """Writes into the journal what became of a dispatched call. Raises QuotaUnavailable."""
+    with reachable():
+        Call.objects.filter(pk=call.id).update(
+            outcome=outcome, status=status, latency_ms=latency_ms, isbns_found=isbns_found, error=error[:1000]
+        )
+
+
+def settle(reservation: uuid.UUID) -> int:
+    """Closes the reservation and returns how many calls went back. Closing it twice is no error."""
+    return int(ask("SELECT quota_settle(%s)", [reservation])[0])
+
+
+def expire() -> int:
+    """Closes every reservation whose lease ran out or whose day is over; returns how many."""
+    with reachable():
+        days = list(
+            DailyLedger.objects.filter(reservations__state="open")
+            .order_by("day")
+            .values_list("day", flat=True)
+            .distinct()
+        )
+    closed = sum(int(ask("SELECT quota_expire(%s)", [day])[0]) for day in days)
+    if closed:
+        log.warning("quota.leases_expired", reservations=closed)
+    return closed
+
+
+def open_ledger() -> bool:
+    """Opens today's ledger with the limits of the settings; True when it was not open yet. Nothing is ever reset."""
+    row = ask(
+        """
+        INSERT INTO quota_dailyledger
+            (day, daily_limit, safety_buffer, max_rps, used, reserved, next_dispatch_at, closed_reason, opened_at)
+        SELECT quota_day(moment), %s, %s, %s, 0, 0, moment, '', moment FROM quota_now() AS moment
+        ON CONFLICT (day) DO NOTHING RETURNING day
+        """,
+        [settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER, settings.QUOTA_MAX_RPS],
+    )
+    if row:
+        log.info("quota.ledger_opened", day=str(row[0]), daily_limit=settings.QUOTA_DAILY_LIMIT)
+    return bool(row)
+
+
+def increment(calls: int, *, consumer: str = EXTERNAL, operation: str = "external", note: str = "") -> None:
+    """Puts `calls` made outside Alexandria on today's ledger and journal, past any limit.
+
+    Raises ValueError for less than one call, ConsumerUnknown and QuotaUnavailable.
+    """
+    if calls < 1:
+        raise ValueError(f"calls must be at least 1, not {calls}.")
+    with reachable():
+        if consumer == EXTERNAL:
+            Consumer.objects.get_or_create(slug=EXTERNAL)
+        elif not Consumer.objects.filter(slug=consumer).exists():
+            raise ConsumerUnknown(f"There is no consumer {consumer!r}.")
+    open_ledger()
+    ask("SELECT quota_increment(%s, %s, %s, %s)", [consumer, operation, calls, note])
+    log.warning("quota.incremented", calls=calls, consumer=consumer, note=note)
+
+
+def slow_down(call: DispatchedCall, *, seconds: float) -> None:
+    """ISBNdb found the fleet too fast: nobody is given a send time for `seconds`."""
+    with reachable():
+        DailyLedger.objects.filter(pk=call.day).update(
+            next_dispatch_at=Greatest(F("next_dispatch_at"), QuotaNow() + timedelta(seconds=seconds))
+        )
+    log.warning("quota.slowed_down", call=call.id, seconds=seconds)
+
+
+def close_day(call: DispatchedCall, *, reason: str) -> None:
+    """ISBNdb said that the quota of the call's day is gone: nothing more is dispatched on it, by anybody."""
+    with reachable():
+        closed = DailyLedger.objects.filter(pk=call.day, closed_at=None).update(
+            closed_at=QuotaNow(), closed_reason=reason[:1000]
+        )
+    if closed:
+        log.error("quota.day_closed", day=str(call.day), call=call.id, reason=reason)
+
+
+def enforcing() -> bool:
+    """False while QUOTA_ENFORCEMENT=observe: then everything is counted and nothing refused."""
+    return bool(settings.QUOTA_ENFORCEMENT == "enforce")
+
+
+def sleep_until(moment: float) -> None:
+    """Sleeps until `moment` of the monotonic clock, without holding a database connection."""
+    pause = moment - time.monotonic()
+    if pause > 0:
+        connection.close()
+        time.sleep(pause)
+
+
+def _reserve(what: list[Any], first_call: list[Any]) -> tuple[uuid.UUID, Decision]:
+    """Calls the SQL function quota_reserve, opening today's ledger when it is not open yet."""
+    asked = what[3]
+    if asked < 1:
+        raise ValueError(f"calls must be at least 1, not {asked}.")
+    sql = "SELECT reservation, (decision).* FROM quota_reserve(%s,%s,%s,%s,%s, %s,%s,%s,%s,%s,%s)"
+    reservation, *figures = ask(sql, what + first_call)
+    if Decision(*figures).outcome == "unopened":
+        open_ledger()
+        reservation, *figures = ask(sql, what + first_call)
+    decision = Decision(*figures)
+    _raise_unless_granted(decision, asked=asked)
+    return reservation, decision
+
+
+def _raise_unless_granted(decision: Decision, *, asked: int) -> None:
+    match decision.outcome:
+        case "granted" | "wait":
+            if decision.broken_limit:
+                log.warning("quota.observed", limit=decision.broken_limit, asked=asked, free=decision.free)
+            return
+        case "closed":
+            raise ReservationClosed("The reservation is settled, its lease ran out or its day is over.")
+        case "spent":
+            raise ReservationSpent(f"All {decision.calls} calls of the reservation are dispatched.")
+        case "conflict":
+            raise IdempotencyConflict("This idempotency key was used for another operation today.")
+        case "unknown_consumer":
+            raise ConsumerUnknown("There is no such consumer.")
+        case "inactive":
+            raise ConsumerInactive("This consumer is switched off.")
+        case limit:
+            refusal = QuotaRefused(limit=limit, asked=asked, free=decision.free or 0, retry_at=decision.retry_at)
+            log.warning("quota.refused", limit=limit, asked=asked, free=refusal.free, retry_at=str(refusal.retry_at))
+            raise refusal
+
+
+def _dispatched(reservation: uuid.UUID, decision: Decision, asked_at: float) -> DispatchedCall | timedelta:
+    """`asked_at`: the monotonic clock before the database was asked, so that a slow answer shortens the window."""
+    match decision:
+        case Decision(outcome="wait", send_in=float(distance)):
+            return timedelta(seconds=distance)
+        case Decision(day=date() as day, call=int(call), send_at=datetime() as send_at) if (
+            decision.send_in is not None and decision.valid_for is not None
+        ):
+            return DispatchedCall(
+                id=call,
+                reservation=reservation,
+                day=day,
+                send_at=send_at,
+                send_after=time.monotonic() + decision.send_in,
+                send_before=asked_at + decision.valid_for,
+            )
+    raise RuntimeError(f"A granted call without its figures: {decision}")

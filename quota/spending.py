@@ -1,0 +1,103 @@
+"""The one way in which the rest of the code spends calls: no exit path leaks a reservation."""
+
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from random import uniform
+
+import structlog
+
+from quota import services
+from quota.exceptions import PaceTimeout, QuotaUnavailable, ReservationClosed
+from quota.services import MAX_SLOT_DISTANCE, DispatchedCall
+
+log = structlog.get_logger(__name__)
+
+MAX_PACE_WAIT = timedelta(seconds=30)
+"""The longest that a dispatch waits for a send time."""
+
+
+@dataclass
+class Spending:
+    """The calls of one operation; `spending` makes it. The reservation comes with the first dispatch."""
+
+    consumer: str
+    operation: str
+    calls: int
+    source: str = ""
+    idempotency_key: str | None = None
+    reservation: uuid.UUID | None = None
+    dispatched: list[DispatchedCall] = field(default_factory=list)
+
+    def dispatch(self, method: str, path: str, *, isbns_asked: int | None = None) -> DispatchedCall:
+        """Spends one call for the request described, after waiting for the pace if need be.
+
+        Raises PaceTimeout after MAX_PACE_WAIT and whatever `reserve` and `dispatch` of quota.services raise.
+        """
+        deadline = time.monotonic() + MAX_PACE_WAIT.total_seconds()
+        while True:
+            answer = self._ask(method, path, isbns_asked)
+            if isinstance(answer, DispatchedCall):
+                self.dispatched.append(answer)
+                return answer
+            # A little jitter, lest all who wait ask at the same moment.
+            pause = max(timedelta(), answer - MAX_SLOT_DISTANCE).total_seconds() + uniform(0.01, 0.1)  # noqa: S311
+            if time.monotonic() + pause > deadline:
+                raise PaceTimeout(f"No send time within {MAX_PACE_WAIT.total_seconds():.0f} s: the fleet is busy.")
+            services.sleep_until(time.monotonic() + pause)
+
+    def extend(self) -> None:
+        """Sets one more call aside, for a retry; raises as `extend` of quota.services does."""
+        if self.reservation is None:
+            raise RuntimeError("There is nothing to extend before the first dispatch.")
+        services.extend(self.reservation)
+
+    def _ask(self, method: str, path: str, isbns_asked: int | None) -> DispatchedCall | timedelta:
+        if self.reservation is not None:
+            try:
+                return services.dispatch(self.reservation, method=method, path=path, isbns_asked=isbns_asked)
+            except ReservationClosed:
+                if services.enforcing():
+                    raise
+                # Observing refuses nothing: the rest of the operation goes on under a new reservation.
+                self.calls = max(1, self.calls - len(self.dispatched))
+                self.idempotency_key = None
+        self.reservation, answer = services.reserve_and_dispatch(
+            consumer=self.consumer,
+            operation=self.operation,
+            calls=self.calls,
+            source=self.source,
+            method=method,
+            path=path,
+            isbns_asked=isbns_asked,
+            idempotency_key=self.idempotency_key,
+        )
+        structlog.contextvars.bind_contextvars(reservation=str(self.reservation))
+        return answer
+
+
+@contextmanager
+def spending(
+    *, consumer: str, operation: str, calls: int, source: str = "", idempotency_key: str | None = None
+) -> Iterator[Spending]:
+    """Spends up to `calls` calls for one operation of the consumer (a slug); what was not dispatched goes back.
+
+    `calls` is what the whole operation needs. The first dispatch sets all of them aside or raises QuotaRefused, so an
+    operation that can't be covered sends nothing. Not for use inside a transaction.
+    """
+    spender = Spending(
+        consumer=consumer, operation=operation, calls=calls, source=source, idempotency_key=idempotency_key
+    )
+    with structlog.contextvars.bound_contextvars(consumer=consumer, operation=operation, reservation=None):
+        try:
+            yield spender
+        finally:
+            if spender.reservation is not None:
+                try:
+                    services.settle(spender.reservation)
+                except QuotaUnavailable:
+                    # The lease gives back what is left; how the block ended matters more.
+                    log.exception("quota.settle_failed")

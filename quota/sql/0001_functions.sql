@@ -1,0 +1,387 @@
+-- Everything that changes a ledger, a consumer's usage or a reservation.
+--
+-- Each function runs as one statement in a transaction of its own and does, in this order: lock the day's ledger
+-- row, look, write. What it looks at is read after the lock was granted (every statement of a PL/pgSQL function
+-- takes a new snapshot under READ COMMITTED), so nothing it decides on can be out of date. The lock is the only
+-- one that is waited for, for 2 seconds at the most, and it is held for the length of one statement: no client can
+-- sit on it. (A SET clause on the functions would do for lock_timeout, but costs 100 microseconds a call.)
+-- docs/adr/0002-ledger-functions-in-sql.md says why this is SQL.
+
+-- The one clock: it decides the day and the pace.
+CREATE FUNCTION quota_now() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT clock_timestamp()';
+
+CREATE FUNCTION quota_day(moment timestamptz) RETURNS date LANGUAGE sql IMMUTABLE
+AS $$ SELECT (moment AT TIME ZONE 'UTC')::date $$;
+
+CREATE FUNCTION quota_midnight(day date) RETURNS timestamptz LANGUAGE sql IMMUTABLE
+AS $$ SELECT day::timestamp AT TIME ZONE 'UTC' $$;
+
+-- ISBNdb's clock and ours may differ by as much: nothing is sent so close to midnight, on either side.
+CREATE FUNCTION quota_midnight_guard() RETURNS interval LANGUAGE sql IMMUTABLE AS $$ SELECT interval '2 seconds' $$;
+
+CREATE TYPE quota_decision AS (
+    outcome text,            -- granted | wait | unopened | inactive | unknown_consumer | conflict | closed | spent,
+                             -- or the limit that refused: day_closed | midnight | cap_per_operation | daily_budget
+                             -- | safety_limit | floor
+    broken_limit text,       -- the limit that would have refused, when enforcement is off
+    free integer,            -- calls that could have been granted
+    retry_at timestamptz,    -- when to come back; null: coming back does not help
+    day date,
+    calls integer,           -- of the reservation
+    dispatched integer,      -- of the reservation
+    call bigint,             -- the journal row
+    send_at timestamptz,
+    send_in double precision,    -- seconds until the call may be sent, or until it is worth asking again
+    valid_for double precision   -- seconds until the call must not be sent any more
+);
+
+-- The limit that stands against granting `wanted` more calls to `consumer`, if any; the caller holds the ledger.
+CREATE FUNCTION quota_limit_against(
+    ledger quota_dailyledger, consumer quota_consumer, wanted integer, had integer, now timestamptz,
+    OUT broken_limit text, OUT free integer, OUT retry_at timestamptz
+) LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    left_of_day integer := ledger.safety_limit - ledger.used - ledger.reserved;
+    left_of_budget integer;
+    left_of_operation integer := consumer.cap_per_operation - had;
+BEGIN
+    IF consumer.daily_budget IS NOT NULL THEN
+        SELECT consumer.daily_budget - coalesce(sum(used + reserved), 0) INTO left_of_budget
+        FROM quota_consumerusage WHERE day = ledger.day AND consumer_id = consumer.id;
+    END IF;
+    free := greatest(0, least(left_of_day - consumer.floor, left_of_budget, left_of_operation));
+    retry_at := quota_midnight(ledger.day + 1);
+    IF ledger.closed_at IS NOT NULL THEN
+        broken_limit := 'day_closed';
+        free := 0;
+    ELSIF now >= retry_at - quota_midnight_guard() THEN
+        broken_limit := 'midnight';
+        free := 0;
+        retry_at := retry_at + quota_midnight_guard();
+    ELSIF wanted > left_of_operation THEN
+        broken_limit := 'cap_per_operation';
+        retry_at := NULL;
+    ELSIF wanted > left_of_budget THEN
+        broken_limit := 'daily_budget';
+    ELSIF wanted > left_of_day THEN
+        broken_limit := 'safety_limit';
+    ELSIF wanted > left_of_day - consumer.floor THEN
+        broken_limit := 'floor';
+    END IF;
+END $$;
+
+-- Moves calls between used and reserved of the ledger and of the consumer's usage; the caller holds the ledger.
+CREATE FUNCTION quota_post(p_day date, p_consumer bigint, p_used integer, p_reserved integer)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE quota_dailyledger SET used = used + p_used, reserved = reserved + p_reserved WHERE day = p_day;
+    UPDATE quota_consumerusage SET used = used + p_used, reserved = reserved + p_reserved
+    WHERE day = p_day AND consumer_id = p_consumer;
+    IF NOT FOUND THEN
+        INSERT INTO quota_consumerusage (day, consumer_id, used, reserved)
+        VALUES (p_day, p_consumer, p_used, p_reserved);
+    END IF;
+END $$;
+
+-- Closes an open reservation and gives back what was not dispatched; the caller holds the ledger.
+CREATE FUNCTION quota_close(r quota_reservation, p_state text, now timestamptz)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE quota_reservation SET state = p_state, closed_at = now WHERE id = r.id;
+    IF r.calls > r.dispatched THEN
+        PERFORM quota_post(r.day, r.consumer_id, 0, r.dispatched - r.calls);
+    END IF;
+END $$;
+
+-- Closes a day's reservations whose lease ran out, or, of a past day, all of them. Returns how many.
+CREATE FUNCTION quota_expire(p_day date) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    now timestamptz;
+    r quota_reservation;
+    closed integer := 0;
+BEGIN
+    PERFORM set_config('lock_timeout', '2s', true);
+    PERFORM FROM quota_dailyledger WHERE day = p_day FOR NO KEY UPDATE;
+    now := quota_now();
+    FOR r IN
+        SELECT * FROM quota_reservation
+        WHERE state = 'open' AND day = p_day AND (expires_at <= now OR p_day < quota_day(now))
+    LOOP
+        PERFORM quota_close(r, 'expired', now);
+        closed := closed + 1;
+    END LOOP;
+    RETURN closed;
+END $$;
+
+-- The moment that the pace gives to the next call. A day's first call keeps clear of midnight.
+CREATE FUNCTION quota_slot(day date, next_dispatch_at timestamptz, now timestamptz) RETURNS timestamptz
+LANGUAGE sql IMMUTABLE AS $$ SELECT greatest(now, next_dispatch_at, quota_midnight(day) + quota_midnight_guard()) $$;
+
+-- The moment from which on nothing is sent for the day.
+CREATE FUNCTION quota_last_slot(day date) RETURNS timestamptz
+LANGUAGE sql IMMUTABLE AS $$ SELECT quota_midnight(day + 1) - quota_midnight_guard() $$;
+
+-- The time between two calls: a microsecond more than its share, so that max_rps of them outlast a second.
+CREATE FUNCTION quota_pace(max_rps integer) RETURNS interval
+LANGUAGE sql IMMUTABLE AS $$ SELECT interval '1 microsecond' * (1000000 / max_rps + 1) $$;
+
+-- Sets calls aside for one operation, today, and, where p_method is given, spends the first of them in the same
+-- breath when the pace has a moment for it within p_max_wait; otherwise the outcome is 'wait' and the reservation
+-- stands. With the idempotency key of an earlier reservation of the same consumer and day nothing more is set
+-- aside: that reservation is the answer.
+CREATE FUNCTION quota_reserve(
+    p_consumer text, p_operation text, p_source text, p_calls integer, p_key text,
+    p_method text, p_path text, p_isbns_asked integer,
+    p_lease double precision, p_max_wait double precision, p_enforce boolean,
+    OUT reservation uuid, OUT decision quota_decision
+) LANGUAGE plpgsql AS $$
+DECLARE
+    now timestamptz;
+    today date;
+    ledger quota_dailyledger;
+    consumer quota_consumer;
+    r quota_reservation;
+    verdict record;
+    spent integer := 0;
+BEGIN
+    PERFORM set_config('lock_timeout', '2s', true);
+    LOOP
+        today := quota_day(quota_now());
+        SELECT * INTO ledger FROM quota_dailyledger WHERE day = today FOR NO KEY UPDATE;
+        now := quota_now();
+        EXIT WHEN today = quota_day(now);  -- midnight may pass while we wait for the lock
+    END LOOP;
+    SELECT * INTO consumer FROM quota_consumer WHERE slug = p_consumer;
+    decision.day := today;
+    IF ledger.day IS NULL THEN
+        decision.outcome := 'unopened';
+        RETURN;
+    ELSIF consumer.id IS NULL THEN
+        decision.outcome := 'unknown_consumer';
+        RETURN;
+    ELSIF NOT consumer.active THEN
+        decision.outcome := 'inactive';
+        RETURN;
+    END IF;
+
+    IF p_key IS NOT NULL THEN
+        SELECT * INTO r FROM quota_reservation
+        WHERE day = today AND consumer_id = consumer.id AND idempotency_key = p_key;
+        IF FOUND THEN
+            reservation := r.id;
+            IF r.operation <> p_operation THEN
+                decision.outcome := 'conflict';
+            ELSIF p_method IS NOT NULL THEN
+                decision := quota_dispatch(r.id, p_method, p_path, p_isbns_asked, p_lease, p_max_wait, p_enforce);
+            ELSE
+                decision.outcome := CASE WHEN r.state = 'open' THEN 'granted' ELSE 'closed' END;
+                decision.calls := r.calls;
+                decision.dispatched := r.dispatched;
+            END IF;
+            RETURN;
+        END IF;
+    END IF;
+
+    SELECT * INTO verdict FROM quota_limit_against(ledger, consumer, p_calls, 0, now);
+    IF verdict.broken_limit IS NOT NULL THEN
+        IF quota_expire(today) > 0 THEN  -- somebody may have died with calls in his hands
+            SELECT * INTO ledger FROM quota_dailyledger WHERE day = today;
+            SELECT * INTO verdict FROM quota_limit_against(ledger, consumer, p_calls, 0, now);
+        END IF;
+        decision.broken_limit := verdict.broken_limit;
+        decision.retry_at := verdict.retry_at;
+    END IF;
+    decision.free := verdict.free;
+    IF verdict.broken_limit IS NOT NULL AND p_enforce THEN
+        decision.outcome := verdict.broken_limit;
+        RETURN;
+    END IF;
+
+    reservation := gen_random_uuid();
+    decision.outcome := 'granted';
+    decision.calls := p_calls;
+    IF p_method IS NOT NULL THEN
+        decision.send_at := quota_slot(today, ledger.next_dispatch_at, now);
+        decision.send_in := extract(epoch FROM decision.send_at - now);
+        IF decision.send_at <= now + make_interval(secs => p_max_wait) AND decision.send_at < quota_last_slot(today) THEN
+            spent := 1;
+            decision.valid_for := extract(epoch FROM quota_last_slot(today) - now);
+        ELSE
+            decision.outcome := 'wait';
+        END IF;
+    END IF;
+    decision.dispatched := spent;
+
+    UPDATE quota_dailyledger
+    SET used = used + spent, reserved = reserved + p_calls - spent,
+        next_dispatch_at = CASE WHEN spent = 1 THEN decision.send_at + quota_pace(max_rps) ELSE next_dispatch_at END
+    WHERE day = today;
+    UPDATE quota_consumerusage SET used = used + spent, reserved = reserved + p_calls - spent
+    WHERE day = today AND consumer_id = consumer.id;
+    IF NOT FOUND THEN
+        INSERT INTO quota_consumerusage (day, consumer_id, used, reserved)
+        VALUES (today, consumer.id, spent, p_calls - spent);
+    END IF;
+    INSERT INTO quota_reservation (
+        id, day, consumer_id, operation, source, calls, dispatched, state, idempotency_key, created_at, expires_at
+    ) VALUES (
+        reservation, today, consumer.id, p_operation, p_source, p_calls, spent, 'open', p_key, now,
+        CASE WHEN spent = 1 THEN decision.send_at ELSE now END + make_interval(secs => p_lease)
+    );
+    IF spent = 1 THEN
+        INSERT INTO quota_call (
+            day, consumer_id, reservation_id, operation, calls, dispatched_at, send_at, method, path, isbns_asked,
+            outcome, error
+        ) VALUES (
+            today, consumer.id, reservation, p_operation, 1, now, decision.send_at, p_method, p_path, p_isbns_asked,
+            'unknown', ''
+        ) RETURNING id INTO decision.call;
+    END IF;
+END $$;
+
+-- Spends one call of an open reservation: moves it from reserved to used, gives it the next moment of the pace and
+-- writes its journal row. When that moment is further away than p_max_wait the outcome is 'wait' and nothing is spent.
+CREATE FUNCTION quota_dispatch(
+    p_reservation uuid, p_method text, p_path text, p_isbns_asked integer,
+    p_lease double precision, p_max_wait double precision, p_enforce boolean
+) RETURNS quota_decision LANGUAGE plpgsql AS $$
+DECLARE
+    now timestamptz;
+    ledger quota_dailyledger;
+    r quota_reservation;
+    decision quota_decision;
+BEGIN
+    PERFORM set_config('lock_timeout', '2s', true);
+    SELECT * INTO ledger FROM quota_dailyledger
+    WHERE day = (SELECT day FROM quota_reservation WHERE id = p_reservation) FOR NO KEY UPDATE;
+    SELECT * INTO r FROM quota_reservation WHERE id = p_reservation;
+    now := quota_now();
+    decision.day := r.day;
+    decision.calls := r.calls;
+    decision.dispatched := r.dispatched;
+    IF r.id IS NULL OR r.state <> 'open' OR r.expires_at <= now OR r.day <> quota_day(now) THEN
+        decision.outcome := 'closed';
+        RETURN decision;
+    ELSIF r.dispatched = r.calls THEN
+        decision.outcome := 'spent';
+        RETURN decision;
+    END IF;
+
+    decision.send_at := quota_slot(r.day, ledger.next_dispatch_at, now);
+    IF decision.send_at >= quota_last_slot(r.day) THEN
+        decision.broken_limit := 'midnight';
+        decision.retry_at := quota_midnight(r.day + 1) + quota_midnight_guard();
+        decision.send_at := decision.retry_at;
+    ELSIF ledger.closed_at IS NOT NULL THEN
+        decision.broken_limit := 'day_closed';
+        decision.retry_at := quota_midnight(r.day + 1);
+    END IF;
+    decision.send_in := extract(epoch FROM decision.send_at - now);
+    IF decision.broken_limit IS NOT NULL AND p_enforce THEN
+        decision.outcome := decision.broken_limit;
+        decision.free := 0;
+        RETURN decision;
+    ELSIF decision.broken_limit = 'midnight' OR decision.send_at > now + make_interval(secs => p_max_wait) THEN
+        decision.outcome := 'wait';
+        RETURN decision;
+    END IF;
+
+    UPDATE quota_dailyledger
+    SET used = used + 1, reserved = reserved - 1, next_dispatch_at = decision.send_at + quota_pace(max_rps)
+    WHERE day = r.day;
+    UPDATE quota_consumerusage SET used = used + 1, reserved = reserved - 1
+    WHERE day = r.day AND consumer_id = r.consumer_id;
+    UPDATE quota_reservation
+    SET dispatched = dispatched + 1, expires_at = greatest(expires_at, decision.send_at + make_interval(secs => p_lease))
+    WHERE id = r.id;
+    INSERT INTO quota_call (
+        day, consumer_id, reservation_id, operation, calls, dispatched_at, send_at, method, path, isbns_asked,
+        outcome, error
+    ) VALUES (
+        r.day, r.consumer_id, r.id, r.operation, 1, now, decision.send_at, p_method, p_path, p_isbns_asked,
+        'unknown', ''
+    ) RETURNING id INTO decision.call;
+    decision.dispatched := r.dispatched + 1;
+    decision.valid_for := extract(epoch FROM quota_last_slot(r.day) - now);
+    decision.outcome := 'granted';
+    RETURN decision;
+END $$;
+
+-- Adds calls to an open reservation (a retry costs one more), under the same limits.
+CREATE FUNCTION quota_extend(p_reservation uuid, p_calls integer, p_lease double precision, p_enforce boolean)
+RETURNS quota_decision LANGUAGE plpgsql AS $$
+DECLARE
+    now timestamptz;
+    ledger quota_dailyledger;
+    consumer quota_consumer;
+    r quota_reservation;
+    verdict record;
+    decision quota_decision;
+BEGIN
+    PERFORM set_config('lock_timeout', '2s', true);
+    SELECT l.* INTO ledger FROM quota_dailyledger l
+    WHERE l.day = (SELECT day FROM quota_reservation WHERE id = p_reservation) FOR NO KEY UPDATE;
+    SELECT * INTO r FROM quota_reservation WHERE id = p_reservation;
+    now := quota_now();
+    decision.day := r.day;
+    decision.calls := r.calls;
+    decision.dispatched := r.dispatched;
+    IF r.id IS NULL OR r.state <> 'open' OR r.expires_at <= now OR r.day <> quota_day(now) THEN
+        decision.outcome := 'closed';
+        RETURN decision;
+    END IF;
+    SELECT * INTO consumer FROM quota_consumer WHERE id = r.consumer_id;
+    SELECT * INTO verdict FROM quota_limit_against(ledger, consumer, p_calls, r.calls, now);
+    decision.broken_limit := verdict.broken_limit;
+    decision.free := verdict.free;
+    decision.retry_at := verdict.retry_at;
+    IF verdict.broken_limit IS NOT NULL AND p_enforce THEN
+        decision.outcome := verdict.broken_limit;
+        RETURN decision;
+    END IF;
+    PERFORM quota_post(r.day, r.consumer_id, 0, p_calls);
+    UPDATE quota_reservation SET calls = calls + p_calls, expires_at = greatest(expires_at, now + make_interval(secs => p_lease))
+    WHERE id = r.id;
+    decision.calls := r.calls + p_calls;
+    decision.outcome := 'granted';
+    RETURN decision;
+END $$;
+
+-- Closes a reservation and gives back what was never dispatched; no change when it is closed already.
+-- Returns how many calls went back.
+CREATE FUNCTION quota_settle(p_reservation uuid) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    r quota_reservation;
+BEGIN
+    PERFORM set_config('lock_timeout', '2s', true);
+    PERFORM FROM quota_dailyledger
+    WHERE day = (SELECT day FROM quota_reservation WHERE id = p_reservation) FOR NO KEY UPDATE;
+    SELECT * INTO r FROM quota_reservation WHERE id = p_reservation AND state = 'open';
+    IF NOT FOUND THEN
+        RETURN 0;
+    END IF;
+    PERFORM quota_close(r, 'settled', quota_now());
+    RETURN r.calls - r.dispatched;
+END $$;
+
+-- Records calls that were made outside, past any limit: what was spent is spent. False: today's ledger is not open.
+CREATE FUNCTION quota_increment(p_consumer text, p_operation text, p_calls integer, p_note text)
+RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    today date := quota_day(quota_now());
+    payer bigint;
+BEGIN
+    PERFORM set_config('lock_timeout', '2s', true);
+    PERFORM FROM quota_dailyledger WHERE day = today FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    SELECT id INTO STRICT payer FROM quota_consumer WHERE slug = p_consumer;
+    PERFORM quota_post(today, payer, p_calls, 0);
+    INSERT INTO quota_call (
+        day, consumer_id, operation, calls, dispatched_at, send_at, method, path, outcome, error
+    ) VALUES (
+        today, payer, p_operation, p_calls, quota_now(), quota_now(), '', '', 'external', p_note
+    );
+    RETURN true;
+END $$;

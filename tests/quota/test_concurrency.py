@@ -1,0 +1,95 @@
+"""Guarantee 1 and the pace, with real processes: first the race without the lock, then that there is none with it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from django.db import connection
+
+from quota import services
+from quota.models import Call, Consumer, Reservation
+from quota.selectors import check_ledger, get_status
+from tests import processes
+
+PROCESSES = 64
+LEFT = 1000
+MAX_RPS = 3
+
+
+@pytest.fixture(autouse=True)
+def last_thousand_calls(set_clock, settings) -> None:
+    """A day with 500 calls used and LEFT left."""
+    settings.QUOTA_DAILY_LIMIT = 500 + LEFT + 200
+    settings.QUOTA_SAFETY_BUFFER = 200
+    settings.QUOTA_MAX_RPS = MAX_RPS
+    services.increment(500)
+    Consumer.objects.create(slug="racer")
+
+
+@contextmanager
+def lock_taken_out() -> Iterator[None]:
+    """quota_reserve as it is, but for the words that lock the day's row."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname = 'quota_reserve'")
+        locking = cursor.fetchone()[0]
+        assert locking.count("FOR NO KEY UPDATE") == 1
+        cursor.execute(locking.replace("FOR NO KEY UPDATE", ""))
+        try:
+            yield
+        finally:
+            cursor.execute(locking)
+
+
+def race(calls_at_once: int = 1) -> list[dict[str, object]]:
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.quota.racing", str(PROCESSES), str(calls_at_once)],
+        env=processes.environment(),
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=True,
+    )
+    racers = json.loads(result.stdout)
+    assert len(racers) == PROCESSES
+    return racers
+
+
+def granted(racers: list[dict[str, object]]) -> int:
+    return sum(racer["granted"] for racer in racers)
+
+
+def most_in_a_second(racers: list[dict[str, object]]) -> int:
+    """The most send times in any stretch of one second."""
+    times = sorted(moment for racer in racers for moment in racer["sent"])
+    return max(sum(1 for other in times[first : first + 50] if other - start <= 1) for first, start in enumerate(times))
+
+
+def test_without_the_lock_64_processes_are_granted_more_than_there_is_and_sent_too_fast() -> None:
+    with lock_taken_out():
+        racers = race()
+    assert granted(racers) > LEFT
+    assert most_in_a_second(racers) > MAX_RPS
+
+
+def test_64_processes_racing_for_the_last_1000_calls_get_exactly_1000_at_no_more_than_3_a_second() -> None:
+    racers = race()
+    assert granted(racers) == LEFT
+    assert sum(len(racer["sent"]) for racer in racers) == LEFT == Call.objects.filter(consumer__slug="racer").count()
+    assert most_in_a_second(racers) <= MAX_RPS
+    status = get_status()
+    assert (status.used, status.reserved, status.remaining) == (1500, 0, 0)
+    assert check_ledger(status.day) == []
+
+
+def test_operations_of_several_calls_never_split_or_overrun_what_is_left() -> None:
+    racers = race(calls_at_once=7)
+    assert granted(racers) == LEFT // 7 * 7
+    status = get_status()
+    assert status.used + status.reserved == 500 + LEFT // 7 * 7
+    assert check_ledger(status.day) == []
+    for reservation in Reservation.objects.values_list("id", flat=True):
+        services.settle(reservation)
+    assert get_status().reserved == 0

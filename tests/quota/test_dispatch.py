@@ -1,0 +1,233 @@
+"""services.dispatch: one call spent, one journal row, one moment of the pace."""
+
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from quota import services
+from quota.exceptions import QuotaRefused, ReservationClosed, ReservationSpent, SendWindowMissed
+from quota.models import Call, Consumer, DailyLedger
+from quota.selectors import get_status
+from quota.services import DispatchedCall
+from tests.fixtures import SetClock
+
+MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
+FAR = timedelta(days=1)
+
+
+@pytest.fixture
+def reservation(consumer: Consumer) -> uuid.UUID:
+    return services.reserve(consumer="reader", operation="test", calls=10, source="shelf 3", lease=FAR)
+
+
+def dispatch(reservation: uuid.UUID, **options) -> DispatchedCall:
+    call = services.dispatch(reservation, method="POST", path="/books", isbns_asked=7, **options)
+    assert isinstance(call, DispatchedCall)
+    return call
+
+
+def test_a_dispatch_moves_one_call_from_set_aside_to_used_and_writes_the_journal(reservation: uuid.UUID) -> None:
+    call = dispatch(reservation)
+    status = get_status()
+    assert (status.used, status.reserved) == (1, 9)
+    row = Call.objects.get()
+    assert (row.id, row.reservation_id, row.consumer.slug, row.operation) == (call.id, reservation, "reader", "test")
+    assert (row.method, row.path, row.isbns_asked, row.outcome) == ("POST", "/books", 7, "unknown")
+    assert (row.reservation.source, row.send_at) == ("shelf 3", call.send_at)
+
+
+def test_the_outcome_is_recorded_in_the_journal(reservation: uuid.UUID) -> None:
+    call = dispatch(reservation)
+    services.record(call, Call.Outcome.OK, status=200, latency_ms=12, isbns_found=6)
+    row = Call.objects.get()
+    assert (row.outcome, row.status, row.latency_ms, row.isbns_found) == ("ok", 200, 12, 6)
+
+
+def test_send_times_are_never_more_than_max_rps_in_any_second(reservation: uuid.UUID) -> None:
+    times = [dispatch(reservation, max_slot_distance=FAR).send_at for _ in range(10)]
+    assert all(later - earlier > timedelta(seconds=1) for earlier, later in zip(times, times[3:], strict=False))
+    assert times[-1] - times[0] < timedelta(seconds=3.1)
+
+
+def test_nothing_is_spent_for_a_send_time_that_is_too_far_away(reservation: uuid.UUID) -> None:
+    near = timedelta(seconds=1)
+    answers = [services.dispatch(reservation, method="GET", path="/key", max_slot_distance=near) for _ in range(10)]
+    granted = [answer for answer in answers if isinstance(answer, DispatchedCall)]
+    waits = [answer for answer in answers if isinstance(answer, timedelta)]
+    assert waits
+    assert min(waits) > near
+    assert get_status().used == len(granted) == Call.objects.count()
+
+
+def test_slowing_down_moves_everybodys_next_send_time(reservation: uuid.UUID) -> None:
+    call = dispatch(reservation)
+    services.slow_down(call, seconds=60)
+    other = services.reserve(consumer="reader", operation="other", calls=1)
+    wait = services.dispatch(other, method="GET", path="/key")
+    assert isinstance(wait, timedelta)
+    assert timedelta(seconds=50) < wait <= timedelta(seconds=60)
+
+
+def test_slowing_down_never_brings_a_send_time_forward(reservation: uuid.UUID) -> None:
+    call = dispatch(reservation)
+    services.slow_down(call, seconds=60)
+    before = DailyLedger.objects.get().next_dispatch_at
+    services.slow_down(call, seconds=1)
+    assert DailyLedger.objects.get().next_dispatch_at == before
+
+
+def test_every_call_of_a_reservation_can_be_dispatched_and_no_more(reservation: uuid.UUID) -> None:
+    for _ in range(10):
+        dispatch(reservation, max_slot_distance=FAR)
+    with pytest.raises(ReservationSpent):
+        dispatch(reservation, max_slot_distance=FAR)
+    assert get_status().used == 10
+
+
+def test_no_call_comes_from_a_settled_reservation(reservation: uuid.UUID) -> None:
+    services.settle(reservation)
+    with pytest.raises(ReservationClosed):
+        dispatch(reservation)
+
+
+def test_no_call_comes_from_a_reservation_whose_lease_ran_out(consumer: Consumer) -> None:
+    reservation = services.reserve(consumer="reader", operation="test", calls=1, lease=timedelta())
+    with pytest.raises(ReservationClosed):
+        dispatch(reservation)
+    with pytest.raises(ReservationClosed):
+        services.extend(reservation)
+
+
+def test_no_call_comes_from_a_reservation_that_never_was(consumer: Consumer) -> None:
+    with pytest.raises(ReservationClosed):
+        dispatch(uuid.uuid4())
+
+
+@pytest.mark.parametrize("seconds_to_midnight", [2, 1, 0.5])
+def test_nothing_is_dispatched_in_the_last_two_seconds_of_a_day(
+    reservation: uuid.UUID, set_clock: SetClock, seconds_to_midnight: float
+) -> None:
+    set_clock(MIDNIGHT - timedelta(seconds=seconds_to_midnight))
+    with pytest.raises(QuotaRefused) as caught:
+        dispatch(reservation)
+    assert (caught.value.limit, caught.value.retry_at) == ("midnight", MIDNIGHT + timedelta(seconds=2))
+    assert not Call.objects.exists()
+
+
+def test_a_pace_that_reaches_into_the_last_two_seconds_is_refused(reservation: uuid.UUID, set_clock: SetClock) -> None:
+    set_clock(MIDNIGHT - timedelta(seconds=4))
+    with pytest.raises(QuotaRefused) as caught:
+        for _ in range(10):
+            dispatch(reservation, max_slot_distance=FAR)
+    assert caught.value.limit == "midnight"
+    assert all(call.send_at < MIDNIGHT - timedelta(seconds=2) for call in Call.objects.all())
+
+
+def test_the_first_call_of_a_day_is_sent_two_seconds_after_midnight(consumer: Consumer, set_clock: SetClock) -> None:
+    set_clock(MIDNIGHT)
+    reservation = services.reserve(consumer="reader", operation="test", calls=1)
+    call = dispatch(reservation, max_slot_distance=FAR)
+    assert call.send_at == MIDNIGHT + timedelta(seconds=2)
+    assert call.day == MIDNIGHT.date()
+
+
+def test_a_call_is_charged_to_the_day_of_the_databases_clock(consumer: Consumer, set_clock: SetClock) -> None:
+    set_clock(MIDNIGHT - timedelta(seconds=30))
+    dispatch(services.reserve(consumer="reader", operation="test", calls=1))
+    set_clock(MIDNIGHT + timedelta(seconds=30))
+    dispatch(services.reserve(consumer="reader", operation="test", calls=1))
+    assert list(DailyLedger.objects.order_by("day").values_list("day__day", "used")) == [(5, 1), (6, 1)]
+
+
+def test_reserving_and_dispatching_in_one_statement_does_what_both_do(consumer: Consumer) -> None:
+    reservation, call = services.reserve_and_dispatch(
+        consumer="reader", operation="test", calls=4, method="POST", path="/books", isbns_asked=7
+    )
+    assert isinstance(call, DispatchedCall)
+    assert Call.objects.get().reservation_id == reservation
+    status = get_status()
+    assert (status.used, status.reserved) == (1, 3)
+
+
+def test_when_the_first_call_has_to_wait_the_reservation_stands(consumer: Consumer, reservation: uuid.UUID) -> None:
+    services.slow_down(dispatch(reservation), seconds=60)
+    made, wait = services.reserve_and_dispatch(consumer="reader", operation="x", calls=4, method="GET", path="/key")
+    assert isinstance(wait, timedelta)
+    assert services.settle(made) == 4
+
+
+def test_an_idempotency_key_goes_on_with_the_reservation_it_belongs_to(consumer: Consumer) -> None:
+    def again() -> tuple[uuid.UUID, DispatchedCall | timedelta]:
+        return services.reserve_and_dispatch(
+            consumer="reader", operation="x", calls=2, method="GET", path="/key", idempotency_key="step-1"
+        )
+
+    first, _ = again()
+    second, call = again()
+    assert first == second
+    assert isinstance(call, DispatchedCall)
+    status = get_status()
+    assert (status.used, status.reserved) == (2, 0)
+    with pytest.raises(ReservationSpent):
+        again()
+
+
+def test_a_call_gives_the_right_to_send_once(reservation: uuid.UUID) -> None:
+    call = dispatch(reservation)
+    call.claim()
+    with pytest.raises(RuntimeError, match="a call of its own"):
+        call.claim()
+
+
+def test_a_claim_waits_until_the_send_time(reservation: uuid.UUID) -> None:
+    dispatch(reservation)
+    call = dispatch(reservation)
+    call.claim()
+    assert time.monotonic() >= call.send_after
+
+
+def test_a_call_that_could_not_be_sent_in_time_must_not_be_sent(reservation: uuid.UUID, set_clock: SetClock) -> None:
+    set_clock(MIDNIGHT - timedelta(seconds=2.3))
+    call = dispatch(reservation)
+    call.send_after = call.send_before  # as if the process had been held up
+    with pytest.raises(SendWindowMissed):
+        call.claim()
+    assert get_status().used == 1
+
+
+def test_observing_goes_on_when_isbndb_closed_the_day(reservation: uuid.UUID, settings) -> None:
+    services.close_day(dispatch(reservation), reason="Daily quota exceeded")
+    settings.QUOTA_ENFORCEMENT = "observe"
+    dispatch(reservation)
+    assert get_status().used == 2
+    assert get_status().closed_reason == "Daily quota exceeded"
+
+
+def test_observing_waits_out_midnight_instead_of_refusing(
+    reservation: uuid.UUID, settings, set_clock: SetClock
+) -> None:
+    settings.QUOTA_ENFORCEMENT = "observe"
+    set_clock(MIDNIGHT - timedelta(seconds=1))
+    wait = services.dispatch(reservation, method="GET", path="/key", max_slot_distance=FAR)
+    assert isinstance(wait, timedelta)
+    assert timedelta(seconds=2) < wait <= timedelta(seconds=3)
+
+
+def test_calls_made_outside_are_recorded_even_past_the_limit(consumer: Consumer, settings) -> None:
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 10, 2
+    services.increment(50, note="found in ISBNdb's dashboard")
+    status = get_status()
+    assert (status.used, status.remaining, status.can_make_calls) == (50, 0, False)
+    row = Call.objects.get()
+    assert (row.calls, row.outcome, row.consumer.slug, row.error) == (
+        *(50, "external", "external"),
+        "found in ISBNdb's dashboard",
+    )
+
+
+@pytest.mark.parametrize("calls", [0, -3])
+def test_less_than_one_call_made_outside_is_refused(consumer: Consumer, calls: int) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        services.increment(calls)

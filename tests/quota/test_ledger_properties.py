@@ -1,0 +1,120 @@
+"""Guarantee 6 and the invariants, whatever happens in whatever order: a state machine of operations, deaths and days."""
+
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db.models import F
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
+
+from quota import services
+from quota.exceptions import QuotaRefused, ReservationClosed, ReservationSpent
+from quota.models import Call, Consumer, ConsumerUsage, DailyLedger, Reservation
+from quota.selectors import check_ledger
+from quota.services import DispatchedCall
+from tests.fixtures import SetClock
+
+NOON = datetime(2026, 5, 5, 12, tzinfo=UTC)
+FAR = timedelta(days=1)
+SAFETY_LIMIT = 40
+
+
+class Ledgers(RuleBasedStateMachine):
+    set_clock: SetClock
+    reservations = Bundle("reservations")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.day = 0
+        self.external: dict[int, int] = {}
+        type(self).set_clock(NOON)
+        for slug, options in {"api": {}, "cron": {"floor": 10}, "thrifty": {"daily_budget": 8}}.items():
+            Consumer.objects.get_or_create(slug=slug, defaults=options)
+
+    def teardown(self) -> None:
+        Call.objects.all().delete()
+        Reservation.objects.all().delete()
+        ConsumerUsage.objects.all().delete()
+        DailyLedger.objects.all().delete()
+
+    @rule(
+        target=reservations,
+        consumer=st.sampled_from(["api", "cron", "thrifty"]),
+        calls=st.integers(1, 15),
+        lease=st.sampled_from([timedelta(), FAR]),
+    )
+    def reserve(self, consumer: str, calls: int, lease: timedelta) -> uuid.UUID | None:
+        try:
+            return services.reserve(consumer=consumer, operation="x", calls=calls, lease=lease)
+        except QuotaRefused:
+            return None
+
+    @rule(reservation=reservations)
+    def dispatch(self, reservation: uuid.UUID | None) -> None:
+        if reservation:
+            try:
+                call = services.dispatch(reservation, method="GET", path="/key", max_slot_distance=FAR, lease=FAR)
+            except (ReservationClosed, ReservationSpent):
+                return
+            assert isinstance(call, DispatchedCall)
+
+    @rule(reservation=reservations, calls=st.integers(1, 3))
+    def extend(self, reservation: uuid.UUID | None, calls: int) -> None:
+        if reservation:
+            try:
+                services.extend(reservation, calls=calls)
+            except (ReservationClosed, QuotaRefused):
+                return
+
+    @rule(reservation=consumes(reservations))
+    def settle(self, reservation: uuid.UUID | None) -> None:
+        if reservation:
+            services.settle(reservation)
+
+    @rule()
+    def expire(self) -> None:
+        services.expire()
+
+    @rule(calls=st.integers(1, 30))
+    def increment(self, calls: int) -> None:
+        services.increment(calls)
+        self.external[self.day] = self.external.get(self.day, 0) + calls
+
+    @rule()
+    def next_day(self) -> None:
+        self.day += 1
+        type(self).set_clock(NOON + timedelta(days=self.day))
+
+    @invariant()
+    def every_ledger_agrees_with_its_rows(self) -> None:
+        for day in DailyLedger.objects.values_list("day", flat=True):
+            assert check_ledger(day) == []
+
+    @invariant()
+    def our_own_calls_never_pass_the_safety_limit(self) -> None:
+        for ledger in DailyLedger.objects.annotate(total=F("used") + F("reserved")):
+            external = self.external.get((ledger.day - NOON.date()).days, 0)
+            assert ledger.total - external <= SAFETY_LIMIT
+
+    @invariant()
+    def the_budget_holds(self) -> None:
+        assert not ConsumerUsage.objects.filter(consumer__slug="thrifty", used__gt=8 - F("reserved")).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_ledger_agrees_with_its_rows_after_any_history(set_clock: SetClock, settings: object) -> None:
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = SAFETY_LIMIT + 5, 5
+    machine = type("Machine", (Ledgers,), {"set_clock": staticmethod(set_clock)})
+    run_state_machine_as_test(
+        machine,
+        settings=hypothesis_settings(
+            max_examples=25,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+        ),
+    )

@@ -1,0 +1,227 @@
+"""services.reserve and services.extend: what is granted, and which limit refuses."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connection, transaction
+
+from quota import services
+from quota.exceptions import (
+    ConsumerInactive,
+    ConsumerUnknown,
+    IdempotencyConflict,
+    QuotaRefused,
+    ReservationClosed,
+)
+from quota.models import Consumer, ConsumerUsage, DailyLedger, Reservation
+from quota.selectors import check_ledger, get_status
+from tests.fixtures import SetClock
+
+MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def small_day(settings, consumer: Consumer) -> None:
+    settings.QUOTA_DAILY_LIMIT = 120
+    settings.QUOTA_SAFETY_BUFFER = 20
+
+
+def reserve(calls: int, consumer: str = "reader", **options) -> object:
+    return services.reserve(consumer=consumer, operation="test", calls=calls, **options)
+
+
+def refusal(calls: int, consumer: str = "reader") -> tuple[str, int, int, datetime | None]:
+    with pytest.raises(QuotaRefused) as caught:
+        reserve(calls, consumer)
+    error = caught.value
+    return error.limit, error.asked, error.free, error.retry_at
+
+
+def test_the_first_reservation_of_a_day_opens_its_ledger_with_the_settings_limits() -> None:
+    reserve(7)
+    ledger = DailyLedger.objects.get()
+    assert (ledger.day.isoformat(), ledger.daily_limit, ledger.safety_limit) == ("2026-05-05", 120, 100)
+    assert (ledger.used, ledger.reserved) == (0, 7)
+
+
+def test_exactly_the_safety_limit_can_be_set_aside_and_not_one_more() -> None:
+    reserve(100)
+    assert refusal(1) == ("safety_limit", 1, 0, MIDNIGHT)
+
+
+def test_a_refusal_sets_nothing_aside() -> None:
+    refusal(101)
+    assert get_status().reserved == 0
+    assert not Reservation.objects.exists()
+
+
+def test_the_floor_keeps_calls_free_for_others() -> None:
+    Consumer.objects.create(slug="cron", kind="cron", floor=30)
+    assert refusal(71, "cron") == ("floor", 71, 70, MIDNIGHT)
+    reserve(70, "cron")
+    reserve(30)
+
+
+def test_the_daily_budget_counts_used_and_set_aside_calls_of_that_consumer_alone() -> None:
+    Consumer.objects.create(slug="frugal", daily_budget=10)
+    reserve(60)
+    reserve(4, "frugal")
+    services.increment(3, consumer="frugal")
+    assert refusal(4, "frugal") == ("daily_budget", 4, 3, MIDNIGHT)
+    reserve(3, "frugal")
+
+
+def test_a_budget_of_nothing_refuses_the_first_call() -> None:
+    Consumer.objects.create(slug="broke", daily_budget=0)
+    assert refusal(1, "broke") == ("daily_budget", 1, 0, MIDNIGHT)
+
+
+def test_the_cap_per_operation_refuses_what_no_waiting_would_help() -> None:
+    Consumer.objects.create(slug="capped", cap_per_operation=5)
+    assert refusal(6, "capped") == ("cap_per_operation", 6, 5, None)
+    reserve(5, "capped")
+
+
+def test_extending_counts_towards_the_cap_and_the_limits() -> None:
+    Consumer.objects.create(slug="capped", cap_per_operation=5)
+    reservation = reserve(4, "capped")
+    services.extend(reservation)
+    with pytest.raises(QuotaRefused) as caught:
+        services.extend(reservation)
+    assert (caught.value.limit, caught.value.free) == ("cap_per_operation", 0)
+    assert get_status().reserved == 5
+
+
+def test_a_day_that_isbndb_closed_grants_nothing() -> None:
+    reservation = reserve(2)
+    call = services.dispatch(reservation, method="GET", path="/key")
+    services.close_day(call, reason="Daily quota exceeded")
+    assert refusal(1) == ("day_closed", 1, 0, MIDNIGHT)
+    with pytest.raises(QuotaRefused) as caught:
+        services.dispatch(reservation, method="GET", path="/key")
+    assert caught.value.limit == "day_closed"
+
+
+def test_nothing_is_set_aside_in_the_last_two_seconds_of_a_day(set_clock: SetClock) -> None:
+    set_clock(MIDNIGHT - timedelta(seconds=1.9))
+    assert refusal(1) == ("midnight", 1, 0, MIDNIGHT + timedelta(seconds=2))
+
+
+def test_unknown_and_inactive_consumers_are_refused() -> None:
+    with pytest.raises(ConsumerUnknown):
+        reserve(1, "nobody")
+    Consumer.objects.update(active=False)
+    with pytest.raises(ConsumerInactive):
+        reserve(1)
+
+
+@pytest.mark.parametrize("calls", [0, -1])
+def test_less_than_one_call_is_a_mistake_of_the_caller(calls: int) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        reserve(calls)
+
+
+def test_the_same_idempotency_key_gives_the_same_reservation_and_sets_nothing_more_aside() -> None:
+    first = reserve(5, idempotency_key="job-1")
+    assert reserve(5, idempotency_key="job-1") == first
+    assert get_status().reserved == 5
+
+
+def test_an_idempotency_key_belongs_to_one_consumer_and_one_operation() -> None:
+    Consumer.objects.create(slug="other")
+    first = reserve(5, idempotency_key="job-1")
+    assert reserve(5, "other", idempotency_key="job-1") != first
+    with pytest.raises(IdempotencyConflict):
+        services.reserve(consumer="reader", operation="something else", calls=5, idempotency_key="job-1")
+
+
+def test_an_idempotency_key_of_a_closed_reservation_does_not_reserve_again() -> None:
+    services.settle(reserve(5, idempotency_key="job-1"))
+    with pytest.raises(ReservationClosed):
+        reserve(5, idempotency_key="job-1")
+    assert get_status().reserved == 0
+
+
+def test_settling_gives_back_what_was_not_dispatched_once() -> None:
+    reservation = reserve(5)
+    services.dispatch(reservation, method="GET", path="/key")
+    assert [services.settle(reservation), services.settle(reservation)] == [4, 0]
+    status = get_status()
+    assert (status.used, status.reserved) == (1, 0)
+
+
+def test_a_lease_that_ran_out_is_given_back_by_expire() -> None:
+    reserve(5, lease=timedelta())
+    kept = reserve(3)
+    assert services.expire() == 1
+    assert get_status().reserved == 3
+    assert Reservation.objects.get(state="open").id == kept
+
+
+def test_a_lease_that_ran_out_does_not_stand_in_the_way_even_before_expire_runs() -> None:
+    reserve(100, lease=timedelta())
+    reserve(60)
+    assert get_status().reserved == 60
+
+
+def test_every_dispatch_extends_the_lease() -> None:
+    reservation = reserve(2, lease=timedelta(seconds=60))
+    before = Reservation.objects.get().expires_at
+    services.dispatch(reservation, method="GET", path="/key", lease=timedelta(hours=1))
+    assert Reservation.objects.get().expires_at > before + timedelta(minutes=50)
+
+
+def test_calls_set_aside_yesterday_neither_count_today_nor_come_back_into_it(set_clock: SetClock) -> None:
+    reservation = reserve(90)
+    set_clock(MIDNIGHT + timedelta(minutes=1))
+    reserve(100)
+    with pytest.raises(ReservationClosed):
+        services.dispatch(reservation, method="GET", path="/key")
+    services.settle(reservation)
+    yesterday, today = DailyLedger.objects.order_by("day")
+    assert (yesterday.reserved, today.reserved) == (0, 100)
+
+
+def test_expire_closes_reservations_of_past_days_whatever_their_lease(set_clock: SetClock) -> None:
+    reserve(9, lease=timedelta(days=3))
+    set_clock(MIDNIGHT)
+    assert services.expire() == 1
+    assert check_ledger(MIDNIGHT.date() - timedelta(days=1)) == []
+
+
+def test_a_new_day_leaves_yesterdays_figures_as_they_are(set_clock: SetClock) -> None:
+    services.dispatch(reserve(1), method="GET", path="/key")
+    set_clock(MIDNIGHT)
+    assert services.open_ledger() is True
+    assert services.open_ledger() is False
+    assert [ledger.used for ledger in DailyLedger.objects.order_by("day")] == [1, 0]
+
+
+def test_observing_counts_past_the_limit_and_refuses_nothing(settings) -> None:
+    settings.QUOTA_ENFORCEMENT = "observe"
+    reservation = reserve(150)
+    services.dispatch(reservation, method="GET", path="/key")
+    services.extend(reservation, calls=10)
+    status = get_status()
+    assert (status.used, status.reserved, status.remaining) == (1, 159, 0)
+    assert status.can_make_calls
+
+
+def test_per_consumer_use_is_kept_beside_the_ledger() -> None:
+    Consumer.objects.create(slug="other")
+    services.dispatch(reserve(2), method="GET", path="/key")
+    reserve(3, "other")
+    rows = ConsumerUsage.objects.order_by("consumer__slug").values_list("consumer__slug", "used", "reserved")
+    assert list(rows) == [("other", 0, 3), ("reader", 1, 1)]
+
+
+def test_the_quota_refuses_to_work_inside_a_transaction_that_could_be_rolled_back() -> None:
+    with transaction.atomic(), pytest.raises(transaction.TransactionManagementError):
+        reserve(1)
+    assert not Reservation.objects.exists()
+
+
+def test_the_database_itself_keeps_figures_from_going_below_nothing() -> None:
+    reserve(1)
+    with connection.cursor() as cursor, pytest.raises(Exception, match="violates check constraint"):
+        cursor.execute("UPDATE quota_dailyledger SET reserved = reserved - 2")
