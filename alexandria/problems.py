@@ -1,0 +1,148 @@
+"""Every error of the API as application/problem+json (RFC 9457), and the one place that maps exceptions to statuses."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponseBase, JsonResponse
+from drf_standardized_errors.formatter import ExceptionFormatter
+from drf_standardized_errors.handler import ExceptionHandler
+from drf_standardized_errors.types import ErrorResponse
+from rest_framework.exceptions import APIException, NotFound, ValidationError
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from enrichment import exceptions as isbndb
+from enrichment.serializers import EnrichmentSerializer
+from enrichment.services import EnrichmentStopped
+from quota import exceptions as quota
+from quota.api import ratelimit_headers
+from quota.selectors import QuotaStatus, get_status
+from quota.serializers import QuotaStatusSerializer
+
+log = structlog.get_logger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+RETRY_SOON = 5  # seconds
+
+# exception -> status, code
+STATUSES: dict[type[Exception], tuple[int, str]] = {
+    quota.QuotaRefused: (429, "quota_exhausted"),
+    quota.QuotaUnavailable: (503, "quota_unavailable"),
+    quota.ConsumerInactive: (403, "consumer_inactive"),
+    quota.ConsumerUnknown: (403, "consumer_unknown"),
+    quota.IdempotencyConflict: (409, "idempotency_conflict"),
+    quota.QuotaError: (503, "quota_unavailable"),
+    isbndb.IsbndbTimeout: (504, "isbndb_timeout"),
+    isbndb.IsbndbError: (502, "isbndb_failed"),
+    OperationalError: (503, "database_unavailable"),
+    InterfaceError: (503, "database_unavailable"),
+}
+
+
+class Problem(APIException):
+    """A domain exception on its way out, with the members that its problem body gets besides the standard ones."""
+
+    def __init__(self, cause: Exception, status: int, code: str) -> None:
+        self.status_code = status
+        self.members: dict[str, Any] = {}
+        self.headers: dict[str, str] = {}
+        self.wait: int | None = RETRY_SOON if status == 503 else None
+        detail = "The database is out of reach." if code == "database_unavailable" else str(cause)
+        super().__init__(detail, code)
+        if isinstance(cause, quota.QuotaRefused):
+            self._add_refusal(cause)
+
+    def _add_refusal(self, refusal: quota.QuotaRefused) -> None:
+        self.members |= {"limit": refusal.limit, "asked": refusal.asked, "free": refusal.free}
+        self.members["retry_at"] = refusal.retry_at
+        if status := _status():
+            self.add_status(status)
+            if refusal.retry_at is not None:
+                self.wait = max(1, -int((status.now - refusal.retry_at).total_seconds() // 1))
+
+    def add_status(self, status: QuotaStatus) -> None:
+        self.members["quota"] = QuotaStatusSerializer(status).data
+        self.headers |= ratelimit_headers(status)
+
+
+class ProblemHandler(ExceptionHandler):  # type: ignore[misc]
+    def convert_known_exceptions(self, exc: Exception) -> Exception:
+        cause = exc.__cause__ if isinstance(exc, EnrichmentStopped) and isinstance(exc.__cause__, Exception) else exc
+        for kind, (status, code) in STATUSES.items():
+            if isinstance(cause, kind):
+                problem = Problem(cause, status, code)
+                if isinstance(exc, EnrichmentStopped):
+                    problem.members["api_calls"] = exc.result.api_calls
+                    problem.members["result"] = EnrichmentSerializer(exc.result).data
+                    if "quota" not in problem.members and (now := _status()):
+                        problem.add_status(now)
+                return problem
+        converted: Exception = super().convert_known_exceptions(exc)
+        return converted
+
+    def get_response(self, exc: APIException, data: dict[str, Any]) -> Response:
+        headers = self.get_headers(exc) | getattr(exc, "headers", {})
+        return Response(data, status=exc.status_code, headers=headers, content_type=CONTENT_TYPE)
+
+
+class ProblemFormatter(ExceptionFormatter):  # type: ignore[misc]
+    def format_error_response(self, error_response: ErrorResponse) -> dict[str, Any]:
+        errors = error_response.errors
+        body = problem_body(self.exc.status_code, errors[0].code, str(errors[0].detail))
+        if isinstance(self.exc, ValidationError):
+            fields = [{"field": error.attr, "detail": str(error.detail), "code": error.code} for error in errors]
+            first = f"{fields[0]['field']}: " if fields[0]["field"] else ""
+            body["detail"] = f"{first}{fields[0]['detail']}"
+            body["errors"] = fields
+        return body | getattr(self.exc, "members", {})
+
+
+class NoSuchPath(APIView):
+    """Whatever under /api/ has no view."""
+
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+    schema = None
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        raise NotFound(f"There is nothing at {request.path}. /api/docs/ lists what there is.")
+
+
+def problem_body(status: int, code: str, detail: str) -> dict[str, Any]:
+    return {
+        "type": f"urn:alexandria:problem:{code.replace('_', '-')}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+    }
+
+
+def problem_for_html(
+    get_response: Callable[[HttpRequest], HttpResponseBase],
+) -> Callable[[HttpRequest], HttpResponseBase]:
+    """Middleware: what fails outside the API's views (a bad host, a middleware) answers as a problem, too."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        response = get_response(request)
+        is_html = response.headers.get("Content-Type", "").startswith("text/html")
+        if response.status_code < 400 or not is_html or not request.path.startswith("/api/"):
+            return response
+        status = response.status_code
+        body = problem_body(status, "error", "The request could not be answered; the log says why.")
+        return JsonResponse(body, status=status, content_type=CONTENT_TYPE)
+
+    return middleware
+
+
+def _status() -> QuotaStatus | None:
+    """Today's quota, where it can be had: an error must not end in another."""
+    try:
+        return get_status()
+    except quota.QuotaUnavailable:
+        return None

@@ -1,0 +1,16 @@
+from django.contrib import admin
+from django.urls import include, path, re_path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from alexandria import health, problems
+
+urlpatterns = [
+    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("api/", include("quota.urls")),
+    path("api/", include("enrichment.urls")),
+    re_path(r"^api/", problems.NoSuchPath.as_view()),
+    path("admin/", admin.site.urls),
+    path("livez", health.live),
+    path("healthz", health.healthy),
+]

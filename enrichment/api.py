@@ -1,0 +1,67 @@
+"""The enrichment API: parse, call one service, render."""
+
+import time
+
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.exceptions import NotFound
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from enrichment import selectors, services
+from enrichment.isbn import InvalidIsbn, parse
+from enrichment.serializers import (
+    BatchAnswerSerializer,
+    BatchRequestSerializer,
+    EditionSerializer,
+    EnrichmentSerializer,
+)
+from quota.api import ratelimit_headers
+from quota.selectors import get_status
+from quota.serializers import QuotaStatusSerializer
+
+
+class EnrichBatchView(APIView):
+    @extend_schema(
+        operation_id="enrich_batch_direct",
+        summary="Enrich up to 1,000 ISBNs now",
+        request=BatchRequestSerializer,
+        responses={200: BatchAnswerSerializer},
+    )
+    def post(self, request: Request) -> Response:
+        """Stores what ISBNdb knows of the ISBNs. Fresh ones cost nothing; the others cost one call per 1,000."""
+        started = time.monotonic()
+        wanted = BatchRequestSerializer(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        result = services.enrich_isbns(
+            wanted.validated_data["isbns"],
+            consumer=request.user.slug,
+            source=wanted.validated_data["source"],
+            refresh=wanted.validated_data["refresh"],
+        )
+        status = get_status()
+        answer = {
+            **EnrichmentSerializer(result).data,
+            "duration_ms": round(1000 * (time.monotonic() - started)),
+            "quota": QuotaStatusSerializer(status).data,
+        }
+        return Response(answer, headers=ratelimit_headers(status))
+
+
+class BookView(APIView):
+    @extend_schema(
+        operation_id="book",
+        summary="A stored book",
+        parameters=[OpenApiParameter("isbn", str, OpenApiParameter.PATH, description="An ISBN in any form.")],
+        responses={200: EditionSerializer},
+    )
+    def get(self, request: Request, isbn: str) -> Response:
+        """What is stored of the book. Never spends a call."""
+        try:
+            isbn13 = parse(isbn)
+        except InvalidIsbn as error:
+            raise NotFound(f"{isbn!r} is not a valid ISBN: {error.reason}.") from error
+        edition = selectors.get_edition(isbn13)
+        if edition is None:
+            raise NotFound(f"{isbn13} is not stored. POST it to /api/enrich/batch-direct to ask ISBNdb for it.")
+        return Response(EditionSerializer(edition).data)

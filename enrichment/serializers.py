@@ -1,0 +1,126 @@
+"""What the enrichment API takes and gives."""
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from enrichment.models import Edition
+from quota.serializers import QuotaStatusSerializer
+
+LARGEST_LIST = 1000
+
+
+@extend_schema_field(
+    {"oneOf": [{"type": "string", "maxLength": 100}, {"type": "integer"}], "example": "978-0-7653-7654-0"}
+)
+class IsbnValueField(serializers.Field[str | int, str | int, str | int, Any]):
+    """A string or a whole number: whether it is an ISBN is found out later, and reported by value."""
+
+    default_error_messages = {
+        "type": "An ISBN must be a string or a whole number.",
+        "length": "An ISBN has 100 characters at the most.",
+    }
+
+    def to_internal_value(self, data: object) -> str | int:
+        if isinstance(data, bool) or not isinstance(data, str | int):
+            self.fail("type")
+        if len(str(data)) > 100:
+            self.fail("length")
+        return data
+
+    def to_representation(self, value: str | int) -> str | int:
+        return value
+
+
+class BatchRequestSerializer(serializers.Serializer[dict[str, Any]]):
+    isbns = serializers.ListField(
+        child=IsbnValueField(),
+        min_length=1,
+        max_length=LARGEST_LIST,
+        help_text="ISBN-10s and ISBN-13s as people write them: hyphens, spaces, prefixes; duplicates are folded.",
+    )
+    source = serializers.CharField(
+        max_length=100, required=False, default="", allow_blank=True, help_text="What it is for; kept in the journal."
+    )
+    refresh = serializers.BooleanField(
+        required=False, default=False, help_text="Ask again for what is fresh or remembered as unknown."
+    )
+
+    def to_internal_value(self, data: object) -> dict[str, Any]:
+        """Takes a bare list, too."""
+        value: dict[str, Any] = super().to_internal_value({"isbns": data} if isinstance(data, list) else data)
+        return value
+
+
+class InvalidIsbnSerializer(serializers.Serializer[Any]):
+    isbn = serializers.CharField(help_text="The value as it was given.")
+    reason = serializers.ChoiceField(["wrong check digit", "wrong length", "not an ISBN"])
+
+
+class FailedIsbnSerializer(serializers.Serializer[Any]):
+    isbn = serializers.CharField(allow_null=True, help_text="null: ISBNdb sent a book without a usable ISBN.")
+    error = serializers.CharField()
+
+
+class EnrichmentSerializer(serializers.Serializer[Any]):
+    """valid = already_fresh + enriched + not_found + failed."""
+
+    requested = serializers.IntegerField(help_text="Values given.")
+    valid = serializers.IntegerField(help_text="Distinct ISBNs among them.")
+    found = serializers.IntegerField(help_text="Asked for in this request, and known to ISBNdb.")
+    enriched = serializers.IntegerField(help_text="Of those found, stored: created, updated, or the same as before.")
+    created = serializers.IntegerField(help_text="Editions that are new.")
+    updated = serializers.IntegerField(help_text="Editions that changed.")
+    already_fresh = serializers.IntegerField(help_text="Stored before and recent enough: not asked for, no call.")
+    not_found = serializers.IntegerField(help_text="Unknown to ISBNdb, now or when last asked.")
+    failed = serializers.IntegerField(help_text="Asked for without a result; `errors` says why.")
+    invalid = InvalidIsbnSerializer(many=True)
+    not_found_isbns = serializers.ListField(child=serializers.CharField())
+    errors = FailedIsbnSerializer(many=True)
+    api_calls = serializers.IntegerField(help_text="Calls that this request spent, retries included.")
+
+
+class BatchAnswerSerializer(EnrichmentSerializer):
+    duration_ms = serializers.IntegerField()
+    quota = QuotaStatusSerializer()
+
+
+class AuthorSerializer(serializers.Serializer[Any]):
+    id = serializers.IntegerField()
+    name = serializers.CharField()
+
+
+class WorkSerializer(serializers.Serializer[Any]):
+    id = serializers.IntegerField()
+    title = serializers.CharField()
+
+
+class EditionSerializer(serializers.ModelSerializer[Edition]):
+    """A stored edition. A text that ISBNdb does not give is empty."""
+
+    work = WorkSerializer()
+    authors = serializers.SerializerMethodField()
+    date_published = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Edition
+        fields = (
+            *("isbn13", "isbn10", "title", "title_long", "work", "authors", "publisher", "language", "binding"),
+            *("edition", "pages", "date_published", "date_precision", "dewey_decimal", "subjects", "msrp", "image"),
+            *("dimensions", "synopsis", "overview", "excerpt", "other_isbns", "synced_at", "created_at", "updated_at"),
+        )
+        read_only_fields = fields
+
+    @extend_schema_field(AuthorSerializer(many=True))
+    def get_authors(self, edition: Edition) -> Any:
+        return AuthorSerializer([link.author for link in edition.author_links.all()], many=True).data
+
+    @extend_schema_field(
+        {"type": "string", "nullable": True, "example": "2023-10", "description": "As far as it is known."}
+    )
+    def get_date_published(self, edition: Edition) -> str | None:
+        if edition.date_published is None:
+            return None
+        length = {"year": 4, "month": 7, "day": 10}[edition.date_precision]
+        return edition.date_published.isoformat()[:length]

@@ -1,0 +1,120 @@
+"""Enriching: from ISBNs in any form to stored editions, with as few calls as can be."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from django.conf import settings
+
+from enrichment import gateway, selectors
+from enrichment.exceptions import IsbndbError
+from enrichment.isbn import InvalidEntry, parse_many
+from enrichment.storage import remember_misses, store_books
+from quota.exceptions import QuotaError
+from quota.spending import Spending, spending
+
+
+@dataclass(frozen=True)
+class FailedIsbn:
+    """An ISBN that was asked for and for which nothing is stored; `isbn` is None when ISBNdb's book gave none."""
+
+    isbn: str | None
+    error: str
+
+
+@dataclass
+class Enrichment:
+    """What came of a list of ISBNs.
+
+    Every distinct valid ISBN is one of: already_fresh, enriched (= created + updated + unchanged), not_found, failed.
+    """
+
+    requested: int
+    """Values given."""
+    valid: int
+    """Distinct ISBNs among them."""
+    invalid: list[InvalidEntry]
+    already_fresh: int = 0
+    """Stored before and recent enough: no call."""
+    found: int = 0
+    """Asked for now, and known to ISBNdb."""
+    enriched: int = 0
+    """Of those found, stored: created, updated, or the same as before."""
+    created: int = 0
+    updated: int = 0
+    not_found_isbns: list[str] = field(default_factory=list)
+    """Unknown to ISBNdb, now or when last asked."""
+    failed: int = 0
+    errors: list[FailedIsbn] = field(default_factory=list)
+    api_calls: int = 0
+    """Calls spent, retries included."""
+
+    @property
+    def not_found(self) -> int:
+        return len(self.not_found_isbns)
+
+
+class EnrichmentStopped(Exception):
+    """The quota or ISBNdb ended it early; `result` has what was stored until then and the reason is `__cause__`."""
+
+    def __init__(self, result: Enrichment) -> None:
+        self.result = result
+        super().__init__("Enriching ended early.")
+
+
+def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = "", refresh: bool = False) -> Enrichment:
+    """Stores what ISBNdb knows of the ISBNs, at one call per ISBNDB_BATCH_SIZE of those that have to be asked for.
+
+    `consumer`: the slug of who pays. `source`: what it is for, for the record. Editions that are fresh
+    (EDITION_FRESH_DAYS) and ISBNs that ISBNdb did not know lately (MISS_REMEMBER_DAYS) are not asked for, unless
+    `refresh`. Each batch is stored before the next is asked for.
+
+    Raises EnrichmentStopped, caused by a QuotaError or an IsbndbError; when it is the quota's refusal before the first
+    call, nothing was spent.
+    """
+    given = list(values)
+    parsed = parse_many(given)
+    result = Enrichment(requested=len(given), valid=len(parsed.valid), invalid=parsed.invalid)
+    known = selectors.known_isbns(parsed.valid) if not refresh else selectors.KnownIsbns(fresh=set(), missed=set())
+    result.already_fresh = len(known.fresh)
+    result.not_found_isbns = [isbn for isbn in parsed.valid if isbn in known.missed]
+    wanted = [isbn for isbn in parsed.valid if isbn not in known.fresh and isbn not in known.missed]
+    size = settings.ISBNDB_BATCH_SIZE
+    batches = [wanted[start : start + size] for start in range(0, len(wanted), size)]
+    if not batches:
+        return result
+
+    with spending(consumer=consumer, operation="batch-direct", calls=len(batches), source=source) as spender:
+        for number, batch in enumerate(batches):
+            try:
+                _enrich_batch(batch, spender, result)
+            except (QuotaError, IsbndbError) as error:
+                for isbn in (isbn for rest in batches[number:] for isbn in rest):
+                    result.failed += 1
+                    result.errors.append(FailedIsbn(isbn, str(error)))
+                raise EnrichmentStopped(result) from error
+            finally:
+                result.api_calls = len(spender.dispatched)
+    return result
+
+
+def _enrich_batch(batch: list[str], spender: Spending, result: Enrichment) -> None:
+    answer = gateway.fetch_books(batch, spender)
+    stored = store_books(answer.books)
+
+    asked = set(batch)
+    bad = [FailedIsbn(book.isbn, book.error) for book in answer.bad]
+    unstored = [FailedIsbn(error.isbn, error.error) for error in stored.errors]
+    found = asked & {book.isbn13 for book in answer.books}
+    failed = asked & {failure.isbn for failure in bad + unstored if failure.isbn}
+    missing = [isbn for isbn in batch if isbn not in found and isbn not in failed]
+
+    result.created += stored.created
+    result.updated += stored.updated
+    result.found += len(found | failed)
+    result.enriched += len(found - failed)
+    result.failed += len(failed)
+    result.errors += bad + unstored
+    result.not_found_isbns += missing
+    if all(failure.isbn for failure in bad):
+        remember_misses(missing)
+    # Otherwise one of the missing ISBNs may be the bad book's: they are asked for again next time.
