@@ -70,7 +70,7 @@ class Problem(APIException):
         self.headers |= ratelimit_headers(status)
 
 
-class ProblemHandler(ExceptionHandler):  # type: ignore[misc]
+class ProblemHandler(ExceptionHandler):
     def convert_known_exceptions(self, exc: Exception) -> Exception:
         cause = exc.__cause__ if isinstance(exc, EnrichmentStopped) and isinstance(exc.__cause__, Exception) else exc
         for kind, (status, code) in STATUSES.items():
@@ -90,11 +90,12 @@ class ProblemHandler(ExceptionHandler):  # type: ignore[misc]
         return Response(data, status=exc.status_code, headers=headers, content_type=CONTENT_TYPE)
 
 
-class ProblemFormatter(ExceptionFormatter):  # type: ignore[misc]
+class ProblemFormatter(ExceptionFormatter):
     def format_error_response(self, error_response: ErrorResponse) -> dict[str, Any]:
         errors = error_response.errors
         body = problem_body(self.exc.status_code, errors[0].code, str(errors[0].detail))
         if isinstance(self.exc, ValidationError):
+            body = problem_body(self.exc.status_code, "invalid", str(errors[0].detail))
             fields = [{"field": error.attr, "detail": str(error.detail), "code": error.code} for error in errors]
             first = f"{fields[0]['field']}: " if fields[0]["field"] else ""
             body["detail"] = f"{first}{fields[0]['detail']}"

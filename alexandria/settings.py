@@ -20,7 +20,7 @@ if not SECRET_KEY:
         raise ImproperlyConfigured(
             "SECRET_KEY is not set. Set it to 50 random characters, or DEBUG=on for development."
         )
-    SECRET_KEY = "insecure-and-only-for-development"
+    SECRET_KEY = "insecure-and-only-for-development"  # noqa: S105
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 if bad_origins := [origin for origin in CSRF_TRUSTED_ORIGINS if "://" not in origin]:

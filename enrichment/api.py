@@ -17,6 +17,7 @@ from enrichment.serializers import (
     EnrichmentSerializer,
 )
 from quota.api import ratelimit_headers
+from quota.authentication import consumer_of
 from quota.selectors import get_status
 from quota.serializers import QuotaStatusSerializer
 
@@ -35,7 +36,7 @@ class EnrichBatchView(APIView):
         wanted.is_valid(raise_exception=True)
         result = services.enrich_isbns(
             wanted.validated_data["isbns"],
-            consumer=request.user.slug,
+            consumer=consumer_of(request).slug,
             source=wanted.validated_data["source"],
             refresh=wanted.validated_data["refresh"],
         )

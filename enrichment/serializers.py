@@ -40,7 +40,7 @@ class BatchRequestSerializer(serializers.Serializer[dict[str, Any]]):
         max_length=LARGEST_LIST,
         help_text="ISBN-10s and ISBN-13s as people write them: hyphens, spaces, prefixes; duplicates are folded.",
     )
-    source = serializers.CharField(
+    source = serializers.CharField(  # type: ignore[assignment]  # a field of that name, not the option
         max_length=100, required=False, default="", allow_blank=True, help_text="What it is for; kept in the journal."
     )
     refresh = serializers.BooleanField(
@@ -77,7 +77,7 @@ class EnrichmentSerializer(serializers.Serializer[Any]):
     failed = serializers.IntegerField(help_text="Asked for without a result; `errors` says why.")
     invalid = InvalidIsbnSerializer(many=True)
     not_found_isbns = serializers.ListField(child=serializers.CharField())
-    errors = FailedIsbnSerializer(many=True)
+    errors = FailedIsbnSerializer(many=True)  # type: ignore[assignment]  # likewise
     api_calls = serializers.IntegerField(help_text="Calls that this request spent, retries included.")
 
 

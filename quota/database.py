@@ -50,7 +50,7 @@ def reachable() -> Iterator[None]:
         raise QuotaUnavailable("The quota's database did not answer in time.") from error
 
 
-def ask(sql: str, params: Sequence[object] = ()) -> tuple[Any, ...]:
+def ask(sql: str, params: Sequence[Any] = ()) -> tuple[Any, ...]:
     """Runs one statement in a transaction of its own and returns its first row; an empty tuple when there is none."""
     with reachable(), connection.cursor() as cursor:
         cursor.execute(sql, params)

@@ -16,7 +16,7 @@ class PaceTimeout(QuotaUnavailable):
     """The fleet is so busy that no send time was to be had within the wait that the caller allows."""
 
 
-class QuotaRefused(QuotaError):  # noqa: N818 (reads as what happened)
+class QuotaRefused(QuotaError):
     """A limit stands against the calls that were asked for.
 
     `limit`: one of safety_limit, floor, daily_budget, cap_per_operation, day_closed, midnight.

@@ -53,7 +53,7 @@ class ConsumerKeyManager(BaseAPIKeyManager):
 class ConsumerKey(AbstractAPIKey):
     """An API key of a consumer; only its hash is stored."""
 
-    objects = ConsumerKeyManager()
+    objects = ConsumerKeyManager()  # type: ignore[misc, assignment]  # the library names its own class
     consumer = models.ForeignKey(Consumer, on_delete=models.CASCADE, related_name="keys")
 
     class Meta(AbstractAPIKey.Meta):

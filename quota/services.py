@@ -107,13 +107,9 @@ def dispatch(
     QuotaUnavailable.
     """
     asked_at = time.monotonic()
-    decision = Decision(
-        *ask(
-            "SELECT * FROM quota_dispatch(%s, %s, %s, %s, %s, %s, %s)",
-            [reservation, method, path, isbns_asked]
-            + [lease.total_seconds(), max_slot_distance.total_seconds(), enforcing()],
-        )
-    )
+    what = [reservation, method, path, isbns_asked]
+    bounds = [lease.total_seconds(), max_slot_distance.total_seconds(), enforcing()]
+    decision = Decision(*ask("SELECT * FROM quota_dispatch(%s, %s, %s, %s, %s, %s, %s)", [*what, *bounds]))
     _raise_unless_granted(decision, asked=1)
     return _dispatched(reservation, decision, asked_at)
 
@@ -255,10 +251,10 @@ def _reserve(what: list[Any], first_call: list[Any]) -> tuple[uuid.UUID, Decisio
     if asked < 1:
         raise ValueError(f"calls must be at least 1, not {asked}.")
     sql = "SELECT reservation, (decision).* FROM quota_reserve(%s,%s,%s,%s,%s, %s,%s,%s,%s,%s,%s)"
-    reservation, *figures = ask(sql, what + first_call)
+    reservation, *figures = ask(sql, [*what, *first_call])
     if Decision(*figures).outcome == "unopened":
         open_ledger()
-        reservation, *figures = ask(sql, what + first_call)
+        reservation, *figures = ask(sql, [*what, *first_call])
     decision = Decision(*figures)
     _raise_unless_granted(decision, asked=asked)
     return reservation, decision

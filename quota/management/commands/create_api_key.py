@@ -11,7 +11,7 @@ from quota.models import Consumer, ConsumerKey
 
 class Command(BaseCommand):
     help = (
-        "Makes an API key and prints it, and nothing else, on stdout. It can't be shown again: only its hash is stored. "
+        "Makes an API key and prints it, and nothing else, on stdout. It can't be shown again: only its hash is kept. "
         "Exit codes: 0 made, 1 refused."
     )
 
