@@ -1,0 +1,69 @@
+"""Faults on demand: what goes wrong, on which requests, how often."""
+
+import threading
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+KINDS = {
+    "latency": "waits `seconds`, then goes on as usual",
+    "status": "answers `status` (503) with `body` and `headers`",
+    "drop": "closes the connection without reading the body or answering",
+    "drop_before_answer": "does the work, then closes the connection without answering",
+    "garbage": "answers 200 with `body`, by default HTML that claims to be JSON",
+    "daily_limit": "answers as if the daily limit were reached",
+    "truncate": "breaks off in the middle of the answer",
+    "redirect": "answers `status` (302); `headers` may name another Location",
+    "drip": "sends the answer in twenty pieces over `seconds`",
+}
+
+
+@dataclass(slots=True)
+class Fault:
+    """A rule. `times`: how many requests it meets, None for all. `path`: what their path begins with, None for any.
+
+    `body`: the text of the answer, or something to be sent as JSON.
+    """
+
+    kind: str
+    times: int | None = None
+    path: str | None = None
+    seconds: float = 1.0
+    status: int | None = None
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Faults:
+    """The rules in force, in the order in which they came. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._rules: list[Fault] = []
+        self._lock = threading.Lock()
+
+    def add(self, fault: Fault) -> None:
+        with self._lock:
+            self._rules.append(fault)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._rules.clear()
+
+    def list(self) -> list[dict[str, Any]]:
+        with self._lock:
+            return [asdict(rule) for rule in self._rules]
+
+    def meet(self, path: str) -> tuple[float, Fault | None]:
+        """What a request meets: seconds of latency, of all such rules together, and the first rule of another kind."""
+        seconds, met = 0.0, None
+        with self._lock:
+            for rule in self._rules:
+                if not path.startswith(rule.path or "") or (met and rule.kind != "latency"):
+                    continue
+                if rule.kind == "latency":
+                    seconds += rule.seconds
+                else:
+                    met = rule
+                if rule.times is not None:
+                    rule.times -= 1
+            self._rules = [rule for rule in self._rules if rule.times != 0]
+        return seconds, met
