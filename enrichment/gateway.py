@@ -113,6 +113,8 @@ def _ask(
     count: Callable[[Decoded], int] | None = None,
 ) -> Decoded:
     """Sends the request, up to ATTEMPTS times, each with a call of its own."""
+    if not settings.ISBNDB_API_KEY:
+        raise IsbndbRefused("ISBNDB_API_KEY is not set: nothing was sent.")
     for attempt in stamina.retry_context(on=_pause_before_retry, attempts=ATTEMPTS, timeout=None, wait_initial=0.5):
         with attempt:
             if attempt.num > 1:
@@ -222,7 +224,8 @@ def _exchange(request: httpx2.Request) -> _Reply:
                 raise httpx2.ReadError(f"the answer is larger than {LARGEST_ANSWER} bytes", request=request)
     finally:
         reply.close()
-    return _Reply(reply.status_code, reply.headers, bytes(body))
+    # A page that repeats the key must not carry it into the journal, the log or an answer of ours.
+    return _Reply(reply.status_code, reply.headers, bytes(body).replace(settings.ISBNDB_API_KEY.encode(), b"<key>"))
 
 
 @lru_cache(maxsize=1)

@@ -4,14 +4,37 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import connection
+import stamina
+from django.db import connection, transaction
+from pytest_django import DjangoDbBlocker
 from rest_framework.test import APIClient
 
+from alexandria.sandbox import isbns
 from alexandria.sandbox.server import Sandbox
 from enrichment import gateway
 from quota.models import Consumer, ConsumerKey
+from quota.selectors import check_ledger, get_status
 
-SetClock = Callable[[datetime], None]
+SetClock = Callable[[datetime], timedelta]
+NOON = datetime(2026, 5, 5, 12, tzinfo=UTC)
+
+
+def known_isbns(count: int) -> list[str]:
+    """Different ISBN-13s that the sandbox knows."""
+    return [isbns.isbn13_at(7_000, position) for position in range(count)]
+
+
+def unknown_isbns(count: int) -> list[str]:
+    """Different valid ISBN-13s that the sandbox does not know."""
+    return [isbns.isbn13_at(7_000, isbns.KNOWN_PER_SLOT + position) for position in range(count)]
+
+
+def balance(sandbox: Sandbox) -> tuple[int, int]:
+    """Today's calls as ISBNdb counts them and as we do, when nothing is set aside and the ledger is its rows' sum."""
+    status = get_status()
+    assert status.reserved == 0
+    assert check_ledger(status.day) == []
+    return sandbox.spent, status.used
 
 
 def set_database_clock(moment: datetime) -> timedelta:
@@ -26,12 +49,26 @@ def set_database_clock(moment: datetime) -> timedelta:
 
 
 @pytest.fixture
-def set_clock(transactional_db: None) -> Iterator[SetClock]:
+def committed_db(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """The database, with transactions that are really committed; emptied afterwards.
+
+    As pytest-django's `transactional_db`, which truncates every table, and takes fifty times as long for it.
+    """
+    with django_db_blocker.unblock():
+        yield
+        filled_by_migrations = {"django_migrations", "django_content_type", "auth_permission"}
+        tables = set(connection.introspection.table_names()) - filled_by_migrations
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(";".join(f'DELETE FROM "{table}"' for table in tables))
+
+
+@pytest.fixture
+def set_clock(committed_db: None) -> Iterator[SetClock]:
     """Sets the quota's clock, for every process that uses the database. It starts at noon: tests run at any hour."""
     real = (
         "CREATE OR REPLACE FUNCTION quota_now() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT clock_timestamp()'"
     )
-    set_database_clock(datetime(2026, 5, 5, 12, tzinfo=UTC))
+    set_database_clock(NOON)
     yield set_database_clock
     with connection.cursor() as cursor:
         cursor.execute(real)
@@ -44,8 +81,12 @@ def consumer(set_clock: SetClock) -> Consumer:
 
 @pytest.fixture
 def sandbox(settings) -> Iterator[Sandbox]:
-    """A real HTTP server that speaks ISBNdb, with no limit on the pace unless the test sets one."""
-    with Sandbox(max_rps=None) as server:
+    """A real HTTP server that speaks ISBNdb at noon, with no limit on the pace unless the test sets one.
+
+    Retries do not wait for more than the pace, unless the test says `stamina.set_testing(False)`.
+    """
+    with Sandbox(max_rps=None) as server, stamina.set_testing(True, attempts=gateway.ATTEMPTS, cap=True):
+        server.set_clock(offset_seconds=(NOON - datetime.now(UTC)).total_seconds())
         settings.ISBNDB_BASE_URL = server.url
         settings.ISBNDB_API_KEY = server.key
         settings.ISBNDB_TIMEOUT_SECONDS = 5

@@ -1,3 +1,3 @@
-from tests.fixtures import api, consumer, sandbox, set_clock
+from tests.fixtures import api, committed_db, consumer, sandbox, set_clock
 
-__all__ = ["api", "consumer", "sandbox", "set_clock"]
+__all__ = ["api", "committed_db", "consumer", "sandbox", "set_clock"]
