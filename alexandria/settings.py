@@ -179,7 +179,7 @@ STORAGES = {
         else "whitenoise.storage.CompressedManifestStaticFilesStorage"
     },
 }
-WHITENOISE_USE_FINDERS = DEBUG
+WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = DEBUG
 
 # --- Security: on unless DEBUG. Probes come over plain HTTP from inside.
 SECURE_SSL_REDIRECT = not DEBUG

@@ -1,0 +1,127 @@
+"""ISBNs in whatever form people and feeds write them, as ISBN-13. Check digits and conversion are python-stdnum's."""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from stdnum import ean, isbn
+from stdnum.exceptions import InvalidChecksum
+
+
+class Reason(StrEnum):
+    """Why a value is refused, in the words of the API."""
+
+    WRONG_CHECK_DIGIT = "wrong check digit"
+    WRONG_LENGTH = "wrong length"
+    NOT_AN_ISBN = "not an ISBN"
+
+
+class InvalidIsbn(ValueError):
+    """The value is no ISBN; `reason` says why."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidEntry:
+    """A refused value, as text that can go into any JSON answer."""
+
+    isbn: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedIsbns:
+    valid: list[str] = field(default_factory=list)
+    invalid: list[InvalidEntry] = field(default_factory=list)
+
+
+# After `_compact`. A whole number is tried first: `ISBN 1036…` is an ISBN-10, `ISBN10 036…` a label and its number.
+_ISBN = re.compile(r"(?:(?:URN:)?ISBN(?:1[03])?:?)?([0-9]{13}|[0-9]{9}[0-9X])")
+_DIGITS = re.compile(r"(?:(?:URN:)?ISBN(?:1[03])?:?)?[0-9]+X?")
+# Dashes, white space, controls, and invisible characters such as the byte order mark and the soft hyphen.
+_SEPARATOR_CATEGORIES = {"Pd", "Zs", "Zl", "Zp", "Cc", "Cf"}
+_OTHER_DASHES = "−⁃˗"  # minus sign, hyphen bullet, modifier letter minus
+_BOOKLAND = ("978", "979")
+_MUSIC = "9790"  # ISMN: sheet music
+
+
+def parse(value: str | int) -> str:
+    """The ISBN-13, 13 digits, of an ISBN-10 or ISBN-13 in any usual form.
+
+    Hyphens, spaces, Unicode dashes and digits, invisible characters, `ISBN-13:`, `urn:isbn:` and a lower-case x are
+    understood. A number of 7 to 9 digits is an ISBN-10 that lost its leading zeros; a text is never padded.
+
+    Raises InvalidIsbn. 13 digits that do not begin with 978 or 979, or that begin with 979-0 (music), are "not an
+    ISBN", whatever their check digit.
+    """
+    number = _from_number(value) if isinstance(value, int) else _from_text(value)
+    if len(number) == 10:
+        try:
+            return str(isbn.validate(number, convert=True))
+        except InvalidChecksum:
+            raise InvalidIsbn(Reason.WRONG_CHECK_DIGIT) from None
+    if not number.startswith(_BOOKLAND) or number.startswith(_MUSIC):
+        raise InvalidIsbn(Reason.NOT_AN_ISBN)
+    if ean.calc_check_digit(number[:-1]) != number[-1]:
+        raise InvalidIsbn(Reason.WRONG_CHECK_DIGIT)
+    return number
+
+
+def parse_many(values: Iterable[str | int]) -> ParsedIsbns:
+    """The distinct ISBN-13s in the order of their first appearance, and what was refused, with duplicates."""
+    valid: dict[str, None] = {}
+    invalid: list[InvalidEntry] = []
+    for value in values:
+        try:
+            valid[parse(value)] = None
+        except InvalidIsbn as error:
+            invalid.append(InvalidEntry(isbn=_printable(value), reason=error.reason))
+    return ParsedIsbns(valid=list(valid), invalid=invalid)
+
+
+def to_isbn10(isbn13: str) -> str | None:
+    """The ISBN-10 of a valid ISBN-13 of 13 digits; None for 979, which has none."""
+    return str(isbn.to_isbn10(isbn13)) if isbn13.startswith("978") else None
+
+
+def _from_number(value: int) -> str:
+    if isinstance(value, bool) or value < 0:
+        raise InvalidIsbn(Reason.NOT_AN_ISBN)
+    if not 10**6 <= value < 10**13:  # before str(), which refuses numbers of thousands of digits
+        raise InvalidIsbn(Reason.WRONG_LENGTH)
+    number = str(value).zfill(10)
+    if len(number) not in {10, 13}:
+        raise InvalidIsbn(Reason.WRONG_LENGTH)
+    return number
+
+
+def _from_text(value: str) -> str:
+    compact = _compact(value)
+    if match := _ISBN.fullmatch(compact):
+        return match[1]
+    raise InvalidIsbn(Reason.WRONG_LENGTH if _DIGITS.fullmatch(compact) else Reason.NOT_AN_ISBN)
+
+
+def _compact(value: str) -> str:
+    """Without separators, in upper case, with ASCII digits."""
+    if value.isascii() and value.isdigit():
+        return value
+    return "".join(_plain(character) for character in unicodedata.normalize("NFKC", value)).upper()
+
+
+def _plain(character: str) -> str:
+    if unicodedata.category(character) in _SEPARATOR_CATEGORIES or character in _OTHER_DASHES:
+        return ""
+    digit = unicodedata.decimal(character, None)
+    return character if digit is None else str(digit)
+
+
+def _printable(value: str | int) -> str:
+    if isinstance(value, int):
+        return str(value) if abs(value) < 10**30 else f"{value:#x}"
+    return value.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate cannot go into an answer

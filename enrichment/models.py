@@ -1,0 +1,156 @@
+"""What ISBNdb has told us: works and their editions, authors, and the ISBNs that it does not know.
+
+Rows are written by storage.py alone, a batch at a time. Keys have the collation "C": they are compared byte by byte,
+which is quick, and the order in which Python sorts them too.
+"""
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+
+ISBN13_FORMAT = r"^97[89][0-9]{10}$"
+
+
+class Author(models.Model):
+    """Somebody who wrote; however the name is spaced, accented or turned round, one row (see keys.name_key)."""
+
+    name = models.TextField(help_text="As ISBNdb wrote it first.")
+    name_key = models.TextField(editable=False, db_collation="C", help_text="The name, normalised.")
+
+    class Meta:
+        ordering = ["name_key"]
+        constraints = [models.UniqueConstraint(fields=["name_key"], name="enrichment_author_name_key_once")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Work(models.Model):
+    """What the editions of one book have in common: the normalised title and first author (see keys.py).
+
+    A subtitle is part of the title. An edition without a title or without an author shares its work with no other:
+    its ISBN stands in place of the key that is missing.
+    """
+
+    title = models.TextField(blank=True, help_text="That of the edition which was stored first.")
+    title_key = models.TextField(editable=False, db_collation="C", help_text="The title, normalised.")
+    author_key = models.TextField(editable=False, db_collation="C", help_text="The first author's name, normalised.")
+
+    class Meta:
+        ordering = ["title_key", "author_key"]
+        constraints = [
+            models.UniqueConstraint(fields=["title_key", "author_key"], name="enrichment_work_title_and_author_once")
+        ]
+
+    def __str__(self) -> str:
+        return self.title or f"untitled work {self.pk}"
+
+
+class Edition(models.Model):
+    """One book as ISBNdb describes it. A text that ISBNdb does not give is empty."""
+
+    class DatePrecision(models.TextChoices):
+        DAY = "day", "day"
+        MONTH = "month", "month"
+        YEAR = "year", "year"
+
+    isbn13 = models.CharField("ISBN-13", max_length=13, primary_key=True, db_collation="C")
+    isbn10 = models.CharField("ISBN-10", max_length=10, blank=True, help_text="Empty for 979, which has none.")
+    work = models.ForeignKey(Work, on_delete=models.PROTECT, related_name="editions")
+    authors = models.ManyToManyField(Author, through="EditionAuthor", related_name="editions")
+    title = models.TextField(blank=True)
+    title_long = models.TextField("long title", blank=True)
+    publisher = models.TextField(blank=True)
+    language = models.TextField(blank=True, help_text="A code or a name, as ISBNdb has it.")
+    binding = models.TextField(blank=True)
+    edition = models.TextField(blank=True, help_text="Such as “3rd” or “Revised”.")
+    pages = models.PositiveIntegerField(null=True, blank=True)
+    date_published = models.DateField(null=True, blank=True, help_text="Month and day are 1 where not known.")
+    date_precision = models.CharField(
+        max_length=5, blank=True, choices=DatePrecision.choices, help_text="How much of the date is known."
+    )
+    dewey_decimal = ArrayField(models.TextField(), default=list, blank=True)
+    subjects = ArrayField(models.TextField(), default=list, blank=True)
+    msrp = models.DecimalField(
+        "MSRP",
+        max_digits=8,
+        decimal_places=2,
+        null=True,
+        blank=True,
+        help_text="The publisher's price, as a rule in USD.",
+    )
+    image = models.TextField(blank=True, help_text="Address of the cover, at most 500 pixels high.")
+    dimensions = models.TextField(blank=True)
+    synopsis = models.TextField(
+        blank=True, help_text="May hold HTML, as ISBNdb sent it: escape it wherever it is shown."
+    )
+    overview = models.TextField(blank=True, help_text="May hold HTML.")
+    excerpt = models.TextField(blank=True, help_text="May hold HTML.")
+    other_isbns = ArrayField(
+        models.CharField(max_length=13), default=list, blank=True, help_text="ISBN-13s of other forms of the book."
+    )
+    raw = models.JSONField(help_text="ISBNdb's own JSON. Its `image_original` link was dead two hours later.")
+    content_hash = models.UUIDField(editable=False, help_text="128-bit hash of what was decoded; tells what changed.")
+    synced_at = models.DateTimeField(help_text="When ISBNdb last told us of it.")
+    created_at = models.DateTimeField(help_text="When it was first stored.")
+    updated_at = models.DateTimeField(help_text="When what is stored last changed.")
+
+    class Meta:
+        ordering = ["isbn13"]
+        constraints = [
+            models.CheckConstraint(condition=Q(isbn13__regex=ISBN13_FORMAT), name="enrichment_edition_isbn13_format"),
+            models.CheckConstraint(condition=Q(pages=None) | Q(pages__gt=0), name="enrichment_edition_pages_positive"),
+            models.CheckConstraint(condition=Q(msrp=None) | Q(msrp__gt=0), name="enrichment_edition_msrp_positive"),
+            models.CheckConstraint(
+                condition=Q(date_published=None, date_precision="")
+                | Q(date_published__isnull=False, date_precision__in=["day", "month", "year"]),
+                name="enrichment_edition_date_has_precision",
+            ),
+        ]
+        indexes = [models.Index(fields=["synced_at"], name="enrichment_edition_synced_at")]
+
+    def __str__(self) -> str:
+        return f"{self.title or 'untitled'} ({self.isbn13})"
+
+    @property
+    def published(self) -> str:
+        """As much of the date as is known: "2023-10-05", "2023-10", "2023" or ""."""
+        if self.date_published is None:
+            return ""
+        return self.date_published.isoformat()[: {"day": 10, "month": 7, "year": 4}[self.date_precision]]
+
+
+class EditionAuthor(models.Model):
+    """An author of an edition, and the place among its authors."""
+
+    pk = models.CompositePrimaryKey("edition_id", "position")
+    edition = models.ForeignKey(Edition, on_delete=models.CASCADE, related_name="author_links", db_index=False)
+    position = models.PositiveSmallIntegerField(help_text="1 is the first author.")
+    author = models.ForeignKey(Author, on_delete=models.PROTECT, related_name="edition_links", db_index=False)
+
+    class Meta:
+        ordering = ["edition_id", "position"]
+        constraints = [
+            # In this order it also answers what an author has written.
+            models.UniqueConstraint(fields=["author", "edition"], name="enrichment_editionauthor_author_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.edition_id} #{self.position}"
+
+
+class Miss(models.Model):
+    """An ISBN that ISBNdb did not know when it was last asked."""
+
+    isbn13 = models.CharField("ISBN-13", max_length=13, primary_key=True, db_collation="C")
+    asked_at = models.DateTimeField(help_text="When ISBNdb was last asked.")
+
+    class Meta:
+        ordering = ["isbn13"]
+        verbose_name_plural = "misses"
+        constraints = [
+            models.CheckConstraint(condition=Q(isbn13__regex=ISBN13_FORMAT), name="enrichment_miss_isbn13_format")
+        ]
+
+    def __str__(self) -> str:
+        return self.isbn13

@@ -1,0 +1,11 @@
+"""`make bench`: all benchmarks, each as ratios of two things measured in the same run. Ends with 1 when one is missed."""
+
+import sys
+
+from tests.bench import scratch  # noqa: F401 (first: it sets Django up)
+
+from tests.bench import dispatch, upsert  # isort: skip
+
+if __name__ == "__main__":
+    results = [upsert.run(), dispatch.run()]
+    sys.exit(0 if all(results) else 1)

@@ -1,0 +1,108 @@
+import json
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from enrichment.decoding import decode_books
+from enrichment.models import Author, Edition, Work
+from enrichment.storage import remember_misses, store_books
+
+pytestmark = pytest.mark.django_db
+DUNE = "9780441172719"
+OTHER = "9780804429573"
+
+
+def store(*books: dict[str, Any]) -> None:
+    store_books(decode_books(json.dumps({"data": books}).encode(), key="data").books)
+
+
+def store_two() -> None:
+    store(
+        {"isbn13": DUNE, "title": "Dune", "authors": ["Frank Herbert", "Someone Else"], "date_published": "1990-09"},
+        {
+            "isbn13": OTHER,
+            "title": "Emma",
+            "authors": ["Jane Austen"],
+            "subjects": ["<b>subject"],
+            "synopsis": "<b>synopsis",
+        },
+    )
+    remember_misses(["9791032305690"])
+
+
+def page(client: Client, view: str, *args: object, **query: str) -> str:
+    response = client.get(reverse(f"admin:enrichment_{view}", args=args), query)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+@pytest.mark.parametrize("written", ["978-0-441-17271-9", "0441172717", "ISBN 0-441-17271-7", "dun"])
+def test_an_edition_is_found_by_its_isbn_in_any_form_or_its_title(admin_client: Client, written: str) -> None:
+    store_two()
+    found = page(admin_client, "edition_changelist", q=written)
+    assert DUNE in found
+    assert OTHER not in found
+
+
+def test_the_list_of_editions_shows_authors_and_date_as_far_as_known(admin_client: Client) -> None:
+    store_two()
+    shown = page(admin_client, "edition_changelist")
+    assert "Frank Herbert; Someone Else" in shown
+    assert "1990-09<" in shown
+
+
+def test_a_longer_list_takes_no_more_queries(admin_client: Client) -> None:
+    store_two()
+    with CaptureQueriesContext(connection) as few:
+        page(admin_client, "edition_changelist")
+    store(*({"isbn10": isbn, "title": isbn, "authors": ["A", "B"]} for isbn in ("0198526636", "097522980X")))
+    with CaptureQueriesContext(connection) as many:
+        page(admin_client, "edition_changelist")
+    assert Edition.objects.count() == 4
+    assert len(many) == len(few)
+
+
+@pytest.mark.parametrize("model", ["edition", "work", "author", "miss"])
+def test_every_page_is_read_only(admin_client: Client, model: str) -> None:
+    store_two()
+    shown = page(admin_client, f"{model}_changelist")
+    assert f"/admin/enrichment/{model}/add/" not in shown
+    pk = apps.get_model("enrichment", model)._default_manager.values_list("pk", flat=True)[0]
+    detail = page(admin_client, f"{model}_change", pk)
+    assert 'name="_save"' not in detail
+    assert "deletelink" not in detail
+    assert admin_client.post(reverse(f"admin:enrichment_{model}_change", args=[pk]), {}).status_code == 403
+
+
+def test_what_isbndb_sent_is_escaped(admin_client: Client) -> None:
+    store_two()
+    detail = page(admin_client, "edition_change", OTHER)
+    assert "&lt;b&gt;synopsis" in detail
+    assert "<b>synopsis" not in detail
+    assert "<b>subject" not in detail
+
+
+def test_a_work_and_an_author_lead_to_their_editions(admin_client: Client) -> None:
+    store_two()
+    work, author = Work.objects.get(title="Dune"), Author.objects.get(name="Frank Herbert")
+    for listing, query in (
+        ("work_changelist", f"work__id__exact={work.pk}"),
+        ("author_changelist", f"authors__id__exact={author.pk}"),
+    ):
+        address = f"{reverse('admin:enrichment_edition_changelist')}?{query}"
+        assert address in page(admin_client, listing)
+        shown = admin_client.get(address).content.decode()
+        assert DUNE in shown
+        assert OTHER not in shown
+
+
+def test_a_miss_is_found_by_its_isbn_in_any_form(admin_client: Client) -> None:
+    remember_misses([DUNE, OTHER])
+    found = page(admin_client, "miss_changelist", q="0-441-17271-7")
+    assert DUNE in found
+    assert OTHER not in found
