@@ -1,7 +1,8 @@
 """Who may spend, what was set aside, and every call that was made. The words are those of docs/quota.md.
 
 Ledgers, usage and reservations are written by the SQL functions of `quota/sql/` alone (see services.py), each of
-which first locks the day's ledger row.
+which first locks the day's ledger row. PostgreSQL compiles every check constraint anew for every statement, while that
+lock is held: what reservation, usage and journal have to satisfy is therefore said in as few constraints as can be.
 """
 
 import uuid
@@ -100,13 +101,14 @@ class ConsumerUsage(models.Model):
 
     ledger = models.ForeignKey(DailyLedger, on_delete=models.PROTECT, db_column="day", related_name="usages")
     consumer = models.ForeignKey(Consumer, on_delete=models.PROTECT, related_name="usages")
-    used = models.PositiveIntegerField(default=0)
-    reserved = models.PositiveIntegerField(default=0)
+    used = models.IntegerField(default=0)
+    reserved = models.IntegerField(default=0)
 
     class Meta:
         ordering = ["ledger", "consumer"]
         verbose_name_plural = "consumer usage"
         constraints = [
+            models.CheckConstraint(condition=Q(used__gte=0, reserved__gte=0), name="quota_consumerusage_not_negative"),
             models.UniqueConstraint(fields=["ledger", "consumer"], name="quota_consumerusage_one_a_day"),
         ]
 
@@ -137,8 +139,8 @@ class Reservation(models.Model):
     consumer = _unchecked(Consumer, "reservations")
     operation = models.CharField(max_length=64)
     source = models.CharField(max_length=100, blank=True, help_text="What the caller says it is for.")
-    calls = models.PositiveIntegerField(help_text="Calls set aside in all, dispatched ones included.")
-    dispatched = models.PositiveIntegerField(default=0)
+    calls = models.IntegerField(help_text="Calls set aside in all, dispatched ones included.")
+    dispatched = models.IntegerField(default=0)
     state = models.CharField(max_length=8, choices=State.choices, default=State.OPEN)
     idempotency_key = models.CharField(max_length=128, null=True, blank=True)  # noqa: DJ001 (many have none)
     created_at = models.DateTimeField()
@@ -148,9 +150,9 @@ class Reservation(models.Model):
     class Meta:
         ordering = ["-created_at"]
         constraints = [
-            models.CheckConstraint(condition=Q(calls__gte=1), name="quota_reservation_calls_positive"),
             models.CheckConstraint(
-                condition=Q(dispatched__lte=F("calls")), name="quota_reservation_dispatched_within_calls"
+                condition=Q(calls__gte=1, dispatched__gte=0, dispatched__lte=F("calls")),
+                name="quota_reservation_dispatched_within_calls",
             ),
             models.CheckConstraint(
                 condition=Q(state="open", closed_at=None)
@@ -198,24 +200,23 @@ class Call(models.Model):
         Reservation, on_delete=models.PROTECT, null=True, blank=True, related_name="journal"
     )
     operation = models.CharField(max_length=64)
-    calls = models.PositiveIntegerField(default=1, help_text="1, or the number of calls made outside.")
+    calls = models.IntegerField(default=1, help_text="1, or the number of calls made outside.")
     dispatched_at = models.DateTimeField()
     send_at = models.DateTimeField(help_text="The earliest moment at which it may be sent, from the pace.")
     method = models.CharField(max_length=8, blank=True)
     path = models.TextField(blank=True)
     outcome = models.CharField(max_length=20, choices=Outcome.choices, default=Outcome.UNKNOWN)
-    status = models.PositiveSmallIntegerField(null=True, blank=True, help_text="HTTP status of the answer.")
-    latency_ms = models.PositiveIntegerField(null=True, blank=True)
-    isbns_asked = models.PositiveIntegerField(null=True, blank=True)
-    isbns_found = models.PositiveIntegerField(null=True, blank=True)
+    status = models.SmallIntegerField(null=True, blank=True, help_text="HTTP status of the answer.")
+    latency_ms = models.IntegerField(null=True, blank=True)
+    isbns_asked = models.IntegerField(null=True, blank=True)
+    isbns_found = models.IntegerField(null=True, blank=True)
     error = models.TextField(blank=True)
 
     class Meta:
         ordering = ["-id"]
         constraints = [
-            models.CheckConstraint(condition=Q(calls__gte=1), name="quota_call_calls_positive"),
             models.CheckConstraint(
-                condition=Q(outcome="external") | Q(calls=1, reservation__isnull=False),
+                condition=Q(outcome="external", calls__gte=1) | Q(calls=1, reservation__isnull=False),
                 name="quota_call_one_unless_external",
             ),
         ]
