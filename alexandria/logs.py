@@ -25,7 +25,8 @@ def logging_config(*, debug: bool) -> dict[str, Any]:
         cache_logger_on_first_use=True,
     )
     renderers: list[Any] = (
-        [structlog.dev.ConsoleRenderer()]
+        # Plain tracebacks: others show the variables, keys among them, and a QuerySet asks the database to be shown.
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if debug
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )

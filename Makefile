@@ -1,0 +1,63 @@
+# `make` alone lists the targets. PYTHON=python3.12 make … picks the interpreter; without it, an existing .venv stays.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo run test lint types ci bench lock clean
+
+BIN := .venv/bin
+MANAGE := $(BIN)/python manage.py
+CODE := alexandria quota enrichment harvest tests manage.py
+export DEBUG := on
+
+# A deployment that does not exist: nothing listens on port 1. Every value is given, so that no .env of this machine counts.
+PRODUCTION := DEBUG=off SECRET_KEY=a-key-for-this-check-alone-long-and-varied-0123456789 TRUST_PROXY_HEADERS=on \
+	ALLOWED_HOSTS=alexandria.example CSRF_TRUSTED_ORIGINS=https://alexandria.example \
+	DATABASE_URL=postgres://alexandria:none@127.0.0.1:1/alexandria REDIS_URL=redis://127.0.0.1:1/0
+# The lock files name the checksum of what they were made from, so that `lint` can tell without the package index.
+INPUTS = $(shell cat requirements.in requirements-dev.in | cksum)
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command "make lock (inputs: $(INPUTS))" $(ARGS)
+
+help: ## lists the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+
+setup: ## makes .venv from requirements-dev.txt; does nothing when nothing changed
+	@PYTHON="$(PYTHON)" .ci/setup
+
+demo: setup ## enriches real books through a sandbox ISBNdb, drives the quota to its limit, and ends by itself
+	@$(MANAGE) demo
+
+run: setup ## starts everything on this machine, until Ctrl-C
+	@$(MANAGE) run
+
+test: setup ## runs all tests on a real PostgreSQL and Redis; at least 90% branch coverage
+	@mkdir -p .data && folder=$$(mktemp -d "$(CURDIR)/.data/coverage.XXXXXX") && trap 'rm -rf "$$folder"' EXIT && \
+	COVERAGE_FILE="$$folder/data" $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --cov --cov-report term
+
+lint: setup ## style, import contracts, migrations, Django's deployment checks, lock files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(PRODUCTION) $(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
+	$(PRODUCTION) $(MANAGE) check --deploy --fail-level WARNING
+	@for lock in requirements.txt requirements-dev.txt; do \
+		grep -qF "(inputs: $(INPUTS))" $$lock || { echo "$$lock is out of date: make lock" >&2; exit 1; }; \
+	done
+
+types: setup ## mypy, strict
+	$(BIN)/mypy $(CODE)
+
+ci: lint types test ## what every change must pass
+
+bench: setup ## measures the upsert and the quota against their baselines
+	@$(BIN)/python -m tests.bench
+
+lock: setup ## renews the lock files after a change of requirements*.in (ARGS=--upgrade: newer versions too)
+	$(LOCK) --output-file requirements.txt requirements.in
+	$(LOCK) --output-file requirements-dev.txt --constraint requirements.txt requirements-dev.in
+
+clean: ## stops the embedded services and removes .venv, .data and all caches
+	@find .data -name start.lock 2> /dev/null | while read -r lock; do \
+		ALEXANDRIA_DATA_DIR="$(CURDIR)/$${lock%/start.lock}" \
+			$(BIN)/python -c 'from alexandria import embedded; embedded.stop()' || echo "$$lock: not stopped" >&2; \
+	done
+	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+	@rm -rf .venv .data .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage* htmlcov staticfiles

@@ -1,0 +1,172 @@
+"""`manage.py demo`: the main job from end to end, on real ISBNs, checked at every step."""
+
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from django.core.management.base import BaseCommand, CommandError
+from rich.console import Console
+from rich.table import Column, Table
+
+from alexandria import embedded, stack
+
+ISBNS = Path(__file__).parents[2] / "data" / "demo_isbns.txt"
+# A day of 8 calls, so that its end comes within seconds.
+SMALL_DAY = {"QUOTA_DAILY_LIMIT": "10", "QUOTA_SAFETY_BUFFER": "2"}
+SHOWN = 12
+SECONDS_NEEDED = 120
+
+
+class Mismatch(Exception):
+    """Something is not as it has to be."""
+
+
+class Command(BaseCommand):
+    help = (
+        "Starts a stack of its own on free ports, enriches the bundled list of real ISBNs over HTTP, asks again, "
+        "drives the quota to its limit and compares our count with ISBNdb's. Uses the sandbox ISBNdb unless "
+        "ISBNDB_API_KEY is set; then it spends 8 real calls. Exit codes: 0 all as it should be, 1 not, with the reason."
+    )
+    requires_system_checks = ()
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        embedded.private_folder(embedded.data_dir())
+        folder = Path(tempfile.mkdtemp(prefix="demo-", dir=embedded.data_dir()))
+        console = Console()
+        try:
+            console.print("Starting PostgreSQL, Redis, ISBNdb, web, worker and beat …")
+            with stack.running(data_dir=folder, environment=SMALL_DAY) as running:
+                key = running.manage("create_api_key", "demo").strip()
+                headers = {"Authorization": f"Api-Key {key}"}
+                with httpx2.Client(base_url=running.base_url, headers=headers, timeout=120, trust_env=False) as client:
+                    Demo(console, running, client).run()
+        except (Mismatch, stack.StackError, embedded.EmbeddedError, httpx2.HTTPError) as error:
+            raise CommandError(f"The demo failed: {error}") from error
+        except KeyboardInterrupt:
+            raise CommandError("Interrupted; everything is stopped.", returncode=130) from None
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        console.print("\n[bold green]All as it should be.[/] `make run` starts a service to try for yourself.")
+
+
+class Demo:
+    def __init__(self, console: Console, running: stack.Stack, client: httpx2.Client) -> None:
+        self.console = console
+        self.running = running
+        self.client = client
+
+    def run(self) -> None:
+        self.keep_clear_of_midnight()
+        before = self.status()
+        self.title("1. The quota before")
+        self.show_status(before)
+        first_count = self.isbndb_count()
+
+        lines = ISBNS.read_text().splitlines()
+        isbns = [line for line in lines if line.strip() and not line.startswith("#")]
+        self.title(f"2. POST /api/enrich/batch-direct with {len(isbns)} ISBNs as people write them")
+        answer = self.enrich({"isbns": isbns, "source": "demo"})
+        self.show_enrichment(answer)
+        self.show_books(isbns)
+        self.expect("calls for the whole list", answer["api_calls"], 1)
+        parts = answer["already_fresh"] + answer["enriched"] + answer["not_found"] + answer["failed"]
+        self.expect("ISBNs accounted for", parts, answer["valid"])
+        self.expect("books that could not be stored", answer["failed"], 0)
+
+        self.title("3. The quota after")
+        self.show_status(self.status())
+        self.expect("calls used", self.status()["used"], before["used"] + 2)
+
+        self.title("4. The same list again")
+        again = self.enrich({"isbns": isbns, "source": "demo"})
+        self.console.print(f"{again['already_fresh']} are fresh, {again['api_calls']} calls spent.")
+        self.expect("calls for asking again", again["api_calls"], 0)
+        self.running.manage("quota_status", "--check", "--json")
+
+        self.title("5. To the limit")
+        refresh = {"isbns": isbns[:3], "refresh": True, "source": "demo"}
+        while self.status()["remaining"] > 1:
+            self.enrich(refresh)
+        last_count = self.isbndb_count()
+        refused = self.client.post("/api/enrich/batch-direct", json=refresh)
+        self.show_refusal(refused)
+        self.expect("status of a request past the limit", refused.status_code, 429)
+        self.expect("limit that refused it", refused.json()["limit"], "safety_limit")
+
+        self.title("6. ISBNdb's own counter")
+        after = self.status()
+        self.show_status(after)
+        self.console.print(f"ISBNdb counts {last_count['isbndb_spent']} calls, we count {after['used']}.")
+        self.expect("calls used", after["used"], after["safety_limit"])
+        self.expect("calls that ISBNdb counts and we do not", last_count["drift"], first_count["drift"])
+
+    def keep_clear_of_midnight(self) -> None:
+        """Both counts start anew at midnight UTC; the demo compares them within one day."""
+        _, _, seconds = self.client.get("/api/quota/status").headers["RateLimit"].rpartition("t=")
+        if int(seconds) < SECONDS_NEEDED:
+            self.console.print(f"It is nearly midnight UTC, when the day's quota starts anew: waiting {seconds} s.")
+            time.sleep(int(seconds) + 3)
+
+    def status(self) -> dict[str, Any]:
+        return self.json(self.client.get("/api/quota/status"))
+
+    def enrich(self, body: dict[str, Any]) -> dict[str, Any]:
+        return self.json(self.client.post("/api/enrich/batch-direct", json=body))
+
+    def isbndb_count(self) -> dict[str, Any]:
+        count: dict[str, Any] = json.loads(self.running.manage("isbndb_key", "--json"))
+        return count
+
+    def json(self, response: httpx2.Response) -> dict[str, Any]:
+        if response.status_code != 200:
+            raise Mismatch(f"{response.request.method} {response.request.url} answered {response.text}")
+        body: dict[str, Any] = response.json()
+        return body
+
+    def expect(self, what: str, got: object, wanted: object) -> None:
+        if got != wanted:
+            raise Mismatch(f"{what}: {got!r} instead of {wanted!r}")
+        self.console.print(f"[green]✓[/] {what}: {got}")
+
+    def title(self, text: str) -> None:
+        self.console.print(f"\n[bold]{text}[/]")
+
+    def show_status(self, status: dict[str, Any]) -> None:
+        self.console.print(
+            f"used {status['used']}, set aside {status['reserved']}, free {status['remaining']} of "
+            f"{status['safety_limit']} (ISBNdb sells {status['daily_limit']}); starts anew at {status['reset_at']}"
+        )
+
+    def show_enrichment(self, answer: dict[str, Any]) -> None:
+        table = Table("given", "distinct valid", "stored", "unknown to ISBNdb", "wrong", "calls", "ms")
+        figures = ("requested", "valid", "enriched", "not_found", "api_calls", "duration_ms")
+        shown = [str(answer[name]) for name in figures]
+        table.add_row(*shown[:4], str(len(answer["invalid"])), *shown[4:])
+        self.console.print(table)
+        wrong = ", ".join(f"{entry['isbn']} ({entry['reason']})" for entry in answer["invalid"][:4])
+        self.console.print(f"Wrong ones are named, for example: {wrong}", markup=False)
+
+    def show_books(self, isbns: list[str]) -> None:
+        table = Table(Column("ISBN", min_width=13), "title", "authors", "published", "publisher", "pages")
+        for isbn in isbns:
+            response = self.client.get(f"/api/books/{isbn.strip()}")
+            if response.status_code == 200:
+                book = response.json()
+                authors = ", ".join(author["name"] for author in book["authors"])
+                pages = str(book["pages"] or "")
+                table.add_row(
+                    *(book["isbn13"], book["title"], authors, book["date_published"], book["publisher"], pages)
+                )
+            if table.row_count == SHOWN:
+                break
+        self.console.print(table)
+
+    def show_refusal(self, response: httpx2.Response) -> None:
+        self.console.print(f"HTTP {response.status_code} {response.reason_phrase}")
+        for name in ("Content-Type", "Retry-After", "RateLimit-Policy", "RateLimit"):
+            self.console.print(f"{name}: {response.headers.get(name)}", markup=False, highlight=False)
+        self.console.print_json(response.text)

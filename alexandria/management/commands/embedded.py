@@ -1,0 +1,50 @@
+"""`manage.py embedded up|down|status`: drives the embedded PostgreSQL and Redis by hand."""
+
+import json
+from argparse import RawDescriptionHelpFormatter
+from dataclasses import asdict
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from alexandria import embedded
+
+NOT_RUNNING = 3
+
+
+class Command(BaseCommand):
+    help = """Starts, stops or shows the embedded PostgreSQL and Redis (development only).
+
+exit codes:
+  0  done; for status: both run
+  1  a service could not be started or stopped
+  3  status: at least one does not run"""
+    requires_system_checks = ()
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        return super().create_parser(prog_name, subcommand, formatter_class=RawDescriptionHelpFormatter, **kwargs)
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("action", choices=["up", "down", "status"])
+        parser.add_argument("--json", action="store_true", help="print the status as JSON")
+
+    def handle(self, *args: Any, action: str, json: bool, **options: Any) -> None:
+        try:
+            if action == "up":
+                embedded.start()
+            elif action == "down":
+                embedded.stop()
+        except embedded.EmbeddedError as error:
+            raise CommandError(str(error)) from error
+        services = embedded.status()
+        self._show(services, as_json=json)
+        if action == "status" and not all(service.running for service in services):
+            raise SystemExit(NOT_RUNNING)
+
+    def _show(self, services: list[embedded.Status], *, as_json: bool) -> None:
+        if as_json:
+            self.stdout.write(json.dumps([asdict(service) for service in services], indent=2))
+            return
+        for service in services:
+            state = "running" if service.running else "stopped"
+            self.stdout.write(f"{service.service:9} {state}  {service.url}  log: {service.log}")

@@ -1,0 +1,91 @@
+"""`manage.py run`: everything on this machine, with what a person needs to use it, until Ctrl-C."""
+
+import contextlib
+import http.client
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connection
+
+from alexandria import embedded, stack
+from alexandria.embedded.files import write_private
+from quota.models import Consumer
+
+ADMIN = "admin"
+CONSUMER = "make-run"
+ISBNS = ["9780735211292", "0-06-231609-5", "978-0-593-13520-4"]
+
+
+class Command(BaseCommand):
+    help = """Starts the embedded services, the sandbox ISBNdb (when ISBNDB_API_KEY is unset), web, worker and beat for
+this machine alone, prints their addresses and keys, and stops all of it on Ctrl-C with exit code 0. Exit code 1:
+something, named in the message, does not start or has ended."""
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--port", type=int, default=8000, help="where web listens (default 8000; 0: a free port)")
+
+    def handle(self, *args: Any, port: int, **options: Any) -> None:
+        data_dir = embedded.data_dir()
+        with contextlib.suppress(KeyboardInterrupt):
+            try:
+                with stack.running(data_dir=data_dir, port=port, output=sys.stdout) as running:
+                    self.stdout.write(welcome(running, data_dir))
+                    self.stdout.flush()
+                    running.wait()
+            except (stack.StackError, embedded.EmbeddedError) as error:
+                raise CommandError(str(error)) from error
+
+
+def welcome(running: stack.Stack, data_dir: Path) -> str:
+    """The text with the addresses, the admin user, an API key and a curl line."""
+    url = running.base_url
+    key = api_key(running, data_dir / "api_key")
+    body = json.dumps({"isbns": ISBNS})
+    curl = (
+        f"curl -sS {url}/api/enrich/batch-direct -H 'Authorization: Api-Key {key}' "
+        f"-H 'Content-Type: application/json' -d '{body}'"
+    )
+    password = admin_password(data_dir / "admin_password")
+    connection.close()
+    lines = {
+        "API docs": f"{url}/api/docs/",
+        "Admin": f"{url}/admin/  user {ADMIN}, {password}",
+        "Quota": f"{url}/api/quota/status",
+        "Health": f"{url}/healthz",
+        "ISBNdb": running.environment.get("ISBNDB_BASE_URL", ""),
+        "API key": key,
+        "Try it": curl,
+        "Stop": "Ctrl-C",
+    }
+    return "\n".join(["", *(f"  {label:9} {text}" for label, text in lines.items()), ""])
+
+
+def admin_password(path: Path) -> str:
+    """Makes the admin user once; says which password it has, unless somebody has changed that since."""
+    password = embedded.kept_secret(path)
+    users = get_user_model().objects
+    user = users.filter(username=ADMIN).first()
+    if user is None:
+        users.create_superuser(ADMIN, password=password)
+    changed = user is not None and not user.check_password(password)
+    return "with the password that was set in the admin" if changed else f"password {password}"
+
+
+def api_key(running: stack.Stack, path: Path) -> str:
+    """The key in the file `path`, if the service takes it; else a new one, which is put there."""
+    with contextlib.suppress(FileNotFoundError):
+        key = path.read_text()
+        web = http.client.HTTPConnection(running.base_url.removeprefix("http://"), timeout=10)
+        with contextlib.closing(web):
+            web.request("GET", "/api/quota/status", headers={"Authorization": f"Api-Key {key}"})
+            if web.getresponse().status == http.HTTPStatus.OK:
+                return key
+    consumer = ["--consumer", CONSUMER] if Consumer.objects.filter(slug=CONSUMER).exists() else []
+    key = running.manage("create_api_key", CONSUMER, *consumer).strip()
+    write_private(path, key)
+    return key

@@ -1,0 +1,127 @@
+"""Settings come from the environment, and those that make no sense stop the start with a message that names them."""
+
+import os
+import re
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from alexandria import embedded, env
+
+SETTINGS = embedded.BASE_DIR / "alexandria" / "settings.py"
+ENV_EXAMPLE = embedded.BASE_DIR / ".env.example"
+LoadSettings = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def load_settings(monkeypatch: pytest.MonkeyPatch) -> LoadSettings:
+    """Runs settings.py anew under the given variables."""
+
+    def load(**variables: str) -> dict[str, Any]:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        return runpy.run_path(str(SETTINGS))
+
+    return load
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("DEBUG", "maybe"),
+        ("TRUST_PROXY_HEADERS", "2"),
+        ("CSRF_TRUSTED_ORIGINS", "https://books.example,books.example"),
+        ("DATABASE_URL", "mysql://user@localhost/books"),
+        ("DATABASE_URL", "sqlite:///books.db"),
+        ("DATABASE_URL", "books"),
+        ("REDIS_URL", "localhost:6379"),
+        ("REDIS_URL", "http://localhost"),
+        ("ISBNDB_BASE_URL", "api2.isbndb.com"),
+        ("ISBNDB_BASE_URL", "ftp://api2.isbndb.com"),
+        ("ISBNDB_BASE_URL", "https://api2.isbndb.com?key=1"),
+        ("ISBNDB_BATCH_SIZE", "0"),
+        ("ISBNDB_BATCH_SIZE", "1001"),
+        ("ISBNDB_BATCH_SIZE", "many"),
+        ("ISBNDB_TIMEOUT_SECONDS", "0"),
+        ("ISBNDB_TIMEOUT_SECONDS", "2.5"),
+        ("EDITION_FRESH_DAYS", "-1"),
+        ("MISS_REMEMBER_DAYS", "3651"),
+        ("QUOTA_DAILY_LIMIT", "0"),
+        ("QUOTA_DAILY_LIMIT", "fifteen"),
+        ("QUOTA_SAFETY_BUFFER", "-1"),
+        ("QUOTA_SAFETY_BUFFER", "15000"),
+        ("QUOTA_MAX_RPS", "0"),
+        ("QUOTA_ENFORCEMENT", "off"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused_by_name(load_settings: LoadSettings, variable: str, value: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=variable):
+        load_settings(**{variable: value})
+
+
+def test_the_start_stops_without_a_secret_key_unless_debug_is_on(load_settings: LoadSettings) -> None:
+    with pytest.raises(ImproperlyConfigured, match="SECRET_KEY"):
+        load_settings(SECRET_KEY="", DEBUG="off")
+    assert load_settings(SECRET_KEY="", DEBUG="on")["SECRET_KEY"]
+
+
+def test_a_refused_setting_is_one_line_on_the_command_line() -> None:
+    result = subprocess.run(
+        [sys.executable, "manage.py", "check"],
+        env={**os.environ, "QUOTA_MAX_RPS": "fast"},
+        cwd=embedded.BASE_DIR,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert "QUOTA_MAX_RPS must be a whole number from 1 to 1000, not 'fast'." in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_every_rule_for_https_holds_unless_debug_is_on(load_settings: LoadSettings) -> None:
+    rules = ("SECURE_SSL_REDIRECT", "SECURE_HSTS_SECONDS", "SESSION_COOKIE_SECURE", "CSRF_COOKIE_SECURE")
+
+    production = load_settings(DEBUG="off")
+    assert all(production[rule] for rule in rules)
+    assert production["ALLOWED_HOSTS"] == []
+    assert "SECURE_PROXY_SSL_HEADER" not in production
+    assert not any(load_settings(DEBUG="on")[rule] for rule in rules)
+    assert "SECURE_PROXY_SSL_HEADER" in load_settings(TRUST_PROXY_HEADERS="on")
+
+
+def test_the_example_documents_every_variable_with_its_default(load_settings: LoadSettings) -> None:
+    documented = dict(re.findall(r"^# ([A-Z_]+)=(.*)$", ENV_EXAMPLE.read_text(), re.MULTILINE))
+    read = set(re.findall(r'env\.\w+\(\s*"([A-Z_]+)"', SETTINGS.read_text()))
+    assert read - set(documented) == set()
+
+    settings = load_settings(**{**dict.fromkeys(read, ""), "SECRET_KEY": "any"})
+    defaults = {name: documented[name] for name in read if documented[name] and name in settings}
+    assert {name: str(settings[name]) for name in defaults} == defaults | {"DEBUG": "False"}
+
+
+def test_the_broker_and_the_cache_share_one_redis_database(load_settings: LoadSettings) -> None:
+    assert load_settings(REDIS_URL="redis://redis.example/3")["CELERY_BROKER_URL"] == "redis://redis.example/3"
+    # kombu takes the number of the database from `virtual_host`, and ignores `db`.
+    by_socket = load_settings(REDIS_URL="unix:///run/redis.sock?db=3")
+    assert by_socket["CELERY_BROKER_URL"] == "redis+socket:///run/redis.sock?virtual_host=3"
+    assert by_socket["CACHES"]["default"]["LOCATION"] == "unix:///run/redis.sock?db=3"
+
+
+def test_a_dotenv_file_fills_in_only_what_the_environment_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUOTA_MAX_RPS", "5")
+    monkeypatch.setenv("FROM_THE_FILE", "")  # so that monkeypatch takes it away again
+    monkeypatch.delenv("FROM_THE_FILE")
+    (tmp_path / ".env").write_text("QUOTA_MAX_RPS=1\nFROM_THE_FILE='two words'\n")
+
+    env.read_dotenv(tmp_path / "missing")
+    env.read_dotenv(tmp_path / ".env")
+    assert (env.text("QUOTA_MAX_RPS"), env.text("FROM_THE_FILE")) == ("5", "two words")

@@ -1,0 +1,75 @@
+"""The environment and the servers of a test run, in place before Django reads its settings.
+
+Nothing of the developer's `.env` and shell reaches the tests, except DATABASE_URL and REDIS_URL from the shell: without
+them the run has embedded servers of its own under `.data/test`, which end with it. Workers of pytest-xdist share the
+servers; each has a database (pytest-django names it after the worker) and a Redis database number to itself.
+"""
+
+import itertools
+import os
+import re
+from pathlib import Path
+
+import django
+import pytest
+import redis
+from execnet.xspec import XSpec
+
+from alexandria import embedded
+from alexandria.embedded.files import try_lock
+
+ENV_EXAMPLE = embedded.BASE_DIR / ".env.example"
+FROM_THE_SHELL = {"DATABASE_URL", "REDIS_URL"}
+FIXED = {"DJANGO_SETTINGS_MODULE": "alexandria.settings", "DEBUG": "on", "SECRET_KEY": "only-for-tests"}
+OWN_SERVERS: list[str] = []
+
+
+def settle_environment() -> None:
+    """Gives every variable its documented default, be it empty, because `.env` only fills in what is not there."""
+    documented = re.findall(r"^# ([A-Z_]+)=(.*)$", ENV_EXAMPLE.read_text(), re.MULTILINE)
+    kept = {name: os.environ[name] for name in FROM_THE_SHELL if name in os.environ}
+    os.environ.update(dict(documented) | FIXED | kept)
+
+
+def own_data_folder() -> Path:
+    """A folder under `.data/test` that no other test run uses at this moment; it stays ours until this process ends."""
+    for number in itertools.count(1):
+        folder = embedded.BASE_DIR / ".data" / "test" / str(number)
+        embedded.private_folder(folder)
+        if try_lock(folder / "session.lock") is not None:
+            return folder
+    raise AssertionError
+
+
+def start_servers() -> None:
+    os.environ["ALEXANDRIA_DATA_DIR"] = str(own_data_folder())
+    if not os.environ.get("DATABASE_URL"):
+        embedded.start(["postgres"])
+        OWN_SERVERS.append("postgres")
+        os.environ["DATABASE_URL"] = embedded.database_url()
+    if not os.environ.get("REDIS_URL"):
+        embedded.start(["redis"])
+        OWN_SERVERS.append("redis")
+        os.environ["REDIS_URL"] = embedded.redis_url()
+        with redis.Redis.from_url(embedded.redis_url()) as client:
+            client.flushall()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs: list[XSpec]) -> None:
+    for number, spec in enumerate(specs, start=1):
+        url = os.environ["REDIS_URL"]
+        scheme, _, rest = url.partition("://")
+        address, _, _ = rest.partition("?" if scheme == "unix" else "/")
+        spec.env["REDIS_URL"] = f"{scheme}://{address}{'?db=' if scheme == 'unix' else '/'}{number}"
+
+
+def pytest_unconfigure() -> None:
+    if OWN_SERVERS:
+        embedded.stop(OWN_SERVERS)
+
+
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    settle_environment()
+    start_servers()
+django.setup()
