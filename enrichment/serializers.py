@@ -120,7 +120,4 @@ class EditionSerializer(serializers.ModelSerializer[Edition]):
         {"type": "string", "nullable": True, "example": "2023-10", "description": "As far as it is known."}
     )
     def get_date_published(self, edition: Edition) -> str | None:
-        if edition.date_published is None:
-            return None
-        length = {"year": 4, "month": 7, "day": 10}[edition.date_precision]
-        return edition.date_published.isoformat()[:length]
+        return edition.published or None

@@ -1,4 +1,4 @@
-"""`make bench`: all benchmarks, each as ratios of two things measured in the same run. Ends with 1 when one is missed."""
+"""`make bench`: all benchmarks, as ratios of what was measured in the same run. Ends with 1 when one is missed."""
 
 import sys
 

@@ -1,7 +1,7 @@
 """One reserve-and-dispatch with its journal row, next to a bare UPDATE of the day's row, by 1 and by 16 clients.
 
-`python -m tests.bench.dispatch` makes a database of its own, prints operations a second and ratios, and ends with 1 when a
-ratio is missed.
+`python -m tests.bench.dispatch` makes a database of its own, prints operations a second and ratios, and ends with 1
+when a ratio is missed.
 """
 
 import multiprocessing

@@ -1,0 +1,70 @@
+"""The quota in the admin: history to look at, consumers to change."""
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+from django.urls import reverse
+
+from quota import services
+from quota.models import Call, Consumer, ConsumerKey, DailyLedger, Reservation
+
+HISTORY = [DailyLedger, Reservation, Call]
+
+
+@pytest.fixture
+def pages(admin_client: Client, consumer: Consumer) -> Client:
+    """An administrator, on a day with a little history."""
+    services.reserve_and_dispatch(consumer="reader", operation="shelf", calls=3, method="POST", path="/books")
+    services.increment(2, note="by hand")
+    ConsumerKey.objects.create_key(name="one", consumer=consumer)
+    return admin_client
+
+
+def changelist(model: type) -> str:
+    return reverse(f"admin:quota_{model.__name__.lower()}_changelist")
+
+
+@pytest.mark.parametrize("model", [*HISTORY, Consumer])
+def test_every_page_shows_its_rows(model: type, pages: Client) -> None:
+    page = pages.get(changelist(model))
+    assert page.status_code == 200
+    assert page.context["cl"].result_count == model.objects.count() > 0
+    row = model.objects.first()
+    detail = pages.get(reverse(f"admin:quota_{model.__name__.lower()}_change", args=[row.pk]))
+    assert detail.status_code == 200
+
+
+@pytest.mark.parametrize("model", HISTORY)
+def test_history_can_be_neither_added_to_nor_changed_nor_deleted(model: type, pages: Client) -> None:
+    name, row = model.__name__.lower(), model.objects.first()
+    assert pages.get(reverse(f"admin:quota_{name}_add")).status_code == 403
+    assert pages.post(reverse(f"admin:quota_{name}_change", args=[row.pk]), {}).status_code == 403
+    assert pages.post(reverse(f"admin:quota_{name}_delete", args=[row.pk]), {"post": "yes"}).status_code == 403
+
+
+def test_the_number_of_queries_does_not_grow_with_the_journal(pages: Client, django_assert_max_num_queries) -> None:
+    for number in range(20):
+        Consumer.objects.create(slug=f"consumer-{number}")
+        services.increment(1, consumer=f"consumer-{number}")
+    with django_assert_max_num_queries(12):
+        pages.get(changelist(Call))
+
+
+def test_consumers_are_switched_off_and_on_with_a_word_in_the_admin_history(pages: Client, consumer: Consumer) -> None:
+    def act(action: str) -> str:
+        page = pages.post(changelist(Consumer), {"action": action, "_selected_action": [consumer.pk]}, follow=True)
+        consumer.refresh_from_db()
+        return str(next(iter(page.context["messages"])))
+
+    assert act("switch_off") == "1 consumer switched off."
+    assert not consumer.active
+    assert act("switch_on") == "1 consumer switched on."
+    assert consumer.active
+    assert LogEntry.objects.count() == 2
+
+
+def test_a_key_is_shown_without_its_secret(pages: Client, consumer: Consumer) -> None:
+    page = pages.get(reverse("admin:quota_consumer_change", args=[consumer.pk])).content.decode()
+    key = ConsumerKey.objects.get()
+    assert key.prefix in page
+    assert key.hashed_key not in page.replace(key.id, "")
