@@ -1,5 +1,6 @@
 """Logs: one JSON line an event on stderr, or coloured lines for people when DEBUG is on."""
 
+import sys
 from typing import Any
 
 import structlog
@@ -26,7 +27,7 @@ def logging_config(*, debug: bool) -> dict[str, Any]:
     )
     renderers: list[Any] = (
         # Plain tracebacks: others show the variables, keys among them, and a QuerySet asks the database to be shown.
-        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
         if debug
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )

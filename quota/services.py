@@ -252,10 +252,9 @@ def _reserve(what: list[Any], first_call: list[Any]) -> tuple[uuid.UUID, Decisio
         raise ValueError(f"calls must be at least 1, not {asked}.")
     sql = "SELECT reservation, (decision).* FROM quota_reserve(%s,%s,%s,%s,%s, %s,%s,%s,%s,%s,%s)"
     reservation, *figures = ask(sql, [*what, *first_call])
-    if Decision(*figures).outcome == "unopened":
+    while (decision := Decision(*figures)).outcome == "unopened":  # twice, when midnight comes in between
         open_ledger()
         reservation, *figures = ask(sql, [*what, *first_call])
-    decision = Decision(*figures)
     _raise_unless_granted(decision, asked=asked)
     return reservation, decision
 

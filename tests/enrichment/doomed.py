@@ -20,7 +20,7 @@ def wait_for_the_end(*args: Any, **options: Any) -> Any:
 def wait_at(point: str) -> None:
     if point == "before the second dispatch":
         dispatch = Spending.dispatch
-        Spending.dispatch = lambda self, *args, **options: (  # type: ignore[method-assign]
+        Spending.dispatch = lambda self, *args, **options: (
             wait_for_the_end() if self.dispatched else dispatch(self, *args, **options)
         )
     elif point == "between dispatch and send":

@@ -1,5 +1,7 @@
 """The quota in the admin: history to look at, consumers to change."""
 
+from typing import Any
+
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
@@ -20,12 +22,12 @@ def pages(admin_client: Client, consumer: Consumer) -> Client:
     return admin_client
 
 
-def changelist(model: type) -> str:
+def changelist(model: Any) -> str:
     return reverse(f"admin:quota_{model.__name__.lower()}_changelist")
 
 
 @pytest.mark.parametrize("model", [*HISTORY, Consumer])
-def test_every_page_shows_its_rows(model: type, pages: Client) -> None:
+def test_every_page_shows_its_rows(model: Any, pages: Client) -> None:
     page = pages.get(changelist(model))
     assert page.status_code == 200
     assert page.context["cl"].result_count == model.objects.count() > 0
@@ -35,7 +37,7 @@ def test_every_page_shows_its_rows(model: type, pages: Client) -> None:
 
 
 @pytest.mark.parametrize("model", HISTORY)
-def test_history_can_be_neither_added_to_nor_changed_nor_deleted(model: type, pages: Client) -> None:
+def test_history_can_be_neither_added_to_nor_changed_nor_deleted(model: Any, pages: Client) -> None:
     name, row = model.__name__.lower(), model.objects.first()
     assert pages.get(reverse(f"admin:quota_{name}_add")).status_code == 403
     assert pages.post(reverse(f"admin:quota_{name}_change", args=[row.pk]), {}).status_code == 403

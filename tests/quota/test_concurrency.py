@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -43,7 +44,7 @@ def lock_taken_out() -> Iterator[None]:
             cursor.execute(locking)
 
 
-def race(calls_at_once: int = 1) -> list[dict[str, object]]:
+def race(calls_at_once: int = 1) -> list[dict[str, Any]]:
     result = subprocess.run(
         [sys.executable, "-m", "tests.quota.racing", str(PROCESSES), str(calls_at_once)],
         env=processes.environment(),
@@ -57,11 +58,11 @@ def race(calls_at_once: int = 1) -> list[dict[str, object]]:
     return racers
 
 
-def granted(racers: list[dict[str, object]]) -> int:
+def granted(racers: list[dict[str, Any]]) -> int:
     return sum(racer["granted"] for racer in racers)
 
 
-def most_in_a_second(racers: list[dict[str, object]]) -> int:
+def most_in_a_second(racers: list[dict[str, Any]]) -> int:
     """The most send times in any stretch of one second."""
     times = sorted(moment for racer in racers for moment in racer["sent"])
     return max(sum(1 for other in times[first : first + 50] if other - start <= 1) for first, start in enumerate(times))

@@ -1,4 +1,4 @@
-"""Guarantee 6 and the invariants, whatever happens in whatever order: a state machine of operations, deaths and days."""
+"""Guarantee 6 and the invariants, whatever happens in whatever order: a state machine of operations and days."""
 
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -105,7 +105,7 @@ class Ledgers(RuleBasedStateMachine):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_ledger_agrees_with_its_rows_after_any_history(set_clock: SetClock, settings: object) -> None:
+def test_the_ledger_agrees_with_its_rows_after_any_history(set_clock: SetClock, settings) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = SAFETY_LIMIT + 5, 5
     machine = type("Machine", (Ledgers,), {"set_clock": staticmethod(set_clock)})
     run_state_machine_as_test(

@@ -1,6 +1,8 @@
 """services.reserve and services.extend: what is granted, and which limit refuses."""
 
+import uuid
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
@@ -26,7 +28,7 @@ def small_day(settings, consumer: Consumer) -> None:
     settings.QUOTA_SAFETY_BUFFER = 20
 
 
-def reserve(calls: int, consumer: str = "reader", **options) -> object:
+def reserve(calls: int, consumer: str = "reader", **options: Any) -> uuid.UUID:
     return services.reserve(consumer=consumer, operation="test", calls=calls, **options)
 
 
@@ -95,6 +97,7 @@ def test_extending_counts_towards_the_cap_and_the_limits() -> None:
 def test_a_day_that_isbndb_closed_grants_nothing() -> None:
     reservation = reserve(2)
     call = services.dispatch(reservation, method="GET", path="/key")
+    assert isinstance(call, services.DispatchedCall)
     services.close_day(call, reason="Daily quota exceeded")
     assert refusal(1) == ("day_closed", 1, 0, MIDNIGHT)
     with pytest.raises(QuotaRefused) as caught:

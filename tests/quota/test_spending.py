@@ -1,5 +1,6 @@
 """quota.spending: however the block is left, nothing stays set aside."""
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -56,13 +57,16 @@ def test_an_operation_that_cannot_be_covered_spends_nothing(settings) -> None:
 
 
 def test_a_dispatch_waits_for_the_pace_without_holding_a_connection(monkeypatch) -> None:
+    held = []
+    sleep = time.sleep
+
+    def watched_sleep(seconds: float) -> None:
+        held.append(connection.connection)
+        sleep(seconds)
+
     with spend(2) as operation:
         services.slow_down(operation.dispatch("GET", "/key"), seconds=1.5)
-        held = []
-        sleep = services.time.sleep
-        monkeypatch.setattr(
-            services.time, "sleep", lambda seconds: (held.append(connection.connection), sleep(seconds))
-        )
+        monkeypatch.setattr(time, "sleep", watched_sleep)
         operation.dispatch("GET", "/key")
     assert held
     assert not any(held)

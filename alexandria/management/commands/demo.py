@@ -72,19 +72,19 @@ class Demo:
         answer = self.enrich({"isbns": isbns, "source": "demo"})
         self.show_enrichment(answer)
         self.show_books(isbns)
-        self.expect("calls for the whole list", answer["api_calls"], 1)
+        expect(self.console, "calls for the whole list", answer["api_calls"], 1)
         parts = answer["already_fresh"] + answer["enriched"] + answer["not_found"] + answer["failed"]
-        self.expect("ISBNs accounted for", parts, answer["valid"])
-        self.expect("books that could not be stored", answer["failed"], 0)
+        expect(self.console, "ISBNs accounted for", parts, answer["valid"])
+        expect(self.console, "books that could not be stored", answer["failed"], 0)
 
         self.title("3. The quota after")
         self.show_status(self.status())
-        self.expect("calls used", self.status()["used"], before["used"] + 2)
+        expect(self.console, "calls used", self.status()["used"], before["used"] + 2)
 
         self.title("4. The same list again")
         again = self.enrich({"isbns": isbns, "source": "demo"})
         self.console.print(f"{again['already_fresh']} are fresh, {again['api_calls']} calls spent.")
-        self.expect("calls for asking again", again["api_calls"], 0)
+        expect(self.console, "calls for asking again", again["api_calls"], 0)
         self.running.manage("quota_status", "--check", "--json")
 
         self.title("5. To the limit")
@@ -94,15 +94,15 @@ class Demo:
         last_count = self.isbndb_count()
         refused = self.client.post("/api/enrich/batch-direct", json=refresh)
         self.show_refusal(refused)
-        self.expect("status of a request past the limit", refused.status_code, 429)
-        self.expect("limit that refused it", refused.json()["limit"], "safety_limit")
+        expect(self.console, "status of a request past the limit", refused.status_code, 429)
+        expect(self.console, "limit that refused it", refused.json()["limit"], "safety_limit")
 
         self.title("6. ISBNdb's own counter")
         after = self.status()
         self.show_status(after)
         self.console.print(f"ISBNdb counts {last_count['isbndb_spent']} calls, we count {after['used']}.")
-        self.expect("calls used", after["used"], after["safety_limit"])
-        self.expect("calls that ISBNdb counts and we do not", last_count["drift"], first_count["drift"])
+        expect(self.console, "calls used", after["used"], after["safety_limit"])
+        expect(self.console, "calls that ISBNdb counts and we do not", last_count["drift"], first_count["drift"])
 
     def keep_clear_of_midnight(self) -> None:
         """Both counts start anew at midnight UTC; the demo compares them within one day."""
@@ -126,11 +126,6 @@ class Demo:
             raise Mismatch(f"{response.request.method} {response.request.url} answered {response.text}")
         body: dict[str, Any] = response.json()
         return body
-
-    def expect(self, what: str, got: object, wanted: object) -> None:
-        if got != wanted:
-            raise Mismatch(f"{what}: {got!r} instead of {wanted!r}")
-        self.console.print(f"[green]✓[/] {what}: {got}")
 
     def title(self, text: str) -> None:
         self.console.print(f"\n[bold]{text}[/]")
@@ -170,3 +165,10 @@ class Demo:
         for name in ("Content-Type", "Retry-After", "RateLimit-Policy", "RateLimit"):
             self.console.print(f"{name}: {response.headers.get(name)}", markup=False, highlight=False)
         self.console.print_json(response.text)
+
+
+def expect(console: Console, what: str, got: object, wanted: object) -> None:
+    """Says that a figure is as it has to be; raises Mismatch when it is not."""
+    if got != wanted:
+        raise Mismatch(f"{what}: {got!r} instead of {wanted!r}")
+    console.print(f"[green]✓[/] {what}: {got}")
