@@ -26,8 +26,6 @@ class Decision(NamedTuple):
     free: int | None
     retry_at: datetime | None
     day: date | None
-    calls: int | None
-    dispatched: int | None
     call: int | None
     send_at: datetime | None
     send_in: float | None

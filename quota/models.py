@@ -155,8 +155,7 @@ class Reservation(models.Model):
                 name="quota_reservation_dispatched_within_calls",
             ),
             models.CheckConstraint(
-                condition=Q(state="open", closed_at=None)
-                | Q(state__in=["settled", "expired"], closed_at__isnull=False),
+                condition=Q(state="open", closed_at=None) | ~Q(state="open") & Q(closed_at__isnull=False),
                 name="quota_reservation_closed_has_time",
             ),
             models.UniqueConstraint(

@@ -268,7 +268,7 @@ def _raise_unless_granted(decision: Decision, *, asked: int) -> None:
         case "closed":
             raise ReservationClosed("The reservation is settled, its lease ran out or its day is over.")
         case "spent":
-            raise ReservationSpent(f"All {decision.calls} calls of the reservation are dispatched.")
+            raise ReservationSpent("Every call of the reservation is dispatched.")
         case "conflict":
             raise IdempotencyConflict("This idempotency key was used for another operation today.")
         case "unknown_consumer":

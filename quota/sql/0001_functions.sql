@@ -27,48 +27,47 @@ CREATE TYPE quota_decision AS (
     free integer,            -- calls that could have been granted
     retry_at timestamptz,    -- when to come back; null: coming back does not help
     day date,
-    calls integer,           -- of the reservation
-    dispatched integer,      -- of the reservation
     call bigint,             -- the journal row
     send_at timestamptz,
     send_in double precision,    -- seconds until the call may be sent, or until it is worth asking again
     valid_for double precision   -- seconds until the call must not be sent any more
 );
 
--- The limit that stands against granting `wanted` more calls to `consumer`, if any; the caller holds the ledger.
-CREATE FUNCTION quota_limit_against(
-    ledger quota_dailyledger, consumer quota_consumer, wanted integer, had integer, now timestamptz,
-    OUT broken_limit text, OUT free integer, OUT retry_at timestamptz
-) LANGUAGE plpgsql STABLE AS $$
-DECLARE
-    left_of_day integer := ledger.safety_limit - ledger.used - ledger.reserved;
-    left_of_budget integer;
-    left_of_operation integer := consumer.cap_per_operation - had;
-BEGIN
-    IF consumer.daily_budget IS NOT NULL THEN
-        SELECT consumer.daily_budget - coalesce(sum(used + reserved), 0) INTO left_of_budget
-        FROM quota_consumerusage WHERE day = ledger.day AND consumer_id = consumer.id;
-    END IF;
-    free := greatest(0, least(left_of_day - consumer.floor, left_of_budget, left_of_operation));
-    retry_at := quota_midnight(ledger.day + 1);
-    IF ledger.closed_at IS NOT NULL THEN
-        broken_limit := 'day_closed';
-        free := 0;
-    ELSIF now >= retry_at - quota_midnight_guard() THEN
-        broken_limit := 'midnight';
-        free := 0;
-        retry_at := retry_at + quota_midnight_guard();
-    ELSIF wanted > left_of_operation THEN
-        broken_limit := 'cap_per_operation';
-        retry_at := NULL;
-    ELSIF wanted > left_of_budget THEN
-        broken_limit := 'daily_budget';
-    ELSIF wanted > left_of_day THEN
-        broken_limit := 'safety_limit';
-    ELSIF wanted > left_of_day - consumer.floor THEN
-        broken_limit := 'floor';
-    END IF;
-END $$;
+-- The moment from which on nothing is sent for the day.
+CREATE FUNCTION quota_last_slot(day date) RETURNS timestamptz
+LANGUAGE sql IMMUTABLE AS $$ SELECT quota_midnight(day + 1) - quota_midnight_guard() $$;
+
+-- The limit that stands against `wanted` more calls; null when none does. A limit that is null does not exist.
+CREATE FUNCTION quota_broken_limit(
+    wanted integer, day_closed boolean, now timestamptz, day date,
+    left_of_operation integer, left_of_budget integer, left_of_day integer, floor integer
+) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE
+        WHEN day_closed THEN 'day_closed'
+        WHEN now >= quota_last_slot(day) THEN 'midnight'
+        WHEN wanted > left_of_operation THEN 'cap_per_operation'
+        WHEN wanted > left_of_budget THEN 'daily_budget'
+        WHEN wanted > left_of_day THEN 'safety_limit'
+        WHEN wanted > left_of_day - floor THEN 'floor'
+    END
+$$;
+
+-- How many calls could be granted, and when to come back, where `broken_limit` stands against more.
+CREATE FUNCTION quota_explain(
+    broken_limit text, day date, left_of_operation integer, left_of_budget integer, left_of_day integer, floor integer,
+    OUT free integer, OUT retry_at timestamptz
+) LANGUAGE sql IMMUTABLE AS $$
+    SELECT
+        CASE
+            WHEN broken_limit IN ('day_closed', 'midnight') THEN 0
+            ELSE greatest(0, least(left_of_operation, left_of_budget, left_of_day - floor))
+        END,
+        CASE broken_limit
+            WHEN 'cap_per_operation' THEN NULL
+            WHEN 'midnight' THEN quota_midnight(day + 1) + quota_midnight_guard()
+            ELSE quota_midnight(day + 1)
+        END
+$$;
 
 -- Moves calls between used and reserved of the ledger and of the consumer's usage; the caller holds the ledger.
 CREATE FUNCTION quota_post(p_day date, p_consumer bigint, p_used integer, p_reserved integer)
@@ -117,10 +116,6 @@ END $$;
 CREATE FUNCTION quota_slot(day date, next_dispatch_at timestamptz, now timestamptz) RETURNS timestamptz
 LANGUAGE sql IMMUTABLE AS $$ SELECT greatest(now, next_dispatch_at, quota_midnight(day) + quota_midnight_guard()) $$;
 
--- The moment from which on nothing is sent for the day.
-CREATE FUNCTION quota_last_slot(day date) RETURNS timestamptz
-LANGUAGE sql IMMUTABLE AS $$ SELECT quota_midnight(day + 1) - quota_midnight_guard() $$;
-
 -- The time between two calls: a twentieth more than its share, because the way to ISBNdb shifts them a little, and
 -- even then no second should see more than max_rps of them.
 CREATE FUNCTION quota_pace(max_rps integer) RETURNS interval
@@ -140,9 +135,9 @@ DECLARE
     now timestamptz;
     today date;
     ledger quota_dailyledger;
-    consumer quota_consumer;
+    consumer record;
     r quota_reservation;
-    verdict record;
+    again record;
     spent integer := 0;
 BEGIN
     PERFORM set_config('lock_timeout', '2s', true);
@@ -152,7 +147,11 @@ BEGIN
         now := quota_now();
         EXIT WHEN today = quota_day(now);  -- midnight may pass while we wait for the lock
     END LOOP;
-    SELECT * INTO consumer FROM quota_consumer WHERE slug = p_consumer;
+    SELECT c.id, c.active, c.floor, c.cap_per_operation,
+        c.daily_budget - coalesce(u.used + u.reserved, 0) AS left_of_budget
+    INTO consumer
+    FROM quota_consumer c LEFT JOIN quota_consumerusage u ON u.consumer_id = c.id AND u.day = today
+    WHERE c.slug = p_consumer;
     decision.day := today;
     IF ledger.day IS NULL THEN
         decision.outcome := 'unopened';
@@ -176,31 +175,37 @@ BEGIN
                 decision := quota_dispatch(r.id, p_method, p_path, p_isbns_asked, p_lease, p_max_wait, p_enforce);
             ELSE
                 decision.outcome := CASE WHEN r.state = 'open' THEN 'granted' ELSE 'closed' END;
-                decision.calls := r.calls;
-                decision.dispatched := r.dispatched;
             END IF;
             RETURN;
         END IF;
     END IF;
 
-    SELECT * INTO verdict FROM quota_limit_against(ledger, consumer, p_calls, 0, now);
-    IF verdict.broken_limit IS NOT NULL THEN
-        IF quota_expire(today) > 0 THEN  -- somebody may have died with calls in his hands
-            SELECT * INTO ledger FROM quota_dailyledger WHERE day = today;
-            SELECT * INTO verdict FROM quota_limit_against(ledger, consumer, p_calls, 0, now);
+    decision.broken_limit := quota_broken_limit(
+        p_calls, ledger.closed_at IS NOT NULL, now, today, consumer.cap_per_operation, consumer.left_of_budget,
+        ledger.safety_limit - ledger.used - ledger.reserved, consumer.floor
+    );
+    IF decision.broken_limit IS NOT NULL THEN
+        IF quota_expire(today) > 0 THEN  -- somebody had died with calls in his hands: look again
+            again := quota_reserve(
+                p_consumer, p_operation, p_source, p_calls, p_key, p_method, p_path, p_isbns_asked,
+                p_lease, p_max_wait, p_enforce
+            );
+            reservation := again.reservation;
+            decision := again.decision;
+            RETURN;
         END IF;
-        decision.broken_limit := verdict.broken_limit;
-        decision.retry_at := verdict.retry_at;
-    END IF;
-    decision.free := verdict.free;
-    IF verdict.broken_limit IS NOT NULL AND p_enforce THEN
-        decision.outcome := verdict.broken_limit;
-        RETURN;
+        SELECT * INTO decision.free, decision.retry_at FROM quota_explain(
+            decision.broken_limit, today, consumer.cap_per_operation, consumer.left_of_budget,
+            ledger.safety_limit - ledger.used - ledger.reserved, consumer.floor
+        );
+        IF p_enforce THEN
+            decision.outcome := decision.broken_limit;
+            RETURN;
+        END IF;
     END IF;
 
     reservation := gen_random_uuid();
     decision.outcome := 'granted';
-    decision.calls := p_calls;
     IF p_method IS NOT NULL THEN
         decision.send_at := quota_slot(today, ledger.next_dispatch_at, now);
         decision.send_in := extract(epoch FROM decision.send_at - now);
@@ -211,7 +216,6 @@ BEGIN
             decision.outcome := 'wait';
         END IF;
     END IF;
-    decision.dispatched := spent;
 
     UPDATE quota_dailyledger
     SET used = used + spent, reserved = reserved + p_calls - spent,
@@ -258,8 +262,6 @@ BEGIN
     SELECT * INTO r FROM quota_reservation WHERE id = p_reservation;
     now := quota_now();
     decision.day := r.day;
-    decision.calls := r.calls;
-    decision.dispatched := r.dispatched;
     IF r.id IS NULL OR r.state <> 'open' OR r.expires_at <= now OR r.day <> quota_day(now) THEN
         decision.outcome := 'closed';
         RETURN decision;
@@ -302,7 +304,6 @@ BEGIN
         r.day, r.consumer_id, r.id, r.operation, 1, now, decision.send_at, p_method, p_path, p_isbns_asked,
         'unknown', ''
     ) RETURNING id INTO decision.call;
-    decision.dispatched := r.dispatched + 1;
     decision.valid_for := extract(epoch FROM quota_last_slot(r.day) - now);
     decision.outcome := 'granted';
     RETURN decision;
@@ -314,9 +315,8 @@ RETURNS quota_decision LANGUAGE plpgsql AS $$
 DECLARE
     now timestamptz;
     ledger quota_dailyledger;
-    consumer quota_consumer;
+    consumer record;
     r quota_reservation;
-    verdict record;
     decision quota_decision;
 BEGIN
     PERFORM set_config('lock_timeout', '2s', true);
@@ -325,25 +325,32 @@ BEGIN
     SELECT * INTO r FROM quota_reservation WHERE id = p_reservation;
     now := quota_now();
     decision.day := r.day;
-    decision.calls := r.calls;
-    decision.dispatched := r.dispatched;
     IF r.id IS NULL OR r.state <> 'open' OR r.expires_at <= now OR r.day <> quota_day(now) THEN
         decision.outcome := 'closed';
         RETURN decision;
     END IF;
-    SELECT * INTO consumer FROM quota_consumer WHERE id = r.consumer_id;
-    SELECT * INTO verdict FROM quota_limit_against(ledger, consumer, p_calls, r.calls, now);
-    decision.broken_limit := verdict.broken_limit;
-    decision.free := verdict.free;
-    decision.retry_at := verdict.retry_at;
-    IF verdict.broken_limit IS NOT NULL AND p_enforce THEN
-        decision.outcome := verdict.broken_limit;
-        RETURN decision;
+    SELECT c.floor, c.cap_per_operation - r.calls AS left_of_operation,
+        c.daily_budget - coalesce(u.used + u.reserved, 0) AS left_of_budget
+    INTO consumer
+    FROM quota_consumer c LEFT JOIN quota_consumerusage u ON u.consumer_id = c.id AND u.day = r.day
+    WHERE c.id = r.consumer_id;
+    decision.broken_limit := quota_broken_limit(
+        p_calls, ledger.closed_at IS NOT NULL, now, r.day, consumer.left_of_operation, consumer.left_of_budget,
+        ledger.safety_limit - ledger.used - ledger.reserved, consumer.floor
+    );
+    IF decision.broken_limit IS NOT NULL THEN
+        SELECT * INTO decision.free, decision.retry_at FROM quota_explain(
+            decision.broken_limit, r.day, consumer.left_of_operation, consumer.left_of_budget,
+            ledger.safety_limit - ledger.used - ledger.reserved, consumer.floor
+        );
+        IF p_enforce THEN
+            decision.outcome := decision.broken_limit;
+            RETURN decision;
+        END IF;
     END IF;
     PERFORM quota_post(r.day, r.consumer_id, 0, p_calls);
     UPDATE quota_reservation SET calls = calls + p_calls, expires_at = greatest(expires_at, now + make_interval(secs => p_lease))
     WHERE id = r.id;
-    decision.calls := r.calls + p_calls;
     decision.outcome := 'granted';
     RETURN decision;
 END $$;
