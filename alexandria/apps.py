@@ -5,5 +5,5 @@ class AlexandriaConfig(AppConfig):
     name = "alexandria"
 
     def ready(self) -> None:
-        # So that tasks declared with shared_task find our application in every process.
-        import alexandria.celery  # noqa: F401, PLC0415
+        # So that tasks declared with shared_task find our application in every process, and the schema the API key.
+        from alexandria import celery, schema  # noqa: F401, PLC0415

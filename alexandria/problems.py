@@ -5,6 +5,8 @@ from http import HTTPStatus
 from typing import Any
 
 import structlog
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from drf_standardized_errors.formatter import ExceptionFormatter
@@ -12,8 +14,10 @@ from drf_standardized_errors.handler import ExceptionHandler
 from drf_standardized_errors.types import ErrorResponse
 from rest_framework.exceptions import APIException, NotFound, ValidationError
 from rest_framework.permissions import AllowAny
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
 from enrichment import exceptions as isbndb
@@ -41,6 +45,12 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
     isbndb.IsbndbError: (502, "isbndb_failed"),
     OperationalError: (503, "database_unavailable"),
     InterfaceError: (503, "database_unavailable"),
+    RequestDataTooBig: (413, "body_too_large"),
+}
+# code -> what to say instead of the exception's own words
+DETAILS = {
+    "database_unavailable": "The database is out of reach.",
+    "body_too_large": f"The body may have {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes at the most.",
 }
 
 
@@ -52,8 +62,7 @@ class Problem(APIException):
         self.members: dict[str, Any] = {}
         self.headers: dict[str, str] = {}
         self.wait: int | None = RETRY_SOON if status == 503 else None
-        detail = "The database is out of reach." if code == "database_unavailable" else str(cause)
-        super().__init__(detail, code)
+        super().__init__(DETAILS.get(code) or str(cause), code)
         if isinstance(cause, quota.QuotaRefused):
             self._add_refusal(cause)
 
@@ -79,13 +88,16 @@ class ProblemHandler(ExceptionHandler):
                 if isinstance(exc, EnrichmentStopped):
                     problem.members["api_calls"] = exc.result.api_calls
                     problem.members["result"] = EnrichmentSerializer(exc.result).data
-                    if "quota" not in problem.members and (now := _status()):
+                    # With 503 the database is slow or gone: it is not asked again within the same five seconds.
+                    if status != 503 and "quota" not in problem.members and (now := _status()):
                         problem.add_status(now)
                 return problem
         converted: Exception = super().convert_known_exceptions(exc)
         return converted
 
     def get_response(self, exc: APIException, data: dict[str, Any]) -> Response:
+        request: Any = self.context["request"]  # its view may render something else: the schema, the docs
+        request.accepted_renderer, request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
         headers = self.get_headers(exc) | getattr(exc, "headers", {})
         return Response(data, status=exc.status_code, headers=headers, content_type=CONTENT_TYPE)
 
@@ -96,10 +108,13 @@ class ProblemFormatter(ExceptionFormatter):
         body = problem_body(self.exc.status_code, errors[0].code, str(errors[0].detail))
         if isinstance(self.exc, ValidationError):
             body = problem_body(self.exc.status_code, "invalid", str(errors[0].detail))
-            fields = [{"field": error.attr, "detail": str(error.detail), "code": error.code} for error in errors]
-            first = f"{fields[0]['field']}: " if fields[0]["field"] else ""
-            body["detail"] = f"{first}{fields[0]['detail']}"
-            body["errors"] = fields
+            whole_body = api_settings.NON_FIELD_ERRORS_KEY
+            fields = [None if error.attr == whole_body else error.attr for error in errors]
+            body["detail"] = f"{fields[0]}: {body['detail']}" if fields[0] else body["detail"]
+            body["errors"] = [
+                {"field": field, "detail": str(error.detail), "code": error.code}
+                for field, error in zip(fields, errors, strict=True)
+            ]
         return body | getattr(self.exc, "members", {})
 
 

@@ -28,9 +28,13 @@ class EnrichBatchView(APIView):
         summary="Enrich up to 1,000 ISBNs now",
         request=BatchRequestSerializer,
         responses={200: BatchAnswerSerializer},
+        extensions={"x-spends-calls": True},
     )
     def post(self, request: Request) -> Response:
-        """Stores what ISBNdb knows of the ISBNs. Fresh ones cost nothing; the others cost one call per 1,000."""
+        """Stores what ISBNdb knows of the ISBNs. Fresh ones cost nothing; the others cost one call per 1,000.
+
+        A bare list of ISBNs is taken for the body, too.
+        """
         started = time.monotonic()
         wanted = BatchRequestSerializer(data=request.data)
         wanted.is_valid(raise_exception=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from threading import Lock
 from typing import TypeVar
 
 import httpx2
@@ -39,6 +40,7 @@ ATTEMPTS = 3
 LONGEST_RETRY_AFTER = 20.0  # seconds; a request that is asked to wait longer is given up
 TOO_FAST_PAUSE = 1.0  # seconds, when ISBNdb does not say how long
 LARGEST_ANSWER = 32 * 1024 * 1024  # bytes; ISBNdb's own ceiling is 6 MB
+_MAKING_CLIENT = Lock()
 
 Decoded = TypeVar("Decoded")
 
@@ -59,7 +61,8 @@ class _Reply:
     body: bytes
 
     def text(self) -> str:
-        return self.body[:1000].decode(errors="replace")
+        """The beginning of the body, fit for the journal: PostgreSQL stores no NUL."""
+        return self.body[:1000].decode(errors="replace").replace("\0", "")
 
     def retry_after(self) -> float | None:
         """Seconds, from either form of the header (RFC 9110, section 10.2.3)."""
@@ -228,9 +231,14 @@ def _exchange(request: httpx2.Request) -> _Reply:
     return _Reply(reply.status_code, reply.headers, bytes(body).replace(settings.ISBNDB_API_KEY.encode(), b"<key>"))
 
 
-@lru_cache(maxsize=1)
 def _client() -> httpx2.Client:
     """The process's connection pool."""
+    with _MAKING_CLIENT:  # lest threads that start together make one each
+        return _make_client()
+
+
+@lru_cache(maxsize=1)
+def _make_client() -> httpx2.Client:
     return httpx2.Client(
         headers={"User-Agent": "alexandria"},
         limits=httpx2.Limits(max_connections=20, max_keepalive_connections=10, keepalive_expiry=30),
@@ -240,7 +248,7 @@ def _client() -> httpx2.Client:
 def close_connections() -> None:
     """Ends the process's connections to ISBNdb; the next request makes new ones."""
     _client().close()
-    _client.cache_clear()
+    _make_client.cache_clear()
 
 
 def _url(path: str) -> str:

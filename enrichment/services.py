@@ -15,7 +15,7 @@ from quota.spending import Spending, spending
 
 @dataclass(frozen=True)
 class FailedIsbn:
-    """An ISBN that was asked for and for which nothing is stored; `isbn` is None when ISBNdb's book gave none."""
+    """Something for which nothing is stored: an ISBN, or what ISBNdb's book gave for one; None when it gave none."""
 
     isbn: str | None
     error: str
@@ -75,9 +75,10 @@ def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = ""
     parsed = parse_many(given)
     result = Enrichment(requested=len(given), valid=len(parsed.valid), invalid=parsed.invalid)
     known = selectors.known_isbns(parsed.valid) if not refresh else selectors.KnownIsbns(fresh=set(), missed=set())
+    missed = known.missed - known.fresh  # ISBNdb may have dropped what we have
     result.already_fresh = len(known.fresh)
-    result.not_found_isbns = [isbn for isbn in parsed.valid if isbn in known.missed]
-    wanted = [isbn for isbn in parsed.valid if isbn not in known.fresh and isbn not in known.missed]
+    result.not_found_isbns = [isbn for isbn in parsed.valid if isbn in missed]
+    wanted = [isbn for isbn in parsed.valid if isbn not in known.fresh and isbn not in missed]
     size = settings.ISBNDB_BATCH_SIZE
     batches = [wanted[start : start + size] for start in range(0, len(wanted), size)]
     if not batches:
@@ -101,20 +102,18 @@ def _enrich_batch(batch: list[str], spender: Spending, result: Enrichment) -> No
     answer = gateway.fetch_books(batch, spender)
     stored = store_books(answer.books)
 
-    asked = set(batch)
-    bad = [FailedIsbn(book.isbn, book.error) for book in answer.bad]
-    unstored = [FailedIsbn(error.isbn, error.error) for error in stored.errors]
-    found = asked & {book.isbn13 for book in answer.books}
-    failed = asked & {failure.isbn for failure in bad + unstored if failure.isbn}
-    missing = [isbn for isbn in batch if isbn not in found and isbn not in failed]
+    result.errors += [FailedIsbn(book.isbn, book.error) for book in answer.bad]
+    result.errors += [FailedIsbn(error.isbn, error.error) for error in stored.errors]
 
+    found = {book.isbn13 for book in answer.books} & set(batch)
+    failed = {error.isbn for error in stored.errors} & found
+    missing = [isbn for isbn in batch if isbn not in found]
     result.created += stored.created
     result.updated += stored.updated
-    result.found += len(found | failed)
+    result.found += len(found)
     result.enriched += len(found - failed)
     result.failed += len(failed)
-    result.errors += bad + unstored
     result.not_found_isbns += missing
-    if all(failure.isbn for failure in bad):
+    if not answer.bad:
         remember_misses(missing)
-    # Otherwise one of the missing ISBNs may be the bad book's: they are asked for again next time.
+    # Otherwise one of the missing ISBNs is the bad book's: they are asked for again next time.

@@ -1,17 +1,20 @@
 """What the tests of several apps stand on: a database whose clock is set, a consumer, a sandbox, the API."""
 
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from unittest.mock import patch
 
 import pytest
 import stamina
-from django.db import connection, transaction
-from pytest_django import DjangoDbBlocker
+from django.db import connection
 from rest_framework.test import APIClient
 
 from alexandria.sandbox import isbns
 from alexandria.sandbox.server import Sandbox
 from enrichment import gateway
+from quota import services
 from quota.models import Consumer, ConsumerKey
 from quota.selectors import check_ledger, get_status
 
@@ -31,10 +34,27 @@ def unknown_isbns(count: int) -> list[str]:
 
 def balance(sandbox: Sandbox) -> tuple[int, int]:
     """Today's calls as ISBNdb counts them and as we do, when nothing is set aside and the ledger is its rows' sum."""
+    services.open_ledger()
     status = get_status()
     assert status.reserved == 0
     assert check_ledger(status.day) == []
     return sandbox.spent, status.used
+
+
+@contextmanager
+def database_moved(port: int) -> Iterator[None]:
+    """Lets this thread look for PostgreSQL on another port of this machine."""
+    connection.close()
+    with patch.dict(connection.settings_dict, HOST="127.0.0.1", PORT=port):
+        yield
+        connection.close()
+
+
+@contextmanager
+def silent_port() -> Iterator[int]:
+    """A port that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
 
 
 def set_database_clock(moment: datetime) -> timedelta:
@@ -49,21 +69,7 @@ def set_database_clock(moment: datetime) -> timedelta:
 
 
 @pytest.fixture
-def committed_db(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
-    """The database, with transactions that are really committed; emptied afterwards.
-
-    As pytest-django's `transactional_db`, which truncates every table, and takes fifty times as long for it.
-    """
-    with django_db_blocker.unblock():
-        yield
-        filled_by_migrations = {"django_migrations", "django_content_type", "auth_permission"}
-        tables = set(connection.introspection.table_names()) - filled_by_migrations
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(";".join(f'DELETE FROM "{table}"' for table in tables))
-
-
-@pytest.fixture
-def set_clock(committed_db: None) -> Iterator[SetClock]:
+def set_clock(transactional_db: None) -> Iterator[SetClock]:
     """Sets the quota's clock, for every process that uses the database. It starts at noon: tests run at any hour."""
     real = (
         "CREATE OR REPLACE FUNCTION quota_now() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT clock_timestamp()'"
@@ -96,9 +102,23 @@ def sandbox(settings) -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def api(consumer: Consumer) -> APIClient:
-    """A client of the API with the key of `consumer`."""
+def key(consumer: Consumer) -> str:
+    """An API key of `consumer`."""
     _, key = ConsumerKey.objects.create_key(name="test", consumer=consumer)
+    return key
+
+
+@pytest.fixture
+def api(key: str) -> APIClient:
+    """A client of the API with the key of `consumer`."""
     client = APIClient(raise_request_exception=False)
     client.credentials(HTTP_AUTHORIZATION=f"Api-Key {key}")
+    return client
+
+
+@pytest.fixture
+def api_past_the_door() -> APIClient:
+    """A client of the API that is let in without a look into the database."""
+    client = APIClient(raise_request_exception=False)
+    client.force_authenticate(Consumer(slug="reader"))  # type: ignore[arg-type]  # the stubs know Django's users alone
     return client

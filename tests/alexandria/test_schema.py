@@ -1,0 +1,157 @@
+"""/api/schema/ and /api/docs/: what they promise is what the API does."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from django.core.management import call_command
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from rest_framework.test import APIClient
+from schemathesis import Case, GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.schemas import BaseSchema
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from alexandria.sandbox.server import Sandbox
+from alexandria.wsgi import application
+from quota import services
+from quota.models import Consumer
+from tests.fixtures import database_moved, known_isbns, unknown_isbns
+
+CONFORMANCE = [status_code_conformance, content_type_conformance, response_schema_conformance]
+BATCH, BOOK, STATUS = "/api/enrich/batch-direct", "/api/books/{isbn}", "/api/quota/status"
+OPEN_TO_ALL = {"/api/schema/", "/api/docs/"}
+
+
+@pytest.fixture
+def authorization(key: str) -> dict[str, str]:
+    return {"Authorization": f"Api-Key {key}"}
+
+
+@pytest.fixture
+def schema(transactional_db: None, sandbox: Sandbox) -> BaseSchema:
+    return schemathesis.openapi.from_wsgi("/api/schema/", application)
+
+
+def test_the_schema_is_valid_openapi_and_generated_without_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("spectacular", "--validate", "--fail-on-warn")
+    assert "openapi: 3" in capsys.readouterr().out
+
+
+def test_whatever_is_sent_the_answer_is_one_that_the_schema_promises(
+    schema: BaseSchema, authorization: dict[str, str]
+) -> None:
+    answered: Counter[int] = Counter()
+    for operation in schema.get_all_operations():
+        for mode in GenerationMode:
+
+            @hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+            @given(case=operation.ok().as_strategy(generation_mode=mode))
+            def conforms(case: Case) -> None:
+                checks = [not_a_server_error, *CONFORMANCE]
+                response = case.call_and_validate(headers=authorization, checks=checks)
+                answered[response.status_code] += 1
+
+            conforms()
+    assert {200, 400, 401, 404} <= set(answered)
+
+
+def test_every_kind_of_answer_is_one_that_the_schema_promises(
+    schema: BaseSchema, authorization: dict[str, str], sandbox: Sandbox, settings
+) -> None:
+    def answer(method: str, path: str, *, headers: dict[str, str] | None = None, **parts: Any) -> int:
+        case = schema[path][method].Case(headers=authorization | (headers or {}), **parts)
+        return case.call_and_validate(checks=CONFORMANCE).status_code
+
+    def enrich(isbns: list[str], **parts: Any) -> int:
+        body = {"isbns": isbns, "refresh": True}
+        return answer("POST", BATCH, **{"body": body, "media_type": "application/json"} | parts)
+
+    settings.ISBNDB_TIMEOUT_SECONDS = 0.3
+    isbn = known_isbns(1)[0]
+    assert enrich([isbn, *unknown_isbns(1), "wrong"]) == 200
+    assert answer("GET", BOOK, path_parameters={"isbn": isbn}) == 200
+    assert answer("GET", BOOK, path_parameters={"isbn": "12345"}) == 404
+    assert answer("GET", STATUS) == 200
+    assert answer("GET", STATUS, headers={"Authorization": "Api-Key wrong"}) == 401
+    assert answer("GET", STATUS, headers={"Accept": "text/html"}) == 406
+    assert enrich([isbn] * 1001) == 400
+    assert enrich([" " * 1024 * 1024]) == 413
+    assert enrich([isbn], headers={"Content-Type": "text/plain"}) == 415
+    sandbox.add_fault("status", status=500, times=3)
+    assert enrich([isbn]) == 502
+    sandbox.add_fault("latency", seconds=60, times=1)
+    assert enrich([isbn]) == 504
+    services.increment(13_000)
+    assert enrich([isbn]) == 429
+    with database_moved(port=1):
+        assert enrich([isbn]) == 503
+    Consumer.objects.update(active=False)
+    assert enrich([isbn]) == 403
+
+
+def api_paths(patterns: list[URLPattern | URLResolver], before: str = "/") -> Iterator[str]:
+    """Every path under /api/ that has a view, with an x for each parameter."""
+    for pattern in patterns:
+        route = before + str(pattern.pattern)
+        if isinstance(pattern, URLResolver):
+            yield from api_paths(pattern.url_patterns, route)
+        elif route.startswith("/api/"):
+            yield re.sub(r"<[^>]+>", "x", route)
+
+
+def test_every_path_under_api_but_schema_and_docs_wants_a_key(api: APIClient) -> None:
+    paths = set(api_paths(get_resolver().url_patterns))
+    assert len(paths) >= 5
+    assert paths >= OPEN_TO_ALL
+    api.credentials()
+    for path in paths - OPEN_TO_ALL:
+        for method in ("get", "post", "put", "patch", "delete", "head", "options"):
+            assert getattr(api, method)(path).status_code == 401, f"{method} {path}"
+    for path in OPEN_TO_ALL:
+        assert api.get(path).status_code == 200
+
+
+def test_every_path_but_schema_and_docs_is_in_the_schema(schema: BaseSchema) -> None:
+    documented = {re.sub(r"{[^}]+}", "x", operation.ok().path) for operation in schema.get_all_operations()}
+    assert documented == set(api_paths(get_resolver().url_patterns)) - OPEN_TO_ALL
+
+
+def test_every_problem_in_the_schema_has_an_example_and_every_operation_its_key(schema: BaseSchema) -> None:
+    raw = schema.raw_schema
+    assert raw["components"]["securitySchemes"]["ApiKey"]["name"] == "Authorization"
+    for path, operations in raw["paths"].items():
+        for operation in operations.values():
+            assert operation["security"] == [{"ApiKey": []}]
+            for status, response in operation["responses"].items():
+                if status != "200":
+                    example = response["content"]["application/problem+json"]["example"]
+                    assert example["status"] == int(status), path
+    assert set(raw["paths"][BATCH]["post"]["responses"]) == {
+        *("200", "400", "401", "403", "406", "413", "415", "429", "502", "503", "504")
+    }
+
+
+def test_the_docs_page_is_whole_without_any_outside_asset() -> None:
+    client = Client()
+    page = client.get("/api/docs/").content.decode()
+    assets = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert any("swagger-ui-bundle.js" in asset for asset in assets)
+    for asset in assets:
+        assert asset.startswith("/static/")
+        response = client.get(asset)
+        assert response.status_code == 200, asset
+        response.close()
+    assert re.findall(r"(?:https?:)?//[a-z0-9.-]+\.[a-z]+", page) == []
+    assert '"validatorUrl": null' in page
+    assert 'url: "/api/schema/"' in page

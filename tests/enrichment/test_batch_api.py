@@ -1,0 +1,277 @@
+"""POST /api/enrich/batch-direct: what it takes, what it answers, and how it fails."""
+
+import json
+import threading
+import time
+from datetime import UTC, datetime
+
+import pytest
+from django.db import connection, transaction
+from rest_framework.test import APIClient
+
+from alexandria.sandbox.server import Sandbox
+from enrichment.models import Edition
+from quota import services
+from quota.models import Call, Consumer, DailyLedger
+from quota.selectors import get_status
+from tests.fixtures import balance, database_moved, known_isbns, silent_port, unknown_isbns
+
+PATH = "/api/enrich/batch-direct"
+KNOWN = known_isbns(3)
+UNKNOWN = unknown_isbns(1)
+DEADLINE = 5.0  # seconds, from the issue
+
+
+def problem(response, status: int) -> dict:
+    """The body of an error, which is a problem of that status."""
+    assert response.status_code == status, response.content
+    assert response.headers["Content-Type"] == "application/problem+json"
+    body = json.loads(response.content)
+    assert body["status"] == status
+    assert body["type"].startswith("urn:alexandria:problem:")
+    assert body["title"]
+    assert body["detail"]
+    return body
+
+
+def test_the_answer_accounts_for_every_isbn_and_every_call(api: APIClient, sandbox: Sandbox) -> None:
+    given = [*KNOWN, *UNKNOWN, "978-0-00-000000-3", KNOWN[0], int(KNOWN[1])]
+    response = api.post(PATH, {"isbns": given, "source": "shelf 7", "refresh": False}, format="json")
+    assert response.status_code == 200
+    body = response.json()
+    assert body.pop("duration_ms") >= 0
+    assert body == {
+        "requested": 7,
+        "valid": 4,
+        "found": 3,
+        "enriched": 3,
+        "created": 3,
+        "updated": 0,
+        "already_fresh": 0,
+        "not_found": 1,
+        "failed": 0,
+        "invalid": [{"isbn": "978-0-00-000000-3", "reason": "wrong check digit"}],
+        "not_found_isbns": UNKNOWN,
+        "errors": [],
+        "api_calls": 1,
+        "quota": {
+            "daily_limit": 15000,
+            "safety_limit": 13000,
+            "used": 1,
+            "reserved": 0,
+            "remaining": 12999,
+            "reset_at": "2026-05-06T00:00:00Z",
+            "percentage_used": 0,
+            "enforcement": "enforce",
+            "can_make_calls": True,
+            "closed_reason": None,
+        },
+    }
+    assert response.headers["RateLimit"].startswith('"daily";r=12999;t=')
+    row = Call.objects.get()
+    assert (row.consumer.slug, row.reservation.source) == ("reader", "shelf 7")
+    assert balance(sandbox) == (1, 1)
+
+
+def test_a_bare_list_is_taken_and_known_isbns_cost_no_call(api: APIClient, sandbox: Sandbox) -> None:
+    api.post(PATH, KNOWN, format="json")
+    body = api.post(PATH, KNOWN, format="json").json()
+    assert (body["already_fresh"], body["api_calls"], body["quota"]["used"]) == (3, 0, 1)
+    assert balance(sandbox) == (1, 1)
+
+
+def test_a_refresh_asks_again(api: APIClient, sandbox: Sandbox) -> None:
+    api.post(PATH, KNOWN, format="json")
+    body = api.post(PATH, {"isbns": KNOWN, "refresh": True}, format="json").json()
+    assert (body["enriched"], body["created"], body["api_calls"]) == (3, 0, 1)
+    assert balance(sandbox) == (2, 2)
+
+
+def test_a_thousand_isbns_are_taken(api: APIClient, sandbox: Sandbox) -> None:
+    assert api.post(PATH, {"isbns": ["x"] * 1000}, format="json").json()["requested"] == 1000
+
+
+BAD_BODIES = {
+    "no isbns": ({}, "isbns"),
+    "empty list": ({"isbns": []}, "isbns"),
+    "empty bare list": ([], "isbns"),
+    "1,001": ({"isbns": ["9780441013593"] * 1001}, "isbns"),
+    "null": ({"isbns": None}, "isbns"),
+    "a text": ({"isbns": "9780441013593"}, "isbns"),
+    "an object": ({"isbns": {"0": "9780441013593"}}, "isbns"),
+    "a number that is not whole": ({"isbns": ["9780441013593", 1.5]}, "isbns.1"),
+    "a truth value": ({"isbns": [True]}, "isbns.0"),
+    "a list in the list": ({"isbns": [["9780441013593"]]}, "isbns.0"),
+    "nothing in the list": ({"isbns": [None]}, "isbns.0"),
+    "too long an ISBN": ({"isbns": ["9" * 101]}, "isbns.0"),
+    "refresh": ({"isbns": ["9780441013593"], "refresh": "perhaps"}, "refresh"),
+    "source too long": ({"isbns": ["9780441013593"], "source": "x" * 101}, "source"),
+    "source with NUL": ({"isbns": ["9780441013593"], "source": "\0"}, "source"),
+    "not an object": ("9780441013593", None),
+    "a null body": (None, None),
+}
+
+
+@pytest.mark.parametrize(("body", "field"), BAD_BODIES.values(), ids=BAD_BODIES)
+def test_bad_input_is_refused_with_the_name_of_the_field(
+    api_past_the_door: APIClient, body: object, field: str | None
+) -> None:
+    refused = problem(api_past_the_door.post(PATH, json.dumps(body), content_type="application/json"), 400)
+    assert [error["field"] for error in refused["errors"]] == [field]
+    if field:
+        assert refused["detail"].startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize("body", ["{", "", '{"isbns": [NaN]}', b"\xff", "[" * 100_000], ids=lambda body: body[:9])
+def test_malformed_json_is_refused(api_past_the_door: APIClient, body: str | bytes) -> None:
+    problem(api_past_the_door.post(PATH, body, content_type="application/json"), 400)
+
+
+@pytest.mark.parametrize(
+    ("status", "send"),
+    [
+        (405, lambda api: api.get(PATH)),
+        (406, lambda api: api.post(PATH, KNOWN, format="json", HTTP_ACCEPT="text/html")),
+        (413, lambda api: api.post(PATH, b" " * 1024 * 1024 + b"[]", content_type="application/json")),
+        (415, lambda api: api.post(PATH, "isbns=1", content_type="application/x-www-form-urlencoded")),
+    ],
+    ids=["method", "answer's type", "length", "body's type"],
+)
+def test_what_http_cannot_take_is_refused(api_past_the_door: APIClient, status: int, send) -> None:
+    problem(send(api_past_the_door), status)
+
+
+def test_without_a_key_not_even_the_body_is_read(api: APIClient, sandbox: Sandbox) -> None:
+    api.credentials()
+    refused = api.post(PATH, "{", content_type="application/json")
+    problem(refused, 401)
+    assert refused.headers["WWW-Authenticate"] == "Api-Key"
+    assert sandbox.requests == []
+
+
+def test_an_exhausted_quota_says_which_limit_and_when_to_come_back(api: APIClient, sandbox: Sandbox, settings) -> None:
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 10, 4
+    services.increment(6)
+    response = api.post(PATH, KNOWN, format="json")
+    body = problem(response, 429)
+    assert body["type"] == "urn:alexandria:problem:quota-exhausted"
+    assert (body["limit"], body["asked"], body["free"]) == ("safety_limit", 1, 0)
+    assert body["retry_at"] == body["quota"]["reset_at"] == "2026-05-06T00:00:00Z"
+    assert (body["quota"]["used"], body["quota"]["remaining"], body["quota"]["percentage_used"]) == (6, 0, 100)
+    assert (body["api_calls"], body["result"]["failed"], body["result"]["enriched"]) == (0, 3, 0)
+    to_midnight = get_status().seconds_to_reset
+    assert to_midnight <= int(response.headers["Retry-After"]) < to_midnight + 600
+    assert response.headers["RateLimit-Policy"] == '"daily";q=6;w=86400, "pace";q=1000;w=1'
+    assert response.headers["RateLimit"].startswith('"daily";r=0;t=')
+    assert sandbox.requests == []
+
+
+def test_when_waiting_does_not_help_there_is_no_retry_after(api: APIClient, sandbox: Sandbox, settings) -> None:
+    settings.ISBNDB_BATCH_SIZE = 1
+    Consumer.objects.update(cap_per_operation=2)
+    response = api.post(PATH, KNOWN, format="json")
+    body = problem(response, 429)
+    assert (body["limit"], body["asked"], body["free"], body["retry_at"]) == ("cap_per_operation", 3, 2, None)
+    assert "Retry-After" not in response.headers
+    assert sandbox.requests == []
+
+
+def test_when_isbndb_says_that_the_day_is_over_so_do_we(api: APIClient, sandbox: Sandbox) -> None:
+    sandbox.add_fault("daily_limit")
+    body = problem(api.post(PATH, KNOWN, format="json"), 429)
+    assert (body["limit"], body["api_calls"], body["quota"]["can_make_calls"]) == ("day_closed", 1, False)
+    assert "Daily quota exceeded" in body["quota"]["closed_reason"]
+    assert balance(sandbox) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [
+        ({"kind": "status", "status": 500}, 502),
+        ({"kind": "status", "status": 403}, 502),
+        ({"kind": "garbage"}, 502),
+        ({"kind": "latency", "seconds": 60}, 504),
+    ],
+    ids=["failure", "refused key", "garbage", "no answer"],
+)
+def test_when_isbndb_fails_after_a_batch_the_answer_has_what_was_stored(
+    api: APIClient, sandbox: Sandbox, settings, fault, status: int
+) -> None:
+    settings.ISBNDB_TIMEOUT_SECONDS = 0.5
+    settings.ISBNDB_BATCH_SIZE = 2
+    first = threading.Event()
+    meet = sandbox.faults.meet
+    sandbox.faults.meet = lambda path: meet(path) if first.is_set() else (first.set() or 0.0, None)
+    sandbox.add_fault(**fault)
+    response = api.post(PATH, KNOWN, format="json")
+    body = problem(response, status)
+    assert (body["result"]["enriched"], body["result"]["failed"]) == (2, 1)
+    assert [error["isbn"] for error in body["result"]["errors"]] == KNOWN[2:]
+    assert Edition.objects.count() == 2
+    assert body["api_calls"] == body["result"]["api_calls"] == body["quota"]["used"] == len(sandbox.requests)
+    assert response.headers["RateLimit"].startswith(f'"daily";r={body["quota"]["remaining"]};t=')
+    assert balance(sandbox) == (body["api_calls"], body["api_calls"])
+
+
+def test_when_postgresql_is_gone_the_answer_is_503_and_nothing_is_sent(api: APIClient, sandbox: Sandbox) -> None:
+    with database_moved(port=1):
+        response = api.post(PATH, KNOWN, format="json")
+    assert problem(response, 503)["code"] == "database_unavailable"
+    assert int(response.headers["Retry-After"]) > 0
+    assert sandbox.requests == []
+
+
+def test_when_postgresql_does_not_answer_503_comes_within_five_seconds_and_nothing_is_sent(
+    api: APIClient, sandbox: Sandbox
+) -> None:
+    with silent_port() as port, database_moved(port):
+        started = time.monotonic()
+        response = api.post(PATH, KNOWN, format="json")
+        assert time.monotonic() - started < DEADLINE
+    problem(response, 503)
+    assert sandbox.requests == []
+
+
+def test_when_the_ledger_stays_locked_503_comes_within_five_seconds_and_nothing_is_sent(
+    api: APIClient, sandbox: Sandbox
+) -> None:
+    services.open_ledger()
+    locked, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            DailyLedger.objects.select_for_update().get()
+            locked.set()
+            done.wait(timeout=60)
+        connection.close()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    try:
+        assert locked.wait(timeout=30)
+        started = time.monotonic()
+        response = api.post(PATH, KNOWN, format="json")
+        assert time.monotonic() - started < DEADLINE
+    finally:
+        done.set()
+        holder.join()
+    body = problem(response, 503)
+    assert body["code"] == "quota_unavailable"
+    assert (body["api_calls"], body["result"]["failed"]) == (0, 3)
+    assert int(response.headers["Retry-After"]) > 0
+    assert sandbox.requests == []
+    assert balance(sandbox) == (0, 0)
+
+
+def test_a_consumer_that_is_switched_off_is_refused(api: APIClient, sandbox: Sandbox) -> None:
+    Consumer.objects.update(active=False)
+    assert "switched off" in problem(api.post(PATH, KNOWN, format="json"), 403)["detail"]
+    assert sandbox.requests == []
+
+
+def test_midnight_is_a_matter_of_seconds(api: APIClient, sandbox: Sandbox, set_clock) -> None:
+    set_clock(datetime(2026, 5, 5, 23, 59, 58, 500_000, tzinfo=UTC))
+    response = api.post(PATH, KNOWN, format="json")
+    assert problem(response, 429)["limit"] == "midnight"
+    assert 0 < int(response.headers["Retry-After"]) <= 4
+    assert sandbox.requests == []

@@ -1,0 +1,128 @@
+"""GET /api/books/{isbn}: what is stored, by an ISBN in any form, and never a call."""
+
+import json
+from datetime import UTC, date, datetime
+from urllib.parse import quote
+from uuid import uuid4
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from rest_framework.test import APIClient
+
+from enrichment.models import Author, Edition, EditionAuthor, Work
+from quota.models import Call, Reservation
+
+ISBN = "9780747532699"
+SYNCED = datetime(2026, 5, 1, 10, tzinfo=UTC)
+
+
+@pytest.fixture
+def api(api_past_the_door: APIClient) -> APIClient:
+    """The quota, keys included, would need a database of its own: it refuses to work in the test's transaction."""
+    return api_past_the_door
+
+
+@pytest.fixture(autouse=True)
+def stored(db: None) -> Edition:
+    work = Work.objects.create(title="A Work", title_key="a work", author_key="zoe")
+    edition = Edition.objects.create(
+        isbn13=ISBN,
+        isbn10="0747532699",
+        title="A Work",
+        work=work,
+        pages=223,
+        publisher="Bloomsbury",
+        date_published=date(1997, 6, 1),
+        date_precision="month",
+        raw="{}",
+        content_hash=uuid4(),
+        synced_at=SYNCED,
+        created_at=SYNCED,
+        updated_at=SYNCED,
+    )
+    for position, name in enumerate(["Zoe", "Ann", "Mia"], start=1):
+        author = Author.objects.create(name=name, name_key=name.lower())
+        EditionAuthor.objects.create(edition=edition, author=author, position=position)
+    return edition
+
+
+def get(api: APIClient, isbn: str, **headers):
+    return api.get(f"/api/books/{quote(isbn)}", **headers)
+
+
+def test_a_stored_book_is_told_with_its_work_and_its_authors_in_order(api: APIClient, stored: Edition) -> None:
+    response = get(api, ISBN)
+    assert response.status_code == 200
+    body = response.json()
+    assert (body["isbn13"], body["isbn10"], body["title"], body["pages"]) == (ISBN, "0747532699", "A Work", 223)
+    assert body["work"] == {"id": stored.work_id, "title": "A Work"}
+    assert [author["name"] for author in body["authors"]] == ["Zoe", "Ann", "Mia"]
+    assert body["synced_at"] == "2026-05-01T10:00:00Z"
+    assert "raw" not in body
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "978-0-7475-3269-9",
+        "0747532699",
+        "0-7475-3269-9",
+        "ISBN 978 0 7475 3269 9",
+        "978–0–7475–3269–9",
+        "urn:isbn:0747532699",
+    ],
+)
+def test_a_book_is_found_by_its_isbn_in_any_form(api: APIClient, form: str) -> None:
+    assert get(api, form).json()["isbn13"] == ISBN
+
+
+@pytest.mark.parametrize(
+    ("precision", "told"), [("year", "1997"), ("month", "1997-06"), ("day", "1997-06-01"), ("", None)]
+)
+def test_the_date_is_told_as_precisely_as_it_is_known(
+    api: APIClient, stored: Edition, precision: str, told: str | None
+) -> None:
+    Edition.objects.update(date_published=date(1997, 6, 1) if precision else None, date_precision=precision)
+    body = get(api, ISBN).json()
+    assert (body["date_published"], body["date_precision"]) == (told, precision)
+
+
+@pytest.mark.parametrize(
+    ("isbn", "says"),
+    [
+        ("9780441013593", "not stored"),
+        ("978-0-441-01359-0", "wrong check digit"),
+        ("12345", "wrong length"),
+        ("Dune", "not an ISBN"),
+        ("9780/441013593", "not an ISBN"),
+        ("\0", "not an ISBN"),
+    ],
+)
+def test_an_unknown_and_an_invalid_isbn_are_told_apart(api: APIClient, isbn: str, says: str) -> None:
+    response = get(api, isbn)
+    assert response.status_code == 404
+    assert response.headers["Content-Type"] == "application/problem+json"
+    body = json.loads(response.content)
+    assert (body["status"], body["title"]) == (404, "Not Found")
+    assert says in body["detail"]
+
+
+def test_a_book_costs_no_call_and_a_fixed_number_of_queries(api: APIClient, stored: Edition) -> None:
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            assert get(api, ISBN).status_code == 200
+        return len(captured)
+
+    with_three = queries()
+    for number in range(20):
+        author = Author.objects.create(name=f"Author {number}", name_key=f"author {number}")
+        EditionAuthor.objects.create(edition=stored, author=author, position=10 + number)
+    assert queries() == with_three <= 5
+    get(api, "9780441013593")
+    assert not Call.objects.exists()
+    assert not Reservation.objects.exists()
+
+
+def test_a_book_wants_a_key() -> None:
+    assert get(APIClient(), ISBN).status_code == 401

@@ -1,0 +1,163 @@
+"""manage.py create_api_key, quota_status and isbndb_key."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import pytest
+from django.core.management import CommandError, call_command
+from rest_framework.test import APIClient
+
+from alexandria import embedded
+from alexandria.sandbox.server import Sandbox
+from quota import services
+from quota.models import Call, Consumer, ConsumerKey, ConsumerUsage, DailyLedger
+from tests import processes
+from tests.fixtures import SetClock, balance, database_moved
+
+Capture = pytest.CaptureFixture[str]
+
+
+def gets_in(key: str) -> bool:
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Api-Key {key}")
+    return client.get("/api/quota/status").status_code == 200
+
+
+def test_a_new_key_stands_alone_on_stdout_and_works_at_once(consumer: Consumer) -> None:
+    manage = [sys.executable, str(embedded.BASE_DIR / "manage.py"), "create_api_key"]
+    made = subprocess.run(
+        [*manage, "Back office"], env=processes.environment(), capture_output=True, text=True, timeout=60, check=True
+    )
+    key = made.stdout.removesuffix("\n")
+    assert key.split() == [key]
+    assert gets_in(key)
+    assert "Back office" in made.stderr
+    assert key not in made.stderr
+    assert ConsumerKey.objects.get(name="Back office").consumer.slug == "back-office"
+
+
+def test_an_existing_consumer_can_have_another_key(consumer: Consumer, capsys: Capture) -> None:
+    for name in ("first", "second"):
+        call_command("create_api_key", name, "--consumer", "reader")
+    keys = capsys.readouterr().out.split()
+    assert len(set(keys)) == 2
+    assert all(map(gets_in, keys))
+    assert Consumer.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["x", "--consumer", "nobody"], "--consumer: there is no consumer 'nobody'. There are: reader"),
+        (["Reader"], "--consumer reader"),
+        ([""], "NAME"),
+        (["!!!"], "NAME"),
+        (["x" * 51], "NAME"),
+    ],
+    ids=["unknown consumer", "taken", "empty", "no letter", "too long"],
+)
+def test_a_key_that_cannot_be_made_is_refused_with_the_argument_at_fault(
+    consumer: Consumer, capsys: Capture, arguments: list[str], names: str
+) -> None:
+    with pytest.raises(CommandError) as caught:
+        call_command("create_api_key", *arguments)
+    assert names in str(caught.value)
+    assert capsys.readouterr().out == ""
+    assert not ConsumerKey.objects.exists()
+    assert Consumer.objects.count() == 1
+
+
+def test_the_status_is_told_in_words(consumer: Consumer, set_clock: SetClock, capsys: Capture) -> None:
+    set_clock(datetime(2026, 5, 5, 12, 30, 30, tzinfo=UTC))
+    services.increment(8_456)
+    call_command("quota_status")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "2026-05-05 UTC: 8,456 of 13,000 calls used (65 %), 0 set aside, 4,544 free."
+    assert lines[1].startswith("Starts anew at 2026-05-06T00:00:00Z, in 11 h ")
+    assert len(lines) == 2
+
+
+def test_the_status_as_json_is_that_of_the_api(api: APIClient, capsys: Capture) -> None:
+    services.increment(5)
+    call_command("quota_status", "--json")
+    assert json.loads(capsys.readouterr().out) == api.get("/api/quota/status").json()
+
+
+def test_when_nothing_is_left_the_exit_code_is_3(consumer: Consumer, capsys: Capture) -> None:
+    services.increment(13_000)
+    with pytest.raises(SystemExit) as caught:
+        call_command("quota_status")
+    assert caught.value.code == 3
+    assert "0 free" in capsys.readouterr().out
+
+
+def test_observing_is_told_and_nothing_is_left_does_not_matter_then(
+    consumer: Consumer, settings, capsys: Capture
+) -> None:
+    settings.QUOTA_ENFORCEMENT = "observe"
+    services.increment(13_000)
+    call_command("quota_status")
+    assert "QUOTA_ENFORCEMENT=observe" in capsys.readouterr().out
+
+
+def test_a_day_closed_by_isbndb_is_told_with_its_words(consumer: Consumer, capsys: Capture) -> None:
+    services.open_ledger()
+    DailyLedger.objects.update(closed_at="2026-05-05T10:00:00Z", closed_reason="Daily quota exceeded")
+    with pytest.raises(SystemExit):
+        call_command("quota_status")
+    assert "ISBNdb closed the day: Daily quota exceeded" in capsys.readouterr().out
+
+
+def test_a_check_finds_the_figure_that_its_rows_do_not_bear_out(consumer: Consumer) -> None:
+    call_command("quota_status", "--check")  # no ledger yet
+    services.increment(7, consumer="reader")
+    call_command("quota_status", "--check")
+    DailyLedger.objects.update(used=6)
+    ConsumerUsage.objects.update(used=5)
+    with pytest.raises(CommandError) as caught:
+        call_command("quota_status", "--check")
+    assert "used is 6, its rows sum up to 7; used by reader is 5, its rows sum up to 7" in str(caught.value)
+
+
+def test_without_postgresql_the_status_says_so(consumer: Consumer) -> None:
+    with database_moved(port=1), pytest.raises(CommandError, match="did not answer"):
+        call_command("quota_status")
+
+
+def test_isbndbs_counter_is_put_beside_ours(sandbox: Sandbox, consumer: Consumer, capsys: Capture) -> None:
+    call_command("isbndb_key")
+    assert capsys.readouterr().out == "ISBNdb counts 1 calls of 15,000; we count 1.\n"
+    call_command("isbndb_key", "--json")
+    figures = json.loads(capsys.readouterr().out)
+    assert figures == {"isbndb_spent": 2, "isbndb_limit": 15_000, "used": 2, "drift": 0}
+    assert list(Call.objects.values_list("consumer__slug", "path", "outcome")) == [("operator", "/key", "ok")] * 2
+    assert balance(sandbox) == (2, 2)
+
+
+def test_calls_that_isbndb_alone_knows_of_give_the_exit_code_4(
+    sandbox: Sandbox, consumer: Consumer, capsys: Capture
+) -> None:
+    sandbox.set_limits(spent=41)
+    with pytest.raises(SystemExit) as caught:
+        call_command("isbndb_key", "--json")
+    assert caught.value.code == 4
+    output = capsys.readouterr()
+    assert json.loads(output.out)["drift"] == 41
+    assert "41 calls that we do not know of" in output.err
+
+
+def test_calls_that_we_alone_know_of_are_no_drift(sandbox: Sandbox, consumer: Consumer, capsys: Capture) -> None:
+    services.increment(10)
+    call_command("isbndb_key", "--json")
+    assert json.loads(capsys.readouterr().out)["drift"] == -10
+
+
+def test_when_isbndb_cannot_be_asked_the_command_says_why(sandbox: Sandbox, consumer: Consumer, settings) -> None:
+    settings.ISBNDB_API_KEY = "wrong"
+    with pytest.raises(CommandError, match="does not accept our key"):
+        call_command("isbndb_key")
+    services.increment(13_000)
+    with pytest.raises(CommandError, match="used up"):
+        call_command("isbndb_key")

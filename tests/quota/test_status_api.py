@@ -1,0 +1,151 @@
+"""GET /api/quota/status, its headers, and the figures behind it."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rest_framework.test import APIClient
+
+from quota import services
+from quota.api import ratelimit_headers
+from quota.selectors import QuotaStatus, get_status
+from tests.fixtures import SetClock
+
+PATH = "/api/quota/status"
+MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
+
+
+def status_of(**changes: Any) -> QuotaStatus:
+    status = QuotaStatus(
+        day=datetime(2026, 5, 5, tzinfo=UTC).date(),
+        daily_limit=15_000,
+        safety_limit=13_000,
+        used=0,
+        reserved=0,
+        max_rps=3,
+        closed_reason=None,
+        enforcement="enforce",
+        now=datetime(2026, 5, 5, 12, tzinfo=UTC),
+    )
+    return replace(status, **changes)
+
+
+def test_the_status_has_the_figures_of_the_day(api: APIClient) -> None:
+    services.increment(8_400)
+    reservation = services.reserve(consumer="reader", operation="test", calls=156)
+    services.dispatch(reservation, method="GET", path="/key")
+    response = api.get(PATH)
+    assert response.status_code == 200
+    assert response.json() == {
+        "daily_limit": 15000,
+        "safety_limit": 13000,
+        "used": 8401,
+        "reserved": 155,
+        "remaining": 4444,
+        "reset_at": "2026-05-06T00:00:00Z",
+        "percentage_used": 64,
+        "enforcement": "enforce",
+        "can_make_calls": True,
+        "closed_reason": None,
+    }
+
+
+def test_the_example_of_the_design_comes_out_as_written() -> None:
+    status = status_of(used=8_456, now=MIDNIGHT - timedelta(seconds=36_000))
+    assert (status.remaining, status.percentage_used) == (4_544, 65)
+    assert ratelimit_headers(status) == {
+        "RateLimit-Policy": '"daily";q=13000;w=86400, "pace";q=3;w=1',
+        "RateLimit": '"daily";r=4544;t=36000',
+    }
+
+
+def test_the_headers_come_with_the_answer(api: APIClient, set_clock: SetClock) -> None:
+    set_clock(MIDNIGHT - timedelta(hours=1))
+    headers = api.get(PATH).headers
+    assert headers["RateLimit-Policy"] == '"daily";q=13000;w=86400, "pace";q=3;w=1'
+    name, remaining, seconds = headers["RateLimit"].split(";")
+    assert (name, remaining) == ('"daily"', "r=13000")
+    assert 3_000 < int(seconds.removeprefix("t=")) <= 3_600
+
+
+LIMITS = st.tuples(st.integers(1, 10_000_000), st.integers(0, 9_999_999)).filter(lambda pair: pair[0] > pair[1])
+
+
+@given(limits=LIMITS, used=st.integers(0, 20_000_000), reserved=st.integers(0, 20_000_000), closed=st.booleans())
+def test_the_figures_agree_with_each_other(limits: tuple[int, int], used: int, reserved: int, closed: bool) -> None:
+    daily, buffer = limits
+    status = status_of(
+        daily_limit=daily,
+        safety_limit=daily - buffer,
+        used=used,
+        reserved=reserved,
+        closed_reason="Daily quota exceeded" if closed else None,
+    )
+    assert status.remaining == max(0, status.safety_limit - used - reserved)
+    assert (status.percentage_used >= 100) == (used >= status.safety_limit)
+    assert (
+        status.percentage_used * status.safety_limit <= 100 * used < (status.percentage_used + 1) * status.safety_limit
+    )
+    assert status.can_make_calls == (status.remaining > 0 and not closed)
+
+
+@given(moment=st.timedeltas(timedelta(), timedelta(days=1) - timedelta(microseconds=1)))
+def test_who_waits_for_the_seconds_to_the_reset_comes_neither_early_nor_a_second_late(moment: timedelta) -> None:
+    status = status_of(now=MIDNIGHT - timedelta(days=1) + moment)
+    wait = timedelta(seconds=status.seconds_to_reset)
+    assert timedelta() <= status.now + wait - MIDNIGHT < timedelta(seconds=1)
+    assert status.reset_at == MIDNIGHT
+
+
+def test_the_days_own_limits_are_told_when_the_settings_change_during_it(api: APIClient, settings) -> None:
+    services.open_ledger()
+    settings.QUOTA_DAILY_LIMIT = settings.QUOTA_DAILY_LIMIT * 2
+    assert api.get(PATH).json()["daily_limit"] == 15_000
+
+
+def test_a_new_day_begins_with_nothing_used(api: APIClient, set_clock: SetClock) -> None:
+    services.increment(13_000)
+    assert api.get(PATH).json()["can_make_calls"] is False
+    set_clock(MIDNIGHT)
+    body = api.get(PATH).json()
+    assert (body["used"], body["remaining"], body["percentage_used"], body["can_make_calls"]) == (0, 13_000, 0, True)
+    assert body["reset_at"] == "2026-05-07T00:00:00Z"
+
+
+def test_more_than_the_limit_is_told_as_it_is_and_nothing_remains(api: APIClient) -> None:
+    services.increment(14_000)
+    body = api.get(PATH).json()
+    assert (body["used"], body["remaining"], body["percentage_used"]) == (14_000, 0, 107)
+
+
+def test_a_closed_day_is_told_with_isbndbs_words(api: APIClient) -> None:
+    call = services.dispatch(services.reserve(consumer="reader", operation="test", calls=1), method="GET", path="/key")
+    assert isinstance(call, services.DispatchedCall)
+    services.close_day(call, reason="Daily quota exceeded")
+    body = api.get(PATH).json()
+    assert (body["can_make_calls"], body["closed_reason"]) == (False, "Daily quota exceeded")
+
+
+def test_observing_is_told(api: APIClient, settings) -> None:
+    settings.QUOTA_ENFORCEMENT = "observe"
+    services.increment(13_000)
+    body = api.get(PATH).json()
+    assert (body["enforcement"], body["remaining"], body["can_make_calls"]) == ("observe", 0, True)
+
+
+def test_reading_the_status_changes_nothing(api: APIClient) -> None:
+    before = get_status()
+    api.get(PATH)
+    after = get_status()
+    assert (after.used, after.reserved) == (before.used, before.reserved) == (0, 0)
+
+
+@pytest.mark.parametrize("method", ["post", "put", "delete"])
+def test_the_status_can_only_be_read(api: APIClient, method: str) -> None:
+    response = getattr(api, method)(PATH)
+    assert response.status_code == 405
+    assert json.loads(response.content)["status"] == 405
