@@ -58,6 +58,14 @@ def choice(name: str, default: str, choices: Sequence[str]) -> str:
     return value
 
 
+def secret(name: str, *, shortest: int = 1) -> str:
+    """A key or the like: printable ASCII without spaces, as an HTTP header takes it; "" when it is not set."""
+    value = text(name)
+    if value and not (value.isascii() and value.isprintable() and " " not in value and len(value) >= shortest):
+        raise ImproperlyConfigured(f"{name} must be {shortest} or more printable ASCII characters without a space.")
+    return value
+
+
 def http_url(name: str, default: str) -> str:
     """An http(s) base address, without the trailing slash."""
     value = text(name) or default

@@ -13,7 +13,6 @@ from drf_standardized_errors.formatter import ExceptionFormatter
 from drf_standardized_errors.handler import ExceptionHandler
 from drf_standardized_errors.types import ErrorResponse
 from rest_framework.exceptions import APIException, NotFound, ValidationError
-from rest_framework.permissions import AllowAny
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -119,13 +118,12 @@ class ProblemFormatter(ExceptionFormatter):
 
 
 class NoSuchPath(APIView):
-    """Whatever under /api/ has no view."""
+    """Whatever under /api/ has no view; like the views, it wants a key first."""
 
-    authentication_classes = ()
-    permission_classes = (AllowAny,)
     schema = None
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
         raise NotFound(f"There is nothing at {request.path}. /api/docs/ lists what there is.")
 
 

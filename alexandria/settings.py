@@ -22,6 +22,8 @@ if not SECRET_KEY:
         )
     SECRET_KEY = "insecure-and-only-for-development"  # noqa: S105
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
+if not ALLOWED_HOSTS:
+    raise ImproperlyConfigured("ALLOWED_HOSTS is not set: every request would be refused. Name the service's hosts.")
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 if bad_origins := [origin for origin in CSRF_TRUSTED_ORIGINS if "://" not in origin]:
     raise ImproperlyConfigured(f"CSRF_TRUSTED_ORIGINS must begin with a scheme, as in https://…, not {bad_origins}.")
@@ -46,6 +48,7 @@ INSTALLED_APPS = [
     "harvest",
 ]
 MIDDLEWARE = [
+    "alexandria.health.probes",
     "alexandria.problems.problem_for_html",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -88,8 +91,10 @@ if DATABASE.get("ENGINE") != "django.db.backends.postgresql":
 DATABASE |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
 DATABASE["OPTIONS"] = {
     "connect_timeout": 2,
-    "tcp_user_timeout": 4000,
+    "tcp_user_timeout": 2000,
     "keepalives_idle": 10,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
     "application_name": "alexandria",
 } | DATABASE.get("OPTIONS", {})
 DATABASES = {"default": DATABASE}
@@ -123,10 +128,10 @@ CELERY_BEAT_SCHEDULE = {
 }
 
 # --- ISBNdb
-ISBNDB_API_KEY = env.text("ISBNDB_API_KEY")
+ISBNDB_API_KEY = env.secret("ISBNDB_API_KEY")
 ISBNDB_BASE_URL = env.http_url("ISBNDB_BASE_URL", "https://api.premium.isbndb.com")
 ISBNDB_BATCH_SIZE = env.integer("ISBNDB_BATCH_SIZE", 1000, minimum=1, maximum=1000)
-ISBNDB_TIMEOUT_SECONDS = env.integer("ISBNDB_TIMEOUT_SECONDS", 30, minimum=1, maximum=120)
+ISBNDB_TIMEOUT_SECONDS = env.integer("ISBNDB_TIMEOUT_SECONDS", 30, minimum=1, maximum=60)
 EDITION_FRESH_DAYS = env.integer("EDITION_FRESH_DAYS", 90, minimum=0, maximum=3650)
 MISS_REMEMBER_DAYS = env.integer("MISS_REMEMBER_DAYS", 30, minimum=0, maximum=3650)
 
@@ -148,6 +153,7 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
     "UNAUTHENTICATED_USER": None,
+    "URL_FORMAT_OVERRIDE": None,
 }
 DRF_STANDARDIZED_ERRORS = {
     "EXCEPTION_HANDLER_CLASS": "alexandria.problems.ProblemHandler",
@@ -187,9 +193,8 @@ STORAGES = {
 }
 WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = DEBUG
 
-# --- Security: on unless DEBUG. Probes come over plain HTTP from inside.
+# --- Security: on unless DEBUG.
 SECURE_SSL_REDIRECT = not DEBUG
-SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^healthz$"]
 SECURE_HSTS_SECONDS = 0 if DEBUG else 31_536_000
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not DEBUG
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG

@@ -2,7 +2,7 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
-from alexandria import health, problems
+from alexandria import problems
 
 urlpatterns = [
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
@@ -11,6 +11,4 @@ urlpatterns = [
     path("api/", include("enrichment.urls")),
     re_path(r"^api/", problems.NoSuchPath.as_view()),
     path("admin/", admin.site.urls),
-    path("livez", health.live),
-    path("healthz", health.healthy),
 ]

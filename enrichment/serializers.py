@@ -48,8 +48,14 @@ class BatchRequestSerializer(serializers.Serializer[dict[str, Any]]):
     )
 
     def to_internal_value(self, data: object) -> dict[str, Any]:
-        """Takes a bare list, too."""
-        value: dict[str, Any] = super().to_internal_value({"isbns": data} if isinstance(data, list) else data)
+        """Takes a bare list, too. Looks at the length first: each of a million wrong values would get its own error."""
+        body = {"isbns": data} if isinstance(data, list) else data
+        isbns = body.get("isbns") if isinstance(body, dict) else None
+        if isinstance(isbns, list) and len(isbns) > LARGEST_LIST:
+            raise serializers.ValidationError(
+                {"isbns": [f"Ensure this field has no more than {LARGEST_LIST} elements."]}, code="max_length"
+            )
+        value: dict[str, Any] = super().to_internal_value(body)
         return value
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from django.conf import settings
+from django.db import OperationalError
 
 from enrichment import gateway, selectors
 from enrichment.exceptions import IsbndbError
@@ -68,8 +69,8 @@ def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = ""
     (EDITION_FRESH_DAYS) and ISBNs that ISBNdb did not know lately (MISS_REMEMBER_DAYS) are not asked for, unless
     `refresh`. Each batch is stored before the next is asked for.
 
-    Raises EnrichmentStopped, caused by a QuotaError or an IsbndbError; when it is the quota's refusal before the first
-    call, nothing was spent.
+    Raises EnrichmentStopped, caused by a QuotaError, an IsbndbError or an OperationalError of the database; when it is
+    the quota's refusal before the first call, nothing was spent.
     """
     given = list(values)
     parsed = parse_many(given)
@@ -88,7 +89,7 @@ def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = ""
         for number, batch in enumerate(batches):
             try:
                 _enrich_batch(batch, spender, result)
-            except (QuotaError, IsbndbError) as error:
+            except (QuotaError, IsbndbError, OperationalError) as error:
                 for isbn in (isbn for rest in batches[number:] for isbn in rest):
                     result.failed += 1
                     result.errors.append(FailedIsbn(isbn, str(error)))

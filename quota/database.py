@@ -6,16 +6,8 @@ from datetime import date, datetime
 from typing import Any, NamedTuple
 
 from django.db import InterfaceError, OperationalError, connection, transaction
-from django.db.models import DateTimeField, Func
 
 from quota.exceptions import QuotaUnavailable
-
-
-class QuotaNow(Func):
-    """The database's clock, which decides the day and the pace."""
-
-    function = "quota_now"
-    output_field = DateTimeField()
 
 
 class Decision(NamedTuple):

@@ -50,7 +50,7 @@ class ReservationSpent(QuotaError):
 
 
 class IdempotencyConflict(QuotaError):
-    """The idempotency key belongs to another operation of this consumer today."""
+    """The idempotency key belongs to another operation, or number of calls, of this consumer today."""
 
 
 class ConsumerUnknown(QuotaError):

@@ -4,10 +4,14 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 from django.conf import settings
+from django.db import connection, transaction
 from django.db.models import Sum
 
 from quota.database import ask, reachable
 from quota.models import Call, ConsumerUsage, DailyLedger, Reservation
+
+MIDNIGHT_GUARD = timedelta(seconds=2)
+"""As quota_midnight_guard() in SQL."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class QuotaStatus:
     @property
     def can_make_calls(self) -> bool:
         """Whether a call would be granted to a consumer with neither floor nor budget."""
-        return self.enforcement == "observe" or (self.remaining > 0 and self.closed_reason is None)
+        is_open = self.closed_reason is None and self.reset_at - self.now > MIDNIGHT_GUARD
+        return self.enforcement == "observe" or (self.remaining > 0 and is_open)
 
 
 def get_status() -> QuotaStatus:
@@ -87,7 +92,9 @@ class Discrepancy:
 
 def check_ledger(day: date) -> list[Discrepancy]:
     """Recomputes the day's totals from the journal, the usages and the reservations; empty when all agree."""
-    with reachable():
+    with reachable(), transaction.atomic():
+        with connection.cursor() as cursor:  # one snapshot for all that is compared
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         ledger = DailyLedger.objects.get(pk=day)
         usage = dict(ConsumerUsage.objects.filter(ledger=day).values_list("consumer__slug", "used"))
         journal = dict(

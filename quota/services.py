@@ -13,10 +13,8 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import connection
-from django.db.models import F
-from django.db.models.functions import Greatest
 
-from quota.database import Decision, QuotaNow, ask, reachable
+from quota.database import Decision, ask, reachable
 from quota.exceptions import (
     ConsumerInactive,
     ConsumerUnknown,
@@ -77,7 +75,8 @@ def reserve(
     """Sets `calls` aside for one operation of the consumer (a slug) today and returns the reservation's id.
 
     `source` is what the caller says it is for, for the record.
-    With the `idempotency_key` of a reservation that this consumer made today, that one is returned.
+    With the `idempotency_key` of a reservation that this consumer made today, for as many calls of the same operation,
+    that one is returned; its calls are for whoever dispatches them first.
 
     Raises QuotaRefused, ConsumerUnknown, ConsumerInactive, IdempotencyConflict, ReservationClosed (the key's
     reservation is closed) and QuotaUnavailable.
@@ -124,13 +123,12 @@ def reserve_and_dispatch(
     isbns_asked: int | None = None,
     source: str = "",
     lease: timedelta = LEASE,
-    idempotency_key: str | None = None,
     max_slot_distance: timedelta = MAX_SLOT_DISTANCE,
 ) -> tuple[uuid.UUID, DispatchedCall | timedelta]:
     """`reserve` and the first `dispatch` in one statement; returns what both return and raises what both raise."""
     asked_at = time.monotonic()
     reservation, decision = _reserve(
-        [consumer, operation, source, calls, idempotency_key],
+        [consumer, operation, source, calls, None],
         [method, path, isbns_asked, lease.total_seconds(), max_slot_distance.total_seconds(), enforcing()],
     )
     return reservation, _dispatched(reservation, decision, asked_at)
@@ -138,6 +136,8 @@ def reserve_and_dispatch(
 
 def extend(reservation: uuid.UUID, *, calls: int = 1, lease: timedelta = LEASE) -> None:
     """Sets `calls` more aside for the reservation, under the same limits as `reserve`, and raises as it does."""
+    if calls < 1:
+        raise ValueError(f"calls must be at least 1, not {calls}.")
     decision = Decision(
         *ask("SELECT * FROM quota_extend(%s, %s, %s, %s)", [reservation, calls, lease.total_seconds(), enforcing()])
     )
@@ -208,27 +208,20 @@ def increment(calls: int, *, consumer: str = EXTERNAL, operation: str = "externa
             Consumer.objects.get_or_create(slug=EXTERNAL)
         elif not Consumer.objects.filter(slug=consumer).exists():
             raise ConsumerUnknown(f"There is no consumer {consumer!r}.")
-    open_ledger()
-    ask("SELECT quota_increment(%s, %s, %s, %s)", [consumer, operation, calls, note])
+    while not ask("SELECT quota_increment(%s, %s, %s, %s)", [consumer, operation, calls, note])[0]:
+        open_ledger()
     log.warning("quota.incremented", calls=calls, consumer=consumer, note=note)
 
 
 def slow_down(call: DispatchedCall, *, seconds: float) -> None:
     """ISBNdb found the fleet too fast: nobody is given a send time for `seconds`."""
-    with reachable():
-        DailyLedger.objects.filter(pk=call.day).update(
-            next_dispatch_at=Greatest(F("next_dispatch_at"), QuotaNow() + timedelta(seconds=seconds))
-        )
+    ask("SELECT quota_slow_down(%s)", [seconds])
     log.warning("quota.slowed_down", call=call.id, seconds=seconds)
 
 
 def close_day(call: DispatchedCall, *, reason: str) -> None:
     """ISBNdb said that the quota of the call's day is gone: nothing more is dispatched on it, by anybody."""
-    with reachable():
-        closed = DailyLedger.objects.filter(pk=call.day, closed_at=None).update(
-            closed_at=QuotaNow(), closed_reason=reason[:1000]
-        )
-    if closed:
+    if ask("SELECT quota_close_day(%s, %s)", [call.day, reason[:1000]])[0]:
         log.error("quota.day_closed", day=str(call.day), call=call.id, reason=reason)
 
 
@@ -270,7 +263,7 @@ def _raise_unless_granted(decision: Decision, *, asked: int) -> None:
         case "spent":
             raise ReservationSpent("Every call of the reservation is dispatched.")
         case "conflict":
-            raise IdempotencyConflict("This idempotency key was used for another operation today.")
+            raise IdempotencyConflict("This idempotency key was used for something else today.")
         case "unknown_consumer":
             raise ConsumerUnknown("There is no such consumer.")
         case "inactive":

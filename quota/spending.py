@@ -28,7 +28,6 @@ class Spending:
     operation: str
     calls: int
     source: str = ""
-    idempotency_key: str | None = None
     reservation: uuid.UUID | None = None
     dispatched: list[DispatchedCall] = field(default_factory=list)
 
@@ -63,8 +62,8 @@ class Spending:
                 if services.enforcing():
                     raise
                 # Observing refuses nothing: the rest of the operation goes on under a new reservation.
+                services.settle(self.reservation)
                 self.calls = max(1, self.calls - len(self.dispatched))
-                self.idempotency_key = None
         self.reservation, answer = services.reserve_and_dispatch(
             consumer=self.consumer,
             operation=self.operation,
@@ -73,24 +72,19 @@ class Spending:
             method=method,
             path=path,
             isbns_asked=isbns_asked,
-            idempotency_key=self.idempotency_key,
         )
         structlog.contextvars.bind_contextvars(reservation=str(self.reservation))
         return answer
 
 
 @contextmanager
-def spending(
-    *, consumer: str, operation: str, calls: int, source: str = "", idempotency_key: str | None = None
-) -> Iterator[Spending]:
+def spending(*, consumer: str, operation: str, calls: int, source: str = "") -> Iterator[Spending]:
     """Spends up to `calls` calls for one operation of the consumer (a slug); what was not dispatched goes back.
 
     `calls` is what the whole operation needs. The first dispatch sets all of them aside or raises QuotaRefused, so an
     operation that can't be covered sends nothing. Not for use inside a transaction.
     """
-    spender = Spending(
-        consumer=consumer, operation=operation, calls=calls, source=source, idempotency_key=idempotency_key
-    )
+    spender = Spending(consumer=consumer, operation=operation, calls=calls, source=source)
     with structlog.contextvars.bound_contextvars(consumer=consumer, operation=operation, reservation=None):
         try:
             yield spender

@@ -123,8 +123,8 @@ LANGUAGE sql IMMUTABLE AS $$ SELECT interval '1.05 seconds' / max_rps $$;
 
 -- Sets calls aside for one operation, today, and, where p_method is given, spends the first of them in the same
 -- breath when the pace has a moment for it within p_max_wait; otherwise the outcome is 'wait' and the reservation
--- stands. With the idempotency key of an earlier reservation of the same consumer and day nothing more is set
--- aside: that reservation is the answer.
+-- stands. With the idempotency key (and without p_method) of an earlier reservation of the same consumer and day
+-- nothing more is set aside: that reservation is the answer.
 CREATE FUNCTION quota_reserve(
     p_consumer text, p_operation text, p_source text, p_calls integer, p_key text,
     p_method text, p_path text, p_isbns_asked integer,
@@ -169,12 +169,12 @@ BEGIN
         WHERE day = today AND consumer_id = consumer.id AND idempotency_key = p_key;
         IF FOUND THEN
             reservation := r.id;
-            IF r.operation <> p_operation THEN
+            IF r.operation <> p_operation OR r.calls <> p_calls THEN
                 decision.outcome := 'conflict';
-            ELSIF p_method IS NOT NULL THEN
-                decision := quota_dispatch(r.id, p_method, p_path, p_isbns_asked, p_lease, p_max_wait, p_enforce);
+            ELSIF r.state <> 'open' OR r.expires_at <= now THEN
+                decision.outcome := 'closed';
             ELSE
-                decision.outcome := CASE WHEN r.state = 'open' THEN 'granted' ELSE 'closed' END;
+                decision.outcome := 'granted';
             END IF;
             RETURN;
         END IF;
@@ -278,6 +278,9 @@ BEGIN
     ELSIF ledger.closed_at IS NOT NULL THEN
         decision.broken_limit := 'day_closed';
         decision.retry_at := quota_midnight(r.day + 1);
+    ELSIF ledger.used >= ledger.safety_limit THEN  -- calls made outside were recorded since it was set aside
+        decision.broken_limit := 'safety_limit';
+        decision.retry_at := quota_midnight(r.day + 1);
     END IF;
     decision.send_in := extract(epoch FROM decision.send_at - now);
     IF decision.broken_limit IS NOT NULL AND p_enforce THEN
@@ -376,20 +379,44 @@ END $$;
 CREATE FUNCTION quota_increment(p_consumer text, p_operation text, p_calls integer, p_note text)
 RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
-    today date := quota_day(quota_now());
+    now timestamptz;
+    today date;
     payer bigint;
 BEGIN
     PERFORM set_config('lock_timeout', '2s', true);
-    PERFORM FROM quota_dailyledger WHERE day = today FOR NO KEY UPDATE;
-    IF NOT FOUND THEN
-        RETURN false;
-    END IF;
+    LOOP
+        today := quota_day(quota_now());
+        PERFORM FROM quota_dailyledger WHERE day = today FOR NO KEY UPDATE;
+        IF NOT FOUND THEN
+            RETURN false;
+        END IF;
+        now := quota_now();
+        EXIT WHEN today = quota_day(now);
+    END LOOP;
     SELECT id INTO STRICT payer FROM quota_consumer WHERE slug = p_consumer;
     PERFORM quota_post(today, payer, p_calls, 0);
     INSERT INTO quota_call (
         day, consumer_id, operation, calls, dispatched_at, send_at, method, path, outcome, error
     ) VALUES (
-        today, payer, p_operation, p_calls, quota_now(), quota_now(), '', '', 'external', p_note
+        today, payer, p_operation, p_calls, now, now, '', '', 'external', p_note
     );
     RETURN true;
+END $$;
+
+-- Gives nobody a send time for so many seconds.
+CREATE FUNCTION quota_slow_down(p_seconds double precision) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('lock_timeout', '2s', true);
+    UPDATE quota_dailyledger
+    SET next_dispatch_at = greatest(next_dispatch_at, quota_now() + make_interval(secs => p_seconds))
+    WHERE day = quota_day(quota_now());
+END $$;
+
+-- Ends the day for everybody. False: it had ended before.
+CREATE FUNCTION quota_close_day(p_day date, p_reason text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('lock_timeout', '2s', true);
+    UPDATE quota_dailyledger SET closed_at = quota_now(), closed_reason = p_reason
+    WHERE day = p_day AND closed_at IS NULL;
+    RETURN FOUND;
 END $$;

@@ -42,6 +42,8 @@ def load_settings(monkeypatch: pytest.MonkeyPatch) -> LoadSettings:
         ("DATABASE_URL", "books"),
         ("REDIS_URL", "localhost:6379"),
         ("REDIS_URL", "http://localhost"),
+        ("ISBNDB_API_KEY", "two words"),
+        ("ISBNDB_API_KEY", "line\nbreak"),
         ("ISBNDB_BASE_URL", "api2.isbndb.com"),
         ("ISBNDB_BASE_URL", "ftp://api2.isbndb.com"),
         ("ISBNDB_BASE_URL", "https://api2.isbndb.com?key=1"),
@@ -71,6 +73,12 @@ def test_the_start_stops_without_a_secret_key_unless_debug_is_on(load_settings: 
     assert load_settings(SECRET_KEY="", DEBUG="on")["SECRET_KEY"]
 
 
+def test_the_start_stops_without_a_host_to_answer_to_unless_debug_is_on(load_settings: LoadSettings) -> None:
+    with pytest.raises(ImproperlyConfigured, match="ALLOWED_HOSTS"):
+        load_settings(DEBUG="off")
+    assert "localhost" in load_settings(DEBUG="on")["ALLOWED_HOSTS"]
+
+
 def test_a_refused_setting_is_one_line_on_the_command_line() -> None:
     result = subprocess.run(
         [sys.executable, "manage.py", "check"],
@@ -88,9 +96,8 @@ def test_a_refused_setting_is_one_line_on_the_command_line() -> None:
 def test_every_rule_for_https_holds_unless_debug_is_on(load_settings: LoadSettings) -> None:
     rules = ("SECURE_SSL_REDIRECT", "SECURE_HSTS_SECONDS", "SESSION_COOKIE_SECURE", "CSRF_COOKIE_SECURE")
 
-    production = load_settings(DEBUG="off")
+    production = load_settings(DEBUG="off", ALLOWED_HOSTS="books.example")
     assert all(production[rule] for rule in rules)
-    assert production["ALLOWED_HOSTS"] == []
     assert "SECURE_PROXY_SSL_HEADER" not in production
     assert not any(load_settings(DEBUG="on")[rule] for rule in rules)
     assert "SECURE_PROXY_SSL_HEADER" in load_settings(TRUST_PROXY_HEADERS="on")
@@ -101,7 +108,7 @@ def test_the_example_documents_every_variable_with_its_default(load_settings: Lo
     read = set(re.findall(r'env\.\w+\(\s*"([A-Z_]+)"', SETTINGS.read_text()))
     assert read - set(documented) == set()
 
-    settings = load_settings(**{**dict.fromkeys(read, ""), "SECRET_KEY": "any"})
+    settings = load_settings(**{**dict.fromkeys(read, ""), "SECRET_KEY": "any", "ALLOWED_HOSTS": "books.example"})
     defaults = {name: documented[name] for name in read if documented[name] and name in settings}
     assert {name: str(settings[name]) for name in defaults} == defaults | {"DEBUG": "False"}
 

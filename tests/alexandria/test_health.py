@@ -41,6 +41,11 @@ def test_the_process_lives_whatever_is_down(client: Client, redis_gone) -> None:
     assert (response.status_code, response.json()) == (200, {"status": "ok"})
 
 
+def test_probes_may_call_the_machine_by_its_address(client: Client) -> None:
+    assert client.get("/livez", HTTP_HOST="10.1.2.3").status_code == 200
+    assert client.get("/admin/login/", HTTP_HOST="10.1.2.3").status_code == 400
+
+
 def test_probes_come_over_plain_http_in_production(client: Client, settings) -> None:
     settings.SECURE_SSL_REDIRECT = True
     assert [client.get(path).status_code for path in ("/livez", "/healthz", "/api/docs/")] == [200, 200, 301]

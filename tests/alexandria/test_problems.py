@@ -103,11 +103,11 @@ def client(request: pytest.FixtureRequest, api: APIClient, settings) -> APIClien
     return api
 
 
-def test_an_unknown_path_is_a_problem_for_everybody(client: APIClient) -> None:
+def test_an_unknown_path_is_a_problem_and_wants_a_key_like_the_others(client: APIClient) -> None:
     for path in ("/api/nope", "/api/", "/api/schema", "/api/books/", "/api/quota/status/", "/api/%0a"):
         assert problem(client.get(path))["status"] == 404
     client.credentials()
-    assert problem(client.post("/api/nope"))["status"] == 404
+    assert problem(client.post("/api/nope"))["status"] == 401
 
 
 def test_a_host_that_we_do_not_answer_to_is_a_problem(client: APIClient) -> None:

@@ -27,7 +27,7 @@ def wait_at(point: str) -> None:
         gateway._exchange = wait_for_the_end
     elif point == "between answer and record":
         exchange = gateway._exchange
-        gateway._exchange = lambda request: wait_for_the_end(exchange(request))
+        gateway._exchange = lambda request, send_before: wait_for_the_end(exchange(request, send_before))
 
 
 if __name__ == "__main__":

@@ -155,9 +155,9 @@ def test_isbndb_is_given_up_after_three_failures(sandbox: Sandbox) -> None:
 def test_calls_set_aside_for_later_requests_are_not_taken_for_a_retry(sandbox: Sandbox, settings) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 4, 1
     sandbox.add_fault("status", status=500, times=1)
-    with pytest.raises(QuotaRefused) as caught:
+    with pytest.raises(IsbndbUnavailable, match="status 500") as caught:
         fetch(calls=3)
-    assert (caught.value.limit, caught.value.asked, caught.value.free) == ("safety_limit", 1, 0)
+    assert isinstance(caught.value.__cause__, QuotaRefused)
     assert balance(sandbox) == (1, 1)
 
 
@@ -186,7 +186,7 @@ def test_retries_back_off_with_jitter(sandbox: Sandbox, waits: list[float]) -> N
 def test_a_failing_isbndb_is_left_alone_for_as_long_as_it_asks(sandbox: Sandbox, waits: list[float]) -> None:
     sandbox.add_fault("status", status=503, times=1, headers={"Retry-After": "1"})
     fetch()
-    assert waits == [1.0]
+    assert 1 <= waits[0] <= 2
     assert journal() == [("server_error", 503), ("ok", 200)]
 
 

@@ -1,5 +1,7 @@
-"""Guarantees 3 and 4: `kill -9` of real workers at every step. After the lease nothing is set aside, and `used` is at least
-what ISBNdb counted, at most one more for each kill."""
+"""Guarantees 3 and 4: `kill -9` of real workers at every step.
+
+After the lease nothing is set aside, and `used` is at least what ISBNdb counted, at most one more for each kill.
+"""
 
 import signal
 import subprocess

@@ -158,20 +158,17 @@ def test_when_the_first_call_has_to_wait_the_reservation_stands(consumer: Consum
     assert services.settle(made) == 4
 
 
-def test_an_idempotency_key_goes_on_with_the_reservation_it_belongs_to(consumer: Consumer) -> None:
-    def again() -> tuple[uuid.UUID, DispatchedCall | timedelta]:
-        return services.reserve_and_dispatch(
-            consumer="reader", operation="x", calls=2, method="GET", path="/key", idempotency_key="step-1"
-        )
-
-    first, _ = again()
-    second, call = again()
-    assert first == second
-    assert isinstance(call, DispatchedCall)
-    status = get_status()
-    assert (status.used, status.reserved) == (2, 0)
-    with pytest.raises(ReservationSpent):
-        again()
+def test_nothing_set_aside_is_dispatched_past_the_safety_limit_that_calls_made_outside_have_reached(
+    consumer: Consumer, settings
+) -> None:
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 20, 5
+    reservation = services.reserve(consumer="reader", operation="test", calls=10)
+    services.increment(14)
+    dispatch(reservation, max_slot_distance=FAR)
+    with pytest.raises(QuotaRefused) as caught:
+        dispatch(reservation, max_slot_distance=FAR)
+    assert (caught.value.limit, caught.value.free) == ("safety_limit", 0)
+    assert get_status().used == 15
 
 
 def test_a_call_gives_the_right_to_send_once(reservation: uuid.UUID) -> None:

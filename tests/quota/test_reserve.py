@@ -136,13 +136,30 @@ def test_an_idempotency_key_belongs_to_one_consumer_and_one_operation() -> None:
     assert reserve(5, "other", idempotency_key="job-1") != first
     with pytest.raises(IdempotencyConflict):
         services.reserve(consumer="reader", operation="something else", calls=5, idempotency_key="job-1")
+    with pytest.raises(IdempotencyConflict):
+        reserve(6, idempotency_key="job-1")
 
 
 def test_an_idempotency_key_of_a_closed_reservation_does_not_reserve_again() -> None:
     services.settle(reserve(5, idempotency_key="job-1"))
-    with pytest.raises(ReservationClosed):
-        reserve(5, idempotency_key="job-1")
+    reserve(5, idempotency_key="job-2", lease=timedelta())
+    for key in ("job-1", "job-2"):
+        with pytest.raises(ReservationClosed):
+            reserve(5, idempotency_key=key)
+    services.expire()
     assert get_status().reserved == 0
+
+
+def test_calls_made_outside_are_recorded_even_when_their_day_is_not_open() -> None:
+    services.increment(7)
+    assert get_status().used == 7
+    assert check_ledger(get_status().day) == []
+
+
+@pytest.mark.parametrize("calls", [0, -4])
+def test_a_reservation_cannot_be_extended_by_less_than_one_call(calls: int) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        services.extend(reserve(5), calls=calls)
 
 
 def test_settling_gives_back_what_was_not_dispatched_once() -> None:
