@@ -96,7 +96,7 @@ BAD_BODIES = {
     "empty list": ({"isbns": []}, "isbns"),
     "empty bare list": ([], "isbns"),
     "1,001": ({"isbns": ["9780441013593"] * 1001}, "isbns"),
-    "many wrong ones": ({"isbns": [[]] * 300_000}, "isbns"),
+    "many wrong ones": ({"isbns": [[]] * 200_000}, "isbns"),
     "null": ({"isbns": None}, "isbns"),
     "a text": ({"isbns": "9780441013593"}, "isbns"),
     "an object": ({"isbns": {"0": "9780441013593"}}, "isbns"),

@@ -161,3 +161,11 @@ def test_when_isbndb_cannot_be_asked_the_command_says_why(sandbox: Sandbox, cons
     services.increment(13_000)
     with pytest.raises(CommandError, match="used up"):
         call_command("isbndb_key")
+
+
+def test_the_status_names_who_holds_calls_set_aside(consumer: Consumer, capsys: Capture) -> None:
+    reservation = services.reserve(consumer="reader", operation="shelf", calls=5)
+    services.dispatch(reservation, method="GET", path="/key")
+    call_command("quota_status")
+    assert "reader, shelf: 4 of 5 calls set aside, lease until 12:0" in (printed := capsys.readouterr().out)
+    assert str(reservation) in printed

@@ -5,15 +5,15 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from quota.exceptions import QuotaUnavailable
-from quota.models import DailyLedger
+from quota.models import DailyLedger, Reservation
 from quota.selectors import check_ledger, get_status
 from quota.serializers import QuotaStatusSerializer
 
 
 class Command(BaseCommand):
     help = (
-        "Prints today's quota. Exit codes: 0 calls can be made, 3 none can, 1 the database is out of reach or, "
-        "with --check, the ledger does not agree with the journal."
+        "Prints today's quota and who holds calls set aside. Exit codes: 0 calls can be made, 3 none can, 1 the database "
+        "is out of reach or, with --check, the ledger does not agree with the journal."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -40,6 +40,13 @@ class Command(BaseCommand):
                 self.stdout.write("QUOTA_ENFORCEMENT=observe: everything is counted, nothing is refused.")
             if status.closed_reason is not None:
                 self.stdout.write(f"ISBNdb closed the day: {status.closed_reason}")
+            holders = Reservation.objects.filter(state="open").select_related("consumer").order_by("created_at")
+            for holder in holders[:20]:
+                left = holder.calls - holder.dispatched
+                self.stdout.write(
+                    f"  {holder.consumer}, {holder.operation}: {left} of {holder.calls} calls set aside, "
+                    f"lease until {holder.expires_at:%H:%M:%S} UTC, reservation {holder.id}"
+                )
         if wrong:
             lines = "; ".join(f"{item.what} is {item.figure}, its rows sum up to {item.rows}" for item in wrong)
             raise CommandError(f"The ledger does not agree with its rows: {lines}.")
