@@ -12,8 +12,8 @@ from quota.serializers import QuotaStatusSerializer
 
 class Command(BaseCommand):
     help = (
-        "Prints today's quota and who holds calls set aside. Exit codes: 0 calls can be made, 3 none can, 1 the database "
-        "is out of reach or, with --check, the ledger does not agree with the journal."
+        "Prints today's quota and who holds calls set aside. Exit codes: 0 calls can be made, 3 none can, 1 the "
+        "database is out of reach or, with --check, the ledger does not agree with the journal."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
