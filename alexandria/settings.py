@@ -96,6 +96,7 @@ DATABASE["OPTIONS"] = {
     "keepalives_interval": 2,
     "keepalives_count": 2,
     "application_name": "alexandria",
+    "prepare_threshold": 5,  # not None, Django's default, with which psycopg prepares nothing; see quota/database.py
 } | DATABASE.get("OPTIONS", {})
 DATABASES = {"default": DATABASE}
 

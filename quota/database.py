@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
+import psycopg
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from quota.exceptions import QuotaUnavailable
@@ -41,7 +42,13 @@ def reachable() -> Iterator[None]:
 
 
 def ask(sql: str, params: Sequence[Any] = ()) -> tuple[Any, ...]:
-    """Runs one statement in a transaction of its own and returns its first row; an empty tuple when there is none."""
-    with reachable(), connection.cursor() as cursor:
-        cursor.execute(sql, params)
-        return tuple(cursor.fetchone() or ())
+    """Runs one statement in a transaction of its own and returns its first row; an empty tuple when there is none.
+
+    PostgreSQL parses and plans it once for each connection: Django's own cursors cannot prepare statements.
+    """
+    with reachable():
+        connection.close_if_health_check_failed()
+        connection.ensure_connection()
+        with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
+            cursor.execute(sql, params, prepare=True)
+            return tuple(cursor.fetchone() or ())

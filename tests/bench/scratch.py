@@ -9,7 +9,12 @@ import django
 from alexandria import embedded
 
 # As in production: with DEBUG on, Django keeps a list of all queries.
-os.environ |= {"DJANGO_SETTINGS_MODULE": "alexandria.settings", "DEBUG": "off", "SECRET_KEY": "only-for-the-benchmark"}
+os.environ |= {
+    "DJANGO_SETTINGS_MODULE": "alexandria.settings",
+    "DEBUG": "off",
+    "SECRET_KEY": "only-for-the-benchmark",
+    "ALLOWED_HOSTS": "localhost",
+}
 embedded.start_unless_configured()
 django.setup()
 
