@@ -5,8 +5,14 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from rest_framework_api_key.models import APIKey
 
 from quota.models import Call, Consumer, ConsumerKey, ConsumerUsage, DailyLedger, Reservation
+
+# The library's own keys open nothing here: ours belong to consumers.
+admin.site.unregister(APIKey)
+admin.site.site_header = admin.site.site_title = "Alexandria"
+admin.site.index_title = "Books, quota and where every call went"
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it takes none at run time
