@@ -41,6 +41,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "drf_standardized_errors",
     "django_celery_beat",
+    "simple_history",
     "django_structlog",
     "alexandria",
     "quota",
@@ -57,6 +58,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "simple_history.middleware.HistoryRequestMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -143,9 +145,10 @@ if QUOTA_SAFETY_BUFFER >= QUOTA_DAILY_LIMIT:
     raise ImproperlyConfigured("QUOTA_SAFETY_BUFFER must be less than QUOTA_DAILY_LIMIT, or no call could be made.")
 QUOTA_MAX_RPS = env.integer("QUOTA_MAX_RPS", 3, minimum=1, maximum=1000)
 QUOTA_ENFORCEMENT = env.choice("QUOTA_ENFORCEMENT", "enforce", ["enforce", "observe"])
+QUOTA_DRIFT_ALERT = env.integer("QUOTA_DRIFT_ALERT", 10, minimum=1, maximum=10_000_000)
 
 # --- API
-DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024  # 100,000 ISBNs with hyphens
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["quota.authentication.ConsumerKeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["quota.authentication.IsActiveConsumer"],

@@ -61,5 +61,17 @@ class ConsumerInactive(QuotaError):
     """The consumer is switched off."""
 
 
+class HarvestSwitchedOff(ConsumerInactive):
+    """The consumer is a cron or bulk work, and harvesting is switched off."""
+
+
+class LedgerNotOpen(QuotaError):
+    """That day has no ledger, so there is nothing to put right."""
+
+
+class CorrectionRefused(QuotaError):
+    """The correction makes no sense: nothing was changed; the message says what would be right."""
+
+
 class SendWindowMissed(QuotaError):
     """The call was dispatched, but could not be sent before midnight's guard. It stays spent and is not sent."""

@@ -8,10 +8,14 @@ from django.db import connection, transaction
 from django.db.models import Sum
 
 from quota.database import ask, reachable
-from quota.models import Call, ConsumerUsage, DailyLedger, Reservation
+from quota.exceptions import ConsumerUnknown
+from quota.models import Call, Consumer, ConsumerUsage, DailyLedger, Reconciliation, Reservation, Switches
 
 MIDNIGHT_GUARD = timedelta(seconds=2)
 """As quota_midnight_guard() in SQL."""
+
+SECONDS_APART = 1.05
+"""Between two calls at one call a second, as quota_pace() in SQL."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +57,48 @@ class QuotaStatus:
         return self.enforcement == "observe" or (self.remaining > 0 and is_open)
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What a ledger is opened with: calls a day, calls of these that are never touched, calls a second."""
+
+    daily_limit: int
+    safety_buffer: int
+    max_rps: int
+
+
+def get_switches() -> Switches:
+    """The run-time settings as they are now; those of a new row, all empty, before anybody has set one."""
+    with reachable():
+        return Switches.objects.first() or Switches()
+
+
+def effective_limits(switches: Switches | None = None) -> Limits:
+    """The limits that the next ledger is opened with: what the switches say, or else what the environment says."""
+    switches = switches or get_switches()
+
+    def chosen(switch: int | None, default: int) -> int:
+        return default if switch is None else switch
+
+    return Limits(
+        daily_limit=chosen(switches.daily_limit, settings.QUOTA_DAILY_LIMIT),
+        safety_buffer=chosen(switches.safety_buffer, settings.QUOTA_SAFETY_BUFFER),
+        max_rps=chosen(switches.max_rps, settings.QUOTA_MAX_RPS),
+    )
+
+
 def get_status() -> QuotaStatus:
     """Today's quota; before today's ledger is open, what it would be opened with. Raises QuotaUnavailable."""
-    now, today, *ledger = ask(
+    now, today, enforces, *ledger = ask(
         """
-        SELECT moment, quota_day(moment), daily_limit, safety_limit, used, reserved, max_rps, closed_at, closed_reason
+        SELECT moment, quota_day(moment), quota_enforces(%s), daily_limit, safety_limit, used, reserved, max_rps,
+            closed_at, closed_reason
         FROM (SELECT quota_now() AS moment OFFSET 0) AS clock LEFT JOIN quota_dailyledger ON day = quota_day(moment)
-        """
+        """,
+        [settings.QUOTA_ENFORCEMENT],
     )
     if ledger[0] is None:
-        ledger = [
-            settings.QUOTA_DAILY_LIMIT,
-            settings.QUOTA_DAILY_LIMIT - settings.QUOTA_SAFETY_BUFFER,
-            *(0, 0, settings.QUOTA_MAX_RPS, None, ""),
-        ]
+        limits = effective_limits()
+        ledger = [limits.daily_limit, limits.daily_limit - limits.safety_buffer, 0, 0, limits.max_rps, None, ""]
     daily_limit, safety_limit, used, reserved, max_rps, closed_at, closed_reason = ledger
     return QuotaStatus(
         day=today,
@@ -76,9 +108,58 @@ def get_status() -> QuotaStatus:
         reserved=reserved,
         max_rps=max_rps,
         closed_reason=None if closed_at is None else closed_reason,
-        enforcement=settings.QUOTA_ENFORCEMENT,
+        enforcement="enforce" if enforces else "observe",
         now=now,
     )
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """When a number of calls could be made by one consumer, if nobody else spent any.
+
+    `today`: how many of them today. `days`: UTC days that it takes, today included when some are made today.
+    `finish_at`: when the last would be sent; None when the consumer may never make them.
+    """
+
+    calls: int
+    today: int
+    days: int
+    finish_at: datetime | None
+
+
+def forecast(calls: int, *, consumer: str) -> Forecast:
+    """When `calls` calls of the consumer (a slug) could be made, by the quota left and the pace.
+
+    Raises ConsumerUnknown and QuotaUnavailable.
+    """
+    status = get_status()
+    with reachable():
+        spender = Consumer.objects.filter(slug=consumer).first()
+        if spender is None:
+            raise ConsumerUnknown(f"There is no consumer {consumer!r}.")
+        usage = ConsumerUsage.objects.filter(ledger=status.day, consumer=spender).first()
+    spent = usage.used + usage.reserved if usage else 0
+    today, a_day = status.remaining - spender.floor, status.safety_limit - spender.floor
+    if spender.daily_budget is not None:
+        today, a_day = min(today, spender.daily_budget - spent), min(a_day, spender.daily_budget)
+    if status.enforcement == "observe":
+        today = a_day = calls
+    today = 0 if status.closed_reason is not None else min(calls, max(0, today))
+    rest, gap = calls - today, timedelta(seconds=SECONDS_APART / status.max_rps)
+    if not rest:
+        return Forecast(calls, today, min(1, calls), status.now + today * gap)
+    if a_day <= 0:
+        return Forecast(calls, today, 0, None)
+    full_days, last = divmod(rest - 1, a_day)
+    finish_at = status.reset_at + timedelta(days=full_days) + MIDNIGHT_GUARD + (last + 1) * gap
+    return Forecast(calls, today, full_days + 1 + (today > 0), finish_at)
+
+
+def last_reconciliation() -> Reconciliation | None:
+    """ISBNdb's own counter as it was last held against ours, today; None before the first time. Raises QuotaUnavailable."""
+    day = get_status().day
+    with reachable():
+        return Reconciliation.objects.filter(ledger=day).first()
 
 
 @dataclass(frozen=True)

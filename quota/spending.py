@@ -12,6 +12,7 @@ import structlog
 
 from quota import services
 from quota.exceptions import PaceTimeout, QuotaUnavailable, ReservationClosed
+from quota.selectors import get_status
 from quota.services import MAX_SLOT_DISTANCE, DispatchedCall
 
 log = structlog.get_logger(__name__)
@@ -29,7 +30,22 @@ class Spending:
     calls: int
     source: str = ""
     reservation: uuid.UUID | None = None
+    left: int = 0  # set aside and not dispatched
     dispatched: list[DispatchedCall] = field(default_factory=list)
+
+    def need(self, calls: int) -> None:
+        """Says how many calls the operation still takes, beyond those dispatched: what is not needed goes back at once.
+
+        When it is more than is set aside, the rest is set aside too; raises as `extend` of quota.services does.
+        Before the first dispatch it changes what that sets aside.
+        """
+        if self.reservation is None:
+            self.calls = calls
+        elif calls > self.left:
+            self._set_aside_more(calls - self.left)
+        elif calls < self.left:
+            services.shrink(self.reservation, left=calls)
+            self.left = calls
 
     def dispatch(self, method: str, path: str, *, isbns_asked: int | None = None) -> DispatchedCall:
         """Spends one call for the request described, after waiting for the pace if need be.
@@ -41,6 +57,7 @@ class Spending:
             answer = self._ask(method, path, isbns_asked)
             if isinstance(answer, DispatchedCall):
                 self.dispatched.append(answer)
+                self.left -= 1
                 return answer
             # A little jitter, lest all who wait ask at the same moment.
             pause = max(timedelta(), answer - MAX_SLOT_DISTANCE).total_seconds() + uniform(0.01, 0.1)  # noqa: S311
@@ -50,20 +67,34 @@ class Spending:
 
     def extend(self) -> None:
         """Sets one more call aside, for a retry; raises as `extend` of quota.services does."""
-        if self.reservation is None:
+        if not self.dispatched:
             raise RuntimeError("There is nothing to extend before the first dispatch.")
-        services.extend(self.reservation)
+        self._set_aside_more(1)
+
+    def _set_aside_more(self, calls: int) -> None:
+        if self.reservation is None:
+            self.calls += calls
+            return
+        try:
+            services.extend(self.reservation, calls=calls)
+            self.left += calls
+        except ReservationClosed as closed:
+            self._begin_anew(closed, calls=self.left + calls)
+
+    def _begin_anew(self, closed: ReservationClosed, *, calls: int) -> None:
+        """Observing refuses nothing: what is left comes from a new reservation, with the next dispatch."""
+        if get_status().enforcement == "enforce":
+            raise closed
+        if self.reservation is not None:
+            services.settle(self.reservation)
+        self.reservation, self.calls = None, max(1, calls)
 
     def _ask(self, method: str, path: str, isbns_asked: int | None) -> DispatchedCall | timedelta:
         if self.reservation is not None:
             try:
                 return services.dispatch(self.reservation, method=method, path=path, isbns_asked=isbns_asked)
-            except ReservationClosed:
-                if services.enforcing():
-                    raise
-                # Observing refuses nothing: the rest of the operation goes on under a new reservation.
-                services.settle(self.reservation)
-                self.calls = max(1, self.calls - len(self.dispatched))
+            except ReservationClosed as closed:
+                self._begin_anew(closed, calls=self.left)
         self.reservation, answer = services.reserve_and_dispatch(
             consumer=self.consumer,
             operation=self.operation,
@@ -73,6 +104,7 @@ class Spending:
             path=path,
             isbns_asked=isbns_asked,
         )
+        self.left = self.calls
         structlog.contextvars.bind_contextvars(reservation=str(self.reservation))
         return answer
 

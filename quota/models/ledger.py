@@ -12,6 +12,7 @@ from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import F, Q
 from rest_framework_api_key.models import AbstractAPIKey, BaseAPIKeyManager
+from simple_history.models import HistoricalRecords
 
 
 class Consumer(models.Model):
@@ -35,6 +36,7 @@ class Consumer(models.Model):
     )
     active = models.BooleanField(default=True, help_text="Off: every request of this consumer is refused.")
     created_at = models.DateTimeField(auto_now_add=True)
+    history = HistoricalRecords()
 
     class Meta:
         ordering = ["slug"]
@@ -168,6 +170,7 @@ class Reservation(models.Model):
         ]
         indexes = [
             models.Index(fields=["ledger", "expires_at"], condition=Q(state="open"), name="quota_reservation_open"),
+            models.Index(fields=["source"], condition=~Q(source=""), name="quota_reservation_source"),
         ]
 
     def __str__(self) -> str:
@@ -193,13 +196,14 @@ class Call(models.Model):
         UNDECODABLE = "undecodable", "answer not understood"
         NOT_SENT = "not_sent", "spent, but not sent"
         EXTERNAL = "external", "made outside Alexandria"
+        ADJUSTED = "adjusted", "put right by a person"
 
     id = models.BigAutoField(primary_key=True)
     ledger = _unchecked(DailyLedger, "journal", db_column="day")
     consumer = _unchecked(Consumer, "journal")
     reservation = _unchecked(Reservation, "journal", db_index=True, null=True, blank=True)
     operation = models.CharField(max_length=64)
-    calls = models.IntegerField(default=1, help_text="1, or the number of calls made outside.")
+    calls = models.IntegerField(default=1, help_text="1, or the number of calls made outside or put right.")
     dispatched_at = models.DateTimeField()
     send_at = models.DateTimeField(help_text="The earliest moment at which it may be sent, from the pace.")
     method = models.CharField(max_length=8, blank=True)
@@ -215,7 +219,9 @@ class Call(models.Model):
         ordering = ["-id"]
         constraints = [
             models.CheckConstraint(
-                condition=Q(outcome="external", calls__gte=1) | Q(calls=1, reservation__isnull=False),
+                condition=Q(calls=1, reservation__isnull=False)
+                | Q(outcome="external", calls__gte=1)
+                | Q(outcome="adjusted") & ~Q(calls=0),
                 name="quota_call_one_unless_external",
             ),
         ]

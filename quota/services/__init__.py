@@ -18,6 +18,7 @@ from quota.database import Decision, ask, reachable
 from quota.exceptions import (
     ConsumerInactive,
     ConsumerUnknown,
+    HarvestSwitchedOff,
     IdempotencyConflict,
     QuotaRefused,
     ReservationClosed,
@@ -25,6 +26,7 @@ from quota.exceptions import (
     SendWindowMissed,
 )
 from quota.models import Call, Consumer, DailyLedger
+from quota.selectors import effective_limits
 
 log = structlog.get_logger(__name__)
 
@@ -83,7 +85,7 @@ def reserve(
     """
     reservation, _ = _reserve(
         [consumer, operation, source, calls, idempotency_key],
-        [None, None, None, lease.total_seconds(), 0.0, enforcing()],
+        [None, None, None, lease.total_seconds(), 0.0, settings.QUOTA_ENFORCEMENT],
     )
     return reservation
 
@@ -107,8 +109,10 @@ def dispatch(
     """
     asked_at = time.monotonic()
     what = [reservation, method, path, isbns_asked]
-    bounds = [lease.total_seconds(), max_slot_distance.total_seconds(), enforcing()]
-    decision = Decision(*ask("SELECT * FROM quota_dispatch(%s, %s, %s, %s, %s, %s, %s)", [*what, *bounds]))
+    bounds = [lease.total_seconds(), max_slot_distance.total_seconds(), settings.QUOTA_ENFORCEMENT]
+    decision = Decision(
+        *ask("SELECT * FROM quota_dispatch(%s, %s, %s, %s, %s, %s, quota_enforces(%s))", [*what, *bounds])
+    )
     _raise_unless_granted(decision, asked=1)
     return _dispatched(reservation, decision, asked_at)
 
@@ -129,7 +133,14 @@ def reserve_and_dispatch(
     asked_at = time.monotonic()
     reservation, decision = _reserve(
         [consumer, operation, source, calls, None],
-        [method, path, isbns_asked, lease.total_seconds(), max_slot_distance.total_seconds(), enforcing()],
+        [
+            method,
+            path,
+            isbns_asked,
+            lease.total_seconds(),
+            max_slot_distance.total_seconds(),
+            settings.QUOTA_ENFORCEMENT,
+        ],
     )
     return reservation, _dispatched(reservation, decision, asked_at)
 
@@ -139,9 +150,17 @@ def extend(reservation: uuid.UUID, *, calls: int = 1, lease: timedelta = LEASE) 
     if calls < 1:
         raise ValueError(f"calls must be at least 1, not {calls}.")
     decision = Decision(
-        *ask("SELECT * FROM quota_extend(%s, %s, %s, %s)", [reservation, calls, lease.total_seconds(), enforcing()])
+        *ask(
+            "SELECT * FROM quota_extend(%s, %s, %s, quota_enforces(%s))",
+            [reservation, calls, lease.total_seconds(), settings.QUOTA_ENFORCEMENT],
+        )
     )
     _raise_unless_granted(decision, asked=calls)
+
+
+def shrink(reservation: uuid.UUID, *, left: int) -> int:
+    """Gives back what is set aside beyond `left` calls still to be dispatched; returns how many calls went back."""
+    return int(ask("SELECT quota_shrink(%s, %s)", [reservation, left])[0])
 
 
 def record(
@@ -181,7 +200,8 @@ def expire() -> int:
 
 
 def open_ledger() -> bool:
-    """Opens today's ledger with the limits of the settings; True when it was not open yet. Nothing is ever reset."""
+    """Opens today's ledger with the limits in force; True when it was not open yet. Nothing is ever reset."""
+    limits = effective_limits()
     row = ask(
         """
         INSERT INTO quota_dailyledger
@@ -189,10 +209,10 @@ def open_ledger() -> bool:
         SELECT quota_day(moment), %s, %s, %s, 0, 0, moment, '', moment FROM quota_now() AS moment
         ON CONFLICT (day) DO NOTHING RETURNING day
         """,
-        [settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER, settings.QUOTA_MAX_RPS],
+        [limits.daily_limit, limits.safety_buffer, limits.max_rps],
     )
     if row:
-        log.info("quota.ledger_opened", day=str(row[0]), daily_limit=settings.QUOTA_DAILY_LIMIT)
+        log.info("quota.ledger_opened", day=str(row[0]), daily_limit=limits.daily_limit)
     return bool(row)
 
 
@@ -225,11 +245,6 @@ def close_day(call: DispatchedCall, *, reason: str) -> None:
         log.error("quota.day_closed", day=str(call.day), call=call.id, reason=reason)
 
 
-def enforcing() -> bool:
-    """False while QUOTA_ENFORCEMENT=observe: then everything is counted and nothing refused."""
-    return bool(settings.QUOTA_ENFORCEMENT == "enforce")
-
-
 def sleep_until(moment: float) -> None:
     """Sleeps until `moment` of the monotonic clock, without holding a database connection."""
     pause = moment - time.monotonic()
@@ -243,7 +258,7 @@ def _reserve(what: list[Any], first_call: list[Any]) -> tuple[uuid.UUID, Decisio
     asked = what[3]
     if asked < 1:
         raise ValueError(f"calls must be at least 1, not {asked}.")
-    sql = "SELECT reservation, (decision).* FROM quota_reserve(%s,%s,%s,%s,%s, %s,%s,%s,%s,%s,%s)"
+    sql = "SELECT reservation, (decision).* FROM quota_reserve(%s,%s,%s,%s,%s, %s,%s,%s,%s,%s, quota_enforces(%s))"
     reservation, *figures = ask(sql, [*what, *first_call])
     while (decision := Decision(*figures)).outcome == "unopened":  # twice, when midnight comes in between
         open_ledger()
@@ -268,6 +283,8 @@ def _raise_unless_granted(decision: Decision, *, asked: int) -> None:
             raise ConsumerUnknown("There is no such consumer.")
         case "inactive":
             raise ConsumerInactive("This consumer is switched off.")
+        case "harvest_off":
+            raise HarvestSwitchedOff("Harvesting is switched off: crons and bulk work are refused every call.")
         case limit:
             refusal = QuotaRefused(limit=limit, asked=asked, free=decision.free or 0, retry_at=decision.retry_at)
             log.warning("quota.refused", limit=limit, asked=asked, free=refusal.free, retry_at=str(refusal.retry_at))
