@@ -63,11 +63,15 @@ class BadBook(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What an answer holds. Of two books with one ISBN the later is kept. `total`: ISBNdb's own count, if given."""
+    """What an answer holds. Of two books with one ISBN the later is kept.
+
+    `items`: how many ISBNdb sent, good or bad. `total`: its own count of all pages, if given.
+    """
 
     books: list[Book]
     bad: list[BadBook]
     total: int | None
+    items: int
 
 
 class UndecodableAnswer(Exception):
@@ -88,7 +92,7 @@ def decode_books(body: bytes, *, key: Literal["data", "books", "book"]) -> Answe
             bad.append(decoded)
         else:
             books[decoded.isbn13] = decoded
-    return Answer(books=list(books.values()), bad=bad, total=total)
+    return Answer(books=list(books.values()), bad=bad, total=total, items=len(items))
 
 
 def _envelope(body: bytes, key: str) -> tuple[list[msgspec.Raw], int | None]:

@@ -10,15 +10,27 @@ class IsbndbTimeout(IsbndbError):
 
 
 class IsbndbUnavailable(IsbndbError):
-    """No connection, or a failure on ISBNdb's side, on every try. `retry_after`: the seconds it asked us to wait."""
+    """No connection, or a failure on ISBNdb's side, on every try.
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+    `retry_after`: the seconds it asked us to wait. `status`: that of its answer, if there was one.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None, status: int | None = None) -> None:
         self.retry_after = retry_after
+        self.status = status
         super().__init__(message)
 
 
 class IsbndbRefused(IsbndbError):
     """ISBNdb does not accept our key or our request, or sends us elsewhere. Not tried again: it would be the same."""
+
+
+class IsbndbNotFound(IsbndbRefused):
+    """ISBNdb knows nothing of that name."""
+
+
+class IsbndbPageTooLarge(IsbndbError):
+    """ISBNdb failed with status 500, as it does for an answer over 6 MB: ask for less."""
 
 
 class IsbndbUndecodable(IsbndbError):

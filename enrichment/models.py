@@ -139,6 +139,21 @@ class EditionAuthor(models.Model):
         return f"{self.edition_id} #{self.position}"
 
 
+class AuthorMiss(models.Model):
+    """An author whom ISBNdb did not know when it was last asked."""
+
+    name_key = models.TextField(primary_key=True, db_collation="C", help_text="The name, normalised.")
+    name = models.TextField(help_text="As it was last asked for.")
+    asked_at = models.DateTimeField(help_text="When ISBNdb was last asked.")
+
+    class Meta:
+        ordering = ["name_key"]
+        verbose_name_plural = "author misses"
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Miss(models.Model):
     """An ISBN that ISBNdb did not know when it was last asked."""
 

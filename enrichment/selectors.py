@@ -7,7 +7,8 @@ from datetime import timedelta
 from django.conf import settings
 from django.db.models.functions import Now
 
-from enrichment.models import Edition, Miss
+from enrichment.keys import name_key
+from enrichment.models import AuthorMiss, Edition, Miss
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,17 @@ def known_isbns(isbns: Collection[str]) -> KnownIsbns:
         fresh=set(Edition.objects.filter(isbn13__in=isbns, synced_at__gt=fresh_since).values_list("isbn13", flat=True)),
         missed=set(Miss.objects.filter(isbn13__in=isbns, asked_at__gt=missed_since).values_list("isbn13", flat=True)),
     )
+
+
+def stored_isbns(isbns: Collection[str]) -> set[str]:
+    """Those of the ISBN-13s of which an edition is stored, however old."""
+    return set(Edition.objects.filter(isbn13__in=isbns).values_list("isbn13", flat=True))
+
+
+def is_missed_author(name: str) -> bool:
+    """Whether ISBNdb did not know the author within MISS_REMEMBER_DAYS."""
+    missed_since = Now() - timedelta(days=settings.MISS_REMEMBER_DAYS)
+    return AuthorMiss.objects.filter(name_key=name_key(name), asked_at__gt=missed_since).exists()
 
 
 def get_edition(isbn13: str) -> Edition | None:

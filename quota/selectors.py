@@ -156,7 +156,7 @@ def forecast(calls: int, *, consumer: str) -> Forecast:
 
 
 def last_reconciliation() -> Reconciliation | None:
-    """ISBNdb's own counter as it was last held against ours, today; None before the first time. Raises QuotaUnavailable."""
+    """ISBNdb's own counter as it was last held against ours today; None before. Raises QuotaUnavailable."""
     day = get_status().day
     with reachable():
         return Reconciliation.objects.filter(ledger=day).first()

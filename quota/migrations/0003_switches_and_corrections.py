@@ -21,7 +21,7 @@ class Migration(migrations.Migration):
                 (
                     "calls",
                     models.IntegerField(
-                        help_text="Above 0: calls that were not counted. Below: calls that were counted wrongly."
+                        help_text="Above 0: calls that were missing. Below 0: calls that were too many."
                     ),
                 ),
                 ("reason", models.TextField()),

@@ -16,6 +16,8 @@ from quota.services import EXTERNAL, DispatchedCall
 
 log = structlog.get_logger(__name__)
 
+NOW_AND_TODAY = "SELECT moment, quota_day(moment) FROM (SELECT quota_now() AS moment OFFSET 0) AS clock"
+
 LATE_RESET = timedelta(hours=1)
 """So long after midnight UTC a count of ISBNdb's may still be yesterday's."""
 
@@ -77,9 +79,7 @@ def reconcile(call: DispatchedCall, *, spent: int, total: int) -> Reconciliation
     on its way looks like drift. An answer that may be from before ISBNdb's reset changes nothing.
     """
     with reachable():
-        answered_at, today = ask(
-            "SELECT moment, quota_day(moment) FROM (SELECT quota_now() AS moment OFFSET 0) AS clock"
-        )
+        answered_at, today = ask(NOW_AND_TODAY)
         external, _ = Consumer.objects.get_or_create(slug=EXTERNAL)
         before = Reconciliation.objects.filter(ledger=call.day, ignored="").first()
         in_flight = (

@@ -260,7 +260,7 @@ def test_a_refused_request_is_not_tried_again_and_leaves_the_day_open(sandbox: S
     sandbox.add_fault("status", status=status, body={"message": "Forbidden"})
     with pytest.raises(IsbndbRefused):
         fetch()
-    assert journal() == [("refused", status)]
+    assert journal() == [("not_found" if status == 404 else "refused", status)]
     assert get_status().can_make_calls
     assert balance(sandbox) == (1, 1)
 

@@ -25,6 +25,8 @@ from django.conf import settings
 from enrichment.decoding import Answer, UndecodableAnswer, decode_books
 from enrichment.exceptions import (
     IsbndbError,
+    IsbndbNotFound,
+    IsbndbPageTooLarge,
     IsbndbRefused,
     IsbndbTimeout,
     IsbndbUnavailable,
@@ -89,9 +91,9 @@ def fetch_books(isbns: Sequence[str], spending: Spending) -> Answer:
     def decode(body: bytes) -> Answer:
         return decode_books(body, key="data")
 
-    return _ask(
+    return ask(
         spending,
-        httpx2.Request("POST", _url("/books"), json={"isbns": list(isbns)}),
+        httpx2.Request("POST", url("/books"), json={"isbns": list(isbns)}),
         isbns_asked=len(isbns),
         decode=decode,
         count=lambda answer: len(answer.books),
@@ -104,22 +106,27 @@ def fetch_key_usage(spending: Spending) -> KeyUsage:
     class Answered(msgspec.Struct):
         plan_limit: KeyUsage
 
-    return _ask(
+    return ask(
         spending,
-        httpx2.Request("GET", _url("/key")),
+        httpx2.Request("GET", url("/key")),
         decode=lambda body: msgspec.json.decode(body, type=Answered).plan_limit,
     )
 
 
-def _ask(
+def ask(
     spending: Spending,
     request: httpx2.Request,
     *,
     decode: Callable[[bytes], Decoded],
     isbns_asked: int | None = None,
     count: Callable[[Decoded], int] | None = None,
+    may_be_too_large: bool = False,
 ) -> Decoded:
-    """Sends the request, up to ATTEMPTS times, each with a call of its own."""
+    """Sends the request, up to ATTEMPTS times, each with a call of its own; for the fetchers of this package.
+
+    `decode` makes the result of a body, `count` says how many books are in it. `may_be_too_large`: a status 500 is
+    taken for "ask for less", and raised as IsbndbPageTooLarge at once.
+    """
     if not settings.ISBNDB_API_KEY:
         raise IsbndbRefused("ISBNDB_API_KEY is not set: nothing was sent.")
     failure: IsbndbUnavailable | None = None
@@ -132,10 +139,12 @@ def _ask(
                     log.warning("isbndb.no_retry", refusal=str(refusal))
                     failure.retry_after = inf  # not to be tried again
                     raise failure from refusal
-            call = spending.dispatch(request.method, request.url.path, isbns_asked=isbns_asked)
+            call = spending.dispatch(request.method, request.url.raw_path.decode(), isbns_asked=isbns_asked)
             try:
                 return _send(call, request, decode, count)
             except IsbndbUnavailable as error:
+                if may_be_too_large and error.status == 500:
+                    raise IsbndbPageTooLarge("ISBNdb failed with status 500: the page may be too large.") from error
                 failure = error
                 raise
     raise AssertionError("unreachable: the last attempt returns or raises")
@@ -201,7 +210,9 @@ def _send(
     raise failure
 
 
-def _judge(call: DispatchedCall, reply: _Reply) -> tuple[Call.Outcome, IsbndbError | QuotaRefused]:
+def _judge(  # noqa: PLR0911 (one case after the other)
+    call: DispatchedCall, reply: _Reply
+) -> tuple[Call.Outcome, IsbndbError | QuotaRefused]:
     """What an answer other than 200 means, and what to raise for it."""
     if _is_daily_limit(reply):
         refusal = QuotaRefused(limit="day_closed", asked=1, free=0, retry_at=_after_midnight(call))
@@ -210,8 +221,11 @@ def _judge(call: DispatchedCall, reply: _Reply) -> tuple[Call.Outcome, IsbndbErr
         pause = reply.retry_after() or TOO_FAST_PAUSE
         return Call.Outcome.TOO_FAST, IsbndbUnavailable("ISBNdb finds us too fast.", retry_after=pause)
     if reply.status >= 500:
-        failure = IsbndbUnavailable(f"ISBNdb failed with status {reply.status}.", retry_after=reply.retry_after())
+        message = f"ISBNdb failed with status {reply.status}."
+        failure = IsbndbUnavailable(message, retry_after=reply.retry_after(), status=reply.status)
         return Call.Outcome.SERVER_ERROR, failure
+    if reply.status == 404:
+        return Call.Outcome.NOT_FOUND, IsbndbNotFound("ISBNdb knows nothing of that name.")
     if reply.status in {401, 403}:
         return Call.Outcome.REFUSED, IsbndbRefused(f"ISBNdb does not accept our key (status {reply.status}).")
     if 300 <= reply.status < 400:
@@ -285,5 +299,6 @@ def close_connections() -> None:
     _make_client.cache_clear()
 
 
-def _url(path: str) -> str:
+def url(path: str) -> str:
+    """The address of a path of ISBNdb."""
     return f"{settings.ISBNDB_BASE_URL}{path}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from django.conf import settings
 from django.db import OperationalError
@@ -55,9 +56,12 @@ class Enrichment:
 
 
 class EnrichmentStopped(Exception):
-    """The quota or ISBNdb ended it early; `result` has what was stored until then and the reason is `__cause__`."""
+    """The quota or ISBNdb ended it early; `result` has what was stored until then and the reason is `__cause__`.
 
-    def __init__(self, result: Enrichment) -> None:
+    `result`: an Enrichment, a Bibliography or a NewReleases.
+    """
+
+    def __init__(self, result: Any) -> None:
         self.result = result
         super().__init__("Enriching ended early.")
 

@@ -1,0 +1,97 @@
+"""All books by one author, with as few calls as can be."""
+
+from dataclasses import dataclass
+
+from django.db import OperationalError
+from django.db.models.functions import Now
+
+from enrichment import selectors
+from enrichment.exceptions import IsbndbError
+from enrichment.gateway.listings import PAGE_SIZE, books_by_author
+from enrichment.keys import name_key
+from enrichment.models import AuthorMiss
+from enrichment.services import EnrichmentStopped
+from enrichment.services.listings import Progress, calls_needed, fetch_next, position_at
+from enrichment.services.stopping import STOPS, stop_reason
+from quota.exceptions import QuotaError
+from quota.spending import spending
+
+MOST_PAGES = 10
+
+
+@dataclass
+class Bibliography:
+    """What came of an author's books. `progress` has the figures.
+
+    `complete`: everything that ISBNdb has of the author was fetched. `stopped_reason`: why not: `max_pages`,
+    `isbndb_ceiling` (it gives 10,000 books at the most), a limit of the quota, or what was wrong with ISBNdb.
+    """
+
+    author: str
+    progress: Progress
+    complete: bool = False
+    stopped_reason: str | None = None
+
+    @property
+    def next_page(self) -> int | None:
+        """The page of 1,000 books with which to go on; None when there is nothing to go on with."""
+        if self.complete or self.stopped_reason == "isbndb_ceiling":
+            return None
+        return self.progress.cut.get(0, self.progress.position.offset) // PAGE_SIZE + 1
+
+
+def enrich_bibliography(
+    author: str,
+    *,
+    consumer: str,
+    max_pages: int = MOST_PAGES,
+    start_page: int = 1,
+    skip_existing: bool = True,
+    source: str = "",
+) -> Bibliography:
+    """Stores the books that ISBNdb has by `author` (1 to 150 characters), page by page.
+
+    `consumer`: the slug of who pays. At most `max_pages` pages of 1,000 books, from `start_page` on: a run that
+    stopped goes on with its `next_page`. `skip_existing`: editions that are stored stay as they are, and an author whom
+    ISBNdb did not know within MISS_REMEMBER_DAYS is not asked for again; otherwise both are asked anew.
+
+    The whole operation is covered before it starts; what turns out not to be needed goes back at once. When the quota
+    ends it after some pages, that is a result; anything else raises EnrichmentStopped with what was stored so far,
+    caused by a QuotaError, an IsbndbError or an OperationalError.
+    """
+    result = Bibliography(author=author, progress=Progress(position_at((start_page - 1) * PAGE_SIZE)))
+    if skip_existing and selectors.is_missed_author(author):
+        result.complete = True
+        return result
+    listings = [books_by_author(author)]
+    last_page = start_page - 1 + max_pages
+    needed = calls_needed(listings, result.progress, max_pages=last_page)
+    try:
+        with spending(consumer=consumer, operation="bibliography", calls=needed, source=source) as spender:
+            while needed:
+                fetch_next(listings, result.progress, spender, max_pages=last_page, skip_existing=skip_existing)
+                needed = calls_needed(listings, result.progress, max_pages=last_page)
+                spender.need(needed)
+    except (QuotaError, IsbndbError, OperationalError) as error:
+        result.stopped_reason = stop_reason(error)
+        if not isinstance(error, STOPS) or not result.progress.pages_fetched:
+            raise EnrichmentStopped(result) from error
+        return result
+    conclude(result)
+    return result
+
+
+def conclude(result: Bibliography) -> None:
+    """Says whether the pages that were fetched are all there is, and remembers an author whom ISBNdb does not know."""
+    progress = result.progress
+    if progress.unknown:
+        _remember(result.author)
+    if progress.cut:
+        result.stopped_reason = "max_pages"
+    elif progress.beyond_reach:
+        result.stopped_reason = "isbndb_ceiling"
+    result.complete = result.stopped_reason is None
+
+
+def _remember(author: str) -> None:
+    AuthorMiss.objects.update_or_create(name_key=name_key(author), defaults={"name": author, "asked_at": Now()})

@@ -1,0 +1,129 @@
+"""Lists of books that ISBNdb gives page by page: fetched and stored page after page, any of which may be the last."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from math import ceil
+
+from enrichment import selectors
+from enrichment.decoding import Answer
+from enrichment.exceptions import IsbndbNotFound, IsbndbPageTooLarge
+from enrichment.gateway.listings import MOST_RESULTS, PAGE_SIZE, SMALLEST_PAGE, Listing, fetch_page
+from enrichment.services import FailedIsbn
+from enrichment.storage import store_books
+from quota.spending import Spending
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where to go on: in which listing (from 0), after how many of its books, with which page size.
+
+    `total`: how many books the listing has, once ISBNdb has said so.
+    """
+
+    listing: int = 0
+    offset: int = 0
+    page_size: int = PAGE_SIZE
+    total: int | None = None
+
+
+@dataclass
+class Progress:
+    """What came of some listings until now. books_found = already_existed + new ones."""
+
+    position: Position = Position()
+    books_found: int = 0
+    """Usable books in the pages."""
+    already_existed: int = 0
+    """Of these, stored before."""
+    enriched: int = 0
+    """Of these, stored now: created, updated, or the same as before."""
+    failed: int = 0
+    pages_fetched: int = 0
+    api_calls: int = 0
+    """Calls spent, retries included."""
+    unknown: list[int] = field(default_factory=list)
+    """Listings of which ISBNdb knows nothing."""
+    cut: dict[int, int] = field(default_factory=dict)
+    """Listings that go on beyond the pages that were asked for, and after how many books."""
+    beyond_reach: list[int] = field(default_factory=list)
+    """Listings with more books than the 10,000 that ISBNdb gives of any."""
+    errors: list[FailedIsbn] = field(default_factory=list)
+
+
+def calls_needed(listings: Sequence[Listing], progress: Progress, *, max_pages: int) -> int:
+    """The most calls that the rest takes, with what is known of the totals; retries not included."""
+    here = progress.position
+    if here.listing >= len(listings):
+        return 0
+    books_left = max(1, _end(here, max_pages) - here.offset)
+    return ceil(books_left / here.page_size) + (len(listings) - here.listing - 1) * max_pages
+
+
+def fetch_next(
+    listings: Sequence[Listing], progress: Progress, spender: Spending, *, max_pages: int, skip_existing: bool
+) -> None:
+    """Fetches and stores the next page, and moves `progress` on; for as long as `calls_needed` is not 0.
+
+    No listing is followed beyond `max_pages` pages of 1,000. With `skip_existing`, editions that are stored stay as
+    they are. A page that is too large for ISBNdb is halved: the call is spent, and the next one asks for less.
+    Without a total, a full page means that another may follow.
+
+    Raises an IsbndbError, and what `Spending.dispatch` raises; `progress` is then as it was, but for its calls.
+    """
+    here = progress.position
+    before = len(spender.dispatched)
+    try:
+        answer = fetch_page(
+            listings[here.listing], spender, page=here.offset // here.page_size + 1, page_size=here.page_size
+        )
+    except IsbndbNotFound:
+        progress.unknown.append(here.listing)
+        progress.position = Position(here.listing + 1)
+        return
+    except IsbndbPageTooLarge:
+        progress.position = replace(here, page_size=here.page_size // 2)
+        return
+    finally:
+        progress.api_calls += len(spender.dispatched) - before
+    _store(answer, progress, skip_existing=skip_existing)
+    progress.position = _after(here, answer, progress, max_pages)
+
+
+def position_at(offset: int, *, listing: int = 0) -> Position:
+    """The position after `offset` books, with the largest page size that divides them."""
+    size = PAGE_SIZE
+    while offset % size and size > SMALLEST_PAGE:
+        size //= 2
+    return Position(listing, offset - offset % size, size)
+
+
+def _after(here: Position, answer: Answer, progress: Progress, max_pages: int) -> Position:
+    there = replace(here, offset=here.offset + here.page_size, total=answer.total)
+    goes_on = answer.items > 0 if answer.total is not None else answer.items >= here.page_size
+    if goes_on and there.offset < _end(there, max_pages):
+        return there
+    more = goes_on and (answer.total is None or there.offset < answer.total)
+    if more and there.offset < MOST_RESULTS:
+        progress.cut[here.listing] = there.offset
+    elif more:
+        progress.beyond_reach.append(here.listing)
+    return Position(here.listing + 1)
+
+
+def _end(here: Position, max_pages: int) -> int:
+    """After how many books the listing ends for us."""
+    end = min(max_pages * PAGE_SIZE, MOST_RESULTS)
+    return end if here.total is None else min(end, here.total)
+
+
+def _store(answer: Answer, progress: Progress, *, skip_existing: bool) -> None:
+    stored_before = selectors.stored_isbns([book.isbn13 for book in answer.books])
+    wanted = [book for book in answer.books if not (skip_existing and book.isbn13 in stored_before)]
+    stored = store_books(wanted)
+    progress.pages_fetched += 1
+    progress.books_found += len(answer.books)
+    progress.already_existed += len(stored_before)
+    progress.enriched += stored.created + stored.updated + stored.unchanged
+    progress.failed += len(answer.bad) + len(stored.errors)
+    progress.errors += [FailedIsbn(book.isbn, book.error) for book in answer.bad]
+    progress.errors += [FailedIsbn(error.isbn, error.error) for error in stored.errors]

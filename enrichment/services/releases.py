@@ -1,0 +1,137 @@
+"""New releases: the books of some months, on some subjects, page by page, resumable anywhere."""
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+from django.core import signing
+from django.db import OperationalError
+
+from enrichment.exceptions import IsbndbError
+from enrichment.gateway.listings import Listing, books_of_month
+from enrichment.services import EnrichmentStopped
+from enrichment.services.listings import Position, Progress, calls_needed, fetch_next
+from enrichment.services.stopping import STOPS, stop_reason
+from quota.exceptions import QuotaError, QuotaRefused, ReservationClosed
+from quota.spending import spending
+
+MOST_PAGES = 10
+MOST_MONTHS = 120
+MOST_SUBJECTS = 20
+MONTHS_AHEAD = 12  # publishers announce about a year ahead
+_SALT = "enrichment.releases"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which new releases: from month to month (their first days), both inclusive; no subjects: all books."""
+
+    start_month: date
+    end_month: date
+    max_pages_per_month: int
+    subjects: tuple[str, ...] = ()
+    skip_existing: bool = True
+
+    @property
+    def months(self) -> list[date]:
+        first = self.start_month.year * 12 + self.start_month.month - 1
+        last = self.end_month.year * 12 + self.end_month.month - 1
+        return [date(month // 12, month % 12 + 1, 1) for month in range(first, last + 1)]
+
+    @property
+    def listings(self) -> list[Listing]:
+        """Month by month, and in each month subject by subject."""
+        return [books_of_month(month, subject) for month in self.months for subject in self.subjects or (None,)]
+
+
+@dataclass
+class NewReleases:
+    """What came of the months. `progress` has the figures; `stopped_reason` says why it is not complete."""
+
+    wanted: Wanted
+    progress: Progress
+    stopped_reason: str | None = None
+    quota_exhausted: bool = False
+
+    @property
+    def complete(self) -> bool:
+        return self.progress.position.listing >= len(self.wanted.listings)
+
+    @property
+    def months_processed(self) -> list[date]:
+        """Months of which every subject is done."""
+        return self.wanted.months[: self.progress.position.listing // max(1, len(self.wanted.subjects))]
+
+    @property
+    def months_cut(self) -> list[date]:
+        """Months with more books than the pages that were asked for, or than ISBNdb gives."""
+        each = max(1, len(self.wanted.subjects))
+        numbers = {number // each for number in (*self.progress.cut, *self.progress.beyond_reach)}
+        return [self.wanted.months[number] for number in sorted(numbers)]
+
+    @property
+    def resume(self) -> str | None:
+        """A token with which exactly what is missing can be asked for; None when nothing is."""
+        return None if self.complete else resume_token(self.wanted, self.progress.position)
+
+
+class BadToken(ValueError):
+    """The token was not made here, or by another version."""
+
+
+def resume_token(wanted: Wanted, position: Position) -> str:
+    """Text for a URL or a body, signed: what is wanted, and where to go on."""
+    months = {"start_month": f"{wanted.start_month:%Y-%m}", "end_month": f"{wanted.end_month:%Y-%m}"}
+    return signing.dumps({"wanted": asdict(wanted) | months, "position": asdict(position)}, salt=_SALT, compress=True)
+
+
+def read_token(token: str) -> tuple[Wanted, Position]:
+    """What a resume token says. Raises BadToken."""
+    try:
+        content: dict[str, Any] = signing.loads(token, salt=_SALT)
+        wanted = content["wanted"]
+        months = {name: parse_month(wanted[name]) for name in ("start_month", "end_month")}
+        return Wanted(**wanted | months | {"subjects": tuple(wanted["subjects"])}), Position(**content["position"])
+    except (signing.BadSignature, KeyError, TypeError, ValueError) as error:
+        raise BadToken("This is no resume token of this service.") from error
+
+
+def parse_month(text: str) -> date:
+    """The first day of the month `YYYY-MM`. Raises ValueError."""
+    moment = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
+    if len(text) != len("2026-01") or moment.year < 1000:
+        raise ValueError(f"{text!r} is not YYYY-MM.")
+    return moment.date()
+
+
+def enrich_new_releases(
+    wanted: Wanted, *, consumer: str, position: Position | None = None, source: str = ""
+) -> NewReleases:
+    """Stores the books of the months, on at most `max_pages_per_month` pages of 1,000 for each month and subject.
+
+    `consumer`: the slug of who pays. `position`: where an earlier run stopped. The whole operation is covered before it
+    starts, and what a month does not need goes back as soon as its total is known. When the quota ends it after some
+    pages, that is a result with `quota_exhausted`; anything else raises EnrichmentStopped with what was stored so far,
+    caused by a QuotaError, an IsbndbError or an OperationalError.
+    """
+    result = NewReleases(wanted, Progress(position or Position()))
+    listings = wanted.listings
+    needed = calls_needed(listings, result.progress, max_pages=wanted.max_pages_per_month)
+    if not needed:
+        return result
+    try:
+        with spending(consumer=consumer, operation="new-releases", calls=needed, source=source) as spender:
+            while needed:
+                fetch_next(
+                    *(listings, result.progress, spender),
+                    max_pages=wanted.max_pages_per_month,
+                    skip_existing=wanted.skip_existing,
+                )
+                needed = calls_needed(listings, result.progress, max_pages=wanted.max_pages_per_month)
+                spender.need(needed)
+    except (QuotaError, IsbndbError, OperationalError) as error:
+        result.stopped_reason = stop_reason(error)
+        result.quota_exhausted = isinstance(error, QuotaRefused | ReservationClosed)
+        if not isinstance(error, STOPS) or not result.progress.pages_fetched:
+            raise EnrichmentStopped(result) from error
+    return result
