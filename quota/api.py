@@ -6,7 +6,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from quota.selectors import QuotaStatus, get_status
-from quota.serializers import QuotaStatusSerializer
+from quota.serializers import QuotaStatusDetailSerializer, status_detail
 
 SECONDS_A_DAY = 86_400
 
@@ -20,8 +20,8 @@ def ratelimit_headers(status: QuotaStatus) -> dict[str, str]:
 
 
 class QuotaStatusView(APIView):
-    @extend_schema(operation_id="quota_status", summary="Today's quota", responses={200: QuotaStatusSerializer})
+    @extend_schema(operation_id="quota_status", summary="Today's quota", responses={200: QuotaStatusDetailSerializer})
     def get(self, request: Request) -> Response:
         """How many calls are used, set aside and free today, and when the count starts anew."""
         status = get_status()
-        return Response(QuotaStatusSerializer(status).data, headers=ratelimit_headers(status))
+        return Response(status_detail(status), headers=ratelimit_headers(status))

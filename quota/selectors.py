@@ -155,11 +155,17 @@ def forecast(calls: int, *, consumer: str) -> Forecast:
     return Forecast(calls, today, full_days + 1 + (today > 0), finish_at)
 
 
-def last_reconciliation() -> Reconciliation | None:
-    """ISBNdb's own counter as it was last held against ours today; None before. Raises QuotaUnavailable."""
-    day = get_status().day
+def last_reconciliation(day: date) -> Reconciliation | None:
+    """ISBNdb's own counter as it was last held against ours on a day; None before. Raises QuotaUnavailable."""
     with reachable():
         return Reconciliation.objects.filter(ledger=day).first()
+
+
+def key_charged() -> bool | None:
+    """Whether ISBNdb charges GET /key, when its answers could last tell; None before. Raises QuotaUnavailable."""
+    with reachable():
+        told = Reconciliation.objects.filter(key_charged__isnull=False).first()
+    return told.key_charged if told else None
 
 
 @dataclass(frozen=True)

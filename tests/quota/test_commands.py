@@ -131,7 +131,8 @@ def test_isbndbs_counter_is_put_beside_ours(sandbox: Sandbox, consumer: Consumer
     assert capsys.readouterr().out == "ISBNdb counts 1 calls of 15,000; we count 1.\n"
     call_command("isbndb_key", "--json")
     figures = json.loads(capsys.readouterr().out)
-    assert figures == {"isbndb_spent": 2, "isbndb_limit": 15_000, "used": 2, "drift": 0}
+    agreed = {"drift": 0, "raised_by": 0, "ignored": "", "key_charged": True}
+    assert figures == {"isbndb_spent": 2, "isbndb_limit": 15_000, "used": 2} | agreed
     assert list(Call.objects.values_list("consumer__slug", "path", "outcome")) == [("operator", "/key", "ok")] * 2
     assert balance(sandbox) == (2, 2)
 
@@ -145,7 +146,8 @@ def test_calls_that_isbndb_alone_knows_of_give_the_exit_code_4(
     assert caught.value.code == 4
     output = capsys.readouterr()
     assert json.loads(output.out)["drift"] == 41
-    assert "41 calls that we do not know of" in output.err
+    assert "41 calls that we do not know of. Ours is raised by 41." in output.err
+    assert balance(sandbox) == (42, 42)
 
 
 def test_calls_that_we_alone_know_of_are_no_drift(sandbox: Sandbox, consumer: Consumer, capsys: Capture) -> None:

@@ -51,6 +51,8 @@ def test_the_status_has_the_figures_of_the_day(api: APIClient) -> None:
         "enforcement": "enforce",
         "can_make_calls": True,
         "closed_reason": None,
+        "isbndb": None,
+        "key_charged": None,
     }
 
 

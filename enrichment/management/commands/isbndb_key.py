@@ -2,41 +2,45 @@ import json as json_module
 from argparse import ArgumentParser
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from enrichment.exceptions import IsbndbError
-from enrichment.gateway import fetch_key_usage
+from enrichment.reconciliation import reconcile
 from quota.exceptions import QuotaError
 from quota.models import Consumer
-from quota.selectors import get_status
-from quota.spending import spending
 
 CONSUMER = "operator"
+CHARGED = {True: "ISBNdb charges GET /key.", False: "ISBNdb does not charge GET /key; we count it all the same."}
 
 
 class Command(BaseCommand):
     help = (
-        "Asks ISBNdb for its own counter (GET /key) and puts it beside ours. Costs one call. "
-        "Exit codes: 0 ours is not below ISBNdb's, 4 it is below, 1 ISBNdb could not be asked."
+        "Asks ISBNdb for its own counter (GET /key), puts it beside ours, and raises ours where it is lower. Costs one "
+        "call. Exit codes: 0 ours was not below ISBNdb's, 4 it was, 1 ISBNdb could not be asked."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--json", action="store_true", help='{"isbndb_spent", "isbndb_limit", "used", "drift"}')
+        fields = '{"isbndb_spent", "isbndb_limit", "used", "drift", "raised_by", "ignored", "key_charged"}'
+        parser.add_argument("--json", action="store_true", help=fields)
 
     def handle(self, *args: Any, json: bool, **options: Any) -> None:
+        if not settings.ISBNDB_API_KEY:
+            raise CommandError("ISBNDB_API_KEY is not set: nothing was sent.")
         try:
             Consumer.objects.get_or_create(slug=CONSUMER)
-            with spending(consumer=CONSUMER, operation="isbndb_key", calls=1) as spender:
-                theirs = fetch_key_usage(spender)
-            ours = get_status().used
+            found = reconcile(consumer=CONSUMER)
         except (QuotaError, IsbndbError) as error:
             raise CommandError(str(error)) from error
-        drift = theirs.spent - ours
         if json:
-            figures = {"isbndb_spent": theirs.spent, "isbndb_limit": theirs.total, "used": ours, "drift": drift}
-            self.stdout.write(json_module.dumps(figures))
+            figures = {"isbndb_spent": found.spent, "isbndb_limit": found.total, "used": found.used}
+            verdict = {"drift": found.drift, "raised_by": found.raised_by, "ignored": found.ignored}
+            self.stdout.write(json_module.dumps(figures | verdict | {"key_charged": found.key_charged}))
         else:
-            self.stdout.write(f"ISBNdb counts {theirs.spent:,} calls of {theirs.total:,}; we count {ours:,}.")
-        if drift > 0:
-            self.stderr.write(f"ISBNdb counts {drift:,} calls that we do not know of.")
+            self.stdout.write(f"ISBNdb counts {found.spent:,} calls of {found.total:,}; we count {found.used:,}.")
+            if found.key_charged is not None:
+                self.stdout.write(CHARGED[found.key_charged])
+        if found.drift > 0:
+            what = f"Ours is raised by {found.raised_by:,}." if found.raised_by else found.ignored
+            self.stderr.write(f"ISBNdb counts {found.drift:,} calls that we do not know of. {what}")
             raise SystemExit(4)

@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 from quota.exceptions import QuotaUnavailable
 from quota.models import DailyLedger, Reservation
 from quota.selectors import check_ledger, get_status
-from quota.serializers import QuotaStatusSerializer
+from quota.serializers import status_detail
 
 
 class Command(BaseCommand):
@@ -23,10 +23,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, json: bool, check: bool, **options: Any) -> None:
         try:
             status = get_status()
+            figures = status_detail(status)
             wrong = check_ledger(status.day) if check and DailyLedger.objects.filter(pk=status.day).exists() else []
         except QuotaUnavailable as error:
             raise CommandError(str(error)) from error
-        figures = QuotaStatusSerializer(status).data
         if json:
             self.stdout.write(as_json(figures))
         else:
@@ -38,6 +38,9 @@ class Command(BaseCommand):
             self.stdout.write(f"Starts anew at {figures['reset_at']}, in {hours} h {minutes} min.")
             if status.enforcement == "observe":
                 self.stdout.write("QUOTA_ENFORCEMENT=observe: everything is counted, nothing is refused.")
+            if counter := figures["isbndb"]:
+                ours = f"when we counted {counter['used']:,}"
+                self.stdout.write(f"ISBNdb counted {counter['spent']:,} at {counter['answered_at']}, {ours}.")
             if status.closed_reason is not None:
                 self.stdout.write(f"ISBNdb closed the day: {status.closed_reason}")
             holders = Reservation.objects.filter(state="open").select_related("consumer").order_by("created_at")

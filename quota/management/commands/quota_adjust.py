@@ -1,0 +1,52 @@
+import getpass
+import json as json_module
+from argparse import ArgumentParser
+from datetime import date
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from quota.exceptions import QuotaError
+from quota.models import DailyLedger
+from quota.services import EXTERNAL
+from quota.services.corrections import adjust
+
+
+class Command(BaseCommand):
+    help = (
+        "Raises or lowers what is used on a day's ledger, and records who did it and why. The limits refuse nothing "
+        "here. Exit codes: 0 done, 1 refused, with the reason."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--calls", type=int, required=True, help="How many: 12 to raise, -12 to lower.")
+        parser.add_argument("--reason", required=True, help="Why; whoever reads the ledger later will see it.")
+        parser.add_argument(
+            "--consumer", default=EXTERNAL, metavar="SLUG", help="To whom they are put down (default: %(default)s)."
+        )
+        parser.add_argument("--day", type=date.fromisoformat, metavar="YYYY-MM-DD", help="Default: today, UTC.")
+        parser.add_argument("--dry-run", action="store_true", help="Say what it would do, and do nothing.")
+        parser.add_argument("--json", action="store_true", help='{"day", "consumer", "calls", "used", "safety_limit"}')
+
+    def handle(self, *args: Any, calls: int, reason: str, consumer: str, day: date | None, **options: Any) -> None:
+        if options["dry_run"]:
+            self.stdout.write(f"Would put {calls:+,} calls on {day or 'today'} for {consumer}: {reason}")
+            return
+        try:
+            made = adjust(
+                calls=calls,
+                reason=reason,
+                consumer=consumer,
+                day=day,
+                made_with=f"manage.py quota_adjust, run by {getpass.getuser()}",
+            )
+        except QuotaError as error:
+            raise CommandError(str(error)) from error
+        ledger = DailyLedger.objects.get(pk=made.ledger_id)
+        figures = {"day": str(ledger), "consumer": consumer, "calls": calls, "used": ledger.used}
+        if options["json"]:
+            self.stdout.write(json_module.dumps(figures | {"safety_limit": ledger.safety_limit}))
+        else:
+            self.stdout.write(
+                f"{ledger}: {calls:+,} calls for {consumer}; now {ledger.used:,} of {ledger.safety_limit:,} used."
+            )

@@ -1,0 +1,163 @@
+"""ISBNdb's own counter, held against ours: guarantee 8."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from alexandria.sandbox.server import Sandbox
+from enrichment.reconciliation import reconcile
+from quota import services
+from quota.models import Call, Consumer, DailyLedger, Reconciliation
+from quota.selectors import check_ledger, get_status, key_charged
+from quota.services import corrections
+from quota.spending import spending
+from tests.fixtures import NOON, SetClock, balance
+
+MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
+
+pytestmark = pytest.mark.usefixtures("consumer", "sandbox")
+
+
+def ask() -> Reconciliation:
+    return reconcile(consumer="reader")
+
+
+def clocks(sandbox: Sandbox, set_clock: SetClock, moment: datetime) -> None:
+    set_clock(moment)
+    sandbox.set_clock(offset_seconds=(moment - datetime.now(UTC)).total_seconds())
+
+
+def test_calls_that_isbndb_alone_knows_of_are_put_on_our_ledger_with_who_was_active(sandbox: Sandbox) -> None:
+    Consumer.objects.create(slug="other")
+    ask()
+    with spending(consumer="other", operation="test", calls=2) as spender:
+        for _ in range(2):
+            services.record(spender.dispatch("GET", "/key"), Call.Outcome.OK)
+    sandbox.set_limits(spent=sandbox.spent + 2 + 7)
+
+    found = ask()
+    assert (found.spent, found.used, found.drift, found.raised_by) == (11, 4, 7, 7)
+    assert found.active == {"other": 2}
+    assert balance(sandbox) == (11, 11)
+    assert ask().raised_by == 0, "what is put right is put right once"
+    assert balance(sandbox) == (12, 12)
+
+
+def test_ours_is_never_lowered(sandbox: Sandbox) -> None:
+    services.increment(10)
+    assert ask().drift == -10
+    assert balance(sandbox) == (1, 11)
+
+
+def test_calls_on_their_way_are_not_taken_for_drift(sandbox: Sandbox) -> None:
+    with spending(consumer="reader", operation="test", calls=3) as spender:
+        for _ in range(3):
+            spender.dispatch("GET", "/key")
+        found = ask()
+    assert (found.drift, found.in_flight, found.raised_by) == (-3, 3, 0)
+
+
+def test_calls_dispatched_after_the_answer_do_not_hide_drift(sandbox: Sandbox, monkeypatch) -> None:
+    sandbox.set_limits(spent=5)
+    why_ignored = corrections._why_ignored
+
+    def others_go_on(*answer: Any) -> str:
+        """Called when the moment of the answer is fixed, before the ledger is looked at."""
+        with spending(consumer="reader", operation="test", calls=4) as spender:
+            for _ in range(4):
+                spender.dispatch("GET", "/key")
+        return why_ignored(*answer)
+
+    monkeypatch.setattr(corrections, "_why_ignored", others_go_on)
+    found = ask()
+    assert (found.spent, found.used, found.raised_by) == (6, 1, 5)
+    assert get_status().used == 1 + 4 + 5
+
+
+def test_two_at_once_put_the_same_drift_on_the_ledger_once(sandbox: Sandbox) -> None:
+    sandbox.set_limits(spent=50)
+
+    def ask_and_hang_up(_: int) -> None:
+        try:
+            ask()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(ask_and_hang_up, range(8)))
+    # An answer cannot tell calls that came before it from those that came after, so it may find too little, never
+    # too much: the last one, asked in peace, finds the rest.
+    assert get_status().used <= 58
+    ask()
+    assert balance(sandbox) == (59, 59)
+
+
+def test_yesterdays_count_is_not_taken_for_todays(sandbox: Sandbox, set_clock: SetClock) -> None:
+    clocks(sandbox, set_clock, MIDNIGHT - timedelta(hours=1))
+    sandbox.set_limits(spent=8_000)
+    ask()
+    set_clock(MIDNIGHT + timedelta(minutes=1))  # ISBNdb's clock is still before midnight
+    sandbox.set_clock(offset_seconds=(MIDNIGHT - timedelta(seconds=30) - datetime.now(UTC)).total_seconds())
+    found = ask()
+    assert found.spent > 8_000
+    assert "yesterday" in found.ignored
+    assert get_status().used == 1
+
+    clocks(sandbox, set_clock, MIDNIGHT + timedelta(minutes=2))
+    sandbox.set_limits(spent=30)
+    found = ask()
+    assert (found.ignored, found.raised_by) == ("", 29), "lower than yesterday's: it is today's"
+    assert DailyLedger.objects.count() == 2
+
+
+def test_after_the_first_hour_every_count_is_todays(sandbox: Sandbox, set_clock: SetClock) -> None:
+    clocks(sandbox, set_clock, MIDNIGHT + timedelta(hours=1, seconds=5))
+    sandbox.set_limits(spent=9_000)
+    assert ask().raised_by == 9_000
+
+
+def test_an_answer_that_comes_after_the_day_has_ended_changes_nothing(sandbox: Sandbox, set_clock: SetClock) -> None:
+    sandbox.set_limits(spent=100)
+    with spending(consumer="reader", operation="test", calls=1) as spender:
+        call = spender.dispatch("GET", "/key")
+        set_clock(MIDNIGHT + timedelta(minutes=1))
+        services.open_ledger()
+        found = corrections.reconcile(call, spent=101, total=15_000)
+    assert (found.raised_by, found.ledger_id) == (0, NOON.date())
+    assert "ended" in found.ignored
+
+
+@pytest.mark.parametrize("charged", [True, False])
+def test_whether_the_counter_itself_is_charged_is_measured(sandbox: Sandbox, *, charged: bool) -> None:
+    ask()
+    assert key_charged() is None, "one answer cannot tell"
+    if not charged:
+        sandbox.set_limits(spent=sandbox.spent - 1)
+    ask()
+    assert key_charged() is charged
+
+
+def test_with_calls_on_their_way_nothing_is_said_of_the_counters_own_price() -> None:
+    ask()
+    with spending(consumer="reader", operation="test", calls=1) as spender:
+        spender.dispatch("GET", "/key")
+        assert ask().key_charged is None
+        assert ask().key_charged is None
+
+
+def test_much_drift_is_an_alert_and_a_little_a_warning(sandbox: Sandbox, settings, caplog) -> None:
+    settings.QUOTA_DRIFT_ALERT = 10
+    for spent, level in ((4, "WARNING"), (12, "ERROR")):
+        caplog.clear()
+        sandbox.set_limits(spent=spent)
+        ask()
+        assert [record.levelname for record in caplog.records if "quota.drift" in record.getMessage()] == [level]
+
+
+def test_the_journal_still_sums_up_to_the_ledger(sandbox: Sandbox) -> None:
+    sandbox.set_limits(spent=20)
+    ask()
+    assert check_ledger(get_status().day) == []

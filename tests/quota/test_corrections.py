@@ -1,0 +1,144 @@
+"""services.corrections.adjust, the command and the admin page that call it: a person puts a ledger right, on record."""
+
+import json
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.urls import reverse
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from quota import services
+from quota.exceptions import ConsumerUnknown, CorrectionRefused, LedgerNotOpen, QuotaRefused
+from quota.models import Adjustment, Call, Consumer, ConsumerUsage, DailyLedger
+from quota.selectors import check_ledger, get_status
+from quota.services.corrections import adjust
+from tests.fixtures import NOON, SetClock
+
+TODAY = NOON.date()
+
+
+@pytest.fixture(autouse=True)
+def ten_calls_used(consumer: Consumer) -> None:
+    services.increment(10, consumer="reader")
+
+
+def put_right(calls: int, **options: Any) -> Adjustment:
+    given: dict[str, Any] = {"reason": "a test", "made_with": "a test", "consumer": "reader"}
+    return adjust(calls=calls, **given | options)
+
+
+def used() -> int:
+    status = get_status()
+    assert check_ledger(status.day) == []
+    return status.used
+
+
+def test_calls_are_raised_and_lowered_with_a_row_in_the_journal_and_the_reason_on_record() -> None:
+    put_right(5, reason="the old system made them")
+    assert used() == 15
+    put_right(-12, reason="they were never sent")
+    assert used() == 3
+    assert list(Call.objects.filter(outcome="adjusted").values_list("calls", flat=True)) == [-12, 5]
+    assert [made.reason for made in Adjustment.objects.all()] == ["they were never sent", "the old system made them"]
+
+
+def test_no_limit_refuses_a_correction_and_from_then_on_nothing_is_granted() -> None:
+    put_right(13_000)
+    assert used() == 13_010
+    with pytest.raises(QuotaRefused):
+        services.reserve(consumer="reader", operation="test", calls=1)
+
+
+def test_more_than_a_consumer_has_used_cannot_be_taken_back_and_the_refusal_names_who_has_used_some() -> None:
+    with pytest.raises(CorrectionRefused, match=r"reader has not used 11 calls .* Used on that day: reader 10"):
+        put_right(-11)
+    assert used() == 10
+    assert not Adjustment.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"calls": 0}, CorrectionRefused),
+        ({"reason": " "}, CorrectionRefused),
+        ({"consumer": "nobody"}, ConsumerUnknown),
+        ({"day": TODAY - timedelta(days=1)}, LedgerNotOpen),
+    ],
+)
+def test_what_makes_no_sense_changes_nothing(options: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        put_right(**({"calls": 1} | options))
+    assert used() == 10
+    assert not Adjustment.objects.exists()
+
+
+def test_a_past_day_is_put_right_without_touching_today(set_clock: SetClock) -> None:
+    set_clock(NOON + timedelta(days=1))
+    services.open_ledger()
+    put_right(-4, day=TODAY)
+    assert DailyLedger.objects.get(day=TODAY).used == 6
+    assert used() == 0
+
+
+@examples(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(-20, 20), max_size=8))
+def test_whatever_is_put_right_the_ledger_is_the_sum_of_its_journal(corrections: list[int]) -> None:
+    expected = used()
+    for calls in corrections:
+        if calls and expected + calls >= 0:
+            put_right(calls)
+            expected += calls
+        elif calls:
+            with pytest.raises(CorrectionRefused):
+                put_right(calls)
+    assert used() == expected == ConsumerUsage.objects.get(consumer__slug="reader").used
+
+
+def test_the_command_says_what_the_day_has_now(capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("quota_adjust", "--calls", "-3", "--reason", "counted twice", "--consumer", "reader")
+    assert capsys.readouterr().out == "2026-05-05: -3 calls for reader; now 7 of 13,000 used.\n"
+    call_command("quota_adjust", "--calls=2", "--reason=by hand", "--json")
+    assert json.loads(capsys.readouterr().out) == {
+        "day": "2026-05-05",
+        "consumer": "external",
+        "calls": 2,
+        "used": 9,
+        "safety_limit": 13_000,
+    }
+    assert Adjustment.objects.filter(made_with__startswith="manage.py quota_adjust, run by ").count() == 2
+
+
+def test_the_command_refuses_with_the_reason_and_a_dry_run_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(CommandError, match="has not used"):
+        call_command("quota_adjust", "--calls=-11", "--reason=x", "--consumer=reader")
+    with pytest.raises(CommandError, match="day"):
+        call_command("quota_adjust", "--calls=1", "--reason=x", "--day=2026-13-01")
+    call_command("quota_adjust", "--calls=5", "--reason=x", "--dry-run")
+    assert "Would put +5 calls" in capsys.readouterr().out
+    assert used() == 10
+
+
+def test_staff_put_a_day_right_in_the_admin_and_are_named(admin_client: Client) -> None:
+    page, reader = reverse("admin:quota_adjustment_add"), Consumer.objects.get(slug="reader")
+    wrong = admin_client.post(page, {"ledger": TODAY, "consumer": reader.pk, "calls": -11, "reason": "typed too many"})
+    assert "reader has used 10 calls on that day" in wrong.content.decode()
+    assert "typed too many" in wrong.content.decode()
+    assert used() == 10
+
+    done = admin_client.post(page, {"ledger": TODAY, "consumer": reader.pk, "calls": -4, "reason": "never sent"})
+    assert done.status_code == 302
+    assert used() == 6
+    made = Adjustment.objects.get()
+    assert (made.made_by, made.made_with) == (User.objects.get(username="admin"), "the admin")
+    assert "never sent" in admin_client.get(reverse("admin:quota_adjustment_changelist")).content.decode()
+    assert admin_client.post(reverse("admin:quota_adjustment_delete", args=[made.pk])).status_code == 403
+
+
+def test_the_day_of_an_adjustment_is_that_of_its_ledger() -> None:
+    assert put_right(1).ledger_id == date(2026, 5, 5)

@@ -1,0 +1,62 @@
+"""selectors.forecast: whether so many calls can be made today, and if not, when."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from quota import services
+from quota.exceptions import ConsumerUnknown
+from quota.models import Consumer
+from quota.selectors import forecast
+from tests.fixtures import NOON, SetClock
+
+MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture(autouse=True)
+def day_of_100(settings, consumer: Consumer) -> None:
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER, settings.QUOTA_MAX_RPS = 120, 20, 3
+
+
+def test_what_fits_today_ends_by_the_pace() -> None:
+    plan = forecast(100, consumer="reader")
+    assert (plan.today, plan.days) == (100, 1)
+    assert plan.finish_at is not None
+    assert abs(plan.finish_at - (NOON + timedelta(seconds=35))) < 10 * SECOND
+
+
+def test_what_does_not_fit_goes_on_after_as_many_resets_as_it_takes() -> None:
+    services.increment(40)
+    plan = forecast(260, consumer="reader")
+    assert (plan.today, plan.days) == (60, 3)
+    assert plan.finish_at is not None
+    assert plan.finish_at - (MIDNIGHT + timedelta(days=1)) == timedelta(seconds=2 + 35)
+    assert forecast(261, consumer="reader").days == 4
+
+
+def test_a_floor_and_a_budget_stretch_it() -> None:
+    Consumer.objects.create(slug="slow", floor=50, daily_budget=25)
+    services.increment(60)
+    plan = forecast(35, consumer="slow")
+    assert (plan.today, plan.days) == (0, 2)
+    services.increment(3, consumer="slow")
+    assert forecast(25, consumer="slow").today == 0
+
+
+def test_a_consumer_that_may_never_spend_never_ends() -> None:
+    Consumer.objects.create(slug="broke", daily_budget=0)
+    assert forecast(1, consumer="broke").finish_at is None
+
+
+def test_a_closed_day_gives_nothing_today_and_nothing_takes_no_time(set_clock: SetClock) -> None:
+    _, call = services.reserve_and_dispatch(consumer="reader", operation="x", calls=1, method="GET", path="/key")
+    assert isinstance(call, services.DispatchedCall)
+    services.close_day(call, reason="Daily quota exceeded")
+    assert forecast(1, consumer="reader").today == 0
+    assert forecast(0, consumer="reader").days == 0
+
+
+def test_nobody_has_no_forecast() -> None:
+    with pytest.raises(ConsumerUnknown):
+        forecast(1, consumer="nobody")

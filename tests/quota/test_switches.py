@@ -1,0 +1,145 @@
+"""What staff change at run time holds at once, in every process, with a history; limits wait for tomorrow."""
+
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError
+from django.test import Client
+from django.urls import reverse
+
+from quota import services
+from quota.exceptions import ConsumerInactive, HarvestSwitchedOff, LedgerNotOpen, QuotaRefused
+from quota.models import Consumer, DailyLedger, Switches
+from quota.selectors import effective_limits, get_status
+from quota.services.corrections import apply_limits
+from quota.spending import spending
+from tests import processes
+from tests.fixtures import NOON, SetClock
+
+PAGE = "/admin/quota/switches/1/change/"
+NOTHING_SET = {"enforcement": "", "harvest_enabled": "on", "daily_limit": "", "safety_buffer": "", "max_rps": ""}
+
+pytestmark = pytest.mark.usefixtures("consumer")
+
+
+def switch(**fields: object) -> None:
+    Switches.objects.update_or_create(pk=1, defaults=fields)
+
+
+def reserve(consumer: str = "reader", calls: int = 1) -> None:
+    services.reserve(consumer=consumer, operation="test", calls=calls)
+
+
+def test_without_a_row_everything_is_as_the_environment_says(settings) -> None:
+    settings.QUOTA_DAILY_LIMIT = 77
+    assert effective_limits().daily_limit == 77
+    assert get_status().enforcement == "enforce"
+
+
+def test_observing_refuses_nothing_from_the_moment_it_is_switched_on_until_it_is_off(settings) -> None:
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 2, 1
+    reserve()
+    with pytest.raises(QuotaRefused):
+        reserve()
+    switch(enforcement="observe")
+    reserve()
+    assert get_status().enforcement == "observe"
+    switch(enforcement="enforce")
+    with pytest.raises(QuotaRefused):
+        reserve()
+
+
+def test_another_process_sees_a_switch_without_being_told() -> None:
+    asks = "import django; django.setup(); from quota.selectors import get_status; print(get_status().enforcement)"
+    switch(enforcement="observe")
+    told = subprocess.run(
+        [sys.executable, "-c", asks], env=processes.environment(), capture_output=True, text=True, check=True
+    )
+    assert told.stdout == "observe\n"
+
+
+@pytest.mark.parametrize("kind", ["cron", "bulk"])
+def test_with_harvesting_off_crons_and_bulk_work_are_refused_in_the_middle_of_an_operation_and_clients_are_not(
+    kind: str,
+) -> None:
+    Consumer.objects.create(slug="harvester", kind=kind)
+    with spending(consumer="harvester", operation="test", calls=2) as spender:
+        spender.dispatch("GET", "/key")
+        switch(harvest_enabled=False)
+        with pytest.raises(HarvestSwitchedOff):
+            spender.dispatch("GET", "/key")
+    with pytest.raises(HarvestSwitchedOff):
+        reserve("harvester")
+    reserve("reader")
+    switch(harvest_enabled=True)
+    reserve("harvester")
+
+
+def test_a_consumer_that_is_switched_off_dispatches_nothing_more_of_what_it_has_set_aside(consumer: Consumer) -> None:
+    with spending(consumer="reader", operation="test", calls=2) as spender:
+        spender.dispatch("GET", "/key")
+        Consumer.objects.update(active=False)
+        with pytest.raises(ConsumerInactive):
+            spender.dispatch("GET", "/key")
+    assert (get_status().used, get_status().reserved) == (1, 0)
+
+
+def test_other_limits_hold_from_the_next_day_and_today_only_when_they_are_applied(set_clock: SetClock) -> None:
+    services.open_ledger()
+    switch(daily_limit=500, safety_buffer=100, max_rps=7)
+    assert get_status().safety_limit == 13_000
+    apply_limits()
+    assert (get_status().safety_limit, get_status().max_rps) == (400, 7)
+    set_clock(NOON + timedelta(days=1))
+    assert get_status().safety_limit == 400, "before the ledger is open, too"
+    with pytest.raises(LedgerNotOpen):
+        apply_limits()
+    services.open_ledger()
+    assert [ledger.safety_limit for ledger in DailyLedger.objects.all()] == [400, 400]
+
+
+def test_a_limit_below_what_is_used_refuses_everything_and_takes_nothing_back() -> None:
+    services.increment(50)
+    switch(daily_limit=20, safety_buffer=10)
+    apply_limits()
+    status = get_status()
+    assert (status.used, status.remaining, status.can_make_calls) == (50, 0, False)
+
+
+def test_there_is_one_row_and_it_makes_sense(settings) -> None:
+    with pytest.raises(IntegrityError):
+        Switches.objects.create(pk=2)
+    settings.QUOTA_SAFETY_BUFFER = 2_000
+    with pytest.raises(ValidationError, match=r"safety buffer \(2,000\) must be less than the daily limit \(2,000\)"):
+        Switches(daily_limit=2_000).full_clean()
+    with pytest.raises(ValidationError, match="cannot be deleted"):
+        Switches(pk=1).delete()
+
+
+def test_staff_change_the_switches_on_one_page_with_a_history(admin_client: Client) -> None:
+    services.open_ledger()
+    assert admin_client.get(reverse("admin:quota_switches_changelist")).headers["Location"] == PAGE
+    answer = admin_client.post(PAGE, NOTHING_SET | {"daily_limit": "600", "safety_buffer": "600"})
+    assert "must be less than the daily limit" in answer.content.decode()
+
+    admin_client.post(PAGE, NOTHING_SET | {"daily_limit": "600", "safety_buffer": "100"})
+    assert get_status().daily_limit == 15_000
+    page = admin_client.post(
+        PAGE, NOTHING_SET | {"daily_limit": "600", "safety_buffer": "100", "apply_to_today": "on"}, follow=True
+    )
+    assert "Today&#x27;s ledger has these limits now: 600 calls a day" in page.content.decode()
+    assert get_status().safety_limit == 500
+    changes = Switches.history.all()
+    assert {change.history_user.get_username() for change in changes if change.history_user} == {"admin"}
+    assert changes.count() == 3, "made, changed, changed"
+    assert admin_client.get("/admin/quota/switches/1/history/").status_code == 200
+
+
+def test_switching_a_consumer_off_in_the_admin_leaves_a_history(admin_client: Client, consumer: Consumer) -> None:
+    admin_client.post(
+        reverse("admin:quota_consumer_changelist"), {"action": "switch_off", "_selected_action": [consumer.pk]}
+    )
+    assert [change.active for change in consumer.history.all()] == [False, True]
