@@ -13,7 +13,7 @@ PRODUCTION := DEBUG=off SECRET_KEY=a-key-for-this-check-alone-long-and-varied-01
 	DATABASE_URL=postgres://alexandria:none@127.0.0.1:1/alexandria REDIS_URL=redis://127.0.0.1:1/0
 # The lock files name the checksum of what they were made from, so that `lint` can tell without the package index.
 INPUTS = $(shell cat requirements.in requirements-dev.in | cksum)
-LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+LOCK = $(BIN)/uv pip compile --quiet --universal --no-strip-extras --python-version 3.11 --generate-hashes \
 	--custom-compile-command "make lock (inputs: $(INPUTS))" $(ARGS)
 
 help: ## lists the targets
