@@ -2,18 +2,15 @@
 
 from dataclasses import dataclass
 
-from django.db import OperationalError
 from django.db.models.functions import Now
 
 from enrichment import selectors
-from enrichment.exceptions import IsbndbError
 from enrichment.gateway.listings import PAGE_SIZE, books_by_author
 from enrichment.keys import name_key
 from enrichment.models import AuthorMiss
-from enrichment.services import EnrichmentStopped
+from enrichment.services import ENDINGS, EnrichmentStopped
 from enrichment.services.listings import Progress, calls_needed, fetch_next, position_at
 from enrichment.services.stopping import STOPS, stop_reason
-from quota.exceptions import QuotaError
 from quota.spending import spending
 
 MOST_PAGES = 10
@@ -57,7 +54,7 @@ def enrich_bibliography(
 
     The whole operation is covered before it starts; what turns out not to be needed goes back at once. When the quota
     ends it after some pages, that is a result; anything else raises EnrichmentStopped with what was stored so far,
-    caused by a QuotaError, an IsbndbError or an OperationalError.
+    caused by one of ENDINGS.
     """
     result = Bibliography(author=author, progress=Progress(position_at((start_page - 1) * PAGE_SIZE)))
     if skip_existing and selectors.is_missed_author(author):
@@ -72,7 +69,7 @@ def enrich_bibliography(
                 fetch_next(listings, result.progress, spender, max_pages=last_page, skip_existing=skip_existing)
                 needed = calls_needed(listings, result.progress, max_pages=last_page)
                 spender.need(needed)
-    except (QuotaError, IsbndbError, OperationalError) as error:
+    except ENDINGS as error:
         result.stopped_reason = stop_reason(error)
         if not isinstance(error, STOPS) or not result.progress.pages_fetched:
             raise EnrichmentStopped(result) from error

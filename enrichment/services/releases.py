@@ -5,14 +5,12 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from django.core import signing
-from django.db import OperationalError
 
-from enrichment.exceptions import IsbndbError
 from enrichment.gateway.listings import Listing, books_of_month
-from enrichment.services import EnrichmentStopped
+from enrichment.services import ENDINGS, EnrichmentStopped
 from enrichment.services.listings import Position, Progress, calls_needed, fetch_next
 from enrichment.services.stopping import STOPS, stop_reason
-from quota.exceptions import QuotaError, QuotaRefused, ReservationClosed
+from quota.exceptions import QuotaRefused, ReservationClosed
 from quota.spending import spending
 
 MOST_PAGES = 10
@@ -112,7 +110,7 @@ def enrich_new_releases(
     `consumer`: the slug of who pays. `position`: where an earlier run stopped. The whole operation is covered before it
     starts, and what a month does not need goes back as soon as its total is known. When the quota ends it after some
     pages, that is a result with `quota_exhausted`; anything else raises EnrichmentStopped with what was stored so far,
-    caused by a QuotaError, an IsbndbError or an OperationalError.
+    caused by one of ENDINGS.
     """
     result = NewReleases(wanted, Progress(position or Position()))
     listings = wanted.listings
@@ -129,7 +127,7 @@ def enrich_new_releases(
                 )
                 needed = calls_needed(listings, result.progress, max_pages=wanted.max_pages_per_month)
                 spender.need(needed)
-    except (QuotaError, IsbndbError, OperationalError) as error:
+    except ENDINGS as error:
         result.stopped_reason = stop_reason(error)
         result.quota_exhausted = isinstance(error, QuotaRefused | ReservationClosed)
         if not isinstance(error, STOPS) or not result.progress.pages_fetched:
