@@ -70,6 +70,8 @@ def http_url(name: str, default: str) -> str:
     """An http(s) base address, without the trailing slash."""
     value = text(name) or default
     parts = urlsplit(value)
+    if "@" in parts.netloc:  # it would take the place of our key in the header; and it is not repeated here
+        raise ImproperlyConfigured(f"{name} must be an address without user:password@.")
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
         raise ImproperlyConfigured(f"{name} must be an address such as https://api2.isbndb.com, not {value!r}.")
     return value.rstrip("/")

@@ -98,6 +98,9 @@ DATABASE["OPTIONS"] = {
     "keepalives_interval": 2,
     "keepalives_count": 2,
     "application_name": "alexandria",
+    # Nobody's lock and no statement of ours holds a request for longer. The quota's own statements say it once more;
+    # migrations lift the second (quota/apps.py). A PgBouncer in between has to be told: docs/adr/0003.
+    "options": "-c lock_timeout=2s -c statement_timeout=15s",
     "prepare_threshold": 5,  # not None, Django's default, with which psycopg prepares nothing; see quota/database.py
 } | DATABASE.get("OPTIONS", {})
 DATABASES = {"default": DATABASE}

@@ -47,6 +47,7 @@ def load_settings(monkeypatch: pytest.MonkeyPatch) -> LoadSettings:
         ("ISBNDB_BASE_URL", "api2.isbndb.com"),
         ("ISBNDB_BASE_URL", "ftp://api2.isbndb.com"),
         ("ISBNDB_BASE_URL", "https://api2.isbndb.com?key=1"),
+        ("ISBNDB_BASE_URL", "https://user:password@api2.isbndb.com"),
         ("ISBNDB_BATCH_SIZE", "0"),
         ("ISBNDB_BATCH_SIZE", "1001"),
         ("ISBNDB_BATCH_SIZE", "many"),
@@ -65,6 +66,19 @@ def load_settings(monkeypatch: pytest.MonkeyPatch) -> LoadSettings:
 def test_a_value_that_makes_no_sense_is_refused_by_name(load_settings: LoadSettings, variable: str, value: str) -> None:
     with pytest.raises(ImproperlyConfigured, match=variable):
         load_settings(**{variable: value})
+
+
+def test_a_password_in_an_address_is_not_repeated(load_settings: LoadSettings) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"ISBNDB_BASE_URL .* without user:password@") as caught:
+        load_settings(ISBNDB_BASE_URL="https://me:hunter2@api2.isbndb.com")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_database_address_may_set_options_of_its_own(load_settings: LoadSettings) -> None:
+    address = "postgres://user@db.example/books"
+    assert "lock_timeout=2s" in load_settings(DATABASE_URL=address)["DATABASE"]["OPTIONS"]["options"]
+    own = load_settings(DATABASE_URL=f"{address}?options=-c%20lock_timeout%3D1s")
+    assert own["DATABASE"]["OPTIONS"]["options"] == "-c lock_timeout=1s"
 
 
 def test_the_start_stops_without_a_secret_key_unless_debug_is_on(load_settings: LoadSettings) -> None:

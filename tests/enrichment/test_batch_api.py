@@ -264,6 +264,27 @@ def test_when_the_ledger_stays_locked_503_comes_within_five_seconds_and_nothing_
     assert balance(sandbox) == (0, 0)
 
 
+@pytest.mark.parametrize("table", ["enrichment_edition", "quota_consumerkey", "quota_consumer"])
+def test_when_somebody_outside_holds_a_table_503_comes_instead_of_waiting_for_him(
+    api: APIClient, sandbox: Sandbox, table: str
+) -> None:
+    holder = connection.copy()
+    holder.inc_thread_sharing()
+    holder.set_autocommit(False)
+    holder.cursor().execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+    gives_up = threading.Timer(30, holder.close)
+    gives_up.start()
+    try:
+        response = api.post(PATH, KNOWN, format="json")
+    finally:
+        gives_up.cancel()
+        gives_up.join()
+        holder.close()
+        holder.dec_thread_sharing()
+    assert problem(response, 503)["code"] in {"database_unavailable", "quota_unavailable"}
+    assert sandbox.requests == []
+
+
 def test_a_consumer_that_is_switched_off_is_refused(api: APIClient, sandbox: Sandbox) -> None:
     Consumer.objects.update(active=False)
     assert "switched off" in problem(api.post(PATH, KNOWN, format="json"), 403)["detail"]
