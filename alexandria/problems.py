@@ -20,7 +20,7 @@ from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
 from enrichment import exceptions as isbndb
-from enrichment.serializers import EnrichmentSerializer
+from enrichment.serializers.books import EnrichmentSerializer
 from enrichment.services import EnrichmentStopped
 from quota import exceptions as quota
 from quota.api import ratelimit_headers

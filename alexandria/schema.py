@@ -71,7 +71,7 @@ PROBLEMS: dict[int, tuple[str, list[str], str, str]] = {
         *("not_found", "'978044101359' is not a valid ISBN: wrong length."),
     ),
     406: ("Only JSON is to be had.", [], "not_acceptable", "Could not satisfy the request Accept header."),
-    413: ("The body is too long.", [], "body_too_large", "The body may have 1,048,576 bytes at the most."),
+    413: ("The body is too long.", [], "body_too_large", "The body may have 4,194,304 bytes at the most."),
     415: (
         *("The body is not JSON.", []),
         *("unsupported_media_type", 'Unsupported media type "text/plain" in request.'),

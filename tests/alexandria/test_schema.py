@@ -86,7 +86,7 @@ def test_every_kind_of_answer_is_one_that_the_schema_promises(
     assert answer("GET", STATUS, headers={"Authorization": "Api-Key wrong"}) == 401
     assert answer("GET", STATUS, headers={"Accept": "text/html"}) == 406
     assert enrich([isbn] * 1001) == 400
-    assert enrich([" " * 1024 * 1024]) == 413
+    assert enrich([" " * 4 * 1024 * 1024]) == 413
     assert enrich([isbn], headers={"Content-Type": "text/plain"}) == 415
     sandbox.add_fault("status", status=500, times=3)
     assert enrich([isbn]) == 502

@@ -133,7 +133,7 @@ def test_malformed_json_is_refused(api_past_the_door: APIClient, body: str | byt
     [
         (405, lambda api: api.get(PATH)),
         (406, lambda api: api.post(PATH, KNOWN, format="json", HTTP_ACCEPT="text/html")),
-        (413, lambda api: api.post(PATH, b" " * 1024 * 1024 + b"[]", content_type="application/json")),
+        (413, lambda api: api.post(PATH, b" " * 4 * 1024 * 1024 + b"[]", content_type="application/json")),
         (415, lambda api: api.post(PATH, "isbns=1", content_type="application/x-www-form-urlencoded")),
     ],
     ids=["method", "answer's type", "length", "body's type"],

@@ -1,4 +1,4 @@
-"""The enrichment API: parse, call one service, render."""
+"""Enriching ISBNs, and stored books: parse, call one service, render."""
 
 import time
 
@@ -10,7 +10,7 @@ from rest_framework.views import APIView
 
 from enrichment import selectors, services
 from enrichment.isbn import InvalidIsbn, parse
-from enrichment.serializers import (
+from enrichment.serializers.books import (
     BatchAnswerSerializer,
     BatchRequestSerializer,
     EditionSerializer,

@@ -1,0 +1,5 @@
+"""The pages of the admin, a module for each part."""
+
+from enrichment.admin import books
+
+__all__ = ["books"]

@@ -1,0 +1,1 @@
+"""The enrichment API, a module for each part of it."""
