@@ -1,5 +1,6 @@
 """The gateway against a real HTTP server: what goes out, what it costs, and what the journal says of it."""
 
+import importlib.util
 import logging
 import socket
 import threading
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import stamina
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from stamina.instrumentation import RetryDetails
 
@@ -504,3 +506,13 @@ def test_where_isbndb_redirects_to_stands_in_the_journal_alone(sandbox: Sandbox)
         fetch()
     assert "elsewhere.example" not in str(caught.value)
     assert "https://elsewhere.example/?key=<key>" in Call.objects.get().error
+
+
+def test_a_lease_that_the_longest_call_would_outlive_stops_the_start(monkeypatch) -> None:
+    spec = importlib.util.spec_from_file_location("the_gateway_once_more", gateway.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    monkeypatch.setattr(services, "LEASE", timedelta(seconds=50))
+    with pytest.raises(ImproperlyConfigured, match="lease"):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
