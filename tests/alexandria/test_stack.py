@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,17 +20,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 
 from alexandria import embedded, stack
-
-# As on a machine with nothing set up: neither the servers of this test run nor a key for ISBNdb.
-NOTHING_SET = {"DATABASE_URL": "", "REDIS_URL": "", "ISBNDB_API_KEY": "", "SECRET_KEY": "", "DEBUG": "on"}
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    top = Path(tempfile.mkdtemp(prefix="alx-"))
-    yield top / "data"
-    embedded.stop(folder=top / "data")
-    shutil.rmtree(top)
+from tests.alexandria.conftest import NOTHING_SET
 
 
 def processes_of(home: Path) -> list[str]:
