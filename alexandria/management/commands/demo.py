@@ -165,7 +165,7 @@ class Demo:
         self.console.print(f"Wrong ones are named, for example: {named}", markup=False)
 
     def show_books(self, isbns: list[str]) -> None:
-        table = Table(Column("ISBN", min_width=13), "title", "authors", "published", "publisher", "pages")
+        table = Table(Column("ISBN", no_wrap=True), "title", "authors", "published", "publisher", "pages")
         for isbn in isbns:
             response = self.client.get(f"/api/books/{isbn.strip()}")
             if response.status_code == 200:
