@@ -25,9 +25,8 @@ setup: ## makes .venv from requirements-dev.txt; does nothing when nothing chang
 demo: setup ## enriches real books through a sandbox ISBNdb, drives the quota to its limit, and ends by itself
 	@$(MANAGE) demo
 
-# At a terminal `run` gets a process group of its own, so that Ctrl-C ends it and not make, which would call that an error.
 run: setup ## starts everything on this machine, until Ctrl-C
-	@case "$$(ps -o stat= -p $$$$ 2> /dev/null)" in *+*) set -m ;; esac; $(MANAGE) run || exit $$?
+	@$(MANAGE) run
 
 test: setup ## runs all tests on a real PostgreSQL and Redis; at least 90% branch coverage
 	@mkdir -p .data && folder=$$(mktemp -d "$(CURDIR)/.data/coverage.XXXXXX") && trap 'rm -rf "$$folder"' EXIT && \

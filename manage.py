@@ -32,6 +32,8 @@ def main() -> None:
         if command == "migrate" or not isinstance(error.__cause__, UndefinedTable | UndefinedFunction):
             raise
         sys.exit("There are no tables yet: run manage.py migrate.")
+    except KeyboardInterrupt:
+        sys.exit(130)  # as a shell has it; where the traceback points to is of no interest
 
 
 if __name__ == "__main__":

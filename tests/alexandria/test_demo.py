@@ -6,11 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx2
 import pytest
 from rich.console import Console
 
 from alexandria import embedded
-from alexandria.management.commands.demo import Mismatch, expect
+from alexandria.management.commands.demo import Demo, Mismatch, expect
+from alexandria.stack import Stack
+from alexandria.wsgi import application
+from quota.selectors import get_status
 
 # What an operator may have set. Nothing listens on port 1: a demo that used one of them would fail.
 CONFIGURED = {
@@ -41,7 +45,20 @@ def test_the_demo_ends_by_itself_with_everything_as_it_should_be_whatever_is_con
         assert words in demo.stdout
     figures = next(line for line in demo.stdout.splitlines() if "281" in re.findall(r"\d+", line) and "│" in line)
     assert re.findall(r"\d+", figures)[:4] == ["281", "32", "24", "225"]
+    assert "postgres://" not in demo.stdout + demo.stderr
     assert not list((tmp_path / "data").glob("demo-*"))
+
+
+def test_it_spends_nothing_of_a_stack_that_is_not_its_own(key: str) -> None:
+    stack = Stack("http://testserver", {}, [])
+    headers = {"Authorization": f"Api-Key {key}", "Host": "localhost"}
+    transport = httpx2.WSGITransport(app=application)
+    with (
+        httpx2.Client(base_url=stack.base_url, headers=headers, transport=transport) as client,
+        pytest.raises(Mismatch, match="not the demo's stack: safety limit 13000, not 8"),
+    ):
+        Demo(Console(), stack, client).run()
+    assert get_status().used == 0
 
 
 def test_a_figure_that_is_not_as_it_should_be_fails_the_demo() -> None:

@@ -20,6 +20,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 
 from alexandria import embedded, stack
+from alexandria.embedded.files import try_lock
 from tests.alexandria.conftest import NOTHING_SET
 
 
@@ -189,15 +190,17 @@ def test_make_run_ends_with_0_and_without_a_word_of_an_error_on_ctrl_c(home: Pat
     assert (processes_of(home), running(home)) == ([], set())
 
 
-def test_a_run_that_is_killed_leaves_nothing_behind_and_the_next_one_starts(home: Path) -> None:
-    for _ in range(2):
-        with started_run(home) as (run, text):
-            assert "Ctrl-C" in text, text
-            run.kill()
-            rest = run.stdout.read() if run.stdout else ""  # until the last that holds the pipe has ended
-        assert run.returncode == -signal.SIGKILL
-        assert "was killed. What it has started is being stopped." in rest
-        assert (processes_of(home), running(home)) == ([], set())
+def test_a_run_that_is_killed_leaves_nothing_behind_and_the_way_free(home: Path) -> None:
+    with started_run(home) as (run, text):
+        assert "Ctrl-C" in text, text
+        run.kill()
+        rest = run.stdout.read() if run.stdout else ""  # until the last that holds the pipe has ended
+    assert run.returncode == -signal.SIGKILL
+    assert "was killed. What it has started is being stopped." in rest
+    assert (processes_of(home), running(home)) == ([], set())
+    lock = try_lock(home / "stack.lock")
+    assert lock is not None
+    os.close(lock)
 
 
 @pytest.mark.parametrize(("port", "message"), [("65536", "0 to 65535"), ("-1", "0 to 65535"), ("web", "0 to 65535")])

@@ -4,8 +4,11 @@ import argparse
 import contextlib
 import http.client
 import json
+import os
 import shlex
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +42,7 @@ something, named in the message, does not start or has ended."""
 
     def handle(self, *args: Any, port: int, **options: Any) -> None:
         data_dir = embedded.data_dir()
-        with contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt), interrupted_alone():
             try:
                 with stack.running(data_dir=data_dir, port=port, output=sys.stdout) as running:
                     self.stdout.write(welcome(running, data_dir))
@@ -47,6 +50,35 @@ something, named in the message, does not start or has ended."""
                     running.wait()
             except (stack.StackError, embedded.EmbeddedError) as error:
                 raise CommandError(str(error)) from error
+
+
+@contextlib.contextmanager
+def interrupted_alone() -> Iterator[None]:
+    """Under make, Ctrl-C reaches us alone meanwhile: make ends as interrupted when it gets one, whatever we return.
+
+    We are the terminal's foreground group then, as a job of a shell is. Ctrl-Z has no effect: make would go on waiting.
+    """
+    group = os.getpgrp()
+    if "MAKELEVEL" not in os.environ or group == os.getpid() or foreground_group() != group:
+        yield
+        return
+    for number in (signal.SIGTTOU, signal.SIGTSTP):  # the first would stop us when we hand the terminal on
+        signal.signal(number, signal.SIG_IGN)
+    os.setpgid(0, 0)
+    os.tcsetpgrp(sys.stdin.fileno(), os.getpid())
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # a terminal that was closed
+            os.tcsetpgrp(sys.stdin.fileno(), group)
+
+
+def foreground_group() -> int | None:
+    """The process group to which the terminal sends Ctrl-C; None without a terminal."""
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno())
+    except (OSError, ValueError):
+        return None
 
 
 def port_number(text: str) -> int:
