@@ -3,7 +3,7 @@
 from copy import deepcopy
 from typing import Any
 
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerExtension
 
 from alexandria.problems import CONTENT_TYPE, problem_body
 
@@ -60,7 +60,7 @@ HEADERS: dict[str, Schema] = {
 }
 # status -> description, headers, the example's code and detail
 PROBLEMS: dict[int, tuple[str, list[str], str, str]] = {
-    400: ("The body makes no sense.", [], "invalid", "isbns: This field is required."),
+    400: ("The body makes no sense.", [], "invalid", "isbns: Give a list of 1 to 1,000 ISBNs."),
     401: (
         *("The API key is missing or not valid.", ["WWW-Authenticate"]),
         *("authentication_failed", "The API key is not known, was revoked or has expired."),
@@ -100,6 +100,15 @@ class ConsumerKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-unty
     def get_security_definition(self, auto_schema: object) -> Schema:
         description = "`Api-Key <key>`, both words. `manage.py create_api_key NAME` makes a key."
         return {"type": "apiKey", "in": "header", "name": "Authorization", "description": description}
+
+
+class StrictSerializerExtension(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
+    target_class = "enrichment.serializers.strict.StrictSerializer"
+    match_subclasses = True
+
+    def map_serializer(self, auto_schema: Any, direction: str) -> Schema:
+        mapped: Schema = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)  # noqa: SLF001
+        return mapped | {"additionalProperties": False}
 
 
 def add_problems(result: Schema, **_: object) -> Schema:

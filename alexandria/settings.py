@@ -1,10 +1,9 @@
 """Settings, all from the environment. `.env.example` says what each variable means."""
 
+import logging
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from alexandria import embedded, env
@@ -15,13 +14,11 @@ env.read_dotenv(BASE_DIR / ".env")
 
 DEBUG = env.flag("DEBUG", default=False)
 SECRET_KEY = env.text("SECRET_KEY")
-if not SECRET_KEY:
-    if not DEBUG:
-        raise ImproperlyConfigured(
-            "SECRET_KEY is not set. Set it to 50 random characters, or DEBUG=on for development."
-        )
-    SECRET_KEY = "insecure-and-only-for-development"  # noqa: S105
-ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
+if not DEBUG and len(SECRET_KEY) < 50:
+    found = f"has {len(SECRET_KEY)} characters" if SECRET_KEY else "is not set"
+    raise ImproperlyConfigured(f"SECRET_KEY {found}. Set it to 50 random ones or more, or DEBUG=on for development.")
+SECRET_KEY = SECRET_KEY or "insecure-and-only-for-development"
+ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
 if not ALLOWED_HOSTS:
     raise ImproperlyConfigured("ALLOWED_HOSTS is not set: every request would be refused. Name the service's hosts.")
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
@@ -83,13 +80,7 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 # --- Database: one short transaction a service, no ATOMIC_REQUESTS. The time-outs keep "503 within 5 seconds".
-DATABASE_URL = env.text("DATABASE_URL") or embedded.database_url()
-try:
-    DATABASE: dict[str, Any] = dict(environ.Env.db_url_config(DATABASE_URL))
-except Exception as error:
-    raise ImproperlyConfigured("DATABASE_URL must look like postgres://user:password@host:5432/name.") from error
-if DATABASE.get("ENGINE") != "django.db.backends.postgresql":
-    raise ImproperlyConfigured("DATABASE_URL must begin with postgres://: the quota rests on PostgreSQL's row locks.")
+DATABASE = env.postgres("DATABASE_URL", default=embedded.database_url)
 DATABASE |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
 DATABASE["OPTIONS"] = {
     "connect_timeout": 2,
@@ -106,9 +97,7 @@ DATABASE["OPTIONS"] = {
 DATABASES = {"default": DATABASE}
 
 # --- Redis: cache and Celery's broker. Nothing about the quota rests on it.
-REDIS_URL = env.text("REDIS_URL") or embedded.redis_url()
-if not REDIS_URL.startswith(("redis://", "rediss://", "unix://")):
-    raise ImproperlyConfigured("REDIS_URL must begin with redis://, rediss:// or unix://.")
+REDIS_URL = env.redis_url("REDIS_URL", default=embedded.redis_url)
 CACHES = {
     "default": {
         "BACKEND": "django_redis.cache.RedisCache",
@@ -122,9 +111,15 @@ CELERY_BROKER_URL = REDIS_URL
 if REDIS_URL.startswith("unix://"):
     CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=", 1)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+# A task is acknowledged when it is done, and goes to another worker when its own is killed: tasks may be run twice, and
+# are never lost. A worker takes none in advance, so that a long one does not hold up those behind it while others idle.
 CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_TIME_LIMIT = 3600
+# Redis hands out again what is not acknowledged by then: sooner, and a task that still runs would run twice at once.
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 2 * CELERY_TASK_TIME_LIMIT}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
@@ -211,4 +206,5 @@ if env.flag("TRUST_PROXY_HEADERS", default=False):
 X_FRAME_OPTIONS = "DENY"
 
 LOGGING = logging_config(debug=DEBUG)
+DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG  # one line a request: the one that knows how it ended
 DJANGO_STRUCTLOG_CELERY_ENABLED = True

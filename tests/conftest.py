@@ -20,7 +20,7 @@ from alexandria.embedded.files import try_lock
 
 ENV_EXAMPLE = embedded.BASE_DIR / ".env.example"
 FROM_THE_SHELL = {"DATABASE_URL", "REDIS_URL"}
-FIXED = {"DJANGO_SETTINGS_MODULE": "alexandria.settings", "DEBUG": "on", "SECRET_KEY": "only-for-tests"}
+FIXED = {"DJANGO_SETTINGS_MODULE": "alexandria.settings", "DEBUG": "on", "SECRET_KEY": "only-for-tests-" * 4}
 OWN_SERVERS: list[str] = []
 
 

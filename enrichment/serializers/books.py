@@ -6,6 +6,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from enrichment.models import Edition
+from enrichment.serializers.strict import StrictSerializer
 from quota.serializers import QuotaStatusSerializer
 
 LARGEST_LIST = 1000
@@ -33,11 +34,15 @@ class IsbnValueField(serializers.Field[str | int, str | int, str | int, Any]):
         return value
 
 
-class BatchRequestSerializer(serializers.Serializer[dict[str, Any]]):
+class BatchRequestSerializer(StrictSerializer):
     isbns = serializers.ListField(
         child=IsbnValueField(),
         min_length=1,
         max_length=LARGEST_LIST,
+        error_messages=dict.fromkeys(
+            ("required", "null", "not_a_list", "min_length", "max_length"),
+            f"Give a list of 1 to {LARGEST_LIST:,} ISBNs.",
+        ),
         help_text="ISBN-10s and ISBN-13s as people write them: hyphens, spaces, prefixes; duplicates are folded.",
     )
     source = serializers.CharField(  # type: ignore[assignment]  # a field of that name, not the option
@@ -47,16 +52,14 @@ class BatchRequestSerializer(serializers.Serializer[dict[str, Any]]):
         required=False, default=False, help_text="Ask again for what is fresh or remembered as unknown."
     )
 
-    def to_internal_value(self, data: object) -> dict[str, Any]:
+    def run_validation(self, data: Any = serializers.empty) -> Any:
         """Takes a bare list, too. Looks at the length first: each of a million wrong values would get its own error."""
         body = {"isbns": data} if isinstance(data, list) else data
         isbns = body.get("isbns") if isinstance(body, dict) else None
         if isinstance(isbns, list) and len(isbns) > LARGEST_LIST:
-            raise serializers.ValidationError(
-                {"isbns": [f"Ensure this field has no more than {LARGEST_LIST} elements."]}, code="max_length"
-            )
-        value: dict[str, Any] = super().to_internal_value(body)
-        return value
+            wanted = self.fields["isbns"].error_messages["max_length"]
+            raise serializers.ValidationError({"isbns": [wanted]}, code="max_length")
+        return super().run_validation(body)
 
 
 class InvalidIsbnSerializer(serializers.Serializer[Any]):

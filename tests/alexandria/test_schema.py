@@ -31,6 +31,7 @@ from tests.fixtures import database_moved, known_isbns, unknown_isbns
 CONFORMANCE = [status_code_conformance, content_type_conformance, response_schema_conformance]
 BATCH, BOOK, STATUS = "/api/enrich/batch-direct", "/api/books/{isbn}", "/api/quota/status"
 OPEN_TO_ALL = {"/api/schema/", "/api/docs/"}
+WITHOUT_SLASH = {"/api/schema", "/api/docs"}
 
 
 @pytest.fixture
@@ -111,7 +112,7 @@ def api_paths(patterns: list[URLPattern | URLResolver], before: str = "/") -> It
 
 
 def test_every_path_under_api_but_schema_and_docs_wants_a_key(api: APIClient) -> None:
-    paths = set(api_paths(get_resolver().url_patterns))
+    paths = set(api_paths(get_resolver().url_patterns)) - WITHOUT_SLASH
     assert len(paths) >= 5
     assert paths >= OPEN_TO_ALL
     api.credentials()
@@ -122,9 +123,22 @@ def test_every_path_under_api_but_schema_and_docs_wants_a_key(api: APIClient) ->
         assert api.get(path).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("/", "/api/docs/"),
+        ("/api/docs", "/api/docs/"),
+        ("/api/schema?format=json", "/api/schema/?format=json"),
+    ],
+)
+def test_whoever_leaves_out_the_slash_or_the_path_is_sent_on(path: str, place: str) -> None:
+    response = Client().get(path)
+    assert (response.status_code, response.headers["Location"]) == (302, place)
+
+
 def test_every_path_but_schema_and_docs_is_in_the_schema(schema: BaseSchema) -> None:
     documented = {re.sub(r"{[^}]+}", "x", operation.ok().path) for operation in schema.get_all_operations()}
-    assert documented == set(api_paths(get_resolver().url_patterns)) - OPEN_TO_ALL
+    assert documented == set(api_paths(get_resolver().url_patterns)) - OPEN_TO_ALL - WITHOUT_SLASH
 
 
 def test_every_problem_in_the_schema_has_an_example_and_every_operation_its_key(schema: BaseSchema) -> None:

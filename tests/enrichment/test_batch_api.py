@@ -108,7 +108,14 @@ BAD_BODIES = {
     "refresh": ({"isbns": ["9780441013593"], "refresh": "perhaps"}, "refresh"),
     "source too long": ({"isbns": ["9780441013593"], "source": "x" * 101}, "source"),
     "source with NUL": ({"isbns": ["9780441013593"], "source": "\0"}, "source"),
+    "source is no text": ({"isbns": ["9780441013593"], "source": 5}, "source"),
+    "source null": ({"isbns": ["9780441013593"], "source": None}, "source"),
+    "refresh is a word": ({"isbns": ["9780441013593"], "refresh": "true"}, "refresh"),
+    "refresh is a figure": ({"isbns": ["9780441013593"], "refresh": 1}, "refresh"),
+    "unknown field": ({"isbns": ["9780441013593"], "refersh": True}, "refersh"),
+    "unknown field that is no text": ({"isbns": ["9780441013593"], "\ud800": 1}, "?"),
     "not an object": ("9780441013593", None),
+    "a number": (5, None),
     "a null body": (None, None),
 }
 
