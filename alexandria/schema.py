@@ -71,10 +71,18 @@ PROBLEMS: dict[int, tuple[str, list[str], str, str]] = {
         *("not_found", "'978044101359' is not a valid ISBN: wrong length."),
     ),
     406: ("Only JSON is to be had.", [], "not_acceptable", "Could not satisfy the request Accept header."),
+    409: (
+        *("The job's state, or an earlier use of the idempotency key, stands against it.", []),
+        *("idempotency_conflict", "This idempotency key was used for something else."),
+    ),
     413: ("The body is too long.", [], "body_too_large", "The body may have 4,194,304 bytes at the most."),
     415: (
         *("The body is not JSON.", []),
         *("unsupported_media_type", 'Unsupported media type "text/plain" in request.'),
+    ),
+    422: (
+        *("The idempotency key cannot be one.", []),
+        *("idempotency_key_malformed", "An idempotency key has 1 to 128 printable ASCII characters."),
     ),
     429: (
         *("A limit of the quota stands against it.", ["Retry-After", "RateLimit", "RateLimit-Policy"]),
@@ -91,6 +99,8 @@ EVERYWHERE = (401, 403, 406, 503)
 WITH_PARAMETERS = (404,)
 WITH_BODY = (400, 413, 415)
 SPENDING = (429, 502, 504)
+AS_A_JOB = (409, 422)
+CHANGING_A_JOB = (409,)
 
 
 class ConsumerKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
@@ -105,7 +115,8 @@ class ConsumerKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-unty
 def add_problems(result: Schema, **_: object) -> Schema:
     """Postprocessing hook: documents the problems of every operation.
 
-    An operation that may spend calls says so with the extension `x-spends-calls`.
+    An operation that may spend calls says so with the extension `x-spends-calls`; others are `x-may-become-a-job` and
+    `x-changes-a-job`.
     """
     result["components"]["schemas"]["Problem"] = PROBLEM
     for path, operations in result["paths"].items():
@@ -114,6 +125,8 @@ def add_problems(result: Schema, **_: object) -> Schema:
             statuses += WITH_PARAMETERS if "{" in path else ()
             statuses += WITH_BODY if "requestBody" in operation else ()
             statuses += SPENDING if operation.get("x-spends-calls") else ()
+            statuses += AS_A_JOB if operation.get("x-may-become-a-job") else ()
+            statuses += CHANGING_A_JOB if operation.get("x-changes-a-job") else ()
             operation["responses"] |= {str(status): _problem_response(status) for status in sorted(statuses)}
     return result
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db.models import DateTimeField, Func
 
 from quota.exceptions import QuotaUnavailable
 
@@ -23,6 +24,13 @@ class Decision(NamedTuple):
     send_at: datetime | None
     send_in: float | None
     valid_for: float | None
+
+
+class QuotaNow(Func):
+    """The quota's clock, for queries of Django's: what waits for the quota must go by the same midnight."""
+
+    function = "quota_now"
+    output_field = DateTimeField()
 
 
 @contextmanager

@@ -6,9 +6,11 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from enrichment.models import Edition
+from enrichment.serializers.jobs import JobOptionsSerializer
 from quota.serializers import QuotaStatusSerializer
 
 LARGEST_LIST = 1000
+LARGEST_JOB = 100_000
 
 
 @extend_schema_field(
@@ -33,12 +35,13 @@ class IsbnValueField(serializers.Field[str | int, str | int, str | int, Any]):
         return value
 
 
-class BatchRequestSerializer(serializers.Serializer[dict[str, Any]]):
+class BatchRequestSerializer(JobOptionsSerializer):
     isbns = serializers.ListField(
         child=IsbnValueField(),
         min_length=1,
-        max_length=LARGEST_LIST,
-        help_text="ISBN-10s and ISBN-13s as people write them: hyphens, spaces, prefixes; duplicates are folded.",
+        max_length=LARGEST_JOB,
+        help_text="ISBN-10s and ISBN-13s as people write them: hyphens, spaces, prefixes; duplicates are folded. "
+        f"At most {LARGEST_LIST:,} without `Prefer: respond-async`.",
     )
     source = serializers.CharField(  # type: ignore[assignment]  # a field of that name, not the option
         max_length=100, required=False, default="", allow_blank=True, help_text="What it is for; kept in the journal."
@@ -51,9 +54,10 @@ class BatchRequestSerializer(serializers.Serializer[dict[str, Any]]):
         """Takes a bare list, too. Looks at the length first: each of a million wrong values would get its own error."""
         body = {"isbns": data} if isinstance(data, list) else data
         isbns = body.get("isbns") if isinstance(body, dict) else None
-        if isinstance(isbns, list) and len(isbns) > LARGEST_LIST:
+        largest = LARGEST_JOB if self.context.get("as_job") else LARGEST_LIST
+        if isinstance(isbns, list) and len(isbns) > largest:
             raise serializers.ValidationError(
-                {"isbns": [f"Ensure this field has no more than {LARGEST_LIST} elements."]}, code="max_length"
+                {"isbns": [f"Ensure this field has no more than {largest} elements."]}, code="max_length"
             )
         value: dict[str, Any] = super().to_internal_value(body)
         return value
