@@ -4,7 +4,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 from celery import signature
@@ -28,8 +27,11 @@ class ClaimLost(Exception):
 
 def queue(job_id: uuid.UUID) -> None:
     """Sends the task once the transaction is committed; when the broker is away, `resume_jobs` sends it later."""
-    task = signature("enrichment.tasks.run_job", [str(job_id)])
-    transaction.on_commit(partial(task.apply_async, retry=False), robust=True)
+
+    def send() -> None:
+        signature("enrichment.tasks.run_job", [str(job_id)]).apply_async(retry=False)
+
+    transaction.on_commit(send, robust=True)
 
 
 def claim(job_id: uuid.UUID) -> Job | None:
