@@ -60,14 +60,14 @@ HEADERS: dict[str, Schema] = {
 }
 # status -> description, headers, the example's code and detail
 PROBLEMS: dict[int, tuple[str, list[str], str, str]] = {
-    400: ("The body makes no sense.", [], "invalid", "isbns: This field is required."),
+    400: ("The body, or a parameter, makes no sense.", [], "invalid", "isbns: This field is required."),
     401: (
         *("The API key is missing or not valid.", ["WWW-Authenticate"]),
         *("authentication_failed", "The API key is not known, was revoked or has expired."),
     ),
     403: ("The key's consumer is switched off.", [], "permission_denied", "This API key's consumer is switched off."),
     404: (
-        *("Nothing is stored, or it is no ISBN.", []),
+        *("There is no such thing, or it is no ISBN.", []),
         *("not_found", "'978044101359' is not a valid ISBN: wrong length."),
     ),
     406: ("Only JSON is to be had.", [], "not_acceptable", "Could not satisfy the request Accept header."),
@@ -97,6 +97,7 @@ PROBLEMS: dict[int, tuple[str, list[str], str, str]] = {
 }
 EVERYWHERE = (401, 403, 406, 503)
 WITH_PARAMETERS = (404,)
+WITH_CURSOR = (400, 404)
 WITH_BODY = (400, 413, 415)
 SPENDING = (429, 502, 504)
 AS_A_JOB = (409, 422)
@@ -123,11 +124,13 @@ def add_problems(result: Schema, **_: object) -> Schema:
         for operation in operations.values():
             statuses = [*EVERYWHERE]
             statuses += WITH_PARAMETERS if "{" in path else ()
+            parameters = {parameter["name"] for parameter in operation.get("parameters", ())}
+            statuses += WITH_CURSOR if "cursor" in parameters else ()
             statuses += WITH_BODY if "requestBody" in operation else ()
             statuses += SPENDING if operation.get("x-spends-calls") else ()
             statuses += AS_A_JOB if operation.get("x-may-become-a-job") else ()
             statuses += CHANGING_A_JOB if operation.get("x-changes-a-job") else ()
-            operation["responses"] |= {str(status): _problem_response(status) for status in sorted(statuses)}
+            operation["responses"] |= {str(status): _problem_response(status) for status in sorted({*statuses})}
     return result
 
 

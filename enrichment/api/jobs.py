@@ -4,6 +4,7 @@ import re
 from typing import Any, TypeVar
 from uuid import UUID
 
+from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet, TextChoices
 from django.urls import reverse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -144,7 +145,17 @@ def _state_parameter(words: type[TextChoices]) -> OpenApiParameter:
     return OpenApiParameter("state", str, enum=words.values, description="Only those in this state.")
 
 
-class NewestFirst(CursorPagination):
+class CursorPages(CursorPagination):
+    """Pages whose cursor, when somebody makes one up, is not found rather than a failure of ours."""
+
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any] | None:
+        try:
+            return super().paginate_queryset(queryset, request, view)
+        except (ValidationError, ValueError) as error:
+            raise NotFound(self.invalid_cursor_message) from error
+
+
+class NewestFirst(CursorPages):
     ordering = "-created_at"
     page_size = 100
 
@@ -162,7 +173,7 @@ class JobsView(generics.ListAPIView[Job]):
         return super().get(request, *args, **kwargs)
 
 
-class InOrder(CursorPagination):
+class InOrder(CursorPages):
     ordering = "position"
     page_size = 1000
 
