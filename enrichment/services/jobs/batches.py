@@ -120,5 +120,6 @@ def _mark(job: Job, batch: list[str], result: Enrichment) -> Counter[str]:
 
 
 def _set(job: Job, isbns: set[str], state: JobItem.State, reason: str = "") -> int:
-    pending = job.items.filter(state=_STATE.PENDING, isbn13__in=isbns)
+    # Of a long list PostgreSQL cannot tell that no ISBN in it is empty, as the index by ISBN wants.
+    pending = job.items.filter(state=_STATE.PENDING, isbn13__in=isbns).exclude(isbn13="")
     return pending.update(state=state, reason=reason)
