@@ -19,7 +19,7 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
-from enrichment import exceptions as isbndb
+from enrichment import exceptions as enrichment
 from enrichment.serializers.books import EnrichmentSerializer
 from enrichment.services import EnrichmentStopped
 from quota import exceptions as quota
@@ -40,8 +40,12 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
     quota.ConsumerUnknown: (403, "consumer_unknown"),
     quota.IdempotencyConflict: (409, "idempotency_conflict"),
     quota.QuotaError: (503, "quota_unavailable"),
-    isbndb.IsbndbTimeout: (504, "isbndb_timeout"),
-    isbndb.IsbndbError: (502, "isbndb_failed"),
+    enrichment.JobEnded: (409, "job_ended"),
+    enrichment.NothingToRetry: (409, "nothing_to_retry"),
+    enrichment.IdempotencyKeyReused: (409, "idempotency_conflict"),
+    enrichment.IdempotencyKeyMalformed: (422, "idempotency_key_malformed"),
+    enrichment.IsbndbTimeout: (504, "isbndb_timeout"),
+    enrichment.IsbndbError: (502, "isbndb_failed"),
     OperationalError: (503, "database_unavailable"),
     InterfaceError: (503, "database_unavailable"),
     RequestDataTooBig: (413, "body_too_large"),

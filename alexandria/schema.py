@@ -60,21 +60,32 @@ HEADERS: dict[str, Schema] = {
 }
 # status -> description, headers, the example's code and detail
 PROBLEMS: dict[int, tuple[str, list[str], str, str]] = {
-    400: ("The body makes no sense.", [], "invalid", "isbns: Give a list of 1 to 1,000 ISBNs."),
+    400: (
+        *("The body, or a parameter, makes no sense.", []),
+        *("invalid", "isbns: Give a list of 1 to 1,000 ISBNs."),
+    ),
     401: (
         *("The API key is missing or not valid.", ["WWW-Authenticate"]),
         *("authentication_failed", "The API key is not known, was revoked or has expired."),
     ),
     403: ("The key's consumer is switched off.", [], "permission_denied", "This API key's consumer is switched off."),
     404: (
-        *("Nothing is stored, or it is no ISBN.", []),
+        *("There is no such thing, or it is no ISBN.", []),
         *("not_found", "'978044101359' is not a valid ISBN: wrong length."),
     ),
     406: ("Only JSON is to be had.", [], "not_acceptable", "Could not satisfy the request Accept header."),
+    409: (
+        *("The job's state, or an earlier use of the idempotency key, stands against it.", []),
+        *("idempotency_conflict", "This idempotency key was used for something else."),
+    ),
     413: ("The body is too long.", [], "body_too_large", "The body may have 4,194,304 bytes at the most."),
     415: (
         *("The body is not JSON.", []),
         *("unsupported_media_type", 'Unsupported media type "text/plain" in request.'),
+    ),
+    422: (
+        *("The idempotency key cannot be one.", []),
+        *("idempotency_key_malformed", "An idempotency key has 1 to 128 printable ASCII characters."),
     ),
     429: (
         *("A limit of the quota stands against it.", ["Retry-After", "RateLimit", "RateLimit-Policy"]),
@@ -89,8 +100,11 @@ PROBLEMS: dict[int, tuple[str, list[str], str, str]] = {
 }
 EVERYWHERE = (401, 403, 406, 503)
 WITH_PARAMETERS = (404,)
+WITH_CURSOR = (400, 404)
 WITH_BODY = (400, 413, 415)
 SPENDING = (429, 502, 504)
+AS_A_JOB = (409, 422)
+CHANGING_A_JOB = (409,)
 
 
 class ConsumerKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
@@ -114,16 +128,21 @@ class StrictSerializerExtension(OpenApiSerializerExtension):  # type: ignore[no-
 def add_problems(result: Schema, **_: object) -> Schema:
     """Postprocessing hook: documents the problems of every operation.
 
-    An operation that may spend calls says so with the extension `x-spends-calls`.
+    An operation that may spend calls says so with the extension `x-spends-calls`; others are `x-may-become-a-job` and
+    `x-changes-a-job`.
     """
     result["components"]["schemas"]["Problem"] = PROBLEM
     for path, operations in result["paths"].items():
         for operation in operations.values():
             statuses = [*EVERYWHERE]
             statuses += WITH_PARAMETERS if "{" in path else ()
+            parameters = {parameter["name"] for parameter in operation.get("parameters", ())}
+            statuses += WITH_CURSOR if "cursor" in parameters else ()
             statuses += WITH_BODY if "requestBody" in operation else ()
             statuses += SPENDING if operation.get("x-spends-calls") else ()
-            operation["responses"] |= {str(status): _problem_response(status) for status in sorted(statuses)}
+            statuses += AS_A_JOB if operation.get("x-may-become-a-job") else ()
+            statuses += CHANGING_A_JOB if operation.get("x-changes-a-job") else ()
+            operation["responses"] |= {str(status): _problem_response(status) for status in sorted({*statuses})}
     return result
 
 

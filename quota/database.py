@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
+from django.db.models import DateTimeField, Func
 
 from quota.exceptions import QuotaUnavailable
 
@@ -36,6 +37,11 @@ FIELDS = ", ".join(Decision._fields)
 
 FIELDS_OF_DECISION = ", ".join(f"(decision).{name}" for name in Decision._fields)
 """The same, where the decision is one column among others."""
+class QuotaNow(Func):
+    """The quota's clock, for queries of Django's: what waits for the quota must go by the same midnight."""
+
+    function = "quota_now"
+    output_field = DateTimeField()
 
 
 @contextmanager
