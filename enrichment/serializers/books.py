@@ -6,6 +6,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from enrichment.models import Edition
+from enrichment.serializers.fields import SpendingRequestSerializer
 from quota.serializers import QuotaStatusSerializer
 
 LARGEST_LIST = 1000
@@ -33,15 +34,12 @@ class IsbnValueField(serializers.Field[str | int, str | int, str | int, Any]):
         return value
 
 
-class BatchRequestSerializer(serializers.Serializer[dict[str, Any]]):
+class BatchRequestSerializer(SpendingRequestSerializer):
     isbns = serializers.ListField(
         child=IsbnValueField(),
         min_length=1,
         max_length=LARGEST_LIST,
         help_text="ISBN-10s and ISBN-13s as people write them: hyphens, spaces, prefixes; duplicates are folded.",
-    )
-    source = serializers.CharField(  # type: ignore[assignment]  # a field of that name, not the option
-        max_length=100, required=False, default="", allow_blank=True, help_text="What it is for; kept in the journal."
     )
     refresh = serializers.BooleanField(
         required=False, default=False, help_text="Ask again for what is fresh or remembered as unknown."

@@ -10,7 +10,7 @@ from django.db import OperationalError
 from enrichment.exceptions import IsbndbError
 from enrichment.gateway.listings import Listing, books_of_month
 from enrichment.services import EnrichmentStopped
-from enrichment.services.listings import Position, Progress, calls_needed, fetch_next
+from enrichment.services.listings import Position, Progress, calls_needed, walk
 from enrichment.services.stopping import STOPS, stop_reason
 from quota.exceptions import QuotaError, QuotaRefused, ReservationClosed
 from quota.spending import spending
@@ -18,6 +18,7 @@ from quota.spending import spending
 MOST_PAGES = 10
 MOST_MONTHS = 120
 MOST_SUBJECTS = 20
+MOST_LISTINGS = 600  # months x subjects
 MONTHS_AHEAD = 12  # publishers announce about a year ahead
 _SALT = "enrichment.releases"
 
@@ -121,17 +122,14 @@ def enrich_new_releases(
         return result
     try:
         with spending(consumer=consumer, operation="new-releases", calls=needed, source=source) as spender:
-            while needed:
-                fetch_next(
-                    *(listings, result.progress, spender),
-                    max_pages=wanted.max_pages_per_month,
-                    skip_existing=wanted.skip_existing,
-                )
-                needed = calls_needed(listings, result.progress, max_pages=wanted.max_pages_per_month)
-                spender.need(needed)
+            walk(
+                *(listings, result.progress, spender),
+                max_pages=wanted.max_pages_per_month,
+                skip_existing=wanted.skip_existing,
+            )
     except (QuotaError, IsbndbError, OperationalError) as error:
         result.stopped_reason = stop_reason(error)
         result.quota_exhausted = isinstance(error, QuotaRefused | ReservationClosed)
-        if not isinstance(error, STOPS) or not result.progress.pages_fetched:
+        if not isinstance(error, STOPS) or not result.progress.came_forward:
             raise EnrichmentStopped(result) from error
     return result

@@ -1,0 +1,44 @@
+"""Enriching by month: parse, call one service, render."""
+
+import time
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from enrichment.api.answers import spending_answer
+from enrichment.serializers.releases import (
+    NewReleasesAnswerSerializer,
+    NewReleasesRequestSerializer,
+    NewReleasesSerializer,
+)
+from enrichment.services.releases import enrich_new_releases
+from quota.authentication import consumer_of
+
+
+class EnrichNewReleasesView(APIView):
+    @extend_schema(
+        operation_id="enrich_new_releases",
+        summary="Enrich the books of some months now",
+        request=NewReleasesRequestSerializer,
+        responses={200: NewReleasesAnswerSerializer},
+        extensions={"x-spends-calls": True},
+    )
+    def post(self, request: Request) -> Response:
+        """Stores the books that were published in the months, at one call per 1,000.
+
+        All months x subjects x pages must be free at the start; those that turn out not to be needed go back as soon
+        as a month's total is known. When the quota ends it on the way, the answer is 200 with `quota_exhausted` and
+        `resume`, which goes on exactly there.
+        """
+        started = time.monotonic()
+        wanted = NewReleasesRequestSerializer(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        result = enrich_new_releases(
+            wanted.validated_data["wanted"],
+            consumer=consumer_of(request).slug,
+            position=wanted.validated_data["position"],
+            source=wanted.validated_data["source"],
+        )
+        return spending_answer(NewReleasesSerializer(result).data, started=started)
