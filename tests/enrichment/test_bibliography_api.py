@@ -2,21 +2,20 @@
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from urllib.parse import unquote
 
 import pytest
 from rest_framework.test import APIClient
 
 from alexandria.sandbox import facts, listings
-from alexandria.sandbox.listings import Filters
 from alexandria.sandbox.server import Sandbox
 from enrichment.models import AuthorMiss, Edition
 from quota import services
 from quota.models import Call, Consumer
 from quota.selectors import check_ledger, get_status
-from tests.enrichment.listening import on_request, pages_asked
-from tests.fixtures import NOON, balance, database_moved, set_database_clock
+from tests.enrichment.listening import isbns_of, on_request, pages_asked, stored, to_the_next_day
+from tests.fixtures import NOON, balance, database_moved, problem, set_database_clock
 
 PATH = "/api/authors/enrich-bibliography"
 LARGE, NO_TOTAL, HEAVY = facts.MORE_THAN_1000, facts.FULL_PAGES_WITHOUT_TOTAL, facts.PAGES_OVER_6_MB
@@ -28,25 +27,9 @@ def ask(api: APIClient, author: str, **fields: object) -> dict:
     return response.json()
 
 
-def problem(response, status: int) -> dict:
-    assert response.status_code == status, response.content
-    assert response.headers["Content-Type"] == "application/problem+json"
-    return json.loads(response.content)
-
-
 def all_isbns(author: str) -> set[str]:
     """What the sandbox has of the author."""
-    return {book.isbn13 for book in listings.of_author(author).page(1, 10_000, Filters())[0]}
-
-
-def stored() -> set[str]:
-    return set(Edition.objects.values_list("isbn13", flat=True))
-
-
-def to_the_next_day(sandbox: Sandbox) -> None:
-    """Noon of the next day, for ISBNdb and for us."""
-    ahead = set_database_clock(NOON + timedelta(days=1))
-    sandbox.set_clock(offset_seconds=ahead.total_seconds())
+    return isbns_of(listings.of_author(author))
 
 
 def test_the_answer_accounts_for_every_book_page_and_call(api: APIClient, sandbox: Sandbox) -> None:
