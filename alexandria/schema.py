@@ -60,14 +60,14 @@ HEADERS: dict[str, Schema] = {
 }
 # status -> description, headers, the example's code and detail
 PROBLEMS: dict[int, tuple[str, list[str], str, str]] = {
-    400: ("The body makes no sense.", [], "invalid", "isbns: This field is required."),
+    400: ("The body, or a parameter, makes no sense.", [], "invalid", "isbns: This field is required."),
     401: (
         *("The API key is missing or not valid.", ["WWW-Authenticate"]),
         *("authentication_failed", "The API key is not known, was revoked or has expired."),
     ),
     403: ("The key's consumer is switched off.", [], "permission_denied", "This API key's consumer is switched off."),
     404: (
-        *("Nothing is stored, or it is no ISBN.", []),
+        *("Nothing of that name is stored, or it is no ISBN.", []),
         *("not_found", "'978044101359' is not a valid ISBN: wrong length."),
     ),
     406: ("Only JSON is to be had.", [], "not_acceptable", "Could not satisfy the request Accept header."),
@@ -90,6 +90,7 @@ PROBLEMS: dict[int, tuple[str, list[str], str, str]] = {
 EVERYWHERE = (401, 403, 406, 503)
 WITH_PARAMETERS = (404,)
 WITH_BODY = (400, 413, 415)
+WITH_QUERY = (400,)
 SPENDING = (429, 502, 504)
 
 
@@ -113,6 +114,7 @@ def add_problems(result: Schema, **_: object) -> Schema:
             statuses = [*EVERYWHERE]
             statuses += WITH_PARAMETERS if "{" in path else ()
             statuses += WITH_BODY if "requestBody" in operation else ()
+            statuses += WITH_QUERY if any(part["in"] == "query" for part in operation.get("parameters", ())) else ()
             statuses += SPENDING if operation.get("x-spends-calls") else ()
             operation["responses"] |= {str(status): _problem_response(status) for status in sorted(statuses)}
     return result
