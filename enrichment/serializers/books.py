@@ -106,6 +106,9 @@ class EditionSerializer(serializers.ModelSerializer[Edition]):
     work = WorkSerializer()
     authors = serializers.SerializerMethodField()
     date_published = serializers.SerializerMethodField()
+    date_precision = serializers.ChoiceField(
+        Edition.DatePrecision.values, allow_blank=True, help_text="How much of the date is known; empty without one."
+    )
 
     class Meta:
         model = Edition
