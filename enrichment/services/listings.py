@@ -107,7 +107,7 @@ def fetch_next(
     finally:
         progress.api_calls += len(spender.dispatched) - before
     _store(answer, progress, skip_existing=skip_existing)
-    if not answer.items and not here.offset:
+    if not answer.items and not answer.total and not here.offset:
         progress.unknown.append(here.listing)
     progress.position = _after(here, answer, progress, max_pages)
 

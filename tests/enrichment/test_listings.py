@@ -30,13 +30,17 @@ class Purse(Spending):
 
 @dataclass
 class Provider:
-    """ISBNdb, without its books: it has `sizes` of them, and refuses the calls numbered in `refused`."""
+    """ISBNdb, without its books: it has `sizes` of them, and refuses the calls numbered in `refused`.
+
+    `keeps_back`: so many books of each page are counted and not sent.
+    """
 
     sizes: list[int]
     tells_total: bool
     largest_page: int
     ends_with_404: bool
     refused: set[int]
+    keeps_back: int = 0
     calls: int = 0
     given: list[tuple[int, int, int]] = field(default_factory=list)
     """Listing, first book and the one after the last, of each page that had any."""
@@ -56,7 +60,7 @@ class Provider:
         if start < end:
             self.given.append((number, start, end))
         total = self.sizes[number] if self.tells_total else None
-        return Answer(books=[], bad=[], total=total, items=max(0, end - start))
+        return Answer(books=[], bad=[], total=total, items=max(0, end - start - self.keeps_back))
 
 
 def expected_end(size: int, max_pages: int) -> int:
@@ -74,12 +78,20 @@ def expected_end(size: int, max_pages: int) -> int:
     largest_page=st.sampled_from([1000, 500, 250, 125]),
     ends_with_404=st.booleans(),
     refused=st.sets(st.integers(2, 120), max_size=6),
+    keeps_back=st.integers(0, 1),
     max_pages=st.integers(1, 10),
 )
 def test_every_book_within_reach_is_fetched_once_however_often_the_run_stops(
-    sizes: list[int], tells_total: bool, largest_page: int, ends_with_404: bool, refused: set[int], max_pages: int
+    sizes: list[int],
+    tells_total: bool,
+    largest_page: int,
+    ends_with_404: bool,
+    refused: set[int],
+    keeps_back: int,
+    max_pages: int,
 ) -> None:
-    provider = Provider(sizes, tells_total, largest_page, ends_with_404, refused)
+    # A page that is not full ends a listing without a total.
+    provider = Provider(sizes, tells_total, largest_page, ends_with_404, refused, keeps_back if tells_total else 0)
     wanted = [Listing(str(number)) for number in range(len(sizes))]
     position, set_aside = Position(), None
     unknown: list[int] = []
