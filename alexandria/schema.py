@@ -100,8 +100,9 @@ PROBLEMS: dict[int, tuple[str, list[str], str, str]] = {
 }
 EVERYWHERE = (401, 403, 406, 503)
 WITH_PARAMETERS = (404,)
-WITH_CURSOR = (400, 404)
+WITH_CURSOR = (404,)
 WITH_BODY = (400, 413, 415)
+WITH_QUERY = (400,)
 SPENDING = (429, 502, 504)
 AS_A_JOB = (409, 422)
 CHANGING_A_JOB = (409,)
@@ -139,6 +140,7 @@ def add_problems(result: Schema, **_: object) -> Schema:
             parameters = {parameter["name"] for parameter in operation.get("parameters", ())}
             statuses += WITH_CURSOR if "cursor" in parameters else ()
             statuses += WITH_BODY if "requestBody" in operation else ()
+            statuses += WITH_QUERY if any(part["in"] == "query" for part in operation.get("parameters", ())) else ()
             statuses += SPENDING if operation.get("x-spends-calls") else ()
             statuses += AS_A_JOB if operation.get("x-may-become-a-job") else ()
             statuses += CHANGING_A_JOB if operation.get("x-changes-a-job") else ()

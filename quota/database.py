@@ -37,6 +37,8 @@ FIELDS = ", ".join(Decision._fields)
 
 FIELDS_OF_DECISION = ", ".join(f"(decision).{name}" for name in Decision._fields)
 """The same, where the decision is one column among others."""
+
+
 class QuotaNow(Func):
     """The quota's clock, for queries of Django's: what waits for the quota must go by the same midnight."""
 

@@ -1,9 +1,11 @@
 """What the tests of several apps stand on: a database whose clock is set, a consumer, a sandbox, the API."""
 
+import json
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -39,6 +41,18 @@ def balance(sandbox: Sandbox) -> tuple[int, int]:
     assert status.reserved == 0
     assert check_ledger(status.day) == []
     return sandbox.spent, status.used
+
+
+def problem(response: Any, status: int) -> dict[str, Any]:
+    """The body of an error, which is a problem of that status."""
+    assert response.status_code == status, response.content
+    assert response.headers["Content-Type"] == "application/problem+json"
+    body: dict[str, Any] = json.loads(response.content)
+    assert body["status"] == status
+    assert body["type"].startswith("urn:alexandria:problem:")
+    assert body["title"]
+    assert body["detail"]
+    return body
 
 
 @contextmanager

@@ -126,7 +126,9 @@ def _book(raw: str) -> Any:
 
 
 def _author(call: Call, name: str) -> Any:
-    listing = listings.of_author(_named(name))
+    if facts.name_key(_named(name)) == facts.name_key(facts.UNKNOWN_AUTHOR):
+        raise Refused(404, "Not Found")
+    listing = listings.of_author(name)
     books, total, page, page_size = _page(call, listing)
     told = {"total": total} if listing.tells_total else {}
     return {"author": listing.name, "name": listing.name, "books": books, **told, "page": page, "page_size": page_size}
@@ -136,7 +138,12 @@ def _query(call: Call, query: str) -> Any:
     column = call.parameters().get("column", "")
     if column not in {"", "title", "author", "date_published", "subjects"}:
         raise Refused(400, f"column must be title, author, date_published or subjects, not {column}")
-    books, total, _, _ = _page(call, listings.of_query(_named(query), column))
+    month = call.parameters().get("publishedFrom", "")
+    if column == "subjects" and month and month == call.parameters().get("publishedTo"):
+        listing, subject = listings.of_query(month, "date_published"), _named(query)
+    else:
+        listing, subject = listings.of_query(_named(query), column), ""
+    books, total, _, _ = _page(call, listing, subject=subject)
     return {"total": total, "books": books}
 
 
@@ -161,7 +168,7 @@ def _key(call: Call) -> Any:
     return {"api_host": call.host, "plan_limit": {"total": total, "spent": spent, "left": max(0, total - spent)}}
 
 
-def _page(call: Call, listing: Listing) -> tuple[list[answers.Json], int, int, int]:
+def _page(call: Call, listing: Listing, *, subject: str = "") -> tuple[list[answers.Json], int, int, int]:
     """The books of the page that is asked for, how many there are in all, the page and its size."""
     asked = call.parameters()
     page, size = _whole(asked, "page", 1, 1_000_000), _whole(asked, "pageSize", 20, MOST_ON_A_PAGE)
@@ -170,6 +177,7 @@ def _page(call: Call, listing: Listing) -> tuple[list[answers.Json], int, int, i
         published_from=_dated(asked, "publishedFrom"),
         published_to=_dated(asked, "publishedTo"),
         year=asked.get("year", ""),
+        subject=subject,
     )
     books, total = listing.page(page, size, filters)
     return _as_sent(books), total, page, size

@@ -10,6 +10,7 @@ from rest_framework.views import APIView
 
 from enrichment import selectors, services
 from enrichment.api import jobs
+from enrichment.api.answers import spending_answer
 from enrichment.isbn import InvalidIsbn, parse
 from enrichment.models import Job
 from enrichment.serializers.books import (
@@ -19,10 +20,7 @@ from enrichment.serializers.books import (
     EnrichmentSerializer,
 )
 from enrichment.serializers.jobs import JobDetailSerializer
-from quota.api import ratelimit_headers
 from quota.authentication import consumer_of
-from quota.selectors import get_status
-from quota.serializers import QuotaStatusSerializer
 
 
 class EnrichBatchView(APIView):
@@ -52,13 +50,7 @@ class EnrichBatchView(APIView):
             source=wanted.validated_data["source"],
             refresh=wanted.validated_data["refresh"],
         )
-        status = get_status()
-        answer = {
-            **EnrichmentSerializer(result).data,
-            "duration_ms": round(1000 * (time.monotonic() - started)),
-            "quota": QuotaStatusSerializer(status).data,
-        }
-        return Response(answer, headers=ratelimit_headers(status) | jobs.VARY)
+        return spending_answer(EnrichmentSerializer(result).data, started=started)
 
 
 class BookView(APIView):

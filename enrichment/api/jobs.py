@@ -16,6 +16,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from enrichment import selectors
+from enrichment.api.answers import VARY
 from enrichment.exceptions import IdempotencyKeyMalformed
 from enrichment.models import Job, JobItem
 from enrichment.serializers.jobs import JobDetailSerializer, JobItemSerializer, JobSerializer, job_detail
@@ -24,7 +25,6 @@ from quota.api import ratelimit_headers
 from quota.authentication import consumer_of
 from quota.selectors import get_status
 
-VARY = {"Vary": "Prefer"}
 LONGEST_KEY = 128  # characters
 
 JOB_PARAMETERS = [

@@ -9,7 +9,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("enrichment", "0002_author_misses"),
+        ("enrichment", "0003_trigram"),
         ("quota", "0004_functions"),
     ]
 

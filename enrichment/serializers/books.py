@@ -6,8 +6,8 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from enrichment.models import Edition
+from enrichment.serializers.fields import SpendingRequestSerializer
 from enrichment.serializers.jobs import JobOptionsSerializer
-from enrichment.serializers.strict import StrictSerializer
 from quota.serializers import QuotaStatusSerializer
 
 LARGEST_LIST = 1000
@@ -46,13 +46,10 @@ def isbn_list(largest: int, wanted: str) -> serializers.ListField:
     )
 
 
-class IsbnListSerializer(StrictSerializer):
+class IsbnListSerializer(SpendingRequestSerializer):
     """ISBNs, and what they are for; or a bare list of ISBNs."""
 
     isbns = isbn_list(LARGEST_LIST, f"Give a list of 1 to {LARGEST_LIST:,} ISBNs.")
-    source = serializers.CharField(  # type: ignore[assignment]  # a field of that name, not the option
-        max_length=100, required=False, default="", allow_blank=True, help_text="What it is for; kept in the journal."
-    )
 
     def run_validation(self, data: Any = serializers.empty) -> Any:
         """Takes a bare list, too. Looks at the length first: each of a million wrong values would get its own error."""
@@ -129,6 +126,9 @@ class EditionSerializer(serializers.ModelSerializer[Edition]):
     work = WorkSerializer()
     authors = serializers.SerializerMethodField()
     date_published = serializers.SerializerMethodField()
+    date_precision = serializers.ChoiceField(
+        Edition.DatePrecision.values, allow_blank=True, help_text="How much of the date is known; empty without one."
+    )
 
     class Meta:
         model = Edition

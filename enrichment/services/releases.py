@@ -8,7 +8,7 @@ from django.core import signing
 
 from enrichment.gateway.listings import Listing, books_of_month
 from enrichment.services import ENDINGS, EnrichmentStopped
-from enrichment.services.listings import Position, Progress, calls_needed, fetch_next
+from enrichment.services.listings import Position, Progress, calls_needed, walk
 from enrichment.services.stopping import STOPS, stop_reason
 from quota.exceptions import QuotaRefused, ReservationClosed
 from quota.spending import spending
@@ -16,6 +16,7 @@ from quota.spending import spending
 MOST_PAGES = 10
 MOST_MONTHS = 120
 MOST_SUBJECTS = 20
+MOST_LISTINGS = 600  # months x subjects
 MONTHS_AHEAD = 12  # publishers announce about a year ahead
 _SALT = "enrichment.releases"
 
@@ -119,17 +120,14 @@ def enrich_new_releases(
         return result
     try:
         with spending(consumer=consumer, operation="new-releases", calls=needed, source=source) as spender:
-            while needed:
-                fetch_next(
-                    *(listings, result.progress, spender),
-                    max_pages=wanted.max_pages_per_month,
-                    skip_existing=wanted.skip_existing,
-                )
-                needed = calls_needed(listings, result.progress, max_pages=wanted.max_pages_per_month)
-                spender.need(needed)
+            walk(
+                *(listings, result.progress, spender),
+                max_pages=wanted.max_pages_per_month,
+                skip_existing=wanted.skip_existing,
+            )
     except ENDINGS as error:
         result.stopped_reason = stop_reason(error)
         result.quota_exhausted = isinstance(error, QuotaRefused | ReservationClosed)
-        if not isinstance(error, STOPS) or not result.progress.pages_fetched:
+        if not isinstance(error, STOPS) or not result.progress.came_forward:
             raise EnrichmentStopped(result) from error
     return result

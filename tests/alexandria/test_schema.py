@@ -22,9 +22,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from alexandria.sandbox.facts import UNKNOWN_AUTHOR
 from alexandria.sandbox.server import Sandbox
 from alexandria.wsgi import application
-from enrichment.models import Job
+from enrichment.models import Author, Job, Work
 from enrichment.services.jobs.running import run_job
 from quota import services
 from quota.models import Consumer
@@ -32,6 +33,8 @@ from tests.fixtures import database_moved, known_isbns, unknown_isbns
 
 CONFORMANCE = [status_code_conformance, content_type_conformance, response_schema_conformance]
 BATCH, BOOK, STATUS = "/api/enrich/batch-direct", "/api/books/{isbn}", "/api/quota/status"
+BIBLIOGRAPHY, RELEASES = "/api/authors/enrich-bibliography", "/api/books/enrich-new-releases"
+BOOKS, AUTHORS, AUTHOR, WORK = "/api/books", "/api/authors", "/api/authors/{author_id}", "/api/works/{work_id}"
 OPEN_TO_ALL = {"/api/schema/", "/api/docs/"}
 WITHOUT_SLASH = {"/api/schema", "/api/docs"}
 
@@ -52,8 +55,9 @@ def test_the_schema_is_valid_openapi_and_generated_without_a_warning(capsys: pyt
 
 
 def test_whatever_is_sent_the_answer_is_one_that_the_schema_promises(
-    schema: BaseSchema, authorization: dict[str, str]
+    schema: BaseSchema, authorization: dict[str, str], settings
 ) -> None:
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 60, 10  # of ten years of books one page is enough
     answered: Counter[int] = Counter()
     for operation in schema.get_all_operations():
         for mode in GenerationMode:
@@ -85,6 +89,9 @@ def test_every_kind_of_answer_is_one_that_the_schema_promises(
             method, f"/api/jobs/{{job_id}}{path}", path_parameters={"job_id": str(Job.objects.get().pk)}, **parts
         )
 
+    def post(path: str, body: dict[str, Any]) -> int:
+        return answer("POST", path, body=body, media_type="application/json")
+
     isbn = known_isbns(1)[0]
     assert enrich([isbn, *unknown_isbns(1), "wrong"]) == 200
     assert answer("GET", BOOK, path_parameters={"isbn": isbn}) == 200
@@ -109,8 +116,26 @@ def test_every_kind_of_answer_is_one_that_the_schema_promises(
     settings.ISBNDB_TIMEOUT_SECONDS = 0.3
     sandbox.add_fault("latency", seconds=60, times=1)
     assert enrich([isbn]) == 504
+    sandbox.add_fault("status", status=403, times=2)
+    assert post(BIBLIOGRAPHY, {"author_name": "Andy Weir"}) == 502
+    assert post(RELEASES, {"start_month": "2024-01", "end_month": "2024-02"}) == 502
+    settings.ISBNDB_TIMEOUT_SECONDS = 5
+    assert post(BIBLIOGRAPHY, {"author_name": "Andy Weir"}) == 200
+    assert post(BIBLIOGRAPHY, {"author_name": UNKNOWN_AUTHOR, "start_page": 2, "source": "schema"}) == 200
+    assert post(RELEASES, {"start_month": "2023-12", "end_month": "2023-12", "subjects": ["Poetry"]}) == 200
+    assert post(RELEASES, {"start_month": "2024-02", "end_month": "2024-01"}) == 400
+    assert answer("GET", BOOKS, query={"author": "weir", "title": "the", "page_size": 2}) == 200
+    assert answer("GET", BOOKS, query={"year": 0}) == 400
+    assert answer("GET", AUTHORS, query={"search": "weir"}) == 200
+    author = Author.objects.get(name="Andy Weir")
+    assert answer("GET", AUTHOR, path_parameters={"author_id": author.pk}) == 200
+    assert answer("GET", WORK, path_parameters={"work_id": Work.objects.earliest("pk").pk}) == 200
+    assert answer("GET", WORK, path_parameters={"work_id": 0}) == 404
+    assert answer("GET", f"{AUTHORS}/top", query={"limit": 3}) == 200
     services.increment(13_000)
     assert enrich([isbn]) == 429
+    assert post(BIBLIOGRAPHY, {"author_name": "Andy Weir"}) == 429
+    assert post(RELEASES, {"start_month": "2024-01", "end_month": "2024-02"}) == 429
     with database_moved(port=1):
         assert enrich([isbn]) == 503
     Consumer.objects.update(active=False)
@@ -167,9 +192,11 @@ def test_every_problem_in_the_schema_has_an_example_and_every_operation_its_key(
                 if int(status) >= 400:
                     example = response["content"]["application/problem+json"]["example"]
                     assert example["status"] == int(status), path
-    assert set(raw["paths"][BATCH]["post"]["responses"]) == {
-        *("200", "202", "400", "401", "403", "406", "409", "413", "415", "422", "429", "502", "503", "504")
-    }
+    for path in (BATCH, BIBLIOGRAPHY, RELEASES):
+        assert set(raw["paths"][path]["post"]["responses"]) == {
+            *("200", "202", "400", "401", "403", "406", "409", "413", "415", "422", "429", "502", "503", "504")
+        }
+    assert set(raw["paths"][BOOKS]["get"]["responses"]) == {"200", "400", "401", "403", "406", "503"}
 
 
 def test_the_docs_page_is_whole_without_any_outside_asset() -> None:

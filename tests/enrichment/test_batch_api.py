@@ -14,24 +14,12 @@ from enrichment.models import Edition
 from quota import services
 from quota.models import Call, Consumer, DailyLedger
 from quota.selectors import get_status
-from tests.fixtures import balance, database_moved, known_isbns, silent_port, unknown_isbns
+from tests.fixtures import balance, database_moved, known_isbns, problem, silent_port, unknown_isbns
 
 PATH = "/api/enrich/batch-direct"
 KNOWN = known_isbns(3)
 UNKNOWN = unknown_isbns(1)
 DEADLINE = 5.0  # seconds, from the issue
-
-
-def problem(response, status: int) -> dict:
-    """The body of an error, which is a problem of that status."""
-    assert response.status_code == status, response.content
-    assert response.headers["Content-Type"] == "application/problem+json"
-    body = json.loads(response.content)
-    assert body["status"] == status
-    assert body["type"].startswith("urn:alexandria:problem:")
-    assert body["title"]
-    assert body["detail"]
-    return body
 
 
 def test_the_answer_accounts_for_every_isbn_and_every_call(api: APIClient, sandbox: Sandbox) -> None:

@@ -38,7 +38,7 @@ def create_job(
     - batch-direct: `isbns`, in any form; `refresh`, `source`.
     - bibliography: `author_name`; `max_pages`, `start_page`, `skip_existing`, `source`.
     - new-releases: `start_month` and `end_month` (dates, or texts that begin with YYYY-MM), `max_pages_per_month`;
-      `subjects`, `skip_existing`, `source`; or `resume`, a token that `read_token` takes.
+      `subjects`, `skip_existing`, `source`; `position`, the fields of one, where an earlier run stopped.
 
     Raises QuotaRefused (the consumer's cap an operation is less than it may take), IdempotencyKeyReused and
     QuotaUnavailable.

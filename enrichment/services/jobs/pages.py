@@ -12,7 +12,7 @@ from enrichment.services.bibliographies import MOST_PAGES, Bibliography, conclud
 from enrichment.services.jobs.batches import Row
 from enrichment.services.jobs.claims import held, save_step
 from enrichment.services.listings import Position, Progress, calls_needed, fetch_next, position_at
-from enrichment.services.releases import NewReleases, Wanted, parse_month, read_token
+from enrichment.services.releases import NewReleases, Wanted, parse_month
 from quota.exceptions import QuotaRefused
 from quota.spending import spending
 
@@ -102,9 +102,10 @@ def _bibliography(job: Job, progress: Progress) -> dict[str, Any]:
 
 
 def _is_known_to_be_missing(job: Job) -> bool:
-    if job.kind != Job.Kind.BIBLIOGRAPHY or not job.wanted.get("skip_existing", True):
+    wanted = job.wanted
+    if job.kind != Job.Kind.BIBLIOGRAPHY or not wanted.get("skip_existing", True) or wanted.get("start_page", 1) > 1:
         return False
-    return selectors.is_missed_author(job.wanted["author_name"])
+    return selectors.is_missed_author(wanted["author_name"])
 
 
 def _most_pages_left(job: Job) -> int:
@@ -113,7 +114,7 @@ def _most_pages_left(job: Job) -> int:
 
 
 def _work(job: Job) -> _Work:
-    """What `wanted` says; with `resume`, what that token says."""
+    """What `wanted` says."""
     wanted, start = job.wanted, Position()
     skip_existing = wanted.get("skip_existing", True)
     if job.kind == Job.Kind.BIBLIOGRAPHY:
@@ -121,16 +122,15 @@ def _work(job: Job) -> _Work:
         most_pages = before + wanted.get("max_pages", MOST_PAGES)
         listings = [books_by_author(wanted["author_name"])]
         return _Work(listings, most_pages, skip_existing, position_at(before * PAGE_SIZE))
-    if token := wanted.get("resume"):
-        releases, start = read_token(token)
-    else:
-        releases = Wanted(
-            start_month=parse_month(str(wanted["start_month"])[:7]),
-            end_month=parse_month(str(wanted["end_month"])[:7]),
-            max_pages_per_month=wanted["max_pages_per_month"],
-            subjects=tuple(wanted.get("subjects") or ()),
-            skip_existing=skip_existing,
-        )
+    releases = Wanted(
+        start_month=parse_month(str(wanted["start_month"])[:7]),
+        end_month=parse_month(str(wanted["end_month"])[:7]),
+        max_pages_per_month=wanted["max_pages_per_month"],
+        subjects=tuple(wanted.get("subjects") or ()),
+        skip_existing=skip_existing,
+    )
+    if position := wanted.get("position"):
+        start = Position(**position)
     return _Work(releases.listings, releases.max_pages_per_month, releases.skip_existing, start, releases)
 
 

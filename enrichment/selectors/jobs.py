@@ -1,56 +1,18 @@
-"""Everything that only reads books and jobs."""
+"""What is to be known of jobs."""
 
 import uuid
 from collections import Counter
-from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from math import ceil
 from typing import Any
 
 from django.conf import settings
 from django.db.models import Count, QuerySet
-from django.db.models.functions import Now
 
-from enrichment.keys import name_key
-from enrichment.models import AuthorMiss, Edition, Job, JobItem, Miss
+from enrichment.models import Job, JobItem
 from quota.models import Consumer
 from quota.selectors import forecast
-
-
-@dataclass(frozen=True)
-class KnownIsbns:
-    """Which ISBNs need not be asked for: editions that are fresh, and misses that are remembered."""
-
-    fresh: set[str]
-    missed: set[str]
-
-
-def known_isbns(isbns: Collection[str]) -> KnownIsbns:
-    """What is known of the ISBN-13s, by EDITION_FRESH_DAYS and MISS_REMEMBER_DAYS."""
-    fresh_since = Now() - timedelta(days=settings.EDITION_FRESH_DAYS)
-    missed_since = Now() - timedelta(days=settings.MISS_REMEMBER_DAYS)
-    return KnownIsbns(
-        fresh=set(Edition.objects.filter(isbn13__in=isbns, synced_at__gt=fresh_since).values_list("isbn13", flat=True)),
-        missed=set(Miss.objects.filter(isbn13__in=isbns, asked_at__gt=missed_since).values_list("isbn13", flat=True)),
-    )
-
-
-def stored_isbns(isbns: Collection[str]) -> set[str]:
-    """Those of the ISBN-13s of which an edition is stored, however old."""
-    return set(Edition.objects.filter(isbn13__in=isbns).values_list("isbn13", flat=True))
-
-
-def is_missed_author(name: str) -> bool:
-    """Whether ISBNdb did not know the author within MISS_REMEMBER_DAYS."""
-    missed_since = Now() - timedelta(days=settings.MISS_REMEMBER_DAYS)
-    return AuthorMiss.objects.filter(name_key=name_key(name), asked_at__gt=missed_since).exists()
-
-
-def get_edition(isbn13: str) -> Edition | None:
-    """The stored edition with its work and its authors, in order, in `author_links`."""
-    return Edition.objects.select_related("work").prefetch_related("author_links__author").filter(isbn13=isbn13).first()
-
 
 MOST_FAILURES = 1000
 
