@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from urllib.parse import unquote
 
 import pytest
+from django import conf
 from rest_framework.test import APIClient
 
 from alexandria.sandbox import facts, listings
@@ -14,6 +15,7 @@ from enrichment.models import AuthorMiss, Edition
 from quota import services
 from quota.models import Call, Consumer
 from quota.selectors import check_ledger, get_status
+from quota.services import corrections
 from tests.enrichment.listening import isbns_of, on_request, pages_asked, stored, to_the_next_day
 from tests.fixtures import NOON, balance, database_moved, problem, set_database_clock
 
@@ -206,19 +208,25 @@ def midnight_is_near(sandbox: Sandbox) -> None:
     set_database_clock(datetime(2026, 5, 5, 23, 59, 58, 500_000, tzinfo=UTC))
 
 
-ENDINGS: dict[str, tuple[int, Callable[[Sandbox], None]]] = {
-    "day_closed": (2, closed_by_isbndb),
-    "safety_limit": (1, spent_elsewhere),
-    "switched_off": (1, switched_off),
-    "midnight": (1, to_the_next_day),
+def limit_lowered(sandbox: Sandbox) -> None:
+    conf.settings.QUOTA_DAILY_LIMIT, conf.settings.QUOTA_SAFETY_BUFFER = 2, 1
+    corrections.apply_limits()
+
+
+ENDINGS: dict[str, tuple[int, Callable[[Sandbox], None], str]] = {
+    "closed by ISBNdb": (2, closed_by_isbndb, "day_closed"),
+    "spent elsewhere": (1, spent_elsewhere, "safety_limit"),
+    "limit lowered": (1, limit_lowered, "safety_limit"),
+    "switched off": (1, switched_off, "switched_off"),
+    "midnight": (1, to_the_next_day, "midnight"),
 }
 
 
-@pytest.mark.parametrize("reason", ENDINGS)
+@pytest.mark.parametrize(("at", "end", "reason"), ENDINGS.values(), ids=ENDINGS)
 def test_when_the_quota_ends_it_on_the_way_it_goes_on_exactly_there(
-    api: APIClient, sandbox: Sandbox, reason: str
+    api: APIClient, sandbox: Sandbox, settings, at: int, end: Callable[[Sandbox], None], reason: str
 ) -> None:
-    at, end = ENDINGS[reason]
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 15_000, 2_000  # put back after the test
     on_request(sandbox, lambda number: end(sandbox) if number == at else None)
     body = ask(api, NO_TOTAL)
     assert (body["complete"], body["stopped_reason"], body["next_page"]) == (False, reason, 2)
@@ -230,6 +238,7 @@ def test_when_the_quota_ends_it_on_the_way_it_goes_on_exactly_there(
 
     to_the_next_day(sandbox)
     Consumer.objects.update(active=True)
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 15_000, 2_000
     rest = ask(api, NO_TOTAL, start_page=body["next_page"])
     assert (rest["books_found"], rest["already_existed"], rest["complete"]) == (1000, 0, True)
     assert stored() == all_isbns(NO_TOTAL)
