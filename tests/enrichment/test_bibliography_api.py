@@ -1,23 +1,25 @@
 """POST /api/authors/enrich-bibliography: what it takes, what it answers, how it fails, and how it goes on."""
 
 import json
+import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote
 
 import pytest
 from django import conf
+from django.db import connection, transaction
 from rest_framework.test import APIClient
 
 from alexandria.sandbox import facts, listings
 from alexandria.sandbox.server import Sandbox
 from enrichment.models import AuthorMiss, Edition
 from quota import services
-from quota.models import Call, Consumer
+from quota.models import Call, Consumer, DailyLedger
 from quota.selectors import check_ledger, get_status
 from quota.services import corrections
 from tests.enrichment.listening import isbns_of, on_request, pages_asked, stored, to_the_next_day
-from tests.fixtures import NOON, balance, database_moved, problem, set_database_clock
+from tests.fixtures import NOON, SetClock, balance, database_moved, problem, set_database_clock
 
 PATH = "/api/authors/enrich-bibliography"
 LARGE, NO_TOTAL, HEAVY = facts.MORE_THAN_1000, facts.FULL_PAGES_WITHOUT_TOTAL, facts.PAGES_OVER_6_MB
@@ -285,6 +287,39 @@ def test_when_isbndb_fails_after_a_page_the_answer_has_what_was_stored(
     assert body["api_calls"] == result["api_calls"] == body["quota"]["used"] == len(sandbox.requests)
     assert response.headers["RateLimit"].startswith(f'"daily";r={body["quota"]["remaining"]};t=')
     assert balance(sandbox) == (body["api_calls"], body["api_calls"])
+
+
+def test_when_the_ledger_is_locked_on_the_way_503_has_what_was_stored(
+    api: APIClient, sandbox: Sandbox, set_clock: SetClock
+) -> None:
+    locked, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            DailyLedger.objects.select_for_update().get()
+            locked.set()
+            done.wait(timeout=60)
+        connection.close()
+
+    holder = threading.Thread(target=hold)
+
+    def lock(number: int) -> None:
+        holder.start()
+        assert locked.wait(timeout=30)
+
+    on_request(sandbox, lock)
+    try:
+        response = api.post(PATH, {"author_name": LARGE}, format="json")
+    finally:
+        done.set()
+        holder.join()
+    body = problem(response, 503)
+    assert (body["code"], body["api_calls"]) == ("quota_unavailable", 1)
+    assert (body["result"]["stopped_reason"], body["result"]["next_page"]) == ("quota_unavailable", 2)
+    assert body["result"]["enriched"] == Edition.objects.count() == 1000
+    set_clock(NOON + timedelta(minutes=5))  # what could not be given back comes back with the lease
+    services.expire()
+    assert balance(sandbox) == (1, 1)
 
 
 def test_without_a_key_or_a_database_nothing_is_sent(api: APIClient, sandbox: Sandbox) -> None:
