@@ -130,7 +130,8 @@ class NewReleasesSerializer(ListingFiguresSerializer):
         child=MonthField(), help_text="Months of which every subject is done, in this run or those before."
     )
     months_cut = serializers.ListField(
-        child=MonthField(), help_text="Months with more books than the pages asked for, or than ISBNdb gives."
+        child=MonthField(),
+        help_text="Months of this run with more books than the pages asked for, or ISBNdb, give.",
     )
     resume = serializers.CharField(
         allow_null=True, help_text="Send it as `resume` to get exactly what is missing; null when nothing is."

@@ -32,9 +32,10 @@ class Bibliography:
     @property
     def next_page(self) -> int | None:
         """The page of 1,000 books with which to go on; None when there is nothing to go on with."""
-        if self.complete or self.stopped_reason == "isbndb_ceiling":
+        progress = self.progress
+        if self.complete or (progress.position.listing and not progress.cut):
             return None
-        return self.progress.cut.get(0, self.progress.position.offset) // PAGE_SIZE + 1
+        return progress.cut.get(0, progress.position.offset) // PAGE_SIZE + 1
 
 
 def enrich_bibliography(

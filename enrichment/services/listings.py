@@ -60,14 +60,13 @@ def walk(
 ) -> None:
     """Fetches and stores page after page until nothing is left, as `fetch_next` does, and raises as it does.
 
-    What turns out not to be needed goes back after each page. When halved pages take more calls than were set aside,
-    each is set aside when it is its turn: the calls in hand are not refused for those that may follow.
+    What turns out not to be needed goes back before each page but the first. When halved pages take more calls than
+    were set aside, each is set aside when it is its turn: the calls in hand are not refused for those that may follow.
     """
-    needed = calls_needed(listings, progress, max_pages=max_pages)
-    while needed:
+    while needed := calls_needed(listings, progress, max_pages=max_pages):
+        if spender.reservation is not None:
+            spender.need(min(needed, max(1, spender.left)))
         fetch_next(listings, progress, spender, max_pages=max_pages, skip_existing=skip_existing)
-        needed = calls_needed(listings, progress, max_pages=max_pages)
-        spender.need(min(needed, max(1, spender.left)))
 
 
 def calls_needed(listings: Sequence[Listing], progress: Progress, *, max_pages: int) -> int:

@@ -111,6 +111,27 @@ def test_books_of_a_month_and_of_a_year(client: httpx2.Client) -> None:
     assert sorted(ids(again)) == sorted(ids(month["books"]))
 
 
+def test_one_author_is_unknown_however_spelt(client: httpx2.Client) -> None:
+    assert client.get(f"/author/{facts.UNKNOWN_AUTHOR}").status_code == 404
+    assert client.get(f"/author/{facts.UNKNOWN_AUTHOR.lower()}?page=2").status_code == 404
+
+
+def test_a_subject_narrowed_to_a_month_gives_the_books_of_the_month_on_it(client: httpx2.Client) -> None:
+    months = "publishedFrom=2024-03&publishedTo=2024-03"
+    on_poetry = client.get(f"/books/poetry?column=subjects&{months}&pageSize=1000").json()
+    of_month = [
+        book
+        for page in (1, 2)
+        for book in client.get(f"/books/2024-03?column=date_published&pageSize=1000&page={page}").json()["books"]
+    ]
+
+    assert 0 < on_poetry["total"] == len(on_poetry["books"]) < len(of_month)
+    assert set(ids(on_poetry["books"])) < set(ids(of_month))
+    assert all("Poetry" in book["subjects"] for book in on_poetry["books"] if book["subjects"])
+    rest = client.get(f"/books/poetry?column=subjects&{months}&pageSize=100&page=2").json()["books"]
+    assert ids(rest) == ids(on_poetry["books"])[100:]
+
+
 def test_books_by_title_author_and_anything(client: httpx2.Client) -> None:
     assert client.get("/books/wind-up bird?column=title").json()["books"][0]["title"] == "The Wind-Up Bird Chronicle"
     assert client.get("/books/Frank Herbert?column=author").json()["books"][0]["title"] == "Dune"

@@ -1,21 +1,25 @@
 """POST /api/authors/enrich-bibliography: what it takes, what it answers, how it fails, and how it goes on."""
 
 import json
+import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote
 
 import pytest
+from django import conf
+from django.db import connection, transaction
 from rest_framework.test import APIClient
 
 from alexandria.sandbox import facts, listings
 from alexandria.sandbox.server import Sandbox
 from enrichment.models import AuthorMiss, Edition
 from quota import services
-from quota.models import Call, Consumer
+from quota.models import Call, Consumer, DailyLedger
 from quota.selectors import check_ledger, get_status
+from quota.services import corrections
 from tests.enrichment.listening import isbns_of, on_request, pages_asked, stored, to_the_next_day
-from tests.fixtures import NOON, balance, database_moved, problem, set_database_clock
+from tests.fixtures import NOON, SetClock, balance, database_moved, problem, set_database_clock
 
 PATH = "/api/authors/enrich-bibliography"
 LARGE, NO_TOTAL, HEAVY = facts.MORE_THAN_1000, facts.FULL_PAGES_WITHOUT_TOTAL, facts.PAGES_OVER_6_MB
@@ -206,19 +210,25 @@ def midnight_is_near(sandbox: Sandbox) -> None:
     set_database_clock(datetime(2026, 5, 5, 23, 59, 58, 500_000, tzinfo=UTC))
 
 
-ENDINGS: dict[str, tuple[int, Callable[[Sandbox], None]]] = {
-    "day_closed": (2, closed_by_isbndb),
-    "safety_limit": (1, spent_elsewhere),
-    "switched_off": (1, switched_off),
-    "midnight": (1, to_the_next_day),
+def limit_lowered(sandbox: Sandbox) -> None:
+    conf.settings.QUOTA_DAILY_LIMIT, conf.settings.QUOTA_SAFETY_BUFFER = 2, 1
+    corrections.apply_limits()
+
+
+ENDINGS: dict[str, tuple[int, Callable[[Sandbox], None], str]] = {
+    "closed by ISBNdb": (2, closed_by_isbndb, "day_closed"),
+    "spent elsewhere": (1, spent_elsewhere, "safety_limit"),
+    "limit lowered": (1, limit_lowered, "safety_limit"),
+    "switched off": (1, switched_off, "switched_off"),
+    "midnight": (1, to_the_next_day, "midnight"),
 }
 
 
-@pytest.mark.parametrize("reason", ENDINGS)
+@pytest.mark.parametrize(("at", "end", "reason"), ENDINGS.values(), ids=ENDINGS)
 def test_when_the_quota_ends_it_on_the_way_it_goes_on_exactly_there(
-    api: APIClient, sandbox: Sandbox, reason: str
+    api: APIClient, sandbox: Sandbox, settings, at: int, end: Callable[[Sandbox], None], reason: str
 ) -> None:
-    at, end = ENDINGS[reason]
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 15_000, 2_000  # put back after the test
     on_request(sandbox, lambda number: end(sandbox) if number == at else None)
     body = ask(api, NO_TOTAL)
     assert (body["complete"], body["stopped_reason"], body["next_page"]) == (False, reason, 2)
@@ -230,6 +240,7 @@ def test_when_the_quota_ends_it_on_the_way_it_goes_on_exactly_there(
 
     to_the_next_day(sandbox)
     Consumer.objects.update(active=True)
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 15_000, 2_000
     rest = ask(api, NO_TOTAL, start_page=body["next_page"])
     assert (rest["books_found"], rest["already_existed"], rest["complete"]) == (1000, 0, True)
     assert stored() == all_isbns(NO_TOTAL)
@@ -276,6 +287,39 @@ def test_when_isbndb_fails_after_a_page_the_answer_has_what_was_stored(
     assert body["api_calls"] == result["api_calls"] == body["quota"]["used"] == len(sandbox.requests)
     assert response.headers["RateLimit"].startswith(f'"daily";r={body["quota"]["remaining"]};t=')
     assert balance(sandbox) == (body["api_calls"], body["api_calls"])
+
+
+def test_when_the_ledger_is_locked_on_the_way_503_has_what_was_stored(
+    api: APIClient, sandbox: Sandbox, set_clock: SetClock
+) -> None:
+    locked, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            DailyLedger.objects.select_for_update().get()
+            locked.set()
+            done.wait(timeout=60)
+        connection.close()
+
+    holder = threading.Thread(target=hold)
+
+    def lock(number: int) -> None:
+        holder.start()
+        assert locked.wait(timeout=30)
+
+    on_request(sandbox, lock)
+    try:
+        response = api.post(PATH, {"author_name": LARGE}, format="json")
+    finally:
+        done.set()
+        holder.join()
+    body = problem(response, 503)
+    assert (body["code"], body["api_calls"]) == ("quota_unavailable", 1)
+    assert (body["result"]["stopped_reason"], body["result"]["next_page"]) == ("quota_unavailable", 2)
+    assert body["result"]["enriched"] == Edition.objects.count() == 1000
+    set_clock(NOON + timedelta(minutes=5))  # what could not be given back comes back with the lease
+    services.expire()
+    assert balance(sandbox) == (1, 1)
 
 
 def test_without_a_key_or_a_database_nothing_is_sent(api: APIClient, sandbox: Sandbox) -> None:
