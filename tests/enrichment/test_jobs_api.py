@@ -15,8 +15,7 @@ from enrichment.models import Job
 from enrichment.services.jobs.running import run_job
 from quota import services
 from quota.models import Consumer, ConsumerKey
-from tests.enrichment.test_batch_api import problem
-from tests.fixtures import NOON, balance, database_moved, known_isbns, unknown_isbns
+from tests.fixtures import NOON, balance, database_moved, known_isbns, problem, unknown_isbns
 
 PATH = "/api/enrich/batch-direct"
 KNOWN = known_isbns(5)
