@@ -33,7 +33,9 @@ class IsbnValueField(serializers.Field[str | int, str | int, str | int, Any]):
         return value
 
 
-class BatchRequestSerializer(serializers.Serializer[dict[str, Any]]):
+class IsbnListSerializer(serializers.Serializer[dict[str, Any]]):
+    """ISBNs, and what they are for; or a bare list of ISBNs."""
+
     isbns = serializers.ListField(
         child=IsbnValueField(),
         min_length=1,
@@ -42,9 +44,6 @@ class BatchRequestSerializer(serializers.Serializer[dict[str, Any]]):
     )
     source = serializers.CharField(  # type: ignore[assignment]  # a field of that name, not the option
         max_length=100, required=False, default="", allow_blank=True, help_text="What it is for; kept in the journal."
-    )
-    refresh = serializers.BooleanField(
-        required=False, default=False, help_text="Ask again for what is fresh or remembered as unknown."
     )
 
     def to_internal_value(self, data: object) -> dict[str, Any]:
@@ -57,6 +56,12 @@ class BatchRequestSerializer(serializers.Serializer[dict[str, Any]]):
             )
         value: dict[str, Any] = super().to_internal_value(body)
         return value
+
+
+class BatchRequestSerializer(IsbnListSerializer):
+    refresh = serializers.BooleanField(
+        required=False, default=False, help_text="Ask again for what is fresh or remembered as unknown."
+    )
 
 
 class InvalidIsbnSerializer(serializers.Serializer[Any]):

@@ -92,7 +92,7 @@ def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = ""
     with spending(consumer=consumer, operation="batch-direct", calls=len(batches), source=source) as spender:
         for number, batch in enumerate(batches):
             try:
-                _enrich_batch(batch, spender, result)
+                enrich_batch(batch, spender, result)
             except (QuotaError, IsbndbError, OperationalError) as error:
                 for isbn in (isbn for rest in batches[number:] for isbn in rest):
                     result.failed += 1
@@ -103,7 +103,12 @@ def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = ""
     return result
 
 
-def _enrich_batch(batch: list[str], spender: Spending, result: Enrichment) -> None:
+def enrich_batch(batch: list[str], spender: Spending, result: Enrichment) -> dict[str, str]:
+    """Asks for up to ISBNDB_BATCH_SIZE ISBN-13s in one call, stores what comes and adds it to `result`.
+
+    Returns those of which nothing is known even now, with the reason. Raises an IsbndbError, an OperationalError, and
+    what `Spending.dispatch` raises.
+    """
     answer = gateway.fetch_books(batch, spender)
     stored = store_books(answer.books)
 
@@ -111,14 +116,16 @@ def _enrich_batch(batch: list[str], spender: Spending, result: Enrichment) -> No
     result.errors += [FailedIsbn(error.isbn, error.error) for error in stored.errors]
 
     found = {book.isbn13 for book in answer.books} & set(batch)
-    failed = {error.isbn for error in stored.errors} & found
+    failed = {error.isbn: error.error for error in stored.errors if error.isbn in found}
     missing = [isbn for isbn in batch if isbn not in found]
     result.created += stored.created
     result.updated += stored.updated
     result.found += len(found)
-    result.enriched += len(found - failed)
+    result.enriched += len(found) - len(failed)
     result.failed += len(failed)
     result.not_found_isbns += missing
     if not answer.bad:
         remember_misses(missing)
-    # Otherwise one of the missing ISBNs is the bad book's: they are asked for again next time.
+        return failed
+    # One of the missing ISBNs is the bad book's: they are asked for again next time.
+    return failed | dict.fromkeys(missing, f"ISBNdb sent a book that is of no use: {answer.bad[0].error}")
