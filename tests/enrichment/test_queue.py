@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from math import ceil
 from random import Random
 from unittest.mock import patch
 
@@ -27,6 +28,7 @@ from quota import services as quota
 from quota.exceptions import ConsumerUnknown, QuotaUnavailable
 from quota.models import Call, Consumer, Switches
 from tests import processes
+from tests.bench.queue_trace import distinct, fewest_calls, make_trace, naive_calls, run_trace
 from tests.fixtures import NOON, SetClock, balance, known_isbns, unknown_isbns
 
 HIGH, NORMAL, LOW = Wish.Priority.HIGH, Wish.Priority.NORMAL, Wish.Priority.LOW
@@ -222,6 +224,18 @@ def test_one_flush_sends_so_many_batches_and_leaves_the_rest_to_the_next() -> No
     with patch.object(services, "MOST_BATCHES", 3):
         assert flush(consumer="reader").batches == 3
         assert flush(consumer="reader").batches == 2
+
+
+def test_many_small_requests_cost_hardly_more_than_the_fewest_calls_that_there_could_be(
+    sandbox: Sandbox, settings
+) -> None:
+    settings.ISBNDB_BATCH_SIZE = 50
+    trace = make_trace(2_000, seconds=200, catalogue=4_000)
+    outcome = run_trace(trace, consumer="reader")
+    assert outcome.asked == distinct(trace)
+    assert outcome.calls <= ceil(1.1 * fewest_calls(trace, 50))
+    assert naive_calls(trace) > 15 * outcome.calls
+    assert balance(sandbox) == (outcome.calls, outcome.calls)
 
 
 # Several flushers
