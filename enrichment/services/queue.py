@@ -150,7 +150,6 @@ def flush(*, consumer: str) -> Flush:
     two the wishes of the batch have one attempt less, and the queue pauses.
     """
     result = Flush()
-    QueueState.objects.update_or_create(id=1, defaults={"looked_at": QuotaNow()})
     if selectors.is_flush_due():
         _drop_known()
     while result.batches < MOST_BATCHES and (batch := _claim(claim := uuid.uuid4())):
@@ -182,7 +181,8 @@ def drop(isbns: Collection[str]) -> int:
 def _claim(claim: uuid.UUID) -> list[str]:
     """Marks the next batch as ours until LEASE is over and returns its ISBN-13s; empty when none is worth a call."""
     with transaction.atomic(durable=True):
-        QueueState.objects.select_for_update(no_key=True).get(id=1)  # one flusher after the other
+        # Its lock lets one flusher pick after the other.
+        QueueState.objects.update_or_create(id=1, defaults={"looked_at": QuotaNow()})
         if not selectors.is_flush_due():
             return []
         batch = _lock(Wish.objects.filter(isbn13__in=selectors.next_batch(settings.ISBNDB_BATCH_SIZE)))

@@ -11,7 +11,7 @@ from alexandria.sandbox import isbns
 from enrichment.models import Wish
 from enrichment.services.queue import flush, wish
 from quota.models import Call
-from tests.fixtures import NOON, set_database_clock
+from tests.fixtures import NOON, stop_database_clock
 
 CLIENTS = 50
 TICK = 5  # seconds from one flush to the next
@@ -100,7 +100,7 @@ def run_trace(trace: Sequence[Request], *, consumer: str, start: datetime = NOON
     """
     already_spent = Call.objects.count()
     for second, requests in _seconds(trace):
-        set_database_clock(start + timedelta(seconds=second))
+        stop_database_clock(start + timedelta(seconds=second))
         for request in requests:
             wish(request.isbns, priority=request.priority, consumer=consumer, source=f"client {request.client}")
         if second % TICK == 0:
@@ -109,7 +109,7 @@ def run_trace(trace: Sequence[Request], *, consumer: str, start: datetime = NOON
         if not Wish.objects.exists():
             break
         # Nothing more comes: from one hour to the next, when not even a low wish is left.
-        set_database_clock(start + timedelta(seconds=tick if tick < trace[-1].second + 2 * 60 else tick + HOUR))
+        stop_database_clock(start + timedelta(seconds=tick if tick < trace[-1].second + 2 * 60 else tick + HOUR))
         flush(consumer=consumer)
     calls = list(Call.objects.order_by("pk").values_list("isbns_asked", "isbns_found"))[already_spent:]
     return Outcome(len(calls), sum(asked or 0 for asked, _ in calls), sum(found or 0 for _, found in calls))
