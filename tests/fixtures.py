@@ -92,7 +92,7 @@ def set_clock(transactional_db: None) -> Iterator[SetClock]:
 
 @pytest.fixture
 def at(set_clock: SetClock) -> At:
-    """Moves the quota's clock to so many seconds after noon, where it stands still, as it does at noon from the start."""
+    """Moves the quota's clock to so many seconds after noon, where it stands still. It begins at noon."""
 
     def move(seconds: float) -> None:
         stop_database_clock(NOON + timedelta(seconds=seconds))

@@ -4,6 +4,7 @@
 when the queue takes more than 1.1 times the fewest calls that there could be. Time is simulated.
 """
 
+import logging
 import sys
 from datetime import UTC, datetime, timedelta
 
@@ -28,6 +29,7 @@ WANTED = 1.1
 
 def run() -> bool:
     """Prints the figures; False when the queue takes too many calls."""
+    logging.disable(logging.INFO)
     with scratch_database(), Sandbox(max_rps=None) as sandbox:
         sandbox.set_clock(offset_seconds=(NOON - datetime.now(UTC)).total_seconds())
         with connection.cursor() as cursor:  # calls are counted here, not time
