@@ -1,6 +1,6 @@
 from django.urls import path
 
-from enrichment.api import bibliographies, books, catalogue, jobs, reconciliation, releases
+from enrichment.api import bibliographies, books, catalogue, jobs, queue, reconciliation, releases
 
 urlpatterns = [
     path("enrich/batch-direct", books.EnrichBatchView.as_view(), name="enrich-batch-direct"),
@@ -11,6 +11,7 @@ urlpatterns = [
     path("works/<int:work_id>", catalogue.WorkView.as_view(), name="work"),
     path("books", catalogue.BooksView.as_view(), name="books"),
     path("books/enrich-new-releases", releases.EnrichNewReleasesView.as_view(), name="enrich-new-releases"),
+    path("enrich/queue", queue.QueueView.as_view(), name="enrich-queue"),
     path("books/<path:isbn>", books.BookView.as_view(), name="book"),
     path("quota/reconcile", reconciliation.ReconcileView.as_view(), name="quota-reconcile"),
     path("jobs", jobs.JobsView.as_view(), name="jobs"),

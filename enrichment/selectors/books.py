@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from django.conf import settings
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from enrichment.keys import name_key
@@ -21,12 +22,20 @@ class KnownIsbns:
 
 def known_isbns(isbns: Collection[str]) -> KnownIsbns:
     """What is known of the ISBN-13s, by EDITION_FRESH_DAYS and MISS_REMEMBER_DAYS."""
-    fresh_since = Now() - timedelta(days=settings.EDITION_FRESH_DAYS)
-    missed_since = Now() - timedelta(days=settings.MISS_REMEMBER_DAYS)
     return KnownIsbns(
-        fresh=set(Edition.objects.filter(isbn13__in=isbns, synced_at__gt=fresh_since).values_list("isbn13", flat=True)),
-        missed=set(Miss.objects.filter(isbn13__in=isbns, asked_at__gt=missed_since).values_list("isbn13", flat=True)),
+        fresh=set(fresh_editions().filter(isbn13__in=isbns).values_list("isbn13", flat=True)),
+        missed=set(remembered_misses().filter(isbn13__in=isbns).values_list("isbn13", flat=True)),
     )
+
+
+def fresh_editions() -> QuerySet[Edition]:
+    """The editions that ISBNdb told us of within EDITION_FRESH_DAYS."""
+    return Edition.objects.filter(synced_at__gt=Now() - timedelta(days=settings.EDITION_FRESH_DAYS))
+
+
+def remembered_misses() -> QuerySet[Miss]:
+    """The ISBNs that ISBNdb did not know within MISS_REMEMBER_DAYS."""
+    return Miss.objects.filter(asked_at__gt=Now() - timedelta(days=settings.MISS_REMEMBER_DAYS))
 
 
 def stored_isbns(isbns: Collection[str]) -> set[str]:

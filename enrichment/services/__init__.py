@@ -99,7 +99,7 @@ def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = ""
     with spending(consumer=consumer, operation="batch-direct", calls=len(batches), source=source) as spender:
         for number, batch in enumerate(batches):
             try:
-                _enrich_batch(batch, spender, result)
+                enrich_batch(batch, spender, result)
             except ENDINGS as error:
                 for isbn in (isbn for rest in batches[number:] for isbn in rest):
                     result.failed += 1
@@ -110,7 +110,11 @@ def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = ""
     return result
 
 
-def _enrich_batch(batch: list[str], spender: Spending, result: Enrichment) -> None:
+def enrich_batch(batch: list[str], spender: Spending, result: Enrichment) -> dict[str, str]:
+    """Asks for up to ISBNDB_BATCH_SIZE ISBN-13s in one call, stores what comes and adds it to `result`.
+
+    Returns those that came and could not be stored, with the reason. Raises one of ENDINGS.
+    """
     answer = gateway.fetch_books(batch, spender)
     found = {book.isbn13 for book in answer.books}
     missing = [isbn for isbn in batch if isbn not in found]
@@ -125,6 +129,7 @@ def _enrich_batch(batch: list[str], spender: Spending, result: Enrichment) -> No
     result.not_found_isbns += missing
     result.errors += [FailedIsbn(book.isbn, book.error) for book in answer.bad]
     result.errors += [FailedIsbn(error.isbn, error.error) for error in stored.errors]
+    return {error.isbn: error.error for error in stored.errors}
 
 
 def _doubtful() -> datetime:

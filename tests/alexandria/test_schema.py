@@ -32,9 +32,10 @@ from quota.models import Consumer
 from tests.fixtures import database_moved, known_isbns, unknown_isbns
 
 CONFORMANCE = [status_code_conformance, content_type_conformance, response_schema_conformance]
-BATCH, BOOK, STATUS = "/api/enrich/batch-direct", "/api/books/{isbn}", "/api/quota/status"
 BIBLIOGRAPHY, RELEASES = "/api/authors/enrich-bibliography", "/api/books/enrich-new-releases"
 BOOKS, AUTHORS, AUTHOR, WORK = "/api/books", "/api/authors", "/api/authors/{author_id}", "/api/works/{work_id}"
+BATCH, QUEUE = "/api/enrich/batch-direct", "/api/enrich/queue"
+BOOK, STATUS = "/api/books/{isbn}", "/api/quota/status"
 OPEN_TO_ALL = {"/api/schema/", "/api/docs/"}
 WITHOUT_SLASH = {"/api/schema", "/api/docs"}
 
@@ -105,6 +106,9 @@ def test_every_kind_of_answer_is_one_that_the_schema_promises(
     assert [job("POST", "/cancel"), job("POST", "/cancel"), job("POST", "/retry")] == [200, 409, 202]
     run_job(Job.objects.get().pk)
     assert job("GET", "") == 200
+    wishes = {"isbns": [isbn, *known_isbns(3), "wrong"], "priority": "high"}
+    assert answer("POST", QUEUE, body=wishes, media_type="application/json") == 202
+    assert answer("GET", QUEUE) == 200
     assert answer("GET", STATUS) == 200
     assert answer("GET", STATUS, headers={"Authorization": "Api-Key wrong"}) == 401
     assert answer("GET", STATUS, headers={"Accept": "text/html"}) == 406
