@@ -8,13 +8,19 @@ import sys
 WITHOUT_DATABASE = {"embedded", "isbndb_sandbox", "run", "demo", "help", "--help", "--version", "version"}
 
 
+def needs_database(command: str, options: list[str]) -> bool:
+    """A bulk harvest through a server works on that server's database alone."""
+    through_a_server = command == "bulk_author_harvest" and any(option.startswith("--server") for option in options)
+    return command not in WITHOUT_DATABASE and not through_a_server
+
+
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "alexandria.settings")
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
 
     try:
-        if len(sys.argv) > 1 and sys.argv[1] not in WITHOUT_DATABASE:
+        if len(sys.argv) > 1 and needs_database(sys.argv[1], sys.argv[2:]):
             from alexandria import embedded
 
             embedded.start_unless_configured()
