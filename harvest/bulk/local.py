@@ -96,6 +96,7 @@ class DatabaseCheckpoint:
 
     def __init__(self, harvest: BulkHarvest, entries: list[Entry]) -> None:
         self.harvest = harvest
+        self.holder = harvest.holder
         self.label = f"{harvest.label} ({harvest})"
         self.source = f"bulk:{harvest.pk}"
         self.max_pages = harvest.max_pages
@@ -117,7 +118,7 @@ class DatabaseCheckpoint:
             self._held().update(state=state, reason=reason, ended_at=Now(), holder=None, lease_until=None)
 
     def _held(self) -> QuerySet[BulkHarvest]:
-        return BulkHarvest.objects.filter(pk=self.harvest.pk, state="running", holder=self.harvest.holder)
+        return BulkHarvest.objects.filter(pk=self.harvest.pk, state="running", holder=self.holder)
 
     def _hold(self) -> None:
         if not self._held().update(lease_until=Now() + LEASE):

@@ -1,6 +1,7 @@
 """How a bulk harvest goes, told to people on a terminal, to a log, or to programs."""
 
 import json
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -164,11 +165,14 @@ class TerminalReport(LineReport):
         self.console.print(table)
 
     def __enter__(self) -> "TerminalReport":
+        self.log_level = logging.root.level
+        logging.root.setLevel(logging.WARNING)  # a line of log for each call would tear the bar
         self.progress.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self.progress.stop()
+        logging.root.setLevel(self.log_level)
 
 
 Report = JsonReport | LineReport
