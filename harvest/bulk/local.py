@@ -90,6 +90,9 @@ class LocalFetcher:
             plan = forecast(calls, consumer=CONSUMER)
         return None if plan.finish_at is None else plan.days
 
+    def close(self) -> None:
+        """Nothing to do: Django has the connections."""
+
 
 class DatabaseCheckpoint:
     """A harvest's rows, held by this process until `close`."""

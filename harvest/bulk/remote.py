@@ -79,6 +79,9 @@ class RemoteFetcher:
                 url = answer["next"]
         return names[first - 1 : last]
 
+    def close(self) -> None:
+        self._client.close()
+
     def _ask(self, method: str, url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """The JSON of a 200. Raises what `Fetcher` says."""
         try:

@@ -102,6 +102,9 @@ class Fetcher(Protocol):
     def days(self, calls: int) -> int | None:
         """How many UTC days so many calls take, if nobody else spends any; None when they may never be made."""
 
+    def close(self) -> None:
+        """Ends it."""
+
 
 class Checkpoint(Protocol):
     """Where the list and what came of each author is kept."""

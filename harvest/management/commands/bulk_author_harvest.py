@@ -6,7 +6,7 @@ import signal
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -102,7 +102,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         self._refuse_nonsense(options)
         try:
-            self._handle(options)
+            with closing(self._fetcher(options)) as fetcher:
+                self._handle(fetcher, options)
         except AnotherCopy as error:
             raise CommandError(str(error), returncode=4) from error
         except AlreadyBegun as error:
@@ -121,8 +122,7 @@ class Command(BaseCommand):
         if not options["server"] and (options["checkpoint"] or options["api_key"]):
             raise CommandError("--checkpoint and --api-key go with --server.")
 
-    def _handle(self, options: dict[str, Any]) -> None:
-        fetcher = self._fetcher(options)
+    def _handle(self, fetcher: Fetcher, options: dict[str, Any]) -> None:
         if options["check_quota"]:
             self._check_quota(fetcher, json=options["json"])
             return
