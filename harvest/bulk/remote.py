@@ -69,20 +69,14 @@ class RemoteFetcher:
         return -(-rest // max(1, quota.safety_limit)) + (calls > 0 and quota.free > 0)
 
     def names_by_editions(self, first: int, last: int) -> list[str]:
-        """The server's authors from rank `first` (from 1) to `last` by number of editions."""
-        names: list[str] = []
-        url: str | None = "/api/authors/top"
-        while url and len(names) < last:
-            answer = self._ask("GET", url)
-            with _understood():
-                names += [author["name"] for author in answer["results"]]
-                url = answer["next"]
-        return names[first - 1 : last]
+        authors = self._ask("GET", f"/api/authors/top?limit={last}")
+        with _understood():
+            return [author["name"] for author in authors[first - 1 :]]
 
     def close(self) -> None:
         self._client.close()
 
-    def _ask(self, method: str, url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def _ask(self, method: str, url: str, body: dict[str, Any] | None = None) -> Any:
         """The JSON of a 200. Raises what `Fetcher` says."""
         try:
             response = self._client.request(method, url, json=body)
@@ -94,10 +88,9 @@ class RemoteFetcher:
             content: Any = response.json()
         except ValueError:
             content = None
-        problem = content if isinstance(content, dict) else {}
-        if response.status_code == 200 and problem:
-            return problem
-        raise _failure(response, problem)
+        if response.status_code == 200:
+            return content
+        raise _failure(response, content if isinstance(content, dict) else {})
 
 
 def _failure(response: httpx2.Response, problem: dict[str, Any]) -> Exception:

@@ -1,4 +1,4 @@
-"""A server that speaks the two endpoints of ours that a bulk harvest needs, over real HTTP, and fails when told to."""
+"""A server that speaks the endpoints of ours that a bulk harvest needs, over real HTTP, and fails when told to."""
 
 import json
 from collections.abc import Iterator
@@ -57,11 +57,12 @@ class ServerDouble:
             "errors": [], "duration_ms": 1, "quota": self.status(),
         }, {}  # fmt: skip
 
-    def top(self, query: str) -> dict[str, Any]:
+    def top(self, query: str) -> tuple[int, Any, dict[str, str]]:
+        limit = int(query.removeprefix("limit="))
+        if limit > 1000:
+            return 400, {"code": "invalid", "detail": "limit: at most 1000."}, {}
         ranked = sorted(self.books, key=lambda name: -self.books[name])
-        start = int(query or 0)
-        following = f"{self.url}/api/authors/top?{start + 2}" if start + 2 < len(ranked) else None
-        return {"results": [{"name": name} for name in ranked[start : start + 2]], "next": following}
+        return 200, [{"id": 1, "name": name} for name in ranked[:limit]], {}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -72,7 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         double = self.server.double
         if path == "/api/authors/top":
-            self._answer(200, double.top(query), {})
+            self._answer(*double.top(query))
         else:
             self._answer(200, double.status(), {})
 
@@ -80,7 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self._answer(*self.server.double.enrich(body))
 
-    def _answer(self, status: int, body: dict[str, Any], headers: dict[str, str]) -> None:
+    def _answer(self, status: int, body: Any, headers: dict[str, str]) -> None:
         if self.headers["Authorization"] != f"Api-Key {KEY}":
             status, body = 401, {"code": "not_authenticated", "detail": "No valid key."}
         if not status:

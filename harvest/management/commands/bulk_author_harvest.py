@@ -21,6 +21,7 @@ from harvest.bulk.exceptions import (
     CannotGoOn,
     Interrupted,
     NamesUnreadable,
+    NotFetched,
     NothingToResume,
     QuotaGone,
     TryLater,
@@ -108,7 +109,7 @@ class Command(BaseCommand):
             raise CommandError(str(error), returncode=4) from error
         except AlreadyBegun as error:
             raise CommandError(f"{error} --resume goes on with it, --restart begins anew.") from error
-        except (NamesUnreadable, NothingToResume, CannotGoOn, TryLater) as error:
+        except (NamesUnreadable, NothingToResume, CannotGoOn, NotFetched) as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
             raise CommandError("Interrupted.", returncode=130) from None
@@ -200,7 +201,7 @@ class Command(BaseCommand):
             ended, code = "Interrupted.", 130
         except AnotherCopy as error:
             ended, code = str(error), 4
-        except (CannotGoOn, TryLater) as error:
+        except (CannotGoOn, NotFetched) as error:
             ended, code = str(error), 1
         else:
             states = [entry.state for entry in run.checkpoint.entries]
