@@ -21,6 +21,7 @@ from harvest.bulk.exceptions import AnotherCopy
 from harvest.bulk.local import DatabaseStore
 from harvest.bulk.names import AuthorList
 from harvest.models import BulkAuthor, BulkHarvest
+from quota import services
 from quota.models import Call, Consumer, Switches
 from tests import processes
 from tests.fixtures import NOON, SetClock, balance, database_moved
@@ -35,6 +36,12 @@ pytestmark = pytest.mark.usefixtures("bulk_author")
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "PAUSES", (0.0, 0.0))
+
+
+@pytest.fixture
+def patient(sandbox: Sandbox, settings) -> None:
+    """Processes that are to be met while ISBNdb answers do not lose patience before."""
+    settings.ISBNDB_TIMEOUT_SECONDS = 60
 
 
 @pytest.fixture
@@ -125,19 +132,20 @@ def test_the_shared_list_takes_two_days_of_a_small_quota_and_no_page_is_paid_twi
 
 
 def test_with_wait_it_sleeps_over_midnight_and_goes_on_by_itself(
-    sandbox: Sandbox, set_both_clocks: Callable[[datetime], None], settings, tmp_path: Path
+    sandbox: Sandbox, set_both_clocks: Callable[[datetime], None], tmp_path: Path
 ) -> None:
-    free_calls(settings, 2)
     listed = a_list(tmp_path, *SHORT[:3])
-    set_both_clocks(datetime(2026, 5, 5, 23, 59, 55, tzinfo=UTC))
+    set_both_clocks(datetime(2026, 5, 5, 23, 59, 50, tzinfo=UTC))
+    services.increment(11_000 - 2)
     ended = harvest(listed, "--wait")
     assert ended.code == 0, ended.message
     assert ended.named("waiting")[-1]["until"].startswith("2026-05-06T00:00:0")
     assert ended.summary["done"] == 3
     assert sorted(pages_asked(sandbox)) == sorted((name, 1) for name in SHORT[:3])
-    assert sum(Call.objects.values_list("calls", flat=True)) == 3
+    assert list(Call.objects.exclude(outcome="external").values_list("outcome", flat=True)) == ["ok"] * 3
 
 
+@pytest.mark.usefixtures("patient")
 def test_kill_9_loses_at_most_the_page_under_way(sandbox: Sandbox, tmp_path: Path) -> None:
     listed = a_list(tmp_path, "Agatha Christie", *SHORT[:2])
     sandbox.add_fault("latency", seconds=60, path="/author/Nora", times=1)
@@ -161,9 +169,10 @@ def test_kill_9_loses_at_most_the_page_under_way(sandbox: Sandbox, tmp_path: Pat
     assert balance(sandbox)[0] == 5
 
 
+@pytest.mark.usefixtures("patient")
 def test_ctrl_c_ends_it_after_the_page_under_way(sandbox: Sandbox, tmp_path: Path) -> None:
     listed = a_list(tmp_path, "Agatha Christie", *SHORT[:2])
-    sandbox.add_fault("latency", seconds=2, path="/author/Agatha", times=1)
+    sandbox.add_fault("latency", seconds=5, path="/author/Agatha", times=1)
     with start(listed, environment=processes.environment()) as stopped:
         wait_until(lambda: sandbox.requests, stopped)
         stopped.send_signal(signal.SIGINT)
@@ -177,6 +186,7 @@ def test_ctrl_c_ends_it_after_the_page_under_way(sandbox: Sandbox, tmp_path: Pat
     assert balance(sandbox) == (4, 4)
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_second_signal_ends_it_at_once_with_nothing_set_aside(sandbox: Sandbox, tmp_path: Path) -> None:
     listed = a_list(tmp_path, *SHORT[:2])
     sandbox.add_fault("latency", seconds=60, times=1)
