@@ -5,7 +5,7 @@ import os
 import sys
 
 # These either work without a database or drive the embedded one themselves.
-WITHOUT_DATABASE = {"embedded", "isbndb_sandbox", "run", "demo", "help", "--help", "--version", "version"}
+WITHOUT_DATABASE = {"embedded", "isbndb_sandbox", "run", "demo", "smoke", "help", "--help", "--version", "version"}
 
 
 def needs_database(command: str, options: list[str]) -> bool:

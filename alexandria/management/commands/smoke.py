@@ -1,0 +1,181 @@
+"""`manage.py smoke`: walks the validation list against a running instance, over HTTP, and says what holds."""
+
+import json as json_module
+import os
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx2
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from rich.console import Console
+from rich.table import Table
+
+KEY, REFUSED_KEY = "ALEXANDRIA_API_KEY", "ALEXANDRIA_REFUSED_KEY"
+BATCH = "/api/enrich/batch-direct"
+QUIET_MOMENTS = 5  # tries to see our own call alone, where others spend too
+
+
+class Failed(Exception):
+    """A check does not hold, and why."""
+
+
+class Skipped(Exception):
+    """A check could not be made, and what it would take."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of the table: `outcome` is ok, failed or skipped."""
+
+    check: str
+    outcome: str
+    detail: str
+
+
+class Command(BaseCommand):
+    help = f"""Walks the validation list against any running instance and prints what holds. It spends 2 calls.
+
+The check of the 429 needs the key of a consumer with a daily budget of 0, so that production is not disturbed:
+manage.py create_api_key smoke --consumer smoke-refused (a consumer that exists from the start).
+The keys may come from the environment: {KEY} and {REFUSED_KEY}.
+
+exit codes:
+  0  everything holds
+  1  a check failed (the others after it were not made), or the options make no sense"""
+    requires_system_checks = ()
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        return super().create_parser(prog_name, subcommand, formatter_class=RawDescriptionHelpFormatter, **kwargs)
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--server", required=True, metavar="URL", help="as in https://books.example")
+        parser.add_argument("--api-key", default=os.environ.get(KEY), metavar="KEY", help=f"default: {KEY}")
+        parser.add_argument(
+            "--refused-key", default=os.environ.get(REFUSED_KEY), metavar="KEY", help=f"default: {REFUSED_KEY}"
+        )
+        parser.add_argument("--isbn", default="9780593135204", help="the ISBN to enrich (%(default)s)")
+        parser.add_argument("--new-day", action="store_true", help="nothing may be used yet: the day has just begun")
+        parser.add_argument("--json", action="store_true", help='[{"check", "outcome", "detail"}, …]')
+
+    def handle(self, *args: Any, server: str, api_key: str | None, json: bool, **options: Any) -> None:
+        if not api_key:
+            raise CommandError(f"Give --api-key KEY, or set {KEY}.")
+        if not server.startswith(("http://", "https://")):
+            raise CommandError(f"--server must be an address such as https://books.example, not {server!r}.")
+        with httpx2.Client(base_url=server, timeout=60, trust_env=False) as client:
+            walk = Walk(client, api_key, options["refused_key"], options["isbn"], new_day=options["new_day"])
+            results = list(walk.results())
+        if json:
+            self.stdout.write(json_module.dumps([asdict(result) for result in results], indent=2))
+        else:
+            Console().print(table(results))
+        if any(result.outcome == "failed" for result in results):
+            raise SystemExit(1)
+
+
+class Walk:
+    """The list, check by check. Each says what it found, or raises Failed or Skipped."""
+
+    def __init__(self, client: httpx2.Client, key: str, refused_key: str | None, isbn: str, *, new_day: bool) -> None:
+        self.client = client
+        self.headers = {"Authorization": f"Api-Key {key}"}
+        self.refused_key = refused_key
+        self.isbn = isbn
+        self.new_day = new_day
+
+    def results(self) -> Iterator[Result]:
+        """The results in order, up to the first that failed."""
+        checks: list[Callable[[], str]] = [
+            *(self.status_is_reachable, self.reset_is_the_next_midnight, self.an_isbn_is_enriched_for_one_call),
+            *(self.asking_again_is_free, self.a_reached_limit_is_a_429, self.isbndbs_counter_equals_ours),
+        ]
+        for check in checks:
+            name = check.__name__.replace("_", " ").replace("isbndbs", "ISBNdb's").replace("isbn ", "ISBN ")
+            try:
+                yield Result(name, "ok", check())
+            except Skipped as reason:
+                yield Result(name, "skipped", str(reason))
+            except (Failed, httpx2.HTTPError, KeyError, TypeError, ValueError) as error:
+                yield Result(name, "failed", str(error) if isinstance(error, Failed) else repr(error))
+                return
+
+    def status_is_reachable(self) -> str:
+        status = self.status()
+        if self.new_day and status["used"]:
+            raise Failed(f"{status['used']:,} calls are used, and on a new day there should be none.")
+        return f"{status['used']:,} of {status['safety_limit']:,} calls used"
+
+    def reset_is_the_next_midnight(self) -> str:
+        reset_at = datetime.fromisoformat(self.status()["reset_at"])
+        midnight = now().replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+        if reset_at != midnight:
+            raise Failed(f"reset_at is {reset_at}, and the next midnight UTC {midnight}.")
+        return str(reset_at)
+
+    def an_isbn_is_enriched_for_one_call(self) -> str:
+        """Others may spend at the same moment: it is tried until a moment is quiet enough to see our own call alone."""
+        risen = 0
+        for _ in range(QUIET_MOMENTS):
+            before = self.status()["used"]
+            answer = self.enrich(refresh=True)
+            risen = self.status()["used"] - before
+            if answer["api_calls"] != 1 or answer["enriched"] + answer["not_found"] != 1:
+                raise Failed(f"{self.isbn}: {answer['api_calls']} calls, {answer['enriched']} enriched.")
+            if risen == 1:
+                return f"used rose by exactly 1, enriched {answer['enriched']}"
+        raise Failed(f"used rose by {risen} for 1 call, {QUIET_MOMENTS} times over: others spend all the time.")
+
+    def asking_again_is_free(self) -> str:
+        answer = self.enrich(refresh=False)
+        if answer["api_calls"] != 0:
+            raise Failed(f"the same ISBN cost {answer['api_calls']} calls again.")
+        return "0 calls"
+
+    def a_reached_limit_is_a_429(self) -> str:
+        if not self.refused_key:
+            raise Skipped(f"needs --refused-key or {REFUSED_KEY}: a key of the consumer smoke-refused")
+        response = self.client.post(
+            BATCH,
+            json={"isbns": [self.isbn], "refresh": True, "source": "smoke"},
+            headers={"Authorization": f"Api-Key {self.refused_key}"},
+        )
+        if response.status_code != 429 or ("Retry-After" not in response.headers and response.json().get("retry_at")):
+            raise Failed(f"status {response.status_code} instead of 429 with Retry-After: {response.text[:200]}")
+        return f"429, {response.json()['limit']}"
+
+    def isbndbs_counter_equals_ours(self) -> str:
+        counter = self.json(self.client.post("/api/quota/reconcile", headers=self.headers))
+        if counter["drift"] > 0:
+            raise Failed(f"ISBNdb counts {counter['spent']:,} calls, we counted {counter['used']:,}.")
+        if counter["drift"] < 0:
+            return f"we count {counter['used']:,}, {-counter['drift']:,} more than ISBNdb: that is the safe side"
+        return f"both count {counter['spent']:,}"
+
+    def status(self) -> dict[str, Any]:
+        return self.json(self.client.get("/api/quota/status", headers=self.headers))
+
+    def enrich(self, *, refresh: bool) -> dict[str, Any]:
+        body = {"isbns": [self.isbn], "refresh": refresh, "source": "smoke"}
+        return self.json(self.client.post(BATCH, json=body, headers=self.headers))
+
+    def json(self, response: httpx2.Response) -> dict[str, Any]:
+        if response.status_code != 200:
+            asked = f"{response.request.method} {response.request.url}"
+            raise Failed(f"{asked} answered {response.status_code}: {response.text[:300]}")
+        body: dict[str, Any] = response.json()
+        return body
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def table(results: list[Result]) -> Table:
+    marks = {"ok": "[green]✓[/]", "failed": "[red]✗[/]", "skipped": "[yellow]–[/]"}
+    shown = Table("", "check", "found")
+    for result in results:
+        shown.add_row(marks[result.outcome], result.check, result.detail)
+    return shown

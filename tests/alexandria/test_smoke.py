@@ -1,0 +1,92 @@
+"""manage.py smoke, over HTTP against a real server."""
+
+import json
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from alexandria.management.commands import smoke
+from alexandria.sandbox.server import Sandbox
+from quota import services
+from quota.models import Consumer, ConsumerKey
+from tests.fixtures import NOON, balance
+
+CHECKS = [
+    *("status is reachable", "reset is the next midnight", "an ISBN is enriched for one call"),
+    *("asking again is free", "a reached limit is a 429", "ISBNdb's counter equals ours"),
+]
+
+
+@pytest.fixture(autouse=True)
+def noon(monkeypatch) -> None:
+    """The quota's clock stands at noon in the tests; so does that of whoever looks."""
+    monkeypatch.setattr(smoke, "now", lambda: NOON)
+
+
+@pytest.fixture
+def refused_key(consumer: Consumer) -> str:
+    nothing = Consumer.objects.create(slug="smoke-refused", daily_budget=0)
+    _, key = ConsumerKey.objects.create_key(name="smoke", consumer=nothing)
+    return str(key)
+
+
+def walk(capsys, live_server, *arguments: str) -> tuple[int, list[dict[str, Any]]]:
+    code = 0
+    try:
+        call_command("smoke", "--server", live_server.url, "--json", *arguments)
+    except SystemExit as error:
+        code = int(str(error.code))
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_on_a_sound_instance_everything_holds_for_two_calls(
+    capsys, live_server, sandbox: Sandbox, key: str, refused_key: str
+) -> None:
+    code, results = walk(capsys, live_server, "--api-key", key, "--refused-key", refused_key, "--new-day")
+    assert code == 0
+    assert [result["check"] for result in results] == CHECKS
+    assert {result["outcome"] for result in results} == {"ok"}
+    assert balance(sandbox) == (2, 2)
+
+
+def test_without_a_key_that_is_refused_the_429_is_skipped_and_says_what_it_takes(
+    capsys, live_server, sandbox: Sandbox, key: str
+) -> None:
+    code, results = walk(capsys, live_server, "--api-key", key)
+    assert code == 0
+    assert [result["outcome"] for result in results] == ["ok", "ok", "ok", "ok", "skipped", "ok"]
+    assert "smoke-refused" in results[4]["detail"]
+
+
+def test_calls_that_only_isbndb_knows_of_fail_it(capsys, live_server, sandbox: Sandbox, key: str) -> None:
+    sandbox.set_limits(spent=9)
+    code, results = walk(capsys, live_server, "--api-key", key)
+    assert code == 1
+    assert results[-1] == {
+        "check": CHECKS[-1],
+        "outcome": "failed",
+        "detail": "ISBNdb counts 11 calls, we counted 2.",
+    }
+
+
+def test_it_ends_at_the_first_failure(capsys, live_server, sandbox: Sandbox, key: str) -> None:
+    services.increment(5)
+    code, results = walk(capsys, live_server, "--api-key", key, "--new-day")
+    assert code == 1
+    assert [result["outcome"] for result in results] == ["failed"]
+    code, results = walk(capsys, live_server, "--api-key", "not-a-key")
+    assert (code, "401" in results[0]["detail"]) == (1, True)
+
+
+def test_a_server_that_is_not_there_fails_it(capsys) -> None:
+    with pytest.raises(SystemExit):
+        call_command("smoke", "--server", "http://127.0.0.1:1", "--api-key", "x")
+    assert "ConnectError" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["--server", "http://x"], ["--server", "x", "--api-key", "y"]])
+def test_options_that_make_no_sense_are_named(arguments: list[str], monkeypatch) -> None:
+    monkeypatch.delenv(smoke.KEY, raising=False)
+    with pytest.raises(CommandError, match=r"--api-key|--server"):
+        call_command("smoke", *arguments)

@@ -1,0 +1,51 @@
+"""POST /api/quota/reconcile, over HTTP."""
+
+import pytest
+from rest_framework.test import APIClient
+
+from alexandria.sandbox.server import Sandbox
+from quota import services
+from quota.models import Consumer
+from quota.selectors import get_status
+from tests.fixtures import balance
+
+PATH = "/api/quota/reconcile"
+
+
+def test_it_answers_with_both_counters_for_one_call_of_the_keys_consumer(sandbox: Sandbox, api: APIClient) -> None:
+    answer = api.post(PATH)
+    assert answer.status_code == 200
+    body = answer.json()
+    assert (body["spent"], body["used"], body["drift"], body["raised_by"], body["ignored"]) == (1, 1, 0, 0, "")
+    assert answer.headers["RateLimit"].startswith('"daily";r=12999;')
+    assert balance(sandbox) == (1, 1)
+
+
+def test_calls_that_isbndb_alone_knows_of_are_put_on_our_ledger(sandbox: Sandbox, api: APIClient) -> None:
+    services.open_ledger()
+    sandbox.set_limits(spent=7)
+    assert api.post(PATH).json()["raised_by"] == 7
+    assert get_status().used == 8
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(500, "isbndb_failed"), (403, "isbndb_failed")], ids=["ISBNdb fails", "our key is refused"]
+)
+def test_what_goes_wrong_at_isbndb_is_a_502(sandbox: Sandbox, api: APIClient, status: int, code: str) -> None:
+    sandbox.add_fault("status", status=status)
+    answer = api.post(PATH)
+    assert (answer.status_code, answer.json()["code"]) == (502, code)
+    services.open_ledger()
+    assert get_status().used == sandbox.spent > 0
+
+
+def test_without_calls_left_it_is_a_429_and_sends_nothing(sandbox: Sandbox, api: APIClient) -> None:
+    Consumer.objects.update(daily_budget=0)
+    answer = api.post(PATH)
+    assert (answer.status_code, answer.json()["limit"]) == (429, "daily_budget")
+    assert balance(sandbox) == (0, 0)
+
+
+def test_without_a_key_it_is_a_401(api: APIClient) -> None:
+    api.credentials()
+    assert api.post(PATH).status_code == 401
