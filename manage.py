@@ -8,6 +8,12 @@ import sys
 WITHOUT_DATABASE = {"embedded", "isbndb_sandbox", "run", "demo", "smoke", "help", "--help", "--version", "version"}
 
 
+def needs_database(command: str, options: list[str]) -> bool:
+    """A bulk harvest through a server works on that server's database alone."""
+    through_a_server = command == "bulk_author_harvest" and any(option.startswith("--server") for option in options)
+    return command not in WITHOUT_DATABASE and not through_a_server
+
+
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "alexandria.settings")
     from django.core.exceptions import ImproperlyConfigured
@@ -19,7 +25,7 @@ def main() -> None:
 
     command = sys.argv[1] if len(sys.argv) > 1 else "help"
     try:
-        if command not in WITHOUT_DATABASE and (started := embedded.start_unless_configured()):
+        if needs_database(command, sys.argv[2:]) and (started := embedded.start_unless_configured()):
             unset = " and ".join(embedded.VARIABLES[name] for name in started)
             sys.stderr.write(
                 f"Started the embedded {' and '.join(started)} in {embedded.data_dir()}: {unset} not set. "

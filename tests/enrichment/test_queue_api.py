@@ -16,8 +16,8 @@ from enrichment.models.queue import MOST_ATTEMPTS
 from enrichment.services.queue import flush, wish
 from quota import services as quota
 from quota.models import Call, Consumer, Switches
-from tests.enrichment.test_batch_api import BAD_BODIES, problem
-from tests.fixtures import At, database_moved, known_isbns, unknown_isbns
+from tests.enrichment.test_batch_api import BAD_BODIES
+from tests.fixtures import At, database_moved, known_isbns, problem, unknown_isbns
 
 PATH = "/api/enrich/queue"
 KNOWN = known_isbns(4)
