@@ -7,8 +7,16 @@ from typing import Any, NamedTuple
 
 import psycopg
 from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db.models import DateTimeField, Func
 
 from quota.exceptions import QuotaUnavailable
+
+
+class QuotaNow(Func):
+    """The quota's clock, in a query: the database's, which decides the day."""
+
+    function = "quota_now"
+    output_field = DateTimeField()
 
 
 class Decision(NamedTuple):
