@@ -70,17 +70,19 @@ def update_feed(work: Work) -> None:
     page = work.cursor.get("page", 1) if since.isoformat() == work.cursor.get("since") else 1
     pending: list[str] = work.cursor.get("pending", [])
     size = settings.ISBNDB_BATCH_SIZE
+    asked: set[str] = set()  # a book that changed on several days comes up several times
 
     for _ in range(MOST_FEED_PAGES):
         while len(pending) >= size:
             _refresh(pending[:size], work)
+            asked.update(pending[:size])
             pending = pending[size:]
             work.cursor = work.cursor | {"pending": pending}
         with spending(consumer=work.consumer, operation="update-feed", calls=1, source=work.source) as spender:
             changed = fetch_updates(spender, since=since, page=page)
         if not changed:
             break
-        known = selectors.isbns_heard_of(changed) - set(pending)
+        known = selectors.isbns_heard_of(changed) - asked.union(pending)
         pending = pending + [isbn for isbn in changed if isbn in known]
         page += 1
         work.cursor = {"since": since.isoformat(), "began": began, "page": page, "pending": pending}
