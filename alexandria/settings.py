@@ -1,7 +1,6 @@
 """Settings, all from the environment. `.env.example` says what each variable means."""
 
 import logging
-from datetime import timedelta
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
@@ -124,10 +123,6 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 2 * CELERY_TASK_TIME_LI
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
-CELERY_BEAT_SCHEDULE = {
-    "expire-leases": {"task": "quota.tasks.expire_leases", "schedule": timedelta(minutes=1)},
-    "open-ledger": {"task": "quota.tasks.open_ledger", "schedule": timedelta(minutes=10)},
-}
 
 # --- ISBNdb
 ISBNDB_API_KEY = env.secret("ISBNDB_API_KEY")
@@ -145,6 +140,7 @@ if QUOTA_SAFETY_BUFFER >= QUOTA_DAILY_LIMIT:
 QUOTA_MAX_RPS = env.integer("QUOTA_MAX_RPS", 3, minimum=1, maximum=1000)
 QUOTA_ENFORCEMENT = env.choice("QUOTA_ENFORCEMENT", "enforce", ["enforce", "observe"])
 QUOTA_DRIFT_ALERT = env.integer("QUOTA_DRIFT_ALERT", 10, minimum=1, maximum=10_000_000)
+JOURNAL_KEEP_DAYS = env.integer("JOURNAL_KEEP_DAYS", 400, minimum=7, maximum=36_500)
 
 # --- API
 DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024  # 100,000 ISBNs with hyphens

@@ -174,6 +174,13 @@ def key_charged() -> bool | None:
     return told.key_charged if told else None
 
 
+def calls_spent(*, source: str) -> int:
+    """The calls dispatched so far, retries included, by operations with that `source`. Raises QuotaUnavailable."""
+    with reachable():
+        total = Reservation.objects.filter(source=source).aggregate(calls=Sum("dispatched", default=0))
+    return int(total["calls"])
+
+
 @dataclass(frozen=True)
 class Discrepancy:
     """A figure that does not equal what the rows behind it sum up to."""

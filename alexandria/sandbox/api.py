@@ -4,11 +4,12 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
-from alexandria.sandbox import answers, facts, isbns, listings
+from alexandria.sandbox import answers, facts, feed, isbns, listings
 from alexandria.sandbox.facts import Facts
 from alexandria.sandbox.listings import Filters, Listing
 from alexandria.sandbox.meter import Meter, Request
@@ -71,6 +72,8 @@ def answer(call: Call) -> Answer:
                 found = _search(call)
             case "GET", ["key"]:
                 found = _key(call)
+            case "GET", ["feeds", "books", "updates"]:
+                found = _updates(call)
             case _:
                 return Refused(404, "Not Found").answer
     except Refused as refused:
@@ -166,6 +169,19 @@ def _search(call: Call) -> Any:
 def _key(call: Call) -> Any:
     total, spent = call.meter.daily_limit, call.meter.spent()
     return {"api_host": call.host, "plan_limit": {"total": total, "spent": spent, "left": max(0, total - spent)}}
+
+
+def _updates(call: Call) -> Any:
+    asked = call.parameters()
+    page, size = _whole(asked, "page", 1, 1_000_000), _whole(asked, "pageSize", 100, MOST_ON_A_PAGE)
+    now = datetime.fromtimestamp(call.meter.now(), UTC)
+    try:
+        since = date.fromisoformat(asked.get("lastUpdated", str(now.date() - feed.HISTORY)))
+    except ValueError as error:
+        raise Refused(400, f"lastUpdated must be YYYY-MM-DD, not {asked['lastUpdated']}") from error
+    changed = feed.updates(since, now)[(page - 1) * size : page * size]
+    data = [{"isbn13": isbn13, "updated_at": moment.isoformat()} for isbn13, moment in changed]
+    return {"data": data, "page": page, "page_size": size}
 
 
 def _page(call: Call, listing: Listing, *, subject: str = "") -> tuple[list[answers.Json], int, int, int]:

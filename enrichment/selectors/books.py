@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from django.conf import settings
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.db.models.functions import Now
 
 from enrichment.keys import name_key
@@ -41,6 +41,19 @@ def remembered_misses() -> QuerySet[Miss]:
 def stored_isbns(isbns: Collection[str]) -> set[str]:
     """Those of the ISBN-13s of which an edition is stored, however old."""
     return set(Edition.objects.filter(isbn13__in=isbns).values_list("isbn13", flat=True))
+
+
+def isbns_heard_of(isbns: Collection[str]) -> set[str]:
+    """Those of the ISBN-13s that are stored, or that ISBNdb did not know when it was asked, whenever that was."""
+    return stored_isbns(isbns) | set(Miss.objects.filter(isbn13__in=isbns).values_list("isbn13", flat=True))
+
+
+def stale_isbns(limit: int) -> list[str]:
+    """Editions beyond EDITION_FRESH_DAYS, oldest first; not those that ISBNdb has dropped (MISS_REMEMBER_DAYS)."""
+    stale_since = Now() - timedelta(days=settings.EDITION_FRESH_DAYS)
+    dropped = remembered_misses().filter(isbn13=OuterRef("isbn13"))
+    stale = Edition.objects.filter(~Exists(dropped), synced_at__lte=stale_since).order_by("synced_at", "isbn13")
+    return list(stale.values_list("isbn13", flat=True)[:limit])
 
 
 def is_missed_author(name: str) -> bool:

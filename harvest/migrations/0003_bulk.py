@@ -5,9 +5,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    initial = True
-
-    dependencies = []
+    dependencies = [("harvest", "0002_defaults")]
 
     operations = [
         migrations.CreateModel(

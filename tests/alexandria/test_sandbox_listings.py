@@ -1,6 +1,7 @@
 """The sandbox's listings (authors, queries, months, search), page by page, against ISBNdb's contract."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
@@ -148,3 +149,25 @@ def test_search_answers_its_list_as_data(client: httpx2.Client) -> None:
     assert client.get("/search/books?isbn13=9780441013594").json()["data"] == []
     assert client.get("/search/books?text=dune").json()["data"][0]["title"] == "Dune"
     assert client.get("/search/books").status_code == 400
+
+
+def test_the_feed_holds_what_changed_since_a_day_page_by_page_and_ends_with_an_empty_one(client: httpx2.Client) -> None:
+    def ask(**parameters: Any) -> dict[str, Any]:
+        return dict(client.get("/feeds/books/updates", params=parameters).json())
+
+    today = datetime.now(UTC).date()
+    everything = [item for page in range(1, 7) for item in ask(page=page, pageSize=1000)["data"]]
+    assert set(ask(page=7, pageSize=3)) == {"data", "page", "page_size"}
+    assert ask(page=2, pageSize=3)["data"] == everything[3:6]
+    assert ask(page=99, pageSize=1000)["data"] == []
+    moments = [datetime.fromisoformat(item["updated_at"]) for item in everything]
+    assert moments == sorted(moments)
+    assert moments[0].date() >= today - timedelta(days=7)
+    assert moments[-1] <= datetime.now(UTC)
+    assert all(stdnum_isbn.is_valid(item["isbn13"]) for item in everything)
+
+    recent = ask(lastUpdated=str(today - timedelta(days=2)), pageSize=1000)["data"]
+    assert recent == everything[-len(recent) :]
+    assert 0 < len(recent) < len(everything)
+    assert ask(lastUpdated="2001-01-01", pageSize=1000)["data"] == everything[:1000]
+    assert client.get("/feeds/books/updates?lastUpdated=yesterday").status_code == 400
