@@ -16,11 +16,10 @@ from harvest.crons import Cron, get_cron
 from harvest.crons.work import Work
 from harvest.exceptions import LedgerWrong, RunStopped
 from harvest.models import CronState, HarvestRun
-from harvest.selectors import why_skip
 from harvest.ticks import claim_tick
 from quota.database import QuotaNow, reachable
 from quota.exceptions import QuotaError, QuotaRefused
-from quota.selectors import QuotaStatus, calls_spent, get_status
+from quota.selectors import QuotaStatus, calls_spent, get_status, why_no_call
 
 log = structlog.get_logger(__name__)
 
@@ -117,7 +116,9 @@ def _heartbeat(run: HarvestRun, work: Work) -> Iterator[None]:
 def _carry_out(cron: Cron, work: Work, status: QuotaStatus, *, force: bool) -> tuple[Outcome, str]:
     """Does the work and says what came of it, and why it was not all."""
     try:
-        reason = "" if force else why_skip(cron, status)
+        if not (force or cron.is_due()):
+            return Outcome.IDLE, ""
+        reason = why_no_call(cron.consumer, status) if cron.consumer and not force else ""
         log.info(
             "harvest.run_skipped" if reason else "harvest.run_started",
             reason=reason,

@@ -174,11 +174,31 @@ def key_charged() -> bool | None:
     return told.key_charged if told else None
 
 
-def calls_spent(*, source: str) -> int:
-    """The calls dispatched so far, retries included, by operations with that `source`. Raises QuotaUnavailable."""
+def why_no_call(consumer: str, status: QuotaStatus) -> str:
+    """Why the consumer (a slug) would be refused a single call now, in words; "" when it would not.
+
+    Without figures of the day, so that what is refused for the same reason has the same words.
+    Raises ConsumerUnknown and QuotaUnavailable.
+    """
     with reachable():
-        total = Reservation.objects.filter(source=source).aggregate(calls=Sum("dispatched", default=0))
-    return int(total["calls"])
+        payer = Consumer.objects.filter(slug=consumer).first()
+        if payer is None:
+            raise ConsumerUnknown(f"There is no consumer {consumer!r}.")
+        usage = ConsumerUsage.objects.filter(ledger=status.day, consumer=payer).first()
+    spent = usage.used + usage.reserved if usage else 0
+    enforces = status.enforcement == "enforce"
+    reasons = {
+        "Harvesting is switched off.": payer.kind != Consumer.Kind.API and not get_switches().harvest_enabled,
+        f"The consumer {payer} is switched off.": not payer.active,
+        "ISBNdb has closed the day.": enforces and status.closed_reason is not None,
+        "The calls of the day are used up or set aside.": enforces and status.remaining == 0,
+        # At the floor itself, too: the first call would be refused.
+        f"No call is free above the floor of {payer.floor:,}.": enforces and status.remaining <= payer.floor,
+        f"The daily budget of {payer.daily_budget} calls is used up.": (
+            enforces and payer.daily_budget is not None and spent >= payer.daily_budget
+        ),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,9 @@ from django.db.models import Q
 from enrichment.models.books import ISBN13_FORMAT
 from quota.models import Consumer
 
+FLUSHER = "cron-queue-flush"
+"""The consumer that pays for what the cron sends."""
+
 MOST_ATTEMPTS = 8
 """How often a wish is tried; then it has failed, until somebody wishes for it anew or an operator tries it again."""
 

@@ -5,8 +5,10 @@ from enrichment.selectors.books import (
     fresh_editions,
     get_edition,
     is_missed_author,
+    isbns_heard_of,
     known_isbns,
     remembered_misses,
+    stale_isbns,
     stored_isbns,
 )
 from enrichment.selectors.catalogue import find_authors, find_books, get_author, get_work, top_authors, with_editions
@@ -25,6 +27,7 @@ __all__ = [
     "get_work",
     "is_flush_due",
     "is_missed_author",
+    "isbns_heard_of",
     "job_calls_left",
     "job_eta",
     "job_failures",
@@ -32,6 +35,7 @@ __all__ = [
     "known_isbns",
     "next_batch",
     "remembered_misses",
+    "stale_isbns",
     "stored_isbns",
     "top_authors",
     "with_editions",

@@ -9,9 +9,10 @@ from django.db.models.functions import Greatest
 from django.db.models.lookups import GreaterThan
 
 from enrichment.models import QueueState, Wish
-from enrichment.models.queue import MOST_ATTEMPTS
+from enrichment.models.queue import FLUSHER, MOST_ATTEMPTS
 from quota.database import QuotaNow
-from quota.selectors import QuotaStatus, get_status, get_switches
+from quota.exceptions import ConsumerUnknown
+from quota.selectors import QuotaStatus, get_status, get_switches, why_no_call
 
 NOBODY_LOOKS = timedelta(seconds=60)
 """When no flusher has looked at the queue for so long, none is there."""
@@ -72,6 +73,8 @@ class QueueOverview:
     stopped_reason: str | None
     """Why the last flush ended early: the limit that refused, or what failed."""
     harvest_enabled: bool
+    refused: str
+    """Why the cron that sends batches would be refused a call now, in words; "" when it would not."""
 
     @property
     def depth(self) -> int:
@@ -94,6 +97,8 @@ class QueueOverview:
             return "No worker consumes the queue: is a worker and beat running?"
         if not self.quota.can_make_calls:
             return f"The quota of the day is used up or closed: the queue waits until {self.quota.reset_at:%H:%M} UTC."
+        if self.refused:
+            return f"The queue waits: {self.refused}"
         if self.stopped_reason:
             return f"The last flush was stopped: {self.stopped_reason}."
         return None
@@ -123,8 +128,16 @@ def get_queue() -> QueueOverview:
         flushed_at=state.flushed_at if state else None,
         stopped_reason=(state.stopped_reason or None) if state else None,
         harvest_enabled=switches.harvest_enabled,
+        refused=_refused(status),
         **figures,
     )
+
+
+def _refused(status: QuotaStatus) -> str:
+    try:
+        return why_no_call(FLUSHER, status)
+    except ConsumerUnknown as unknown:
+        return f"{unknown} manage.py migrate makes it."
 
 
 def _next_flush(now: datetime, state: QueueState | None, claimable: int) -> tuple[datetime | None, str | None]:

@@ -12,16 +12,15 @@ from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import OperationalError, connection, transaction
+from django.db import connection, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from enrichment import selectors
-from enrichment.exceptions import IsbndbError
 from enrichment.isbn import InvalidEntry, parse_many
 from enrichment.models import QueueState, Wish
 from enrichment.models.queue import MOST_ATTEMPTS
 from enrichment.selectors.queue import FAILED, UNDER_WAY
-from enrichment.services import Enrichment, EnrichmentStopped, enrich_batch
+from enrichment.services import ENDINGS, Enrichment, EnrichmentStopped, enrich_batch
 from enrichment.services.stopping import STOPS, stop_reason
 from quota.database import QuotaNow
 from quota.exceptions import ConsumerUnknown, QuotaError
@@ -140,23 +139,29 @@ def wish(values: Iterable[str | int], *, priority: Wish.Priority, consumer: str,
     )
 
 
-def flush(*, consumer: str) -> Flush:
+def look() -> bool:
+    """Puts on record that a flusher looks after the queue; returns whether a batch is worth a call now."""
+    QueueState.objects.update_or_create(id=1, defaults={"looked_at": QuotaNow()})
+    return selectors.is_flush_due()
+
+
+def flush(*, consumer: str, source: str = "") -> Flush:
     """Sends what is worth a call: full batches of ISBNDB_BATCH_SIZE, and whatever there is when a wish is due.
 
-    `consumer`: the slug of who pays. A batch that is due is filled up with everything else that waits. Wishes whose
-    books are known by now are dropped first. Any number of flushers may run at once: no ISBN is in two batches.
+    `consumer`: the slug of who pays; `source`: what for, for the record. A batch that is due is filled up with
+    everything else that waits. Wishes whose books are known by now are dropped first. Any number of flushers may run at once: no ISBN is in two batches.
 
     When the quota ends it, that is a result with a `stopped_reason`, and the wishes stay. Anything else raises
-    EnrichmentStopped with the Flush, caused by a QuotaError, an IsbndbError or an OperationalError; after the latter
-    two the wishes of the batch have one attempt less, and the queue pauses.
+    EnrichmentStopped with the Flush, caused by one of ENDINGS; unless that is a QuotaError, the wishes of the batch
+    have one attempt less, and the queue pauses.
     """
     result = Flush()
     if selectors.is_flush_due():
         _drop_known()
     while result.batches < MOST_BATCHES and (batch := _claim(claim := uuid.uuid4())):
         try:
-            _send(batch, consumer, result, claim)
-        except (QuotaError, IsbndbError, OperationalError) as error:
+            _send(batch, claim, result, consumer=consumer, source=source)
+        except ENDINGS as error:
             result.stopped_reason = stop_reason(error)
             _give_back(claim, error)
             if not isinstance(error, STOPS):
@@ -183,8 +188,7 @@ def _claim(claim: uuid.UUID) -> list[str]:
     """Marks the next batch as ours until LEASE is over and returns its ISBN-13s; empty when none is worth a call."""
     with transaction.atomic(durable=True):
         # Its lock lets one flusher pick after the other.
-        QueueState.objects.update_or_create(id=1, defaults={"looked_at": QuotaNow()})
-        if not selectors.is_flush_due():
+        if not look():
             return []
         batch = _lock(Wish.objects.filter(isbn13__in=selectors.next_batch(settings.ISBNDB_BATCH_SIZE)))
         Wish.objects.filter(isbn13__in=batch).update(
@@ -193,10 +197,10 @@ def _claim(claim: uuid.UUID) -> list[str]:
     return batch
 
 
-def _send(batch: list[str], consumer: str, result: Flush, claim: uuid.UUID) -> None:
+def _send(batch: list[str], claim: uuid.UUID, result: Flush, *, consumer: str, source: str) -> None:
     """Asks for the batch, stores what comes and ends its wishes; those that failed one by one are put off."""
     tally = result.enrichment
-    with spending(consumer=consumer, operation="queue", calls=1) as spender:
+    with spending(consumer=consumer, operation="queue", calls=1, source=source) as spender:
         try:
             failed = enrich_batch(batch, spender, tally)
         finally:

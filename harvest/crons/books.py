@@ -8,6 +8,7 @@ from enrichment import selectors
 from enrichment.gateway.listings import fetch_updates
 from enrichment.services import EnrichmentStopped, enrich_isbns
 from enrichment.services.listings import Position
+from enrichment.services.queue import flush
 from enrichment.services.releases import (
     MOST_PAGES,
     BadToken,
@@ -92,6 +93,19 @@ def update_feed(work: Work) -> None:
         company = [isbn for isbn in selectors.stale_isbns(size) if isbn not in set(pending)]
         _refresh((pending + company)[:size], work)
     work.cursor = {"since": began}
+
+
+def queue_flush(work: Work) -> None:
+    """Sends what waits in the queue and is worth a call."""
+    try:
+        result = flush(consumer=work.consumer, source=work.source)
+    except EnrichmentStopped as stopped:
+        work.books += stopped.result.enrichment.enriched
+        raise
+    work.books += result.enrichment.enriched
+    work.idle = result.batches == 0
+    if result.stopped_reason:
+        raise RunStopped(result.stopped_reason)
 
 
 def _refresh(isbns: list[str], work: Work) -> None:

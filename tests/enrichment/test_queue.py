@@ -36,7 +36,7 @@ SIZE = 10
 
 
 @pytest.fixture(autouse=True)
-def batches_of_ten(settings, consumer: Consumer, sandbox: Sandbox) -> None:
+def batches_of_ten(settings, consumer: Consumer, flusher: Consumer, sandbox: Sandbox) -> None:
     settings.ISBNDB_BATCH_SIZE = SIZE
 
 
@@ -347,7 +347,6 @@ def test_when_the_quota_is_gone_the_wishes_stay_without_losing_an_attempt_and_th
 
 
 def test_when_harvesting_is_switched_off_or_the_database_is_gone_no_wish_is_lost(sandbox: Sandbox) -> None:
-    Consumer.objects.create(slug="cron-queue-flush", kind="cron")
     Switches.objects.create(harvest_enabled=False)
     queue(known_isbns(SIZE))
     assert flush(consumer="cron-queue-flush").stopped_reason == "switched_off"

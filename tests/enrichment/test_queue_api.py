@@ -20,6 +20,8 @@ from tests.enrichment.test_batch_api import BAD_BODIES
 from tests.fixtures import At, database_moved, known_isbns, problem, unknown_isbns
 
 PATH = "/api/enrich/queue"
+
+pytestmark = pytest.mark.usefixtures("flusher")
 KNOWN = known_isbns(4)
 
 

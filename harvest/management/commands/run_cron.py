@@ -7,10 +7,9 @@ from django.core.management.base import BaseCommand, CommandError
 from harvest.crons import CRONS, get_cron
 from harvest.exceptions import HarvestError
 from harvest.models import CronState, HarvestRun
-from harvest.selectors import why_skip
 from harvest.services import run_cron
 from quota.exceptions import QuotaError
-from quota.selectors import get_status
+from quota.selectors import get_status, why_no_call
 
 EXIT_CODES = {HarvestRun.Outcome.FAILED: 1, HarvestRun.Outcome.STOPPED: 2, HarvestRun.Outcome.SKIPPED: 3}
 
@@ -51,7 +50,8 @@ class Command(BaseCommand):
             raise SystemExit(code)
 
     def _judge(self, name: str) -> dict[str, Any]:
-        reason = why_skip(get_cron(name), get_status())
+        payer = get_cron(name).consumer
+        reason = why_no_call(payer, get_status()) if payer else ""
         outcome = HarvestRun.Outcome.SKIPPED.value if reason else "ready"
         return {"cron": name, "run": None, "outcome": outcome, "reason": reason, "calls": 0, "books": 0}
 
