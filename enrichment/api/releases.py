@@ -1,7 +1,6 @@
 """Enriching by month: parse, call one service, render."""
 
 import time
-from dataclasses import asdict
 
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
@@ -42,10 +41,7 @@ class EnrichNewReleasesView(APIView):
         wanted = NewReleasesRequestSerializer(data=request.data, context={"as_job": as_job})
         wanted.is_valid(raise_exception=True)
         if as_job:
-            work = dict(wanted.validated_data)
-            months, position = work.pop("wanted"), work.pop("position")
-            work |= asdict(months) | {"position": asdict(position) if position else None}
-            return jobs.accept_job(request, kind=Job.Kind.NEW_RELEASES, wanted=work)
+            return jobs.accept_job(request, kind=Job.Kind.NEW_RELEASES, wanted=wanted.validated_data)
         result = enrich_new_releases(
             wanted.validated_data["wanted"],
             consumer=consumer_of(request).slug,

@@ -2,7 +2,6 @@
 
 import uuid
 
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.db.models import F, Q
 
@@ -36,7 +35,7 @@ class Job(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     consumer = models.ForeignKey(Consumer, on_delete=models.PROTECT, related_name="jobs", db_index=False)
     kind = models.CharField(max_length=16, choices=Kind.choices)
-    wanted = models.JSONField(encoder=DjangoJSONEncoder, help_text="What was asked for; ISBNs are in the items.")
+    wanted = models.JSONField(help_text="What was asked for; ISBNs are in the items.")
     on_exhausted = models.CharField(
         max_length=4, choices=OnExhausted.choices, default=OnExhausted.FAIL, help_text="What to do without quota."
     )
@@ -58,7 +57,7 @@ class Job(models.Model):
     done = models.PositiveIntegerField(default=0, help_text="ISBNs, or pages.")
     total = models.PositiveIntegerField(default=0, help_text="Likewise; of pages, the most that it can still become.")
     progress = models.JSONField(default=dict, help_text="What the next step has to know of those before.")
-    result = models.JSONField(null=True, blank=True, encoder=DjangoJSONEncoder)
+    result = models.JSONField(null=True, blank=True)
     stopped_reason = models.CharField(max_length=32, blank=True, help_text="Why it is not complete, for programs.")
     error = models.TextField(blank=True, help_text="The same for people.")
 

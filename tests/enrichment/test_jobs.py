@@ -18,6 +18,7 @@ from enrichment.models import AuthorMiss, Edition, Job, JobItem
 from enrichment.services import enrich_isbns
 from enrichment.services.jobs import cancel_job, claims, create_job, resume_jobs, retry_job, running
 from enrichment.services.jobs.running import run_job
+from enrichment.services.releases import Wanted, read_token
 from quota import services
 from quota.exceptions import QuotaRefused
 from quota.models import Call, Consumer, Reservation, Switches
@@ -427,22 +428,21 @@ def test_an_author_whom_isbndb_does_not_know_costs_one_call_once(sandbox: Sandbo
 
 
 def test_new_releases_are_fetched_month_by_month_and_go_on_with_their_token(sandbox: Sandbox) -> None:
-    def months(**wanted: Any) -> Job:
-        return create(Job.Kind.NEW_RELEASES, **wanted)
-
+    wanted = Wanted(date(2026, 1, 1), date(2026, 3, 1), max_pages_per_month=1)
     during_request(sandbox, 2, lambda: Consumer.objects.update(daily_budget=2))
-    job = run(
-        months(start_month=date(2026, 1, 1), end_month="2026-03", max_pages_per_month=1, subjects=[], source="cron")
-    )
-    assert (job.state, job.done, job.total) == ("failed", 2, 3)
+    job = run(create(Job.Kind.NEW_RELEASES, wanted=wanted, position=None, source="months"))
+    assert (job.state, job.done, job.total, job.wanted["source"]) == ("failed", 2, 3, "months")
     assert outcome(job)["months_processed"] == ["2026-01", "2026-02"]
     assert (outcome(job)["quota_exhausted"], outcome(job)["complete"]) == (True, False)
+
     Consumer.objects.update(daily_budget=None)
-    rest = run(months(resume=outcome(job)["resume"]))
+    wanted, position = read_token(outcome(job)["resume"])
+    rest = run(create(Job.Kind.NEW_RELEASES, wanted=wanted, position=position))
     assert (rest.state, rest.done, outcome(rest)["resume"]) == ("succeeded", 1, None)
     assert outcome(rest)["months_processed"] == ["2026-01", "2026-02", "2026-03"]
-    assert balance(sandbox) == (3, 3)
-    assert Call.objects.filter(operation="new-releases").count() == 3
+    assert run(retry_job(job.pk)).done == 3
+    assert balance(sandbox) == (4, 4)
+    assert Call.objects.filter(operation="new-releases").count() == 4
 
 
 def test_the_database_refuses_a_job_whose_state_lacks_its_fields() -> None:

@@ -416,22 +416,17 @@ def test_what_fails_within_an_answer_is_held_and_then_fills_up_other_batches_wit
     assert sent() == [SIZE, 5]
 
 
-def test_while_a_book_is_bad_the_missing_isbns_stay_in_the_queue(at: At, sandbox: Sandbox) -> None:
+def test_a_bad_book_ends_the_wish_for_it_as_a_miss_that_is_soon_forgotten(at: At, sandbox: Sandbox) -> None:
     books = known_isbns(2)
     body = {"data": [{"isbn13": books[0], "title": "Good"}, {"title": "No number"}]}
     sandbox.add_fault("garbage", body=json.dumps(body), times=1)
     queue(books, HIGH)
     at(10)
     assert flush(consumer="reader").batches == 1
-    row = Wish.objects.get()
-    assert row.pk == books[1]
-    assert "of no use" in row.last_error
-    overview = selectors.get_queue()
-    assert (overview.depth, overview.under_way, overview.claimable, overview.next_flush_why) == (1, 0, 0, "high_due")
-    at(3610)
-    assert flush(consumer="reader").batches == 1
     assert not Wish.objects.exists()
-    assert not Miss.objects.exists()
+    assert queue(books, HIGH).not_found == 1
+    Miss.objects.update(asked_at=F("asked_at") - timedelta(days=1))
+    assert queue(books, HIGH).queued == 1
 
 
 def test_when_a_batch_cannot_be_stored_its_wishes_are_held_and_tried_again(at: At, sandbox: Sandbox) -> None:

@@ -6,6 +6,7 @@
 import hashlib
 import json
 import uuid
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -24,6 +25,11 @@ from quota.models import Consumer
 from quota.selectors import calls_spent, get_status
 
 
+class _Encoder(DjangoJSONEncoder):
+    def default(self, o: Any) -> Any:
+        return asdict(o) if is_dataclass(o) and not isinstance(o, type) else super().default(o)
+
+
 def create_job(
     *,
     consumer: Consumer,
@@ -37,17 +43,16 @@ def create_job(
     `wanted`: the validated body of the request.
     - batch-direct: `isbns`, in any form; `refresh`, `source`.
     - bibliography: `author_name`; `max_pages`, `start_page`, `skip_existing`, `source`.
-    - new-releases: `start_month` and `end_month` (dates, or texts that begin with YYYY-MM), `max_pages_per_month`;
-      `subjects`, `skip_existing`, `source`; `position`, the fields of one, where an earlier run stopped.
+    - new-releases: `wanted`, a Wanted of services/releases; `position` (where an earlier run stopped), `source`.
 
     Raises QuotaRefused (the consumer's cap an operation is less than it may take), IdempotencyKeyReused and
     QuotaUnavailable.
     """
-    asked = json.dumps([kind, wanted, on_exhausted], sort_keys=True, cls=DjangoJSONEncoder)
+    asked = json.dumps([kind, wanted, on_exhausted], sort_keys=True, cls=_Encoder)
     job = Job(
         consumer=consumer,
         kind=kind,
-        wanted=wanted,
+        wanted=json.loads(asked)[1],
         on_exhausted=on_exhausted,
         idempotency_key=idempotency_key,
         body_hash=hashlib.sha256(asked.encode()).hexdigest(),

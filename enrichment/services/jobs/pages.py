@@ -90,9 +90,12 @@ def result(job: Job) -> dict[str, Any]:
 
 def _bibliography(job: Job, progress: Progress) -> dict[str, Any]:
     bibliography = Bibliography(author=job.wanted["author_name"], progress=progress)
-    bibliography.stopped_reason = job.stopped_reason or None
-    if bibliography.stopped_reason is None:
+    if job.stopped_reason:
+        bibliography.stopped_reason = job.stopped_reason
+    elif job.progress:
         conclude(bibliography)
+    else:  # known to be missing, and not asked for
+        bibliography.complete = True
     return {
         "author": bibliography.author,
         "complete": bibliography.complete,
@@ -102,10 +105,10 @@ def _bibliography(job: Job, progress: Progress) -> dict[str, Any]:
 
 
 def _is_known_to_be_missing(job: Job) -> bool:
-    wanted = job.wanted
-    if job.kind != Job.Kind.BIBLIOGRAPHY or not wanted.get("skip_existing", True) or wanted.get("start_page", 1) > 1:
+    """Whether it is an author, not yet asked for, whom ISBNdb did not know lately."""
+    if job.kind != Job.Kind.BIBLIOGRAPHY or job.progress or job.wanted.get("start_page", 1) > 1:
         return False
-    return selectors.is_missed_author(wanted["author_name"])
+    return job.wanted.get("skip_existing", True) and selectors.is_missed_author(job.wanted["author_name"])
 
 
 def _most_pages_left(job: Job) -> int:
@@ -114,23 +117,16 @@ def _most_pages_left(job: Job) -> int:
 
 
 def _work(job: Job) -> _Work:
-    """What `wanted` says."""
-    wanted, start = job.wanted, Position()
-    skip_existing = wanted.get("skip_existing", True)
+    wanted = job.wanted
     if job.kind == Job.Kind.BIBLIOGRAPHY:
         before = wanted.get("start_page", 1) - 1
         most_pages = before + wanted.get("max_pages", MOST_PAGES)
         listings = [books_by_author(wanted["author_name"])]
-        return _Work(listings, most_pages, skip_existing, position_at(before * PAGE_SIZE))
-    releases = Wanted(
-        start_month=parse_month(str(wanted["start_month"])[:7]),
-        end_month=parse_month(str(wanted["end_month"])[:7]),
-        max_pages_per_month=wanted["max_pages_per_month"],
-        subjects=tuple(wanted.get("subjects") or ()),
-        skip_existing=skip_existing,
-    )
-    if position := wanted.get("position"):
-        start = Position(**position)
+        start = position_at(before * PAGE_SIZE)
+        return _Work(listings, most_pages, wanted.get("skip_existing", True), start)
+    months = {name: parse_month(wanted["wanted"][name][:7]) for name in ("start_month", "end_month")}
+    releases = Wanted(**wanted["wanted"] | months | {"subjects": tuple(wanted["wanted"]["subjects"])})
+    start = Position(**wanted.get("position") or {})
     return _Work(releases.listings, releases.max_pages_per_month, releases.skip_existing, start, releases)
 
 
