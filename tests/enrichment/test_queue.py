@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 import pytest
 from django.db import IntegrityError, OperationalError, connection, transaction
+from django.db.models import F
 
 from alexandria.sandbox.server import Sandbox
 from enrichment import selectors
