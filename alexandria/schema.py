@@ -100,7 +100,6 @@ PROBLEMS: dict[int, tuple[str, list[str], str, str]] = {
 }
 EVERYWHERE = (401, 403, 406, 503)
 WITH_PARAMETERS = (404,)
-WITH_CURSOR = (404,)
 WITH_BODY = (400, 413, 415)
 WITH_QUERY = (400,)
 SPENDING = (429, 502, 504)
@@ -137,8 +136,6 @@ def add_problems(result: Schema, **_: object) -> Schema:
         for operation in operations.values():
             statuses = [*EVERYWHERE]
             statuses += WITH_PARAMETERS if "{" in path else ()
-            parameters = {parameter["name"] for parameter in operation.get("parameters", ())}
-            statuses += WITH_CURSOR if "cursor" in parameters else ()
             statuses += WITH_BODY if "requestBody" in operation else ()
             statuses += WITH_QUERY if any(part["in"] == "query" for part in operation.get("parameters", ())) else ()
             statuses += SPENDING if operation.get("x-spends-calls") else ()

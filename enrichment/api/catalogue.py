@@ -4,9 +4,8 @@ from typing import Any
 
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
-from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.exceptions import NotFound
 from rest_framework.generics import ListAPIView
-from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
@@ -24,23 +23,13 @@ from enrichment.serializers.catalogue import (
     TopAuthorsQuerySerializer,
     WorkDetailSerializer,
 )
+from quota.pagination import CursorPages
 
 
-class CataloguePages(CursorPagination):
-    """Pages that stay right while books come in: each begins after a value of a unique column."""
-
+class CataloguePages(CursorPages):
     page_size = 50
     page_size_query_param = "page_size"
     max_page_size = LARGEST_PAGE
-
-    def decode_cursor(self, request: Request) -> Cursor | None:
-        try:
-            cursor: Cursor | None = super().decode_cursor(request)
-        except NotFound as error:
-            raise ValidationError({"cursor": "This is no cursor of this service."}) from error
-        if cursor and "\0" in str(cursor.position):  # which PostgreSQL does not take
-            raise ValidationError({"cursor": "This is no cursor of this service."})
-        return cursor
 
 
 class BookPages(CataloguePages):

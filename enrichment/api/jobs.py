@@ -4,13 +4,11 @@ import re
 from typing import Any, TypeVar
 from uuid import UUID
 
-from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet, TextChoices
 from django.urls import reverse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import generics, serializers
 from rest_framework.exceptions import NotFound
-from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -23,6 +21,7 @@ from enrichment.serializers.jobs import JobDetailSerializer, JobItemSerializer, 
 from enrichment.services import jobs
 from quota.api import ratelimit_headers
 from quota.authentication import consumer_of
+from quota.pagination import CursorPages
 from quota.selectors import get_status
 
 LONGEST_KEY = 128  # characters
@@ -143,16 +142,6 @@ def _narrowed(request: Request, rows: QuerySet[Row], words: type[TextChoices]) -
 
 def _state_parameter(words: type[TextChoices]) -> OpenApiParameter:
     return OpenApiParameter("state", str, enum=words.values, description="Only those in this state.")
-
-
-class CursorPages(CursorPagination):
-    """Pages whose cursor, when somebody makes one up, is not found rather than a failure of ours."""
-
-    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any] | None:
-        try:
-            return super().paginate_queryset(queryset, request, view)
-        except (ValidationError, ValueError) as error:
-            raise NotFound(self.invalid_cursor_message) from error
 
 
 class NewestFirst(CursorPages):

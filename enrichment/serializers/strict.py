@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
+from math import inf
 from typing import Any
 
 from rest_framework import serializers
@@ -51,7 +52,7 @@ class StrictSerializer(serializers.Serializer[dict[str, Any]]):
 
 def _mistyped(field: serializers.Field[Any, Any, Any, Any], value: Any) -> Iterator[tuple[int | None, list[str]]]:
     """What is not of its field's JSON type: the place in a list, None for the value itself, and what is wanted."""
-    if isinstance(field, serializers.ListField) and isinstance(value, list):
+    if isinstance(field, serializers.ListField) and isinstance(value, list) and len(value) <= (field.max_length or inf):
         for place, each in enumerate(value):
             for _, wanted in _mistyped(field.child, each):
                 yield place, wanted

@@ -149,7 +149,8 @@ def flush(*, consumer: str, source: str = "") -> Flush:
     """Sends what is worth a call: full batches of ISBNDB_BATCH_SIZE, and whatever there is when a wish is due.
 
     `consumer`: the slug of who pays; `source`: what for, for the record. A batch that is due is filled up with
-    everything else that waits. Wishes whose books are known by now are dropped first. Any number of flushers may run at once: no ISBN is in two batches.
+    everything else that waits. Wishes whose books are known by now are dropped first.
+    Any number of flushers may run at once: no ISBN is in two batches.
 
     When the quota ends it, that is a result with a `stopped_reason`, and the wishes stay. Anything else raises
     EnrichmentStopped with the Flush, caused by one of ENDINGS; unless that is a QuotaError, the wishes of the batch

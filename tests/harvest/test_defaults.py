@@ -15,8 +15,6 @@ from quota.models import Consumer
 
 migration = import_module("harvest.migrations.0002_defaults")
 
-TO_COME = {"queue-flush", "enrichment.tasks.resume_jobs"}
-
 pytestmark = pytest.mark.usefixtures("defaults")
 
 
@@ -26,8 +24,8 @@ def test_each_cron_has_a_consumer_with_a_floor_a_schedule_and_a_state() -> None:
     assert payers <= {consumer.slug for consumer in made}
     assert {consumer.floor for consumer in made} == {1000}
     rows = PeriodicTask.objects.filter(task=TASK)
-    assert {name for row in rows for name in json.loads(row.args)} - TO_COME == set(CRONS)
-    assert set(CronState.objects.values_list("name", flat=True)) - TO_COME == set(CRONS)
+    assert {name for row in rows for name in json.loads(row.args)} == set(CRONS)
+    assert set(CronState.objects.values_list("name", flat=True)) == set(CRONS)
 
 
 def test_bulk_work_leaves_more_to_others_and_smoke_tests_have_a_consumer_that_is_always_refused() -> None:
@@ -39,7 +37,7 @@ def test_bulk_work_leaves_more_to_others_and_smoke_tests_have_a_consumer_that_is
 def test_every_scheduled_task_exists() -> None:
     app.loader.import_default_modules()
     scheduled = set(PeriodicTask.objects.values_list("task", flat=True))
-    assert scheduled - TO_COME <= set(app.tasks)
+    assert scheduled <= set(app.tasks)
 
 
 def test_what_somebody_has_edited_or_switched_off_stays_so() -> None:
