@@ -138,6 +138,12 @@ def test_the_higher_priority_the_earlier_due_time_and_the_first_asker_stay(at: A
     assert (row.get_priority_display(), row.consumer.slug, row.source) == ("high", "reader", "")
     assert (row.asked_at, row.due_at) == (NOON, NOON + timedelta(seconds=15))
 
+    queue(known_isbns(2)[1:], NORMAL)
+    at(65)
+    queue(known_isbns(2)[1:], HIGH)
+    row = Wish.objects.get(pk=known_isbns(2)[1])
+    assert (row.priority, row.due_at) == (HIGH, NOON + timedelta(seconds=70))
+
 
 def test_the_database_refuses_rows_that_make_no_sense() -> None:
     queue(known_isbns(1))
