@@ -63,3 +63,8 @@ class Reconciliation(models.Model):
     def drift(self) -> int:
         """Calls that ISBNdb counts beyond ours; below 0 where we count more."""
         return self.spent - self.used
+
+    @property
+    def missing(self) -> int:
+        """Calls of our daily limit that ISBNdb, by its own answer, does not sell us; 0 when it sells all of them."""
+        return max(0, self.ledger.daily_limit - self.total)

@@ -7,6 +7,7 @@ import structlog
 from django.conf import settings
 from django.db import IntegrityError
 from django.db.models import Sum
+from psycopg.types.json import Jsonb
 
 from quota.database import ask, reachable
 from quota.exceptions import ConsumerUnknown, CorrectionRefused, LedgerNotOpen
@@ -23,6 +24,21 @@ LATE_RESET = timedelta(hours=1)
 
 IN_FLIGHT = timedelta(minutes=5)
 """A call without an outcome that is older than this is not on its way any more."""
+
+# What is put right and the record of it are one statement: there is never one without the other.
+_ADJUST = """
+    WITH correction AS (SELECT quota_correct(%s, %s, 'adjustment', %s, %s, %s) AS call)
+    INSERT INTO quota_adjustment (day, consumer_id, calls, reason, made_by_id, made_with, created_at)
+    SELECT %s, %s, %s, %s, %s, %s, quota_now() FROM correction WHERE call IS NOT NULL
+    RETURNING id, created_at"""
+_RECONCILE = """
+    WITH held AS (SELECT * FROM quota_reconcile(%s, %s, %s, %s, %s, %s))
+    INSERT INTO quota_reconciliation (
+        day, call_id, answered_at, spent, total, in_flight, ignored, used, raised_by, active, key_charged
+    )
+    SELECT %s, %s, %s, %s, %s, %s, %s, used, raised,
+        CASE WHEN raised > 0 THEN %s ELSE '{}' END, CASE WHEN used = %s THEN %s::boolean END
+    FROM held RETURNING id"""
 
 
 def adjust(
@@ -53,20 +69,25 @@ def adjust(
     if payer is None:
         raise ConsumerUnknown(f"There is no consumer {consumer!r}.")
     day = day or get_status().day
-    note = f"{reason.strip()} ({made_with})"
+    reason = reason.strip()
+    correction = [day, payer.pk, calls, Call.Outcome.ADJUSTED, f"{reason} ({made_with})"[:1000]]
+    record = [day, payer.pk, calls, reason, made_by and made_by.pk, made_with]
     try:
-        row = ask(
-            "SELECT quota_correct(%s, %s, 'adjustment', %s, %s, %s)",
-            [day, payer.pk, calls, Call.Outcome.ADJUSTED, note[:1000]],
-        )[0]
+        row = ask(_ADJUST, [*correction, *record])
     except IntegrityError as error:
         raise CorrectionRefused(_too_much_taken_back(day, consumer, calls)) from error
-    if row is None:
+    if not row:
         raise LedgerNotOpen(f"{day} has no ledger: nothing was spent on that day, or it is not here yet.")
-    with reachable():
-        adjustment = Adjustment.objects.create(
-            ledger_id=day, consumer=payer, calls=calls, reason=reason.strip(), made_by=made_by, made_with=made_with
-        )
+    adjustment = Adjustment(
+        pk=row[0],
+        created_at=row[1],
+        ledger_id=day,
+        consumer=payer,
+        calls=calls,
+        reason=reason,
+        made_by=made_by,
+        made_with=made_with,
+    )
     log.warning("quota.adjusted", day=str(day), calls=calls, consumer=consumer, reason=reason, made_with=made_with)
     return adjustment
 
@@ -76,7 +97,8 @@ def reconcile(call: DispatchedCall, *, spent: int, total: int) -> Reconciliation
 
     When it is certainly higher, ours is raised to it; ours is never lowered. Calls of ours that were dispatched after
     the answer are left out of the comparison, and all that were dispatched before count as arrived, so that no call
-    on its way looks like drift. An answer that may be from before ISBNdb's reset changes nothing.
+    on its way looks like drift. An answer that may be from before ISBNdb's reset changes nothing. That ISBNdb sells
+    less than our daily limit is an error in the log: our own safety limit may be more than there is.
     """
     with reachable():
         answered_at, today = ask(NOW_AND_TODAY)
@@ -89,31 +111,22 @@ def reconcile(call: DispatchedCall, *, spent: int, total: int) -> Reconciliation
             .exclude(pk=call.id)
             .count()
         )
+        active = _active_since(before, call)
     ignored = _why_ignored(call, spent, answered_at, today)
+    charged_at, key_charged = (None, None) if ignored else _key_charged(before, spent, in_flight)
     note = "ISBNdb's own counter is higher"
-    used, raised = ask(
-        "SELECT * FROM quota_reconcile(%s, %s, %s, %s, %s, %s)",
-        [call.id, call.day, None if ignored else spent, answered_at, external.pk, note],
-    )
+    held = [call.id, call.day, None if ignored else spent, answered_at, external.pk, note]
+    record = [call.day, call.id, answered_at, spent, total, in_flight, ignored]
+    [written] = ask(_RECONCILE, [*held, *record, Jsonb(active), charged_at, key_charged])
     with reachable():
-        result = Reconciliation.objects.create(
-            ledger_id=call.day,
-            call_id=call.id,
-            answered_at=answered_at,
-            spent=spent,
-            total=total,
-            used=used,
-            in_flight=in_flight,
-            raised_by=raised,
-            ignored=ignored,
-            active=_active_since(before, call) if raised else {},
-            key_charged=None if ignored else _key_charged(before, spent, used, in_flight),
-        )
+        result = Reconciliation.objects.select_related("ledger").get(pk=written)
         drift_today = Reconciliation.objects.filter(ledger=call.day).aggregate(calls=Sum("raised_by"))["calls"]
     say = log.error if drift_today >= settings.QUOTA_DRIFT_ALERT else log.warning
-    if raised:
-        say("quota.drift", day=str(call.day), calls=raised, today=drift_today, active=result.active)
-    log.info("quota.reconciled", spent=spent, used=used, in_flight=in_flight, ignored=ignored)
+    if result.raised_by:
+        say("quota.drift", day=str(call.day), calls=result.raised_by, today=drift_today, active=result.active)
+    if result.missing:
+        log.error("quota.sold_less", day=str(call.day), sold=total, daily_limit=result.ledger.daily_limit)
+    log.info("quota.reconciled", spent=spent, used=result.used, in_flight=in_flight, ignored=ignored)
     return result
 
 
@@ -149,17 +162,17 @@ def _why_ignored(call: DispatchedCall, spent: int, answered_at: datetime, today:
         return ""
     with reachable():
         seen_today = Reconciliation.objects.filter(ledger=today, ignored="").exists()
-        yesterday = Reconciliation.objects.filter(ledger=today - timedelta(days=1)).first()
+        yesterday = Reconciliation.objects.filter(ledger=today - timedelta(days=1), ignored="").first()
     if seen_today or spent <= get_status().used or (yesterday and spent < yesterday.spent):
         return ""
     return "It may be yesterday's count: ISBNdb may not have begun the new day."
 
 
-def _key_charged(before: Reconciliation | None, spent: int, used: int, in_flight: int) -> bool | None:
-    """Whether ISBNdb counted this GET /key, when nothing else was sent since the reconciliation before."""
-    if before is None or in_flight or before.in_flight or used - before.used - before.raised_by != 1:
-        return None
-    return {0: False, 1: True}.get(spent - before.spent)
+def _key_charged(before: Reconciliation | None, spent: int, in_flight: int) -> tuple[int | None, bool | None]:
+    """Whether ISBNdb counted this GET /key, and our count at which that holds: nothing else was sent since `before`."""
+    if before is None or in_flight or before.in_flight:
+        return None, None
+    return before.used + before.raised_by + 1, {0: False, 1: True}.get(spent - before.spent)
 
 
 def _active_since(before: Reconciliation | None, call: DispatchedCall) -> dict[str, int]:

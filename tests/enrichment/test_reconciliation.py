@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import DataError, connection
 
 from alexandria.sandbox.server import Sandbox
 from enrichment.reconciliation import reconcile
@@ -44,6 +44,14 @@ def test_calls_that_isbndb_alone_knows_of_are_put_on_our_ledger_with_who_was_act
     assert balance(sandbox) == (11, 11)
     assert ask().raised_by == 0, "what is put right is put right once"
     assert balance(sandbox) == (12, 12)
+
+
+def test_what_cannot_be_put_on_record_raises_nothing(sandbox: Sandbox) -> None:
+    with spending(consumer="reader", operation="test", calls=1) as spender:
+        call = spender.dispatch("GET", "/key")
+        with pytest.raises(DataError):
+            corrections.reconcile(call, spent=9, total=2**40)
+    assert get_status().used == 1
 
 
 def test_ours_is_never_lowered(sandbox: Sandbox) -> None:
@@ -113,6 +121,19 @@ def test_yesterdays_count_is_not_taken_for_todays(sandbox: Sandbox, set_clock: S
     assert DailyLedger.objects.count() == 2
 
 
+def test_a_count_that_was_ignored_yesterday_tells_nothing_of_today(set_clock: SetClock) -> None:
+    def answer(moment: datetime, spent: int) -> Reconciliation:
+        set_clock(moment)
+        with spending(consumer="reader", operation="test", calls=1) as spender:
+            call = spender.dispatch("GET", "/key")
+            services.record(call, Call.Outcome.OK)
+            return corrections.reconcile(call, spent=spent, total=15_000)
+
+    assert answer(MIDNIGHT + timedelta(minutes=5), 12_000).ignored, "the count of the day before"
+    late = answer(MIDNIGHT + timedelta(days=1, minutes=5), 5_000)
+    assert (bool(late.ignored), late.raised_by) == (True, 0), "the last count of yesterday: ISBNdb begins late"
+
+
 def test_after_the_first_hour_every_count_is_todays(sandbox: Sandbox, set_clock: SetClock) -> None:
     clocks(sandbox, set_clock, MIDNIGHT + timedelta(hours=1, seconds=5))
     sandbox.set_limits(spent=9_000)
@@ -155,6 +176,14 @@ def test_much_drift_is_an_alert_and_a_little_a_warning(sandbox: Sandbox, setting
         sandbox.set_limits(spent=spent)
         ask()
         assert [record.levelname for record in caplog.records if "quota.drift" in record.getMessage()] == [level]
+
+
+def test_that_isbndb_sells_less_than_our_limit_is_an_error_in_the_log(sandbox: Sandbox, caplog) -> None:
+    assert ask().missing == 0
+    assert "quota.sold_less" not in caplog.text
+    sandbox.set_limits(daily_limit=2_000)
+    assert ask().missing == 13_000
+    assert [record.levelname for record in caplog.records if "quota.sold_less" in record.getMessage()] == ["ERROR"]
 
 
 def test_the_journal_still_sums_up_to_the_ledger(sandbox: Sandbox) -> None:

@@ -1,12 +1,14 @@
 """services.corrections.adjust, the command and the admin page that call it: a person puts a ledger right, on record."""
 
 import json
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
+from django.db import DataError
+from django.forms import model_to_dict
 from django.test import Client
 from django.urls import reverse
 from hypothesis import HealthCheck, given
@@ -53,6 +55,14 @@ def test_no_limit_refuses_a_correction_and_from_then_on_nothing_is_granted() -> 
     assert used() == 13_010
     with pytest.raises(QuotaRefused):
         services.reserve(consumer="reader", operation="test", calls=1)
+
+
+def test_what_cannot_be_put_on_record_is_not_put_on_the_ledger() -> None:
+    with pytest.raises(DataError):
+        put_right(-4, made_with="x" * 201)
+    assert used() == 10
+    put_right(-4)
+    assert used() == 6
 
 
 def test_more_than_a_consumer_has_used_cannot_be_taken_back_and_the_refusal_names_who_has_used_some() -> None:
@@ -140,5 +150,8 @@ def test_staff_put_a_day_right_in_the_admin_and_are_named(admin_client: Client) 
     assert admin_client.post(reverse("admin:quota_adjustment_delete", args=[made.pk])).status_code == 403
 
 
-def test_the_day_of_an_adjustment_is_that_of_its_ledger() -> None:
-    assert put_right(1).ledger_id == date(2026, 5, 5)
+def test_what_is_returned_is_what_is_on_record() -> None:
+    made = put_right(1, reason=" twice ")
+    stored = Adjustment.objects.get()
+    assert model_to_dict(made) == model_to_dict(stored)
+    assert (stored.ledger_id, stored.reason, stored.created_at) == (TODAY, "twice", made.created_at)

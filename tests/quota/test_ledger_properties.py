@@ -57,7 +57,7 @@ class Ledgers(RuleBasedStateMachine):
         if reservation:
             try:
                 call = services.dispatch(reservation, method="GET", path="/key", max_slot_distance=FAR, lease=FAR)
-            except (ReservationClosed, ReservationSpent):
+            except (ReservationClosed, ReservationSpent, QuotaRefused):  # refused: calls made outside passed the limit
                 return
             assert isinstance(call, DispatchedCall)
 
