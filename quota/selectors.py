@@ -1,8 +1,9 @@
 """Everything that only reads the quota."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 
+import structlog
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Sum
@@ -10,6 +11,8 @@ from django.db.models import Sum
 from quota.database import ask, reachable
 from quota.exceptions import ConsumerUnknown
 from quota.models import Call, Consumer, ConsumerUsage, DailyLedger, Reconciliation, Reservation, Switches
+
+log = structlog.get_logger(__name__)
 
 MIDNIGHT_GUARD = timedelta(seconds=2)
 """As quota_midnight_guard() in SQL."""
@@ -38,7 +41,7 @@ class QuotaStatus:
 
     @property
     def percentage_used(self) -> int:
-        return 100 * self.used // self.safety_limit
+        return 100 * self.used // max(1, self.safety_limit)
 
     @property
     def reset_at(self) -> datetime:
@@ -72,9 +75,21 @@ def get_switches() -> Switches:
         return Switches.objects.first() or Switches()
 
 
-def effective_limits(switches: Switches | None = None) -> Limits:
-    """The limits that the next ledger is opened with: what the switches say, or else what the environment says."""
-    switches = switches or get_switches()
+def effective_limits() -> Limits:
+    """The limits that the next ledger is opened with: what the switches say, or else what the environment says.
+
+    Each of them is checked by itself when it is set, but not against what the other becomes later: a buffer that is
+    no longer below the daily limit leaves one call a day, and an error in the log.
+    """
+    limits = chosen_limits(get_switches())
+    if limits.safety_buffer < limits.daily_limit:
+        return limits
+    log.error("quota.buffer_not_below_limit", daily_limit=limits.daily_limit, safety_buffer=limits.safety_buffer)
+    return replace(limits, safety_buffer=limits.daily_limit - 1)
+
+
+def chosen_limits(switches: Switches) -> Limits:
+    """What the switches say, or else what the environment says, whether it makes sense together or not."""
 
     def chosen(switch: int | None, default: int) -> int:
         return default if switch is None else switch

@@ -59,9 +59,9 @@ class Switches(models.Model):
 
     def clean(self) -> None:
         """Raises ValidationError when, with the environment's values for what is empty, no call could be made."""
-        from quota.selectors import effective_limits  # noqa: PLC0415 (it reads this table)
+        from quota.selectors import chosen_limits  # noqa: PLC0415 (it reads this table)
 
-        limits = effective_limits(self)
+        limits = chosen_limits(self)
         if limits.safety_buffer >= limits.daily_limit:
             raise ValidationError(
                 f"The safety buffer ({limits.safety_buffer:,}) must be less than the daily limit "

@@ -119,6 +119,18 @@ def test_there_is_one_row_and_it_makes_sense(settings) -> None:
         Switches(pk=1).delete()
 
 
+def test_a_buffer_that_a_deploy_lifts_over_the_limit_leaves_one_call_a_day_and_an_error(settings, caplog) -> None:
+    switch(daily_limit=1_500)
+    settings.QUOTA_SAFETY_BUFFER = 1_500
+    status = get_status()
+    assert (status.safety_limit, status.percentage_used) == (1, 0)
+    assert "quota.buffer_not_below_limit" in [record.msg["event"] for record in caplog.records]
+    reserve()
+    with pytest.raises(QuotaRefused):
+        reserve()
+    assert (DailyLedger.objects.get().safety_limit, apply_limits().safety_buffer) == (1, 1_499)
+
+
 def test_staff_change_the_switches_on_one_page_with_a_history(admin_client: Client) -> None:
     services.open_ledger()
     assert admin_client.get(reverse("admin:quota_switches_changelist")).headers["Location"] == PAGE
