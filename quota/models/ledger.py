@@ -143,6 +143,7 @@ class Reservation(models.Model):
     consumer = _unchecked(Consumer, "reservations")
     operation = models.CharField(max_length=64)
     source = models.CharField(max_length=100, blank=True, help_text="What the caller says it is for.")
+    asked = models.IntegerField(help_text="Calls set aside at first.")
     calls = models.IntegerField(help_text="Calls set aside in all, dispatched ones included.")
     dispatched = models.IntegerField(default=0)
     state = models.CharField(max_length=8, choices=State.choices, default=State.OPEN)

@@ -82,9 +82,10 @@ def reserve(
     `source` is what the caller says it is for, for the record.
 
     `idempotency_key` (up to 128 characters): within one UTC day and one consumer, one key sets calls aside once. Asked
-    again, for as many calls of the same operation, the same reservation is returned for as long as it is open, with
-    what is left of it: what was dispatched by then is gone, and `lease` and `source` stay those of the first time. It
-    promises nothing about the work: who shares the reservation shares its calls. On the next day the key is new.
+    again, for as many calls of the same operation as at first, the same reservation is returned for as long as it is
+    open, as it is by then: what was dispatched or given back is gone, what `extend` added is in it, and `lease` and
+    `source` stay those of the first time. It promises nothing about the work: who shares the reservation shares its
+    calls. On the next day the key is new.
 
     Raises QuotaRefused, ConsumerUnknown, ConsumerInactive, QuotaUnavailable and, because of the key,
     IdempotencyConflict (given today with another operation or number of calls) and ReservationClosed (its reservation

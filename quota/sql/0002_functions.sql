@@ -80,7 +80,7 @@ END $$;
 -- Sets calls aside for one operation, today, and, where p_method is given, spends the first of them in the same
 -- breath when the pace has a moment for it within p_max_wait; otherwise the outcome is 'wait' and the reservation
 -- stands. With the idempotency key (and without p_method) of an earlier reservation of the same consumer and day
--- nothing more is set aside: that reservation is the answer.
+-- nothing more is set aside: that reservation is the answer, if it was for as many calls when it was made (`asked`).
 CREATE OR REPLACE FUNCTION quota_reserve(
     p_consumer text, p_operation text, p_source text, p_calls integer, p_key text,
     p_method text, p_path text, p_isbns_asked integer,
@@ -125,7 +125,7 @@ BEGIN
         WHERE day = today AND consumer_id = consumer.id AND idempotency_key = p_key;
         IF FOUND THEN
             reservation := r.id;
-            IF r.operation <> p_operation OR r.calls <> p_calls THEN
+            IF r.operation <> p_operation OR r.asked <> p_calls THEN
                 decision.outcome := 'conflict';
             ELSIF r.state <> 'open' OR r.expires_at <= now THEN
                 decision.outcome := 'closed';
@@ -185,9 +185,9 @@ BEGIN
         VALUES (today, consumer.id, spent, p_calls - spent);
     END IF;
     INSERT INTO quota_reservation (
-        id, day, consumer_id, operation, source, calls, dispatched, state, idempotency_key, created_at, expires_at
+        id, day, consumer_id, operation, source, asked, calls, dispatched, state, idempotency_key, created_at, expires_at
     ) VALUES (
-        reservation, today, consumer.id, p_operation, p_source, p_calls, spent, 'open', p_key, now,
+        reservation, today, consumer.id, p_operation, p_source, p_calls, p_calls, spent, 'open', p_key, now,
         CASE WHEN spent = 1 THEN decision.send_at ELSE now END + make_interval(secs => p_lease)
     );
     IF spent = 1 THEN

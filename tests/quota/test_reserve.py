@@ -175,6 +175,16 @@ def test_the_same_idempotency_key_gives_the_same_reservation_and_sets_nothing_mo
     assert get_status().reserved == 5
 
 
+def test_an_idempotency_key_stands_for_the_calls_asked_at_first_whatever_became_of_them() -> None:
+    smaller, larger = reserve(5, idempotency_key="job-1"), reserve(5, idempotency_key="job-2")
+    services.shrink(smaller, left=2)
+    services.extend(larger, calls=3)
+    assert [reserve(5, idempotency_key="job-1"), reserve(5, idempotency_key="job-2")] == [smaller, larger]
+    for calls, key in ((2, "job-1"), (8, "job-2")):
+        with pytest.raises(IdempotencyConflict):
+            reserve(calls, idempotency_key=key)
+
+
 def test_an_idempotency_key_belongs_to_one_consumer_and_one_operation() -> None:
     Consumer.objects.create(slug="other")
     first = reserve(5, idempotency_key="job-1")
