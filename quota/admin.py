@@ -13,7 +13,7 @@ from django.utils.functional import cached_property
 from rest_framework_api_key.models import APIKey
 from simple_history.admin import SimpleHistoryAdmin
 
-from quota.exceptions import LedgerNotOpen
+from quota.exceptions import CorrectionRefused, LedgerNotOpen, QuotaError
 from quota.models import (
     Adjustment,
     Call,
@@ -25,7 +25,7 @@ from quota.models import (
     Reservation,
     Switches,
 )
-from quota.services.corrections import adjust, apply_limits
+from quota.services.corrections import adjust, apply_limits, would_adjust
 
 # The library's own keys open nothing here: ours belong to consumers.
 admin.site.unregister(APIKey)
@@ -177,6 +177,9 @@ class SwitchesAdmin(SimpleHistoryAdmin):  # type: ignore[misc]
         except LedgerNotOpen as error:
             messages.warning(request, str(error))
             return
+        except QuotaError as error:
+            messages.error(request, f"The switches are saved. Today's ledger keeps its limits: {error}")
+            return
         said = (
             f"Today's ledger has these limits now: {limits.daily_limit:,} calls a day, {limits.safety_buffer:,} of it "
             f"never touched, {limits.max_rps} a second."
@@ -187,16 +190,18 @@ class SwitchesAdmin(SimpleHistoryAdmin):  # type: ignore[misc]
 
 class AdjustmentForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean(self) -> dict[str, Any]:
-        """Refuses, field by field, what `adjust` would refuse."""
+        """Refuses, beside the figure, what `adjust` would refuse."""
         given: dict[str, Any] = super().clean() or {}
-        ledger, consumer, calls = given.get("ledger"), given.get("consumer"), given.get("calls")
-        if calls == 0:
-            self.add_error("calls", "Above 0 to raise what is used, below 0 to lower it.")
-        if ledger and consumer and calls and calls < 0:
-            usage = ConsumerUsage.objects.filter(ledger=ledger, consumer=consumer).first()
-            used = usage.used if usage else 0
-            if used + calls < 0:
-                self.add_error("calls", f"{consumer} has used {used:,} calls on that day: no more can be taken back.")
+        if not self.errors:
+            try:
+                would_adjust(
+                    calls=given["calls"],
+                    reason=given["reason"],
+                    consumer=given["consumer"].slug,
+                    day=given["ledger"].day,
+                )
+            except CorrectionRefused as refused:
+                self.add_error("calls", str(refused))
         return given
 
 
@@ -215,7 +220,11 @@ class AdjustmentAdmin(ReadOnlyAdmin):
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Without Django's transaction around it: the quota's own must not be part of another."""
-        page: HttpResponse = self._changeform_view(request, *args, **kwargs)  # type: ignore[attr-defined]
+        try:
+            page: HttpResponse = self._changeform_view(request, *args, **kwargs)  # type: ignore[attr-defined]
+        except QuotaError as error:
+            messages.error(request, f"Nothing was put right. {error}")
+            return HttpResponseRedirect(request.get_full_path())
         return page
 
     def save_model(self, request: HttpRequest, obj: Adjustment, form: AdjustmentForm, change: bool) -> None:  # noqa: FBT001
@@ -228,11 +237,14 @@ class AdjustmentAdmin(ReadOnlyAdmin):
             made_with="the admin",
         )
         obj.pk = made.pk
-        obj.refresh_from_db()
 
 
 @admin.register(Reconciliation)
 class ReconciliationAdmin(ReadOnlyAdmin):
-    list_display = ("answered_at", "spent", "used", "drift", "in_flight", "raised_by", "key_charged", "ignored")
+    list_display = (
+        *("answered_at", "spent", "used", "drift", "in_flight", "raised_by", "total", "missing"),
+        *("key_charged", "ignored"),
+    )
+    list_select_related = ("ledger",)
     list_filter = ("key_charged",)
     date_hierarchy = "answered_at"

@@ -11,13 +11,16 @@ from psycopg.types.json import Jsonb
 
 from quota.database import ask, reachable
 from quota.exceptions import ConsumerUnknown, CorrectionRefused, LedgerNotOpen
-from quota.models import Adjustment, Call, Consumer, ConsumerUsage, Reconciliation
+from quota.models import Adjustment, Call, Consumer, ConsumerUsage, DailyLedger, Reconciliation
 from quota.selectors import Limits, effective_limits, get_status
 from quota.services import EXTERNAL, DispatchedCall
 
 log = structlog.get_logger(__name__)
 
 NOW_AND_TODAY = "SELECT moment, quota_day(moment) FROM (SELECT quota_now() AS moment OFFSET 0) AS clock"
+
+MOST_ADJUSTED = 1_000_000
+"""Calls that one adjustment raises or lowers at the most: whoever types more has mistyped."""
 
 LATE_RESET = timedelta(hours=1)
 """So long after midnight UTC a count of ISBNdb's may still be yesterday's."""
@@ -55,20 +58,11 @@ def adjust(
     `made_by`: the user, where there is one; `made_with`: the admin, or the command and who ran it. The limits do not
     refuse it: what was spent is spent.
 
-    Raises CorrectionRefused (no calls, no reason, more taken back than the consumer has used), ConsumerUnknown,
-    LedgerNotOpen and QuotaUnavailable.
+    Raises CorrectionRefused (no calls, more than MOST_ADJUSTED, no reason, more taken back than the consumer has used),
+    ConsumerUnknown, LedgerNotOpen and QuotaUnavailable.
     """
-    if calls == 0:
-        raise CorrectionRefused("calls must be above or below 0.")
-    if not reason.strip():
-        raise CorrectionRefused("reason must say why, for whoever reads the ledger later.")
-    with reachable():
-        if consumer == EXTERNAL:
-            Consumer.objects.get_or_create(slug=EXTERNAL)
-        payer = Consumer.objects.filter(slug=consumer).first()
-    if payer is None:
-        raise ConsumerUnknown(f"There is no consumer {consumer!r}.")
     day = day or get_status().day
+    payer = _payer(consumer, calls, reason)
     reason = reason.strip()
     correction = [day, payer.pk, calls, Call.Outcome.ADJUSTED, f"{reason} ({made_with})"[:1000]]
     record = [day, payer.pk, calls, reason, made_by and made_by.pk, made_with]
@@ -77,7 +71,7 @@ def adjust(
     except IntegrityError as error:
         raise CorrectionRefused(_too_much_taken_back(day, consumer, calls)) from error
     if not row:
-        raise LedgerNotOpen(f"{day} has no ledger: nothing was spent on that day, or it is not here yet.")
+        raise _not_open(day)
     adjustment = Adjustment(
         pk=row[0],
         created_at=row[1],
@@ -90,6 +84,21 @@ def adjust(
     )
     log.warning("quota.adjusted", day=str(day), calls=calls, consumer=consumer, reason=reason, made_with=made_with)
     return adjustment
+
+
+def would_adjust(*, calls: int, reason: str, consumer: str = EXTERNAL, day: date | None = None) -> DailyLedger:
+    """The day's ledger as `adjust` would leave it now, not saved; raises as `adjust` does. No ledger is changed."""
+    day = day or get_status().day
+    payer = _payer(consumer, calls, reason)
+    with reachable():
+        ledger = DailyLedger.objects.filter(pk=day).first()
+        usage = ConsumerUsage.objects.filter(ledger=day, consumer=payer).first()
+        if ledger is None:
+            raise _not_open(day)
+        if (usage.used if usage else 0) + calls < 0:
+            raise CorrectionRefused(_too_much_taken_back(day, consumer, calls))
+    ledger.used += calls
+    return ledger
 
 
 def reconcile(call: DispatchedCall, *, spent: int, total: int) -> Reconciliation:
@@ -141,6 +150,25 @@ def apply_limits() -> Limits:
         raise LedgerNotOpen("Today's ledger is not open yet: it will be opened with these limits.")
     log.warning("quota.limits_applied", day=str(day), daily_limit=limits.daily_limit, buffer=limits.safety_buffer)
     return limits
+
+
+def _payer(consumer: str, calls: int, reason: str) -> Consumer:
+    """To whom the calls are put down, when they and the reason make sense whatever the day. Raises as `adjust` does."""
+    if not 1 <= abs(calls) <= MOST_ADJUSTED:
+        raise CorrectionRefused(f"calls must be from 1 to {MOST_ADJUSTED:,}, or as many below 0.")
+    if not reason.strip():
+        raise CorrectionRefused("reason must say why, for whoever reads the ledger later.")
+    with reachable():
+        if consumer == EXTERNAL:
+            Consumer.objects.get_or_create(slug=EXTERNAL)
+        payer = Consumer.objects.filter(slug=consumer).first()
+    if payer is None:
+        raise ConsumerUnknown(f"There is no consumer {consumer!r}.")
+    return payer
+
+
+def _not_open(day: date) -> LedgerNotOpen:
+    return LedgerNotOpen(f"{day} has no ledger: nothing was spent on that day, or it is not here yet.")
 
 
 def _too_much_taken_back(day: date, consumer: str, calls: int) -> str:

@@ -42,6 +42,12 @@ def test_times_stand_in_iso_8601(pages: Client) -> None:
     assert f"{Call.objects.earliest('pk').dispatched_at:%Y-%m-%d %H:%M:%S}" in pages.get(changelist(Call)).text
 
 
+@pytest.mark.parametrize("model", [Reservation, Call])
+def test_a_search_for_what_cannot_be_there_finds_nothing(model: Any, pages: Client) -> None:
+    page = pages.get(changelist(model), {"q": "abc"})
+    assert (page.status_code, page.context["cl"].result_count) == (200, 0)
+
+
 @pytest.mark.parametrize("model", HISTORY)
 def test_history_can_be_neither_added_to_nor_changed_nor_deleted(model: Any, pages: Client) -> None:
     name, row = model.__name__.lower(), model.objects.first()

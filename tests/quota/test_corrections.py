@@ -3,6 +3,7 @@
 import json
 from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from django.contrib.auth.models import User
@@ -16,7 +17,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from quota import services
-from quota.exceptions import ConsumerUnknown, CorrectionRefused, LedgerNotOpen, QuotaRefused
+from quota.exceptions import ConsumerUnknown, CorrectionRefused, LedgerNotOpen, QuotaRefused, QuotaUnavailable
 from quota.models import Adjustment, Call, Consumer, ConsumerUsage, DailyLedger
 from quota.selectors import check_ledger, get_status
 from quota.services.corrections import adjust
@@ -76,6 +77,8 @@ def test_more_than_a_consumer_has_used_cannot_be_taken_back_and_the_refusal_name
     ("options", "error"),
     [
         ({"calls": 0}, CorrectionRefused),
+        ({"calls": 1_000_001}, CorrectionRefused),
+        ({"calls": -(2**40)}, CorrectionRefused),
         ({"reason": " "}, CorrectionRefused),
         ({"consumer": "nobody"}, ConsumerUnknown),
         ({"day": TODAY - timedelta(days=1)}, LedgerNotOpen),
@@ -124,20 +127,36 @@ def test_the_command_says_what_the_day_has_now(capsys: pytest.CaptureFixture[str
     assert Adjustment.objects.filter(made_with__startswith="manage.py quota_adjust, run by ").count() == 2
 
 
-def test_the_command_refuses_with_the_reason_and_a_dry_run_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(CommandError, match="has not used"):
-        call_command("quota_adjust", "--calls=-11", "--reason=x", "--consumer=reader")
-    with pytest.raises(CommandError, match="day"):
-        call_command("quota_adjust", "--calls=1", "--reason=x", "--day=2026-13-01")
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--calls=-11", "--consumer=reader"], "has not used"),
+        (["--calls=1", "--consumer=nobody"], "no consumer 'nobody'"),
+        (["--calls=1", "--day=2026-05-04"], "2026-05-04 has no ledger"),
+        (["--calls=1", "--day=2026-13-01"], "--day"),
+        (["--calls=2147483647"], "from 1 to 1,000,000"),
+    ],
+)
+def test_the_command_refuses_with_the_reason_dry_or_not(arguments: list[str], said: str, dry_run: list[str]) -> None:
+    with pytest.raises(CommandError, match=said):
+        call_command("quota_adjust", *arguments, "--reason=x", *dry_run)
+    assert used() == 10
+
+
+def test_a_dry_run_says_what_would_come_of_it_and_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     call_command("quota_adjust", "--calls=5", "--reason=x", "--dry-run")
-    assert "Would put +5 calls" in capsys.readouterr().out
+    said = "2026-05-05: +5 calls for external; nothing is changed; it would be 15 of 13,000 used.\n"
+    assert capsys.readouterr().out == said
+    call_command("quota_adjust", "--calls=-4", "--reason=x", "--consumer=reader", "--dry-run", "--json")
+    assert json.loads(capsys.readouterr().out)["used"] == 6
     assert used() == 10
 
 
 def test_staff_put_a_day_right_in_the_admin_and_are_named(admin_client: Client) -> None:
     page, reader = reverse("admin:quota_adjustment_add"), Consumer.objects.get(slug="reader")
     wrong = admin_client.post(page, {"ledger": TODAY, "consumer": reader.pk, "calls": -11, "reason": "typed too many"})
-    assert "reader has used 10 calls on that day" in wrong.content.decode()
+    assert "reader has not used 11 calls" in wrong.content.decode()
     assert "typed too many" in wrong.content.decode()
     assert used() == 10
 
@@ -148,6 +167,16 @@ def test_staff_put_a_day_right_in_the_admin_and_are_named(admin_client: Client) 
     assert (made.made_by, made.made_with) == (User.objects.get(username="admin"), "the admin")
     assert "never sent" in admin_client.get(reverse("admin:quota_adjustment_changelist")).content.decode()
     assert admin_client.post(reverse("admin:quota_adjustment_delete", args=[made.pk])).status_code == 403
+
+
+def test_what_goes_wrong_after_the_form_was_checked_is_a_message_in_the_admin(admin_client: Client) -> None:
+    page, reader = reverse("admin:quota_adjustment_add"), Consumer.objects.get(slug="reader")
+    given = {"ledger": TODAY, "consumer": reader.pk, "calls": 2_147_483_647, "reason": "a slip"}
+    assert "from 1 to 1,000,000" in admin_client.post(page, given).content.decode()
+    with patch("quota.admin.adjust", side_effect=QuotaUnavailable("It did not answer in time.")):
+        said = admin_client.post(page, given | {"calls": 1}, follow=True).content.decode()
+    assert "Nothing was put right. It did not answer in time." in said
+    assert used() == 10
 
 
 def test_what_is_returned_is_what_is_on_record() -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError
+from django.db import IntegrityError, connection
 from django.test import Client
 from django.urls import reverse
 
@@ -148,6 +148,25 @@ def test_staff_change_the_switches_on_one_page_with_a_history(admin_client: Clie
     assert {change.history_user.get_username() for change in changes if change.history_user} == {"admin"}
     assert changes.count() == 3, "made, changed, changed"
     assert admin_client.get("/admin/quota/switches/1/history/").status_code == 200
+
+
+def test_limits_that_cannot_be_applied_at_once_are_saved_and_the_page_says_so(admin_client: Client) -> None:
+    switch()
+    services.open_ledger()
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER FUNCTION quota_apply_limits RENAME TO quota_away")
+        cursor.execute(
+            "CREATE FUNCTION quota_apply_limits(integer, integer, integer) RETURNS date LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE lock_not_available; END $$"
+        )
+    try:
+        page = admin_client.post(PAGE, NOTHING_SET | {"max_rps": "7", "apply_to_today": "on"}, follow=True)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP FUNCTION quota_apply_limits")
+            cursor.execute("ALTER FUNCTION quota_away RENAME TO quota_apply_limits")
+    assert "Today&#x27;s ledger keeps its limits: The quota&#x27;s database did not answer" in page.content.decode()
+    assert (Switches.objects.get().max_rps, DailyLedger.objects.get().max_rps) == (7, 3)
 
 
 def test_switching_a_consumer_off_in_the_admin_leaves_a_history(admin_client: Client, consumer: Consumer) -> None:

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from quota.exceptions import QuotaError
 from quota.models import DailyLedger
 from quota.services import EXTERNAL
-from quota.services.corrections import adjust
+from quota.services.corrections import adjust, would_adjust
 
 
 class Command(BaseCommand):
@@ -25,28 +25,30 @@ class Command(BaseCommand):
             "--consumer", default=EXTERNAL, metavar="SLUG", help="To whom they are put down (default: %(default)s)."
         )
         parser.add_argument("--day", type=date.fromisoformat, metavar="YYYY-MM-DD", help="Default: today, UTC.")
-        parser.add_argument("--dry-run", action="store_true", help="Say what it would do, and do nothing.")
+        parser.add_argument("--dry-run", action="store_true", help="Check it, say what would come of it, do nothing.")
         parser.add_argument("--json", action="store_true", help='{"day", "consumer", "calls", "used", "safety_limit"}')
 
     def handle(self, *args: Any, calls: int, reason: str, consumer: str, day: date | None, **options: Any) -> None:
-        if options["dry_run"]:
-            self.stdout.write(f"Would put {calls:+,} calls on {day or 'today'} for {consumer}: {reason}")
-            return
+        dry_run = options["dry_run"]
         try:
-            made = adjust(
-                calls=calls,
-                reason=reason,
-                consumer=consumer,
-                day=day,
-                made_with=f"manage.py quota_adjust, run by {getpass.getuser()}",
-            )
+            if dry_run:
+                ledger = would_adjust(calls=calls, reason=reason, consumer=consumer, day=day)
+            else:
+                made = adjust(
+                    calls=calls,
+                    reason=reason,
+                    consumer=consumer,
+                    day=day,
+                    made_with=f"manage.py quota_adjust, run by {getpass.getuser()}",
+                )
+                ledger = DailyLedger.objects.get(pk=made.ledger_id)
         except QuotaError as error:
             raise CommandError(str(error)) from error
-        ledger = DailyLedger.objects.get(pk=made.ledger_id)
         figures = {"day": str(ledger), "consumer": consumer, "calls": calls, "used": ledger.used}
         if options["json"]:
             self.stdout.write(json_module.dumps(figures | {"safety_limit": ledger.safety_limit}))
         else:
+            now = "nothing is changed; it would be" if dry_run else "now"
             self.stdout.write(
-                f"{ledger}: {calls:+,} calls for {consumer}; now {ledger.used:,} of {ledger.safety_limit:,} used."
+                f"{ledger}: {calls:+,} calls for {consumer}; {now} {ledger.used:,} of {ledger.safety_limit:,} used."
             )
