@@ -133,7 +133,8 @@ class Forecast:
     """When a number of calls could be made by one consumer, if nobody else spent any.
 
     `today`: how many of them today. `days`: UTC days that it takes, today included when some are made today.
-    `finish_at`: when the last would be sent; None when the consumer may never make them.
+    `finish_at`: when the last would be sent; None when the consumer may never make them, or nobody can tell when: it,
+    or harvesting, is switched off.
     """
 
     calls: int
@@ -148,18 +149,15 @@ def forecast(calls: int, *, consumer: str) -> Forecast:
     Raises ConsumerUnknown and QuotaUnavailable.
     """
     status = get_status()
-    with reachable():
-        spender = Consumer.objects.filter(slug=consumer).first()
-        if spender is None:
-            raise ConsumerUnknown(f"There is no consumer {consumer!r}.")
-        usage = ConsumerUsage.objects.filter(ledger=status.day, consumer=spender).first()
-    spent = usage.used + usage.reserved if usage else 0
-    today, a_day = status.remaining - spender.floor, status.safety_limit - spender.floor
-    if spender.daily_budget is not None:
-        today, a_day = min(today, spender.daily_budget - spent), min(a_day, spender.daily_budget)
+    payer, spent = _payer(consumer, status)
+    if _switched_off(payer):
+        return Forecast(calls, 0, 0, None)
+    today, a_day = status.remaining - payer.floor, status.safety_limit - payer.floor
+    if payer.daily_budget is not None:
+        today, a_day = min(today, payer.daily_budget - spent), min(a_day, payer.daily_budget)
     if status.enforcement == "observe":
         today = a_day = calls
-    today = 0 if status.closed_reason is not None else min(calls, max(0, today))
+    today = 0 if _why_no_call(payer, spent, status) else min(calls, today)
     rest, gap = calls - today, timedelta(seconds=SECONDS_APART / status.max_rps)
     if not rest:
         return Forecast(calls, today, min(1, calls), status.now + today * gap)
@@ -195,22 +193,38 @@ def why_no_call(consumer: str, status: QuotaStatus) -> str:
     Without figures of the day, so that what is refused for the same reason has the same words.
     Raises ConsumerUnknown and QuotaUnavailable.
     """
+    payer, spent = _payer(consumer, status)
+    return _why_no_call(payer, spent, status)
+
+
+def _payer(consumer: str, status: QuotaStatus) -> tuple[Consumer, int]:
+    """The consumer of that slug, and the calls that it has spent or set aside on the day of the status."""
     with reachable():
         payer = Consumer.objects.filter(slug=consumer).first()
         if payer is None:
             raise ConsumerUnknown(f"There is no consumer {consumer!r}.")
         usage = ConsumerUsage.objects.filter(ledger=status.day, consumer=payer).first()
-    spent = usage.used + usage.reserved if usage else 0
-    enforces = status.enforcement == "enforce"
+    return payer, usage.used + usage.reserved if usage else 0
+
+
+def _switched_off(payer: Consumer) -> str:
+    """The switch that refuses the consumer every call, whether limits are enforced or not, in words; "" if none."""
+    if payer.kind != Consumer.Kind.API and not get_switches().harvest_enabled:
+        return "Harvesting is switched off."
+    return "" if payer.active else f"The consumer {payer} is switched off."
+
+
+def _why_no_call(payer: Consumer, spent: int, status: QuotaStatus) -> str:
+    if (switch := _switched_off(payer)) or status.enforcement == "observe":
+        return switch
     reasons = {
-        "Harvesting is switched off.": payer.kind != Consumer.Kind.API and not get_switches().harvest_enabled,
-        f"The consumer {payer} is switched off.": not payer.active,
-        "ISBNdb has closed the day.": enforces and status.closed_reason is not None,
-        "The calls of the day are used up or set aside.": enforces and status.remaining == 0,
+        "ISBNdb has closed the day.": status.closed_reason is not None,
+        "Midnight UTC is near.": status.reset_at - status.now <= MIDNIGHT_GUARD,
+        "The calls of the day are used up or set aside.": status.remaining == 0,
         # At the floor itself, too: the first call would be refused.
-        f"No call is free above the floor of {payer.floor:,}.": enforces and status.remaining <= payer.floor,
+        f"No call is free above the floor of {payer.floor:,}.": status.remaining <= payer.floor,
         f"The daily budget of {payer.daily_budget} calls is used up.": (
-            enforces and payer.daily_budget is not None and spent >= payer.daily_budget
+            payer.daily_budget is not None and spent >= payer.daily_budget
         ),
     }
     return next((reason for reason, holds in reasons.items() if holds), "")

@@ -16,7 +16,9 @@ class QuotaStatusSerializer(serializers.Serializer[Any]):
     reset_at = serializers.DateTimeField(help_text="The next midnight UTC.")
     percentage_used = serializers.IntegerField(help_text="Of the safety limit, rounded down.")
     enforcement = serializers.ChoiceField(["enforce", "observe"], help_text="observe: counted, never refused.")
-    can_make_calls = serializers.BooleanField(help_text="Whether a call would be granted now.")
+    can_make_calls = serializers.BooleanField(
+        help_text="Whether a call would be granted now, to a consumer with neither floor nor daily budget."
+    )
     closed_reason = serializers.CharField(
         allow_null=True, help_text="What ISBNdb said when it closed the day; null while the day is open."
     )

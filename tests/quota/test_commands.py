@@ -85,6 +85,14 @@ def test_the_status_as_json_is_that_of_the_api(api: APIClient, capsys: Capture) 
     assert json.loads(capsys.readouterr().out) == api.get("/api/quota/status").json()
 
 
+def test_that_isbndb_sells_less_than_our_limit_is_told(sandbox: Sandbox, consumer: Consumer, capsys: Capture) -> None:
+    sandbox.set_limits(daily_limit=5_000)
+    call_command("isbndb_key")
+    call_command("quota_status")
+    told = "ISBNdb sells 5,000 calls a day: our daily limit of 15,000 is too high."
+    assert told in capsys.readouterr().out
+
+
 def test_when_nothing_is_left_the_exit_code_is_3(consumer: Consumer, capsys: Capture) -> None:
     services.increment(13_000)
     with pytest.raises(SystemExit) as caught:

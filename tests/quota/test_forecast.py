@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from quota import services
-from quota.exceptions import ConsumerUnknown
-from quota.models import Consumer
-from quota.selectors import forecast
+from quota.exceptions import ConsumerUnknown, QuotaError
+from quota.models import Consumer, DailyLedger, Switches
+from quota.selectors import forecast, get_status, why_no_call
 from tests.fixtures import NOON, SetClock
 
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
@@ -55,6 +55,47 @@ def test_a_closed_day_gives_nothing_today_and_nothing_takes_no_time(set_clock: S
     services.close_day(call, reason="Daily quota exceeded")
     assert forecast(1, consumer="reader").today == 0
     assert forecast(0, consumer="reader").days == 0
+
+
+def refused(consumer: str) -> bool:
+    try:
+        services.settle(services.reserve(consumer=consumer, operation="x", calls=1))
+    except QuotaError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("enforcement", ["enforce", "observe"])
+def test_no_call_is_free_today_for_whom_a_call_is_refused_and_the_reason_is_told(
+    settings, set_clock: SetClock, enforcement: str
+) -> None:
+    settings.QUOTA_ENFORCEMENT = enforcement
+    Consumer.objects.create(slug="off", active=False)
+    Consumer.objects.create(slug="cron", kind="cron")
+    Consumer.objects.create(slug="polite", floor=100)
+    Consumer.objects.create(slug="broke", daily_budget=0)
+    Switches.objects.create(harvest_enabled=False)
+    services.open_ledger()
+
+    def told(consumer: str) -> tuple[bool, bool]:
+        """Whether a call is refused by what is foretold, and by what is said of now."""
+        return forecast(1, consumer=consumer).today == 0, why_no_call(consumer, get_status()) != ""
+
+    def check(**expected: bool) -> None:
+        for consumer, is_refused in expected.items():
+            assert (refused(consumer), *told(consumer)) == (is_refused,) * 3, consumer
+
+    limits = enforcement == "enforce"
+    check(reader=False, off=True, cron=True, polite=limits, broke=limits)
+    assert [forecast(1, consumer=slug).finish_at for slug in ("off", "cron")] == [None, None]
+    DailyLedger.objects.update(closed_at=NOON, closed_reason="Daily quota exceeded")
+    check(reader=limits, off=True)
+    DailyLedger.objects.update(closed_at=None, closed_reason="")
+    services.increment(100)
+    check(reader=limits)
+    set_clock(MIDNIGHT + timedelta(days=1) - SECOND)
+    services.open_ledger()
+    check(reader=limits)
 
 
 def test_nobody_has_no_forecast() -> None:

@@ -38,9 +38,8 @@ class Command(BaseCommand):
             self.stdout.write(f"Starts anew at {figures['reset_at']}, in {hours} h {minutes} min.")
             if status.enforcement == "observe":
                 self.stdout.write("QUOTA_ENFORCEMENT=observe: everything is counted, nothing is refused.")
-            if counter := figures["isbndb"]:
-                ours = f"when we counted {counter['used']:,}"
-                self.stdout.write(f"ISBNdb counted {counter['spent']:,} at {counter['answered_at']}, {ours}.")
+            if figures["isbndb"]:
+                self._tell_counter(figures["isbndb"], status.daily_limit)
             if status.closed_reason is not None:
                 self.stdout.write(f"ISBNdb closed the day: {status.closed_reason}")
             holders = Reservation.objects.filter(state="open").select_related("consumer").order_by("created_at")
@@ -57,6 +56,13 @@ class Command(BaseCommand):
             self.stdout.write("The ledger agrees with its rows.")
         if not status.can_make_calls:
             raise SystemExit(3)
+
+    def _tell_counter(self, counter: dict[str, Any], daily_limit: int) -> None:
+        ours = f"when we counted {counter['used']:,}"
+        self.stdout.write(f"ISBNdb counted {counter['spent']:,} at {counter['answered_at']}, {ours}.")
+        if counter["total"] < daily_limit:
+            sold = f"ISBNdb sells {counter['total']:,} calls a day"
+            self.stdout.write(f"{sold}: our daily limit of {daily_limit:,} is too high.")
 
 
 def as_json(figures: object) -> str:
