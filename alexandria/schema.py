@@ -44,6 +44,12 @@ PROBLEM: Schema = {
             "nullable": True,
             "description": "With 429: when to come back; null when that does not help.",
         },
+        "refusal": {
+            "type": "string",
+            "format": "uuid",
+            "nullable": True,
+            "description": "With 429: its id on record, for whoever asks why; null when it could not be written.",
+        },
         "quota": {"$ref": "#/components/schemas/QuotaStatus"},
         "api_calls": {"type": "integer", "description": "With 429, 502, 503 and 504: calls spent all the same."},
         "result": {
