@@ -1,12 +1,31 @@
 """The quota API, and the headers of every answer that touched the quota."""
 
+import re
+from typing import Any
+
 from drf_spectacular.utils import extend_schema
+from rest_framework.exceptions import NotFound, PermissionDenied, ValidationError
+from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
-from quota.selectors import QuotaStatus, get_status
-from quota.serializers import QuotaStatusDetailSerializer, status_detail
+from quota.authentication import consumer_of, sees_all
+from quota.selectors import QuotaStatus, forecast, get_status
+from quota.selectors.usage import get_allowance, journal, usage_history
+from quota.serializers import (
+    AllowanceSerializer,
+    CallPageSerializer,
+    CallSerializer,
+    CallsQuerySerializer,
+    ForecastQuerySerializer,
+    ForecastSerializer,
+    HistoryQuerySerializer,
+    HistorySerializer,
+    QuotaStatusDetailSerializer,
+    status_detail,
+)
 
 SECONDS_A_DAY = 86_400
 
@@ -19,9 +38,87 @@ def ratelimit_headers(status: QuotaStatus) -> dict[str, str]:
     }
 
 
+def asked_for(request: Request, serializer: type[Serializer[Any]]) -> dict[str, Any]:
+    """The query parameters, checked; an empty one counts as not given. Raises ValidationError."""
+    query = serializer(data={name: value for name, value in request.query_params.items() if value})
+    query.is_valid(raise_exception=True)
+    return dict(query.validated_data)
+
+
 class QuotaStatusView(APIView):
     @extend_schema(operation_id="quota_status", summary="Today's quota", responses={200: QuotaStatusDetailSerializer})
     def get(self, request: Request) -> Response:
         """How many calls are used, set aside and free today, and when the count starts anew."""
         status = get_status()
         return Response(status_detail(status), headers=ratelimit_headers(status))
+
+
+class MyQuotaView(APIView):
+    @extend_schema(operation_id="quota_me", summary="My part of the quota", responses={200: AllowanceSerializer})
+    def get(self, request: Request) -> Response:
+        """What the key's consumer used today, what is free for it and by which limit, and what it was refused last."""
+        allowance = get_allowance(consumer_of(request))
+        return Response(AllowanceSerializer(allowance).data, headers=ratelimit_headers(allowance.quota))
+
+
+class HistoryView(APIView):
+    @extend_schema(
+        operation_id="quota_history",
+        summary="Use by day and by consumer",
+        parameters=[HistoryQuerySerializer],
+        responses={200: HistorySerializer},
+    )
+    def get(self, request: Request) -> Response:
+        """Each day's limits, what was used of them, and by whom."""
+        days = usage_history(asked_for(request, HistoryQuerySerializer)["days"])
+        return Response(HistorySerializer({"days": days}).data)
+
+
+class ForecastView(APIView):
+    @extend_schema(
+        operation_id="quota_forecast",
+        summary="Whether a job can finish today, and if not, when",
+        parameters=[ForecastQuerySerializer],
+        responses={200: ForecastSerializer},
+    )
+    def get(self, request: Request) -> Response:
+        """By what is free for the key's consumer now, by its limits from tomorrow on, and by the pace."""
+        calls = asked_for(request, ForecastQuerySerializer)["calls"]
+        return Response(ForecastSerializer(forecast(calls, consumer=consumer_of(request).slug)).data)
+
+
+class CallPages(CursorPagination):
+    """The newest first; `next` and `previous` are addresses. A cursor that we did not make is a 400."""
+
+    ordering = "-id"
+
+    def __init__(self, page_size: int) -> None:
+        self.page_size = page_size
+
+    def decode_cursor(self, request: Request) -> Cursor | None:
+        try:
+            cursor = super().decode_cursor(request)
+        except NotFound as error:
+            raise ValidationError({"cursor": [self.invalid_cursor_message]}) from error
+        if cursor and cursor.position is not None and not re.fullmatch(r"[0-9]{1,18}", str(cursor.position)):
+            raise ValidationError({"cursor": [self.invalid_cursor_message]})
+        return cursor
+
+
+class CallsView(APIView):
+    @extend_schema(
+        operation_id="quota_calls",
+        summary="The journal: calls of one day",
+        parameters=[CallsQuerySerializer],
+        responses={200: CallPageSerializer},
+    )
+    def get(self, request: Request) -> Response:
+        """The calls of the key's consumer, or, with a manager's key, of all; the newest first."""
+        wanted = asked_for(request, CallsQuerySerializer)
+        wanted.pop("cursor", None)  # the pages read it by themselves
+        pages = CallPages(wanted.pop("page_size"))
+        own = consumer_of(request).slug
+        if not sees_all(request) and wanted.setdefault("consumer", own) != own:
+            raise PermissionDenied("The calls of another consumer want a manager's key.")
+        page = pages.paginate_queryset(journal(**wanted), request, view=self)
+        return pages.get_paginated_response(CallSerializer(page, many=True).data)

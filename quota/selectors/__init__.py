@@ -118,13 +118,19 @@ class Forecast:
     """When a number of calls could be made by one consumer, if nobody else spent any.
 
     `today`: how many of them today. `days`: UTC days that it takes, today included when some are made today.
-    `finish_at`: when the last would be sent; None when the consumer may never make them.
+    `finish_at`: when the last would be sent; None when the consumer may never make them. `reset_at`: the next midnight.
     """
 
     calls: int
     today: int
     days: int
     finish_at: datetime | None
+    reset_at: datetime
+
+    @property
+    def finishes_today(self) -> bool:
+        """Whether the last would be sent before the next midnight UTC, by the pace too."""
+        return self.today == self.calls and self.finish_at is not None and self.finish_at < self.reset_at
 
 
 def forecast(calls: int, *, consumer: str) -> Forecast:
@@ -147,12 +153,12 @@ def forecast(calls: int, *, consumer: str) -> Forecast:
     today = 0 if status.closed_reason is not None else min(calls, max(0, today))
     rest, gap = calls - today, timedelta(seconds=SECONDS_APART / status.max_rps)
     if not rest:
-        return Forecast(calls, today, min(1, calls), status.now + today * gap)
+        return Forecast(calls, today, min(1, calls), status.now + today * gap, status.reset_at)
     if a_day <= 0:
-        return Forecast(calls, today, 0, None)
+        return Forecast(calls, today, 0, None, status.reset_at)
     full_days, last = divmod(rest - 1, a_day)
     finish_at = status.reset_at + timedelta(days=full_days) + MIDNIGHT_GUARD + (last + 1) * gap
-    return Forecast(calls, today, full_days + 1 + (today > 0), finish_at)
+    return Forecast(calls, today, full_days + 1 + (today > 0), finish_at, status.reset_at)
 
 
 def last_reconciliation(day: date) -> Reconciliation | None:

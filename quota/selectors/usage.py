@@ -1,0 +1,115 @@
+"""What consumers may know of their own use: what is free for them, what was used by day, the journal."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+
+from django.db.models import QuerySet
+
+from quota.database import reachable
+from quota.models import Call, Consumer, ConsumerUsage, DailyLedger, Refusal
+from quota.selectors import MIDNIGHT_GUARD, QuotaStatus, get_status, get_switches
+
+LAST_REFUSALS = 10
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What one consumer may spend today, in calls.
+
+    `free`: what one operation of it could set aside now. `limited_by`: the limit that would refuse one call more, or
+    "harvest_off". When observing nothing is refused, and both are told all the same.
+    """
+
+    consumer: Consumer
+    used: int
+    reserved: int
+    free: int
+    limited_by: str
+    refusals: list[Refusal]
+    quota: QuotaStatus
+
+
+def get_allowance(consumer: Consumer) -> Allowance:
+    """What the consumer may spend today, and its last refusals, the newest first. Raises QuotaUnavailable."""
+    status = get_status()
+    harvest_off = consumer.kind != Consumer.Kind.API and not get_switches().harvest_enabled
+    with reachable():
+        usage = ConsumerUsage.objects.filter(ledger=status.day, consumer=consumer).first()
+        refusals = list(Refusal.objects.filter(consumer=consumer)[:LAST_REFUSALS])
+    used, reserved = (usage.used, usage.reserved) if usage else (0, 0)
+    free, limited_by = _free(consumer, used + reserved, status)
+    if harvest_off:
+        free, limited_by = 0, "harvest_off"
+    return Allowance(consumer, used, reserved, free, limited_by, refusals, status)
+
+
+def _free(consumer: Consumer, spent: int, status: QuotaStatus) -> tuple[int, str]:
+    """How many calls are free and by which limit: in the order in which quota_broken_limit, in SQL, looks at them."""
+    if status.closed_reason is not None:
+        return 0, "day_closed"
+    if status.reset_at - status.now <= MIDNIGHT_GUARD:
+        return 0, "midnight"
+    budget = consumer.daily_budget
+    left = {
+        "cap_per_operation": consumer.cap_per_operation,
+        "daily_budget": None if budget is None else budget - spent,
+        "safety_limit": status.remaining,
+        "floor": status.remaining - consumer.floor,
+    }
+    existing = {limit: max(0, calls) for limit, calls in left.items() if calls is not None}
+    limited_by = min(existing, key=existing.__getitem__)  # of equal ones the first
+    return existing[limited_by], limited_by
+
+
+@dataclass(frozen=True)
+class DayUsage:
+    """One day's ledger, and what each consumer used of it, the greatest first. All figures are calls."""
+
+    day: date
+    daily_limit: int
+    safety_limit: int
+    used: int
+    closed: bool
+    consumers: list[ConsumerUsage] = field(default_factory=list)
+
+
+def usage_history(days: int) -> list[DayUsage]:
+    """The last `days` UTC days, today among them, the newest first; a day without a ledger is left out.
+
+    From the totals alone, never the journal. Raises QuotaUnavailable.
+    """
+    since = get_status().day - timedelta(days=days)
+    with reachable():
+        ledgers = list(DailyLedger.objects.filter(day__gt=since))
+        usages = list(
+            ConsumerUsage.objects.filter(ledger__gt=since, used__gt=0)
+            .select_related("consumer")
+            .order_by("-used", "consumer__slug")
+        )
+    by_day: defaultdict[date, list[ConsumerUsage]] = defaultdict(list)
+    for usage in usages:
+        by_day[usage.ledger_id].append(usage)
+    return [
+        DayUsage(
+            day=ledger.day,
+            daily_limit=ledger.daily_limit,
+            safety_limit=ledger.safety_limit,
+            used=ledger.used,
+            closed=ledger.closed_at is not None,
+            consumers=by_day[ledger.day],
+        )
+        for ledger in ledgers
+    ]
+
+
+def journal(
+    *, day: date | None = None, consumer: str | None = None, operation: str | None = None, outcome: str | None = None
+) -> QuerySet[Call]:
+    """The calls of one day, which is today when it is not given, by what is given of the rest; consumers by slug.
+
+    A single day, and so never a walk through the whole journal. Raises QuotaUnavailable.
+    """
+    wanted = {"consumer__slug": consumer, "operation": operation, "outcome": outcome}
+    given = {name: value for name, value in wanted.items() if value is not None}
+    return Call.objects.select_related("consumer").filter(ledger=day or get_status().day, **given)
