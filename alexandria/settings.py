@@ -1,11 +1,14 @@
 """Settings, all from the environment. `.env.example` says what each variable means."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from alexandria import embedded, env
 from alexandria.logs import logging_config
@@ -28,6 +31,10 @@ CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 if bad_origins := [origin for origin in CSRF_TRUSTED_ORIGINS if "://" not in origin]:
     raise ImproperlyConfigured(f"CSRF_TRUSTED_ORIGINS must begin with a scheme, as in https://…, not {bad_origins}.")
 
+CORS_ALLOWED_ORIGINS = env.words("CORS_ALLOWED_ORIGINS")
+if bad_origins := [origin for origin in CORS_ALLOWED_ORIGINS if not re.fullmatch(r"https?://[^/?#*\s]+", origin)]:
+    raise ImproperlyConfigured(f"CORS_ALLOWED_ORIGINS must be origins, as in https://books.example, not {bad_origins}.")
+
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",
@@ -35,6 +42,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "corsheaders",
     "rest_framework",
     "rest_framework_api_key",
     "drf_spectacular",
@@ -50,6 +58,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "alexandria.health.probes",
+    "corsheaders.middleware.CorsMiddleware",
     "alexandria.problems.problem_for_html",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -111,7 +120,12 @@ CACHES = {
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": REDIS_URL,
         "KEY_PREFIX": "alexandria",
-        "OPTIONS": {"SOCKET_CONNECT_TIMEOUT": 2, "SOCKET_TIMEOUT": 2},
+        "OPTIONS": {
+            "SOCKET_CONNECT_TIMEOUT": 2,
+            "SOCKET_TIMEOUT": 2,
+            # redis-py's own three retries would make a request wait for ten seconds and more.
+            "CONNECTION_POOL_KWARGS": {"retry": Retry(NoBackoff(), 0)},
+        },
     }
 }
 # kombu's names for a socket and for the number of the database on it
@@ -148,10 +162,15 @@ QUOTA_ENFORCEMENT = env.choice("QUOTA_ENFORCEMENT", "enforce", ["enforce", "obse
 QUOTA_DRIFT_ALERT = env.integer("QUOTA_DRIFT_ALERT", 10, minimum=1, maximum=10_000_000)
 
 # --- API
+API_REQUESTS_PER_MINUTE = env.integer("API_REQUESTS_PER_MINUTE", 600, minimum=0, maximum=1_000_000)
+CORS_URLS_REGEX = r"^/api/"
+CORS_ALLOW_HEADERS = ["accept", "authorization", "content-type", "if-none-match"]
+CORS_EXPOSE_HEADERS = ["ETag", "RateLimit", "RateLimit-Policy", "Retry-After"]
 DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024  # 100,000 ISBNs with hyphens
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["quota.authentication.ConsumerKeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["quota.authentication.IsActiveConsumer"],
+    "DEFAULT_THROTTLE_CLASSES": ["quota.throttling.RequestsPerMinute"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["alexandria.parsers.LimitedJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
