@@ -6,6 +6,8 @@ from typing import Any
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 
 from alexandria.problems import CONTENT_TYPE, problem_body
+from quota.exceptions import QuotaRefused
+from quota.serializers import EXAMPLE_STATUS
 
 Schema = dict[str, Any]
 
@@ -33,7 +35,7 @@ PROBLEM: Schema = {
         },
         "limit": {
             "type": "string",
-            "enum": ["safety_limit", "floor", "daily_budget", "cap_per_operation", "day_closed", "midnight"],
+            "enum": list(QuotaRefused.EXPLANATIONS),
             "description": "With 429: which limit refused it.",
         },
         "asked": {"type": "integer", "description": "With 429: calls that were needed."},
@@ -64,39 +66,93 @@ HEADERS: dict[str, Schema] = {
     "RateLimit": {"schema": {"type": "string"}, "description": '"daily";r=<calls free>;t=<seconds to the reset>'},
     "RateLimit-Policy": {"schema": {"type": "string"}, "description": 'as in "daily";q=13000;w=86400, "pace";q=3;w=1'},
 }
-# status -> description, headers, the example's code and detail
-PROBLEMS: dict[int, tuple[str, list[str], str, str]] = {
-    400: ("The body makes no sense.", [], "invalid", "isbns: This field is required."),
+QUOTA_EXHAUSTED = {
+    "limit": "safety_limit",
+    "asked": 2,
+    "free": 1,
+    "retry_at": "2026-05-06T00:00:00Z",
+    "refusal": "7f3c1c52-7d0b-4c0e-9a53-0f4b9f8f2b11",
+    "quota": EXAMPLE_STATUS | {"used": 12_990, "reserved": 9, "remaining": 1, "percentage_used": 99},
+    "api_calls": 0,
+}
+INVALID = {"errors": [{"field": "isbns", "detail": "This field is required.", "code": "required"}]}
+# status -> description, headers, and by code an example's detail and what it has besides
+PROBLEMS: dict[int, tuple[str, list[str], dict[str, tuple[str, Schema]]]] = {
+    400: (
+        *("The body or a parameter makes no sense.", []),
+        {
+            "invalid": ("isbns: This field is required.", INVALID),
+            "parse_error": ("JSON parse error - Expecting value: line 1 column 1 (char 0)", {}),
+        },
+    ),
     401: (
         *("The API key is missing or not valid.", ["WWW-Authenticate"]),
-        *("authentication_failed", "The API key is not known, was revoked or has expired."),
+        {
+            "not_authenticated": ("Authentication credentials were not provided.", {}),
+            "authentication_failed": ("The API key is not known, was revoked or has expired.", {}),
+        },
     ),
-    403: ("The key's consumer is switched off.", [], "permission_denied", "This API key's consumer is switched off."),
+    403: (
+        *("The key's consumer is switched off, or the key may not do this.", []),
+        {
+            "permission_denied": ("This API key's consumer is switched off.", {}),
+            "consumer_inactive": ("Harvesting is switched off: crons and bulk work are refused every call.", {}),
+        },
+    ),
     404: (
         *("Nothing is stored, or it is no ISBN.", []),
-        *("not_found", "'978044101359' is not a valid ISBN: wrong length."),
+        {"not_found": ("'978044101359' is not a valid ISBN: wrong length.", {})},
     ),
-    406: ("Only JSON is to be had.", [], "not_acceptable", "Could not satisfy the request Accept header."),
-    413: ("The body is too long.", [], "body_too_large", "The body may have 4,194,304 bytes at the most."),
+    406: (
+        *("Only JSON is to be had.", []),
+        {"not_acceptable": ("Could not satisfy the request Accept header.", {})},
+    ),
+    413: (
+        *("The body is too long.", []),
+        {"body_too_large": ("The body may have 4,194,304 bytes at the most.", {})},
+    ),
     415: (
         *("The body is not JSON.", []),
-        *("unsupported_media_type", 'Unsupported media type "text/plain" in request.'),
+        {"unsupported_media_type": ('Unsupported media type "text/plain" in request.', {})},
     ),
     429: (
-        *("A limit of the quota stands against it.", ["Retry-After", "RateLimit", "RateLimit-Policy"]),
-        *("quota_exhausted", "1 call asked, 0 free: the calls of the day are used up or set aside."),
+        *("Too many requests by this key within a minute.", ["Retry-After"]),
+        {"throttled": ("Request was throttled. Expected available in 12 seconds.", {})},
     ),
-    502: ("ISBNdb failed.", [], "isbndb_failed", "ISBNdb failed with status 500."),
+    500: (
+        *("A mistake of ours. The log says more.", []),
+        {"error": ("A server error occurred.", {})},
+    ),
+    502: (
+        *("ISBNdb failed.", []),
+        {"isbndb_failed": ("ISBNdb failed with status 500.", {"api_calls": 3})},
+    ),
     503: (
         *("The database did not answer in time. No call was granted.", ["Retry-After"]),
-        *("quota_unavailable", "The quota's database did not answer in time."),
+        {
+            "quota_unavailable": ("The quota's database did not answer in time.", {}),
+            "database_unavailable": ("The database is out of reach.", {}),
+        },
     ),
-    504: ("ISBNdb gave no answer in time.", [], "isbndb_timeout", "ISBNdb gave no answer within 30 s."),
+    504: (
+        *("ISBNdb gave no answer in time.", []),
+        {"isbndb_timeout": ("ISBNdb gave no answer within 30 s.", {"api_calls": 1})},
+    ),
 }
-EVERYWHERE = (401, 403, 406, 503)
-WITH_PARAMETERS = (404,)
+# What 429 means where calls are spent: that, or a limit of the quota.
+REFUSED_OR_THROTTLED = (
+    "A limit of the quota stands against it, or too many requests by this key within a minute.",
+    ["Retry-After", "RateLimit", "RateLimit-Policy"],
+    {
+        "quota_exhausted": ("2 calls asked, 1 free: the calls of the day are used up or set aside.", QUOTA_EXHAUSTED),
+        **PROBLEMS[429][2],
+    },
+)
+EVERYWHERE = (401, 403, 406, 429, 500, 503)
+WITH_PATH_PARAMETERS = (404,)
+WITH_QUERY = (400,)
 WITH_BODY = (400, 413, 415)
-SPENDING = (429, 502, 504)
+SPENDING = (502, 504)
 
 
 class ConsumerKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
@@ -116,17 +172,31 @@ def add_problems(result: Schema, **_: object) -> Schema:
     result["components"]["schemas"]["Problem"] = PROBLEM
     for path, operations in result["paths"].items():
         for operation in operations.values():
-            statuses = [*EVERYWHERE]
-            statuses += WITH_PARAMETERS if "{" in path else ()
-            statuses += WITH_BODY if "requestBody" in operation else ()
-            statuses += SPENDING if operation.get("x-spends-calls") else ()
-            operation["responses"] |= {str(status): _problem_response(status) for status in sorted(statuses)}
+            spends = bool(operation.get("x-spends-calls"))
+            statuses = {*EVERYWHERE}
+            statuses |= {*WITH_PATH_PARAMETERS} if "{" in path else set()
+            statuses |= {*WITH_QUERY} if _has_query(operation) else set()
+            statuses |= {*WITH_BODY} if "requestBody" in operation else set()
+            statuses |= {*SPENDING} if spends else set()
+            operation["responses"] |= {
+                str(status): _problem_response(status, spends=spends) for status in sorted(statuses)
+            }
     return result
 
 
-def _problem_response(status: int) -> Schema:
-    description, headers, code, detail = PROBLEMS[status]
-    content = {"schema": {"$ref": "#/components/schemas/Problem"}, "example": problem_body(status, code, detail)}
+def _has_query(operation: Schema) -> bool:
+    return any(parameter["in"] == "query" for parameter in operation.get("parameters", ()))
+
+
+def _problem_response(status: int, *, spends: bool) -> Schema:
+    description, headers, examples = REFUSED_OR_THROTTLED if spends and status == 429 else PROBLEMS[status]
+    content = {
+        "schema": {"$ref": "#/components/schemas/Problem"},
+        "examples": {
+            code: {"value": problem_body(status, code, detail) | members}
+            for code, (detail, members) in examples.items()
+        },
+    }
     response: Schema = {"description": description, "content": {CONTENT_TYPE: content}}
     if headers:
         response["headers"] = {name: deepcopy(HEADERS[name]) for name in headers}

@@ -1,5 +1,6 @@
 from typing import Any
 
+from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
 from quota.models import Call, Consumer, Refusal
@@ -8,6 +9,32 @@ from quota.selectors import QuotaStatus, key_charged, last_reconciliation
 LONGEST_HISTORY = 400
 LARGEST_PAGE = 1000
 MOST_CALLS_FORECAST = 1_000_000
+EXAMPLE_STATUS: dict[str, Any] = {
+    "daily_limit": 15_000,
+    "safety_limit": 13_000,
+    "used": 8_400,
+    "reserved": 56,
+    "remaining": 4_544,
+    "reset_at": "2026-05-06T00:00:00Z",
+    "percentage_used": 64,
+    "enforcement": "enforce",
+    "can_make_calls": True,
+    "closed_reason": None,
+}
+EXAMPLE_COUNTER = {
+    "answered_at": "2026-05-05T12:00:00Z",
+    "spent": 8_401,
+    "total": 15_000,
+    "used": 8_400,
+    "drift": 1,
+    "raised_by": 1,
+    "ignored": "",
+}
+
+
+def example(value: dict[str, Any], **options: Any) -> Any:
+    """Decorator: the example that the schema shows of the serializer."""
+    return extend_schema_serializer(examples=[OpenApiExample("example", value, **options)])
 
 
 class QuotaStatusSerializer(serializers.Serializer[Any]):
@@ -27,6 +54,7 @@ class QuotaStatusSerializer(serializers.Serializer[Any]):
     )
 
 
+@example(EXAMPLE_COUNTER)
 class IsbndbCounterSerializer(serializers.Serializer[Any]):
     """ISBNdb's own counter as it was last asked for today, beside ours of that moment."""
 
@@ -46,6 +74,7 @@ class QuotaCounterSerializer(serializers.Serializer[Any]):
     )
 
 
+@example(EXAMPLE_STATUS | {"isbndb": EXAMPLE_COUNTER, "key_charged": True})
 class QuotaStatusDetailSerializer(QuotaCounterSerializer, QuotaStatusSerializer):
     """Today's quota, and ISBNdb's own counter."""
 
@@ -71,6 +100,33 @@ class RefusalSerializer(serializers.ModelSerializer[Refusal]):
         read_only_fields = fields
 
 
+@example(
+    {
+        "consumer": {"slug": "reader", "kind": "api", "active": True},
+        "floor": 0,
+        "daily_budget": 2_000,
+        "cap_per_operation": None,
+        "used": 1_990,
+        "reserved": 0,
+        "free": 10,
+        "limited_by": "daily_budget",
+        "refusals": [
+            {
+                "id": "7f3c1c52-7d0b-4c0e-9a53-0f4b9f8f2b11",
+                "at": "2026-05-05T11:58:07Z",
+                "last_at": "2026-05-05T11:58:09Z",
+                "times": 3,
+                "operation": "batch-direct",
+                "source": "shelf 7",
+                "limit": "daily_budget",
+                "asked": 12,
+                "free": 10,
+                "retry_at": "2026-05-06T00:00:00Z",
+            }
+        ],
+        "quota": EXAMPLE_STATUS,
+    }
+)
 class AllowanceSerializer(serializers.Serializer[Any]):
     """What the key's consumer may spend today, in calls."""
 
@@ -112,6 +168,20 @@ class DayUsageSerializer(serializers.Serializer[Any]):
     consumers = ConsumerUsedSerializer(many=True, help_text="Who used calls, the greatest first.")
 
 
+@example(
+    {
+        "days": [
+            {
+                "day": "2026-05-05",
+                "daily_limit": 15_000,
+                "safety_limit": 13_000,
+                "used": 8_400,
+                "closed": False,
+                "consumers": [{"consumer": "harvest", "used": 6_400}, {"consumer": "reader", "used": 2_000}],
+            }
+        ]
+    }
+)
 class HistorySerializer(serializers.Serializer[Any]):
     days = DayUsageSerializer(many=True, help_text="The newest first; a day on which nothing ran is left out.")
 
@@ -120,6 +190,7 @@ class ForecastQuerySerializer(serializers.Serializer[Any]):
     calls = serializers.IntegerField(min_value=1, max_value=MOST_CALLS_FORECAST, help_text="Calls that a job takes.")
 
 
+@example({"calls": 5_000, "finishes_today": False, "today": 4_544, "days": 2, "finish_at": "2026-05-06T00:02:42Z"})
 class ForecastSerializer(serializers.Serializer[Any]):
     """When the calls could be made by the key's consumer, if nobody else made any from now on."""
 
@@ -158,6 +229,29 @@ class CallSerializer(serializers.ModelSerializer[Call]):
         read_only_fields = fields
 
 
+@example(
+    {
+        "next": "https://books.example/api/quota/calls?cursor=cD0xMjM0NQ%3D%3D",
+        "previous": None,
+        "results": [
+            {
+                "id": 12_345,
+                "dispatched_at": "2026-05-05T11:57:03.120000Z",
+                "consumer": "reader",
+                "operation": "batch-direct",
+                "reservation": "0d3b6f1e-5a80-4d8f-8a43-4b1f1c2f9d10",
+                "calls": 1,
+                "method": "POST",
+                "path": "/books",
+                "outcome": "ok",
+                "status": 200,
+                "latency_ms": 412,
+                "isbns_asked": 1_000,
+                "isbns_found": 973,
+            }
+        ],
+    }
+)
 class CallPageSerializer(serializers.Serializer[Any]):
     next = serializers.URLField(allow_null=True, help_text="The page of older calls; null: there are none.")
     previous = serializers.URLField(allow_null=True, help_text="The page of newer calls.")
