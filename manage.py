@@ -8,19 +8,38 @@ import sys
 WITHOUT_DATABASE = {"embedded", "isbndb_sandbox", "run", "demo", "smoke", "help", "--help", "--version", "version"}
 
 
+def needs_database(command: str, options: list[str]) -> bool:
+    """A bulk harvest through a server works on that server's database alone."""
+    through_a_server = command == "bulk_author_harvest" and any(option.startswith("--server") for option in options)
+    return command not in WITHOUT_DATABASE and not through_a_server
+
+
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "alexandria.settings")
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
+    from django.db import ProgrammingError
+    from psycopg.errors import UndefinedFunction, UndefinedTable
 
+    from alexandria import embedded
+
+    command = sys.argv[1] if len(sys.argv) > 1 else "help"
     try:
-        if len(sys.argv) > 1 and sys.argv[1] not in WITHOUT_DATABASE:
-            from alexandria import embedded
-
-            embedded.start_unless_configured()
+        if needs_database(command, sys.argv[2:]) and (started := embedded.start_unless_configured()):
+            unset = " and ".join(embedded.VARIABLES[name] for name in started)
+            sys.stderr.write(
+                f"Started the embedded {' and '.join(started)} in {embedded.data_dir()}: {unset} not set. "
+                "`manage.py embedded down` stops what runs there.\n"
+            )
         execute_from_command_line(sys.argv)
-    except ImproperlyConfigured as error:
+    except (ImproperlyConfigured, embedded.EmbeddedError) as error:
         sys.exit(f"Alexandria can't start: {error}")
+    except ProgrammingError as error:
+        if command == "migrate" or not isinstance(error.__cause__, UndefinedTable | UndefinedFunction):
+            raise
+        sys.exit("There are no tables yet: run manage.py migrate.")
+    except KeyboardInterrupt:
+        sys.exit(130)  # as a shell has it; where the traceback points to is of no interest
 
 
 if __name__ == "__main__":

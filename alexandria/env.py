@@ -1,14 +1,18 @@
 """Typed readers of environment variables that refuse nonsense and name the variable."""
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
 env = environ.Env()
+
+_HOST = re.compile(r"\*|\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\]", re.IGNORECASE)
 
 
 def read_dotenv(path: Path) -> None:
@@ -36,6 +40,14 @@ def words(name: str, default: Sequence[str] = ()) -> list[str]:
     """A comma-separated list."""
     value = text(name)
     return [word.strip() for word in value.split(",") if word.strip()] if value else list(default)
+
+
+def hosts(name: str, default: Sequence[str] = ()) -> list[str]:
+    """Host names as ALLOWED_HOSTS takes them: `books.example`, `.books.example`, `10.0.0.7`, `[::1]`, `*`."""
+    names = words(name, default)
+    if bad := [each for each in names if not _HOST.fullmatch(each)]:
+        raise ImproperlyConfigured(f"{name} must be host names without scheme, port and path, not {bad}.")
+    return names
 
 
 def integer(name: str, default: int, *, minimum: int, maximum: int) -> int:
@@ -70,6 +82,42 @@ def http_url(name: str, default: str) -> str:
     """An http(s) base address, without the trailing slash."""
     value = text(name) or default
     parts = urlsplit(value)
+    if "@" in parts.netloc:  # it would take the place of our key in the header; and it is not repeated here
+        raise ImproperlyConfigured(f"{name} must be an address without user:password@.")
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
         raise ImproperlyConfigured(f"{name} must be an address such as https://api2.isbndb.com, not {value!r}.")
     return value.rstrip("/")
+
+
+def postgres(name: str, default: Callable[[], str]) -> dict[str, Any]:
+    """An entry of Django's DATABASES from a postgres:// or postgresql:// address. Messages leave its password out."""
+    value = text(name) or default()
+    example = "such as postgres://user:password@host:5432/name"
+    if not value.startswith(("postgres://", "postgresql://")):
+        raise ImproperlyConfigured(f"{name} must be an address {example}: the quota rests on PostgreSQL's row locks.")
+    try:
+        database: dict[str, Any] = dict(environ.Env.db_url_config(value))
+        cut_off = bool(urlsplit(value).fragment)
+    except Exception:  # noqa: BLE001 - whatever the parser stumbles over; its own words may hold the password
+        cut_off = True
+    if cut_off:
+        hint = "Characters such as # / : @ in user and password are written in per cent, as in %23."
+        raise ImproperlyConfigured(f"{name} must be an address {example}. {hint}")
+    if not database["NAME"]:
+        raise ImproperlyConfigured(f"{name} must end with the name of the database: an address {example}.")
+    return database
+
+
+def redis_url(name: str, default: Callable[[], str]) -> str:
+    """The address of a Redis, by network or by socket. Messages leave its password out."""
+    value = text(name) or default()
+    try:
+        parts = urlsplit(value)
+        is_one = bool(parts.path if parts.scheme == "unix" else parts.hostname and (parts.port or 1))
+    except ValueError:
+        is_one = False
+    if not is_one or parts.scheme not in {"redis", "rediss", "unix"}:
+        raise ImproperlyConfigured(
+            f"{name} must be an address such as redis://host:6379/0, rediss://host:6379/0 or unix:///run/redis.sock?db=0."
+        )
+    return value

@@ -43,5 +43,12 @@ def logging_config(*, debug: bool) -> dict[str, Any]:
         },
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
         "root": {"handlers": ["stderr"], "level": "INFO"},
-        "loggers": {"httpx2": {"level": "WARNING"}, "httpcore2": {"level": "WARNING"}},
+        "loggers": {
+            # The gateway has a line for each call, retries included.
+            "httpx2": {"level": "WARNING"},
+            "httpcore2": {"level": "WARNING"},
+            "stamina": {"level": "ERROR"},
+            # A client's mistake is in the line "request_finished"; one of ours is an error, with its traceback.
+            "django.request": {"level": "ERROR"},
+        },
     }

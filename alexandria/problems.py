@@ -16,12 +16,17 @@ from rest_framework.exceptions import APIException, NotFound, ValidationError
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import Serializer
 from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
-from enrichment import exceptions as isbndb
+from enrichment import exceptions as enrichment
+from enrichment.serializers.bibliographies import BibliographySerializer
 from enrichment.serializers.books import EnrichmentSerializer
-from enrichment.services import EnrichmentStopped
+from enrichment.serializers.releases import NewReleasesSerializer
+from enrichment.services import Enrichment, EnrichmentStopped
+from enrichment.services.bibliographies import Bibliography
+from enrichment.services.releases import NewReleases
 from quota import exceptions as quota
 from quota.api import ratelimit_headers
 from quota.selectors import QuotaStatus, get_status
@@ -40,11 +45,21 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
     quota.ConsumerUnknown: (403, "consumer_unknown"),
     quota.IdempotencyConflict: (409, "idempotency_conflict"),
     quota.QuotaError: (503, "quota_unavailable"),
-    isbndb.IsbndbTimeout: (504, "isbndb_timeout"),
-    isbndb.IsbndbError: (502, "isbndb_failed"),
+    enrichment.JobEnded: (409, "job_ended"),
+    enrichment.NothingToRetry: (409, "nothing_to_retry"),
+    enrichment.IdempotencyKeyReused: (409, "idempotency_conflict"),
+    enrichment.IdempotencyKeyMalformed: (422, "idempotency_key_malformed"),
+    enrichment.IsbndbTimeout: (504, "isbndb_timeout"),
+    enrichment.IsbndbError: (502, "isbndb_failed"),
     OperationalError: (503, "database_unavailable"),
     InterfaceError: (503, "database_unavailable"),
     RequestDataTooBig: (413, "body_too_large"),
+}
+# what an operation that ended early has done -> how it is told
+RESULTS: dict[type, type[Serializer[Any]]] = {
+    Enrichment: EnrichmentSerializer,
+    Bibliography: BibliographySerializer,
+    NewReleases: NewReleasesSerializer,
 }
 # code -> what to say instead of the exception's own words
 DETAILS = {
@@ -85,8 +100,8 @@ class ProblemHandler(ExceptionHandler):
             if isinstance(cause, kind):
                 problem = Problem(cause, status, code)
                 if isinstance(exc, EnrichmentStopped):
-                    problem.members["api_calls"] = exc.result.api_calls
-                    problem.members["result"] = EnrichmentSerializer(exc.result).data
+                    result = RESULTS[type(exc.result)](exc.result).data
+                    problem.members |= {"api_calls": result["api_calls"], "result": result}
                     # With 503 the database is slow or gone: it is not asked again within the same five seconds.
                     if status != 503 and "quota" not in problem.members and (now := _status()):
                         problem.add_status(now)

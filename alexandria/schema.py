@@ -3,7 +3,7 @@
 from copy import deepcopy
 from typing import Any
 
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerExtension
 
 from alexandria.problems import CONTENT_TYPE, problem_body
 from quota.exceptions import QuotaRefused
@@ -75,13 +75,13 @@ QUOTA_EXHAUSTED = {
     "quota": EXAMPLE_STATUS | {"used": 12_990, "reserved": 9, "remaining": 1, "percentage_used": 99},
     "api_calls": 0,
 }
-INVALID = {"errors": [{"field": "isbns", "detail": "This field is required.", "code": "required"}]}
+INVALID = {"errors": [{"field": "isbns", "detail": "Give a list of 1 to 1,000 ISBNs.", "code": "required"}]}
 # status -> description, headers, and by code an example's detail and what it has besides
 PROBLEMS: dict[int, tuple[str, list[str], dict[str, tuple[str, Schema]]]] = {
     400: (
-        *("The body or a parameter makes no sense.", []),
+        *("The body, or a parameter, makes no sense.", []),
         {
-            "invalid": ("isbns: This field is required.", INVALID),
+            "invalid": ("isbns: Give a list of 1 to 1,000 ISBNs.", INVALID),
             "parse_error": ("JSON parse error - Expecting value: line 1 column 1 (char 0)", {}),
         },
     ),
@@ -100,12 +100,19 @@ PROBLEMS: dict[int, tuple[str, list[str], dict[str, tuple[str, Schema]]]] = {
         },
     ),
     404: (
-        *("Nothing is stored, or it is no ISBN.", []),
+        *("There is no such thing, or it is no ISBN.", []),
         {"not_found": ("'978044101359' is not a valid ISBN: wrong length.", {})},
     ),
     406: (
         *("Only JSON is to be had.", []),
         {"not_acceptable": ("Could not satisfy the request Accept header.", {})},
+    ),
+    409: (
+        *("The job's state, or an earlier use of the idempotency key, stands against it.", []),
+        {
+            "idempotency_conflict": ("This idempotency key was used for something else.", {}),
+            "job_ended": ("The job has succeeded already.", {}),
+        },
     ),
     413: (
         *("The body is too long.", []),
@@ -114,6 +121,10 @@ PROBLEMS: dict[int, tuple[str, list[str], dict[str, tuple[str, Schema]]]] = {
     415: (
         *("The body is not JSON.", []),
         {"unsupported_media_type": ('Unsupported media type "text/plain" in request.', {})},
+    ),
+    422: (
+        *("The idempotency key cannot be one.", []),
+        {"idempotency_key_malformed": ("An idempotency key has 1 to 128 printable ASCII characters.", {})},
     ),
     429: (
         *("Too many requests by this key within a minute.", ["Retry-After"]),
@@ -153,6 +164,8 @@ WITH_PATH_PARAMETERS = (404,)
 WITH_QUERY = (400,)
 WITH_BODY = (400, 413, 415)
 SPENDING = (502, 504)
+AS_A_JOB = (409, 422)
+CHANGING_A_JOB = (409,)
 
 
 class ConsumerKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
@@ -164,28 +177,36 @@ class ConsumerKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-unty
         return {"type": "apiKey", "in": "header", "name": "Authorization", "description": description}
 
 
+class StrictSerializerExtension(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
+    target_class = "enrichment.serializers.strict.StrictSerializer"
+    match_subclasses = True
+
+    def map_serializer(self, auto_schema: Any, direction: str) -> Schema:
+        mapped: Schema = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)  # noqa: SLF001
+        return mapped | {"additionalProperties": False}
+
+
 def add_problems(result: Schema, **_: object) -> Schema:
     """Postprocessing hook: documents the problems of every operation.
 
-    An operation that may spend calls says so with the extension `x-spends-calls`.
+    An operation that may spend calls says so with the extension `x-spends-calls`; others are `x-may-become-a-job` and
+    `x-changes-a-job`.
     """
     result["components"]["schemas"]["Problem"] = PROBLEM
     for path, operations in result["paths"].items():
         for operation in operations.values():
             spends = bool(operation.get("x-spends-calls"))
-            statuses = {*EVERYWHERE}
-            statuses |= {*WITH_PATH_PARAMETERS} if "{" in path else set()
-            statuses |= {*WITH_QUERY} if _has_query(operation) else set()
-            statuses |= {*WITH_BODY} if "requestBody" in operation else set()
-            statuses |= {*SPENDING} if spends else set()
+            statuses = [*EVERYWHERE]
+            statuses += WITH_PATH_PARAMETERS if "{" in path else ()
+            statuses += WITH_BODY if "requestBody" in operation else ()
+            statuses += WITH_QUERY if any(part["in"] == "query" for part in operation.get("parameters", ())) else ()
+            statuses += SPENDING if spends else ()
+            statuses += AS_A_JOB if operation.get("x-may-become-a-job") else ()
+            statuses += CHANGING_A_JOB if operation.get("x-changes-a-job") else ()
             operation["responses"] |= {
-                str(status): _problem_response(status, spends=spends) for status in sorted(statuses)
+                str(status): _problem_response(status, spends=spends) for status in sorted({*statuses})
             }
     return result
-
-
-def _has_query(operation: Schema) -> bool:
-    return any(parameter["in"] == "query" for parameter in operation.get("parameters", ()))
 
 
 def _problem_response(status: int, *, spends: bool) -> Schema:

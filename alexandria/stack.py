@@ -24,14 +24,17 @@ from honcho.printer import Message, Printer
 
 from alexandria import embedded
 from alexandria.embedded.files import try_lock
+from alexandria.guard import Guard
 
 LOOPBACK = "127.0.0.1"
 SECONDS_TO_START = 60
 SECONDS_TO_END = 15
 MANAGE = (sys.executable, str(embedded.BASE_DIR / "manage.py"))
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SANDBOX_READY = re.compile(r"(?P<address>http://\S+).*\s(?P<key>\S+)")
 
 Show = Callable[[str, str], None]  # gets the name of a process and a line of it
+Watch = Callable[[int], None]  # gets the id of a process
 Found = TypeVar("Found")
 
 
@@ -40,13 +43,17 @@ class StackError(Exception):
 
 
 class Process(threading.Thread):
-    """A shell command in a session of its own; a thread starts it, where no signal can interrupt that, and reads it."""
+    """A shell command in a session of its own; a thread starts it, where no signal can interrupt that, and reads it.
 
-    def __init__(self, name: str, command: str, environment: Mapping[str, str], show: Show) -> None:
+    `watch` is told its id as soon as it runs; `show` gets its lines.
+    """
+
+    def __init__(self, name: str, command: str, environment: Mapping[str, str], show: Show, watch: Watch) -> None:
         super().__init__(name=name, daemon=True)
         self.command = command
         self.environment = environment
         self.show = show
+        self.watch = watch
         self.lines: deque[str] = deque(maxlen=25)
         self.started = threading.Event()
         self.popen: subprocess.Popen[str]
@@ -63,6 +70,7 @@ class Process(threading.Thread):
             errors="replace",
             start_new_session=True,
         ) as self.popen:
+            self.watch(self.popen.pid)
             self.started.set()
             for line in self.popen.stdout or ():
                 self.lines.append(line)
@@ -119,30 +127,54 @@ def running(
 
     `data_dir` keeps the data of the embedded services and of the sandbox; `port` 0 takes a free one; `environment` is
     added to ours; `output` gets the lines of the processes. Embedded services that ran before stay. For the main thread
-    only: SIGTERM becomes KeyboardInterrupt meanwhile. Raises StackError and embedded.EmbeddedError.
+    only: SIGTERM and SIGHUP become KeyboardInterrupt meanwhile. Raises StackError and embedded.EmbeddedError.
     """
     data_dir = data_dir.resolve()
     embedded.private_folder(data_dir)
     lock = try_lock(data_dir / "stack.lock")
     if lock is None:
         raise StackError(f"It runs already: another process uses {data_dir}.")
-    before = {service.service for service in embedded.status(data_dir) if service.running}
-    processes: list[Process] = []
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        settings = _environment(data_dir, _claim(port), environment or {})
+        with _interruptible(), _started(settings, data_dir, lock, _printer(output)) as processes:
+            yield Stack(f"http://{LOOPBACK}:{settings['PORT']}", settings, processes)
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Every signal that asks for an end is a KeyboardInterrupt, but a SIGHUP that nohup has had ignored stays so."""
+    handlers = {number: signal.getsignal(number) for number in ENDS}
+    if handlers[signal.SIGHUP] is signal.SIG_IGN:
+        del handlers[signal.SIGHUP]
     try:
         for number in handlers:
             signal.signal(number, signal.default_int_handler)
-        settings = _environment(data_dir, _claim(port), environment or {})
-        _start(settings, data_dir, processes, _printer(output))
-        yield Stack(f"http://{LOOPBACK}:{settings['PORT']}", settings, processes)
+        yield
     finally:
-        for number in handlers:
-            signal.signal(number, signal.SIG_IGN)
-        _end(processes)
-        embedded.stop(set(embedded.VARIABLES) - before, data_dir)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        os.close(lock)
+
+
+@contextmanager
+def _started(settings: dict[str, str], data_dir: Path, lock: int, show: Show) -> Iterator[list[Process]]:
+    """Starts everything and stops it, in which nothing but `kill -9` interrupts it; and then there is the guard."""
+    running = {service.service for service in embedded.status(data_dir) if service.running}
+    services = set(embedded.VARIABLES) - running
+    guard = Guard(data_dir, services, lock)
+    processes: list[Process] = []
+    try:
+        _start(settings, data_dir, processes, show, guard.watch)
+        yield processes
+    finally:
+        for number in ENDS:
+            signal.signal(number, signal.SIG_IGN)
+        show("run", "Stopping …")
+        _end(processes)
+        embedded.stop(services, data_dir)
+        guard.dismiss()
+        show("run", "Stopped.")
 
 
 def _claim(port: int) -> int:
@@ -165,7 +197,7 @@ def _environment(data_dir: Path, port: int, extra: Mapping[str, str]) -> dict[st
     return environment
 
 
-def _start(settings: dict[str, str], data_dir: Path, processes: list[Process], show: Show) -> None:
+def _start(settings: dict[str, str], data_dir: Path, processes: list[Process], show: Show, watch: Watch) -> None:
     """Starts services, sandbox and the Procfile's processes in turn; adds to `settings` where they are."""
     missing = [name for name, variable in embedded.VARIABLES.items() if not settings.get(variable)]
     embedded.start(missing, data_dir)
@@ -173,7 +205,7 @@ def _start(settings: dict[str, str], data_dir: Path, processes: list[Process], s
     settings |= {embedded.VARIABLES[name]: urls[name] for name in missing}
 
     def launch(name: str, command: str) -> Process:
-        process = Process(name, command, dict(settings), show)
+        process = Process(name, command, dict(settings), show, watch)
         processes.append(process)
         process.start()
         return process
@@ -242,7 +274,7 @@ def _printer(output: TextIO | None) -> Show:
     lock = threading.Lock()
 
     def show(name: str, line: str) -> None:
-        with lock:
+        with lock, suppress(OSError):  # a terminal that was closed
             printer.write(Message("line", line, datetime.now(), name, colours.get(name)))  # noqa: DTZ005 - for people here
 
     return show

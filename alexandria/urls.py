@@ -1,10 +1,14 @@
 from django.contrib import admin
 from django.urls import include, path, re_path
+from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from alexandria import problems
 
 urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="docs")),
+    path("api/docs", RedirectView.as_view(pattern_name="docs")),
+    path("api/schema", RedirectView.as_view(pattern_name="schema", query_string=True)),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path("api/", include("quota.urls")),

@@ -106,7 +106,7 @@ def _envelope(body: bytes, key: str) -> tuple[list[msgspec.Raw], int | None]:
         return items, fields.whole_number(msgspec.json.decode(members.get("total", b"null")))
     except (ValueError, RecursionError, KeyError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise UndecodableAnswer(f"{reason}; the answer begins {body[:100]!r}") from error
+        raise UndecodableAnswer(reason) from error
 
 
 def _decode_book(sent: bytes) -> Book | BadBook:

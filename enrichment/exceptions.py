@@ -1,4 +1,4 @@
-"""What can go wrong with ISBNdb, one class a failure. `alexandria/problems.py` maps them to HTTP."""
+"""What can go wrong with ISBNdb and with jobs, one class a failure. `alexandria/problems.py` maps them to HTTP."""
 
 
 class IsbndbError(Exception):
@@ -35,3 +35,23 @@ class IsbndbPageTooLarge(IsbndbError):
 
 class IsbndbUndecodable(IsbndbError):
     """ISBNdb answered with something that is not what its contract says."""
+
+
+class JobError(Exception):
+    """The common parent: the job cannot be had, or not in this way."""
+
+
+class JobEnded(JobError):
+    """There is nothing left to cancel."""
+
+
+class NothingToRetry(JobError):
+    """The job is still under way, or nothing of it failed that could be asked for again."""
+
+
+class IdempotencyKeyReused(JobError):
+    """The consumer has used this idempotency key for something else."""
+
+
+class IdempotencyKeyMalformed(JobError):
+    """An idempotency key is 1 to 128 printable ASCII characters."""

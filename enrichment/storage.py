@@ -8,13 +8,18 @@ works by key, editions by ISBN, misses by ISBN. (An edition's links are guarded 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from operator import attrgetter
 
-from django.db import DatabaseError, DataError, IntegrityError, connection, transaction
+import structlog
+from django.db import DatabaseError, DataError, IntegrityError, OperationalError, connection, transaction
 from django.db.backends.utils import CursorWrapper
 
 from enrichment.decoding import Book
 from enrichment.keys import name_key, title_key
+from quota.database import READ_ONLY, sqlstate
+
+log = structlog.get_logger(__name__)
 
 # Columns of Edition that have the name and the value of a field of Book.
 BOOK_COLUMNS = (
@@ -76,6 +81,8 @@ _REMEMBER_MISSES = """
     SELECT isbn13, COALESCE(%s, now()) FROM unnest(%s::text[]) AS asked (isbn13) ORDER BY isbn13
     ON CONFLICT (isbn13) DO UPDATE SET asked_at = EXCLUDED.asked_at"""
 _PROGRAM_LIMIT_EXCEEDED = "54"  # class of SQLSTATEs: too deeply nested, too large
+_IN_THE_WAY = ("40", "55P03")  # SQLSTATEs of somebody else's locks: a deadlock and its like, a lock not had in time
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +110,8 @@ def store_books(books: Iterable[Book], *, synced_at: datetime | None = None) -> 
     moved (to the transaction's time, unless given). Remembered misses among the ISBNs are forgotten.
 
     When the database refuses the batch for its data, halves of it are tried, down to the single book, which is then
-    reported. Raises RuntimeError inside a transaction, and OperationalError as any query does.
+    reported. When somebody else's locks stand in the way, it is tried again: the answer is paid for.
+    Raises RuntimeError inside a transaction, and OperationalError as any query does.
     """
     batch = list({book.isbn13: book for book in books}.values())
     result = StoreResult()
@@ -111,7 +119,7 @@ def store_books(books: Iterable[Book], *, synced_at: datetime | None = None) -> 
     while parts:
         part = parts.pop()
         try:
-            _store(part, synced_at, result)
+            _retried(partial(_store, part, synced_at, result))
         except DatabaseError as error:
             if not _is_about_the_data(error):
                 raise
@@ -126,10 +134,29 @@ def store_books(books: Iterable[Book], *, synced_at: datetime | None = None) -> 
 def remember_misses(isbns: Iterable[str], *, asked_at: datetime | None = None) -> None:
     """Records valid ISBN-13s that ISBNdb does not know, as of `asked_at` (now, unless given).
 
-    In a transaction of its own. Raises IntegrityError for what is no ISBN-13.
+    In a transaction of its own. Raises IntegrityError for what is no ISBN-13, and OperationalError as `store_books`.
     """
+    _retried(partial(_remember, sorted(set(isbns)), asked_at))
+
+
+def _remember(isbns: list[str], asked_at: datetime | None) -> None:
     with transaction.atomic(durable=True), connection.cursor() as cursor:
-        cursor.execute(_REMEMBER_MISSES, [asked_at, sorted(set(isbns))])
+        cursor.execute(_REMEMBER_MISSES, [asked_at, isbns])
+
+
+def _retried(write: Callable[[], None]) -> None:
+    """Calls `write`, a transaction, up to _ATTEMPTS times while locks stand in its way."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            write()
+        except DatabaseError as error:
+            if sqlstate(error) == READ_ONLY:  # which Django does not count among the operational ones
+                raise OperationalError("The database takes no writes at present.") from error
+            if not sqlstate(error).startswith(_IN_THE_WAY) or attempt == _ATTEMPTS:
+                raise
+            log.warning("books.locks_in_the_way", attempt=attempt, sqlstate=sqlstate(error))
+        else:
+            return
 
 
 def _store(books: Sequence[Book], synced_at: datetime | None, result: StoreResult) -> None:
@@ -185,5 +212,4 @@ def _array(texts: list[str]) -> str:
 
 
 def _is_about_the_data(error: DatabaseError) -> bool:
-    sqlstate = getattr(error.__cause__, "sqlstate", None) or ""
-    return isinstance(error, DataError | IntegrityError) or sqlstate.startswith(_PROGRAM_LIMIT_EXCEEDED)
+    return isinstance(error, DataError | IntegrityError) or sqlstate(error).startswith(_PROGRAM_LIMIT_EXCEEDED)

@@ -1,9 +1,22 @@
 from django.urls import path
 
-from enrichment.api import books, reconciliation
+from enrichment.api import bibliographies, books, catalogue, jobs, queue, reconciliation, releases
 
 urlpatterns = [
     path("enrich/batch-direct", books.EnrichBatchView.as_view(), name="enrich-batch-direct"),
+    path("authors/enrich-bibliography", bibliographies.EnrichBibliographyView.as_view(), name="enrich-bibliography"),
+    path("authors", catalogue.AuthorsView.as_view(), name="authors"),
+    path("authors/top", catalogue.TopAuthorsView.as_view(), name="top-authors"),
+    path("authors/<int:author_id>", catalogue.AuthorView.as_view(), name="author"),
+    path("works/<int:work_id>", catalogue.WorkView.as_view(), name="work"),
+    path("books", catalogue.BooksView.as_view(), name="books"),
+    path("books/enrich-new-releases", releases.EnrichNewReleasesView.as_view(), name="enrich-new-releases"),
+    path("enrich/queue", queue.QueueView.as_view(), name="enrich-queue"),
     path("books/<path:isbn>", books.BookView.as_view(), name="book"),
     path("quota/reconcile", reconciliation.ReconcileView.as_view(), name="quota-reconcile"),
+    path("jobs", jobs.JobsView.as_view(), name="jobs"),
+    path("jobs/<uuid:job_id>", jobs.JobView.as_view(), name="job"),
+    path("jobs/<uuid:job_id>/items", jobs.JobItemsView.as_view(), name="job-items"),
+    path("jobs/<uuid:job_id>/cancel", jobs.JobCancelView.as_view(), name="job-cancel"),
+    path("jobs/<uuid:job_id>/retry", jobs.JobRetryView.as_view(), name="job-retry"),
 ]

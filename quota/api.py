@@ -1,20 +1,20 @@
 """The quota API, and the headers of every answer that touched the quota."""
 
-import re
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
-from rest_framework.exceptions import NotFound, PermissionDenied, ValidationError
-from rest_framework.pagination import Cursor, CursorPagination
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
 from quota.authentication import consumer_of, sees_all
+from quota.pagination import CursorPages
 from quota.selectors import QuotaStatus, forecast, get_status
 from quota.selectors.usage import get_allowance, journal, usage_history
 from quota.serializers import (
+    LARGEST_PAGE,
     AllowanceSerializer,
     CallPageSerializer,
     CallSerializer,
@@ -87,22 +87,11 @@ class ForecastView(APIView):
         return Response(ForecastSerializer(forecast(calls, consumer=consumer_of(request).slug)).data)
 
 
-class CallPages(CursorPagination):
-    """The newest first; `next` and `previous` are addresses. A cursor that we did not make is a 400."""
-
+class CallPages(CursorPages):
     ordering = "-id"
-
-    def __init__(self, page_size: int) -> None:
-        self.page_size = page_size
-
-    def decode_cursor(self, request: Request) -> Cursor | None:
-        try:
-            cursor = super().decode_cursor(request)
-        except NotFound as error:
-            raise ValidationError({"cursor": [self.invalid_cursor_message]}) from error
-        if cursor and cursor.position is not None and not re.fullmatch(r"[0-9]{1,18}", str(cursor.position)):
-            raise ValidationError({"cursor": [self.invalid_cursor_message]})
-        return cursor
+    page_size = 100
+    page_size_query_param = "page_size"
+    max_page_size = LARGEST_PAGE
 
 
 class CallsView(APIView):
@@ -114,9 +103,9 @@ class CallsView(APIView):
     )
     def get(self, request: Request) -> Response:
         """The calls of the key's consumer, or, with a manager's key, of all; the newest first."""
-        wanted = asked_for(request, CallsQuerySerializer)
-        wanted.pop("cursor", None)  # the pages read it by themselves
-        pages = CallPages(wanted.pop("page_size"))
+        asked = asked_for(request, CallsQuerySerializer)
+        wanted = {name: value for name, value in asked.items() if name not in {"cursor", "page_size"}}
+        pages = CallPages()  # reads these two by itself
         own = consumer_of(request).slug
         if not sees_all(request) and wanted.setdefault("consumer", own) != own:
             raise PermissionDenied("The calls of another consumer want a manager's key.")

@@ -6,13 +6,20 @@ from datetime import date, datetime
 from typing import Any, NamedTuple
 
 import psycopg
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
+from django.db.models import DateTimeField, Func
 
 from quota.exceptions import QuotaUnavailable
 
+OUT_OF_REACH = (OperationalError, InterfaceError)
+"""What a database that does not answer, or not in time, raises: whoever asks anew later may have better luck."""
+
+READ_ONLY = "25006"
+"""The SQLSTATE of a standby, and of a primary that was told to write no more: as good as out of reach."""
+
 
 class Decision(NamedTuple):
-    """The SQL type `quota_decision`, field by field; `quota/sql/` says what each means."""
+    """The SQL type `quota_decision`, by the names of its fields; `quota/sql/` says what each means."""
 
     outcome: str
     broken_limit: str | None
@@ -23,6 +30,20 @@ class Decision(NamedTuple):
     send_at: datetime | None
     send_in: float | None
     valid_for: float | None
+
+
+FIELDS = ", ".join(Decision._fields)
+"""To be selected from a function that gives a `quota_decision`, whatever the order in which the type holds them."""
+
+FIELDS_OF_DECISION = ", ".join(f"(decision).{name}" for name in Decision._fields)
+"""The same, where the decision is one column among others."""
+
+
+class QuotaNow(Func):
+    """The quota's clock, for queries of Django's: what waits for the quota must go by the same midnight."""
+
+    function = "quota_now"
+    output_field = DateTimeField()
 
 
 @contextmanager
@@ -36,9 +57,19 @@ def reachable() -> Iterator[None]:
         raise transaction.TransactionManagementError("The quota may not be used inside a transaction.")
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
+    except OUT_OF_REACH as error:
         connection.close()
         raise QuotaUnavailable("The quota's database did not answer in time.") from error
+    except DatabaseError as error:
+        if sqlstate(error) != READ_ONLY:
+            raise
+        connection.close()  # the next one may find the new primary
+        raise QuotaUnavailable("The quota's database takes no writes at present.") from error
+
+
+def sqlstate(error: DatabaseError) -> str:
+    """PostgreSQL's code for what happened; "" when it did not come from there."""
+    return getattr(error.__cause__, "sqlstate", None) or ""
 
 
 def ask(sql: str, params: Sequence[Any] = ()) -> tuple[Any, ...]:

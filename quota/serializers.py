@@ -5,6 +5,7 @@ from rest_framework import serializers
 
 from quota.models import Call, Consumer, Refusal
 from quota.selectors import QuotaStatus, key_charged, last_reconciliation
+from quota.selectors.usage import HARVEST_OFF
 
 LONGEST_HISTORY = 400
 LARGEST_PAGE = 1000
@@ -142,7 +143,7 @@ class AllowanceSerializer(serializers.Serializer[Any]):
     reserved = serializers.IntegerField(help_text="Calls that it has set aside.")
     free = serializers.IntegerField(help_text="Calls that one operation of it could set aside now.")
     limited_by = serializers.ChoiceField(
-        [*Refusal.Limit.values, "harvest_off"], help_text="What would refuse one call more than are free."
+        [*Refusal.Limit.values, HARVEST_OFF], help_text="What would refuse one call more than are free."
     )
     refusals = RefusalSerializer(many=True, help_text="Its last ten, the newest first.")
     quota = QuotaStatusSerializer()
@@ -211,7 +212,9 @@ class CallsQuerySerializer(serializers.Serializer[Any]):
         max_length=64, required=False, help_text="A slug. Another's than the key's wants a manager's key."
     )
     cursor = serializers.CharField(required=False, help_text="From `next` or `previous` of a page.")
-    page_size = serializers.IntegerField(min_value=1, max_value=LARGEST_PAGE, default=100)
+    page_size = serializers.IntegerField(
+        min_value=1, max_value=LARGEST_PAGE, required=False, help_text="100 unless given."
+    )
 
 
 class CallSerializer(serializers.ModelSerializer[Call]):

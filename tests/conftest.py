@@ -13,14 +13,16 @@ from pathlib import Path
 import django
 import pytest
 import redis
+from django.core.management import call_command
 from execnet.xspec import XSpec
+from pytest_django import DjangoDbBlocker
 
 from alexandria import embedded
 from alexandria.embedded.files import try_lock
 
 ENV_EXAMPLE = embedded.BASE_DIR / ".env.example"
 FROM_THE_SHELL = {"DATABASE_URL", "REDIS_URL"}
-FIXED = {"DJANGO_SETTINGS_MODULE": "alexandria.settings", "DEBUG": "on", "SECRET_KEY": "only-for-tests"}
+FIXED = {"DJANGO_SETTINGS_MODULE": "alexandria.settings", "DEBUG": "on", "SECRET_KEY": "only-for-tests-" * 4}
 OWN_SERVERS: list[str] = []
 
 
@@ -67,6 +69,13 @@ def pytest_xdist_setupnodes(specs: list[XSpec]) -> None:
 def pytest_unconfigure() -> None:
     if OWN_SERVERS:
         embedded.stop(OWN_SERVERS)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
+    """Empties the tables that migrations filled, so that the first test finds them as every other one does."""
+    with django_db_blocker.unblock():
+        call_command("flush", interactive=False, verbosity=0)
 
 
 if "PYTEST_XDIST_WORKER" not in os.environ:

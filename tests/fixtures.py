@@ -1,9 +1,11 @@
 """What the tests of several apps stand on: a database whose clock is set, a consumer, a sandbox, the API."""
 
+import json
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -19,6 +21,7 @@ from quota.models import Consumer, ConsumerKey
 from quota.selectors import check_ledger, get_status
 
 SetClock = Callable[[datetime], timedelta]
+At = Callable[[float], None]
 NOON = datetime(2026, 5, 5, 12, tzinfo=UTC)
 
 
@@ -39,6 +42,18 @@ def balance(sandbox: Sandbox) -> tuple[int, int]:
     assert status.reserved == 0
     assert check_ledger(status.day) == []
     return sandbox.spent, status.used
+
+
+def problem(response: Any, status: int) -> dict[str, Any]:
+    """The body of an error, which is a problem of that status."""
+    assert response.status_code == status, response.content
+    assert response.headers["Content-Type"] == "application/problem+json"
+    body: dict[str, Any] = json.loads(response.content)
+    assert body["status"] == status
+    assert body["type"].startswith("urn:alexandria:problem:")
+    assert body["title"]
+    assert body["detail"]
+    return body
 
 
 @contextmanager
@@ -68,6 +83,15 @@ def set_database_clock(moment: datetime) -> timedelta:
     return ahead
 
 
+def stop_database_clock(moment: datetime) -> None:
+    """Lets the quota's clock stand still at `moment`."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE OR REPLACE FUNCTION quota_now() RETURNS timestamptz LANGUAGE sql VOLATILE "
+            f"AS $$ SELECT timestamptz '{moment.isoformat()}' $$"
+        )
+
+
 @pytest.fixture
 def set_clock(transactional_db: None) -> Iterator[SetClock]:
     """Sets the quota's clock, for every process that uses the database. It starts at noon: tests run at any hour."""
@@ -78,6 +102,17 @@ def set_clock(transactional_db: None) -> Iterator[SetClock]:
     yield set_database_clock
     with connection.cursor() as cursor:
         cursor.execute(real)
+
+
+@pytest.fixture
+def at(set_clock: SetClock) -> At:
+    """Moves the quota's clock to so many seconds after noon, where it stands still. It begins at noon."""
+
+    def move(seconds: float) -> None:
+        stop_database_clock(NOON + timedelta(seconds=seconds))
+
+    move(0)
+    return move
 
 
 @pytest.fixture

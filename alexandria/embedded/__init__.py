@@ -20,6 +20,7 @@ from alexandria.embedded.redis import Redis
 
 __all__ = [
     "BASE_DIR",
+    "DEFAULT_DATA_DIR",
     "VARIABLES",
     "EmbeddedError",
     "Status",
@@ -35,22 +36,23 @@ __all__ = [
 ]
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
+DEFAULT_DATA_DIR = BASE_DIR / ".data"
 VARIABLES = {service.name: service.variable for service in (Postgres, Redis)}
 
 
 @dataclass(frozen=True)
 class Status:
-    """What `status()` tells of one service; `url` is what clients connect with, the password included."""
+    """What `status()` tells of one service; `address` is what clients connect with, but for the password."""
 
     service: str
     running: bool
-    url: str
+    address: str
     log: str
 
 
 def data_dir() -> Path:
     """The folder that holds everything, from the environment; it need not exist yet."""
-    return (BASE_DIR / (env.text("ALEXANDRIA_DATA_DIR") or ".data")).resolve()
+    return (BASE_DIR / (env.text("ALEXANDRIA_DATA_DIR") or DEFAULT_DATA_DIR)).resolve()
 
 
 def database_url(folder: Path | None = None) -> str:
@@ -78,7 +80,7 @@ def stop(services: Collection[str] = tuple(VARIABLES), folder: Path | None = Non
 
 def status(folder: Path | None = None) -> list[Status]:
     """Whether each service answers, and where. Starts nothing."""
-    return [Status(each.name, each.answers(), each.url(), str(each.log)) for each in _all(folder)]
+    return [Status(each.name, each.answers(), each.address(), str(each.log)) for each in _all(folder)]
 
 
 def start_unless_configured() -> list[str]:

@@ -36,8 +36,11 @@ class Postgres(Service):
     def password(self) -> str:
         return kept_secret(self.home / "password")
 
+    def address(self) -> str:
+        return f"postgres://postgres@:5432/postgres?host={quote(str(self.socket_folder))}"
+
     def url(self) -> str:
-        return f"postgres://postgres:{self.password}@:5432/postgres?host={quote(str(self.socket_folder))}"
+        return self.address().replace("@", f":{self.password}@", 1)
 
     def answers(self) -> bool:
         # The last line of the pid file tells a server that takes sessions from one that starts or recovers.

@@ -42,6 +42,10 @@ class Service(ABC):
     def url(self) -> str:
         """What clients connect with, in the form that the variable takes."""
 
+    def address(self) -> str:
+        """The same as people may see it, without the password."""
+        return self.url()
+
     @abstractmethod
     def answers(self) -> bool:
         """Whether it takes requests now."""

@@ -4,11 +4,12 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
-from alexandria.sandbox import answers, facts, isbns, listings
+from alexandria.sandbox import answers, facts, feed, isbns, listings
 from alexandria.sandbox.facts import Facts
 from alexandria.sandbox.listings import Filters, Listing
 from alexandria.sandbox.meter import Meter, Request
@@ -71,6 +72,8 @@ def answer(call: Call) -> Answer:
                 found = _search(call)
             case "GET", ["key"]:
                 found = _key(call)
+            case "GET", ["feeds", "books", "updates"]:
+                found = _updates(call)
             case _:
                 return Refused(404, "Not Found").answer
     except Refused as refused:
@@ -126,7 +129,9 @@ def _book(raw: str) -> Any:
 
 
 def _author(call: Call, name: str) -> Any:
-    listing = listings.of_author(_named(name))
+    if facts.name_key(_named(name)) == facts.name_key(facts.UNKNOWN_AUTHOR):
+        raise Refused(404, "Not Found")
+    listing = listings.of_author(name)
     books, total, page, page_size = _page(call, listing)
     told = {"total": total} if listing.tells_total else {}
     return {"author": listing.name, "name": listing.name, "books": books, **told, "page": page, "page_size": page_size}
@@ -136,7 +141,12 @@ def _query(call: Call, query: str) -> Any:
     column = call.parameters().get("column", "")
     if column not in {"", "title", "author", "date_published", "subjects"}:
         raise Refused(400, f"column must be title, author, date_published or subjects, not {column}")
-    books, total, _, _ = _page(call, listings.of_query(_named(query), column))
+    month = call.parameters().get("publishedFrom", "")
+    if column == "subjects" and month and month == call.parameters().get("publishedTo"):
+        listing, subject = listings.of_query(month, "date_published"), _named(query)
+    else:
+        listing, subject = listings.of_query(_named(query), column), ""
+    books, total, _, _ = _page(call, listing, subject=subject)
     return {"total": total, "books": books}
 
 
@@ -161,7 +171,20 @@ def _key(call: Call) -> Any:
     return {"api_host": call.host, "plan_limit": {"total": total, "spent": spent, "left": max(0, total - spent)}}
 
 
-def _page(call: Call, listing: Listing) -> tuple[list[answers.Json], int, int, int]:
+def _updates(call: Call) -> Any:
+    asked = call.parameters()
+    page, size = _whole(asked, "page", 1, 1_000_000), _whole(asked, "pageSize", 100, MOST_ON_A_PAGE)
+    now = datetime.fromtimestamp(call.meter.now(), UTC)
+    try:
+        since = date.fromisoformat(asked.get("lastUpdated", str(now.date() - feed.HISTORY)))
+    except ValueError as error:
+        raise Refused(400, f"lastUpdated must be YYYY-MM-DD, not {asked['lastUpdated']}") from error
+    changed = feed.updates(since, now)[(page - 1) * size : page * size]
+    data = [{"isbn13": isbn13, "updated_at": moment.isoformat()} for isbn13, moment in changed]
+    return {"data": data, "page": page, "page_size": size}
+
+
+def _page(call: Call, listing: Listing, *, subject: str = "") -> tuple[list[answers.Json], int, int, int]:
     """The books of the page that is asked for, how many there are in all, the page and its size."""
     asked = call.parameters()
     page, size = _whole(asked, "page", 1, 1_000_000), _whole(asked, "pageSize", 20, MOST_ON_A_PAGE)
@@ -170,6 +193,7 @@ def _page(call: Call, listing: Listing) -> tuple[list[answers.Json], int, int, i
         published_from=_dated(asked, "publishedFrom"),
         published_to=_dated(asked, "publishedTo"),
         year=asked.get("year", ""),
+        subject=subject,
     )
     books, total = listing.page(page, size, filters)
     return _as_sent(books), total, page, size

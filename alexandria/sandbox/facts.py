@@ -18,6 +18,7 @@ _FIRST_FREE_SLOT = 5_000  # below are the slots of the authors whom we know by n
 MORE_THAN_1000 = "Agatha Christie"  # 1,432 made-up books
 FULL_PAGES_WITHOUT_TOTAL = "R.L. Stine"  # 2,000 made-up books and no `total`: the third page of 1,000 is empty
 MORE_THAN_10000 = "William Shakespeare"  # 12,345 made-up books, of which 10,000 can be had
+UNKNOWN_AUTHOR = "Nobody At All"  # answered with 404
 PAGES_OVER_6_MB = "Charles Dickens"  # 1,500 made-up books with long texts: 1,000 on a page are too many, 500 are not
 
 

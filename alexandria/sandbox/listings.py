@@ -24,19 +24,22 @@ class Filters:
     """What a listing may be narrowed by; empty means not at all.
 
     `published_from` and `published_to`: `YYYY`, `YYYY-MM` or `YYYY-MM-DD`, both inclusive. `year`: `YYYY`.
-    `language`: `en` or `eng`.
+    `language`: `en` or `eng`. `subject`: part of one of its subjects.
     """
 
     language: str = ""
     published_from: str = ""
     published_to: str = ""
     year: str = ""
+    subject: str = ""
 
     def __call__(self, book: Facts) -> bool:
         language = self.language.lower()
         if language and words.LANGUAGE_CODES.get(language, language) != book.language:
             return False
         if not book.date.startswith(self.year):
+            return False
+        if self.subject and not any(self.subject.casefold() in subject.casefold() for subject in book.subjects):
             return False
         if not self.published_from and not self.published_to:
             return True

@@ -11,49 +11,48 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from enrichment import selectors, services
+from enrichment.api import jobs
+from enrichment.api.answers import spending_answer
 from enrichment.isbn import InvalidIsbn, parse
-from enrichment.models import Edition
+from enrichment.models import Edition, Job
 from enrichment.serializers.books import (
     BatchAnswerSerializer,
     BatchRequestSerializer,
     EditionSerializer,
     EnrichmentSerializer,
 )
-from quota.api import ratelimit_headers
+from enrichment.serializers.jobs import JobDetailSerializer
 from quota.authentication import consumer_of
-from quota.selectors import get_status
-from quota.serializers import QuotaStatusSerializer
 
 
 class EnrichBatchView(APIView):
     @extend_schema(
         operation_id="enrich_batch_direct",
-        summary="Enrich up to 1,000 ISBNs now",
+        summary="Enrich up to 1,000 ISBNs now, or 100,000 as a job",
+        parameters=jobs.JOB_PARAMETERS,
         request=BatchRequestSerializer,
-        responses={200: BatchAnswerSerializer},
-        extensions={"x-spends-calls": True},
+        responses={200: BatchAnswerSerializer, 202: JobDetailSerializer},
+        extensions={"x-spends-calls": True, "x-may-become-a-job": True},
     )
     def post(self, request: Request) -> Response:
         """Stores what ISBNdb knows of the ISBNs. Fresh ones cost nothing; the others cost one call per 1,000.
 
-        A bare list of ISBNs is taken for the body, too.
+        A bare list of ISBNs is taken for the body, too. With `Prefer: respond-async` the answer is 202 at once, and the
+        work goes on as a job.
         """
         started = time.monotonic()
-        wanted = BatchRequestSerializer(data=request.data)
+        as_job = jobs.prefers_job(request)
+        wanted = BatchRequestSerializer(data=request.data, context={"as_job": as_job})
         wanted.is_valid(raise_exception=True)
+        if as_job:
+            return jobs.accept_job(request, kind=Job.Kind.BATCH_DIRECT, wanted=wanted.validated_data)
         result = services.enrich_isbns(
             wanted.validated_data["isbns"],
             consumer=consumer_of(request).slug,
             source=wanted.validated_data["source"],
             refresh=wanted.validated_data["refresh"],
         )
-        status = get_status()
-        answer = {
-            **EnrichmentSerializer(result).data,
-            "duration_ms": round(1000 * (time.monotonic() - started)),
-            "quota": QuotaStatusSerializer(status).data,
-        }
-        return Response(answer, headers=ratelimit_headers(status))
+        return spending_answer(EnrichmentSerializer(result).data, started=started)
 
 
 class BookView(APIView):

@@ -5,12 +5,11 @@ from dataclasses import dataclass, field
 from datetime import date
 from urllib.parse import quote
 
-import httpx2
 import msgspec
 
 from enrichment import fields
 from enrichment.decoding import Answer, UndecodableAnswer, decode_books
-from enrichment.gateway import ask, url
+from enrichment.gateway import ask, new_request
 from quota.spending import Spending
 
 PAGE_SIZE = 1000  # the most on a page
@@ -50,7 +49,7 @@ def fetch_page(listing: Listing, spending: Spending, *, page: int, page_size: in
     parameters = {**listing.parameters, "page": str(page), "pageSize": str(page_size)}
     return ask(
         spending,
-        httpx2.Request("GET", url(listing.path), params=parameters),
+        new_request("GET", listing.path, params=parameters),
         decode=_decode_listing,
         count=lambda answer: len(answer.books),
         may_be_too_large=page_size > SMALLEST_PAGE,
@@ -66,7 +65,7 @@ def fetch_updates(spending: Spending, *, since: date, page: int, page_size: int 
     parameters = {"lastUpdated": since.isoformat(), "page": str(page), "pageSize": str(page_size)}
     return ask(
         spending,
-        httpx2.Request("GET", url("/feeds/books/updates"), params=parameters),
+        new_request("GET", "/feeds/books/updates", params=parameters),
         decode=_decode_updates,
         count=len,
     )

@@ -5,10 +5,13 @@ which is quick, and the order in which Python sorts them too.
 """
 
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Upper
 
 ISBN13_FORMAT = r"^97[89][0-9]{10}$"
+TRIGRAMS = "gin_trgm_ops"  # of pg_trgm: finds parts of words, and words that are alike
 
 
 class Author(models.Model):
@@ -20,6 +23,7 @@ class Author(models.Model):
     class Meta:
         ordering = ["name_key"]
         constraints = [models.UniqueConstraint(fields=["name_key"], name="enrichment_author_name_key_once")]
+        indexes = [GinIndex(fields=["name_key"], opclasses=[TRIGRAMS], name="enrichment_author_name_trigram")]
 
     def __str__(self) -> str:
         return self.name
@@ -41,6 +45,7 @@ class Work(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["title_key", "author_key"], name="enrichment_work_title_and_author_once")
         ]
+        indexes = [GinIndex(fields=["title_key"], opclasses=[TRIGRAMS], name="enrichment_work_title_trigram")]
 
     def __str__(self) -> str:
         return self.title or f"untitled work {self.pk}"
@@ -107,7 +112,11 @@ class Edition(models.Model):
                 name="enrichment_edition_date_has_precision",
             ),
         ]
-        indexes = [models.Index(fields=["synced_at"], name="enrichment_edition_synced_at")]
+        indexes = [
+            models.Index(fields=["synced_at"], name="enrichment_edition_synced_at"),
+            models.Index(fields=["date_published"], name="enrichment_edition_published"),
+            GinIndex(OpClass(Upper("publisher"), TRIGRAMS), name="enrichment_edition_publisher"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.title or 'untitled'} ({self.isbn13})"

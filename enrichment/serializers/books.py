@@ -6,9 +6,12 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from enrichment.models import Edition
+from enrichment.serializers.fields import SpendingRequestSerializer
+from enrichment.serializers.jobs import JobOptionsSerializer
 from quota.serializers import EXAMPLE_STATUS, QuotaStatusSerializer, example
 
 LARGEST_LIST = 1000
+LARGEST_JOB = 100_000
 
 
 @extend_schema_field(
@@ -33,31 +36,46 @@ class IsbnValueField(serializers.Field[str | int, str | int, str | int, Any]):
         return value
 
 
-@example({"isbns": ["978-0-7352-1129-2", 9780593135204, "9780593135205"], "source": "shelf 7"}, request_only=True)
-class BatchRequestSerializer(serializers.Serializer[dict[str, Any]]):
-    isbns = serializers.ListField(
+def isbn_list(largest: int, wanted: str) -> serializers.ListField:
+    return serializers.ListField(
         child=IsbnValueField(),
         min_length=1,
-        max_length=LARGEST_LIST,
+        max_length=largest,
+        error_messages=dict.fromkeys(("required", "null", "not_a_list", "min_length", "max_length"), wanted),
         help_text="ISBN-10s and ISBN-13s as people write them: hyphens, spaces, prefixes; duplicates are folded.",
     )
-    source = serializers.CharField(  # type: ignore[assignment]  # a field of that name, not the option
-        max_length=100, required=False, default="", allow_blank=True, help_text="What it is for; kept in the journal."
+
+
+class IsbnListSerializer(SpendingRequestSerializer):
+    """ISBNs, and what they are for; or a bare list of ISBNs."""
+
+    isbns = isbn_list(LARGEST_LIST, f"Give a list of 1 to {LARGEST_LIST:,} ISBNs.")
+
+    def run_validation(self, data: Any = serializers.empty) -> Any:
+        """Takes a bare list, too. Looks at the length first: each of a million wrong values would get its own error."""
+        body = {"isbns": data} if isinstance(data, list) else data
+        isbns = body.get("isbns") if isinstance(body, dict) else None
+        if isinstance(isbns, list) and len(isbns) > self.largest_list():
+            raise serializers.ValidationError(
+                {"isbns": [self.fields["isbns"].error_messages["max_length"]]}, code="max_length"
+            )
+        return super().run_validation(body)
+
+    def largest_list(self) -> int:
+        return LARGEST_LIST
+
+
+@example({"isbns": ["978-0-7352-1129-2", 9780593135204, "9780593135205"], "source": "shelf 7"}, request_only=True)
+class BatchRequestSerializer(JobOptionsSerializer, IsbnListSerializer):
+    isbns = isbn_list(
+        LARGEST_JOB, f"Give a list of 1 to {LARGEST_LIST:,} ISBNs, {LARGEST_JOB:,} with `Prefer: respond-async`."
     )
     refresh = serializers.BooleanField(
         required=False, default=False, help_text="Ask again for what is fresh or remembered as unknown."
     )
 
-    def to_internal_value(self, data: object) -> dict[str, Any]:
-        """Takes a bare list, too. Looks at the length first: each of a million wrong values would get its own error."""
-        body = {"isbns": data} if isinstance(data, list) else data
-        isbns = body.get("isbns") if isinstance(body, dict) else None
-        if isinstance(isbns, list) and len(isbns) > LARGEST_LIST:
-            raise serializers.ValidationError(
-                {"isbns": [f"Ensure this field has no more than {LARGEST_LIST} elements."]}, code="max_length"
-            )
-        value: dict[str, Any] = super().to_internal_value(body)
-        return value
+    def largest_list(self) -> int:
+        return LARGEST_JOB if self.context.get("as_job") else LARGEST_LIST
 
 
 class InvalidIsbnSerializer(serializers.Serializer[Any]):
@@ -157,6 +175,9 @@ class EditionSerializer(serializers.ModelSerializer[Edition]):
     work = WorkSerializer()
     authors = serializers.SerializerMethodField()
     date_published = serializers.SerializerMethodField()
+    date_precision = serializers.ChoiceField(
+        Edition.DatePrecision.values, allow_blank=True, help_text="How much of the date is known; empty without one."
+    )
 
     class Meta:
         model = Edition

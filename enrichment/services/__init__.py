@@ -2,17 +2,24 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import OperationalError
 
 from enrichment import gateway, selectors
 from enrichment.exceptions import IsbndbError
 from enrichment.isbn import InvalidEntry, parse_many
 from enrichment.storage import remember_misses, store_books
+from quota.database import OUT_OF_REACH
 from quota.exceptions import QuotaError
 from quota.spending import Spending, spending
+
+ENDINGS = (QuotaError, IsbndbError, *OUT_OF_REACH)
+"""What ends an operation early: the quota, ISBNdb, or a database that is out of reach."""
+
+DOUBTFUL_MISS_DAYS = 1
+"""How long it is remembered that ISBNdb does not know an ISBN when a book of the same answer could not be read."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +80,8 @@ def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = ""
     (EDITION_FRESH_DAYS) and ISBNs that ISBNdb did not know lately (MISS_REMEMBER_DAYS) are not asked for, unless
     `refresh`. Each batch is stored before the next is asked for.
 
-    Raises EnrichmentStopped, caused by a QuotaError, an IsbndbError or an OperationalError of the database; when it is
-    the quota's refusal before the first call, nothing was spent.
+    Raises EnrichmentStopped, caused by one of ENDINGS; when it is the quota's refusal before the first call, nothing
+    was spent.
     """
     given = list(values)
     parsed = parse_many(given)
@@ -92,8 +99,8 @@ def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = ""
     with spending(consumer=consumer, operation="batch-direct", calls=len(batches), source=source) as spender:
         for number, batch in enumerate(batches):
             try:
-                _enrich_batch(batch, spender, result)
-            except (QuotaError, IsbndbError, OperationalError) as error:
+                enrich_batch(batch, spender, result)
+            except ENDINGS as error:
                 for isbn in (isbn for rest in batches[number:] for isbn in rest):
                     result.failed += 1
                     result.errors.append(FailedIsbn(isbn, str(error)))
@@ -103,22 +110,32 @@ def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = ""
     return result
 
 
-def _enrich_batch(batch: list[str], spender: Spending, result: Enrichment) -> None:
+def enrich_batch(batch: list[str], spender: Spending, result: Enrichment) -> dict[str, str]:
+    """Asks for up to ISBNDB_BATCH_SIZE ISBN-13s in one call, stores what comes and adds it to `result`.
+
+    Returns those that came and could not be stored, with the reason. Raises one of ENDINGS.
+    """
     answer = gateway.fetch_books(batch, spender)
-    stored = store_books(answer.books)
-
-    result.errors += [FailedIsbn(book.isbn, book.error) for book in answer.bad]
-    result.errors += [FailedIsbn(error.isbn, error.error) for error in stored.errors]
-
-    found = {book.isbn13 for book in answer.books} & set(batch)
-    failed = {error.isbn for error in stored.errors} & found
+    found = {book.isbn13 for book in answer.books}
     missing = [isbn for isbn in batch if isbn not in found]
+    stored = store_books(answer.books)
+    remember_misses(missing, asked_at=_doubtful() if answer.bad else None)
+
     result.created += stored.created
     result.updated += stored.updated
     result.found += len(found)
-    result.enriched += len(found - failed)
-    result.failed += len(failed)
+    result.enriched += stored.created + stored.updated + stored.unchanged
+    result.failed += len(stored.errors)
     result.not_found_isbns += missing
-    if not answer.bad:
-        remember_misses(missing)
-    # Otherwise one of the missing ISBNs is the bad book's: they are asked for again next time.
+    result.errors += [FailedIsbn(book.isbn, book.error) for book in answer.bad]
+    result.errors += [FailedIsbn(error.isbn, error.error) for error in stored.errors]
+    return {error.isbn: error.error for error in stored.errors}
+
+
+def _doubtful() -> datetime:
+    """The time of asking from which a miss is remembered for DOUBTFUL_MISS_DAYS, not MISS_REMEMBER_DAYS.
+
+    One of the ISBNs may be that of the book which could not be read. They are asked for again soon, but not with every
+    request: the book may stay as it is.
+    """
+    return datetime.now(UTC) - timedelta(days=max(0, settings.MISS_REMEMBER_DAYS - DOUBTFUL_MISS_DAYS))

@@ -2,18 +2,15 @@
 
 from dataclasses import dataclass
 
-from django.db import OperationalError
 from django.db.models.functions import Now
 
 from enrichment import selectors
-from enrichment.exceptions import IsbndbError
 from enrichment.gateway.listings import PAGE_SIZE, books_by_author
 from enrichment.keys import name_key
 from enrichment.models import AuthorMiss
-from enrichment.services import EnrichmentStopped
-from enrichment.services.listings import Progress, calls_needed, fetch_next, position_at
+from enrichment.services import ENDINGS, EnrichmentStopped
+from enrichment.services.listings import Progress, calls_needed, position_at, walk
 from enrichment.services.stopping import STOPS, stop_reason
-from quota.exceptions import QuotaError
 from quota.spending import spending
 
 MOST_PAGES = 10
@@ -35,9 +32,10 @@ class Bibliography:
     @property
     def next_page(self) -> int | None:
         """The page of 1,000 books with which to go on; None when there is nothing to go on with."""
-        if self.complete or self.stopped_reason == "isbndb_ceiling":
+        progress = self.progress
+        if self.complete or (progress.position.listing and not progress.cut):
             return None
-        return self.progress.cut.get(0, self.progress.position.offset) // PAGE_SIZE + 1
+        return progress.cut.get(0, progress.position.offset) // PAGE_SIZE + 1
 
 
 def enrich_bibliography(
@@ -57,10 +55,10 @@ def enrich_bibliography(
 
     The whole operation is covered before it starts; what turns out not to be needed goes back at once. When the quota
     ends it after some pages, that is a result; anything else raises EnrichmentStopped with what was stored so far,
-    caused by a QuotaError, an IsbndbError or an OperationalError.
+    caused by one of ENDINGS.
     """
     result = Bibliography(author=author, progress=Progress(position_at((start_page - 1) * PAGE_SIZE)))
-    if skip_existing and selectors.is_missed_author(author):
+    if skip_existing and start_page == 1 and selectors.is_missed_author(author):
         result.complete = True
         return result
     listings = [books_by_author(author)]
@@ -68,24 +66,22 @@ def enrich_bibliography(
     needed = calls_needed(listings, result.progress, max_pages=last_page)
     try:
         with spending(consumer=consumer, operation="bibliography", calls=needed, source=source) as spender:
-            while needed:
-                fetch_next(listings, result.progress, spender, max_pages=last_page, skip_existing=skip_existing)
-                needed = calls_needed(listings, result.progress, max_pages=last_page)
-                spender.need(needed)
-    except (QuotaError, IsbndbError, OperationalError) as error:
+            walk(listings, result.progress, spender, max_pages=last_page, skip_existing=skip_existing)
+        conclude(result)
+    except ENDINGS as error:
         result.stopped_reason = stop_reason(error)
-        if not isinstance(error, STOPS) or not result.progress.pages_fetched:
+        if not isinstance(error, STOPS) or not result.progress.came_forward:
             raise EnrichmentStopped(result) from error
-        return result
-    conclude(result)
     return result
 
 
 def conclude(result: Bibliography) -> None:
-    """Says whether the pages that were fetched are all there is, and remembers an author whom ISBNdb does not know."""
+    """Says whether the pages that were fetched are all there is, and remembers whether ISBNdb knows the author."""
     progress = result.progress
     if progress.unknown:
         _remember(result.author)
+    else:
+        AuthorMiss.objects.filter(name_key=name_key(result.author)).delete()
     if progress.cut:
         result.stopped_reason = "max_pages"
     elif progress.beyond_reach:

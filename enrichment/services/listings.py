@@ -49,6 +49,25 @@ class Progress:
     """Listings with more books than the 10,000 that ISBNdb gives of any."""
     errors: list[FailedIsbn] = field(default_factory=list)
 
+    @property
+    def came_forward(self) -> bool:
+        """Whether ISBNdb has told anything yet, be it that it knows nothing."""
+        return bool(self.pages_fetched or self.unknown)
+
+
+def walk(
+    listings: Sequence[Listing], progress: Progress, spender: Spending, *, max_pages: int, skip_existing: bool
+) -> None:
+    """Fetches and stores page after page until nothing is left, as `fetch_next` does, and raises as it does.
+
+    What turns out not to be needed goes back before each page but the first. When halved pages take more calls than
+    were set aside, each is set aside when it is its turn: the calls in hand are not refused for those that may follow.
+    """
+    while needed := calls_needed(listings, progress, max_pages=max_pages):
+        if spender.reservation is not None:
+            spender.need(min(needed, max(1, spender.left)))
+        fetch_next(listings, progress, spender, max_pages=max_pages, skip_existing=skip_existing)
+
 
 def calls_needed(listings: Sequence[Listing], progress: Progress, *, max_pages: int) -> int:
     """The most calls that the rest takes, with what is known of the totals; retries not included."""
@@ -77,7 +96,8 @@ def fetch_next(
             listings[here.listing], spender, page=here.offset // here.page_size + 1, page_size=here.page_size
         )
     except IsbndbNotFound:
-        progress.unknown.append(here.listing)
+        if not here.offset:  # otherwise it is a page beyond the last
+            progress.unknown.append(here.listing)
         progress.position = Position(here.listing + 1)
         return
     except IsbndbPageTooLarge:
@@ -86,6 +106,8 @@ def fetch_next(
     finally:
         progress.api_calls += len(spender.dispatched) - before
     _store(answer, progress, skip_existing=skip_existing)
+    if not answer.items and not answer.total and not here.offset:
+        progress.unknown.append(here.listing)
     progress.position = _after(here, answer, progress, max_pages)
 
 

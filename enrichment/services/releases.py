@@ -5,19 +5,18 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from django.core import signing
-from django.db import OperationalError
 
-from enrichment.exceptions import IsbndbError
 from enrichment.gateway.listings import Listing, books_of_month
-from enrichment.services import EnrichmentStopped
-from enrichment.services.listings import Position, Progress, calls_needed, fetch_next
+from enrichment.services import ENDINGS, EnrichmentStopped
+from enrichment.services.listings import Position, Progress, calls_needed, walk
 from enrichment.services.stopping import STOPS, stop_reason
-from quota.exceptions import QuotaError, QuotaRefused, ReservationClosed
+from quota.exceptions import QuotaRefused, ReservationClosed
 from quota.spending import spending
 
 MOST_PAGES = 10
 MOST_MONTHS = 120
 MOST_SUBJECTS = 20
+MOST_LISTINGS = 600  # months x subjects
 MONTHS_AHEAD = 12  # publishers announce about a year ahead
 _SALT = "enrichment.releases"
 
@@ -112,7 +111,7 @@ def enrich_new_releases(
     `consumer`: the slug of who pays. `position`: where an earlier run stopped. The whole operation is covered before it
     starts, and what a month does not need goes back as soon as its total is known. When the quota ends it after some
     pages, that is a result with `quota_exhausted`; anything else raises EnrichmentStopped with what was stored so far,
-    caused by a QuotaError, an IsbndbError or an OperationalError.
+    caused by one of ENDINGS.
     """
     result = NewReleases(wanted, Progress(position or Position()))
     listings = wanted.listings
@@ -121,17 +120,14 @@ def enrich_new_releases(
         return result
     try:
         with spending(consumer=consumer, operation="new-releases", calls=needed, source=source) as spender:
-            while needed:
-                fetch_next(
-                    *(listings, result.progress, spender),
-                    max_pages=wanted.max_pages_per_month,
-                    skip_existing=wanted.skip_existing,
-                )
-                needed = calls_needed(listings, result.progress, max_pages=wanted.max_pages_per_month)
-                spender.need(needed)
-    except (QuotaError, IsbndbError, OperationalError) as error:
+            walk(
+                *(listings, result.progress, spender),
+                max_pages=wanted.max_pages_per_month,
+                skip_existing=wanted.skip_existing,
+            )
+    except ENDINGS as error:
         result.stopped_reason = stop_reason(error)
         result.quota_exhausted = isinstance(error, QuotaRefused | ReservationClosed)
-        if not isinstance(error, STOPS) or not result.progress.pages_fetched:
+        if not isinstance(error, STOPS) or not result.progress.came_forward:
             raise EnrichmentStopped(result) from error
     return result

@@ -8,7 +8,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("quota", "0004_functions"),
+        ("quota", "0005_indexes"),
     ]
 
     operations = [

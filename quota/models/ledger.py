@@ -176,6 +176,7 @@ class Reservation(models.Model):
         indexes = [
             models.Index(fields=["ledger", "expires_at"], condition=Q(state="open"), name="quota_reservation_open"),
             models.Index(fields=["source"], condition=~Q(source=""), name="quota_reservation_source"),
+            models.Index(fields=["-created_at"], name="quota_reservation_latest"),
         ]
 
     def __str__(self) -> str:
@@ -230,7 +231,12 @@ class Call(models.Model):
                 name="quota_call_one_unless_external",
             ),
         ]
-        indexes = [models.Index(fields=["ledger", "consumer"], name="quota_call_day_consumer")]
+        indexes = [
+            models.Index(fields=["ledger", "consumer"], name="quota_call_day_consumer"),
+            models.Index(fields=["consumer", "-id"], name="quota_call_consumer_latest"),
+            # Nearly all are `ok`: of these, the latest are found without it.
+            models.Index(fields=["outcome", "-id"], condition=~Q(outcome="ok"), name="quota_call_outcome_latest"),
+        ]
 
     def __str__(self) -> str:
         return f"call {self.pk}"

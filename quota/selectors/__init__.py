@@ -161,6 +161,12 @@ def forecast(calls: int, *, consumer: str) -> Forecast:
     return Forecast(calls, today, full_days + 1 + (today > 0), finish_at, status.reset_at)
 
 
+def calls_spent(*, source: str) -> int:
+    """The calls dispatched so far, on any day, from the reservations of that `source`. Raises QuotaUnavailable."""
+    with reachable():
+        return int(Reservation.objects.filter(source=source).aggregate(calls=Sum("dispatched", default=0))["calls"])
+
+
 def last_reconciliation(day: date) -> Reconciliation | None:
     """ISBNdb's own counter as it was last held against ours on a day; None before. Raises QuotaUnavailable."""
     with reachable():

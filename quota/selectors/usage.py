@@ -1,4 +1,4 @@
-"""What consumers may know of their own use: what is free for them, what was used by day, the journal."""
+"""The use of each consumer: what is free for it and why no more, what was used by day, the journal."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -7,10 +7,12 @@ from datetime import date, timedelta
 from django.db.models import QuerySet
 
 from quota.database import reachable
+from quota.exceptions import ConsumerUnknown
 from quota.models import Call, Consumer, ConsumerUsage, DailyLedger, Refusal
 from quota.selectors import MIDNIGHT_GUARD, QuotaStatus, get_status, get_switches
 
 LAST_REFUSALS = 10
+HARVEST_OFF = "harvest_off"
 
 
 @dataclass(frozen=True)
@@ -33,19 +35,45 @@ class Allowance:
 def get_allowance(consumer: Consumer) -> Allowance:
     """What the consumer may spend today, and its last refusals, the newest first. Raises QuotaUnavailable."""
     status = get_status()
-    harvest_off = consumer.kind != Consumer.Kind.API and not get_switches().harvest_enabled
     with reachable():
         usage = ConsumerUsage.objects.filter(ledger=status.day, consumer=consumer).first()
         refusals = list(Refusal.objects.filter(consumer=consumer)[:LAST_REFUSALS])
     used, reserved = (usage.used, usage.reserved) if usage else (0, 0)
     free, limited_by = _free(consumer, used + reserved, status)
-    if harvest_off:
-        free, limited_by = 0, "harvest_off"
     return Allowance(consumer, used, reserved, free, limited_by, refusals, status)
 
 
+def why_no_call(consumer: str, status: QuotaStatus) -> str:
+    """Why the consumer (a slug) would be refused a single call now, in words; "" when it would not.
+
+    Without figures of the day, so that what is refused for the same reason has the same words.
+    Raises ConsumerUnknown and QuotaUnavailable.
+    """
+    with reachable():
+        payer = Consumer.objects.filter(slug=consumer).first()
+        if payer is None:
+            raise ConsumerUnknown(f"There is no consumer {consumer!r}.")
+        usage = ConsumerUsage.objects.filter(ledger=status.day, consumer=payer).first()
+    if not payer.active:
+        return f"The consumer {payer} is switched off."
+    free, limited_by = _free(payer, usage.used + usage.reserved if usage else 0, status)
+    if free > 0 or (status.enforcement == "observe" and limited_by != HARVEST_OFF):
+        return ""
+    return {
+        HARVEST_OFF: "Harvesting is switched off.",
+        "day_closed": "ISBNdb has closed the day.",
+        "midnight": "Midnight UTC is too near.",
+        "cap_per_operation": f"No operation of the consumer {payer} may make a call.",
+        "daily_budget": f"The daily budget of {payer.daily_budget} calls is used up.",
+        "safety_limit": "The calls of the day are used up or set aside.",
+        "floor": f"No call is free above the floor of {payer.floor:,}.",
+    }[limited_by]
+
+
 def _free(consumer: Consumer, spent: int, status: QuotaStatus) -> tuple[int, str]:
-    """How many calls are free and by which limit: in the order in which quota_broken_limit, in SQL, looks at them."""
+    """How many calls are free and by which limit: in the order in which quota_reserve, in SQL, looks at them."""
+    if consumer.kind != Consumer.Kind.API and not get_switches().harvest_enabled:
+        return 0, HARVEST_OFF
     if status.closed_reason is not None:
         return 0, "day_closed"
     if status.reset_at - status.now <= MIDNIGHT_GUARD:

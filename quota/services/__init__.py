@@ -14,7 +14,7 @@ import structlog
 from django.conf import settings
 from django.db import connection
 
-from quota.database import Decision, ask, reachable
+from quota.database import FIELDS, FIELDS_OF_DECISION, Decision, ask, reachable
 from quota.exceptions import (
     ConsumerInactive,
     ConsumerUnknown,
@@ -36,6 +36,9 @@ LEASE = timedelta(minutes=2)
 
 MAX_SLOT_DISTANCE = timedelta(seconds=1)
 """No call is spent for a send time further away: when ISBNdb asks us to slow down, few are already under way."""
+
+NAP = timedelta(seconds=0.5)
+"""A shorter pause keeps its database connection: to give it back and make another costs more than it frees."""
 
 EXTERNAL = "external"
 """The consumer to whom calls made outside Alexandria are put down."""
@@ -78,11 +81,15 @@ def reserve(
     """Sets `calls` aside for one operation of the consumer (a slug) today and returns the reservation's id.
 
     `source` is what the caller says it is for, for the record.
-    With the `idempotency_key` of a reservation that this consumer made today, for as many calls of the same operation,
-    that one is returned; its calls are for whoever dispatches them first.
 
-    Raises QuotaRefused, ConsumerUnknown, ConsumerInactive, IdempotencyConflict, ReservationClosed (the key's
-    reservation is closed) and QuotaUnavailable.
+    `idempotency_key` (up to 128 characters): within one UTC day and one consumer, one key sets calls aside once. Asked
+    again, for as many calls of the same operation, the same reservation is returned for as long as it is open, with
+    what is left of it: what was dispatched by then is gone, and `lease` and `source` stay those of the first time. It
+    promises nothing about the work: who shares the reservation shares its calls. On the next day the key is new.
+
+    Raises QuotaRefused, ConsumerUnknown, ConsumerInactive, QuotaUnavailable and, because of the key,
+    IdempotencyConflict (given today with another operation or number of calls) and ReservationClosed (its reservation
+    was settled or its lease ran out; nothing is set aside anew).
     """
     reservation, _ = _reserve(
         [consumer, operation, source, calls, idempotency_key],
@@ -111,9 +118,8 @@ def dispatch(
     asked_at = time.monotonic()
     what = [reservation, method, path, isbns_asked]
     bounds = [lease.total_seconds(), max_slot_distance.total_seconds(), settings.QUOTA_ENFORCEMENT]
-    decision = Decision(
-        *ask("SELECT * FROM quota_dispatch(%s, %s, %s, %s, %s, %s, quota_enforces(%s))", [*what, *bounds])
-    )
+    sql = f"SELECT {FIELDS} FROM quota_dispatch(%s, %s, %s, %s, %s, %s, quota_enforces(%s))"  # noqa: S608 (names)
+    decision = Decision(*ask(sql, [*what, *bounds]))
     _raise_unless_granted(decision, asked=1, asker=Asker(reservation=reservation))
     return _dispatched(reservation, decision, asked_at)
 
@@ -150,12 +156,8 @@ def extend(reservation: uuid.UUID, *, calls: int = 1, lease: timedelta = LEASE) 
     """Sets `calls` more aside for the reservation, under the same limits as `reserve`, and raises as it does."""
     if calls < 1:
         raise ValueError(f"calls must be at least 1, not {calls}.")
-    decision = Decision(
-        *ask(
-            "SELECT * FROM quota_extend(%s, %s, %s, quota_enforces(%s))",
-            [reservation, calls, lease.total_seconds(), settings.QUOTA_ENFORCEMENT],
-        )
-    )
+    sql = f"SELECT {FIELDS} FROM quota_extend(%s, %s, %s, quota_enforces(%s))"  # noqa: S608 (names of columns)
+    decision = Decision(*ask(sql, [reservation, calls, lease.total_seconds(), settings.QUOTA_ENFORCEMENT]))
     _raise_unless_granted(decision, asked=calls, asker=Asker(reservation=reservation))
 
 
@@ -203,18 +205,10 @@ def expire() -> int:
 def open_ledger() -> bool:
     """Opens today's ledger with the limits in force; True when it was not open yet. Nothing is ever reset."""
     limits = effective_limits()
-    row = ask(
-        """
-        INSERT INTO quota_dailyledger
-            (day, daily_limit, safety_buffer, max_rps, used, reserved, next_dispatch_at, closed_reason, opened_at)
-        SELECT quota_day(moment), %s, %s, %s, 0, 0, moment, '', moment FROM quota_now() AS moment
-        ON CONFLICT (day) DO NOTHING RETURNING day
-        """,
-        [limits.daily_limit, limits.safety_buffer, limits.max_rps],
-    )
-    if row:
-        log.info("quota.ledger_opened", day=str(row[0]), daily_limit=limits.daily_limit)
-    return bool(row)
+    day = ask("SELECT quota_open(%s, %s, %s)", [limits.daily_limit, limits.safety_buffer, limits.max_rps])[0]
+    if day:
+        log.info("quota.ledger_opened", day=str(day), daily_limit=limits.daily_limit)
+    return day is not None
 
 
 def increment(calls: int, *, consumer: str = EXTERNAL, operation: str = "external", note: str = "") -> None:
@@ -236,7 +230,8 @@ def increment(calls: int, *, consumer: str = EXTERNAL, operation: str = "externa
 
 def slow_down(call: DispatchedCall, *, seconds: float) -> None:
     """ISBNdb found the fleet too fast: nobody is given a send time for `seconds`."""
-    ask("SELECT quota_slow_down(%s)", [seconds])
+    while not ask("SELECT quota_slow_down(%s)", [seconds])[0]:  # midnight has come: it holds for the new day too
+        open_ledger()
     log.warning("quota.slowed_down", call=call.id, seconds=seconds)
 
 
@@ -247,10 +242,11 @@ def close_day(call: DispatchedCall, *, reason: str) -> None:
 
 
 def sleep_until(moment: float) -> None:
-    """Sleeps until `moment` of the monotonic clock, without holding a database connection."""
+    """Sleeps until `moment` of the monotonic clock, holding no database connection for longer than NAP."""
     pause = moment - time.monotonic()
-    if pause > 0:
+    if pause >= NAP.total_seconds():
         connection.close()
+    if pause > 0:
         time.sleep(pause)
 
 
@@ -259,7 +255,8 @@ def _reserve(what: list[Any], first_call: list[Any]) -> tuple[uuid.UUID, Decisio
     consumer, operation, source, asked, _ = what
     if asked < 1:
         raise ValueError(f"calls must be at least 1, not {asked}.")
-    sql = "SELECT reservation, (decision).* FROM quota_reserve(%s,%s,%s,%s,%s, %s,%s,%s,%s,%s, quota_enforces(%s))"
+    arguments = "%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, quota_enforces(%s)"
+    sql = f"SELECT reservation, {FIELDS_OF_DECISION} FROM quota_reserve({arguments})"  # noqa: S608 (names of columns)
     reservation, *figures = ask(sql, [*what, *first_call])
     while (decision := Decision(*figures)).outcome == "unopened":  # twice, when midnight comes in between
         open_ledger()

@@ -13,6 +13,70 @@ CREATE FUNCTION quota_standing(p_active boolean, p_kind text) RETURNS text LANGU
     END
 $$;
 
+-- How many calls could be granted, and when to come back, where `broken_limit` stands against `wanted`. `at_most`: what
+-- the most generous day grants one operation; coming back does not help whoever wants more.
+DROP FUNCTION quota_explain;
+CREATE FUNCTION quota_explain(
+    broken_limit text, wanted integer, day date,
+    left_of_operation integer, left_of_budget integer, left_of_day integer, floor integer, at_most integer,
+    OUT free integer, OUT retry_at timestamptz
+) LANGUAGE sql IMMUTABLE AS $$
+    SELECT
+        CASE
+            WHEN broken_limit IN ('day_closed', 'midnight') THEN 0
+            ELSE greatest(0, least(left_of_operation, left_of_budget, left_of_day - floor))
+        END,
+        CASE
+            WHEN wanted > at_most THEN NULL
+            WHEN broken_limit = 'midnight' THEN quota_midnight(day + 1) + quota_midnight_guard()
+            ELSE quota_midnight(day + 1)
+        END
+$$;
+
+-- Opens today's ledger. Null when it is open already; otherwise its day. What an earlier day asks for, the pace or a
+-- pause, holds past midnight; its row is locked, so that a pause that is being written is not missed.
+CREATE FUNCTION quota_open(p_daily_limit integer, p_safety_buffer integer, p_max_rps integer)
+RETURNS date LANGUAGE plpgsql AS $$
+DECLARE
+    now timestamptz;
+    opened date;
+    not_before timestamptz;
+BEGIN
+    PERFORM set_config('lock_timeout', '2s', true);
+    PERFORM FROM quota_dailyledger
+    WHERE day = (SELECT max(day) FROM quota_dailyledger WHERE day < quota_day(quota_now())) FOR NO KEY UPDATE;
+    now := quota_now();
+    SELECT max(next_dispatch_at) INTO not_before FROM quota_dailyledger WHERE day < quota_day(now);
+    INSERT INTO quota_dailyledger (
+        day, daily_limit, safety_buffer, max_rps, used, reserved, next_dispatch_at, closed_reason, opened_at
+    ) VALUES (
+        quota_day(now), p_daily_limit, p_safety_buffer, p_max_rps, 0, 0, greatest(now, not_before), '', now
+    ) ON CONFLICT (day) DO NOTHING RETURNING day INTO opened;
+    RETURN opened;
+END $$;
+
+-- Gives nobody a send time for so many seconds. False: today's ledger is not open.
+DROP FUNCTION quota_slow_down;
+CREATE FUNCTION quota_slow_down(p_seconds double precision) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    now timestamptz;
+    today date;
+BEGIN
+    PERFORM set_config('lock_timeout', '2s', true);
+    LOOP
+        today := quota_day(quota_now());
+        PERFORM FROM quota_dailyledger WHERE day = today FOR NO KEY UPDATE;
+        IF NOT FOUND THEN
+            RETURN false;
+        END IF;
+        now := quota_now();
+        EXIT WHEN today = quota_day(now);
+    END LOOP;
+    UPDATE quota_dailyledger SET next_dispatch_at = greatest(next_dispatch_at, now + make_interval(secs => p_seconds))
+    WHERE day = today;
+    RETURN true;
+END $$;
+
 -- Sets calls aside for one operation, today, and, where p_method is given, spends the first of them in the same
 -- breath when the pace has a moment for it within p_max_wait; otherwise the outcome is 'wait' and the reservation
 -- stands. With the idempotency key (and without p_method) of an earlier reservation of the same consumer and day
@@ -39,7 +103,7 @@ BEGIN
         now := quota_now();
         EXIT WHEN today = quota_day(now);  -- midnight may pass while we wait for the lock
     END LOOP;
-    SELECT c.id, quota_standing(c.active, c.kind) AS standing, c.floor, c.cap_per_operation,
+    SELECT c.id, quota_standing(c.active, c.kind) AS standing, c.floor, c.cap_per_operation, c.daily_budget,
         c.daily_budget - coalesce(u.used + u.reserved, 0) AS left_of_budget
     INTO consumer
     FROM quota_consumer c LEFT JOIN quota_consumerusage u ON u.consumer_id = c.id AND u.day = today
@@ -87,8 +151,9 @@ BEGIN
             RETURN;
         END IF;
         SELECT * INTO decision.free, decision.retry_at FROM quota_explain(
-            decision.broken_limit, today, consumer.cap_per_operation, consumer.left_of_budget,
-            ledger.safety_limit - ledger.used - ledger.reserved, consumer.floor
+            decision.broken_limit, p_calls, today, consumer.cap_per_operation, consumer.left_of_budget,
+            ledger.safety_limit - ledger.used - ledger.reserved, consumer.floor,
+            least(consumer.cap_per_operation, consumer.daily_budget, ledger.safety_limit - consumer.floor)
         );
         IF p_enforce THEN
             decision.outcome := decision.broken_limit;
@@ -206,6 +271,62 @@ BEGIN
         'unknown', ''
     ) RETURNING id INTO decision.call;
     decision.valid_for := extract(epoch FROM quota_last_slot(r.day) - now);
+    decision.outcome := 'granted';
+    RETURN decision;
+END $$;
+
+-- Adds calls to an open reservation (a retry costs one more), under the same limits.
+CREATE OR REPLACE FUNCTION quota_extend(
+    p_reservation uuid, p_calls integer, p_lease double precision, p_enforce boolean
+) RETURNS quota_decision LANGUAGE plpgsql AS $$
+DECLARE
+    now timestamptz;
+    ledger quota_dailyledger;
+    consumer record;
+    r quota_reservation;
+    decision quota_decision;
+BEGIN
+    PERFORM set_config('lock_timeout', '2s', true);
+    SELECT l.* INTO ledger FROM quota_dailyledger l
+    WHERE l.day = (SELECT day FROM quota_reservation WHERE id = p_reservation) FOR NO KEY UPDATE;
+    SELECT * INTO r FROM quota_reservation WHERE id = p_reservation;
+    now := quota_now();
+    decision.day := r.day;
+    IF r.id IS NULL OR r.state <> 'open' OR r.expires_at <= now OR r.day <> quota_day(now) THEN
+        decision.outcome := 'closed';
+        RETURN decision;
+    END IF;
+    SELECT quota_standing(c.active, c.kind) AS standing, c.floor, c.daily_budget,
+        c.cap_per_operation - r.calls AS left_of_operation,
+        c.daily_budget - coalesce(u.used + u.reserved, 0) AS left_of_budget
+    INTO consumer
+    FROM quota_consumer c LEFT JOIN quota_consumerusage u ON u.consumer_id = c.id AND u.day = r.day
+    WHERE c.id = r.consumer_id;
+    IF consumer.standing IS NOT NULL THEN
+        decision.outcome := consumer.standing;
+        RETURN decision;
+    END IF;
+    decision.broken_limit := quota_broken_limit(
+        p_calls, ledger.closed_at IS NOT NULL, now, r.day, consumer.left_of_operation, consumer.left_of_budget,
+        ledger.safety_limit - ledger.used - ledger.reserved, consumer.floor
+    );
+    IF decision.broken_limit IS NOT NULL THEN
+        IF quota_expire(r.day) > 0 THEN  -- as in quota_reserve
+            RETURN quota_extend(p_reservation, p_calls, p_lease, p_enforce);
+        END IF;
+        SELECT * INTO decision.free, decision.retry_at FROM quota_explain(
+            decision.broken_limit, p_calls, r.day, consumer.left_of_operation, consumer.left_of_budget,
+            ledger.safety_limit - ledger.used - ledger.reserved, consumer.floor,
+            least(consumer.left_of_operation, consumer.daily_budget, ledger.safety_limit - consumer.floor)
+        );
+        IF p_enforce THEN
+            decision.outcome := decision.broken_limit;
+            RETURN decision;
+        END IF;
+    END IF;
+    PERFORM quota_post(r.day, r.consumer_id, 0, p_calls);
+    UPDATE quota_reservation SET calls = calls + p_calls, expires_at = greatest(expires_at, now + make_interval(secs => p_lease))
+    WHERE id = r.id;
     decision.outcome := 'granted';
     RETURN decision;
 END $$;

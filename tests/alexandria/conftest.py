@@ -1,3 +1,34 @@
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+
+import pytest
+
+from alexandria import embedded
 from tests.fixtures import api, api_past_the_door, consumer, key, sandbox, set_clock
 
 __all__ = ["api", "api_past_the_door", "consumer", "key", "sandbox", "set_clock"]
+
+# As on a machine with nothing set up: neither the servers of this test run nor a key for ISBNdb.
+NOTHING_SET = {"DATABASE_URL": "", "REDIS_URL": "", "ISBNDB_API_KEY": "", "SECRET_KEY": "", "DEBUG": "on"}
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A data folder that is not there yet, for embedded services; what runs there in the end is stopped."""
+    top = Path(tempfile.mkdtemp(prefix="alx-"))
+    yield top / "data"
+    embedded.stop(folder=top / "data")
+    shutil.rmtree(top)
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch) -> StringIO:
+    """What the process's log handler writes."""
+    handlers = [handler for handler in logging.getLogger().handlers if type(handler) is logging.StreamHandler]
+    stream = StringIO()
+    monkeypatch.setattr(handlers[0], "stream", stream)
+    return stream

@@ -335,8 +335,11 @@ def test_the_command_drives_them_and_lets_go_of_its_output(home: Path) -> None:
         )
 
     assert command("status").returncode == 3
-    assert command("up").returncode == 0
+    up = command("up")
+    assert up.returncode == 0
     shown = command("status", "--json")
+    for said in (up, shown, command("status")):
+        assert Postgres(home).password not in said.stdout + said.stderr
     assert shown.returncode == 0
     assert {each["service"]: each["running"] for each in json.loads(shown.stdout)} == {"postgres": True, "redis": True}
     assert command("down").returncode == 0

@@ -44,13 +44,26 @@ def load_settings(monkeypatch: pytest.MonkeyPatch) -> LoadSettings:
         ("DATABASE_URL", "mysql://user@localhost/books"),
         ("DATABASE_URL", "sqlite:///books.db"),
         ("DATABASE_URL", "books"),
+        ("DATABASE_URL", "postgres://"),
+        ("DATABASE_URL", "postgres://user:password@db.example"),
+        ("DATABASE_URL", "postgres://user:password@db.example:many/books"),
+        ("DATABASE_URL", "postgresql://user:pass#word@db.example/books"),
+        ("DATABASE_URL", "postgis://user:password@db.example/books"),
         ("REDIS_URL", "localhost:6379"),
         ("REDIS_URL", "http://localhost"),
+        ("REDIS_URL", "redis://"),
+        ("REDIS_URL", "redis://redis.example:many/0"),
+        ("REDIS_URL", "unix://"),
+        ("ALLOWED_HOSTS", "books.example,https://books.example"),
+        ("ALLOWED_HOSTS", "books.example:8000"),
+        ("ALLOWED_HOSTS", "books.example/api"),
+        ("ALLOWED_HOSTS", "books.example other.example"),
         ("ISBNDB_API_KEY", "two words"),
         ("ISBNDB_API_KEY", "line\nbreak"),
         ("ISBNDB_BASE_URL", "api2.isbndb.com"),
         ("ISBNDB_BASE_URL", "ftp://api2.isbndb.com"),
         ("ISBNDB_BASE_URL", "https://api2.isbndb.com?key=1"),
+        ("ISBNDB_BASE_URL", "https://user:password@api2.isbndb.com"),
         ("ISBNDB_BATCH_SIZE", "0"),
         ("ISBNDB_BATCH_SIZE", "1001"),
         ("ISBNDB_BATCH_SIZE", "many"),
@@ -68,20 +81,52 @@ def load_settings(monkeypatch: pytest.MonkeyPatch) -> LoadSettings:
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_by_name(load_settings: LoadSettings, variable: str, value: str) -> None:
-    with pytest.raises(ImproperlyConfigured, match=variable):
+    with pytest.raises(ImproperlyConfigured, match=variable) as refused:
         load_settings(**{variable: value})
+    said = str(refused.value).replace("user:password@host", "").replace("without user:password@", "")
+    assert "user:pass" not in said
+
+
+def test_a_password_in_an_address_is_not_repeated(load_settings: LoadSettings) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"ISBNDB_BASE_URL .* without user:password@") as caught:
+        load_settings(ISBNDB_BASE_URL="https://me:hunter2@api2.isbndb.com")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_database_address_may_set_options_of_its_own(load_settings: LoadSettings) -> None:
+    address = "postgres://user@db.example/books"
+    assert "lock_timeout=2s" in load_settings(DATABASE_URL=address)["DATABASE"]["OPTIONS"]["options"]
+    own = load_settings(DATABASE_URL=f"{address}?options=-c%20lock_timeout%3D1s")
+    assert own["DATABASE"]["OPTIONS"]["options"] == "-c lock_timeout=1s"
 
 
 def test_the_start_stops_without_a_secret_key_unless_debug_is_on(load_settings: LoadSettings) -> None:
-    with pytest.raises(ImproperlyConfigured, match="SECRET_KEY"):
+    with pytest.raises(ImproperlyConfigured, match="SECRET_KEY is not set"):
         load_settings(SECRET_KEY="", DEBUG="off")
+    with pytest.raises(ImproperlyConfigured, match="SECRET_KEY has 49 characters"):
+        load_settings(SECRET_KEY="x" * 49, DEBUG="off")
+    assert load_settings(SECRET_KEY="x" * 50, DEBUG="off", ALLOWED_HOSTS="books.example")["SECRET_KEY"] == "x" * 50
     assert load_settings(SECRET_KEY="", DEBUG="on")["SECRET_KEY"]
 
 
 def test_the_start_stops_without_a_host_to_answer_to_unless_debug_is_on(load_settings: LoadSettings) -> None:
     with pytest.raises(ImproperlyConfigured, match="ALLOWED_HOSTS"):
-        load_settings(DEBUG="off")
-    assert "localhost" in load_settings(DEBUG="on")["ALLOWED_HOSTS"]
+        load_settings(DEBUG="off", ALLOWED_HOSTS="")
+    assert "localhost" in load_settings(DEBUG="on", ALLOWED_HOSTS="")["ALLOWED_HOSTS"]
+
+
+def test_what_names_a_host_or_a_server_is_taken_in_every_form(load_settings: LoadSettings) -> None:
+    hosts = ["books.example", ".books.example", "10.0.0.7", "[::1]", "web", "*"]
+    assert load_settings(ALLOWED_HOSTS=", ".join(hosts))["ALLOWED_HOSTS"] == hosts
+    for scheme in ("postgres", "postgresql"):
+        database = load_settings(DATABASE_URL=f"{scheme}://user:pass%23word@db.example:5433/books")["DATABASE"]
+        assert (database["HOST"], database["PORT"], database["NAME"]) == ("db.example", 5433, "books")
+        assert (database["USER"], database["PASSWORD"]) == ("user", "pass#word")
+
+
+def test_a_task_is_not_handed_out_again_while_it_may_still_run(load_settings: LoadSettings) -> None:
+    settings = load_settings()
+    assert settings["CELERY_BROKER_TRANSPORT_OPTIONS"]["visibility_timeout"] > settings["CELERY_TASK_TIME_LIMIT"]
 
 
 def test_a_refused_setting_is_one_line_on_the_command_line() -> None:
@@ -113,7 +158,7 @@ def test_the_example_documents_every_variable_with_its_default(load_settings: Lo
     read = set(re.findall(r'env\.\w+\(\s*"([A-Z_]+)"', SETTINGS.read_text()))
     assert read - set(documented) == set()
 
-    settings = load_settings(**{**dict.fromkeys(read, ""), "SECRET_KEY": "any", "ALLOWED_HOSTS": "books.example"})
+    settings = load_settings(**{**dict.fromkeys(read, ""), "SECRET_KEY": "x" * 50, "ALLOWED_HOSTS": "books.example"})
     defaults = {name: documented[name] for name in read if documented[name] and name in settings}
     assert {name: str(settings[name]) for name in defaults} == defaults | {"DEBUG": "False"}
 

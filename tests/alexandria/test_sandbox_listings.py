@@ -1,6 +1,7 @@
 """The sandbox's listings (authors, queries, months, search), page by page, against ISBNdb's contract."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
@@ -111,6 +112,27 @@ def test_books_of_a_month_and_of_a_year(client: httpx2.Client) -> None:
     assert sorted(ids(again)) == sorted(ids(month["books"]))
 
 
+def test_one_author_is_unknown_however_spelt(client: httpx2.Client) -> None:
+    assert client.get(f"/author/{facts.UNKNOWN_AUTHOR}").status_code == 404
+    assert client.get(f"/author/{facts.UNKNOWN_AUTHOR.lower()}?page=2").status_code == 404
+
+
+def test_a_subject_narrowed_to_a_month_gives_the_books_of_the_month_on_it(client: httpx2.Client) -> None:
+    months = "publishedFrom=2024-03&publishedTo=2024-03"
+    on_poetry = client.get(f"/books/poetry?column=subjects&{months}&pageSize=1000").json()
+    of_month = [
+        book
+        for page in (1, 2)
+        for book in client.get(f"/books/2024-03?column=date_published&pageSize=1000&page={page}").json()["books"]
+    ]
+
+    assert 0 < on_poetry["total"] == len(on_poetry["books"]) < len(of_month)
+    assert set(ids(on_poetry["books"])) < set(ids(of_month))
+    assert all("Poetry" in book["subjects"] for book in on_poetry["books"] if book["subjects"])
+    rest = client.get(f"/books/poetry?column=subjects&{months}&pageSize=100&page=2").json()["books"]
+    assert ids(rest) == ids(on_poetry["books"])[100:]
+
+
 def test_books_by_title_author_and_anything(client: httpx2.Client) -> None:
     assert client.get("/books/wind-up bird?column=title").json()["books"][0]["title"] == "The Wind-Up Bird Chronicle"
     assert client.get("/books/Frank Herbert?column=author").json()["books"][0]["title"] == "Dune"
@@ -127,3 +149,25 @@ def test_search_answers_its_list_as_data(client: httpx2.Client) -> None:
     assert client.get("/search/books?isbn13=9780441013594").json()["data"] == []
     assert client.get("/search/books?text=dune").json()["data"][0]["title"] == "Dune"
     assert client.get("/search/books").status_code == 400
+
+
+def test_the_feed_holds_what_changed_since_a_day_page_by_page_and_ends_with_an_empty_one(client: httpx2.Client) -> None:
+    def ask(**parameters: Any) -> dict[str, Any]:
+        return dict(client.get("/feeds/books/updates", params=parameters).json())
+
+    today = datetime.now(UTC).date()
+    everything = [item for page in range(1, 7) for item in ask(page=page, pageSize=1000)["data"]]
+    assert set(ask(page=7, pageSize=3)) == {"data", "page", "page_size"}
+    assert ask(page=2, pageSize=3)["data"] == everything[3:6]
+    assert ask(page=99, pageSize=1000)["data"] == []
+    moments = [datetime.fromisoformat(item["updated_at"]) for item in everything]
+    assert moments == sorted(moments)
+    assert moments[0].date() >= today - timedelta(days=7)
+    assert moments[-1] <= datetime.now(UTC)
+    assert all(stdnum_isbn.is_valid(item["isbn13"]) for item in everything)
+
+    recent = ask(lastUpdated=str(today - timedelta(days=2)), pageSize=1000)["data"]
+    assert recent == everything[-len(recent) :]
+    assert 0 < len(recent) < len(everything)
+    assert ask(lastUpdated="2001-01-01", pageSize=1000)["data"] == everything[:1000]
+    assert client.get("/feeds/books/updates?lastUpdated=yesterday").status_code == 400

@@ -23,15 +23,22 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from alexandria.sandbox.facts import UNKNOWN_AUTHOR
 from alexandria.sandbox.server import Sandbox
 from alexandria.wsgi import application
+from enrichment.models import Author, Job, Work
+from enrichment.services.jobs.running import run_job
 from quota import services
 from quota.models import Consumer
 from tests.fixtures import database_moved, known_isbns, unknown_isbns
 
 CONFORMANCE = [status_code_conformance, content_type_conformance, response_schema_conformance]
-BATCH, BOOK, STATUS = "/api/enrich/batch-direct", "/api/books/{isbn}", "/api/quota/status"
+BIBLIOGRAPHY, RELEASES = "/api/authors/enrich-bibliography", "/api/books/enrich-new-releases"
+BOOKS, AUTHORS, AUTHOR, WORK = "/api/books", "/api/authors", "/api/authors/{author_id}", "/api/works/{work_id}"
+BATCH, QUEUE = "/api/enrich/batch-direct", "/api/enrich/queue"
+BOOK, STATUS = "/api/books/{isbn}", "/api/quota/status"
 OPEN_TO_ALL = {"/api/schema/", "/api/docs/"}
+WITHOUT_SLASH = {"/api/schema", "/api/docs"}
 
 
 @pytest.fixture
@@ -53,6 +60,7 @@ def test_whatever_is_sent_the_answer_is_one_that_the_schema_promises(
     schema: BaseSchema, authorization: dict[str, str], settings
 ) -> None:
     settings.API_REQUESTS_PER_MINUTE = 0
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 60, 10  # of ten years of books one page is enough
     answered: Counter[int] = Counter()
     for operation in schema.get_all_operations():
         for mode in GenerationMode:
@@ -79,13 +87,32 @@ def test_every_kind_of_answer_is_one_that_the_schema_promises(
         body = {"isbns": isbns, "refresh": True}
         return answer("POST", BATCH, **{"body": body, "media_type": "application/json"} | parts)
 
-    settings.ISBNDB_TIMEOUT_SECONDS = 0.3
+    def job(method: str, path: str, **parts: Any) -> int:
+        return answer(
+            method, f"/api/jobs/{{job_id}}{path}", path_parameters={"job_id": str(Job.objects.get().pk)}, **parts
+        )
+
+    def post(path: str, body: dict[str, Any]) -> int:
+        return answer("POST", path, body=body, media_type="application/json")
+
     isbn = known_isbns(1)[0]
     assert enrich([isbn, *unknown_isbns(1), "wrong"]) == 200
     assert answer("GET", BOOK, path_parameters={"isbn": isbn}) == 200
     assert answer("GET", BOOK, path_parameters={"isbn": "12345"}) == 404
     etag = APIClient().get(f"/api/books/{isbn}", headers=authorization).headers["ETag"]
     assert answer("GET", BOOK, path_parameters={"isbn": isbn}, headers={"If-None-Match": etag}) == 304
+    as_job = {"Prefer": "respond-async", "Idempotency-Key": "a"}
+    assert enrich([isbn, "wrong"], headers=as_job) == 202
+    assert enrich([isbn], headers=as_job) == 409
+    assert enrich([isbn], headers=as_job | {"Idempotency-Key": "x" * 129}) == 422
+    assert [job("GET", ""), job("GET", "/items"), answer("GET", "/api/jobs")] == [200, 200, 200]
+    assert [job("GET", "/items", query={"state": "x"}), job("GET", "/items", query={"cursor": "cD14"})] == [400, 400]
+    assert [job("POST", "/cancel"), job("POST", "/cancel"), job("POST", "/retry")] == [200, 409, 202]
+    run_job(Job.objects.get().pk)
+    assert job("GET", "") == 200
+    wishes = {"isbns": [isbn, *known_isbns(3), "wrong"], "priority": "high"}
+    assert answer("POST", QUEUE, body=wishes, media_type="application/json") == 202
+    assert answer("GET", QUEUE) == 200
     assert answer("GET", STATUS) == 200
     assert [answer("GET", f"/api/quota/{name}") for name in ("me", "history", "calls")] == [200, 200, 200]
     assert answer("GET", "/api/quota/forecast", query={"calls": 5_000}) == 200
@@ -98,10 +125,29 @@ def test_every_kind_of_answer_is_one_that_the_schema_promises(
     assert enrich([isbn], headers={"Content-Type": "text/plain"}) == 415
     sandbox.add_fault("status", status=500, times=3)
     assert enrich([isbn]) == 502
+    settings.ISBNDB_TIMEOUT_SECONDS = 0.3
     sandbox.add_fault("latency", seconds=60, times=1)
     assert enrich([isbn]) == 504
+    sandbox.add_fault("status", status=403, times=2)
+    assert post(BIBLIOGRAPHY, {"author_name": "Andy Weir"}) == 502
+    assert post(RELEASES, {"start_month": "2024-01", "end_month": "2024-02"}) == 502
+    settings.ISBNDB_TIMEOUT_SECONDS = 5
+    assert post(BIBLIOGRAPHY, {"author_name": "Andy Weir"}) == 200
+    assert post(BIBLIOGRAPHY, {"author_name": UNKNOWN_AUTHOR, "start_page": 2, "source": "schema"}) == 200
+    assert post(RELEASES, {"start_month": "2023-12", "end_month": "2023-12", "subjects": ["Poetry"]}) == 200
+    assert post(RELEASES, {"start_month": "2024-02", "end_month": "2024-01"}) == 400
+    assert answer("GET", BOOKS, query={"author": "weir", "title": "the", "page_size": 2}) == 200
+    assert answer("GET", BOOKS, query={"year": 0}) == 400
+    assert answer("GET", AUTHORS, query={"search": "weir"}) == 200
+    author = Author.objects.get(name="Andy Weir")
+    assert answer("GET", AUTHOR, path_parameters={"author_id": author.pk}) == 200
+    assert answer("GET", WORK, path_parameters={"work_id": Work.objects.earliest("pk").pk}) == 200
+    assert answer("GET", WORK, path_parameters={"work_id": 0}) == 404
+    assert answer("GET", f"{AUTHORS}/top", query={"limit": 3}) == 200
     services.increment(13_000)
     assert enrich([isbn]) == 429
+    assert post(BIBLIOGRAPHY, {"author_name": "Andy Weir"}) == 429
+    assert post(RELEASES, {"start_month": "2024-01", "end_month": "2024-02"}) == 429
     with database_moved(port=1):
         assert enrich([isbn]) == 503
     settings.API_REQUESTS_PER_MINUTE = 1
@@ -121,7 +167,7 @@ def api_paths(patterns: list[URLPattern | URLResolver], before: str = "/") -> It
 
 
 def test_every_path_under_api_but_schema_and_docs_wants_a_key(api: APIClient) -> None:
-    paths = set(api_paths(get_resolver().url_patterns))
+    paths = set(api_paths(get_resolver().url_patterns)) - WITHOUT_SLASH
     assert len(paths) >= 5
     assert paths >= OPEN_TO_ALL
     api.credentials()
@@ -132,9 +178,22 @@ def test_every_path_under_api_but_schema_and_docs_wants_a_key(api: APIClient) ->
         assert api.get(path).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("/", "/api/docs/"),
+        ("/api/docs", "/api/docs/"),
+        ("/api/schema?format=json", "/api/schema/?format=json"),
+    ],
+)
+def test_whoever_leaves_out_the_slash_or_the_path_is_sent_on(path: str, place: str) -> None:
+    response = Client().get(path)
+    assert (response.status_code, response.headers["Location"]) == (302, place)
+
+
 def test_every_path_but_schema_and_docs_is_in_the_schema(schema: BaseSchema) -> None:
     documented = {re.sub(r"{[^}]+}", "x", operation.ok().path) for operation in schema.get_all_operations()}
-    assert documented == set(api_paths(get_resolver().url_patterns)) - OPEN_TO_ALL
+    assert documented == set(api_paths(get_resolver().url_patterns)) - OPEN_TO_ALL - WITHOUT_SLASH
 
 
 def test_every_problem_in_the_schema_has_an_example_and_every_operation_its_key(schema: BaseSchema) -> None:
@@ -147,9 +206,11 @@ def test_every_problem_in_the_schema_has_an_example_and_every_operation_its_key(
                 if int(status) >= 400:
                     for code, example in response["content"]["application/problem+json"]["examples"].items():
                         assert (example["value"]["status"], example["value"]["code"]) == (int(status), code), path
-    assert set(raw["paths"][BATCH]["post"]["responses"]) == {
-        *("200", "400", "401", "403", "406", "413", "415", "429", "500", "502", "503", "504")
-    }
+    for path in (BATCH, BIBLIOGRAPHY, RELEASES):
+        assert set(raw["paths"][path]["post"]["responses"]) == {
+            *("200", "202", "400", "401", "403", "406", "409", "413", "415", "422", "429", "500", "502", "503", "504")
+        }
+    assert set(raw["paths"][BOOKS]["get"]["responses"]) == {"200", "400", "401", "403", "406", "429", "500", "503"}
     refused = raw["paths"][BATCH]["post"]["responses"]["429"]["content"]["application/problem+json"]["examples"]
     throttled = raw["paths"][STATUS]["get"]["responses"]["429"]["content"]["application/problem+json"]["examples"]
     assert (set(refused), set(throttled)) == ({"quota_exhausted", "throttled"}, {"throttled"})

@@ -9,28 +9,19 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 
 from alexandria import embedded, stack
-
-# As on a machine with nothing set up: neither the servers of this test run nor a key for ISBNdb.
-NOTHING_SET = {"DATABASE_URL": "", "REDIS_URL": "", "ISBNDB_API_KEY": "", "SECRET_KEY": "", "DEBUG": "on"}
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    top = Path(tempfile.mkdtemp(prefix="alx-"))
-    yield top / "data"
-    embedded.stop(folder=top / "data")
-    shutil.rmtree(top)
+from alexandria.embedded.files import try_lock
+from tests.alexandria.conftest import NOTHING_SET
 
 
 def processes_of(home: Path) -> list[str]:
@@ -63,6 +54,7 @@ def test_the_stack_answers_from_any_folder_and_leaves_only_what_ran_before(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     embedded.start(["redis"], home)
+    handlers = [signal.getsignal(number) for number in stack.ENDS]
 
     with (
         (tmp_path / "output").open("w") as output,
@@ -85,7 +77,7 @@ def test_the_stack_answers_from_any_folder_and_leaves_only_what_ran_before(
     assert processes_of(home) == []
     assert running(home) == {"redis"}
     assert re.search(r"^\d\d:\d\d:\d\d beat +\| ", (tmp_path / "output").read_text(), re.MULTILINE)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert [signal.getsignal(number) for number in stack.ENDS] == handlers
 
 
 def test_a_process_that_dies_at_the_start_is_named_and_nothing_stays(home: Path) -> None:
@@ -120,7 +112,7 @@ def test_a_process_that_does_not_end_is_killed_with_its_children(
     monkeypatch.setattr(stack, "SECONDS_TO_END", 0.3)
     ready = threading.Event()
     environment = {**os.environ, "ALEXANDRIA_DATA_DIR": str(home)}
-    process = stack.Process("child", f'sh -c "{ending}"', environment, lambda name, line: ready.set())
+    process = stack.Process("child", f'sh -c "{ending}"', environment, lambda name, line: ready.set(), lambda pid: None)
     process.start()
     assert ready.wait(timeout=60)
 
@@ -130,12 +122,16 @@ def test_a_process_that_does_not_end_is_killed_with_its_children(
 
 
 @contextmanager
-def started_run(home: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """`manage.py run` and what it printed until it was ready."""
+def started_run(
+    home: Path, before: Sequence[str] = (), stdin: int = subprocess.DEVNULL
+) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """`manage.py run` and what it printed until it was ready; `before`: the command that starts it in its place."""
     run = subprocess.Popen(
-        [sys.executable, str(embedded.BASE_DIR / "manage.py"), "run", "--port", "0"],
-        env={**os.environ, **NOTHING_SET, "ALEXANDRIA_DATA_DIR": str(home)},
-        cwd=home.parent,
+        before or [sys.executable, str(embedded.BASE_DIR / "manage.py"), "run"],
+        env={**os.environ, **NOTHING_SET, "ALEXANDRIA_DATA_DIR": str(home), "PORT": "0"},
+        cwd=embedded.BASE_DIR,
+        stdin=stdin,
+        start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -155,9 +151,9 @@ def started_run(home: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
             run.terminate()
 
 
-def test_run_prints_what_works_the_same_every_time_and_ends_with_0_when_interrupted(home: Path) -> None:
+def test_run_prints_what_works_the_same_every_time_and_ends_with_0_when_it_is_asked_to(home: Path) -> None:
     printed = []
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGTERM, signal.SIGHUP):
         with started_run(home) as (run, text):
             printed.append(re.findall(r"(?:API key +|user admin, password )(\S+)", text))
             assert len(printed[-1]) == 2, text
@@ -166,9 +162,53 @@ def test_run_prints_what_works_the_same_every_time_and_ends_with_0_when_interrup
                 answer = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=True)
                 counts = json.loads(answer.stdout)
                 assert counts["found"] + counts["already_fresh"] == 3
+            line = text[text.index("Counter ") :].splitlines()[0].removeprefix("Counter ")
+            asked = subprocess.run(["/bin/sh", "-c", line], env=NOTHING_SET, capture_output=True, text=True, check=True)
+            assert re.match(r"ISBNdb counts (\d+) calls of 15,000; we count \1\.", asked.stdout)
             run.send_signal(number)
             rest = run.stdout.read() if run.stdout else ""
         assert run.returncode == 0, rest
+        assert re.search(r"Stopping …(?s:.*)Stopped\.\n$", rest)
+        assert (home / "password").read_text() not in text + rest
         assert (processes_of(home), running(home)) == ([], set())
 
     assert printed[0] == printed[1]
+
+
+def test_make_run_ends_with_0_and_without_a_word_of_an_error_on_ctrl_c(home: Path) -> None:
+    keyboard, terminal = os.openpty()
+    take_terminal = "import fcntl, os, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+    make = [sys.executable, "-c", f"{take_terminal}; os.execvp('make', ['make', '--assume-old=setup', 'run'])"]
+    with started_run(home, make, stdin=terminal) as (run, _):
+        os.write(keyboard, b"\x03")
+        rest = run.stdout.read() if run.stdout else ""
+    os.close(keyboard)
+    os.close(terminal)
+    assert run.returncode == 0, rest
+    assert "***" not in rest
+    assert "Stopped." in rest
+    assert (processes_of(home), running(home)) == ([], set())
+
+
+def test_a_run_that_is_killed_leaves_nothing_behind_and_the_way_free(home: Path) -> None:
+    with started_run(home) as (run, text):
+        assert "Ctrl-C" in text, text
+        run.kill()
+        rest = run.stdout.read() if run.stdout else ""  # until the last that holds the pipe has ended
+    assert run.returncode == -signal.SIGKILL
+    assert "was killed. What it has started is being stopped." in rest
+    assert (processes_of(home), running(home)) == ([], set())
+    lock = try_lock(home / "stack.lock")
+    assert lock is not None
+    os.close(lock)
+
+
+@pytest.mark.parametrize(("port", "message"), [("65536", "0 to 65535"), ("-1", "0 to 65535"), ("web", "0 to 65535")])
+def test_a_port_that_is_none_is_refused_as_an_argument_and_by_the_name_of_its_variable(
+    port: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(CommandError, match=message):
+        call_command("run", f"--port={port}")
+    monkeypatch.setenv("PORT", port)
+    with pytest.raises(ImproperlyConfigured, match="PORT must be a whole number from 0 to 65535"):
+        call_command("run")

@@ -1,3 +1,13 @@
-from tests.fixtures import api, api_past_the_door, consumer, key, sandbox, set_clock
+import pytest
 
-__all__ = ["api", "api_past_the_door", "consumer", "key", "sandbox", "set_clock"]
+from enrichment.models.queue import FLUSHER
+from quota.models import Consumer
+from tests.fixtures import SetClock, api, api_past_the_door, at, consumer, key, sandbox, set_clock
+
+__all__ = ["api", "api_past_the_door", "at", "consumer", "flusher", "key", "sandbox", "set_clock"]
+
+
+@pytest.fixture
+def flusher(set_clock: SetClock) -> Consumer:
+    """Who pays for the queue's batches, with no floor: the sandbox's day is short."""
+    return Consumer.objects.create(slug=FLUSHER, kind="cron")

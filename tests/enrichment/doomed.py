@@ -1,4 +1,7 @@
-"""A worker of test_kill.py: enriches ISBNs in two batches, says "there" at the given point, and waits for its end."""
+"""A worker that is to be killed: it says "there" at the given point of its work, and waits for its end.
+
+It enriches the ISBNs that it is given (test_kill.py), or flushes the queue when there are none (test_queue.py).
+"""
 
 import sys
 import time
@@ -9,6 +12,7 @@ import django
 django.setup()
 
 from enrichment import gateway, services  # noqa: E402 (after the set-up)
+from enrichment.services.queue import flush  # noqa: E402
 from quota.spending import Spending  # noqa: E402
 
 
@@ -32,4 +36,7 @@ def wait_at(point: str) -> None:
 
 if __name__ == "__main__":
     wait_at(sys.argv[1])
-    services.enrich_isbns(sys.argv[2:], consumer="reader")
+    if isbns := sys.argv[2:]:
+        services.enrich_isbns(isbns, consumer="reader")
+    else:
+        flush(consumer="reader")

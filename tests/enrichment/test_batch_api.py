@@ -14,24 +14,12 @@ from enrichment.models import Edition
 from quota import services
 from quota.models import Call, Consumer, DailyLedger
 from quota.selectors import get_status
-from tests.fixtures import balance, database_moved, known_isbns, silent_port, unknown_isbns
+from tests.fixtures import balance, database_moved, known_isbns, problem, silent_port, unknown_isbns
 
 PATH = "/api/enrich/batch-direct"
 KNOWN = known_isbns(3)
 UNKNOWN = unknown_isbns(1)
 DEADLINE = 5.0  # seconds, from the issue
-
-
-def problem(response, status: int) -> dict:
-    """The body of an error, which is a problem of that status."""
-    assert response.status_code == status, response.content
-    assert response.headers["Content-Type"] == "application/problem+json"
-    body = json.loads(response.content)
-    assert body["status"] == status
-    assert body["type"].startswith("urn:alexandria:problem:")
-    assert body["title"]
-    assert body["detail"]
-    return body
 
 
 def test_the_answer_accounts_for_every_isbn_and_every_call(api: APIClient, sandbox: Sandbox) -> None:
@@ -108,7 +96,14 @@ BAD_BODIES = {
     "refresh": ({"isbns": ["9780441013593"], "refresh": "perhaps"}, "refresh"),
     "source too long": ({"isbns": ["9780441013593"], "source": "x" * 101}, "source"),
     "source with NUL": ({"isbns": ["9780441013593"], "source": "\0"}, "source"),
+    "source is no text": ({"isbns": ["9780441013593"], "source": 5}, "source"),
+    "source null": ({"isbns": ["9780441013593"], "source": None}, "source"),
+    "refresh is a word": ({"isbns": ["9780441013593"], "refresh": "true"}, "refresh"),
+    "refresh is a figure": ({"isbns": ["9780441013593"], "refresh": 1}, "refresh"),
+    "unknown field": ({"isbns": ["9780441013593"], "refersh": True}, "refersh"),
+    "unknown field that is no text": ({"isbns": ["9780441013593"], "\ud800": 1}, "?"),
     "not an object": ("9780441013593", None),
+    "a number": (5, None),
     "a null body": (None, None),
 }
 
@@ -262,6 +257,27 @@ def test_when_the_ledger_stays_locked_503_comes_within_five_seconds_and_nothing_
     assert int(response.headers["Retry-After"]) > 0
     assert sandbox.requests == []
     assert balance(sandbox) == (0, 0)
+
+
+@pytest.mark.parametrize("table", ["enrichment_edition", "quota_consumerkey", "quota_consumer"])
+def test_when_somebody_outside_holds_a_table_503_comes_instead_of_waiting_for_him(
+    api: APIClient, sandbox: Sandbox, table: str
+) -> None:
+    holder = connection.copy()
+    holder.inc_thread_sharing()
+    holder.set_autocommit(False)
+    holder.cursor().execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+    gives_up = threading.Timer(30, holder.close)
+    gives_up.start()
+    try:
+        response = api.post(PATH, KNOWN, format="json")
+    finally:
+        gives_up.cancel()
+        gives_up.join()
+        holder.close()
+        holder.dec_thread_sharing()
+    assert problem(response, 503)["code"] in {"database_unavailable", "quota_unavailable"}
+    assert sandbox.requests == []
 
 
 def test_a_consumer_that_is_switched_off_is_refused(api: APIClient, sandbox: Sandbox) -> None:

@@ -174,7 +174,7 @@ def test_one_book_and_lists_under_another_name_are_found_too() -> None:
     ],
 )
 def test_an_answer_that_is_none_is_refused_as_a_whole(body: bytes) -> None:
-    with pytest.raises(UndecodableAnswer, match="the answer begins"):
+    with pytest.raises(UndecodableAnswer):
         decode_books(body, key="data")
 
 

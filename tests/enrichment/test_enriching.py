@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
+from django.db.models import F
 from django.db.models.functions import Now
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -270,12 +271,50 @@ def test_one_bad_book_costs_only_itself(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("bad", [{"title": "No number"}, {"isbn13": "97816"}, "not an object"], ids=str)
-def test_while_a_book_is_bad_none_of_the_missing_isbns_is_remembered_as_unknown(sandbox: Sandbox, bad: object) -> None:
+def test_when_a_book_is_bad_the_missing_isbns_are_remembered_as_unknown_for_a_day(
+    sandbox: Sandbox, bad: object
+) -> None:
     send_books(sandbox, [book(KNOWN[0]), bad])
     result = enrich(KNOWN[:3])
     assert (result.created, result.not_found_isbns) == (1, KNOWN[1:3])
-    assert not Miss.objects.exists()
+    assert enrich(KNOWN[:3]).api_calls == 0
+    Miss.objects.update(asked_at=F("asked_at") - timedelta(days=1))
     assert enrich(KNOWN[:3]).created == 2
+
+
+@pytest.mark.parametrize("days", [0, 1])
+def test_a_bad_book_never_makes_the_memory_longer_than_the_setting(sandbox: Sandbox, settings, days: int) -> None:
+    settings.MISS_REMEMBER_DAYS = days
+    send_books(sandbox, [book(KNOWN[0]), "bad"])
+    enrich(KNOWN[:3])
+    assert enrich(KNOWN[:3]).api_calls == 1 - days
+
+
+def test_books_that_were_not_asked_for_are_neither_stored_nor_counted(
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    send_books(sandbox, [book(isbn) for isbn in KNOWN])
+    result = enrich(KNOWN[:2])
+    assert (result.found, result.enriched, result.created) == (2, 2, 2)
+    assert Edition.objects.count() == Call.objects.get().isbns_found == 2
+    assert "isbndb.unasked_books" in caplog.text
+
+
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError])
+def test_a_database_that_is_gone_when_the_answer_comes_ends_it_with_what_was_stored(
+    sandbox: Sandbox, settings, monkeypatch, error: type[Exception]
+) -> None:
+    settings.ISBNDB_BATCH_SIZE = 2
+
+    def gone(isbns: list[str], asked_at: object = None) -> None:
+        if KNOWN[2] not in Edition.objects.values_list("isbn13", flat=True):
+            return
+        raise error("connection already closed")
+
+    monkeypatch.setattr(services, "remember_misses", gone)
+    stopped = enrich_until_it_stops(KNOWN)
+    assert isinstance(stopped.__cause__, error)
+    assert (stopped.result.enriched, stopped.result.failed, stopped.result.api_calls) == (2, 4, 2)
 
 
 def test_a_book_that_the_database_refuses_is_reported_and_asked_for_again(sandbox: Sandbox) -> None:

@@ -1,17 +1,22 @@
 """The gateway against a real HTTP server: what goes out, what it costs, and what the journal says of it."""
 
+import importlib.util
 import logging
 import socket
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
 import pytest
 import stamina
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from stamina.instrumentation import RetryDetails
 
+from alexandria.sandbox import server
 from alexandria.sandbox.faults import Fault, Faults
 from alexandria.sandbox.server import Sandbox
 from enrichment import gateway
@@ -23,6 +28,8 @@ from enrichment.exceptions import (
     IsbndbUnavailable,
     IsbndbUndecodable,
 )
+from enrichment.gateway.listings import books_by_author, fetch_page
+from enrichment.gateway.replies import TOO_FAST_PAUSE, without_key
 from quota import services
 from quota.exceptions import QuotaRefused
 from quota.models import Call, Consumer, DailyLedger
@@ -114,6 +121,114 @@ def test_an_answer_that_does_not_come_in_time_is_paid_and_not_asked_for_again(
     assert balance(sandbox) == (1, 1)
 
 
+@contextmanager
+def trickling_head() -> Iterator[str]:
+    """The address of a server that sends the head of its answer line by line for ten seconds, and then hangs up."""
+
+    def serve() -> None:
+        client, _ = listener.accept()
+        with client, suppress(OSError):
+            client.recv(65536)
+            client.sendall(b"HTTP/1.1 200 OK\r\n")
+            for number in range(100):
+                if done.wait(0.1):
+                    return
+                client.sendall(b"X-Line: %d\r\n" % number)
+
+    done = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            done.set()
+            thread.join()
+
+
+def test_a_head_that_trickles_in_is_given_up_when_its_time_is_up(settings) -> None:
+    settings.ISBNDB_TIMEOUT_SECONDS = 0.5
+    with trickling_head() as settings.ISBNDB_BASE_URL:
+        with pytest.raises(IsbndbTimeout):
+            fetch()
+        gateway.close_connections()
+    assert journal() == [("timeout", None)]
+
+
+def test_a_connection_that_does_not_come_about_in_time_is_tried_again_since_nothing_was_sent(settings) -> None:
+    settings.ISBNDB_TIMEOUT_SECONDS = 0.3
+    with socket.socket() as listener, ExitStack() as waiting:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):  # its queue is full: who comes now is not even refused
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+        settings.ISBNDB_BASE_URL = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(IsbndbUnavailable):
+            fetch()
+    assert journal() == [("connection_failed", None)] * 3
+    assert "ConnectTimeout" in Call.objects.latest("id").error
+
+
+def test_requests_say_who_asks_and_that_they_take_compressed_answers(sandbox: Sandbox, monkeypatch) -> None:
+    seen = []
+    parse = server._Handler.parse_request
+
+    def look(handler: server._Handler) -> bool:
+        good = parse(handler)
+        seen.append((handler.headers["User-Agent"], "gzip" in handler.headers["Accept-Encoding"]))
+        return good
+
+    monkeypatch.setattr(server._Handler, "parse_request", look)
+    with spending(consumer="reader", operation="test", calls=3) as spender:
+        gateway.fetch_books(ASKED, spender)
+        gateway.fetch_key_usage(spender)
+        fetch_page(books_by_author("Somebody"), spender, page=1)
+    assert seen == [("alexandria", True)] * 3
+
+
+class RowsHeld(Faults):
+    """From the first request on, nobody can write into the journal rows that are there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.holder = connection.copy()
+
+    def meet(self, path: str) -> tuple[float, Fault | None]:
+        self.holder.set_autocommit(False)
+        self.holder.cursor().execute("SELECT FROM quota_call FOR UPDATE")
+        return super().meet(path)
+
+
+@pytest.fixture
+def journal_held(consumer: Consumer, sandbox: Sandbox) -> Iterator[None]:
+    sandbox.faults = held = RowsHeld()
+    held.holder.inc_thread_sharing()
+    connection.cursor().execute("SET lock_timeout = '50ms'")
+    yield
+    held.holder.close()
+    held.holder.dec_thread_sharing()
+    connection.close()
+
+
+@pytest.mark.usefixtures("journal_held")
+def test_an_answer_is_not_lost_when_the_journal_cannot_be_written(caplog: pytest.LogCaptureFixture) -> None:
+    assert len(fetch().books) == 3
+    assert journal() == [("unknown", None)]
+    assert get_status().used == 1
+    assert "isbndb.not_recorded" in caplog.text
+
+
+@pytest.mark.usefixtures("journal_held")
+def test_what_isbndb_says_to_everybody_holds_even_when_the_journal_cannot_be_written(sandbox: Sandbox) -> None:
+    sandbox.add_fault("daily_limit", times=1)
+    with pytest.raises(QuotaRefused) as caught:
+        fetch()
+    assert (caught.value.limit, journal()) == ("day_closed", [("unknown", None)])
+    assert not get_status().can_make_calls
+
+
 @pytest.mark.parametrize("kind", ["drop", "drop_before_answer", "truncate"])
 def test_a_broken_connection_is_tried_three_times_with_a_call_each(sandbox: Sandbox, kind: str) -> None:
     sandbox.add_fault(kind)
@@ -196,7 +311,7 @@ def test_too_fast_is_tried_again_with_a_call_of_its_own_after_a_second_for_every
     assert len(fetch().books) == 3
     assert journal() == [("ok", 200), ("too_fast", 429), ("ok", 200)]
     _, refused, again = Call.objects.order_by("id")
-    assert again.send_at >= refused.send_at + timedelta(seconds=gateway.TOO_FAST_PAUSE)
+    assert again.send_at >= refused.send_at + timedelta(seconds=TOO_FAST_PAUSE)
     assert balance(sandbox) == (3, 3)
 
 
@@ -360,3 +475,44 @@ def test_neither_log_nor_journal_nor_error_holds_the_key(
     assert len(Call.objects.all()) == 9
     assert [text for text in (*said, *rows, *caplog.messages, caplog.text) if sandbox.key in text] == []
     assert "isbndb.call" in caplog.text
+
+
+@pytest.mark.parametrize("fault", [{"kind": "status", "status": 403}, {"kind": "garbage"}], ids=["refused", "garbage"])
+def test_no_part_of_the_key_is_left_where_a_long_answer_is_cut(sandbox: Sandbox, fault: dict[str, Any]) -> None:
+    half = len(sandbox.key) // 2
+    body = {"garbage": "x" * (100 - half), "status": "x" * (1000 - half)}[fault["kind"]] + sandbox.key
+    sandbox.add_fault(**fault, body=body + " \0and more of it")
+    with pytest.raises(IsbndbError) as caught:
+        fetch()
+    assert "xx" not in str(caught.value)
+    assert sandbox.key[:half] not in Call.objects.get().error
+
+
+def test_a_key_that_nul_bytes_take_apart_is_masked_too(sandbox: Sandbox) -> None:
+    sandbox.add_fault("status", status=400, body="\0".join(sandbox.key))
+    with pytest.raises(IsbndbRefused):
+        fetch()
+    assert Call.objects.get().error == "<key>"
+
+
+def test_without_a_key_nothing_is_masked(settings) -> None:
+    settings.ISBNDB_API_KEY = ""
+    assert without_key("as it is") == "as it is"
+
+
+def test_where_isbndb_redirects_to_stands_in_the_journal_alone(sandbox: Sandbox) -> None:
+    sandbox.add_fault("redirect", headers={"Location": f"https://elsewhere.example/?key={sandbox.key}"})
+    with pytest.raises(IsbndbRefused) as caught:
+        fetch()
+    assert "elsewhere.example" not in str(caught.value)
+    assert "https://elsewhere.example/?key=<key>" in Call.objects.get().error
+
+
+def test_a_lease_that_the_longest_call_would_outlive_stops_the_start(monkeypatch) -> None:
+    spec = importlib.util.spec_from_file_location("the_gateway_once_more", gateway.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    monkeypatch.setattr(services, "LEASE", timedelta(seconds=50))
+    with pytest.raises(ImproperlyConfigured, match="lease"):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))

@@ -235,3 +235,38 @@ def test_without_the_order_such_workers_would_wait_in_a_circle(monkeypatch: pyte
     shuffled = storage._UPSERT_EDITIONS.replace("ORDER BY isbn13", "ORDER BY random()")
     monkeypatch.setattr(storage, "_UPSERT_EDITIONS", shuffled)
     assert any("deadlock detected" in str(result) for version in range(20) for result in race(overlapping(version)))
+
+
+def test_a_batch_that_locks_stand_in_the_way_of_is_stored_when_they_are_gone() -> None:
+    books = many(3)
+    store_books(books)
+    tries = []
+
+    def let_go(execute: Any, sql: str, *args: Any) -> Any:
+        if sql == storage._UPSERT_EDITIONS:
+            tries.append(sql)
+            if len(tries) == 2:
+                holder.rollback()
+        return execute(sql, *args)
+
+    holder = connection.copy()
+    holder.set_autocommit(False)
+    try:
+        holder.cursor().execute("SELECT FROM enrichment_edition FOR UPDATE")
+        connection.cursor().execute("SET lock_timeout = '50ms'")
+        with connection.execute_wrapper(let_go):
+            assert store_books(books) == StoreResult(unchanged=3)
+    finally:
+        holder.close()
+        connection.close()
+    assert len(tries) == 2
+
+
+def test_a_standby_that_takes_no_writes_is_no_place_for_books() -> None:
+    connection.cursor().execute("SET default_transaction_read_only = on")
+    try:
+        for write in (lambda: store_books(many(1)), lambda: remember_misses([DUNE])):
+            with pytest.raises(OperationalError, match="no writes"):
+                write()
+    finally:
+        connection.close()

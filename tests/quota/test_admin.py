@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from quota import services
+from quota import admin, services
 from quota.models import Call, Consumer, ConsumerKey, DailyLedger, Reservation
 
 HISTORY = [DailyLedger, Reservation, Call]
@@ -50,6 +52,19 @@ def test_the_number_of_queries_does_not_grow_with_the_journal(pages: Client, dja
         services.increment(1, consumer=f"consumer-{number}")
     with django_assert_max_num_queries(12):
         pages.get(changelist(Call))
+
+
+@pytest.mark.parametrize("model", [Reservation, Call])
+def test_a_long_history_is_not_counted_to_its_end(model: Any, pages: Client, monkeypatch, consumer: Consumer) -> None:
+    monkeypatch.setattr(admin, "MOST_LISTED", 3)
+    for _ in range(5):
+        services.reserve_and_dispatch(consumer="reader", operation="shelf", calls=1, method="POST", path="/books")
+    with CaptureQueriesContext(connection) as queries:
+        page = pages.get(changelist(model), {"consumer__id__exact": consumer.pk})
+    assert page.context["cl"].result_count == 3
+    counts = [query["sql"] for query in queries if "COUNT(" in query["sql"] and model._meta.db_table in query["sql"]]
+    assert counts
+    assert all("LIMIT 3" in sql for sql in counts)
 
 
 def test_consumers_are_switched_off_and_on_with_a_word_in_the_admin_history(pages: Client, consumer: Consumer) -> None:

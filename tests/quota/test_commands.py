@@ -110,8 +110,11 @@ def test_a_day_closed_by_isbndb_is_told_with_its_words(consumer: Consumer, capsy
     assert "ISBNdb closed the day: Daily quota exceeded" in capsys.readouterr().out
 
 
-def test_a_check_finds_the_figure_that_its_rows_do_not_bear_out(consumer: Consumer) -> None:
+def test_a_check_finds_the_figure_that_its_rows_do_not_bear_out(
+    consumer: Consumer, capsys: pytest.CaptureFixture[str]
+) -> None:
     call_command("quota_status", "--check")  # no ledger yet
+    assert "The ledger agrees with its rows." in capsys.readouterr().out
     services.increment(7, consumer="reader")
     call_command("quota_status", "--check")
     DailyLedger.objects.update(used=6)

@@ -5,8 +5,10 @@ import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connection
 
 from quota import services
+from quota.database import Decision
 from quota.exceptions import QuotaRefused, ReservationClosed, ReservationSpent, SendWindowMissed
 from quota.models import Call, Consumer, DailyLedger
 from quota.selectors import get_status
@@ -15,6 +17,9 @@ from tests.fixtures import SetClock
 
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
 FAR = timedelta(days=1)
+TYPE_OF_FIELD = """
+    SELECT format_type(atttypid, atttypmod) FROM pg_attribute
+    WHERE attrelid = 'quota_decision'::regclass AND attname = %s"""
 
 
 @pytest.fixture
@@ -76,6 +81,50 @@ def test_slowing_down_never_brings_a_send_time_forward(reservation: uuid.UUID) -
     before = DailyLedger.objects.get().next_dispatch_at
     services.slow_down(call, seconds=1)
     assert DailyLedger.objects.get().next_dispatch_at == before
+
+
+def test_a_pause_that_isbndb_asked_for_before_midnight_holds_after_it(
+    reservation: uuid.UUID, set_clock: SetClock
+) -> None:
+    set_clock(MIDNIGHT - timedelta(seconds=10))
+    services.slow_down(dispatch(reservation), seconds=60)
+    until = DailyLedger.objects.get().next_dispatch_at
+    set_clock(MIDNIGHT + timedelta(seconds=5))
+    today = services.reserve(consumer="reader", operation="test", calls=1)
+    assert dispatch(today, max_slot_distance=FAR).send_at == until > MIDNIGHT + timedelta(seconds=45)
+
+
+def test_a_pause_that_isbndb_asks_for_as_the_day_ends_holds_for_the_day_that_begins(
+    reservation: uuid.UUID, set_clock: SetClock
+) -> None:
+    set_clock(MIDNIGHT - timedelta(seconds=3))
+    call = dispatch(reservation)
+    set_clock(MIDNIGHT + timedelta(seconds=1))
+    services.slow_down(call, seconds=60)
+    assert DailyLedger.objects.get(day=MIDNIGHT.date()).next_dispatch_at > MIDNIGHT + timedelta(seconds=60)
+
+
+def test_figures_are_read_by_name_whatever_their_order_in_the_database(consumer: Consumer) -> None:
+    with connection.cursor() as cursor:
+
+        def move_to_the_end(name: str) -> None:
+            cursor.execute(TYPE_OF_FIELD, [name])
+            [kind] = cursor.fetchone()
+            cursor.execute(f"ALTER TYPE quota_decision DROP ATTRIBUTE {name}, ADD ATTRIBUTE {name} {kind}")
+
+        first, *others = Decision._fields
+        move_to_the_end(first)
+        try:
+            reservation, call = services.reserve_and_dispatch(
+                consumer="reader", operation="test", calls=2, method="GET", path="/key"
+            )
+            assert isinstance(call, DispatchedCall)
+            dispatch(reservation, max_slot_distance=FAR)
+            services.extend(reservation)
+        finally:
+            for name in others:
+                move_to_the_end(name)
+    assert (get_status().used, get_status().reserved) == (2, 1)
 
 
 def test_every_call_of_a_reservation_can_be_dispatched_and_no_more(reservation: uuid.UUID) -> None:

@@ -11,11 +11,13 @@ from quota import services
 from quota.exceptions import (
     ConsumerInactive,
     ConsumerUnknown,
+    HarvestSwitchedOff,
     IdempotencyConflict,
     QuotaRefused,
+    QuotaUnavailable,
     ReservationClosed,
 )
-from quota.models import Consumer, ConsumerUsage, DailyLedger, Reservation
+from quota.models import Consumer, ConsumerUsage, DailyLedger, Reservation, Switches
 from quota.selectors import check_ledger, get_status
 from tests.fixtures import SetClock
 
@@ -59,8 +61,9 @@ def test_a_refusal_sets_nothing_aside() -> None:
 
 def test_the_floor_keeps_calls_free_for_others() -> None:
     Consumer.objects.create(slug="cron", kind="cron", floor=30)
-    assert refusal(71, "cron") == ("floor", 71, 70, MIDNIGHT)
-    reserve(70, "cron")
+    reserve(10)
+    assert refusal(61, "cron") == ("floor", 61, 60, MIDNIGHT)
+    reserve(60, "cron")
     reserve(30)
 
 
@@ -75,7 +78,21 @@ def test_the_daily_budget_counts_used_and_set_aside_calls_of_that_consumer_alone
 
 def test_a_budget_of_nothing_refuses_the_first_call() -> None:
     Consumer.objects.create(slug="broke", daily_budget=0)
-    assert refusal(1, "broke") == ("daily_budget", 1, 0, MIDNIGHT)
+    assert refusal(1, "broke") == ("daily_budget", 1, 0, None)
+
+
+def test_nobody_is_told_to_come_back_for_more_than_any_day_grants() -> None:
+    Consumer.objects.create(slug="frugal", daily_budget=10)
+    Consumer.objects.create(slug="cron", kind="cron", floor=30)
+    assert refusal(101) == ("safety_limit", 101, 100, None)
+    assert refusal(71, "cron") == ("floor", 71, 70, None)
+    assert refusal(11, "frugal") == ("daily_budget", 11, 10, None)
+    reserve(1)
+    assert refusal(70, "cron") == ("floor", 70, 69, MIDNIGHT)
+    reserve(5, "frugal")
+    assert refusal(10, "frugal") == ("daily_budget", 10, 5, MIDNIGHT)
+    close_the_day()
+    assert refusal(11, "frugal") == ("day_closed", 11, 0, None)
 
 
 def test_the_cap_per_operation_refuses_what_no_waiting_would_help() -> None:
@@ -94,11 +111,39 @@ def test_extending_counts_towards_the_cap_and_the_limits() -> None:
     assert get_status().reserved == 5
 
 
-def test_a_day_that_isbndb_closed_grants_nothing() -> None:
+def test_extending_takes_back_what_the_dead_had_set_aside_before_it_refuses() -> None:
+    reservation = reserve(50)
+    reserve(50, lease=timedelta())
+    services.extend(reservation, calls=50)
+    assert get_status().reserved == 100
+    with pytest.raises(QuotaRefused):
+        services.extend(reservation)
+
+
+def test_nothing_is_added_for_a_consumer_that_is_switched_off() -> None:
+    Consumer.objects.create(slug="cron", kind="cron")
+    reservation, crons = reserve(1), reserve(1, "cron")
+    Switches.objects.create(harvest_enabled=False)
+    with pytest.raises(HarvestSwitchedOff):
+        services.extend(crons)
+    services.extend(reservation)
+    Consumer.objects.update(active=False)
+    with pytest.raises(ConsumerInactive):
+        services.extend(reservation)
+    assert get_status().reserved == 3
+
+
+def close_the_day() -> uuid.UUID:
+    """A reservation with one call left, on a day that ISBNdb closed."""
     reservation = reserve(2)
     call = services.dispatch(reservation, method="GET", path="/key")
     assert isinstance(call, services.DispatchedCall)
     services.close_day(call, reason="Daily quota exceeded")
+    return reservation
+
+
+def test_a_day_that_isbndb_closed_grants_nothing() -> None:
+    reservation = close_the_day()
     assert refusal(1) == ("day_closed", 1, 0, MIDNIGHT)
     with pytest.raises(QuotaRefused) as caught:
         services.dispatch(reservation, method="GET", path="/key")
@@ -239,6 +284,14 @@ def test_the_quota_refuses_to_work_inside_a_transaction_that_could_be_rolled_bac
     with transaction.atomic(), pytest.raises(transaction.TransactionManagementError):
         reserve(1)
     assert not Reservation.objects.exists()
+
+
+def test_a_standby_that_takes_no_writes_is_out_of_reach() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+    with pytest.raises(QuotaUnavailable, match="no writes"):
+        reserve(1)
+    reserve(1)  # by a new connection
 
 
 def test_the_database_itself_keeps_figures_from_going_below_nothing() -> None:

@@ -56,20 +56,22 @@ def test_an_operation_that_cannot_be_covered_spends_nothing(settings) -> None:
     assert (get_status().used, get_status().reserved, Call.objects.count()) == (0, 0, 0)
 
 
-def test_a_dispatch_waits_for_the_pace_without_holding_a_connection(monkeypatch) -> None:
+@pytest.mark.parametrize(("pause", "holds"), [(2, False), (1.2, True)], ids=["long", "nap"])
+def test_a_dispatch_waits_for_the_pace_without_holding_a_connection_for_long(
+    monkeypatch, pause: float, holds: bool
+) -> None:
     held = []
     sleep = time.sleep
 
     def watched_sleep(seconds: float) -> None:
-        held.append(connection.connection)
+        held.append(connection.connection is not None)
         sleep(seconds)
 
     with spend(2) as operation:
-        services.slow_down(operation.dispatch("GET", "/key"), seconds=1.5)
+        services.slow_down(operation.dispatch("GET", "/key"), seconds=pause)
         monkeypatch.setattr(time, "sleep", watched_sleep)
         operation.dispatch("GET", "/key")
-    assert held
-    assert not any(held)
+    assert held[0] is holds
     assert get_status().used == 2
 
 

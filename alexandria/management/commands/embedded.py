@@ -47,4 +47,5 @@ exit codes:
             return
         for service in services:
             state = "running" if service.running else "stopped"
-            self.stdout.write(f"{service.service:9} {state}  {service.url}  log: {service.log}")
+            self.stdout.write(f"{service.service:9} {state}  {service.address}  log: {service.log}")
+        self.stdout.write(f"The password of postgres is in {embedded.data_dir() / 'password'}.")

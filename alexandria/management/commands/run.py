@@ -1,9 +1,14 @@
 """`manage.py run`: everything on this machine, with what a person needs to use it, until Ctrl-C."""
 
+import argparse
 import contextlib
 import http.client
 import json
+import os
+import shlex
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +16,11 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 
-from alexandria import embedded, stack
+from alexandria import embedded, env, stack
 from alexandria.embedded.files import write_private
 from quota.models import Consumer
 
+LAST_PORT = 65_535
 ADMIN = "admin"
 CONSUMER = "make-run"
 ISBNS = ["9780735211292", "0-06-231609-5", "978-0-593-13520-4"]
@@ -27,11 +33,16 @@ something, named in the message, does not start or has ended."""
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--port", type=int, default=8000, help="where web listens (default 8000; 0: a free port)")
+        parser.add_argument(
+            "--port",
+            type=port_number,
+            default=env.integer("PORT", 8000, minimum=0, maximum=LAST_PORT),
+            help="where web listens (default: PORT, or else 8000; 0: a free port)",
+        )
 
     def handle(self, *args: Any, port: int, **options: Any) -> None:
         data_dir = embedded.data_dir()
-        with contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt), interrupted_alone():
             try:
                 with stack.running(data_dir=data_dir, port=port, output=sys.stdout) as running:
                     self.stdout.write(welcome(running, data_dir))
@@ -39,6 +50,42 @@ something, named in the message, does not start or has ended."""
                     running.wait()
             except (stack.StackError, embedded.EmbeddedError) as error:
                 raise CommandError(str(error)) from error
+
+
+@contextlib.contextmanager
+def interrupted_alone() -> Iterator[None]:
+    """Under make, Ctrl-C reaches us alone meanwhile: make ends as interrupted when it gets one, whatever we return.
+
+    We are the terminal's foreground group then, as a job of a shell is. Ctrl-Z has no effect: make would go on waiting.
+    """
+    group = os.getpgrp()
+    if "MAKELEVEL" not in os.environ or group == os.getpid() or foreground_group() != group:
+        yield
+        return
+    for number in (signal.SIGTTOU, signal.SIGTSTP):  # the first would stop us when we hand the terminal on
+        signal.signal(number, signal.SIG_IGN)
+    os.setpgid(0, 0)
+    os.tcsetpgrp(sys.stdin.fileno(), os.getpid())
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # a terminal that was closed
+            os.tcsetpgrp(sys.stdin.fileno(), group)
+
+
+def foreground_group() -> int | None:
+    """The process group to which the terminal sends Ctrl-C; None without a terminal."""
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno())
+    except (OSError, ValueError):
+        return None
+
+
+def port_number(text: str) -> int:
+    """The port in a command line's words. Raises ArgumentTypeError."""
+    if not (text.isascii() and text.isdigit() and int(text) <= LAST_PORT):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: 0 to {LAST_PORT}.")
+    return int(text)
 
 
 def welcome(running: stack.Stack, data_dir: Path) -> str:
@@ -58,11 +105,23 @@ def welcome(running: stack.Stack, data_dir: Path) -> str:
         "Quota": f"{url}/api/quota/status",
         "Health": f"{url}/healthz",
         "ISBNdb": running.environment.get("ISBNDB_BASE_URL", ""),
+        "Counter": counter(running, data_dir),
         "API key": key,
         "Try it": curl,
         "Stop": "Ctrl-C",
     }
     return "\n".join(["", *(f"  {label:9} {text}" for label, text in lines.items()), ""])
+
+
+def counter(running: stack.Stack, data_dir: Path) -> str:
+    """A shell line that asks the stack's ISBNdb for its own counter."""
+    needed = {"DEBUG": "on"}
+    if data_dir != embedded.DEFAULT_DATA_DIR:
+        needed["ALEXANDRIA_DATA_DIR"] = str(data_dir)
+    if any(process.name == "sandbox" for process in running.processes):  # else they are in the shell or in `.env`
+        needed |= {name: running.environment[name] for name in ("ISBNDB_BASE_URL", "ISBNDB_API_KEY")}
+    given = [f"{name}={shlex.quote(value)}" for name, value in needed.items()]
+    return " ".join([*given, shlex.join([*stack.MANAGE, "isbndb_key"])])
 
 
 def admin_password(path: Path) -> str:

@@ -53,6 +53,8 @@ class Command(BaseCommand):
         if wrong:
             lines = "; ".join(f"{item.what} is {item.figure}, its rows sum up to {item.rows}" for item in wrong)
             raise CommandError(f"The ledger does not agree with its rows: {lines}.")
+        if check and not json:
+            self.stdout.write("The ledger agrees with its rows.")
         if not status.can_make_calls:
             raise SystemExit(3)
 

@@ -1,0 +1,107 @@
+"""What is stored, found by what is known of it: parse, ask one selector, render. None of these spends a call."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema
+from rest_framework.exceptions import NotFound
+from rest_framework.generics import ListAPIView
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import Serializer
+from rest_framework.views import APIView
+
+from enrichment import selectors
+from enrichment.models import Author, Edition
+from enrichment.serializers.catalogue import (
+    LARGEST_PAGE,
+    AuthorDetailSerializer,
+    AuthorsQuerySerializer,
+    BooksQuerySerializer,
+    BookSummarySerializer,
+    CountedAuthorSerializer,
+    TopAuthorsQuerySerializer,
+    WorkDetailSerializer,
+)
+from quota.pagination import CursorPages
+
+
+class CataloguePages(CursorPages):
+    page_size = 50
+    page_size_query_param = "page_size"
+    max_page_size = LARGEST_PAGE
+
+
+class BookPages(CataloguePages):
+    ordering = "isbn13"
+
+
+class AuthorPages(CataloguePages):
+    ordering = "name_key"
+
+
+class BooksView(ListAPIView[Edition]):
+    serializer_class = BookSummarySerializer
+    pagination_class = BookPages
+
+    @extend_schema(operation_id="books", summary="Stored books", parameters=[BooksQuerySerializer])
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """The stored books that fit everything asked for, by ISBN, page by page."""
+        return super().get(request, *args, **kwargs)
+
+    def get_queryset(self) -> QuerySet[Edition]:
+        return selectors.find_books(**_asked(BooksQuerySerializer, self.request))
+
+
+class AuthorsView(ListAPIView[Author]):
+    serializer_class = CountedAuthorSerializer
+    pagination_class = AuthorPages
+
+    @extend_schema(operation_id="authors", summary="Stored authors", parameters=[AuthorsQuerySerializer])
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """The stored authors whose names fit, by name, page by page."""
+        return super().get(request, *args, **kwargs)
+
+    def get_queryset(self) -> QuerySet[Author]:
+        name = _asked(AuthorsQuerySerializer, self.request).get("search", "")
+        return selectors.with_editions(selectors.find_authors(name))
+
+
+class TopAuthorsView(APIView):
+    @extend_schema(
+        operation_id="top_authors",
+        summary="The authors of the most stored editions",
+        parameters=[TopAuthorsQuerySerializer],
+        responses={200: CountedAuthorSerializer(many=True)},
+    )
+    def get(self, request: Request) -> Response:
+        """Most editions first."""
+        authors = selectors.top_authors(**_asked(TopAuthorsQuerySerializer, request))
+        return Response(CountedAuthorSerializer(authors, many=True).data)
+
+
+class AuthorView(APIView):
+    @extend_schema(operation_id="author", summary="A stored author", responses={200: AuthorDetailSerializer})
+    def get(self, request: Request, author_id: int) -> Response:
+        """The name, how much of theirs is stored, and where to find it."""
+        author = selectors.get_author(author_id)
+        if author is None:
+            raise NotFound(f"No author {author_id} is stored. GET /api/authors?search= finds authors by name.")
+        return Response(AuthorDetailSerializer(author, context={"request": request}).data)
+
+
+class WorkView(APIView):
+    @extend_schema(operation_id="work", summary="A stored work", responses={200: WorkDetailSerializer})
+    def get(self, request: Request, work_id: int) -> Response:
+        """A work with its editions."""
+        work = selectors.get_work(work_id)
+        if work is None:
+            raise NotFound(f"No work {work_id} is stored.")
+        return Response(WorkDetailSerializer(work).data)
+
+
+def _asked(serializer: type[Serializer[dict[str, Any]]], request: Request) -> dict[str, Any]:
+    """The parameters of the query, but for those of its pages. Raises ValidationError."""
+    asked = serializer(data=request.query_params)
+    asked.is_valid(raise_exception=True)
+    return {name: value for name, value in asked.validated_data.items() if name != "page_size"}

@@ -1,0 +1,181 @@
+"""Long work as jobs: accepting it for the views of the work itself, and showing, cancelling and retrying it."""
+
+import re
+from typing import Any, TypeVar
+from uuid import UUID
+
+from django.db.models import Model, QuerySet, TextChoices
+from django.urls import reverse
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import generics, serializers
+from rest_framework.exceptions import NotFound
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from enrichment import selectors
+from enrichment.api.answers import VARY
+from enrichment.exceptions import IdempotencyKeyMalformed
+from enrichment.models import Job, JobItem
+from enrichment.serializers.jobs import JobDetailSerializer, JobItemSerializer, JobSerializer, job_detail
+from enrichment.services import jobs
+from quota.api import ratelimit_headers
+from quota.authentication import consumer_of
+from quota.pagination import CursorPages
+from quota.selectors import get_status
+
+LONGEST_KEY = 128  # characters
+
+JOB_PARAMETERS = [
+    OpenApiParameter(
+        "Prefer", str, OpenApiParameter.HEADER, description="`respond-async`: answer 202 with a job (RFC 7240)."
+    ),
+    OpenApiParameter(
+        "Idempotency-Key",
+        str,
+        OpenApiParameter.HEADER,
+        description="For a job: with the same key (printable ASCII, at most 128), the same body gives the same job.",
+    ),
+]
+Row = TypeVar("Row", bound=Model)
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+
+def prefers_job(request: Request) -> bool:
+    """Whether `Prefer` asks for `respond-async`, alone or among other preferences, with parameters or without."""
+    preferences = _QUOTED.sub('""', request.headers.get("Prefer", "")).split(",")
+    names = {re.sub(r"\s", "", preference.partition(";")[0]).lower() for preference in preferences}
+    return not names.isdisjoint({"respond-async", 'respond-async=""', "respond-async="})
+
+
+def accept_job(request: Request, *, kind: Job.Kind, wanted: dict[str, Any]) -> Response:
+    """202 with a job for what the body `wanted` (validated, as `create_job` takes it, with `on_exhausted`)."""
+    work = dict(wanted)
+    on_exhausted = Job.OnExhausted(work.pop("on_exhausted", Job.OnExhausted.FAIL))
+    job = jobs.create_job(
+        consumer=consumer_of(request),
+        kind=kind,
+        wanted=work,
+        on_exhausted=on_exhausted,
+        idempotency_key=_idempotency_key(request),
+    )
+    response = _answer(job, status=202)
+    response["Location"] = reverse("job", args=[job.pk])
+    response["Preference-Applied"] = "respond-async"
+    response["Vary"] = VARY["Vary"]
+    return response
+
+
+def _idempotency_key(request: Request) -> str | None:
+    """The header as text, or as a quoted string (draft-ietf-httpapi-idempotency-key-header)."""
+    given = request.headers.get("Idempotency-Key")
+    if given is None:
+        return None
+    key = given.strip()
+    if len(key) >= 2 and key[0] == key[-1] == '"':
+        key = key[1:-1]
+    if not 1 <= len(key) <= LONGEST_KEY or not (key.isascii() and key.isprintable()):
+        raise IdempotencyKeyMalformed(f"An idempotency key has 1 to {LONGEST_KEY} printable ASCII characters.")
+    return key
+
+
+def _answer(job: Job, *, status: int = 200) -> Response:
+    quota = get_status()
+    return Response(job_detail(job, quota), status=status, headers=ratelimit_headers(quota))
+
+
+def _job_of(request: Request, job_id: UUID) -> Job:
+    job = selectors.get_job(job_id, consumer=consumer_of(request))
+    if job is None:
+        raise NotFound(f"You have no job {job_id}.")
+    return job
+
+
+class JobView(APIView):
+    @extend_schema(operation_id="job", summary="A job", responses={200: JobDetailSerializer})
+    def get(self, request: Request, job_id: UUID) -> Response:
+        """How far it is, when it will end, what it has spent, what failed and why, and what came of it."""
+        return _answer(_job_of(request, job_id))
+
+
+class JobCancelView(APIView):
+    @extend_schema(
+        operation_id="job_cancel",
+        summary="Cancel a job",
+        request=None,
+        responses={200: JobDetailSerializer, 202: JobDetailSerializer},
+        extensions={"x-changes-a-job": True},
+    )
+    def post(self, request: Request, job_id: UUID) -> Response:
+        """What is done stays. 202: it runs, and ends after the call that is under way."""
+        job = jobs.cancel_job(_job_of(request, job_id).pk)
+        return _answer(job, status=202 if job.ended_at is None else 200)
+
+
+class JobRetryView(APIView):
+    @extend_schema(
+        operation_id="job_retry",
+        summary="Retry what failed of a job",
+        request=None,
+        responses={202: JobDetailSerializer},
+        extensions={"x-changes-a-job": True},
+    )
+    def post(self, request: Request, job_id: UUID) -> Response:
+        """Asks again for what failed, or was given up when the job ended, and for nothing else."""
+        return _answer(jobs.retry_job(_job_of(request, job_id).pk), status=202)
+
+
+class _StateSerializer(serializers.Serializer[dict[str, Any]]):
+    """The parameter `state`, one word of those given."""
+
+    def __init__(self, *, words: type[TextChoices], **options: Any) -> None:
+        super().__init__(**options)
+        self.fields["state"] = serializers.ChoiceField(words.choices, required=False)
+
+
+def _narrowed(request: Request, rows: QuerySet[Row], words: type[TextChoices]) -> QuerySet[Row]:
+    """The rows in the state that the parameter `state` names, if there is one."""
+    parameters = _StateSerializer(data=request.query_params, words=words)
+    parameters.is_valid(raise_exception=True)
+    return rows.filter(**parameters.validated_data)
+
+
+def _state_parameter(words: type[TextChoices]) -> OpenApiParameter:
+    return OpenApiParameter("state", str, enum=words.values, description="Only those in this state.")
+
+
+class NewestFirst(CursorPages):
+    ordering = "-created_at"
+    page_size = 100
+
+
+class JobsView(generics.ListAPIView[Job]):
+    pagination_class = NewestFirst
+    serializer_class = JobSerializer
+
+    def get_queryset(self) -> QuerySet[Job]:
+        return _narrowed(self.request, selectors.jobs_of(consumer_of(self.request)), Job.State)
+
+    @extend_schema(operation_id="jobs", summary="Your jobs, newest first", parameters=[_state_parameter(Job.State)])
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """In short, page by page: `next` and `previous` are the addresses of the pages beside this one."""
+        return super().get(request, *args, **kwargs)
+
+
+class InOrder(CursorPages):
+    ordering = "position"
+    page_size = 1000
+
+
+class JobItemsView(generics.ListAPIView[JobItem]):
+    pagination_class = InOrder
+    serializer_class = JobItemSerializer
+
+    def get_queryset(self) -> QuerySet[JobItem]:
+        job = _job_of(self.request, self.kwargs["job_id"])
+        return _narrowed(self.request, job.items.all(), JobItem.State)
+
+    @extend_schema(operation_id="job_items", summary="The ISBNs of a job", parameters=[_state_parameter(JobItem.State)])
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """What became of each, 1,000 on a page. Other kinds of jobs have none."""
+        return super().get(request, *args, **kwargs)

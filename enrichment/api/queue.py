@@ -1,0 +1,57 @@
+"""The queue: wishing, and looking at what waits."""
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import status
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from enrichment import selectors
+from enrichment.serializers.queue import (
+    AcceptedSerializer,
+    QueueSerializer,
+    WishAnswerSerializer,
+    WishRequestSerializer,
+)
+from enrichment.services.queue import wish
+from quota.api import ratelimit_headers
+from quota.authentication import consumer_of
+from quota.serializers import QuotaStatusSerializer
+
+
+class QueueView(APIView):
+    @extend_schema(
+        operation_id="enrich_queue_add",
+        summary="Wish for up to 1,000 ISBNs",
+        request=WishRequestSerializer,
+        responses={202: WishAnswerSerializer},
+    )
+    def post(self, request: Request) -> Response:
+        """Queues those that would have to be asked for; a worker asks for the wishes of all callers in full batches.
+
+        Never spends a call. A bare list of ISBNs is taken for the body, too.
+        """
+        wanted = WishRequestSerializer(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        accepted = wish(
+            wanted.validated_data["isbns"],
+            priority=wanted.validated_data["priority"],
+            consumer=consumer_of(request).slug,
+            source=wanted.validated_data["source"],
+        )
+        queue = selectors.get_queue()
+        answer = {
+            **AcceptedSerializer(accepted).data,
+            "depth": queue.depth,
+            "next_flush_at": queue.next_flush_at,
+            "warning": queue.warning,
+            "api_calls": 0,
+            "quota": QuotaStatusSerializer(queue.quota).data,
+        }
+        return Response(answer, status=status.HTTP_202_ACCEPTED, headers=ratelimit_headers(queue.quota))
+
+    @extend_schema(operation_id="enrich_queue", summary="What waits in the queue", responses={200: QueueSerializer})
+    def get(self, request: Request) -> Response:
+        """How many ISBNs wait, since when, when the next batch is sent, and what stands against it."""
+        queue = selectors.get_queue()
+        return Response(QueueSerializer(queue).data, headers=ratelimit_headers(queue.quota))

@@ -1,0 +1,51 @@
+"""Enriching by month: parse, call one service, render."""
+
+import time
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from enrichment.api import jobs
+from enrichment.api.answers import spending_answer
+from enrichment.models import Job
+from enrichment.serializers.jobs import JobDetailSerializer
+from enrichment.serializers.releases import (
+    NewReleasesAnswerSerializer,
+    NewReleasesRequestSerializer,
+    NewReleasesSerializer,
+)
+from enrichment.services.releases import enrich_new_releases
+from quota.authentication import consumer_of
+
+
+class EnrichNewReleasesView(APIView):
+    @extend_schema(
+        operation_id="enrich_new_releases",
+        summary="Enrich the books of some months now, or as a job",
+        parameters=jobs.JOB_PARAMETERS,
+        request=NewReleasesRequestSerializer,
+        responses={200: NewReleasesAnswerSerializer, 202: JobDetailSerializer},
+        extensions={"x-spends-calls": True, "x-may-become-a-job": True},
+    )
+    def post(self, request: Request) -> Response:
+        """Stores the books that were published in the months, at one call per 1,000.
+
+        All months x subjects x pages must be free at the start; those that turn out not to be needed go back as soon
+        as a month's total is known. When the quota ends it on the way, the answer is 200 with `quota_exhausted` and
+        `resume`, which goes on exactly there.
+        """
+        started = time.monotonic()
+        as_job = jobs.prefers_job(request)
+        wanted = NewReleasesRequestSerializer(data=request.data, context={"as_job": as_job})
+        wanted.is_valid(raise_exception=True)
+        if as_job:
+            return jobs.accept_job(request, kind=Job.Kind.NEW_RELEASES, wanted=wanted.validated_data)
+        result = enrich_new_releases(
+            wanted.validated_data["wanted"],
+            consumer=consumer_of(request).slug,
+            position=wanted.validated_data["position"],
+            source=wanted.validated_data["source"],
+        )
+        return spending_answer(NewReleasesSerializer(result).data, started=started)

@@ -1,0 +1,76 @@
+"""Connections whose time-outs are moments: however an answer trickles in, head and body, it ends when its time is up.
+
+httpx2 measures a time-out anew for every read, and a head may come a byte at a time. Here the time-outs of a request
+(its extension `timeout`) are moments of the monotonic clock for `connect`, `read` and `write`, up to which the
+connection may wait; `pool` stays a number of seconds.
+"""
+
+import ssl
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import httpcore2
+import httpx2
+
+
+class DeadlineTransport(httpx2.HTTPTransport):
+    """A pool of such connections, through no proxy: the key goes to ISBNdb alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pool = httpcore2.ConnectionPool(
+            ssl_context=httpx2.create_ssl_context(trust_env=False),
+            max_connections=20,
+            max_keepalive_connections=10,
+            keepalive_expiry=30,
+            network_backend=_Backend(),
+        )
+
+
+class _Backend(httpcore2.NetworkBackend):
+    def __init__(self) -> None:
+        self._real = httpcore2.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.NetworkStream:
+        seconds = _seconds_until(timeout, httpcore2.ConnectTimeout)
+        return _Stream(self._real.connect_tcp(host, port, seconds, local_address, socket_options))
+
+
+class _Stream(httpcore2.NetworkStream):
+    def __init__(self, real: httpcore2.NetworkStream) -> None:
+        self._real = real
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._real.read(max_bytes, _seconds_until(timeout, httpcore2.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._real.write(buffer, _seconds_until(timeout, httpcore2.WriteTimeout))
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore2.NetworkStream:
+        seconds = _seconds_until(timeout, httpcore2.ConnectTimeout)
+        return _Stream(self._real.start_tls(ssl_context, server_hostname, seconds))
+
+    def close(self) -> None:
+        self._real.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._real.get_extra_info(info)
+
+
+def _seconds_until(moment: float | None, too_late: type[Exception]) -> float | None:
+    if moment is None:
+        return None
+    seconds = moment - time.monotonic()
+    if seconds <= 0:
+        raise too_late("its time is up")
+    return seconds

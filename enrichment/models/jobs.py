@@ -1,0 +1,148 @@
+"""Long work that goes on after the answer: jobs, and the ISBNs of each. Written by services/jobs alone."""
+
+import uuid
+
+from django.db import models
+from django.db.models import F, Q
+
+from enrichment.models.books import ISBN13_FORMAT
+from quota.models import Consumer
+
+
+class Job(models.Model):
+    """One piece of long work of a consumer: who works on it now, how far it is, and what came of it.
+
+    Its times are those of the quota's clock, quota_now() in SQL.
+    """
+
+    class Kind(models.TextChoices):
+        BATCH_DIRECT = "batch-direct", "ISBNs"
+        BIBLIOGRAPHY = "bibliography", "an author's books"
+        NEW_RELEASES = "new-releases", "new releases"
+
+    class State(models.TextChoices):
+        QUEUED = "queued", "queued"
+        RUNNING = "running", "running"
+        WAITING = "waiting", "waiting"
+        SUCCEEDED = "succeeded", "succeeded"
+        FAILED = "failed", "failed"
+        CANCELLED = "cancelled", "cancelled"
+
+    class OnExhausted(models.TextChoices):
+        FAIL = "fail", "fail"
+        WAIT = "wait", "wait for the next day's quota"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    consumer = models.ForeignKey(Consumer, on_delete=models.PROTECT, related_name="jobs", db_index=False)
+    kind = models.CharField(max_length=16, choices=Kind.choices)
+    wanted = models.JSONField(help_text="What was asked for; ISBNs are in the items.")
+    on_exhausted = models.CharField(
+        max_length=4, choices=OnExhausted.choices, default=OnExhausted.FAIL, help_text="What to do without quota."
+    )
+    idempotency_key = models.CharField(max_length=128, null=True, blank=True)  # noqa: DJ001 (many have none)
+    body_hash = models.CharField(max_length=64, help_text="SHA-256 of all that was asked for.")
+    state = models.CharField(max_length=9, choices=State.choices, default=State.QUEUED)
+    created_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+    resume_at = models.DateTimeField(
+        null=True, blank=True, help_text="Waiting: when it goes on. Queued: when it is queued anew if nobody took it."
+    )
+    runner = models.UUIDField(null=True, blank=True, help_text="Who works on it now: a new id for each claim.")
+    lease_until = models.DateTimeField(null=True, blank=True, help_text="After this the runner is taken for dead.")
+    attempts = models.PositiveIntegerField(
+        default=0, help_text="Claims since the last step that came off, that of this step included."
+    )
+    cancel_requested = models.BooleanField(default=False)
+    done = models.PositiveIntegerField(default=0, help_text="ISBNs, or pages.")
+    total = models.PositiveIntegerField(default=0, help_text="Likewise; of pages, the most that it can still become.")
+    progress = models.JSONField(default=dict, help_text="What the next step has to know of those before.")
+    result = models.JSONField(null=True, blank=True)
+    stopped_reason = models.CharField(max_length=32, blank=True, help_text="Why it is not complete, for programs.")
+    error = models.TextField(blank=True, help_text="The same for people.")
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(
+                    kind__in=["batch-direct", "bibliography", "new-releases"], on_exhausted__in=["fail", "wait"]
+                ),
+                name="enrichment_job_words_known",
+            ),
+            models.CheckConstraint(
+                condition=Q(state="running", runner__isnull=False, lease_until__isnull=False, started_at__isnull=False)
+                | Q(state__in=["queued", "waiting"], runner=None, lease_until=None, resume_at__isnull=False)
+                | Q(state__in=["succeeded", "failed", "cancelled"], runner=None, lease_until=None, resume_at=None),
+                name="enrichment_job_state_has_its_fields",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=["succeeded", "failed", "cancelled"], ended_at__isnull=False)
+                | Q(state__in=["queued", "running", "waiting"], ended_at=None),
+                name="enrichment_job_ended_has_time",
+            ),
+            models.CheckConstraint(condition=Q(done__lte=F("total")), name="enrichment_job_done_within_total"),
+            models.UniqueConstraint(
+                fields=["consumer", "idempotency_key"],
+                condition=Q(idempotency_key__isnull=False),
+                name="enrichment_job_idempotency_key_once",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["consumer", "-created_at"], name="enrichment_job_of_consumer"),
+            models.Index(fields=["created_at"], condition=Q(ended_at=None), name="enrichment_job_under_way"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+    @property
+    def source(self) -> str:
+        """The `source` of all its reservations, by which its calls are counted."""
+        return f"job:{self.id}"
+
+
+class JobItem(models.Model):
+    """One ISBN of a job, or a value that is none. Duplicates are folded."""
+
+    class State(models.TextChoices):
+        PENDING = "pending", "not done yet"
+        ENRICHED = "enriched", "asked for and stored"
+        FRESH = "fresh", "stored before and recent enough"
+        NOT_FOUND = "not_found", "unknown to ISBNdb"
+        FAILED = "failed", "failed"
+        INVALID = "invalid", "no ISBN"
+
+    pk = models.CompositePrimaryKey("job_id", "position")
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="items", db_index=False)
+    position = models.PositiveIntegerField()
+    value = models.TextField(help_text="What is no ISBN, as it was given; otherwise empty.", blank=True)
+    isbn13 = models.CharField("ISBN-13", max_length=13, blank=True, db_collation="C")
+    state = models.CharField(max_length=9, choices=State.choices, default=State.PENDING)
+    reason = models.TextField(blank=True, help_text="Why it failed or is invalid.")
+
+    class Meta:
+        ordering = ["job_id", "position"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(state="invalid", isbn13="")
+                | Q(
+                    state__in=["pending", "enriched", "fresh", "not_found", "failed"],
+                    value="",
+                    isbn13__regex=ISBN13_FORMAT,
+                ),
+                name="enrichment_jobitem_isbn_unless_invalid",
+            ),
+            models.UniqueConstraint(
+                fields=["job", "isbn13"], condition=~Q(isbn13=""), name="enrichment_jobitem_isbn_once"
+            ),
+        ]
+        indexes = [models.Index(fields=["job", "state", "position"], name="enrichment_jobitem_by_state")]
+
+    def __str__(self) -> str:
+        return f"{self.isbn}: {self.state}"
+
+    @property
+    def isbn(self) -> str:
+        """The ISBN-13; of an invalid one, what was given."""
+        return self.isbn13 or self.value

@@ -1,0 +1,42 @@
+"""Everything that only reads books, jobs and the queue."""
+
+from enrichment.selectors.books import (
+    KnownIsbns,
+    fresh_editions,
+    get_edition,
+    is_missed_author,
+    isbns_heard_of,
+    known_isbns,
+    remembered_misses,
+    stale_isbns,
+    stored_isbns,
+)
+from enrichment.selectors.catalogue import find_authors, find_books, get_author, get_work, top_authors, with_editions
+from enrichment.selectors.jobs import get_job, job_calls_left, job_eta, job_failures, jobs_of
+from enrichment.selectors.queue import get_queue, is_flush_due, next_batch
+
+__all__ = [
+    "KnownIsbns",
+    "find_authors",
+    "find_books",
+    "fresh_editions",
+    "get_author",
+    "get_edition",
+    "get_job",
+    "get_queue",
+    "get_work",
+    "is_flush_due",
+    "is_missed_author",
+    "isbns_heard_of",
+    "job_calls_left",
+    "job_eta",
+    "job_failures",
+    "jobs_of",
+    "known_isbns",
+    "next_batch",
+    "remembered_misses",
+    "stale_isbns",
+    "stored_isbns",
+    "top_authors",
+    "with_editions",
+]

@@ -1,0 +1,154 @@
+"""What waits in the queue, and what comes next."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db.models import Count, F, Min, Q
+from django.db.models.functions import Greatest
+from django.db.models.lookups import GreaterThan
+
+from enrichment.models import QueueState, Wish
+from enrichment.models.queue import FLUSHER, MOST_ATTEMPTS
+from quota.database import QuotaNow
+from quota.exceptions import ConsumerUnknown
+from quota.selectors import QuotaStatus, get_status, get_switches
+from quota.selectors.usage import why_no_call
+
+NOBODY_LOOKS = timedelta(seconds=60)
+"""When no flusher has looked at the queue for so long, none is there."""
+
+HELD = Q(held_until__gt=QuotaNow())
+UNDER_WAY = HELD & Q(claim__isnull=False)
+FREE = Q(held_until=None) | Q(held_until__lte=QuotaNow())
+CLAIMABLE = FREE & Q(attempts__lt=MOST_ATTEMPTS)
+FAILED = FREE & Q(attempts__gte=MOST_ATTEMPTS)
+WAITING = HELD | Q(attempts__lt=MOST_ATTEMPTS)
+"""In which state a wish is: waiting (under way, held after a failure, or claimable) or failed."""
+
+
+def is_flush_due() -> bool:
+    """Whether a batch is full or a wish has waited long enough, and the queue does not pause."""
+    if QueueState.objects.filter(paused_until__gt=QuotaNow()).exists():
+        return False
+    claimable = Wish.objects.filter(CLAIMABLE)
+    return (
+        claimable.filter(due_at__lte=QuotaNow()).exists()
+        or claimable[: settings.ISBNDB_BATCH_SIZE].count() == settings.ISBNDB_BATCH_SIZE
+    )
+
+
+def next_batch(size: int) -> list[str]:
+    """The ISBN-13s to be asked for next: what is due, then what else there is, the highest priority first."""
+    is_early = GreaterThan(F("due_at"), QuotaNow())
+    in_turn = Wish.objects.filter(CLAIMABLE).order_by(is_early, "-priority", "due_at", "isbn13")
+    return list(in_turn.values_list("isbn13", flat=True)[:size])
+
+
+@dataclass(frozen=True)
+class FailedWish:
+    """A wish that failed so often that it is not tried again by itself."""
+
+    isbn: str
+    error: str
+
+
+@dataclass(frozen=True)
+class QueueOverview:
+    """The queue at one moment, and the quota it lives on. Counts are of wishes, one a distinct ISBN."""
+
+    quota: QuotaStatus
+    by_priority: dict[str, int]
+    """Waiting, those under way included."""
+    under_way: int
+    claimable: int
+    failed: int
+    latest_failed: list[FailedWish]
+    oldest_asked_at: datetime | None
+    next_flush_at: datetime | None
+    """When the next batch is worth a call, as things stand; None when nothing waits."""
+    next_flush_why: str | None
+    """full_batch, high_due, normal_due, low_due, retry, or paused (because ISBNdb failed)."""
+    looked_at: datetime | None
+    flushed_at: datetime | None
+    stopped_reason: str | None
+    """Why the last flush ended early: the limit that refused, or what failed."""
+    harvest_enabled: bool
+    refused: str
+    """Why the cron that sends batches would be refused a call now, in words; "" when it would not."""
+
+    @property
+    def depth(self) -> int:
+        return sum(self.by_priority.values())
+
+    @property
+    def full_batches(self) -> int:
+        return self.claimable // settings.ISBNDB_BATCH_SIZE
+
+    @property
+    def oldest_age_seconds(self) -> int | None:
+        return None if self.oldest_asked_at is None else (self.quota.now - self.oldest_asked_at) // timedelta(seconds=1)
+
+    @property
+    def warning(self) -> str | None:
+        """Why wishes do not come true, in words for people; None while they do."""
+        if not self.harvest_enabled:
+            return "Harvesting is switched off: the queue waits until it is switched on."
+        if self.looked_at is None or self.quota.now - self.looked_at > NOBODY_LOOKS:
+            return "No worker consumes the queue: is a worker and beat running?"
+        if not self.quota.can_make_calls:
+            return f"The quota of the day is used up or closed: the queue waits until {self.quota.reset_at:%H:%M} UTC."
+        if self.refused:
+            return f"The queue waits: {self.refused}"
+        if self.stopped_reason:
+            return f"The last flush was stopped: {self.stopped_reason}."
+        return None
+
+
+def get_queue() -> QueueOverview:
+    """What waits, what comes next, and what stands against it. Raises QuotaUnavailable."""
+    status, switches = get_status(), get_switches()
+    state = QueueState.objects.first()
+    figures = Wish.objects.aggregate(
+        under_way=Count("pk", filter=UNDER_WAY),
+        claimable=Count("pk", filter=CLAIMABLE),
+        failed=Count("pk", filter=FAILED),
+        oldest_asked_at=Min("asked_at", filter=WAITING),
+        **{f"of_{priority.label}": Count("pk", filter=WAITING & Q(priority=priority)) for priority in Wish.Priority},
+    )
+    by_priority = {priority.label: figures.pop(f"of_{priority.label}") for priority in reversed(Wish.Priority)}
+    failed = Wish.objects.filter(FAILED).order_by("-asked_at").values_list("isbn13", "last_error")
+    at, why = _next_flush(status.now, state, figures["claimable"])
+    return QueueOverview(
+        quota=status,
+        by_priority=by_priority,
+        latest_failed=[FailedWish(isbn, error) for isbn, error in failed[:10]],
+        next_flush_at=at,
+        next_flush_why=why,
+        looked_at=state.looked_at if state else None,
+        flushed_at=state.flushed_at if state else None,
+        stopped_reason=(state.stopped_reason or None) if state else None,
+        harvest_enabled=switches.harvest_enabled,
+        refused=_refused(status),
+        **figures,
+    )
+
+
+def _refused(status: QuotaStatus) -> str:
+    try:
+        return why_no_call(FLUSHER, status)
+    except ConsumerUnknown as unknown:
+        return f"{unknown} manage.py migrate makes it."
+
+
+def _next_flush(now: datetime, state: QueueState | None, claimable: int) -> tuple[datetime | None, str | None]:
+    free_at = Greatest("due_at", "held_until")
+    first = Wish.objects.filter(WAITING).exclude(UNDER_WAY).annotate(free_at=free_at).order_by("free_at").first()
+    if first is None:
+        return None, None
+    at, why = first.free_at, f"{first.get_priority_display()}_due" if first.free_at == first.due_at else "retry"
+    if claimable >= settings.ISBNDB_BATCH_SIZE:
+        at, why = now, "full_batch"
+    if state and state.paused_until and state.paused_until > max(at, now):
+        return state.paused_until, "paused"
+    return max(at, now), why

@@ -1,0 +1,70 @@
+"""What POST /api/authors/enrich-bibliography takes and gives."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from enrichment.gateway.listings import LONGEST_NAME
+from enrichment.serializers.books import FailedIsbnSerializer
+from enrichment.serializers.fields import SearchableField, SpendingRequestSerializer
+from enrichment.serializers.jobs import JobOptionsSerializer
+from enrichment.services.bibliographies import MOST_PAGES
+from quota.serializers import QuotaStatusSerializer
+
+
+class BibliographyRequestSerializer(JobOptionsSerializer, SpendingRequestSerializer):
+    author_name = SearchableField(max_length=LONGEST_NAME, help_text="In any spelling that ISBNdb knows.")
+    max_pages = serializers.IntegerField(
+        min_value=1,
+        max_value=MOST_PAGES,
+        required=False,
+        default=MOST_PAGES,
+        help_text="At most so many pages of 1,000 books.",
+    )
+    start_page = serializers.IntegerField(
+        min_value=1, max_value=MOST_PAGES, required=False, default=1, help_text="`next_page` of a run that stopped."
+    )
+    skip_existing = serializers.BooleanField(
+        required=False,
+        default=True,
+        help_text="Leave stored editions as they are, and do not ask for an author remembered as unknown.",
+    )
+
+
+class ListingFiguresSerializer(serializers.Serializer[Any]):
+    """What came of pages of books; the source has them in `progress`."""
+
+    books_found = serializers.IntegerField(source="progress.books_found", help_text="Usable books on the pages.")
+    already_existed = serializers.IntegerField(source="progress.already_existed", help_text="Of these, stored before.")
+    enriched = serializers.IntegerField(source="progress.enriched", help_text="Of these, stored now.")
+    failed = serializers.IntegerField(source="progress.failed", help_text="Not stored; `errors` says why.")
+    pages_fetched = serializers.IntegerField(source="progress.pages_fetched")
+    api_calls = serializers.IntegerField(
+        source="progress.api_calls", help_text="Calls that this request spent, retries included."
+    )
+    complete = serializers.BooleanField()
+    stopped_reason = serializers.CharField(
+        allow_null=True,
+        help_text="The quota's limit (as `limit` of a 429), `switched_off`, or what failed; null when nothing did.",
+    )
+    errors = FailedIsbnSerializer(source="progress.errors", many=True)  # type: ignore[assignment]  # likewise
+
+
+class BibliographySerializer(ListingFiguresSerializer):
+    """books_found = already_existed + new ones. With `skip_existing`, only the new ones are stored."""
+
+    author = serializers.CharField()
+    complete = serializers.BooleanField(help_text="Everything that ISBNdb has of the author was fetched.")
+    stopped_reason = serializers.CharField(
+        allow_null=True,
+        help_text="Why it is not complete: `max_pages`, `isbndb_ceiling` (it gives 10,000 books at the most), the "
+        "quota's limit (as `limit` of a 429), `switched_off`, or what failed.",
+    )
+    next_page = serializers.IntegerField(
+        allow_null=True, help_text="`start_page` with which to go on; null when there is nothing to go on with."
+    )
+
+
+class BibliographyAnswerSerializer(BibliographySerializer):
+    duration_ms = serializers.IntegerField()
+    quota = QuotaStatusSerializer()

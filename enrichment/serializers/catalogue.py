@@ -1,0 +1,66 @@
+"""What the stored books, authors and works are asked for by, and how they are told."""
+
+from datetime import MAXYEAR
+from typing import Any
+
+from rest_framework import serializers
+from rest_framework.reverse import reverse
+
+from enrichment.gateway.listings import LONGEST_NAME
+from enrichment.models import Author, Edition
+from enrichment.serializers.books import AuthorSerializer, EditionSerializer, WorkSerializer
+
+LARGEST_PAGE = 200
+LARGEST_ID = 2**63 - 1
+
+
+class PageQuerySerializer(serializers.Serializer[dict[str, Any]]):
+    page_size = serializers.IntegerField(min_value=1, max_value=LARGEST_PAGE, required=False)
+
+
+class BooksQuerySerializer(PageQuerySerializer):
+    """What a book must fit, all of it. Parts of words will do, and so do words that are alike."""
+
+    title = serializers.CharField(max_length=LONGEST_NAME, required=False)
+    author = serializers.CharField(max_length=LONGEST_NAME, required=False, help_text="A name, in any spelling.")
+    author_id = serializers.IntegerField(min_value=1, max_value=LARGEST_ID, required=False)
+    publisher = serializers.CharField(max_length=LONGEST_NAME, required=False)
+    year = serializers.IntegerField(min_value=1, max_value=MAXYEAR, required=False, help_text="Of publication.")
+
+
+class AuthorsQuerySerializer(PageQuerySerializer):
+    search = serializers.CharField(
+        max_length=LONGEST_NAME, required=False, help_text="A name or a part of one, in any spelling."
+    )
+
+
+class TopAuthorsQuerySerializer(serializers.Serializer[dict[str, Any]]):
+    limit = serializers.IntegerField(min_value=1, max_value=1000, required=False, default=100)
+
+
+class BookSummarySerializer(EditionSerializer):
+    """A stored edition without its long texts; `/api/books/{isbn}` has them."""
+
+    class Meta:
+        model = Edition
+        fields = (
+            *("isbn13", "title", "work", "authors", "publisher", "language", "binding", "pages"),
+            *("date_published", "date_precision", "image", "synced_at"),
+        )
+        read_only_fields = fields
+
+
+class CountedAuthorSerializer(AuthorSerializer):
+    editions = serializers.IntegerField(source="editions_count", help_text="How many of theirs are stored.")
+
+
+class AuthorDetailSerializer(CountedAuthorSerializer):
+    works = serializers.IntegerField(source="works_count", help_text="How many works these are editions of.")
+    books = serializers.SerializerMethodField(help_text="The address of the editions.")
+
+    def get_books(self, author: Author) -> str:
+        return f"{reverse('books', request=self.context['request'])}?author_id={author.pk}"
+
+
+class WorkDetailSerializer(WorkSerializer):
+    editions = BookSummarySerializer(many=True, help_text="By ISBN.")

@@ -1,0 +1,18 @@
+import uuid
+
+from celery import shared_task
+
+from enrichment.services import jobs
+from enrichment.services.jobs import running
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True)
+def run_job(job_id: str) -> None:
+    """Works on a job until it ends, has to wait, or its turn is over."""
+    running.run_job(uuid.UUID(job_id))
+
+
+@shared_task
+def resume_jobs() -> int:
+    """Queues the jobs that have waited enough, or whose worker died; returns how many."""
+    return jobs.resume_jobs()

@@ -1,0 +1,166 @@
+"""Checkpoints in a file, for a harvest through a server, on a machine that has no database.
+
+The first line has the list, each further one what came of a page, written out before the next page is asked for. A line
+that a sudden death cut short is not counted. Beside the file lies `FILE.lock`, locked by the process at work.
+"""
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harvest.bulk.exceptions import AlreadyBegun, AnotherCopy, CannotGoOn, NothingToResume
+from harvest.bulk.names import AuthorList, list_key
+from harvest.bulk.run import FIGURES, MOST_PAGES, Entry, Seen, new_entries
+
+
+def default_path(server: str, wanted: AuthorList) -> Path:
+    """Where the checkpoint of a list on a server is kept: in XDG_STATE_HOME, as a rule ~/.local/state."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "alexandria" / f"bulk-{list_key(server, wanted.key)[:16]}.jsonl"
+
+
+class FileCheckpoint:
+    """An open checkpoint, locked by this process until it ends."""
+
+    def __init__(self, path: Path, lock: int, header: dict[str, Any], entries: list[Entry]) -> None:
+        self.path = path
+        self.label = f"{header['label']} ({path})"
+        self.source = f"bulk:{header['key'][:12]}"
+        self.max_pages: int = header["max_pages"]
+        self.entries = entries
+        self._header = header
+        self._lock = lock
+        with _usable(path):
+            _replace(path, header, entries)
+            self._file = path.open("a", encoding="utf-8")
+
+    def save(self, entry: Entry) -> None:
+        with _usable(self.path):
+            self._file.write(_line({"position": entry.position, **{name: getattr(entry, name) for name in FIGURES}}))
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def renew(self) -> None:
+        """Nothing to do: the lock ends with the process."""
+
+    def close(self, *, reason: str) -> None:
+        self._file.close()
+        with _usable(self.path):
+            _replace(self.path, self._header | {"finished": not reason, "reason": reason}, self.entries)
+        os.close(self._lock)
+
+
+class FileStore:
+    """The one harvest whose checkpoint is at `path`. It must be of the list that is wanted, where one is."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def look(self, wanted: AuthorList | None, *, resume: bool) -> Seen:
+        if resume and (found := _read(self.path, wanted)):
+            header, entries = found
+            return f"{header['label']} ({self.path})", entries, header["max_pages"]
+        if wanted is None:
+            raise NothingToResume(f"There is no checkpoint {self.path}.")
+        return wanted.label, new_entries(wanted.names()), MOST_PAGES
+
+    def open(self, wanted: AuthorList | None, *, max_pages: int | None, resume: bool, restart: bool) -> FileCheckpoint:
+        lock = _take_lock(self.path)
+        try:
+            header, entries = _content(self.path, wanted, max_pages=max_pages, resume=resume, restart=restart)
+            return FileCheckpoint(self.path, lock, header | {"finished": False, "reason": ""}, entries)
+        except BaseException:
+            os.close(lock)
+            raise
+
+
+def _content(
+    path: Path, wanted: AuthorList | None, *, max_pages: int | None, resume: bool, restart: bool
+) -> tuple[dict[str, Any], list[Entry]]:
+    """What the file is to hold from now on."""
+    found = _read(path, wanted)
+    if found and resume:
+        header, entries = found
+        header["max_pages"] = max_pages or header["max_pages"]
+        for entry in entries:
+            entry.reopen(header["max_pages"])
+        return header, entries
+    if wanted is None:
+        raise NothingToResume(f"There is no checkpoint {path}.")
+    if found and not restart and not found[0].get("finished"):
+        raise AlreadyBegun(f"The harvest of {wanted.label} in {path} stopped on its way.")
+    header = {"label": wanted.label, "key": wanted.key, "max_pages": max_pages or MOST_PAGES}
+    return header, new_entries(wanted.names())
+
+
+def _take_lock(path: Path) -> int:
+    with _usable(path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        who = os.pread(lock, 200, 0).decode(errors="replace")
+        os.close(lock)
+        raise AnotherCopy(f"{who} works on {path}.") from error
+    os.ftruncate(lock, 0)
+    os.pwrite(
+        lock, f"Process {os.getpid()} on {socket.gethostname()}, since {datetime.now(UTC):%F %H:%M} UTC,".encode(), 0
+    )
+    return lock
+
+
+def _read(path: Path, wanted: AuthorList | None) -> tuple[dict[str, Any], list[Entry]] | None:
+    """The header and the authors; None when there is no file."""
+    with _usable(path):
+        if not path.exists():
+            return None
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()  # cut short by a sudden death
+    try:
+        header, *notes = map(json.loads, lines)
+        entries = [Entry(**entry) for entry in header.pop("authors")]
+        for note in notes:
+            entry = entries[note.pop("position") - 1]
+            vars(entry).update(note)
+        key = header["key"]
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise CannotGoOn(f"{path} is no checkpoint, or damaged. Remove it to begin anew.") from error
+    if wanted is not None and key != wanted.key:
+        raise CannotGoOn(f"{path} is the checkpoint of another list: {header['label']}.")
+    return header, entries
+
+
+def _replace(path: Path, header: dict[str, Any], entries: list[Entry]) -> None:
+    """Writes the whole file anew, so that at any moment the old one or the new one is there."""
+    draft = path.with_name(f"{path.name}.new")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(_line(header | {"authors": list(map(asdict, entries))}))
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _line(content: dict[str, Any]) -> str:
+    return json.dumps(content, ensure_ascii=False) + "\n"
+
+
+@contextmanager
+def _usable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CannotGoOn(f"The checkpoint {path} cannot be used: {error.strerror}.") from error

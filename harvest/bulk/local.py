@@ -1,0 +1,289 @@
+"""A bulk harvest on our own database: its services, and checkpoints in its tables."""
+
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
+from django.db.models import Count, Q, QuerySet
+from django.db.models.functions import Now
+
+from enrichment.exceptions import IsbndbError
+from enrichment.keys import name_key
+from enrichment.models import Author, AuthorMiss
+from enrichment.services import EnrichmentStopped
+from enrichment.services.bibliographies import enrich_bibliography
+from enrichment.services.stopping import stop_reason
+from harvest.bulk.exceptions import (
+    AlreadyBegun,
+    AnotherCopy,
+    AuthorFailed,
+    CannotGoOn,
+    NothingToResume,
+    QuotaGone,
+    TryLater,
+)
+from harvest.bulk.names import AuthorList
+from harvest.bulk.run import FIGURES, MOST_PAGES, Entry, Page, Quota, Seen, new_entries
+from harvest.models import BulkAuthor, BulkHarvest
+from quota.exceptions import ConsumerInactive, ConsumerUnknown, QuotaRefused, QuotaUnavailable
+from quota.selectors import forecast, get_status
+
+CONSUMER = "bulk-author"
+LEASE = timedelta(minutes=15)
+"""Longer than any page takes, and than the harvest sleeps at a time."""
+
+
+class LocalFetcher:
+    """Fetches through our own services."""
+
+    source = "bulk"
+
+    def quota(self) -> Quota:
+        with _reachable():
+            status = get_status()
+            free = forecast(status.safety_limit, consumer=CONSUMER).today
+        return Quota(
+            used=status.used,
+            reserved=status.reserved,
+            safety_limit=status.safety_limit,
+            remaining=status.remaining,
+            free=free,
+            reset_at=status.reset_at,
+        )
+
+    def fetch(self, name: str, *, page: int) -> Page:
+        with _reachable():
+            try:
+                result = enrich_bibliography(name, consumer=CONSUMER, max_pages=1, start_page=page, source=self.source)
+            except EnrichmentStopped as stopped:
+                raise _failure(stopped) from stopped
+        progress = result.progress
+        return Page(
+            books=progress.books_found,
+            enriched=progress.enriched,
+            failed=progress.failed,
+            calls=progress.api_calls,
+            complete=result.complete,
+            next_page=result.next_page,
+            stopped_reason=result.stopped_reason,
+            free=_free_calls(),
+        )
+
+    def names_by_editions(self, first: int, last: int) -> list[str]:
+        ranked = Author.objects.annotate(stored=Count("edition_links")).order_by("-stored", "name_key")
+        with _reachable():
+            return list(ranked.values_list("name", flat=True)[first - 1 : last])
+
+    def remembered(self, names: list[str]) -> int:
+        since = Now() - timedelta(days=settings.MISS_REMEMBER_DAYS)
+        with _reachable():
+            return AuthorMiss.objects.filter(name_key__in=map(name_key, names), asked_at__gt=since).count()
+
+    def days(self, calls: int) -> int | None:
+        with _reachable():
+            plan = forecast(calls, consumer=CONSUMER)
+        return None if plan.finish_at is None else plan.days
+
+    def close(self) -> None:
+        """Nothing to do: Django has the connections."""
+
+
+class DatabaseCheckpoint:
+    """A harvest's rows, held by this process until `close`."""
+
+    def __init__(self, harvest: BulkHarvest, entries: list[Entry]) -> None:
+        self.harvest = harvest
+        self.holder = harvest.holder
+        self.label = f"{harvest.label} ({harvest})"
+        self.source = f"bulk:{harvest.pk}"
+        self.max_pages = harvest.max_pages
+        self.entries = entries
+
+    def save(self, entry: Entry) -> None:
+        figures = {name: getattr(entry, name) for name in FIGURES}
+        with _reachable(), transaction.atomic():
+            self._hold()
+            self.harvest.authors.filter(position=entry.position).update(**figures, updated_at=Now())
+
+    def renew(self) -> None:
+        with _reachable():
+            self._hold()
+
+    def close(self, *, reason: str) -> None:
+        state = BulkHarvest.State.STOPPED if reason else BulkHarvest.State.FINISHED
+        with _reachable():
+            self._held().update(state=state, reason=reason, ended_at=Now(), holder=None, lease_until=None)
+
+    def _held(self) -> QuerySet[BulkHarvest]:
+        return BulkHarvest.objects.filter(pk=self.harvest.pk, state="running", holder=self.holder)
+
+    def _hold(self) -> None:
+        if not self._held().update(lease_until=Now() + LEASE):
+            raise AnotherCopy(f"The harvest was taken from this process. {_who(self.harvest)}")
+
+
+class DatabaseStore:
+    """The harvests in our tables. `resume` without a list goes on with what stopped last, whatever its list."""
+
+    def look(self, wanted: AuthorList | None, *, resume: bool) -> Seen:
+        harvest = _to_resume(wanted) if resume else None
+        if harvest is not None:
+            return f"{harvest.label} ({harvest})", _entries_of(harvest), harvest.max_pages
+        if wanted is None:
+            raise NothingToResume("No harvest in the database stopped on its way.")
+        return wanted.label, new_entries(wanted.names()), MOST_PAGES
+
+    def open(
+        self, wanted: AuthorList | None, *, max_pages: int | None, resume: bool, restart: bool
+    ) -> DatabaseCheckpoint:
+        earlier = _to_resume(wanted) if resume else _unfinished(wanted)
+        with _reachable():
+            if earlier is not None and resume:
+                return _take_over(earlier, max_pages)
+            if wanted is None:
+                raise NothingToResume("No harvest in the database stopped on its way.")
+            if earlier is not None:
+                _make_way(earlier, restart=restart)
+            return _begin(wanted, max_pages or MOST_PAGES)
+
+
+def _to_resume(wanted: AuthorList | None) -> BulkHarvest | None:
+    if wanted is None:
+        return _unfinished(None)
+    with _reachable():
+        return BulkHarvest.objects.filter(key=wanted.key).exclude(state="abandoned").first()
+
+
+def _unfinished(wanted: AuthorList | None) -> BulkHarvest | None:
+    harvests = BulkHarvest.objects.filter(state__in=["running", "stopped"])
+    with _reachable():
+        return (harvests.filter(key=wanted.key) if wanted else harvests).first()
+
+
+def _entries_of(harvest: BulkHarvest) -> list[Entry]:
+    with _reachable():
+        return [Entry(**row) for row in harvest.authors.order_by("position").values("position", "name", *FIGURES)]
+
+
+def _begin(wanted: AuthorList, max_pages: int) -> DatabaseCheckpoint:
+    entries = new_entries(wanted.names())
+    try:
+        with transaction.atomic():
+            harvest = BulkHarvest.objects.create(
+                key=wanted.key, label=wanted.label[:200], max_pages=max_pages, state="running", **_holder()
+            )
+            BulkAuthor.objects.bulk_create(
+                [BulkAuthor(harvest=harvest, position=entry.position, name=entry.name) for entry in entries], 1000
+            )
+    except IntegrityError as error:
+        raise AnotherCopy("Another process has begun to harvest this list just now.") from error
+    return DatabaseCheckpoint(harvest, entries)
+
+
+def _take_over(harvest: BulkHarvest, max_pages: int | None) -> DatabaseCheckpoint:
+    holder = _holder()
+    changes = holder | {"state": "running", "ended_at": None, "reason": ""}
+    if max_pages is not None:
+        changes["max_pages"] = max_pages
+    if not _free(harvest).update(**changes):
+        raise AnotherCopy(_who(harvest))
+    harvest.refresh_from_db()
+    checkpoint = DatabaseCheckpoint(harvest, _entries_of(harvest))
+    for entry in checkpoint.entries:
+        if entry.reopen(harvest.max_pages):
+            checkpoint.save(entry)
+    return checkpoint
+
+
+def _make_way(harvest: BulkHarvest, *, restart: bool) -> None:
+    if not _free(harvest).exists():
+        raise AnotherCopy(_who(harvest))
+    if not restart:
+        raise AlreadyBegun(f"{harvest.label} is {harvest}, which stopped on its way.")
+    changes = {"state": "abandoned", "ended_at": Now(), "holder": None, "lease_until": None}
+    if not _free(harvest).update(**changes):
+        raise AnotherCopy(_who(harvest))
+
+
+def _free(harvest: BulkHarvest) -> QuerySet[BulkHarvest]:
+    """The harvest, unless a process that may live holds it."""
+    nobody = ~Q(state="running") | Q(lease_until__lt=Now())
+    if _is_dead(harvest):
+        nobody |= Q(holder=harvest.holder)
+    return BulkHarvest.objects.filter(nobody, pk=harvest.pk)
+
+
+def _is_dead(harvest: BulkHarvest) -> bool:
+    """Whether the harvest's process ran on this machine and ended without letting go."""
+    if harvest.host != socket.gethostname() or harvest.pid is None:
+        return False
+    if harvest.pid == os.getpid():
+        return True  # the number is ours now: of a container that was started anew
+    try:
+        os.kill(harvest.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
+
+
+def _holder() -> dict[str, Any]:
+    return {
+        "holder": uuid.uuid4(),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "lease_until": Now() + LEASE,
+    }
+
+
+def _who(harvest: BulkHarvest) -> str:
+    with _reachable():
+        harvest.refresh_from_db()
+    since, until = harvest.started_at, harvest.lease_until or harvest.ended_at
+    return (
+        f"Process {harvest.pid} on {harvest.host} works on {harvest.label} ({harvest}, begun "
+        f"{since:%Y-%m-%d %H:%M} UTC) and, unless it goes on, holds it until {until:%H:%M} UTC."
+    )
+
+
+def _free_calls() -> int | None:
+    """Calls that are free, where it can be told: the page that was fetched counts all the same."""
+    try:
+        return get_status().remaining
+    except QuotaUnavailable:
+        return None
+
+
+def _failure(stopped: EnrichmentStopped) -> Exception:
+    """What the end of a page means for the harvest."""
+    error, calls = stopped.__cause__, stopped.result.progress.api_calls
+    match error:
+        case QuotaRefused():
+            seconds = None if error.retry_at is None else (error.retry_at - get_status().now).total_seconds()
+            return QuotaGone(error.limit, str(error), retry_at=error.retry_at, seconds=seconds, calls=calls)
+        case ConsumerInactive() | ConsumerUnknown():
+            return CannotGoOn(str(error))
+        case IsbndbError():
+            return AuthorFailed(stop_reason(error), str(error), calls=calls)
+    return TryLater(str(error), calls=calls)
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    """Turns "the database does not answer" into TryLater, and a consumer that is missing into CannotGoOn."""
+    try:
+        yield
+    except QuotaUnavailable as error:
+        raise TryLater(str(error)) from error
+    except (OperationalError, InterfaceError) as error:
+        connection.close()
+        raise TryLater("The database does not answer.") from error
+    except ConsumerUnknown as error:
+        raise CannotGoOn(f"{error} `manage.py migrate` makes it.") from error

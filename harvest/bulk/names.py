@@ -1,0 +1,152 @@
+"""Names of authors from a list as people keep them: one name a line, or a table with or without a header."""
+
+import csv
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import count, pairwise
+
+from enrichment.gateway.listings import LONGEST_NAME
+from enrichment.keys import name_key
+from harvest.bulk.exceptions import NamesUnreadable
+
+COLUMNS = ("author_name", "author", "authors", "name")
+"""What the column of names may be called, the likeliest first; case, and what stands for the `_`, does not matter."""
+
+_DELIMITERS = ",;\t"
+
+
+@dataclass(frozen=True)
+class AuthorList:
+    """A list of authors: where it comes from, a key by which it is known again, and its names when they are needed."""
+
+    label: str
+    key: str
+    names: Callable[[], list[str]]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """What is no name, and on which line (from 1)."""
+
+    line: int
+    text: str
+    reason: str
+
+
+@dataclass
+class Names:
+    """The names of a list in its order, each once however it is written (see enrichment.keys)."""
+
+    names: list[str] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    duplicates: int = 0
+    encoding: str = ""
+    """What it was read as, where that was a guess."""
+
+    @property
+    def key(self) -> str:
+        """The same for the same names in the same order."""
+        return list_key(*map(name_key, self.names))
+
+
+def list_key(*parts: str) -> str:
+    """A short key of some texts."""
+    return blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def read_names(content: bytes) -> Names:
+    """The names in a file: UTF-8 or UTF-16 with or without a byte order mark, or else Windows-1252.
+
+    With a header that has one of COLUMNS, that column of the table (commas, semicolons or tabs). Without, the
+    first cell of each line, which may be quoted and otherwise ends at a tab, a semicolon, or a comma with no blank
+    behind it: `Herbert, Frank` is a name, `Frank Herbert,1920` a name and something else. Blank lines do not count.
+
+    Raises NamesUnreadable when no name is left, or a quote in a table is never closed.
+    """
+    text, encoding = _decode(content)
+    names = collect(_cells(text))
+    names.encoding = encoding
+    return names
+
+
+def collect(cells: Iterable[tuple[int, str]]) -> Names:
+    """The names among numbered texts. Raises NamesUnreadable when there is none."""
+    names, seen = Names(), set[str]()
+    for line, cell in cells:
+        name = " ".join(unicodedata.normalize("NFC", cell).split())
+        if not name:
+            continue
+        if reason := _objection(name):
+            names.rejected.append(Rejected(line, name[:80], reason))
+        elif (key := name_key(name)) in seen:
+            names.duplicates += 1
+        else:
+            seen.add(key)
+            names.names.append(name)
+    if not names.names:
+        raise NamesUnreadable("There is no author's name in it.")
+    return names
+
+
+def _objection(name: str) -> str:
+    if len(name) > LONGEST_NAME:
+        return f"longer than {LONGEST_NAME} characters"
+    if any(unicodedata.category(character) in {"Cc", "Cs", "Cn"} or character == "\ufffd" for character in name):
+        return "characters that no name has"
+    if not any(map(str.isalpha, name)):
+        return "no letter in it"
+    return ""
+
+
+def _decode(content: bytes) -> tuple[str, str]:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16", errors="replace"), ""
+    try:
+        return content.decode("utf-8-sig"), ""
+    except UnicodeDecodeError:
+        return content.decode("cp1252", errors="replace"), "Windows-1252"
+
+
+def _cells(text: str) -> Iterator[tuple[int, str]]:
+    lines = text.splitlines()
+    first = next((number for number, line in enumerate(lines) if line.strip()), len(lines))
+    header = lines[first] if first < len(lines) else ""
+    delimiter = max(_DELIMITERS, key=header.count)
+    columns = [_squeezed(cell) for cell in next(csv.reader([header], delimiter=delimiter), [])]
+    column = next((columns.index(name) for name in COLUMNS if name in columns), None)
+    if column is None:
+        yield from zip(count(first + 1), map(_first_cell, lines[first:]), strict=False)
+    elif len(columns) == 1:
+        yield from zip(count(first + 2), map(_whole_line, lines[first + 1 :]), strict=False)
+    else:
+        yield from _column(lines[first + 1 :], first + 1, column, delimiter)
+
+
+def _column(lines: list[str], skipped: int, column: int, delimiter: str) -> Iterator[tuple[int, str]]:
+    reader = csv.reader([f"{line}\n" for line in lines], delimiter=delimiter, strict=True)
+    try:
+        for row in reader:
+            if column < len(row):
+                yield reader.line_num + skipped, row[column]
+    except csv.Error as error:
+        raise NamesUnreadable(f"Line {reader.line_num + skipped} is not CSV: {error}.") from error
+
+
+def _squeezed(cell: str) -> str:
+    return cell.strip().casefold().replace(" ", "_").replace("-", "_")
+
+
+def _whole_line(line: str) -> str:
+    line = line.strip()
+    return next(csv.reader([line]))[0] if line.startswith('"') else line
+
+
+def _first_cell(line: str) -> str:
+    line = line.strip()
+    if line.startswith('"'):
+        return _whole_line(line)
+    ends = [place for delimiter in "\t;" if (place := line.find(delimiter)) >= 0]
+    ends += [place for place, (one, two) in enumerate(pairwise(line)) if one == "," and two != " "]
+    return line[: min(ends)] if ends else line.rstrip(",")

@@ -1,0 +1,132 @@
+"""A bulk harvest through a server: its API over HTTP, and no database of ours."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+
+from harvest.bulk.exceptions import AuthorFailed, CannotGoOn, QuotaGone, TryLater
+from harvest.bulk.run import Page, Quota
+
+# A page may wait for the pace, and be asked of ISBNdb again after a failure, before the server answers.
+TIMEOUT = httpx2.Timeout(300, connect=10)  # seconds
+_SWITCHED_OFF = {"consumer_inactive", "consumer_unknown", "harvest_off"}
+_ISBNDB = {"isbndb_failed", "isbndb_timeout"}
+
+
+class RemoteFetcher:
+    """Fetches through the server at `base_url` with an API key, as that key's consumer."""
+
+    source = "bulk"
+
+    def __init__(self, base_url: str, key: str) -> None:
+        self._client = httpx2.Client(
+            base_url=base_url,
+            headers={"Authorization": f"Api-Key {key}"},
+            timeout=TIMEOUT,
+            trust_env=False,  # the key goes to that server, through no proxy that happens to be in the environment
+        )
+
+    def quota(self) -> Quota:
+        status = self._ask("GET", "/api/quota/status")
+        with _understood():
+            return Quota(
+                used=status["used"],
+                reserved=status["reserved"],
+                safety_limit=status["safety_limit"],
+                remaining=status["remaining"],
+                free=status["remaining"] if status["can_make_calls"] else 0,
+                reset_at=datetime.fromisoformat(status["reset_at"]),
+            )
+
+    def fetch(self, name: str, *, page: int) -> Page:
+        wanted = {"author_name": name, "max_pages": 1, "start_page": page, "skip_existing": True, "source": self.source}
+        answer = self._ask("POST", "/api/authors/enrich-bibliography", wanted)
+        with _understood():
+            return Page(
+                books=answer["books_found"],
+                enriched=answer["enriched"],
+                failed=answer["failed"],
+                calls=answer["api_calls"],
+                complete=answer["complete"],
+                next_page=answer["next_page"],
+                stopped_reason=answer["stopped_reason"],
+                free=answer["quota"]["remaining"],
+            )
+
+    def remembered(self, names: list[str]) -> int:
+        """The server does not say before it is asked for each: none that we know of."""
+        return 0
+
+    def days(self, calls: int) -> int | None:
+        quota = self.quota()
+        rest = max(0, calls - quota.free)
+        if rest and quota.safety_limit <= 0:
+            return None
+        return -(-rest // max(1, quota.safety_limit)) + (calls > 0 and quota.free > 0)
+
+    def names_by_editions(self, first: int, last: int) -> list[str]:
+        authors = self._ask("GET", f"/api/authors/top?limit={last}")
+        with _understood():
+            return [author["name"] for author in authors[first - 1 :]]
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _ask(self, method: str, url: str, body: dict[str, Any] | None = None) -> Any:
+        """The JSON of a 200. Raises what `Fetcher` says."""
+        try:
+            response = self._client.request(method, url, json=body)
+        except httpx2.InvalidURL as error:
+            raise CannotGoOn(f"{self._client.base_url} is no address of a server.") from error
+        except httpx2.RequestError as error:
+            raise TryLater(f"{self._client.base_url} does not answer: {error or type(error).__name__}.") from error
+        try:
+            content: Any = response.json()
+        except ValueError:
+            content = None
+        if response.status_code == 200:
+            return content
+        raise _failure(response, content if isinstance(content, dict) else {})
+
+
+def _failure(response: httpx2.Response, problem: dict[str, Any]) -> Exception:
+    """What an answer other than a good one means for the harvest."""
+    status, code = response.status_code, str(problem.get("code", ""))
+    detail = str(problem.get("detail") or f"{response.request.url} answered {status} {response.reason_phrase}.")
+    calls = int(problem.get("api_calls") or 0)
+    wait = response.headers.get("Retry-After", "")
+    seconds = float(wait) if wait.isascii() and wait.isdigit() else None
+    error: Exception
+    if status == 429 and code == "quota_exhausted":
+        at = problem.get("retry_at")
+        retry_at = datetime.fromisoformat(at) if isinstance(at, str) else None
+        limit = str(problem.get("limit", "quota"))
+        error = QuotaGone(limit, detail, retry_at=retry_at, seconds=seconds, calls=calls)
+    elif status == 403 and code in _SWITCHED_OFF:
+        error = CannotGoOn(f"The server refuses: {detail}")
+    elif status in {401, 403}:
+        error = CannotGoOn(f"The server does not accept the API key: {detail}")
+    elif code in _ISBNDB:
+        error = AuthorFailed(code, detail, calls=calls)
+    elif status in {400, 422}:
+        error = AuthorFailed("refused", detail, calls=calls)
+    elif status in {408, 429} or status >= 500:
+        error = TryLater(detail, calls=calls, retry_after=seconds)
+    elif response.is_redirect:
+        there = urlsplit(response.headers.get("Location", ""))
+        error = CannotGoOn(f"{response.request.url} is elsewhere: try --server {there.scheme}://{there.netloc}.")
+    else:
+        error = CannotGoOn(f"That is no Alexandria that harvests authors: {detail}")
+    return error
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise CannotGoOn("The server answered with something that is not what its API says.") from error

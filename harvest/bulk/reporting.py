@@ -1,0 +1,206 @@
+"""How a bulk harvest goes, told to people on a terminal, to a log, or to programs."""
+
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from harvest.bulk.exceptions import QuotaGone, TryLater
+from harvest.bulk.run import CUT, DONE, FAILED, PENDING, UNKNOWN, Entry, Page, Quota
+
+SHOWN = 10
+"""Of what may be many, how many are named."""
+
+
+def summary_of(label: str, entries: Iterable[Entry], *, ended: str) -> dict[str, Any]:
+    """What came of a list until now, all runs together. `ended`: why the run ended; empty when all is done."""
+    entries = list(entries)
+    states = Counter(entry.state for entry in entries)
+    return {
+        "harvest": label,
+        "ended": ended,
+        "authors": len(entries),
+        **{state: states[state] for state in (DONE, UNKNOWN, CUT, FAILED, PENDING)},
+        "books": sum(entry.books for entry in entries),
+        "enriched": sum(entry.enriched for entry in entries),
+        "calls": sum(entry.calls for entry in entries),
+        "failures": dict(Counter(entry.reason for entry in entries if entry.state == FAILED)),
+        "failed_authors": [entry.name for entry in entries if entry.state == FAILED],
+    }
+
+
+def quota_line(quota: Quota) -> str:
+    return (
+        f"Quota: {quota.used:,} of {quota.safety_limit:,} calls used, {quota.reserved:,} set aside, {quota.free:,} "
+        f"free for this harvest; starts anew at {quota.reset_at:%Y-%m-%d %H:%M} UTC."
+    )
+
+
+def quota_object(quota: Quota) -> dict[str, Any]:
+    return asdict(quota) | {"reset_at": f"{quota.reset_at:%Y-%m-%dT%H:%M:%SZ}"}
+
+
+class JsonReport:
+    """One JSON object a line; `event` says which."""
+
+    def __init__(self, write: Callable[[str], Any]) -> None:
+        self.write = write
+
+    def quota(self, quota: Quota) -> None:
+        self._event("quota", quota_object(quota))
+
+    def page(self, entry: Entry, page: Page) -> None:
+        """Authors are told of, not their pages."""
+
+    def author(self, entry: Entry, detail: str) -> None:
+        self._event("author", asdict(entry) | ({"detail": detail} if detail else {}))
+
+    def waiting(self, gone: QuotaGone) -> None:
+        self._event("waiting", {"limit": gone.limit, "until": gone.retry_at and f"{gone.retry_at:%Y-%m-%dT%H:%M:%SZ}"})
+
+    def trying_again(self, error: TryLater, seconds: float) -> None:
+        self._event("trying_again", {"error": str(error), "seconds": seconds})
+
+    def note(self, text: str) -> None:
+        self._event("note", {"text": text})
+
+    def summary(self, figures: dict[str, Any]) -> None:
+        self._event("summary", figures)
+
+    def _event(self, name: str, content: dict[str, Any]) -> None:
+        self.write(json.dumps({"event": name} | content, ensure_ascii=False))
+
+    def __enter__(self) -> "JsonReport":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to put away."""
+
+
+class LineReport:
+    """A line for each thing that happens. `total`: authors of this run."""
+
+    def __init__(self, write: Callable[[str], Any], *, total: int) -> None:
+        self.write = write
+        self.total = total
+        self.done = 0
+        self.started = time.monotonic()
+
+    def quota(self, quota: Quota) -> None:
+        self.write(quota_line(quota))
+        if self.done:
+            per_minute = 60 * self.done / max(0.001, time.monotonic() - self.started)
+            minutes = (self.total - self.done) / per_minute
+            self.write(f"{self.done:,} of {self.total:,} authors, {per_minute:.0f} a minute, {minutes:.0f} min to go.")
+
+    def page(self, entry: Entry, page: Page) -> None:
+        """Authors are told of, not their pages."""
+
+    def author(self, entry: Entry, detail: str) -> None:
+        self.done += 1
+        self.write(f"{self.done:>{len(str(self.total))}}/{self.total} {author_line(entry, detail)}")
+
+    def waiting(self, gone: QuotaGone) -> None:
+        until = f"until {gone.retry_at:%Y-%m-%d %H:%M:%S} UTC" if gone.retry_at else f"for {gone.seconds:.0f} s"
+        self.write(f"{gone} Waiting {until}; Ctrl-C ends it, --resume goes on.")
+
+    def trying_again(self, error: TryLater, seconds: float) -> None:
+        self.write(f"{error} Trying again in {seconds:.0f} s.")
+
+    def note(self, text: str) -> None:
+        self.write(text)
+
+    def summary(self, figures: dict[str, Any]) -> None:
+        for row in summary_rows(figures):
+            self.write(": ".join(row))
+
+    def __enter__(self) -> "LineReport":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to put away."""
+
+
+class TerminalReport(LineReport):
+    """The same lines above a bar with the rate, the time that is left, and the quota."""
+
+    def __init__(self, console: Console, *, total: int) -> None:
+        super().__init__(lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True), total=total)
+        self.console = console
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[free]}"),
+            console=console,
+        )
+        self.task = self.progress.add_task("Authors", total=total, rate="", free="")
+
+    def quota(self, quota: Quota) -> None:
+        self.write(quota_line(quota))
+        self.progress.update(self.task, free=f"{quota.remaining:,} calls left")
+
+    def page(self, entry: Entry, page: Page) -> None:
+        if page.free is not None:
+            self.progress.update(self.task, free=f"{page.free:,} calls left")
+
+    def author(self, entry: Entry, detail: str) -> None:
+        super().author(entry, detail)
+        per_minute = 60 * self.done / max(0.001, time.monotonic() - self.started)
+        self.progress.update(self.task, advance=1, rate=f"{per_minute:.0f}/min")
+
+    def summary(self, figures: dict[str, Any]) -> None:
+        table = Table(show_header=False)
+        for row in summary_rows(figures):
+            table.add_row(*row)
+        self.console.print(table)
+
+    def __enter__(self) -> "TerminalReport":
+        self.log_level = logging.root.level
+        logging.root.setLevel(logging.WARNING)  # a line of log for each call would tear the bar
+        self.progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.progress.stop()
+        logging.root.setLevel(self.log_level)
+
+
+Report = JsonReport | LineReport
+
+
+def author_line(entry: Entry, detail: str) -> str:
+    calls = f"{entry.calls} call{'' if entry.calls == 1 else 's'}"
+    what = f"{entry.books:,} books, {entry.enriched:,} stored, {calls}"
+    match entry.state:
+        case "unknown":
+            what = f"unknown to ISBNdb, {calls}"
+        case "cut":
+            what += f", cut: {entry.reason}"
+        case "failed":
+            what = f"failed on page {entry.next_page}: {entry.reason}, {detail}"
+    return f"{entry.name}: {what}"
+
+
+def summary_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
+    """The summary in words; nothing about what did not happen."""
+    rows = [("harvest", figures["harvest"]), ("authors", f"{figures['authors']:,}")]
+    words = {DONE: "done", UNKNOWN: "unknown to ISBNdb", CUT: "cut", FAILED: "failed", PENDING: "still to do"}
+    rows += [(f"  {word}", f"{figures[state]:,}") for state, word in words.items() if figures[state]]
+    rows += [(f"  failed, {reason}", f"{count:,}") for reason, count in figures["failures"].items()]
+    if failed := figures["failed_authors"]:
+        rows.append(("  failed authors", "; ".join(failed[:SHOWN]) + ("; …" if len(failed) > SHOWN else "")))
+    rows += [("books", f"{figures['books']:,} found, {figures['enriched']:,} stored")]
+    rows += [("calls", f"{figures['calls']:,}")]
+    if figures["ended"]:
+        rows.append(("ended", figures["ended"]))
+    return rows

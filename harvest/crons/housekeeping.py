@@ -1,0 +1,55 @@
+"""The crons that keep the quota in order. Only the reconciliation spends calls."""
+
+from datetime import date, timedelta
+
+from django.conf import settings
+
+from enrichment import reconciliation
+from harvest.crons.work import Work
+from harvest.exceptions import LedgerWrong
+from harvest.models import HarvestRun
+from quota import services
+from quota.models import DailyLedger
+from quota.selectors import check_ledger
+from quota.services.pruning import prune_journal as prune
+
+
+def reconcile(work: Work) -> None:
+    """Holds ISBNdb's own counter against ours; from QUOTA_DRIFT_ALERT on, drift is logged as an error."""
+    reconciliation.reconcile(consumer=work.consumer, source=work.source)
+
+
+def expire_leases(work: Work) -> None:
+    """Gives back what operations that died had set aside."""
+    work.idle = services.expire() == 0
+
+
+def open_ledger(work: Work) -> None:
+    """Opens the day's ledger, so that the first request of the day need not."""
+    work.idle = not services.open_ledger()
+
+
+def ledger_check(work: Work) -> None:
+    """Recomputes the ledgers of the days that are over and were not checked yet, yesterday's at least.
+
+    Cursor: {"checked"}, the last day up to which all agreed. Raises LedgerWrong; those days are then checked again.
+    """
+    yesterday = work.today - timedelta(days=1)
+    checked = date.fromisoformat(work.cursor.get("checked", (yesterday - timedelta(days=1)).isoformat()))
+    days = DailyLedger.objects.filter(day__gt=checked, day__lte=yesterday).order_by("day").values_list("day", flat=True)
+    wrong = [
+        f"{day}: {item.what} is {item.figure}, its rows sum up to {item.rows}"
+        for day in days
+        for item in check_ledger(day)
+    ]
+    if wrong:
+        raise LedgerWrong("; ".join(wrong))
+    work.idle = not days
+    work.cursor = {"checked": yesterday.isoformat()}
+
+
+def prune_journal(work: Work) -> None:
+    """Deletes calls, their reservations, refusals and runs older than JOURNAL_KEEP_DAYS; ledgers stay for good."""
+    before = work.today - timedelta(days=settings.JOURNAL_KEEP_DAYS)
+    runs, _ = HarvestRun.objects.filter(ended_at__date__lt=before).delete()
+    work.idle = prune(before=before) == 0 and runs == 0

@@ -1,0 +1,17 @@
+"""What can go wrong in the harvest, one class a failure."""
+
+
+class HarvestError(Exception):
+    """The common parent."""
+
+
+class CronUnknown(HarvestError):
+    """No cron has that name."""
+
+
+class RunStopped(HarvestError):
+    """The quota ended a run after some of its work; the message says which limit."""
+
+
+class LedgerWrong(HarvestError):
+    """A day's ledger does not equal what its rows sum up to; the message says where."""

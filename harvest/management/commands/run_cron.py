@@ -1,0 +1,83 @@
+import json as json_module
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from harvest.crons import CRONS, get_cron
+from harvest.exceptions import HarvestError
+from harvest.models import CronState, HarvestRun
+from harvest.services import run_cron
+from quota.exceptions import QuotaError
+from quota.selectors import get_status
+from quota.selectors.usage import why_no_call
+
+EXIT_CODES = {HarvestRun.Outcome.FAILED: 1, HarvestRun.Outcome.STOPPED: 2, HarvestRun.Outcome.SKIPPED: 3}
+
+
+class Command(BaseCommand):
+    help = (
+        "Runs a cron now, whatever its schedule says. Exit codes: 0 done, or nothing to do; 1 failed, or refused; "
+        "2 ended early by the quota (the next run goes on there); 3 skipped, with the reason."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("name", nargs="?", help="Which; --list shows them.")
+        parser.add_argument("--list", action="store_true", help="Show all crons, who pays and where they stand.")
+        parser.add_argument("--force", action="store_true", help="Do not skip it for want of quota.")
+        parser.add_argument("--dry-run", action="store_true", help="Say whether it would be skipped, and do nothing.")
+        parser.add_argument(
+            "--json", action="store_true", help='{"cron", "run", "outcome", "reason", "calls", "books"}'
+        )
+
+    def handle(self, *args: Any, name: str | None, **options: Any) -> None:
+        if options["list"]:
+            self._list(as_json=options["json"])
+            return
+        if name is None:
+            raise CommandError("Give the NAME of a cron, or --list.")
+        try:
+            figures = self._judge(name) if options["dry_run"] else self._run(name, force=options["force"])
+        except (HarvestError, QuotaError) as error:
+            raise CommandError(str(error)) from error
+        if options["json"]:
+            self.stdout.write(json_module.dumps(figures))
+        else:
+            what = "Would run" if figures["outcome"] == "ready" else figures["outcome"].capitalize()
+            reason = f": {figures['reason']}" if figures["reason"] else "."
+            spent = "" if options["dry_run"] else f" {figures['calls']:,} calls, {figures['books']:,} books."
+            self.stdout.write(f"{name}: {what}{reason}{spent}")
+        if code := EXIT_CODES.get(figures["outcome"]):
+            raise SystemExit(code)
+
+    def _judge(self, name: str) -> dict[str, Any]:
+        payer = get_cron(name).consumer
+        reason = why_no_call(payer, get_status()) if payer else ""
+        outcome = HarvestRun.Outcome.SKIPPED.value if reason else "ready"
+        return {"cron": name, "run": None, "outcome": outcome, "reason": reason, "calls": 0, "books": 0}
+
+    def _run(self, name: str, *, force: bool) -> dict[str, Any]:
+        run = run_cron(name, force=force)
+        if run is None:
+            raise RuntimeError("Only a scheduled run can have been run before.")
+        figures = {"outcome": run.outcome, "reason": run.reason, "calls": run.calls, "books": run.books}
+        return {"cron": name, "run": run.pk} | figures
+
+    def _list(self, *, as_json: bool) -> None:
+        states = CronState.objects.in_bulk()
+        rows = [
+            {
+                "cron": cron.name,
+                "consumer": cron.consumer or None,
+                "last_tick_at": str(state.last_tick_at) if state and state.last_tick_at else None,
+                "running": bool(state and state.run_id),
+            }
+            for cron in CRONS.values()
+            for state in [states.get(cron.name)]
+        ]
+        if as_json:
+            self.stdout.write(json_module.dumps(rows))
+            return
+        for row in rows:
+            line = f"{row['cron']:16} {row['consumer'] or 'spends no calls':20} {row['last_tick_at'] or 'not run yet'}"
+            self.stdout.write(line + (", running" if row["running"] else ""))

@@ -1,0 +1,6 @@
+"""The tables, a module for each part."""
+
+from harvest.models.bulk import BulkAuthor, BulkHarvest
+from harvest.models.runs import CronState, HarvestRun
+
+__all__ = ["BulkAuthor", "BulkHarvest", "CronState", "HarvestRun"]

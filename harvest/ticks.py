@@ -1,0 +1,57 @@
+"""Which moment of a schedule a message of beat stands for, so that no two beats or workers run the same one twice.
+
+Beat's messages do not say when they were due. Several beats send one each, and a busy worker takes it up late.
+"""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from celery import schedules
+from django_celery_beat.models import PeriodicTask
+
+from harvest.models import CronState
+
+TASK = "harvest.tasks.run_cron"
+"""The task that PeriodicTask rows name; its argument is the cron's name."""
+
+EARLY = timedelta(seconds=30)
+"""So far may beat's clock be ahead of the database's, or a tick at a minute of the day would be lost."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def claim_tick(name: str, *, now: datetime) -> bool:
+    """Takes the tick of the cron that `now` belongs to, by row count; False when it was taken before.
+
+    `now`: the database's clock. The cron must have its CronState. A cron that no enabled PeriodicTask names has no
+    ticks: whoever asks for it runs it.
+    """
+    last = CronState.objects.values_list("last_tick_at", flat=True).get(pk=name)
+    found = list(_schedules(name))
+    if not found:
+        return True
+    ticks = [tick for schedule in found if (tick := tick_at(schedule, last=last, now=now))]
+    return bool(ticks) and CronState.objects.filter(pk=name, last_tick_at=last).update(last_tick_at=max(ticks)) == 1
+
+
+def tick_at(schedule: schedules.BaseSchedule, *, last: datetime | None, now: datetime) -> datetime | None:
+    """What `last_tick_at` becomes when `now` stands for a tick after `last`; None when it does not.
+
+    Of an interval, the multiple nearest to `now`. Of a crontab, any moment from one minute that fits it to the next.
+    """
+    if isinstance(schedule, schedules.crontab):
+        before, delta, _ = schedule.remaining_delta(last or _EPOCH)
+        due: datetime = before + delta
+        return max(due, now) if due <= now + EARLY else None
+    if isinstance(schedule, schedules.schedule):
+        every: timedelta = schedule.run_every  # type: ignore[attr-defined]  # the stubs lack it
+        tick = _EPOCH + round((now - _EPOCH) / every) * every
+        return tick if last is None or tick > last else None
+    return now  # at sunrise, or once: nothing tells two such ticks apart
+
+
+def _schedules(name: str) -> Iterator[schedules.BaseSchedule]:
+    for row in PeriodicTask.objects.filter(task=TASK, enabled=True).select_related("interval", "crontab"):
+        if json.loads(row.args) == [name]:
+            yield row.schedule

@@ -1,0 +1,52 @@
+"""manage.py, on a machine where nothing is configured and nothing was started."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from alexandria import embedded
+from tests.alexandria.conftest import NOTHING_SET
+
+
+def manage(home: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        env=os.environ | NOTHING_SET | {"ALEXANDRIA_DATA_DIR": str(home)} | environment,
+        cwd=embedded.BASE_DIR,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_it_says_what_it_starts_and_that_there_are_no_tables_yet(home: Path) -> None:
+    started = (
+        f"Started the embedded postgres and redis in {home}: DATABASE_URL and REDIS_URL not set. "
+        "`manage.py embedded down` stops what runs there.\n"
+    )
+    no_tables = "There are no tables yet: run manage.py migrate.\n"
+
+    first = manage(home, "quota_status")
+    assert (first.returncode, first.stdout) == (1, "")
+    assert started in first.stderr
+    assert first.stderr.endswith(no_tables)
+    for command in (
+        ["create_api_key", "reader"],
+        ["quota_adjust", "--calls=1", "--reason=test"],
+        ["isbndb_key"],
+        ["createsuperuser", "--noinput", "--username=admin", "--email="],
+    ):
+        result = manage(home, *command, ISBNDB_API_KEY="some-key", ISBNDB_BASE_URL="http://127.0.0.1:1")
+        assert (result.returncode, result.stderr) == (1, no_tables), command
+
+
+def test_an_embedded_service_that_cannot_start_is_said_without_a_traceback(home: Path) -> None:
+    home.mkdir()
+    home.chmod(0o777)
+    result = manage(home, "quota_status")
+    assert result.returncode == 1
+    assert result.stderr.startswith("Alexandria can't start: ")
+    assert "others may write to it" in result.stderr
+    assert "Traceback" not in result.stderr

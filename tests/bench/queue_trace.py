@@ -1,0 +1,122 @@
+"""Many small requests by many clients, sent through the queue in simulated time, and what they cost sent one by one."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import count, groupby
+from math import ceil
+from random import Random
+
+from alexandria.sandbox import isbns
+from enrichment.models import Wish
+from enrichment.services.queue import flush, wish
+from quota.models import Call
+from tests.fixtures import NOON, stop_database_clock
+
+CLIENTS = 50
+TICK = 5  # seconds from one flush to the next
+REPEATED = 0.2  # of the requests: what the same client has asked for before
+POPULAR = 0.5  # of the ISBNs: what everybody asks for, the n-th most popular 1/n as often as the first
+HOUR = 3600
+
+
+@dataclass(frozen=True)
+class Request:
+    """Up to ten ISBNs that a client asks for, so many seconds after noon."""
+
+    second: int
+    client: int
+    isbns: list[str]
+    priority: Wish.Priority
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trace cost through the queue."""
+
+    calls: int
+    asked: int
+    found: int
+
+    @property
+    def books_a_call(self) -> float:
+        return self.found / self.calls
+
+
+def make_trace(
+    requests: int, *, seconds: int, catalogue: int, first_slot: int = 7_000, high: float = 0
+) -> list[Request]:
+    """The same trace for the same arguments: `requests` of 1 to 10 of `catalogue` ISBNs, spread over `seconds`.
+
+    A twelfth of the catalogue is unknown to the sandbox. `high`: the share of requests that cannot wait; of the others
+    every fourth has a low priority.
+    """
+    random = Random(1)
+    before: list[list[list[str]]] = [[] for _ in range(CLIENTS)]
+
+    def pick() -> str:
+        number = int(catalogue ** random.random()) if random.random() < POPULAR else random.randrange(catalogue)
+        return isbns.isbn13_at(first_slot + number // isbns.SLOT_SIZE, number % isbns.SLOT_SIZE)
+
+    trace = []
+    for number in range(requests):
+        client = random.randrange(CLIENTS)
+        mine = before[client]
+        if mine and random.random() < REPEATED:
+            wanted = random.choice(mine)
+        else:
+            wanted = [pick() for _ in range(random.randint(1, 10))]
+            mine.append(wanted)
+        usual = Wish.Priority.LOW if random.random() < 0.25 else Wish.Priority.NORMAL
+        priority = Wish.Priority.HIGH if random.random() < high else usual
+        trace.append(Request(number * seconds // requests, client, wanted, priority))
+    return trace
+
+
+def distinct(trace: Sequence[Request]) -> int:
+    """How many different ISBNs are asked for."""
+    return len({isbn for request in trace for isbn in request.isbns})
+
+
+def fewest_calls(trace: Sequence[Request], size: int) -> int:
+    """Every ISBN once, in full batches."""
+    return ceil(distinct(trace) / size)
+
+
+def naive_calls(trace: Sequence[Request]) -> int:
+    """What batch-direct would spend: one call for each request in which something is neither stored nor missed yet."""
+    known: set[str] = set()
+    calls = 0
+    for request in trace:
+        calls += not known.issuperset(request.isbns)
+        known.update(request.isbns)
+    return calls
+
+
+def run_trace(trace: Sequence[Request], *, consumer: str, start: datetime = NOON) -> Outcome:
+    """Sends the trace through the queue, the database's clock set to each of its seconds, until nothing waits.
+
+    It takes up to three hours of the database's day from `start` on.
+    """
+    already_spent = Call.objects.count()
+    for second, requests in _seconds(trace):
+        stop_database_clock(start + timedelta(seconds=second))
+        for request in requests:
+            wish(request.isbns, priority=request.priority, consumer=consumer, source=f"client {request.client}")
+        if second % TICK == 0:
+            flush(consumer=consumer)
+    for tick in count(trace[-1].second + TICK, TICK):
+        if not Wish.objects.exists():
+            break
+        # Nothing more comes: from one hour to the next, when not even a low wish is left.
+        stop_database_clock(start + timedelta(seconds=tick if tick < trace[-1].second + 2 * 60 else tick + HOUR))
+        flush(consumer=consumer)
+    calls = list(Call.objects.order_by("pk").values_list("isbns_asked", "isbns_found"))[already_spent:]
+    return Outcome(len(calls), sum(asked or 0 for asked, _ in calls), sum(found or 0 for _, found in calls))
+
+
+def _seconds(trace: Sequence[Request]) -> Iterator[tuple[int, list[Request]]]:
+    """Every second of the trace with its requests, which may be none."""
+    by_second = {second: list(requests) for second, requests in groupby(trace, lambda request: request.second)}
+    for second in range(trace[-1].second + 1):
+        yield second, by_second.get(second, [])

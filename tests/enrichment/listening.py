@@ -1,0 +1,47 @@
+"""What the tests of ISBNdb's listings share: what it was asked, what it has, and how to act while it is asked."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from django.db import connection
+
+from alexandria.sandbox.listings import Filters, Listing
+from alexandria.sandbox.server import Sandbox
+from enrichment.models import Edition
+from tests.fixtures import NOON, set_database_clock
+
+
+def on_request(sandbox: Sandbox, act: Callable[[int], None]) -> None:
+    """Calls `act` with the number of each request from now on, from 1, in a thread and on a connection of its own."""
+    meet = sandbox.faults.meet
+    before = len(sandbox.requests)
+
+    def act_and_meet(path: str) -> tuple[float, object]:
+        try:
+            act(len(sandbox.requests) - before)
+        finally:
+            connection.close()
+        return meet(path)
+
+    sandbox.faults.meet = act_and_meet  # type: ignore[assignment]
+
+
+def pages_asked(sandbox: Sandbox) -> list[tuple[int, int]]:
+    """Page and page size of each listing request, in order."""
+    fields = (dict(pair.split("=") for pair in request["query"].split("&")) for request in sandbox.requests)
+    return [(int(found["page"]), int(found["pageSize"])) for found in fields]
+
+
+def isbns_of(listing: Listing, filters: Filters = Filters()) -> set[str]:  # noqa: B008 (it is frozen)
+    """What the sandbox has in a listing, as far as it gives it."""
+    return {book.isbn13 for book in listing.page(1, 10_000, filters)[0]}
+
+
+def stored() -> set[str]:
+    return set(Edition.objects.values_list("isbn13", flat=True))
+
+
+def to_the_next_day(sandbox: Sandbox, *, days: int = 1) -> None:
+    """Noon of the next day, or of so many days later, for ISBNdb and for us."""
+    ahead = set_database_clock(NOON + timedelta(days=days))
+    sandbox.set_clock(offset_seconds=ahead.total_seconds())

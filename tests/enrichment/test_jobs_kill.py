@@ -1,0 +1,141 @@
+"""Jobs and `kill -9`: whatever dies, another worker finishes the job, and every call is counted."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from alexandria.sandbox.server import Sandbox
+from enrichment.models import Edition, Job
+from enrichment.services.jobs import claims, create_job, resume_jobs
+from enrichment.services.jobs.running import run_job
+from quota import services
+from quota.models import Call, Consumer
+from quota.selectors import calls_spent
+from tests import processes
+from tests.enrichment.test_jobs import during_request, outcome
+from tests.fixtures import NOON, SetClock, balance, known_isbns
+
+KNOWN = known_isbns(6)
+PATIENCE = 60.0  # seconds
+
+
+@pytest.fixture
+def job(settings, consumer: Consumer, sandbox: Sandbox) -> Job:
+    """Three calls' worth of ISBNs."""
+    settings.ISBNDB_BATCH_SIZE = 2
+    settings.ISBNDB_TIMEOUT_SECONDS = 60
+    return create_job(consumer=consumer, kind=Job.Kind.BATCH_DIRECT, wanted={"isbns": KNOWN})
+
+
+def after_the_lease(set_clock: SetClock) -> None:
+    set_clock(NOON + 2 * claims.LEASE)
+    services.expire()
+
+
+def wait_until(condition: Callable[[], bool], worker: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert worker.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("point", "calls", "not_sent"),
+    [
+        ("between claim and first step", 3, 0),
+        ("between dispatch and send", 4, 1),
+        ("between answer and record", 4, 0),
+        ("between storing and writing it down", 3, 0),
+    ],
+)
+def test_another_runner_finishes_the_job_with_at_most_one_call_more(
+    point: str, calls: int, not_sent: int, job: Job, sandbox: Sandbox, set_clock: SetClock
+) -> None:
+    command = [sys.executable, "-m", "tests.enrichment.doomed_runner", point, str(job.pk)]
+    with subprocess.Popen(command, env=processes.environment(), stdout=subprocess.PIPE, text=True) as runner:
+        assert runner.stdout is not None
+        assert runner.stdout.readline() == "there\n"
+        run_job(job.pk)  # the job is not to be had
+        assert (resume_jobs(), Job.objects.get().state) == (0, "running")
+        runner.kill()
+    assert runner.returncode == -signal.SIGKILL
+    after_the_lease(set_clock)
+    assert resume_jobs() == 1
+    run_job(job.pk)
+    job.refresh_from_db()
+    assert (job.state, job.done) == ("succeeded", len(KNOWN))
+    assert set(job.items.values_list("state", flat=True)) <= {"enriched", "fresh"}
+    assert Edition.objects.count() == len(KNOWN)
+    assert outcome(job)["api_calls"] == calls_spent(source=job.source) == calls
+    assert balance(sandbox) == (calls - not_sent, calls)
+
+
+def celery_worker(log: Path) -> subprocess.Popen[str]:
+    """A worker as the Procfile starts it, in a session of its own."""
+    with log.open("w") as output:
+        return subprocess.Popen(
+            [*(sys.executable, "-m", "celery", "--app", "alexandria", "--quiet", "worker"), "--concurrency", "1"],
+            env=processes.environment(),
+            stdout=output,
+            stderr=output,
+            text=True,
+            start_new_session=True,
+        )
+
+
+def kill_session(worker: subprocess.Popen[str]) -> None:
+    os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait()
+
+
+def test_a_worker_of_celerys_is_killed_in_the_middle_and_another_takes_over(
+    job: Job, sandbox: Sandbox, set_clock: SetClock, tmp_path: Path
+) -> None:
+    during_request(sandbox, 2, lambda: sandbox.add_fault("latency", seconds=30, times=1))
+    worker = celery_worker(tmp_path / "first.log")
+    try:
+        wait_until(lambda: sandbox.spent == 2, worker)
+    finally:
+        kill_session(worker)
+    job.refresh_from_db()
+    assert (job.state, job.done) == ("running", 2)
+    after_the_lease(set_clock)
+    assert resume_jobs() == 1
+    worker = celery_worker(tmp_path / "second.log")
+    try:
+        wait_until(lambda: Job.objects.get().state == "succeeded", worker)
+    finally:
+        kill_session(worker)
+    job.refresh_from_db()
+    assert set(job.items.values_list("state", flat=True)) == {"enriched"}
+    assert outcome(job)["api_calls"] == 4
+    assert balance(sandbox) == (4, 4)
+    assert Call.objects.filter(outcome="unknown").count() == 1
+
+
+def test_a_job_is_taken_without_the_broker_and_queued_when_it_is_back(
+    consumer: Consumer, sandbox: Sandbox, set_clock: SetClock
+) -> None:
+    create = (
+        "import django; django.setup()\n"
+        "from enrichment.services.jobs import create_job\n"
+        "from quota.models import Consumer\n"
+        "create_job(consumer=Consumer.objects.get(), kind='batch-direct', wanted={'isbns': ['9780441013593']})\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", create],
+        env=processes.environment() | {"REDIS_URL": "redis://127.0.0.1:1/0"},
+        timeout=PATIENCE,
+        check=True,
+    )
+    assert Job.objects.get().state == "queued"
+    set_clock(NOON + claims.QUEUE_PATIENCE + timedelta(minutes=1))
+    assert resume_jobs() == 1

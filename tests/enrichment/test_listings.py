@@ -1,0 +1,145 @@
+"""Paging: whatever ISBNdb has and tells, and wherever a run stops, every book within reach is fetched once."""
+
+from dataclasses import dataclass, field
+from datetime import date
+from math import ceil
+from unittest.mock import patch
+from uuid import UUID
+
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from enrichment.decoding import Answer
+from enrichment.exceptions import IsbndbNotFound, IsbndbPageTooLarge
+from enrichment.gateway.listings import MOST_RESULTS, PAGE_SIZE, SMALLEST_PAGE, Listing
+from enrichment.services import listings
+from enrichment.services.listings import Position, Progress, calls_needed, position_at, walk
+from enrichment.services.releases import Wanted, read_token, resume_token
+from quota.exceptions import QuotaRefused
+from quota.spending import Spending
+
+WANTED = Wanted(date(2026, 1, 1), date(2026, 3, 1), 10, subjects=("a", "b"))
+
+
+class Purse(Spending):
+    """Calls without a quota behind them."""
+
+    def need(self, calls: int) -> None:
+        self.left = calls
+
+
+@dataclass
+class Provider:
+    """ISBNdb, without its books: it has `sizes` of them, and refuses the calls numbered in `refused`.
+
+    `keeps_back`: so many books of each page are counted and not sent.
+    """
+
+    sizes: list[int]
+    tells_total: bool
+    largest_page: int
+    ends_with_404: bool
+    refused: set[int]
+    keeps_back: int = 0
+    calls: int = 0
+    given: list[tuple[int, int, int]] = field(default_factory=list)
+    """Listing, first book and the one after the last, of each page that had any."""
+
+    def fetch_page(self, listing: Listing, spending: Spending, *, page: int, page_size: int) -> Answer:
+        self.calls += 1
+        if self.calls in self.refused:
+            raise QuotaRefused(limit="day_closed", asked=1, free=0, retry_at=None)
+        assert spending.left >= 1, "a call that nobody had set aside"
+        spending.left -= 1
+        if page_size > self.largest_page:
+            raise IsbndbPageTooLarge
+        number = int(listing.path)
+        start, end = (page - 1) * page_size, min(page * page_size, self.sizes[number], MOST_RESULTS)
+        if start >= end and self.ends_with_404:
+            raise IsbndbNotFound
+        if start < end:
+            self.given.append((number, start, end))
+        total = self.sizes[number] if self.tells_total else None
+        return Answer(books=[], bad=[], total=total, items=max(0, end - start - self.keeps_back))
+
+
+def expected_end(size: int, max_pages: int) -> int:
+    return min(size, max_pages * PAGE_SIZE, MOST_RESULTS)
+
+
+@hypothesis_settings(max_examples=300, deadline=None)
+@given(
+    sizes=st.lists(
+        st.integers(0, 12_500) | st.sampled_from([0, 125, 500, 999, 1000, 1001, 2000, 10_000, 10_001]),
+        min_size=1,
+        max_size=4,
+    ),
+    tells_total=st.booleans(),
+    largest_page=st.sampled_from([1000, 500, 250, 125]),
+    ends_with_404=st.booleans(),
+    refused=st.sets(st.integers(2, 120), max_size=6),
+    keeps_back=st.integers(0, 1),
+    max_pages=st.integers(1, 10),
+)
+def test_every_book_within_reach_is_fetched_once_however_often_the_run_stops(
+    sizes: list[int],
+    tells_total: bool,
+    largest_page: int,
+    ends_with_404: bool,
+    refused: set[int],
+    keeps_back: int,
+    max_pages: int,
+) -> None:
+    # A page that is not full ends a listing without a total.
+    provider = Provider(sizes, tells_total, largest_page, ends_with_404, refused, keeps_back if tells_total else 0)
+    wanted = [Listing(str(number)) for number in range(len(sizes))]
+    position, set_aside = Position(), None
+    unknown: list[int] = []
+    cut: dict[int, int] = {}
+    beyond_reach: list[int] = []
+    with patch.object(listings, "fetch_page", provider.fetch_page):
+        while position.listing < len(wanted):
+            progress = Progress(position)
+            calls = calls_needed(wanted, progress, max_pages=max_pages)
+            purse = Purse("reader", "test", calls, reservation=UUID(int=0), left=calls)
+            set_aside = set_aside or calls
+            try:
+                with patch.object(listings, "_store"):
+                    walk(wanted, progress, purse, max_pages=max_pages, skip_existing=True)
+            except QuotaRefused:
+                pass
+            unknown += progress.unknown
+            cut |= progress.cut
+            beyond_reach += progress.beyond_reach
+            position = read_token(resume_token(WANTED, progress.position))[1]
+
+    ends = [expected_end(size, max_pages) for size in sizes]
+    for number, end in enumerate(ends):
+        pages = [(start, stop) for listing, start, stop in provider.given if listing == number]
+        assert [start for start, _ in pages] == [0, *(stop for _, stop in pages[:-1])][: len(pages)]
+        assert (pages[-1][1] if pages else 0) == end
+    assert unknown == [number for number, size in enumerate(sizes) if not size]
+    # Without a total, a last page that is full may not be the last.
+    goes_on = [end and (size > end or (not tells_total and size == end)) for size, end in zip(sizes, ends, strict=True)]
+    at_the_end = [number for number, more in enumerate(goes_on) if more and ends[number] == MOST_RESULTS]
+    assert beyond_reach == at_the_end
+    assert cut == {
+        number: end
+        for number, end in enumerate(ends)
+        if goes_on[number] and end == max_pages * PAGE_SIZE and number not in at_the_end
+    }
+    if tells_total and largest_page == PAGE_SIZE:
+        pages_needed = sum(max(1, ceil(end / PAGE_SIZE)) for end in ends)
+        assert provider.calls - len([call for call in refused if call <= provider.calls]) == pages_needed
+        assert set_aside is not None
+        assert set_aside >= pages_needed
+
+
+@given(st.integers(0, 80))
+def test_a_position_is_at_a_page_that_isbndb_can_be_asked_for(pages: int) -> None:
+    offset = pages * SMALLEST_PAGE
+    position = position_at(offset, listing=3)
+    assert (position.listing, position.offset) == (3, offset)
+    assert offset % position.page_size == 0
+    assert position.page_size == PAGE_SIZE or offset % (2 * position.page_size)

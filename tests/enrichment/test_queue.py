@@ -1,0 +1,446 @@
+"""The queue's services: folding of wishes, when a batch is sent, and what becomes of wishes whose batch fails."""
+
+import json
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from math import ceil
+from random import Random
+from unittest.mock import patch
+
+import pytest
+from django.db import IntegrityError, OperationalError, connection, transaction
+from django.db.models import F
+
+from alexandria.sandbox.server import Sandbox
+from enrichment import selectors
+from enrichment import services as enrichment
+from enrichment.isbn import InvalidEntry, Reason
+from enrichment.models import Edition, Miss, QueueState, Wish
+from enrichment.models.queue import MOST_ATTEMPTS
+from enrichment.services import EnrichmentStopped
+from enrichment.services import queue as services
+from enrichment.services.queue import LEASE, Accepted, Flush, drop, flush, retry, wish
+from quota import services as quota
+from quota.exceptions import ConsumerUnknown, QuotaUnavailable
+from quota.models import Call, Consumer, Switches
+from tests import processes
+from tests.bench.queue_trace import distinct, fewest_calls, make_trace, naive_calls, run_trace
+from tests.fixtures import NOON, At, balance, known_isbns, unknown_isbns
+
+HIGH, NORMAL, LOW = Wish.Priority.HIGH, Wish.Priority.NORMAL, Wish.Priority.LOW
+SIZE = 10
+
+
+@pytest.fixture(autouse=True)
+def batches_of_ten(settings, consumer: Consumer, flusher: Consumer, sandbox: Sandbox) -> None:
+    settings.ISBNDB_BATCH_SIZE = SIZE
+
+
+def queue(isbns: list[str], priority: Wish.Priority = NORMAL) -> Accepted:
+    return wish(isbns, priority=priority, consumer="reader")
+
+
+def sent() -> list[int]:
+    """How many ISBNs each call asked for."""
+    return [call.isbns_asked or 0 for call in Call.objects.order_by("pk")]
+
+
+def warning() -> str:
+    return selectors.get_queue().warning or ""
+
+
+def failing_flush() -> Flush:
+    """A flush that ends with ISBNdb's failure; returns what it did until then."""
+    with pytest.raises(EnrichmentStopped) as failure:
+        flush(consumer="reader")
+    result: Flush = failure.value.result
+    return result
+
+
+def in_threads(*works: Callable[[], object]) -> None:
+    """Runs them at once, each on a connection of its own, and raises what any of them raises."""
+    errors: list[BaseException] = []
+    start = threading.Barrier(len(works), timeout=60)
+
+    def run(work: Callable[[], object]) -> None:
+        try:
+            start.wait()
+            work()
+        except Exception as error:  # noqa: BLE001 (raised below)
+            errors.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=run, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+# Wishing
+
+
+def test_what_is_known_is_not_queued_and_what_waits_is_not_queued_twice(sandbox: Sandbox) -> None:
+    fresh, waiting, missed = known_isbns(5)[:2], known_isbns(5)[2:], unknown_isbns(1)
+    enrichment.enrich_isbns([*fresh, *missed], consumer="reader")
+    assert queue(waiting[:2]).queued == 2
+    accepted = wish(
+        [*fresh, *missed, *waiting, waiting[0], "wrong"], priority=NORMAL, consumer="reader", source="shelf 7"
+    )
+    assert accepted == Accepted(
+        requested=8,
+        valid=6,
+        invalid=[InvalidEntry(isbn="wrong", reason=Reason.NOT_AN_ISBN)],
+        queued=1,
+        already_queued=2,
+        already_fresh=2,
+        not_found=1,
+    )
+    assert list(Wish.objects.order_by("asked_at", "pk").values_list("source", flat=True)) == ["", "", "shelf 7"]
+    assert queue(fresh).already_fresh == 2
+    assert queue([]) == Accepted(0, 0, [], 0, 0, 0, 0)
+    assert balance(sandbox) == (1, 1)
+    with pytest.raises(ConsumerUnknown):
+        wish(waiting, priority=NORMAL, consumer="nobody")
+
+
+def test_wishes_of_50_callers_at_once_are_folded_into_one_row_an_isbn() -> None:
+    catalogue = known_isbns(200)
+    accepted: list[Accepted] = []
+
+    def caller(number: int) -> Callable[[], None]:
+        random = Random(number)
+        wanted = [random.sample(catalogue, 40) for _ in range(5)]
+        return lambda: accepted.extend(queue(isbns, random.choice([HIGH, NORMAL, LOW])) for isbns in wanted)
+
+    in_threads(*(caller(number) for number in range(50)))
+    assert len(accepted) == 250
+    assert sum(each.queued for each in accepted) == Wish.objects.count() <= 200
+    assert all(each.queued + each.already_queued == 40 for each in accepted)
+
+
+def test_the_higher_priority_the_earlier_due_time_and_the_first_asker_stay(at: At) -> None:
+    Consumer.objects.create(slug="writer")
+    isbn = known_isbns(1)
+    queue(isbn, LOW)
+    at(5)
+    wish(isbn, priority=HIGH, consumer="writer", source="urgent")
+    at(10)
+    queue(isbn, NORMAL)
+    row = Wish.objects.get()
+    assert (row.get_priority_display(), row.consumer.slug, row.source) == ("high", "reader", "")
+    assert (row.asked_at, row.due_at) == (NOON, NOON + timedelta(seconds=15))
+
+    queue(known_isbns(2)[1:], NORMAL)
+    at(65)
+    queue(known_isbns(2)[1:], HIGH)
+    row = Wish.objects.get(pk=known_isbns(2)[1])
+    assert (row.priority, row.due_at) == (HIGH, NOON + timedelta(seconds=70))
+
+
+def test_the_database_refuses_rows_that_make_no_sense() -> None:
+    queue(known_isbns(1))
+    QueueState.objects.create(looked_at=NOON)
+    for table, wrong in (
+        (Wish, {"isbn13": "9780000000"}),
+        (Wish, {"priority": 3}),
+        (Wish, {"claim": uuid.uuid4()}),
+        (QueueState, {"id": 2}),
+    ):
+        with pytest.raises(IntegrityError), transaction.atomic():
+            table._default_manager.update(**wrong)
+
+
+# When a batch is sent
+
+
+def test_full_batches_are_sent_at_once_and_the_rest_waits(sandbox: Sandbox) -> None:
+    assert flush(consumer="reader").batches == 0
+    queue([*known_isbns(23), *unknown_isbns(2)])
+    done = flush(consumer="reader")
+    assert (done.batches, done.enrichment.valid, done.enrichment.api_calls, done.stopped_reason) == (2, 20, 2, None)
+    assert sent() == [SIZE, SIZE]
+    assert Wish.objects.count() == 5
+    assert Edition.objects.count() + Miss.objects.count() == 20
+    assert flush(consumer="reader").batches == 0
+    assert set(Call.objects.values_list("operation", "consumer__slug")) == {("queue", "reader")}
+    assert balance(sandbox) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("priority", "seconds"), [(HIGH, 10), (NORMAL, 60), (LOW, 3600)], ids=["high", "normal", "low"]
+)
+def test_a_batch_that_is_not_full_is_sent_when_its_oldest_wish_has_waited_long_enough(
+    priority: Wish.Priority, seconds: int, at: At
+) -> None:
+    queue(known_isbns(1), priority)
+    at(seconds - 0.1)
+    queue(known_isbns(3), priority)
+    assert flush(consumer="reader").batches == 0
+    at(seconds)
+    assert flush(consumer="reader").batches == 1
+    assert sent() == [3]
+    assert not Wish.objects.exists()
+
+
+def test_what_is_due_goes_first_and_then_the_highest_priorities(at: At) -> None:
+    books = known_isbns(15)
+    overdue, low, normal, high = books[:1], books[1:3], books[3:11], books[11:]
+    queue(overdue, LOW)
+    at(3600)
+    for isbns, priority in ((low, LOW), (normal, NORMAL), (high, HIGH)):
+        queue(isbns, priority)
+    assert flush(consumer="reader").batches == 1
+    stored = set(Edition.objects.values_list("isbn13", flat=True))
+    assert stored > {*overdue, *high}
+    assert len(stored & set(normal)) == 5
+    assert flush(consumer="reader").batches == 0
+
+
+def test_a_wish_that_came_true_by_other_ways_costs_no_call(at: At, sandbox: Sandbox) -> None:
+    queue(known_isbns(9) + unknown_isbns(1))
+    enrichment.enrich_isbns(known_isbns(8) + unknown_isbns(1), consumer="reader")
+    at(60)
+    flush(consumer="reader")
+    assert sent() == [9, 1]
+    queue(known_isbns(12)[9:])
+    enrichment.enrich_isbns(known_isbns(12), consumer="reader")
+    at(120)
+    assert flush(consumer="reader").batches == 0
+    assert not Wish.objects.exists()
+    assert balance(sandbox) == (3, 3)
+
+
+def test_one_flush_sends_so_many_batches_and_leaves_the_rest_to_the_next() -> None:
+    queue(known_isbns(50))
+    with patch.object(services, "MOST_BATCHES", 3):
+        assert flush(consumer="reader").batches == 3
+        assert flush(consumer="reader").batches == 2
+
+
+def test_many_small_requests_cost_hardly_more_than_the_fewest_calls_that_there_could_be(
+    sandbox: Sandbox, settings
+) -> None:
+    settings.ISBNDB_BATCH_SIZE = 25
+    trace = make_trace(1_000, seconds=100, catalogue=2_000)
+    outcome = run_trace(trace, consumer="reader")
+    assert outcome.asked == distinct(trace)
+    assert outcome.calls <= ceil(1.1 * fewest_calls(trace, 25))
+    assert naive_calls(trace) > 8 * outcome.calls
+    assert balance(sandbox) == (outcome.calls, outcome.calls)
+
+
+# Several flushers
+
+
+@contextmanager
+def claim_taken_out(flushers: int) -> Iterator[None]:
+    """Every flusher picks its first batch as usual, but says nobody; none sends before all have picked."""
+    picked = threading.Barrier(flushers, timeout=60)
+    first = threading.local()
+
+    def pick(claim: uuid.UUID) -> list[str]:
+        if hasattr(first, "done"):
+            return []
+        first.done = True
+        batch = selectors.next_batch(SIZE)
+        picked.wait()
+        return batch
+
+    with patch.object(services, "_claim", pick):
+        yield
+
+
+def flush_at_once(flushers: int) -> None:
+    in_threads(*[lambda: flush(consumer="reader")] * flushers)
+
+
+def test_without_the_claim_two_flushers_send_the_same_isbns() -> None:
+    queue(known_isbns(20))
+    with claim_taken_out(2):
+        flush_at_once(2)
+    assert sent() == [SIZE, SIZE]
+    assert Edition.objects.count() == SIZE
+
+
+def test_flushers_at_once_send_every_isbn_once_in_as_few_calls_as_one_flusher(at: At, sandbox: Sandbox) -> None:
+    queue(known_isbns(75))
+    at(60)
+    sandbox.add_fault("latency", seconds=0.05)
+    flush_at_once(8)
+    assert sorted(sent()) == [5, *[SIZE] * 7]
+    assert Edition.objects.count() == 75
+    assert not Wish.objects.exists()
+    assert balance(sandbox) == (8, 8)
+
+
+def test_wishing_and_flushing_at_once_neither_loses_a_wish_nor_waits_in_a_circle(at: At, sandbox: Sandbox) -> None:
+    books = known_isbns(300)
+
+    random = Random(1)
+    wanted = [[random.sample(books, 30) for _ in range(10)] for _ in range(8)]
+
+    def caller(parts: list[list[str]]) -> Callable[[], object]:
+        return lambda: [queue(part, random.choice([HIGH, NORMAL])) for part in parts]
+
+    in_threads(*map(caller, wanted), *[lambda: [flush(consumer="reader") for _ in range(10)]] * 3)
+    at(60)
+    while flush(consumer="reader").batches:
+        pass
+    assert not Wish.objects.exists()
+    everything = {isbn for parts in wanted for part in parts for isbn in part}
+    assert set(Edition.objects.values_list("isbn13", flat=True)) == everything
+    spent, used = balance(sandbox)
+    assert spent == used == len(sent())
+
+
+def test_the_claim_of_a_flusher_that_was_killed_runs_out(at: At, sandbox: Sandbox) -> None:
+    queue(known_isbns(SIZE))
+    arguments = [sys.executable, "-m", "tests.enrichment.doomed", "between answer and record"]
+    with subprocess.Popen(arguments, env=processes.environment(), stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout.readline() == "there\n"
+        assert selectors.get_queue().under_way == SIZE
+        worker.kill()
+    at(LEASE.total_seconds() - 0.1)
+    assert flush(consumer="reader").batches == 0
+    at(LEASE.total_seconds())
+    assert flush(consumer="reader").batches == 1
+    assert not Wish.objects.exists()
+    assert Edition.objects.count() == SIZE
+    quota.expire()
+    assert balance(sandbox) == (2, 2)
+
+
+# When a batch fails
+
+
+@contextmanager
+def unstorable(isbn: str) -> Iterator[None]:
+    """The database refuses that edition."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE enrichment_edition ADD CONSTRAINT tmp CHECK (isbn13 <> '{isbn}')")
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE enrichment_edition DROP CONSTRAINT tmp")
+
+
+def test_when_the_quota_is_gone_the_wishes_stay_without_losing_an_attempt_and_the_next_day_they_are_sent(
+    at: At, sandbox: Sandbox, settings
+) -> None:
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 11, 10
+    queue(known_isbns(25))
+    done = flush(consumer="reader")
+    assert (done.batches, done.stopped_reason, done.enrichment.api_calls) == (1, "safety_limit", 1)
+    assert set(Wish.objects.values_list("attempts", "claim", "held_until", "last_error")) == {(0, None, None, "")}
+    assert flush(consumer="reader").stopped_reason == "safety_limit"
+    overview = selectors.get_queue()
+    assert (overview.depth, overview.stopped_reason) == (15, "safety_limit")
+    assert "waits until 00:00 UTC" in warning()
+    assert balance(sandbox) == (1, 1)
+
+    at(24 * 3600)
+    done = flush(consumer="reader")
+    assert (done.batches, done.stopped_reason) == (1, "safety_limit")
+    assert Wish.objects.count() == 5
+
+
+def test_when_harvesting_is_switched_off_or_the_database_is_gone_no_wish_is_lost(sandbox: Sandbox) -> None:
+    Switches.objects.create(harvest_enabled=False)
+    queue(known_isbns(SIZE))
+    assert flush(consumer="cron-queue-flush").stopped_reason == "switched_off"
+    assert "switched off" in warning()
+    with patch.object(services, "spending", side_effect=QuotaUnavailable("No answer.")):
+        assert failing_flush().stopped_reason == "quota_unavailable"
+    assert set(Wish.objects.values_list("attempts", "claim")) == {(0, None)}
+    assert sandbox.spent == 0
+    Switches.objects.update(harvest_enabled=True)
+    assert flush(consumer="cron-queue-flush").batches == 1
+    assert selectors.get_queue().warning is None
+
+
+def test_while_isbndb_fails_the_queue_pauses_ever_longer_and_what_is_tried_too_often_waits_for_a_person(
+    at: At, sandbox: Sandbox
+) -> None:
+    sandbox.add_fault("status", status=500)
+    queue(known_isbns(SIZE))
+    seconds, pauses = 0.0, []
+    for _ in range(MOST_ATTEMPTS):
+        assert failing_flush().batches == 0
+        overview = selectors.get_queue()
+        assert (overview.stopped_reason, overview.under_way) == ("isbndb_failed", 0)
+        assert "isbndb_failed" in warning()
+        assert flush(consumer="reader").batches == 0
+        paused_until = QueueState.objects.get().paused_until
+        assert paused_until is not None
+        pauses.append((paused_until - NOON).total_seconds() - seconds)
+        seconds += pauses[-1]
+        at(seconds)
+    assert pauses == [30, 60, 120, 240, 480, 900, 900, 900]
+    assert sent() == [SIZE] * 3 * MOST_ATTEMPTS  # the gateway's own retries
+    overview = selectors.get_queue()
+    assert (overview.depth, overview.failed, overview.next_flush_at) == (0, SIZE, None)
+    assert {failed.error for failed in overview.latest_failed} == {"ISBNdb failed with status 500."}
+
+    sandbox.clear_faults()
+    assert flush(consumer="reader").batches == 0
+    assert (queue(known_isbns(1)).queued, queue(known_isbns(1)).already_queued) == (1, 1)
+    assert retry(known_isbns(4)) == 3
+    assert drop(known_isbns(SIZE + 1)[5:]) == SIZE - 5
+    assert flush(consumer="reader").batches == 1
+    assert Edition.objects.count() == 4
+    assert (Wish.objects.count(), QueueState.objects.get().failures) == (1, 0)
+    assert selectors.get_queue().warning is None
+    assert retry(known_isbns(SIZE)) == 1
+    assert balance(sandbox) == (len(sent()), len(sent()))
+
+
+def test_what_fails_within_an_answer_is_held_and_then_fills_up_other_batches_without_being_worth_its_own(
+    at: At, sandbox: Sandbox
+) -> None:
+    queue(known_isbns(SIZE))
+    with unstorable(known_isbns(1)[0]):
+        assert flush(consumer="reader").enrichment.failed == 1
+    assert Edition.objects.count() == SIZE - 1
+    row = Wish.objects.get()
+    assert (row.pk, row.attempts) == (known_isbns(1)[0], 1)
+    assert "tmp" in row.last_error
+    at(29.9)
+    assert (flush(consumer="reader").batches, selectors.get_queue().claimable) == (0, 0)
+    queue(known_isbns(SIZE + 4)[SIZE:], HIGH)
+    at(40)
+    flush(consumer="reader")
+    at(70)
+    assert (selectors.get_queue().depth, selectors.get_queue().next_flush_why) == (0, None)
+    assert sent() == [SIZE, 5]
+
+
+def test_a_bad_book_ends_the_wish_for_it_as_a_miss_that_is_soon_forgotten(at: At, sandbox: Sandbox) -> None:
+    books = known_isbns(2)
+    body = {"data": [{"isbn13": books[0], "title": "Good"}, {"title": "No number"}]}
+    sandbox.add_fault("garbage", body=json.dumps(body), times=1)
+    queue(books, HIGH)
+    at(10)
+    assert flush(consumer="reader").batches == 1
+    assert not Wish.objects.exists()
+    assert queue(books, HIGH).not_found == 1
+    Miss.objects.update(asked_at=F("asked_at") - timedelta(days=1))
+    assert queue(books, HIGH).queued == 1
+
+
+def test_when_a_batch_cannot_be_stored_its_wishes_are_held_and_tried_again(at: At, sandbox: Sandbox) -> None:
+    queue(known_isbns(SIZE))
+    with patch.object(enrichment, "store_books", side_effect=OperationalError("lock timeout")):
+        assert failing_flush().stopped_reason == "database_unavailable"
+    assert set(Wish.objects.values_list("attempts", "claim", "last_error")) == {(1, None, "lock timeout")}
+    at(30)
+    assert flush(consumer="reader").batches == 1
+    assert balance(sandbox) == (2, 2)

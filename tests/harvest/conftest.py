@@ -1,0 +1,21 @@
+from importlib import import_module
+
+import pytest
+from django.apps import apps
+
+from quota.models import Consumer
+from tests.fixtures import SetClock, api, api_past_the_door, consumer, key, sandbox, set_clock
+
+__all__ = ["api", "api_past_the_door", "bulk_author", "consumer", "defaults", "key", "sandbox", "set_clock"]
+
+
+@pytest.fixture
+def defaults(set_clock: SetClock) -> None:
+    """The consumers and schedules that the migration makes; a test's end empties every table."""
+    import_module("harvest.migrations.0002_defaults").create(apps, None)
+
+
+@pytest.fixture
+def bulk_author(defaults: None) -> Consumer:
+    """The consumer that pays for bulk harvests."""
+    return Consumer.objects.get(slug="bulk-author")

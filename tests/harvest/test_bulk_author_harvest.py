@@ -1,0 +1,414 @@
+"""manage.py bulk_author_harvest on our own database: what it fetches, what it spends, how it ends and goes on."""
+
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+
+from alexandria.sandbox.server import Sandbox
+from enrichment.models import Author, Edition
+from harvest.bulk import run
+from harvest.bulk.exceptions import AnotherCopy
+from harvest.bulk.local import DatabaseStore
+from harvest.bulk.names import AuthorList
+from harvest.models import BulkAuthor, BulkHarvest
+from quota import services
+from quota.models import Call, Consumer, Switches
+from tests import processes
+from tests.fixtures import NOON, SetClock, balance, database_moved
+from tests.harvest.bulk import COMMAND, a_list, harvest, pages_asked, start
+
+AUTHORS = Path(__file__).parents[3] / "shared" / "data" / "authors.csv"
+SHORT = ["Adam Silvera", "Nora Roberts", "Colleen Hoover", "Stephen King", "Abby Jimenez", "Freida McFadden"]
+
+pytestmark = pytest.mark.usefixtures("bulk_author")
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "PAUSES", (0.0, 0.0))
+
+
+@pytest.fixture
+def patient(sandbox: Sandbox, settings) -> None:
+    """Processes that are to be met while ISBNdb answers do not lose patience before."""
+    settings.ISBNDB_TIMEOUT_SECONDS = 60
+
+
+@pytest.fixture
+def set_both_clocks(sandbox: Sandbox, set_clock: SetClock) -> Callable[[datetime], None]:
+    def set_both(moment: datetime) -> None:
+        sandbox.set_clock(offset_seconds=set_clock(moment).total_seconds())
+
+    return set_both
+
+
+def free_calls(settings, calls: int) -> None:
+    """Limits of the day that leave so many calls to the bulk harvest."""
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 2000 + calls + 10, 10
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_each_kind_of_author_is_harvested_page_by_page_and_every_call_is_told(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.add_fault("status", status=404, path="/author/Nobody", body={"message": "Not found"})
+    listed = a_list(tmp_path, "Agatha Christie", "Nobody", "adam silvera", "R.L. Stine", "Silvera, Adam", "12")
+
+    ended = harvest(listed, "--max-pages", "2")
+
+    assert ended.code == 0, ended.message
+    authors = {each["name"]: each for each in ended.named("author")}
+    assert [(name, each["state"], each["books"], each["calls"]) for name, each in authors.items()] == [
+        ("Agatha Christie", "done", 1432, 2),
+        ("Nobody", "unknown", 0, 1),
+        ("adam silvera", "done", 9, 1),
+        ("R.L. Stine", "cut", 2000, 2),
+    ]
+    assert [each["text"] for each in ended.named("note")] == [
+        "1 names are there more than once and count once.",
+        "Line 6 is no name (no letter in it): '12'",
+    ]
+    figures = {"authors": 4, "done": 2, "unknown": 1, "cut": 1, "failed": 0, "pending": 0, "calls": 6, "books": 3441}
+    assert {name: ended.summary[name] for name in figures} == figures
+    assert ended.named("quota")[0]["free"] == 11_000
+    assert Edition.objects.count() == ended.summary["enriched"]
+    made = BulkHarvest.objects.get()
+    assert (made.state, made.label, made.reason, made.holder) == ("finished", "authors.txt", "", None)
+    assert set(Call.objects.values_list("consumer__slug", "reservation__source")) == {
+        ("bulk-author", f"bulk:{made.pk}")
+    }
+    assert balance(sandbox) == (6, 6)
+
+    more = harvest(listed, "--resume", "--max-pages", "3")
+    assert more.code == 0
+    assert [(each["name"], each["state"], each["calls"]) for each in more.named("author")] == [
+        ("R.L. Stine", "done", 3)
+    ]
+    assert pages_asked(sandbox)[6:] == [("R.L. Stine", 3)]
+    assert harvest(listed, "--resume").named("author") == []
+    assert balance(sandbox) == (7, 7)
+
+
+@pytest.mark.skipif(not AUTHORS.exists(), reason="the shared list is not on this machine")
+def test_the_shared_list_takes_two_days_of_a_small_quota_and_no_page_is_paid_twice(
+    sandbox: Sandbox, set_both_clocks: Callable[[datetime], None], settings
+) -> None:
+    free_calls(settings, 150)
+    first = harvest(AUTHORS)
+    assert first.code == 2
+    assert "must leave calls free for others" in first.message
+    assert first.summary["pending"] > 0
+    assert [each["used"] for each in first.named("quota")] == [
+        0,
+        100 + sum(each["calls"] - 1 for each in first.named("author")[:100]),
+    ]
+    assert BulkHarvest.objects.get().state == "stopped"
+    assert balance(sandbox) == (150, 150)
+    again = harvest(AUTHORS, "--resume")
+    assert (again.code, again.named("author")) == (2, [])
+
+    set_both_clocks(NOON + timedelta(days=1))
+    second = harvest(AUTHORS, "--resume")
+    assert second.code == 0, second.message
+    assert (second.summary["done"], second.summary["pending"]) == (197, 0)
+    asked = pages_asked(sandbox)
+    assert len(asked) == len(set(asked)) == second.summary["calls"]
+    assert balance(sandbox) == (len(asked) - 150, len(asked) - 150)
+
+
+def test_with_wait_it_sleeps_over_midnight_and_goes_on_by_itself(
+    sandbox: Sandbox, set_both_clocks: Callable[[datetime], None], tmp_path: Path
+) -> None:
+    listed = a_list(tmp_path, *SHORT[:3])
+    set_both_clocks(datetime(2026, 5, 5, 23, 59, 50, tzinfo=UTC))
+    services.increment(11_000 - 2)
+    ended = harvest(listed, "--wait")
+    assert ended.code == 0, ended.message
+    assert ended.named("waiting")[-1]["until"].startswith("2026-05-06T00:00:0")
+    assert ended.summary["done"] == 3
+    assert sorted(pages_asked(sandbox)) == sorted((name, 1) for name in SHORT[:3])
+    assert list(Call.objects.exclude(outcome="external").values_list("outcome", flat=True)) == ["ok"] * 3
+
+
+@pytest.mark.usefixtures("patient")
+def test_kill_9_loses_at_most_the_page_under_way(sandbox: Sandbox, tmp_path: Path) -> None:
+    listed = a_list(tmp_path, "Agatha Christie", *SHORT[:2])
+    sandbox.add_fault("latency", seconds=60, path="/author/Nora", times=1)
+    with start(listed, environment=processes.environment()) as killed:
+        wait_until(lambda: len(sandbox.requests) == 4, killed)
+        second = harvest(listed, "--resume")
+        assert second.code == 4
+        assert f"Process {killed.pid} on " in second.message
+        assert harvest(listed, "--restart").code == harvest(listed).code == 4
+        killed.kill()
+    assert killed.returncode == -signal.SIGKILL
+    assert BulkHarvest.objects.get().state == "running"
+
+    assert "stopped on its way" in (without := harvest(listed)).message
+    assert without.code == 1
+    ended = harvest(listed, "--resume")
+    assert ended.code == 0, ended.message
+    asked = pages_asked(sandbox)
+    christie = [("Agatha Christie", 1), ("Agatha Christie", 2)]
+    assert asked == [*christie, ("Adam Silvera", 1), ("Nora Roberts", 1), ("Nora Roberts", 1)]
+    assert balance(sandbox)[0] == 5
+
+
+@pytest.mark.usefixtures("patient")
+def test_ctrl_c_ends_it_after_the_page_under_way(sandbox: Sandbox, tmp_path: Path) -> None:
+    listed = a_list(tmp_path, "Agatha Christie", *SHORT[:2])
+    sandbox.add_fault("latency", seconds=5, path="/author/Agatha", times=1)
+    with start(listed, environment=processes.environment()) as stopped:
+        wait_until(lambda: sandbox.requests, stopped)
+        stopped.send_signal(signal.SIGINT)
+        out, errors = stopped.communicate(timeout=60)
+    assert stopped.returncode == 130, errors
+    assert "once more stops at once" in errors
+    assert "ended: Interrupted." in out
+    assert BulkAuthor.objects.values_list("next_page", "books", "calls").get(position=1) == (2, 1000, 1)
+    assert harvest("--resume").code == 0
+    assert pages_asked(sandbox) == [("Agatha Christie", 1), ("Agatha Christie", 2)] + [(name, 1) for name in SHORT[:2]]
+    assert balance(sandbox) == (4, 4)
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_second_signal_ends_it_at_once_with_nothing_set_aside(sandbox: Sandbox, tmp_path: Path) -> None:
+    listed = a_list(tmp_path, *SHORT[:2])
+    sandbox.add_fault("latency", seconds=60, times=1)
+    with start(listed, environment=processes.environment()) as stopped:
+        wait_until(lambda: sandbox.requests, stopped)
+        stopped.send_signal(signal.SIGTERM)
+        assert stopped.stderr is not None
+        while "once more" not in stopped.stderr.readline():
+            assert stopped.poll() is None
+        stopped.send_signal(signal.SIGTERM)
+        stopped.communicate(timeout=30)
+    assert stopped.returncode == 130
+    assert balance(sandbox) == (1, 1)
+    assert BulkHarvest.objects.get().state == "stopped"
+    assert harvest("--resume").summary["done"] == 2
+
+
+def test_authors_that_fail_are_told_by_reason_and_tried_again_when_resumed(sandbox: Sandbox, tmp_path: Path) -> None:
+    listed = a_list(tmp_path, *SHORT[:3])
+    sandbox.add_fault("status", status=503, path="/author/Nora")
+    ended = harvest(listed)
+    assert ended.code == 3
+    assert ended.summary["failures"] == {"isbndb_failed": 1}
+    assert ended.summary["failed_authors"] == ["Nora Roberts"]
+    failed = ended.named("author")[1]
+    assert (failed["state"], failed["reason"], failed["next_page"]) == ("failed", "isbndb_failed", 1)
+    assert "503" in failed["detail"]
+    assert ended.summary["calls"] == balance(sandbox)[0] == failed["calls"] + 2
+
+    sandbox.clear_faults()
+    again = harvest(listed, "--resume")
+    assert (again.code, again.summary["done"], again.summary["failed"]) == (0, 3, 0)
+    assert balance(sandbox)[0] == ended.summary["calls"] + 1
+
+
+def test_when_isbndb_fails_for_everybody_it_stops_before_it_burns_the_quota(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.add_fault("garbage")
+    ended = harvest(a_list(tmp_path, *SHORT))
+    assert ended.code == 1
+    assert "ISBNdb failed for 5 authors in a row" in ended.message
+    assert (ended.summary["failed"], ended.summary["pending"]) == (5, 1)
+    assert harvest("--resume", "--limit", "2").code == 3
+
+
+def test_what_cannot_go_on_says_why_and_can_be_resumed(sandbox: Sandbox, bulk_author: Consumer, tmp_path: Path) -> None:
+    listed = a_list(tmp_path, *SHORT[:1])
+    Switches.objects.update_or_create(pk=1, defaults={"harvest_enabled": False})
+    off = harvest(listed)
+    assert (off.code, off.summary["pending"]) == (1, 1)
+    assert "Harvesting is switched off" in off.message
+    Switches.objects.update(harvest_enabled=True)
+    Consumer.objects.filter(pk=bulk_author.pk).update(active=False)
+    assert "switched off" in harvest("--resume").message
+    Consumer.objects.filter(pk=bulk_author.pk).delete()
+    missing = harvest("--resume")
+    assert missing.code == 1
+    assert "manage.py migrate" in missing.message
+    with database_moved(port=1):
+        away = harvest(listed, "--resume")
+    assert away.code == 1
+    assert "does not answer" in away.message
+    assert sandbox.requests == []
+
+
+def test_a_database_that_goes_away_is_waited_for_within_bounds_and_no_page_is_lost(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold, failures = DatabaseStore.open, iter([True, True, False])
+
+    def opened(*args, **options):
+        checkpoint = hold(*args, **options)
+        save = checkpoint.save
+
+        def flaky(entry: run.Entry) -> None:
+            if next(failures, False):
+                with database_moved(port=1):
+                    save(entry)
+            save(entry)
+
+        checkpoint.save = flaky
+        return checkpoint
+
+    monkeypatch.setattr(DatabaseStore, "open", opened)
+    ended = harvest(a_list(tmp_path, *SHORT[:2]))
+    assert (ended.code, ended.summary["done"]) == (0, 2)
+    assert len(ended.named("trying_again")) == 2
+    assert balance(sandbox) == (2, 2)
+
+    failures = iter([True] * 9)
+    gone = harvest("--author", SHORT[2])
+    assert gone.code == 1
+    assert "Gave up after 3 tries" in gone.message
+
+
+def test_restart_abandons_what_stopped_and_limit_ends_early(sandbox: Sandbox, tmp_path: Path) -> None:
+    listed = a_list(tmp_path, *SHORT[:3])
+    part = harvest(listed, "--limit", "1")
+    assert (part.code, part.summary["ended"]) == (0, "--limit: 2 authors are left; --resume goes on.")
+    refused = harvest(listed)
+    assert (refused.code, refused.events) == (1, [])
+    assert "--resume goes on with it, --restart begins anew" in refused.message
+    assert harvest(listed, "--restart").summary["done"] == 3
+    assert list(BulkHarvest.objects.order_by("pk").values_list("state", flat=True)) == ["abandoned", "finished"]
+    assert harvest("--resume").code == 1
+    assert balance(sandbox) == (4, 4)
+
+
+def test_a_harvest_that_another_machine_holds_is_free_when_its_lease_is_over(sandbox: Sandbox, tmp_path: Path) -> None:
+    wanted = AuthorList("x", "key", lambda: SHORT[:2])
+    here = DatabaseStore().open(wanted, max_pages=1, resume=False, restart=False)
+    BulkHarvest.objects.update(host="elsewhere")
+    with pytest.raises(AnotherCopy, match="on elsewhere works on x"):
+        DatabaseStore().open(None, max_pages=None, resume=True, restart=False)
+    BulkHarvest.objects.update(lease_until=datetime.now(UTC) - timedelta(seconds=1))
+    there = DatabaseStore().open(None, max_pages=None, resume=True, restart=False)
+    with pytest.raises(AnotherCopy, match="taken from this process"):
+        here.save(here.entries[0])
+    here.close(reason="late")
+    there.save(there.entries[0])
+    assert BulkHarvest.objects.get().state == "running"
+
+
+def test_a_dry_run_says_what_it_would_take_and_takes_nothing(sandbox: Sandbox, settings, tmp_path: Path) -> None:
+    free_calls(settings, 7)
+    sandbox.add_fault("status", status=404, path="/author/Nobody", body={})
+    assert harvest("--author", "Nobody").code == 0
+    listed = a_list(tmp_path, "Nobody", *SHORT[:2])
+    out = io.StringIO()
+    call_command("bulk_author_harvest", str(listed), "--dry-run", "--max-pages", "5", stdout=out)
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "Would harvest 3 of 3 authors of authors.txt: Nobody, Adam Silvera, Nora Roberts"
+    assert lines[1].startswith("Calls: 2 to 15, ")
+    assert lines[2] == "Days: 1 to 3, if nobody else spends any call."
+    assert lines[3].startswith("Quota: 1 of 2,007 calls used, 0 set aside, 6 free for this harvest; ")
+
+    assert harvest(listed, "--limit", "1", "--max-pages", "1").code == 0
+    ended = harvest(listed, "--dry-run", "--resume")
+    assert ended.events[0]["to_do"] == 2
+    assert (ended.events[0]["calls_at_least"], ended.events[0]["calls_at_most"]) == (2, 2)
+    Consumer.objects.update(daily_budget=0)
+    assert harvest(listed, "--dry-run", "--resume").events[0]["days_at_most"] is None
+    assert BulkHarvest.objects.count() == 2
+    assert balance(sandbox) == (1, 1)
+
+
+def test_the_quota_is_checked_and_the_exit_code_tells(sandbox: Sandbox, settings) -> None:
+    assert harvest("--check-quota").code == 0
+    Consumer.objects.filter(slug="bulk-author").update(daily_budget=0)
+    ended = harvest("--check-quota")
+    assert (ended.code, ended.events[0]["free"], ended.events[0]["remaining"]) == (2, 0, 13_000)
+    assert sandbox.requests == []
+
+
+def test_tiers_are_stored_authors_by_their_editions(sandbox: Sandbox, tmp_path: Path) -> None:
+    assert harvest("--tier", "top-100").message == "There is no author's name in it."
+    assert harvest("--author", SHORT[0], "--author", SHORT[2]).code == 0
+    ranked = sorted(Author.objects.all(), key=lambda author: (-author.editions.count(), author.name_key))
+    ended = harvest("--tier", "top-100", "--dry-run", "--json")
+    assert ended.events[0]["authors"] == min(100, len(ranked))
+    limited = harvest("--tier", "top-100", "--limit", "2")
+    assert [each["name"] for each in limited.named("author")] == [author.name for author in ranked[:2]]
+    resumed = harvest("--tier", "top-100", "--resume", "--limit", "1")
+    assert resumed.named("author")[0]["position"] == 3
+    assert harvest("--tier", "5000-20000").code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Which authors?"),
+        (["--tier", "top-7"], "invalid choice"),
+        (["--max-pages", "11", "--author", "x"], "invalid choice"),
+        (["--limit", "0", "--author", "x"], "--limit"),
+        (["/nowhere/authors.csv"], "No such file"),
+        (["--author", "123"], "There is no author's name in it"),
+        (["--author", "x", "--checkpoint", "y"], "go with --server"),
+        (["--resume"], "No harvest in the database stopped"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_begins(arguments: list[str], message: str) -> None:
+    ended = harvest(*arguments)
+    assert (ended.code, ended.events) == (1, [])
+    assert message in ended.message
+
+
+def test_as_a_process_it_reads_standard_input_and_prints_plain_lines(sandbox: Sandbox) -> None:
+    ended = subprocess.run(
+        [*COMMAND, "-"], input="author\nAdam Silvera\nNora Roberts\n", text=True, capture_output=True, timeout=60,
+        env=processes.environment(), check=True,
+    )  # fmt: skip
+    lines = ended.stdout.splitlines()
+    assert lines[0].startswith("Quota: 0 of 13,000 calls used")
+    assert lines[1] == "1/2 Adam Silvera: 9 books, 9 stored, 1 call"
+    assert lines[3].startswith("harvest: standard input (harvest ")
+    assert [line for line in lines if line.startswith(("  done", "calls"))] == ["  done: 2", "calls: 2"]
+    wrong = subprocess.run([*COMMAND, "--tier", "x"], capture_output=True, timeout=60, check=False)
+    assert wrong.returncode == 1
+    helped = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, timeout=60, check=True)
+    assert "130  interrupted; --resume goes on" in helped.stdout
+
+
+def test_on_a_terminal_a_bar_shows_the_rate_and_the_calls_that_are_left(sandbox: Sandbox) -> None:
+    here, there = pty.openpty()
+    environment = processes.environment() | {"TERM": "xterm", "COLUMNS": "120"}
+    with subprocess.Popen([*COMMAND, "--author", "Adam Silvera"], env=environment, stdout=there, stderr=there) as shown:
+        os.close(there)
+        text = ""
+        try:
+            while part := os.read(here, 65536).decode(errors="replace"):
+                text += part
+        except OSError:  # the end of a terminal
+            pass
+    os.close(here)
+    assert shown.returncode == 0, text
+    assert "1/1" in text
+    assert "/min" in text
+    assert "12,999 calls left" in text
+    assert "Adam Silvera: 9 books" in text
+    assert "isbndb.call" not in text
+
+
+def test_every_line_of_json_is_an_object_with_its_event(sandbox: Sandbox) -> None:
+    out = io.StringIO()
+    call_command("bulk_author_harvest", "--author", "Adam Silvera", "--json", stdout=out)
+    assert [json.loads(line)["event"] for line in out.getvalue().splitlines()] == ["quota", "author", "summary"]

@@ -1,0 +1,270 @@
+"""Running a cron: when it is skipped, stopped, idle or failed, and what is left on record."""
+
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, connection
+
+from alexandria.sandbox.server import Sandbox
+from enrichment.services import enrich_isbns
+from harvest import services
+from harvest.crons import CRONS, books, get_cron, housekeeping
+from harvest.crons.work import Work
+from harvest.exceptions import CronUnknown
+from harvest.models import CronState, HarvestRun
+from harvest.services import run_cron
+from quota import services as quota
+from quota.exceptions import ConsumerUnknown
+from quota.models import Call, Consumer, DailyLedger, Switches
+from quota.selectors import calls_spent, get_status
+from quota.spending import spending
+from tests.fixtures import NOON, SetClock, balance, known_isbns
+
+pytestmark = pytest.mark.usefixtures("defaults", "sandbox")
+
+
+def recorded(run: HarvestRun | None) -> tuple[str, str, int, int]:
+    assert run is not None
+    row = HarvestRun.objects.get(pk=run.pk)
+    assert row.ended_at is not None
+    return row.outcome, row.reason, row.calls, row.repeats
+
+
+def carry_out(monkeypatch: pytest.MonkeyPatch, name: str, work: Any) -> None:
+    """Puts `work` in the place of what the cron does."""
+    cron = get_cron(name)
+    monkeypatch.setitem(CRONS, name, type(cron)(name, work, cron.consumer))
+
+
+def test_a_run_that_spends_leaves_its_calls_on_record_under_its_own_source(sandbox: Sandbox) -> None:
+    run = run_cron("reconciliation")
+    assert recorded(run) == ("succeeded", "", 1, 0)
+    assert Call.objects.get().reservation.source == f"run:{run.pk}"
+    assert calls_spent(source=f"run:{run.pk}") == 1
+    assert calls_spent(source="run:0") == 0
+    assert run.started_at - NOON < timedelta(minutes=1)
+    assert balance(sandbox) == (1, 1)
+    state = CronState.objects.get(name="reconciliation")
+    assert (state.run, state.lease_until, state.last_tick_at) == (None, None, None)
+
+
+def test_each_limit_that_leaves_no_call_is_a_reason_to_skip_and_spends_nothing(
+    settings, sandbox: Sandbox, set_clock: SetClock
+) -> None:
+    payer = Consumer.objects.get(slug="cron-reconciliation")
+
+    def skipped() -> str:
+        run = run_cron("reconciliation")
+        outcome, reason, calls, _ = recorded(run)
+        assert (outcome, calls) == ("skipped", 0)
+        return reason
+
+    quota.increment(get_status().safety_limit - payer.floor)
+    assert skipped() == "No call is free above the floor of 1,000."
+    Consumer.objects.filter(pk=payer.pk).update(floor=0, daily_budget=0)
+    assert skipped() == "The daily budget of 0 calls is used up."
+    Consumer.objects.filter(pk=payer.pk).update(daily_budget=None, active=False)
+    assert skipped() == "The consumer cron-reconciliation is switched off."
+    Consumer.objects.filter(pk=payer.pk).update(active=True)
+    Switches.objects.create(harvest_enabled=False)
+    assert skipped() == "Harvesting is switched off."
+    Switches.objects.update(harvest_enabled=True)
+    DailyLedger.objects.update(closed_at=NOON, closed_reason="Daily quota exceeded")
+    assert skipped() == "ISBNdb has closed the day."
+    assert sandbox.spent == 0
+
+    settings.QUOTA_ENFORCEMENT = "observe"
+    assert recorded(run_cron("reconciliation"))[:1] == ("succeeded",)
+    settings.QUOTA_ENFORCEMENT = "enforce"
+    Consumer.objects.filter(pk=payer.pk).update(floor=1000)
+    set_clock(NOON + timedelta(days=1))
+    sandbox.set_clock(offset_seconds=sandbox.meter.offset_seconds + 86_400)
+    assert recorded(run_cron("reconciliation"))[:1] == ("succeeded",), "the next day is another ledger"
+
+
+def test_one_call_above_the_floor_is_spent_and_the_floor_never_is(sandbox: Sandbox) -> None:
+    quota.increment(get_status().safety_limit - 1001)
+    sandbox.set_limits(spent=get_status().used)
+    assert [recorded(run_cron("reconciliation"))[0] for _ in range(2)] == ["succeeded", "skipped"]
+    assert get_status().remaining == 1000
+    assert recorded(run_cron("reconciliation", force=True)) == (
+        *("skipped", "floor: this consumer must leave calls free for others", 0, 0),
+    ), "the quota refuses all the same"
+
+
+def test_crons_that_spend_no_calls_go_on_when_harvesting_is_off_or_nothing_is_left() -> None:
+    Switches.objects.create(harvest_enabled=False)
+    assert recorded(run_cron("open-ledger"))[0] == "succeeded"
+    quota.increment(get_status().remaining)
+    assert recorded(run_cron("open-ledger"))[0] == "idle"
+    Consumer.objects.create(slug="reader")
+    DailyLedger.objects.update(used=0)
+    quota.reserve(consumer="reader", operation="test", calls=5, lease=timedelta())
+    assert recorded(run_cron("expire-leases"))[0] == "succeeded"
+    assert get_status().reserved == 0
+
+
+def test_runs_that_do_nothing_for_one_reason_share_a_row_until_something_else_happens() -> None:
+    def rows() -> list[tuple[str, int]]:
+        return list(HarvestRun.objects.order_by("pk").values_list("outcome", "repeats"))
+
+    run_cron("open-ledger")
+    first = run_cron("open-ledger")
+    assert {run_cron("open-ledger").pk for _ in range(3)} == {first.pk}
+    assert rows() == [("succeeded", 0), ("idle", 3)]
+    assert HarvestRun.objects.filter(pk=first.pk, ended_at__gt=first.ended_at).exists()
+
+    run_cron("expire-leases")
+    run_cron("open-ledger")
+    assert rows() == [("succeeded", 0), ("idle", 4), ("idle", 0)], "another cron's runs do not come in between"
+    DailyLedger.objects.all().delete()
+    run_cron("open-ledger")
+    run_cron("open-ledger")
+    assert rows()[3:] == [("succeeded", 0), ("idle", 0)]
+
+
+@pytest.mark.parametrize(
+    ("switch", "reason"),
+    [
+        (lambda: Switches.objects.create(harvest_enabled=False), "Harvesting is switched off: crons and bulk work"),
+        (lambda: Consumer.objects.update(active=False), "This consumer is switched off."),
+        (lambda: DailyLedger.objects.update(closed_at=NOON), "day_closed: "),
+    ],
+)
+def test_a_switch_stops_a_run_at_its_next_call(
+    switch: Any, reason: str, settings, sandbox: Sandbox, monkeypatch
+) -> None:
+    settings.ISBNDB_BATCH_SIZE = 5
+    settings.EDITION_FRESH_DAYS = 0
+    Consumer.objects.create(slug="reader")
+    enrich_isbns(known_isbns(10), consumer="reader")
+
+    def switched_after_the_first(*args: Any, **options: Any) -> Any:
+        result = enrich_isbns(*args, **options)
+        switch()
+        return result
+
+    monkeypatch.setattr(books, "enrich_isbns", switched_after_the_first)
+    run = run_cron("stale-refresh")
+    assert (run.outcome, run.calls, run.books) == ("stopped", 1, 5)
+    assert run.reason.startswith(reason)
+    assert balance(sandbox) == (3, 3)
+
+
+def test_what_isbndb_fails_at_is_a_failed_run_and_what_nobody_foresaw_is_raised_too(
+    sandbox: Sandbox, monkeypatch
+) -> None:
+    sandbox.add_fault("status", status=503)
+    run = run_cron("reconciliation")
+    assert recorded(run)[0] == "failed"
+    assert "IsbndbUnavailable" in run.reason
+    assert run.calls == sandbox.spent > 1, "retries are on record"
+
+    carry_out(monkeypatch, "open-ledger", lambda work: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run_cron("open-ledger")
+    assert recorded(HarvestRun.objects.first()) == ("failed", "ZeroDivisionError: division by zero", 0, 0)
+    assert not CronState.objects.exclude(run=None).exists()
+
+    Consumer.objects.filter(slug="cron-new-releases").delete()
+    assert ConsumerUnknown.__name__ in run_cron("new-releases").reason
+    with pytest.raises(CronUnknown, match="ledger-check"):
+        run_cron("tea")
+
+
+def test_two_runs_of_one_cron_never_overlap(monkeypatch) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(work: Work) -> None:
+        begun.set()
+        assert go_on.wait(60)
+        work.cursor = {"at": 7}
+
+    def in_another_thread() -> None:
+        try:
+            run_cron("open-ledger")
+        finally:
+            connection.close()
+
+    carry_out(monkeypatch, "open-ledger", wait)
+    thread = threading.Thread(target=in_another_thread)
+    thread.start()
+    try:
+        assert begun.wait(60)
+        assert recorded(run_cron("open-ledger")) == ("skipped", "The run before it is still under way.", 0, 0)
+        assert recorded(run_cron("expire-leases"))[0] == "idle", "other crons have nothing to do with it"
+    finally:
+        go_on.set()
+        thread.join()
+    assert [run.outcome for run in HarvestRun.objects.filter(cron="open-ledger")] == ["skipped", "succeeded"]
+    assert CronState.objects.get(name="open-ledger").cursor == {"at": 7}
+
+
+def test_a_run_is_taken_for_dead_when_its_lease_is_over_and_what_it_spent_is_on_record(
+    sandbox: Sandbox, set_clock: SetClock, monkeypatch
+) -> None:
+    def die(work: Work) -> None:
+        housekeeping.reconcile(work)
+        set_clock(NOON + services.LEASE + timedelta(minutes=1))
+        assert services.end_dead_runs() == 1, "as the next tick of any cron does"
+
+    carry_out(monkeypatch, "reconciliation", die)
+    run = run_cron("reconciliation")
+    assert recorded(run) == ("failed", "Its worker died.", 1, 0), "a word after its death changes nothing"
+    assert CronState.objects.get(name="reconciliation").run is None
+    assert balance(sandbox) == (1, 1)
+
+
+def test_a_run_that_takes_long_keeps_its_lease_and_saves_its_cursor(set_clock: SetClock, monkeypatch) -> None:
+    monkeypatch.setattr(services, "HEARTBEAT", timedelta(milliseconds=10))
+    states = CronState.objects.filter(name="open-ledger")
+
+    def take_long(work: Work) -> None:
+        set_clock(NOON + timedelta(hours=1))
+        work.cursor = {"page": 3}
+        for _ in range(3000):
+            if states.filter(lease_until__gt=NOON + timedelta(hours=1), cursor={"page": 3}).exists():
+                break
+        assert services.end_dead_runs() == 0
+
+    carry_out(monkeypatch, "open-ledger", take_long)
+    assert recorded(run_cron("open-ledger"))[0] == "succeeded"
+
+
+def test_a_drift_of_isbndbs_counter_is_found_by_the_scheduled_reconciliation(
+    sandbox: Sandbox, settings, caplog
+) -> None:
+    settings.QUOTA_DRIFT_ALERT = 10
+    sandbox.set_limits(spent=40)
+    run_cron("reconciliation")
+    assert balance(sandbox) == (41, 41)
+    assert [record.levelname for record in caplog.records if "quota.drift" in record.getMessage()] == ["ERROR"]
+
+
+def test_a_ledger_that_does_not_agree_with_its_rows_fails_the_nightly_check_until_it_is_right(
+    set_clock: SetClock, caplog
+) -> None:
+    Consumer.objects.create(slug="reader")
+    assert recorded(run_cron("ledger-check"))[0] == "idle", "yesterday has no ledger"
+    with spending(consumer="reader", operation="test", calls=1) as spender:
+        spender.dispatch("GET", "/key")
+    set_clock(NOON + timedelta(days=1))
+    assert recorded(run_cron("ledger-check"))[0] == "succeeded"
+
+    quota.increment(3)
+    DailyLedger.objects.filter(day=NOON.date() + timedelta(days=1)).update(used=5)
+    for days in (2, 4):
+        set_clock(NOON + timedelta(days=days))
+        run = run_cron("ledger-check")
+        assert run.outcome == "failed"
+        assert "2026-05-06: used is 5, its rows sum up to 3" in run.reason
+    assert "harvest.run_failed" in caplog.text
+    DailyLedger.objects.update(used=3)
+    assert run_cron("ledger-check").outcome == "succeeded", "days that were found right are not checked again"
+
+
+def test_a_row_cannot_say_that_it_ended_without_when() -> None:
+    with pytest.raises(IntegrityError, match="harvest_harvestrun_ended_has_time"):
+        HarvestRun.objects.create(cron="open-ledger", started_at=NOON, outcome="failed")

@@ -1,0 +1,93 @@
+"""new-releases: this month and the last, and where it stopped it goes on."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from alexandria.sandbox import listings
+from alexandria.sandbox.server import Sandbox
+from enrichment.models import Edition
+from harvest.models import CronState
+from harvest.services import run_cron
+from quota import services as quota
+from quota.models import Reservation
+from quota.selectors import get_status
+from tests.fixtures import NOON, SetClock, balance
+
+pytestmark = pytest.mark.usefixtures("defaults")
+
+
+def books_of(month: str) -> int:
+    """How many books the sandbox has of a month."""
+    listing = listings.of_query(month, "date_published")
+    return listing.page(1, 1000, listings.Filters())[1]
+
+
+def pages_of(month: str) -> int:
+    return -(-books_of(month) // 1000)
+
+
+def next_day(sandbox: Sandbox, set_clock: SetClock) -> None:
+    set_clock(NOON + timedelta(days=1))
+    sandbox.set_clock(offset_seconds=(NOON + timedelta(days=1) - datetime.now(UTC)).total_seconds())
+
+
+def cursor() -> dict[str, str]:
+    found: dict[str, str] = CronState.objects.get(name="new-releases").cursor
+    return found
+
+
+def test_the_books_of_last_month_and_this_are_stored_for_as_many_calls_as_there_are_pages(sandbox: Sandbox) -> None:
+    run = run_cron("new-releases")
+    pages = pages_of("2026-04") + pages_of("2026-05")
+    assert (run.outcome, run.calls, run.books) == ("succeeded", pages, books_of("2026-04") + books_of("2026-05"))
+    assert Edition.objects.count() == run.books
+    assert cursor() == {}
+    assert balance(sandbox) == (pages, pages)
+    assert Reservation.objects.get().calls == pages, "what the months did not need went back"
+
+    again = run_cron("new-releases")
+    assert (again.outcome, again.calls, again.books) == ("succeeded", pages, 0), "they are there already"
+
+
+def test_where_the_quota_stopped_it_the_next_day_goes_on(sandbox: Sandbox, set_clock: SetClock, monkeypatch) -> None:
+    first = pages_of("2026-04")
+    sandbox.add_fault("daily_limit", path="/books/2026-05")
+    run = run_cron("new-releases")
+    assert (run.outcome, run.reason) == ("stopped", "day_closed")
+    assert (run.calls, run.books) == (first + 1, books_of("2026-04"))
+    assert set(run.cursor) == {"resume"}
+    assert run_cron("new-releases").reason == "ISBNdb has closed the day."
+    assert cursor() == run.cursor, "a run that was skipped leaves it alone"
+
+    sandbox.clear_faults()
+    next_day(sandbox, set_clock)
+    run = run_cron("new-releases")
+    rest = pages_of("2026-05")
+    assert (run.outcome, run.calls, run.books) == ("succeeded", rest, books_of("2026-05"))
+    assert cursor() == {}
+    assert balance(sandbox) == (rest, rest)
+
+
+def test_isbndbs_failure_keeps_the_place_too(sandbox: Sandbox) -> None:
+    sandbox.add_fault("status", status=401, path="/books/2026-05")
+    run = run_cron("new-releases")
+    assert (run.outcome, run.books) == ("failed", books_of("2026-04"))
+    sandbox.clear_faults()
+    rest = pages_of("2026-05")
+    assert run_cron("new-releases").calls == rest
+    assert balance(sandbox) == (run.calls + rest, run.calls + rest)
+
+
+def test_when_the_whole_is_not_covered_it_is_skipped_and_a_place_of_another_key_is_forgotten(
+    sandbox: Sandbox, set_clock: SetClock
+) -> None:
+    CronState.objects.filter(name="new-releases").update(cursor={"resume": "made-with-another-secret-key"})
+    quota.increment(get_status().remaining - 1000 - 19)
+    run = run_cron("new-releases")
+    assert (run.outcome, run.calls) == ("skipped", 0)
+    assert run.reason == "floor: this consumer must leave calls free for others"
+    assert sandbox.spent == 0
+
+    next_day(sandbox, set_clock)
+    assert run_cron("new-releases").books == books_of("2026-04") + books_of("2026-05")

@@ -1,0 +1,68 @@
+"""Pruning of the journal: calls, reservations and refusals go after JOURNAL_KEEP_DAYS, ledgers never."""
+
+from datetime import timedelta
+
+import pytest
+
+from alexandria.sandbox.server import Sandbox
+from harvest.models import HarvestRun
+from harvest.services import run_cron
+from quota import services as quota
+from quota.exceptions import QuotaRefused
+from quota.models import Call, ConsumerUsage, DailyLedger, Reconciliation, Refusal, Reservation
+from quota.selectors import check_ledger
+from quota.services import pruning
+from tests.fixtures import NOON, SetClock, balance
+
+pytestmark = pytest.mark.usefixtures("defaults", "consumer", "sandbox")
+
+
+def spend(calls: int) -> None:
+    reservation, _ = quota.reserve_and_dispatch(
+        consumer="reader", operation="test", calls=calls, method="GET", path="/key"
+    )
+    for _ in range(calls - 1):
+        quota.dispatch(reservation, method="GET", path="/key")
+    quota.settle(reservation)
+
+
+def refused() -> None:
+    with pytest.raises(QuotaRefused):
+        quota.reserve(consumer="reader", operation="test", calls=20_000)
+
+
+def test_the_journal_beyond_its_days_is_deleted_and_the_ledgers_stay(
+    settings, sandbox: Sandbox, set_clock: SetClock, monkeypatch
+) -> None:
+    settings.JOURNAL_KEEP_DAYS = 30
+    monkeypatch.setattr(pruning, "CHUNK", 2)
+    run_cron("reconciliation")
+    spend(4)
+    refused()
+    quota.reserve(consumer="reader", operation="test", calls=1)
+    set_clock(NOON + timedelta(days=1))
+    spend(3)
+    refused()
+    set_clock(NOON + timedelta(days=31))
+    ledgers = list(DailyLedger.objects.values_list("day", "used"))
+
+    run = run_cron("prune-journal")
+    assert (run.outcome, run.calls) == ("succeeded", 0)
+    assert {str(call.ledger_id) for call in Call.objects.all()} == {"2026-05-06"}
+    assert Call.objects.count() == 3
+    assert [str(refusal.ledger_id) for refusal in Refusal.objects.all()] == ["2026-05-06"]
+    assert list(Reservation.objects.values_list("ledger_id", "state")) == [
+        (NOON.date() + timedelta(days=1), "settled"),
+        (NOON.date(), "open"),
+    ], "an open one is for the expiry of leases"
+    assert not HarvestRun.objects.filter(cron="reconciliation").exists()
+    assert Reconciliation.objects.get().call is None
+    assert list(DailyLedger.objects.values_list("day", "used")) == ledgers
+    assert ConsumerUsage.objects.filter(ledger=NOON.date(), consumer__slug="reader").get().used == 4
+    assert check_ledger(NOON.date() + timedelta(days=1)) == []
+
+    quota.expire()
+    assert run_cron("prune-journal").outcome == "succeeded"
+    assert Reservation.objects.filter(ledger=NOON.date()).count() == 0
+    assert [run_cron("prune-journal").outcome for _ in range(2)] == ["idle", "idle"]
+    assert balance(sandbox)[1] == 0

@@ -1,0 +1,154 @@
+"""manage.py run_cron, and the same from the admin."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from datetime import timedelta
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.urls import reverse
+
+from alexandria import embedded
+from alexandria.celery import app
+from alexandria.sandbox.server import Sandbox
+from harvest.crons import CRONS
+from harvest.models import CronState, HarvestRun
+from harvest.services import LEASE, run_cron
+from quota.models import Consumer, Switches
+from tests import processes
+from tests.fixtures import NOON, SetClock, balance, database_moved, silent_port
+
+Capture = pytest.CaptureFixture[str]
+
+pytestmark = pytest.mark.usefixtures("defaults", "sandbox")
+
+
+def test_it_runs_a_cron_now_and_says_what_came_of_it(capsys: Capture, sandbox: Sandbox) -> None:
+    call_command("run_cron", "reconciliation")
+    assert capsys.readouterr().out == "reconciliation: Succeeded. 1 calls, 0 books.\n"
+    call_command("run_cron", "reconciliation", "--json")
+    run = HarvestRun.objects.first()
+    assert json.loads(capsys.readouterr().out) == {
+        "cron": "reconciliation",
+        "run": run.pk,
+        "outcome": "succeeded",
+        "reason": "",
+        "calls": 1,
+        "books": 0,
+    }
+    assert balance(sandbox) == (2, 2)
+
+
+def test_a_dry_run_spends_nothing_and_leaves_nothing(capsys: Capture, sandbox: Sandbox) -> None:
+    call_command("run_cron", "new-releases", "--dry-run")
+    Switches.objects.create(harvest_enabled=False)
+    with pytest.raises(SystemExit) as left:
+        call_command("run_cron", "new-releases", "--dry-run")
+    assert left.value.code == 3
+    assert capsys.readouterr().out.splitlines() == [
+        *("new-releases: Would run.", "new-releases: Skipped: Harvesting is switched off.")
+    ]
+    assert (sandbox.spent, HarvestRun.objects.count()) == (0, 0)
+
+
+def test_the_exit_code_tells_failed_stopped_and_skipped_apart(sandbox: Sandbox, set_clock: SetClock) -> None:
+    def code(*arguments: str) -> object:
+        with pytest.raises(SystemExit) as left:
+            call_command("run_cron", *arguments)
+        return left.value.code
+
+    sandbox.add_fault("daily_limit")
+    assert code("reconciliation") == 2
+    assert code("reconciliation") == 3
+    assert code("reconciliation", "--force") == 3
+    set_clock(NOON + timedelta(days=1))
+    sandbox.clear_faults()
+    sandbox.add_fault("garbage")
+    assert code("reconciliation") == 1
+
+
+def test_what_cannot_be_done_is_said_in_a_line() -> None:
+    with pytest.raises(CommandError, match="There is no cron 'tea'"):
+        call_command("run_cron", "tea")
+    with pytest.raises(CommandError, match="--list"):
+        call_command("run_cron")
+    with silent_port() as port, database_moved(port), pytest.raises(CommandError, match="did not answer"):
+        call_command("run_cron", "reconciliation")
+
+
+def test_the_list_names_every_cron_who_pays_and_where_it_stands(capsys: Capture) -> None:
+    run_cron("reconciliation", scheduled=True)
+    call_command("run_cron", "--list")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(CRONS)
+    assert any("cron-reconciliation  2026-05-05 12:00" in line for line in lines)
+    call_command("run_cron", "--list", "--json")
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["consumer"] for row in rows if row["cron"].startswith(("open", "new"))} == {None, "cron-new-releases"}
+
+
+def test_after_kill_9_the_next_tick_ends_the_run_and_its_calls_are_on_record(
+    settings, sandbox: Sandbox, set_clock: SetClock
+) -> None:
+    settings.ISBNDB_TIMEOUT_SECONDS = 60
+    sandbox.add_fault("latency", seconds=30)
+    worker = subprocess.Popen(
+        [sys.executable, str(embedded.BASE_DIR / "manage.py"), "run_cron", "reconciliation"],
+        env=processes.environment(),
+        stderr=subprocess.DEVNULL,
+    )
+    with worker:
+        deadline = time.monotonic() + 60
+        while not sandbox.spent:
+            assert worker.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert run_cron("reconciliation").reason == "The run before it is still under way."
+        worker.kill()
+    assert worker.returncode == -signal.SIGKILL
+    sandbox.clear_faults()
+
+    set_clock(NOON + LEASE + timedelta(minutes=5))
+    run_cron("expire-leases", scheduled=True)
+    dead = HarvestRun.objects.get(cron="reconciliation", calls=1)
+    assert (dead.outcome, dead.reason) == ("failed", "Its worker died.")
+    assert run_cron("reconciliation").outcome == "succeeded"
+    assert balance(sandbox) == (2, 2)
+
+
+def test_runs_and_states_are_shown_in_the_admin_and_can_be_handed_to_the_workers(
+    admin_client: Client, settings, django_assert_max_num_queries
+) -> None:
+    Consumer.objects.filter(slug="cron-reconciliation").update(active=False)
+    for name in ("reconciliation", "open-ledger", "reconciliation"):
+        run_cron(name)
+    runs, states = (reverse(f"admin:harvest_{name}_changelist") for name in ("harvestrun", "cronstate"))
+    with django_assert_max_num_queries(12):
+        page = admin_client.get(f"{runs}?outcome=skipped")
+    assert page.context["cl"].result_count == 1
+    assert "The consumer cron-reconciliation is switched off." in page.content.decode()
+    run = HarvestRun.objects.first()
+    assert admin_client.get(reverse("admin:harvest_harvestrun_change", args=[run.pk])).status_code == 200
+    assert admin_client.post(reverse("admin:harvest_harvestrun_delete", args=[run.pk])).status_code == 403
+    with django_assert_max_num_queries(12):
+        assert admin_client.get(states).context["cl"].result_count == CronState.objects.count()
+
+    app.control.purge()
+    chosen = {"action": "run_now", "_selected_action": ["open-ledger", "prune-journal"]}
+    page = admin_client.post(states, chosen, follow=True)
+    said = str(next(iter(page.context["messages"])))
+    assert said == "2 crons handed to the workers: open-ledger, prune-journal."
+    with app.connection_for_read() as broker:
+        queue = broker.SimpleQueue("celery")
+        messages = [queue.get(timeout=5) for _ in range(2)]
+        for message in messages:
+            message.ack()
+        queue.close()
+    assert [message.payload[:2] for message in messages] == [
+        [["open-ledger"], {"scheduled": False}],
+        [["prune-journal"], {"scheduled": False}],
+    ]

@@ -1,0 +1,72 @@
+"""stale-refresh: the oldest first, in full batches only."""
+
+from datetime import timedelta
+
+import pytest
+from django.db.models.functions import Now
+
+from alexandria.sandbox.server import Sandbox
+from enrichment.models import Edition
+from enrichment.services import enrich_isbns
+from enrichment.storage import remember_misses
+from harvest.crons import books
+from harvest.services import run_cron
+from quota import services as quota
+from quota.selectors import get_status
+from tests.fixtures import balance, known_isbns
+
+BATCH = 10
+
+pytestmark = pytest.mark.usefixtures("defaults")
+
+
+@pytest.fixture(autouse=True)
+def small_batches(settings, consumer, sandbox: Sandbox) -> None:
+    settings.ISBNDB_BATCH_SIZE = BATCH
+    settings.EDITION_FRESH_DAYS = 90
+
+
+def store(count: int, *, days_ago: int) -> list[str]:
+    """Books that were last synced so long ago; the later in the list, the older."""
+    isbns = known_isbns(count)
+    enrich_isbns(isbns, consumer="reader")
+    for number, isbn in enumerate(isbns):
+        age = timedelta(days=days_ago, minutes=number)
+        Edition.objects.filter(pk=isbn).update(synced_at=Now() - age)
+    return isbns
+
+
+def test_the_oldest_are_asked_for_in_full_batches_and_the_rest_waits_until_it_fills_one(sandbox: Sandbox) -> None:
+    isbns = store(25, days_ago=100)
+    calls = sandbox.spent
+    run = run_cron("stale-refresh")
+    assert (run.outcome, run.calls, run.books) == ("succeeded", 2, 20)
+    stale = Edition.objects.filter(synced_at__lt=Now() - timedelta(days=90))
+    assert set(stale.values_list("pk", flat=True)) == set(isbns[:5]), "the youngest of the stale"
+    assert [request["asked"] for request in sandbox.requests[calls:]] == [BATCH, BATCH]
+    run = run_cron("stale-refresh")
+    assert (run.outcome, run.calls) == ("idle", 0)
+    assert balance(sandbox) == (calls + 2, calls + 2)
+
+
+def test_fresh_books_and_those_that_isbndb_has_dropped_are_left_alone(settings, sandbox: Sandbox) -> None:
+    isbns = store(20, days_ago=80)
+    assert run_cron("stale-refresh").outcome == "idle"
+    settings.EDITION_FRESH_DAYS = 70
+    remember_misses(isbns[:11])
+    assert run_cron("stale-refresh").outcome == "idle", "nine are no full batch"
+    settings.MISS_REMEMBER_DAYS = 0
+    assert run_cron("stale-refresh").books == 20
+
+
+def test_one_run_sends_no_more_than_its_share_and_none_below_the_floor(sandbox: Sandbox, monkeypatch) -> None:
+    store(40, days_ago=100)
+    monkeypatch.setattr(books, "MOST_BATCHES", 1)
+    assert run_cron("stale-refresh").calls == 1
+    monkeypatch.setattr(books, "MOST_BATCHES", 100)
+    sandbox.set_limits(spent=11_998)
+    quota.increment(get_status().remaining - 1002)
+    run = run_cron("stale-refresh")
+    assert (run.outcome, run.calls, run.books) == ("stopped", 2, 20)
+    assert run.reason == "floor: this consumer must leave calls free for others"
+    assert balance(sandbox) == (12_000, 12_000)

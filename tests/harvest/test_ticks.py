@@ -1,0 +1,119 @@
+"""Two beats, or two workers, never run the same tick twice."""
+
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from celery.schedules import BaseSchedule, crontab, schedule
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
+from django_celery_beat.tzcrontab import TzAwareCrontab
+
+from alexandria.sandbox.server import Sandbox
+from harvest.models import CronState, HarvestRun
+from harvest.services import run_cron
+from harvest.tasks import run_cron as task
+from harvest.ticks import EARLY, tick_at
+from tests import processes
+from tests.fixtures import NOON, SetClock, balance
+
+DAILY = TzAwareCrontab(minute="10", hour="3", tz=UTC)
+EVERY_TEN = TzAwareCrontab(minute="*/10", tz=UTC)
+FIVE_SECONDS = schedule(timedelta(seconds=5))
+MORNING = datetime(2026, 5, 5, 3, 10, tzinfo=UTC)
+SECOND, MINUTE, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("beat", "last", "messages"),
+    [
+        (DAILY, None, [(MORNING, True), (MORNING + SECOND, False), (MORNING + 20 * timedelta(hours=1), False)]),
+        (
+            DAILY,
+            MORNING - DAY,
+            [(MORNING - MINUTE, False), (MORNING + 5 * MINUTE, True), (MORNING + 9 * MINUTE, False)],
+        ),
+        (DAILY, MORNING - 9 * DAY, [(MORNING, True), (MORNING, False), (MORNING + DAY, True)]),
+        (DAILY, MORNING - DAY, [(MORNING - EARLY, True), (MORNING, False), (MORNING + EARLY, False)]),
+        (EVERY_TEN, NOON, [(NOON + 9 * MINUTE, False), (NOON + 10 * MINUTE, True), (NOON + 19 * MINUTE, False)]),
+        (EVERY_TEN, NOON, [(NOON + 25 * MINUTE, True), (NOON + 26 * MINUTE, False), (NOON + 30 * MINUTE, True)]),
+        (FIVE_SECONDS, NOON, [(NOON + 1 * SECOND, False), (NOON + 4.9 * SECOND, True), (NOON + 5.1 * SECOND, False)]),
+        (FIVE_SECONDS, NOON, [(NOON + 5.1 * SECOND, True), (NOON + 9.9 * SECOND, True), (NOON + 15 * SECOND, True)]),
+        (FIVE_SECONDS, None, [(NOON, True), (NOON, False), (NOON + DAY, True)]),
+    ],
+)
+def test_a_message_stands_for_the_tick_it_is_nearest_to_and_each_tick_counts_once(
+    beat: BaseSchedule, last: datetime | None, messages: list[tuple[datetime, bool]]
+) -> None:
+    for now, counts in messages:
+        tick = tick_at(beat, last=last, now=now)
+        assert (tick is not None) is counts, f"at {now} after {last}"
+        last = tick or last
+
+
+def test_a_crontab_in_another_time_zone_is_due_by_that_zone() -> None:
+    beat = TzAwareCrontab(minute="0", hour="8", tz=ZoneInfo("Asia/Tokyo"))
+    eight_in_tokyo = datetime(2026, 5, 4, 23, tzinfo=UTC)
+    last = eight_in_tokyo - DAY
+    assert tick_at(beat, last=last, now=eight_in_tokyo - MINUTE) is None
+    assert tick_at(beat, last=last, now=eight_in_tokyo) == eight_in_tokyo
+    assert isinstance(beat, crontab)
+
+
+@pytest.mark.usefixtures("defaults")
+def test_of_eight_processes_with_a_message_for_one_tick_one_runs_it(sandbox: Sandbox) -> None:
+    def race(claims: str) -> None:
+        raced = subprocess.run(
+            [sys.executable, "-m", "tests.harvest.racing", "8", "reconciliation", claims],
+            env=processes.environment(),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert raced.stdout == "8\n", raced.stderr
+
+    race("without")
+    assert sum(1 + run.repeats for run in HarvestRun.objects.all()) == 8, "the race, when nobody claims the tick"
+    spent = sandbox.spent
+    assert spent >= 1
+
+    HarvestRun.objects.all().delete()
+    race("with")
+    run = HarvestRun.objects.get()
+    assert (run.outcome, run.calls, run.repeats) == ("succeeded", 1, 0)
+    assert balance(sandbox) == (spent + 1, spent + 1)
+
+
+@pytest.mark.usefixtures("defaults")
+def test_a_tick_is_run_once_and_what_a_person_wants_now_is_always_run(set_clock: SetClock) -> None:
+    def runs() -> int:
+        return sum(1 + run.repeats for run in HarvestRun.objects.all())
+
+    for _ in range(2):
+        task("expire-leases")
+    assert runs() == 1
+    set_clock(NOON + MINUTE)
+    for _ in range(2):
+        task("expire-leases")
+    assert runs() == 2
+    task("expire-leases", scheduled=False)
+    run_cron("expire-leases")
+    assert runs() == 4
+    assert CronState.objects.get(name="expire-leases").last_tick_at == NOON + MINUTE
+
+
+@pytest.mark.usefixtures("defaults")
+def test_an_edited_schedule_holds_from_the_next_tick_and_without_any_every_message_counts(set_clock: SetClock) -> None:
+    row = PeriodicTask.objects.get(name="expire-leases")
+    assert run_cron("expire-leases", scheduled=True)
+    row.interval = IntervalSchedule.objects.create(every=10, period="seconds")
+    row.save()
+    set_clock(NOON + 10 * SECOND)
+    assert run_cron("expire-leases", scheduled=True)
+    assert run_cron("expire-leases", scheduled=True) is None
+    row.enabled = False
+    row.save()
+    assert run_cron("expire-leases", scheduled=True)
+    assert run_cron("expire-leases", scheduled=True)
