@@ -193,9 +193,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_SETTINGS": {"deepLinking": True, "persistAuthorization": True, "validatorUrl": None},
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "ENUM_NAME_OVERRIDES": {
-        "ConsumerKindEnum": "quota.models.Consumer.Kind",
-        "CallOutcomeEnum": "quota.models.Call.Outcome",
-        "LimitEnum": "quota.models.Refusal.Limit",
+        "ConsumerKind": "quota.models.Consumer.Kind",
+        "CallOutcome": "quota.models.Call.Outcome",
+        "RefusalLimit": "quota.models.Refusal.Limit",
+        "JobKind": "enrichment.models.Job.Kind",
         "JobState": "enrichment.models.Job.State",
         "JobItemState": "enrichment.models.JobItem.State",
     },

@@ -60,6 +60,23 @@ def test_a_client_made_from_the_schema_works(client: Any, live_server, sandbox: 
     assert ask("books.book", "12345")[1].code == "not_found"
     assert ask("books.book", isbn, if_none_match="*")[0] == 304
 
+    [found] = ask("books.books", title=book.title)[1].results
+    author = ask("authors.author", found.authors[0].id)[1]
+    assert (found.isbn13, author.name) == (isbn, book.authors[0].name)
+    assert ask("works.work", book.work.id)[1].title == book.work.title
+    wish = models.WishRequest(isbns=known_isbns(2), priority=models.PriorityEnum.HIGH)
+    assert ask("enrich.enrich_queue_add", body=wish)[1].queued == 1
+    assert ask("enrich.enrich_queue")[1].by_priority.high == 1
+    options = {"prefer": "respond-async", "idempotency_key": "a"}
+    status, job = ask("enrich.enrich_batch_direct", body=wanted, **options)
+    assert (status, job.state) == (202, models.JobState.QUEUED)
+    other = models.BatchRequest(isbns=[isbn])
+    assert ask("enrich.enrich_batch_direct", body=other, **options)[1].code == "idempotency_conflict"
+    assert ask("jobs.job_cancel", job.id)[1].state == models.JobState.CANCELLED
+    assert ask("jobs.job_cancel", job.id)[1].code == "job_ended"
+    assert [each.id for each in ask("jobs.jobs", state=models.JobsState.CANCELLED)[1].results] == [job.id]
+    assert len(ask("jobs.job_items", job.id)[1].results) == 2
+
     assert ask("quota.quota_status")[1].remaining == 12_999
     mine = ask("quota.quota_me")[1]
     assert (mine.consumer.slug, mine.used, mine.free, mine.limited_by) == ("reader", 1, 12_999, "safety_limit")
