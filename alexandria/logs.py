@@ -48,6 +48,11 @@ def logging_config(*, debug: bool) -> dict[str, Any]:
             "httpx2": {"level": "WARNING"},
             "httpcore2": {"level": "WARNING"},
             "stamina": {"level": "ERROR"},
+            # Crons and jobs say themselves what they did; a tick every two seconds need not say it four times more.
+            "celery.beat": {"level": "WARNING"},
+            "celery.worker.strategy": {"level": "WARNING"},
+            "celery.app.trace": {"level": "WARNING"},
+            "django_structlog.celery.receivers": {"level": "WARNING"},
             # A client's mistake is in the line "request_finished"; one of ours is an error, with its traceback.
             "django.request": {"level": "ERROR"},
         },

@@ -22,7 +22,7 @@ CRONTABS = {
     "ledger-check": ("20", "0"),
     "prune-journal": ("40", "0"),
 }
-INTERVALS = {"queue-flush": 5, "expire-leases": 60}
+INTERVALS = {"queue-flush": 2, "expire-leases": 60}
 RESUME_JOBS = ("resume-jobs", "enrichment.tasks.resume_jobs", 60)
 
 

@@ -38,6 +38,10 @@ def test_every_page_shows_its_rows(model: Any, pages: Client) -> None:
     assert detail.status_code == 200
 
 
+def test_times_stand_in_iso_8601(pages: Client) -> None:
+    assert f"{Call.objects.earliest('pk').dispatched_at:%Y-%m-%d %H:%M:%S}" in pages.get(changelist(Call)).text
+
+
 @pytest.mark.parametrize("model", HISTORY)
 def test_history_can_be_neither_added_to_nor_changed_nor_deleted(model: Any, pages: Client) -> None:
     name, row = model.__name__.lower(), model.objects.first()

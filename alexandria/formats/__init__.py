@@ -1,0 +1,1 @@
+"""How the admin writes dates and numbers; Django looks for a module per language."""

@@ -1,0 +1,246 @@
+"""All spenders at once, as real processes, over a midnight: two web and two worker processes, beat, and a bulk harvest.
+
+The clocks of the quota and of the sandbox start a minute before midnight UTC, on a day of 300 calls of which most are
+used; the day's limit is reached, midnight passes, and everything goes on by itself on the new day.
+"""
+
+import itertools
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from django.apps import apps
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
+
+from alexandria import embedded
+from alexandria.sandbox import isbns as sandbox_isbns
+from alexandria.sandbox.server import Sandbox
+from enrichment.models import Job, Wish
+from harvest.models import BulkHarvest, HarvestRun
+from quota import services
+from quota.models import Call, Consumer, ConsumerKey, DailyLedger, Reservation
+from quota.selectors import check_ledger
+from tests import processes
+from tests.fixtures import SetClock
+
+MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
+START = MIDNIGHT - timedelta(seconds=50)
+LIMIT = 300
+USED_BEFORE = 220
+SECONDS_AFTER_MIDNIGHT = 25
+MAX_RPS = 3
+MANAGE = [sys.executable, str(embedded.BASE_DIR / "manage.py")]
+
+
+@pytest.fixture
+def day(set_clock: SetClock, settings, tmp_path: Path) -> Iterator[Sandbox]:
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER, settings.QUOTA_MAX_RPS = LIMIT, 0, MAX_RPS
+    settings.ISBNDB_BATCH_SIZE = 20
+    settings.ISBNDB_TIMEOUT_SECONDS = 10
+    with Sandbox(max_rps=None, daily_limit=LIMIT, max_batch=20) as sandbox:
+        sandbox.set_clock(offset_seconds=set_clock(START).total_seconds())
+        settings.ISBNDB_BASE_URL, settings.ISBNDB_API_KEY = sandbox.url, sandbox.key
+        import_module("harvest.migrations.0002_defaults").create(apps, None)
+        Consumer.objects.filter(kind__in=["cron", "bulk"]).update(floor=10)
+        quickly, _ = IntervalSchedule.objects.get_or_create(every=4, period="seconds")
+        PeriodicTask.objects.exclude(name__contains="celery").update(interval=quickly, crontab=None)
+        services.increment(USED_BEFORE)
+        sandbox.set_limits(spent=USED_BEFORE)
+        yield sandbox
+
+
+@contextmanager
+def process(log: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as output:
+        running = subprocess.Popen(
+            command, cwd=embedded.BASE_DIR, env=processes.environment(), stdout=output, stderr=output
+        )
+        try:
+            yield running
+        finally:
+            running.send_signal(signal.SIGTERM)
+            try:
+                running.wait(30)
+            except subprocess.TimeoutExpired:
+                running.kill()
+                running.wait()
+
+
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+class Client:
+    """One of many clients of the API: asks on and on, and notes how each of its operations ended."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self.http = httpx2.Client(base_url=url, headers={"Authorization": f"Api-Key {key}"}, timeout=90)
+        self.answers: list[tuple[int, dict[str, Any]]] = []
+
+    def close(self) -> None:
+        self.http.close()
+
+    def ask(self, path: str, body: dict[str, Any] | None = None, **headers: str) -> tuple[int, dict[str, Any]]:
+        response = self.http.request("GET" if body is None else "POST", path, json=body, headers=headers)
+        self.answers.append((response.status_code, response.json()))
+        return self.answers[-1]
+
+
+def fresh_isbns(slot: int, count: int) -> list[str]:
+    return [sandbox_isbns.isbn13_at(slot, position) for position in range(count)]
+
+
+def batches(client: Client, goes_on: Callable[[], bool]) -> None:
+    for number in itertools.count():
+        if not goes_on():
+            return
+        client.ask("/api/enrich/batch-direct", {"isbns": fresh_isbns(8_000 + number, 20), "source": "day"})
+
+
+def bibliographies(client: Client, goes_on: Callable[[], bool]) -> None:
+    for name in itertools.cycle(["Agatha Christie", "R.L. Stine", "William Shakespeare"]):
+        if not goes_on():
+            return
+        client.ask("/api/authors/enrich-bibliography", {"author_name": name, "max_pages": 3})
+
+
+def new_releases(client: Client, goes_on: Callable[[], bool]) -> None:
+    body: dict[str, Any] = {"start_month": "2026-03", "end_month": "2026-05", "max_pages_per_month": 2}
+    wanted = body
+    while goes_on():
+        _, answer = client.ask("/api/books/enrich-new-releases", wanted)
+        wanted = {"resume": answer["resume"]} if answer.get("resume") else body
+
+
+def wishes(client: Client, goes_on: Callable[[], bool]) -> None:
+    for number in itertools.count():
+        if not goes_on():
+            return
+        client.ask("/api/enrich/queue", {"isbns": fresh_isbns(9_000 + number, 5), "priority": "high"})
+
+
+def start_job(client: Client, goes_on: Callable[[], bool]) -> None:
+    """Once nothing is left of the day: a job of 5 calls that waits for the next."""
+    while client.ask("/api/quota/status")[1]["remaining"]:
+        assert goes_on()
+        time.sleep(0.5)
+    body = {"isbns": fresh_isbns(7_500, 100), "on_exhausted": "wait"}
+    status, job = client.ask("/api/enrich/batch-direct", body, Prefer="respond-async")
+    assert status == 202, job
+
+
+def test_all_spenders_at_once_over_midnight_keep_every_guarantee(
+    day: Sandbox, set_clock: SetClock, tmp_path: Path
+) -> None:
+    port = unused_port()
+    consumer = Consumer.objects.create(slug="library")
+    _, key = ConsumerKey.objects.create_key(name="day", consumer=consumer)
+    ahead = timedelta(seconds=day.meter.offset_seconds)
+    end = MIDNIGHT + timedelta(seconds=SECONDS_AFTER_MIDNIGHT)
+    authors = tmp_path / "authors.csv"
+    authors.write_text("author_name\n" + "\n".join(f"Author Number {number}" for number in range(400)))
+
+    def goes_on() -> bool:
+        return datetime.now(UTC) + ahead < end
+
+    celery = [sys.executable, "-m", "celery", "--app", "alexandria", "--quiet"]
+    gunicorn = [sys.executable, "-m", "gunicorn", "alexandria.wsgi", "--bind", f"127.0.0.1:{port}"]
+    web = [*gunicorn, "--workers", "2", "--worker-class", "gthread", "--threads", "8", "--no-control-socket"]
+    harvest = [*MANAGE, "bulk_author_harvest", str(authors), "--max-pages", "2", "--wait"]
+    with (
+        process(tmp_path / "web.log", *web),
+        process(tmp_path / "worker-1.log", *celery, "worker", "--concurrency", "1", "--hostname", "one@%h"),
+        process(tmp_path / "worker-2.log", *celery, "worker", "--concurrency", "1", "--hostname", "two@%h"),
+        process(tmp_path / "beat.log", *celery, "beat", "--schedule", str(tmp_path / "beat")),
+        process(tmp_path / "harvest.log", *harvest) as harvester,
+        ExitStack() as stack,
+    ):
+        clients = [stack.enter_context(closing(Client(f"http://127.0.0.1:{port}", key))) for _ in range(5)]
+        wait_until(lambda: answers(clients[0]))
+        with ThreadPoolExecutor(5) as pool:
+            works = [start_job, batches, bibliographies, new_releases, wishes]
+            done = [pool.submit(work, client, goes_on) for work, client in zip(works, clients, strict=True)]
+            for each in done:
+                each.result()
+        wait_until(lambda: Job.objects.get().ended_at is not None)
+        assert harvester.poll() is None, (tmp_path / "harvest.log").read_text()[-2000:]
+        harvester.send_signal(signal.SIGINT)
+        assert harvester.wait(60) == 130
+        PeriodicTask.objects.update(enabled=False)
+    after_the_leases(set_clock, end)
+
+    arrivals = Counter(datetime.fromtimestamp(request["at"], UTC).date() for request in day.requests)
+    ledgers = list(DailyLedger.objects.order_by("day"))
+    assert [ledger.day for ledger in ledgers] == [START.date(), MIDNIGHT.date()]
+    assert [ledger.used for ledger in ledgers] == [
+        USED_BEFORE + arrivals[START.date()],
+        arrivals[MIDNIGHT.date()],
+    ]
+    assert ledgers[0].used == LIMIT, "the day's limit was reached, and not passed"
+    assert arrivals[MIDNIGHT.date()] > 20, "and the new day was worked on"
+    assert [ledger.reserved for ledger in ledgers] == [0, 0]
+    assert not Reservation.objects.filter(state="open").exists()
+    assert [check_ledger(ledger.day) for ledger in ledgers] == [[], []]
+    assert most_in_a_second([call.send_at.timestamp() for call in Call.objects.filter(calls=1)]) <= MAX_RPS
+    spenders = set(Call.objects.values_list("consumer__slug", flat=True))
+    assert spenders >= {"library", "bulk-author", "cron-queue-flush", "cron-reconciliation"}
+    assert_every_operation_ended_or_says_where_it_stopped([answer for client in clients for answer in client.answers])
+
+
+def answers(client: Client) -> bool:
+    try:
+        return client.ask("/api/quota/status")[0] == 200
+    except httpx2.ConnectError:
+        return False
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def after_the_leases(set_clock: SetClock, end: datetime) -> None:
+    set_clock(end + timedelta(minutes=10))
+    services.expire()
+
+
+def most_in_a_second(times: list[float]) -> int:
+    times = sorted(times)
+    return max(sum(1 for other in times[first : first + 50] if other - start < 1) for first, start in enumerate(times))
+
+
+def assert_every_operation_ended_or_says_where_it_stopped(answers: list[tuple[int, dict[str, Any]]]) -> None:
+    assert {status for status, _ in answers} <= {200, 202, 429, 503}
+    for status, answer in answers:
+        if status == 429:
+            assert answer["limit"] in {"safety_limit", "midnight", "day_closed"}
+            assert answer["retry_at"]
+        if answer.get("complete") is False:
+            assert answer["stopped_reason"]
+            assert answer.get("next_page") or answer.get("resume")
+    assert any(status == 429 for status, _ in answers)
+    job = Job.objects.get()
+    assert (job.state, job.done) == ("succeeded", 100)
+    assert job.started_at
+    assert job.ended_at
+    assert job.started_at < MIDNIGHT < job.ended_at, "it waited for the new day by itself"
+    assert not Wish.objects.filter(claim__isnull=False).exists()
+    assert not HarvestRun.objects.filter(outcome__in=["running", "failed"]).exists()
+    harvest = BulkHarvest.objects.get()
+    assert harvest.state == "stopped"
+    assert harvest.authors.filter(state="pending").exists(), "it goes on there with --resume"
