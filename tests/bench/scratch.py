@@ -12,7 +12,7 @@ from alexandria import embedded
 os.environ |= {
     "DJANGO_SETTINGS_MODULE": "alexandria.settings",
     "DEBUG": "off",
-    "SECRET_KEY": "only-for-the-benchmark",
+    "SECRET_KEY": "only-for-the-benchmark-" * 3,
     "ALLOWED_HOSTS": "localhost",
 }
 embedded.start_unless_configured()
