@@ -31,10 +31,11 @@ SECONDS_A_DAY = 86_400
 
 
 def ratelimit_headers(status: QuotaStatus) -> dict[str, str]:
-    """RateLimit-Policy and RateLimit as in draft-ietf-httpapi-ratelimit-headers."""
+    """RateLimit-Policy and RateLimit as in draft-ietf-httpapi-ratelimit-headers; nothing is left of a day that is closed."""
+    left = status.remaining if status.closed_reason is None else 0
     return {
         "RateLimit-Policy": f'"daily";q={status.safety_limit};w={SECONDS_A_DAY}, "pace";q={status.max_rps};w=1',
-        "RateLimit": f'"daily";r={status.remaining};t={status.seconds_to_reset}',
+        "RateLimit": f'"daily";r={left};t={status.seconds_to_reset}',
     }
 
 
