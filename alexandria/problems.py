@@ -82,7 +82,7 @@ class Problem(APIException):
 
     def _add_refusal(self, refusal: quota.QuotaRefused) -> None:
         self.members |= {"limit": refusal.limit, "asked": refusal.asked, "free": refusal.free}
-        self.members["retry_at"] = refusal.retry_at
+        self.members |= {"retry_at": refusal.retry_at, "refusal": refusal.refusal_id}
         if status := _status():
             self.add_status(status)
             if refusal.retry_at is not None:

@@ -1,9 +1,12 @@
 """Settings, all from the environment. `.env.example` says what each variable means."""
 
 import logging
+import re
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from alexandria import embedded, env
 from alexandria.logs import logging_config
@@ -24,6 +27,10 @@ CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 if bad_origins := [origin for origin in CSRF_TRUSTED_ORIGINS if "://" not in origin]:
     raise ImproperlyConfigured(f"CSRF_TRUSTED_ORIGINS must begin with a scheme, as in https://…, not {bad_origins}.")
 
+CORS_ALLOWED_ORIGINS = env.words("CORS_ALLOWED_ORIGINS")
+if bad_origins := [origin for origin in CORS_ALLOWED_ORIGINS if not re.fullmatch(r"https?://[^/?#*\s]+", origin)]:
+    raise ImproperlyConfigured(f"CORS_ALLOWED_ORIGINS must be origins, as in https://books.example, not {bad_origins}.")
+
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",
@@ -32,6 +39,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.postgres",
     "django.contrib.staticfiles",
+    "corsheaders",
     "rest_framework",
     "rest_framework_api_key",
     "drf_spectacular",
@@ -47,6 +55,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "alexandria.health.probes",
+    "corsheaders.middleware.CorsMiddleware",
     "alexandria.problems.problem_for_html",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -103,7 +112,12 @@ CACHES = {
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": REDIS_URL,
         "KEY_PREFIX": "alexandria",
-        "OPTIONS": {"SOCKET_CONNECT_TIMEOUT": 2, "SOCKET_TIMEOUT": 2},
+        "OPTIONS": {
+            "SOCKET_CONNECT_TIMEOUT": 2,
+            "SOCKET_TIMEOUT": 2,
+            # redis-py's own three retries would make a request wait for ten seconds and more.
+            "CONNECTION_POOL_KWARGS": {"retry": Retry(NoBackoff(), 0)},
+        },
     }
 }
 # kombu's names for a socket and for the number of the database on it
@@ -143,10 +157,17 @@ QUOTA_DRIFT_ALERT = env.integer("QUOTA_DRIFT_ALERT", 10, minimum=1, maximum=10_0
 JOURNAL_KEEP_DAYS = env.integer("JOURNAL_KEEP_DAYS", 400, minimum=7, maximum=36_500)
 
 # --- API
+API_REQUESTS_PER_MINUTE = env.integer("API_REQUESTS_PER_MINUTE", 600, minimum=0, maximum=1_000_000)
+CORS_URLS_REGEX = r"^/api/"
+CORS_ALLOW_HEADERS = ["accept", "authorization", "content-type", "idempotency-key", "if-none-match", "prefer"]
+CORS_EXPOSE_HEADERS = [
+    *("ETag", "Location", "Preference-Applied", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID"),
+]
 DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024  # 100,000 ISBNs with hyphens
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["quota.authentication.ConsumerKeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["quota.authentication.IsActiveConsumer"],
+    "DEFAULT_THROTTLE_CLASSES": ["quota.throttling.RequestsPerMinute"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["alexandria.parsers.LimitedJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
@@ -172,6 +193,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_SETTINGS": {"deepLinking": True, "persistAuthorization": True, "validatorUrl": None},
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "ENUM_NAME_OVERRIDES": {
+        "ConsumerKind": "quota.models.Consumer.Kind",
+        "CallOutcome": "quota.models.Call.Outcome",
+        "RefusalLimit": "quota.models.Refusal.Limit",
+        "JobKind": "enrichment.models.Job.Kind",
         "JobState": "enrichment.models.Job.State",
         "JobItemState": "enrichment.models.JobItem.State",
     },

@@ -19,7 +19,8 @@ from harvest.models import CronState, HarvestRun
 from harvest.ticks import claim_tick
 from quota.database import QuotaNow, reachable
 from quota.exceptions import QuotaError, QuotaRefused
-from quota.selectors import QuotaStatus, calls_spent, get_status, why_no_call
+from quota.selectors import QuotaStatus, calls_spent, get_status
+from quota.selectors.usage import why_no_call
 
 log = structlog.get_logger(__name__)
 

@@ -1,5 +1,6 @@
 """The operator's view of the quota. History is read-only; only consumers can be changed."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
@@ -10,10 +11,11 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.functional import cached_property
+from django.utils.html import format_html_join
 from rest_framework_api_key.models import APIKey
 from simple_history.admin import SimpleHistoryAdmin
 
-from quota.exceptions import CorrectionRefused, LedgerNotOpen, QuotaError
+from quota.exceptions import CorrectionRefused, LedgerNotOpen, QuotaError, QuotaRefused
 from quota.models import (
     Adjustment,
     Call,
@@ -22,6 +24,7 @@ from quota.models import (
     ConsumerUsage,
     DailyLedger,
     Reconciliation,
+    Refusal,
     Reservation,
     Switches,
 )
@@ -99,11 +102,59 @@ class CallAdmin(ReadOnlyAdmin):
     search_fields = ("id__exact", "reservation__id__exact")
 
 
+@admin.register(Refusal)
+class RefusalAdmin(ReadOnlyAdmin):
+    """Why was this refused? The id comes from a 429 or from the log."""
+
+    list_display = ("at", "consumer", "operation", "source", "limit", "asked", "free", "times", "retry_at")
+    list_filter = ("limit", "consumer")
+    list_select_related = ("consumer",)
+    paginator = LatestRows
+    search_fields = ("id__exact",)
+    search_help_text = "The id, as the 429 and the log have it."
+    fieldsets = (
+        (None, {"fields": ("id", "at", "consumer", "operation", "source")}),
+        ("Because", {"fields": ("limit", "because", "asked", "free", "retry_at", "times", "last_at")}),
+        ("In calls, at that moment", {"fields": ("of_the_day", "of_the_consumer", "held_by")}),
+    )
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        title = {"title": "Why was this refused?"}
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **title})
+
+    @admin.display
+    def because(self, refusal: Refusal) -> str:
+        return QuotaRefused.EXPLANATIONS[refusal.limit]
+
+    @admin.display(description="the day")
+    def of_the_day(self, refusal: Refusal) -> str:
+        names = ("daily_limit", "safety_limit", "used", "reserved")
+        return _figures({name.replace("_", " "): refusal.figures[name] for name in names})
+
+    @admin.display(description="the consumer")
+    def of_the_consumer(self, refusal: Refusal) -> str:
+        names = ("floor", "daily_budget", "cap_per_operation", "consumer_used", "consumer_reserved")
+        return _figures({name.removeprefix("consumer_").replace("_", " "): refusal.figures[name] for name in names})
+
+    @admin.display(description="set aside by")
+    def held_by(self, refusal: Refusal) -> str:
+        held: dict[str, int] = refusal.figures["held_by"]
+        return _figures({slug: held[slug] for slug in sorted(held, key=held.__getitem__, reverse=True)}) or "nobody"
+
+
+def _figures(figures: Mapping[str, int | None]) -> str:
+    return format_html_join(
+        "", "{}: {}<br>", ((name, "none" if figure is None else f"{figure:,}") for name, figure in figures.items())
+    )
+
+
 class ConsumerKeyInline(admin.TabularInline):  # type: ignore[type-arg]
     """Keys are made by `manage.py create_api_key`; here they are seen and revoked."""
 
     model = ConsumerKey
-    fields = ("name", "prefix", "created", "expiry_date", "revoked")
+    fields = ("name", "prefix", "created", "sees_all", "expiry_date", "revoked")
     readonly_fields = ("name", "prefix", "created")
     extra = 0
 

@@ -1,22 +1,49 @@
 """The quota API, and the headers of every answer that touched the quota."""
 
+from typing import Any
+
 from drf_spectacular.utils import extend_schema
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
+from quota.authentication import consumer_of, sees_all
+from quota.pagination import CursorPages
 from quota.selectors import QuotaStatus, get_status
-from quota.serializers import QuotaStatusDetailSerializer, status_detail
+from quota.selectors.usage import forecast, get_allowance, journal, usage_history
+from quota.serializers import (
+    LARGEST_PAGE,
+    AllowanceSerializer,
+    CallPageSerializer,
+    CallSerializer,
+    CallsQuerySerializer,
+    ForecastQuerySerializer,
+    ForecastSerializer,
+    HistoryQuerySerializer,
+    HistorySerializer,
+    QuotaStatusDetailSerializer,
+    status_detail,
+)
 
 SECONDS_A_DAY = 86_400
 
 
 def ratelimit_headers(status: QuotaStatus) -> dict[str, str]:
-    """RateLimit-Policy and RateLimit as in draft-ietf-httpapi-ratelimit-headers."""
+    """RateLimit-Policy and RateLimit as in draft-ietf-httpapi-ratelimit-headers; of a closed day nothing is left."""
+    left = status.remaining if status.closed_reason is None else 0
     return {
         "RateLimit-Policy": f'"daily";q={status.safety_limit};w={SECONDS_A_DAY}, "pace";q={status.max_rps};w=1',
-        "RateLimit": f'"daily";r={status.remaining};t={status.seconds_to_reset}',
+        "RateLimit": f'"daily";r={left};t={status.seconds_to_reset}',
     }
+
+
+def asked_for(request: Request, serializer: type[Serializer[Any]]) -> dict[str, Any]:
+    """The query parameters, checked; an empty one counts as not given. Raises ValidationError."""
+    query = serializer(data={name: value for name, value in request.query_params.items() if value})
+    query.is_valid(raise_exception=True)
+    return dict(query.validated_data)
 
 
 class QuotaStatusView(APIView):
@@ -25,3 +52,63 @@ class QuotaStatusView(APIView):
         """How many calls are used, set aside and free today, and when the count starts anew."""
         status = get_status()
         return Response(status_detail(status), headers=ratelimit_headers(status))
+
+
+class MyQuotaView(APIView):
+    @extend_schema(operation_id="quota_me", summary="My part of the quota", responses={200: AllowanceSerializer})
+    def get(self, request: Request) -> Response:
+        """What the key's consumer used today, what is free for it and by which limit, and what it was refused last."""
+        allowance = get_allowance(consumer_of(request))
+        return Response(AllowanceSerializer(allowance).data, headers=ratelimit_headers(allowance.quota))
+
+
+class HistoryView(APIView):
+    @extend_schema(
+        operation_id="quota_history",
+        summary="Use by day and by consumer",
+        parameters=[HistoryQuerySerializer],
+        responses={200: HistorySerializer},
+    )
+    def get(self, request: Request) -> Response:
+        """Each day's limits, what was used of them, and by whom."""
+        days = usage_history(asked_for(request, HistoryQuerySerializer)["days"])
+        return Response(HistorySerializer({"days": days}).data)
+
+
+class ForecastView(APIView):
+    @extend_schema(
+        operation_id="quota_forecast",
+        summary="Whether a job can finish today, and if not, when",
+        parameters=[ForecastQuerySerializer],
+        responses={200: ForecastSerializer},
+    )
+    def get(self, request: Request) -> Response:
+        """By what is free for the key's consumer now, by its limits from tomorrow on, and by the pace."""
+        calls = asked_for(request, ForecastQuerySerializer)["calls"]
+        return Response(ForecastSerializer(forecast(calls, consumer=consumer_of(request).slug)).data)
+
+
+class CallPages(CursorPages):
+    ordering = "-id"
+    page_size = 100
+    page_size_query_param = "page_size"
+    max_page_size = LARGEST_PAGE
+
+
+class CallsView(APIView):
+    @extend_schema(
+        operation_id="quota_calls",
+        summary="The journal: calls of one day",
+        parameters=[CallsQuerySerializer],
+        responses={200: CallPageSerializer},
+    )
+    def get(self, request: Request) -> Response:
+        """The calls of the key's consumer, or, with a manager's key, of all; the newest first."""
+        asked = asked_for(request, CallsQuerySerializer)
+        wanted = {name: value for name, value in asked.items() if name not in {"cursor", "page_size"}}
+        pages = CallPages()  # reads these two by itself
+        own = consumer_of(request).slug
+        if not sees_all(request) and wanted.setdefault("consumer", own) != own:
+            raise PermissionDenied("The calls of another consumer want a manager's key.")
+        page = pages.paginate_queryset(journal(**wanted), request, view=self)
+        return pages.get_paginated_response(CallSerializer(page, many=True).data)

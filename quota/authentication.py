@@ -37,6 +37,11 @@ def consumer_of(request: Request) -> Consumer:
     return cast("Consumer", request.user)
 
 
+def sees_all(request: Request) -> bool:
+    """Whether the request comes with a manager's key."""
+    return isinstance(request.auth, ConsumerKey) and request.auth.sees_all
+
+
 class IsActiveConsumer(BasePermission):
     """Lets in whoever has a key, and says so when the key's consumer is switched off."""
 

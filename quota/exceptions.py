@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import ClassVar
+from uuid import UUID
 
 
 class QuotaError(Exception):
@@ -20,7 +21,8 @@ class QuotaRefused(QuotaError):
     """A limit stands against the calls that were asked for.
 
     `limit`: one of safety_limit, floor, daily_budget, cap_per_operation, day_closed, midnight.
-    `asked`, `free`: calls. `retry_at`: when to come back; None when coming back does not help.
+    `asked`, `free`: calls. `retry_at`: when to come back; None when coming back does not help. `refusal_id`: the
+    Refusal on record; None when it could not be written.
     """
 
     EXPLANATIONS: ClassVar = {
@@ -32,11 +34,14 @@ class QuotaRefused(QuotaError):
         "midnight": "no call is made within 2 seconds of midnight UTC",
     }
 
-    def __init__(self, *, limit: str, asked: int, free: int, retry_at: datetime | None) -> None:
+    def __init__(
+        self, *, limit: str, asked: int, free: int, retry_at: datetime | None, refusal_id: UUID | None = None
+    ) -> None:
         self.limit = limit
         self.asked = asked
         self.free = free
         self.retry_at = retry_at
+        self.refusal_id = refusal_id
         calls = "call" if asked == 1 else "calls"
         super().__init__(f"{asked} {calls} asked, {free} free: {self.EXPLANATIONS[limit]}.")
 

@@ -1,8 +1,41 @@
 from typing import Any
 
+from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
+from quota.models import Call, Consumer, Refusal
 from quota.selectors import QuotaStatus, key_charged, last_reconciliation
+from quota.selectors.usage import HARVEST_OFF
+
+LONGEST_HISTORY = 400
+LARGEST_PAGE = 1000
+MOST_CALLS_FORECAST = 1_000_000
+EXAMPLE_STATUS: dict[str, Any] = {
+    "daily_limit": 15_000,
+    "safety_limit": 13_000,
+    "used": 8_400,
+    "reserved": 56,
+    "remaining": 4_544,
+    "reset_at": "2026-05-06T00:00:00Z",
+    "percentage_used": 64,
+    "enforcement": "enforce",
+    "can_make_calls": True,
+    "closed_reason": None,
+}
+EXAMPLE_COUNTER = {
+    "answered_at": "2026-05-05T12:00:00Z",
+    "spent": 8_401,
+    "total": 15_000,
+    "used": 8_400,
+    "drift": 1,
+    "raised_by": 1,
+    "ignored": "",
+}
+
+
+def example(value: dict[str, Any], **options: Any) -> Any:
+    """Decorator: the example that the schema shows of the serializer."""
+    return extend_schema_serializer(examples=[OpenApiExample("example", value, **options)])
 
 
 class QuotaStatusSerializer(serializers.Serializer[Any]):
@@ -24,6 +57,7 @@ class QuotaStatusSerializer(serializers.Serializer[Any]):
     )
 
 
+@example(EXAMPLE_COUNTER)
 class IsbndbCounterSerializer(serializers.Serializer[Any]):
     """ISBNdb's own counter as it was last asked for today, beside ours of that moment."""
 
@@ -43,6 +77,7 @@ class QuotaCounterSerializer(serializers.Serializer[Any]):
     )
 
 
+@example(EXAMPLE_STATUS | {"isbndb": EXAMPLE_COUNTER, "key_charged": True})
 class QuotaStatusDetailSerializer(QuotaCounterSerializer, QuotaStatusSerializer):
     """Today's quota, and ISBNdb's own counter."""
 
@@ -51,3 +86,178 @@ def status_detail(status: QuotaStatus) -> dict[str, Any]:
     """The body of GET /api/quota/status. Raises QuotaUnavailable."""
     counter = {"isbndb": last_reconciliation(status.day), "key_charged": key_charged()}
     return {**QuotaStatusSerializer(status).data, **QuotaCounterSerializer(counter).data}
+
+
+class ConsumerSerializer(serializers.Serializer[Any]):
+    slug = serializers.CharField()
+    kind = serializers.ChoiceField(Consumer.Kind.choices)
+    active = serializers.BooleanField()
+
+
+class RefusalSerializer(serializers.ModelSerializer[Refusal]):
+    """Refusals by one limit within ten seconds are one, with the figures of the first."""
+
+    class Meta:
+        model = Refusal
+        fields = ("id", "at", "last_at", "times", "operation", "source", "limit", "asked", "free", "retry_at")
+        read_only_fields = fields
+
+
+@example(
+    {
+        "consumer": {"slug": "reader", "kind": "api", "active": True},
+        "floor": 0,
+        "daily_budget": 2_000,
+        "cap_per_operation": None,
+        "used": 1_990,
+        "reserved": 0,
+        "free": 10,
+        "limited_by": "daily_budget",
+        "refusals": [
+            {
+                "id": "7f3c1c52-7d0b-4c0e-9a53-0f4b9f8f2b11",
+                "at": "2026-05-05T11:58:07Z",
+                "last_at": "2026-05-05T11:58:09Z",
+                "times": 3,
+                "operation": "batch-direct",
+                "source": "shelf 7",
+                "limit": "daily_budget",
+                "asked": 12,
+                "free": 10,
+                "retry_at": "2026-05-06T00:00:00Z",
+            }
+        ],
+        "quota": EXAMPLE_STATUS,
+    }
+)
+class AllowanceSerializer(serializers.Serializer[Any]):
+    """What the key's consumer may spend today, in calls."""
+
+    consumer = ConsumerSerializer()
+    floor = serializers.IntegerField(source="consumer.floor", help_text="Calls that it must leave free for others.")
+    daily_budget = serializers.IntegerField(
+        source="consumer.daily_budget", allow_null=True, help_text="null: it has no budget of its own."
+    )
+    cap_per_operation = serializers.IntegerField(
+        source="consumer.cap_per_operation", allow_null=True, help_text="null: no cap."
+    )
+    used = serializers.IntegerField(help_text="Calls that it dispatched today.")
+    reserved = serializers.IntegerField(help_text="Calls that it has set aside.")
+    free = serializers.IntegerField(help_text="Calls that one operation of it could set aside now.")
+    limited_by = serializers.ChoiceField(
+        [*Refusal.Limit.values, HARVEST_OFF], help_text="What would refuse one call more than are free."
+    )
+    refusals = RefusalSerializer(many=True, help_text="Its last ten, the newest first.")
+    quota = QuotaStatusSerializer()
+
+
+class HistoryQuerySerializer(serializers.Serializer[Any]):
+    days = serializers.IntegerField(
+        min_value=1, max_value=LONGEST_HISTORY, default=30, help_text="So many UTC days, today among them."
+    )
+
+
+class ConsumerUsedSerializer(serializers.Serializer[Any]):
+    consumer = serializers.CharField(source="consumer.slug")
+    used = serializers.IntegerField()
+
+
+class DayUsageSerializer(serializers.Serializer[Any]):
+    day = serializers.DateField(help_text="UTC.")
+    daily_limit = serializers.IntegerField()
+    safety_limit = serializers.IntegerField()
+    used = serializers.IntegerField()
+    closed = serializers.BooleanField(help_text="Whether ISBNdb closed it: its quota was gone.")
+    consumers = ConsumerUsedSerializer(many=True, help_text="Who used calls, the greatest first.")
+
+
+@example(
+    {
+        "days": [
+            {
+                "day": "2026-05-05",
+                "daily_limit": 15_000,
+                "safety_limit": 13_000,
+                "used": 8_400,
+                "closed": False,
+                "consumers": [{"consumer": "harvest", "used": 6_400}, {"consumer": "reader", "used": 2_000}],
+            }
+        ]
+    }
+)
+class HistorySerializer(serializers.Serializer[Any]):
+    days = DayUsageSerializer(many=True, help_text="The newest first; a day on which nothing ran is left out.")
+
+
+class ForecastQuerySerializer(serializers.Serializer[Any]):
+    calls = serializers.IntegerField(min_value=1, max_value=MOST_CALLS_FORECAST, help_text="Calls that a job takes.")
+
+
+@example({"calls": 5_000, "finishes_today": False, "today": 4_544, "days": 2, "finish_at": "2026-05-06T00:02:42Z"})
+class ForecastSerializer(serializers.Serializer[Any]):
+    """When the calls could be made by the key's consumer, if nobody else made any from now on."""
+
+    calls = serializers.IntegerField()
+    finishes_today = serializers.BooleanField()
+    today = serializers.IntegerField(help_text="How many of them could be made today.")
+    days = serializers.IntegerField(help_text="UTC days that it takes; today counts when some are made today.")
+    finish_at = serializers.DateTimeField(
+        allow_null=True, help_text="When the last would be made; null: the consumer's limits never allow it."
+    )
+
+
+class CallsQuerySerializer(serializers.Serializer[Any]):
+    day = serializers.DateField(required=False, help_text="A UTC day; today, when it is not given.")
+    operation = serializers.CharField(max_length=64, required=False)
+    outcome = serializers.ChoiceField(Call.Outcome.choices, required=False)
+    consumer = serializers.SlugField(
+        max_length=64, required=False, help_text="A slug. Another's than the key's wants a manager's key."
+    )
+    cursor = serializers.CharField(required=False, help_text="From `next` or `previous` of a page.")
+    page_size = serializers.IntegerField(
+        min_value=1, max_value=LARGEST_PAGE, required=False, help_text="100 unless given."
+    )
+
+
+class CallSerializer(serializers.ModelSerializer[Call]):
+    consumer = serializers.CharField(source="consumer.slug")
+    reservation = serializers.UUIDField(
+        source="reservation_id", allow_null=True, help_text="null: made outside Alexandria, or put right by a person."
+    )
+
+    class Meta:
+        model = Call
+        fields = (
+            *("id", "dispatched_at", "consumer", "operation", "reservation", "calls", "method", "path", "outcome"),
+            *("status", "latency_ms", "isbns_asked", "isbns_found"),
+        )
+        read_only_fields = fields
+
+
+@example(
+    {
+        "next": "https://books.example/api/quota/calls?cursor=cD0xMjM0NQ%3D%3D",
+        "previous": None,
+        "results": [
+            {
+                "id": 12_345,
+                "dispatched_at": "2026-05-05T11:57:03.120000Z",
+                "consumer": "reader",
+                "operation": "batch-direct",
+                "reservation": "0d3b6f1e-5a80-4d8f-8a43-4b1f1c2f9d10",
+                "calls": 1,
+                "method": "POST",
+                "path": "/books",
+                "outcome": "ok",
+                "status": 200,
+                "latency_ms": 412,
+                "isbns_asked": 1_000,
+                "isbns_found": 973,
+            }
+        ],
+    }
+)
+class CallPageSerializer(serializers.Serializer[Any]):
+    next = serializers.URLField(allow_null=True, help_text="The page of older calls; null: there are none.")
+    previous = serializers.URLField(allow_null=True, help_text="The page of newer calls.")
+    results = CallSerializer(many=True, help_text="The newest first.")

@@ -2,7 +2,9 @@
 
 import time
 
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from django.http.response import HttpResponseBase
+from django.utils.cache import get_conditional_response
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -12,7 +14,7 @@ from enrichment import selectors, services
 from enrichment.api import jobs
 from enrichment.api.answers import spending_answer
 from enrichment.isbn import InvalidIsbn, parse
-from enrichment.models import Job
+from enrichment.models import Edition, Job
 from enrichment.serializers.books import (
     BatchAnswerSerializer,
     BatchRequestSerializer,
@@ -57,10 +59,16 @@ class BookView(APIView):
     @extend_schema(
         operation_id="book",
         summary="A stored book",
-        parameters=[OpenApiParameter("isbn", str, OpenApiParameter.PATH, description="An ISBN in any form.")],
-        responses={200: EditionSerializer},
+        parameters=[
+            OpenApiParameter("isbn", str, OpenApiParameter.PATH, description="An ISBN in any form."),
+            OpenApiParameter(
+                "If-None-Match", str, OpenApiParameter.HEADER, description="The ETag of an earlier answer."
+            ),
+            OpenApiParameter("ETag", str, OpenApiParameter.HEADER, response=[200, 304], description="Of this answer."),
+        ],
+        responses={200: EditionSerializer, 304: OpenApiResponse(description="The book is as it was.")},
     )
-    def get(self, request: Request, isbn: str) -> Response:
+    def get(self, request: Request, isbn: str) -> HttpResponseBase:
         """What is stored of the book. Never spends a call."""
         try:
             isbn13 = parse(isbn)
@@ -69,4 +77,12 @@ class BookView(APIView):
         edition = selectors.get_edition(isbn13)
         if edition is None:
             raise NotFound(f"{isbn13} is not stored. POST it to /api/enrich/batch-direct to ask ISBNdb for it.")
-        return Response(EditionSerializer(edition).data)
+        etag = _etag(edition)
+        answer = get_conditional_response(request, etag=etag) or Response(EditionSerializer(edition).data)
+        for name, value in {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Authorization"}.items():
+            answer[name] = value
+        return answer
+
+
+def _etag(edition: Edition) -> str:
+    return f'"{edition.content_hash.hex}-{edition.synced_at.timestamp():.6f}"'

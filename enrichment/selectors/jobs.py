@@ -12,7 +12,7 @@ from django.db.models import Count, QuerySet
 
 from enrichment.models import Job, JobItem
 from quota.models import Consumer
-from quota.selectors import forecast
+from quota.selectors.usage import forecast
 
 MOST_FAILURES = 1000
 

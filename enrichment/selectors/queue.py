@@ -12,7 +12,8 @@ from enrichment.models import QueueState, Wish
 from enrichment.models.queue import FLUSHER, MOST_ATTEMPTS
 from quota.database import QuotaNow
 from quota.exceptions import ConsumerUnknown
-from quota.selectors import QuotaStatus, get_status, get_switches, why_no_call
+from quota.selectors import QuotaStatus, get_status, get_switches
+from quota.selectors.usage import why_no_call
 
 NOBODY_LOOKS = timedelta(seconds=60)
 """When no flusher has looked at the queue for so long, none is there."""

@@ -8,7 +8,7 @@ from rest_framework import serializers
 from enrichment.models import Edition
 from enrichment.serializers.fields import SpendingRequestSerializer
 from enrichment.serializers.jobs import JobOptionsSerializer
-from quota.serializers import QuotaStatusSerializer
+from quota.serializers import EXAMPLE_STATUS, QuotaStatusSerializer, example
 
 LARGEST_LIST = 1000
 LARGEST_JOB = 100_000
@@ -65,6 +65,7 @@ class IsbnListSerializer(SpendingRequestSerializer):
         return LARGEST_LIST
 
 
+@example({"isbns": ["978-0-7352-1129-2", 9780593135204, "9780593135205"], "source": "shelf 7"}, request_only=True)
 class BatchRequestSerializer(JobOptionsSerializer, IsbnListSerializer):
     isbns = isbn_list(
         LARGEST_JOB, f"Give a list of 1 to {LARGEST_LIST:,} ISBNs, {LARGEST_JOB:,} with `Prefer: respond-async`."
@@ -105,6 +106,25 @@ class EnrichmentSerializer(serializers.Serializer[Any]):
     api_calls = serializers.IntegerField(help_text="Calls that this request spent, retries included.")
 
 
+@example(
+    {
+        "requested": 3,
+        "valid": 2,
+        "found": 1,
+        "enriched": 1,
+        "created": 1,
+        "updated": 0,
+        "already_fresh": 1,
+        "not_found": 0,
+        "failed": 0,
+        "invalid": [{"isbn": "9780593135205", "reason": "wrong check digit"}],
+        "not_found_isbns": [],
+        "errors": [],
+        "api_calls": 1,
+        "duration_ms": 412,
+        "quota": EXAMPLE_STATUS,
+    }
+)
 class BatchAnswerSerializer(EnrichmentSerializer):
     duration_ms = serializers.IntegerField()
     quota = QuotaStatusSerializer()
@@ -120,6 +140,35 @@ class WorkSerializer(serializers.Serializer[Any]):
     title = serializers.CharField()
 
 
+@example(
+    {
+        "isbn13": "9780593135204",
+        "isbn10": "0593135202",
+        "title": "Project Hail Mary",
+        "title_long": "Project Hail Mary: A Novel",
+        "work": {"id": 2, "title": "Project Hail Mary"},
+        "authors": [{"id": 1, "name": "Andy Weir"}],
+        "publisher": "Ballantine Books",
+        "language": "en",
+        "binding": "Hardcover",
+        "edition": "",
+        "pages": 476,
+        "date_published": "2021-05-04",
+        "date_precision": "day",
+        "dewey_decimal": ["813.6"],
+        "subjects": ["Science fiction"],
+        "msrp": "28.99",
+        "image": "https://images.isbndb.com/covers/52/04/9780593135204.jpg",
+        "dimensions": "",
+        "synopsis": "",
+        "overview": "",
+        "excerpt": "",
+        "other_isbns": ["9780593135211"],
+        "synced_at": "2026-05-05T11:57:03.120000Z",
+        "created_at": "2026-05-05T11:57:03.120000Z",
+        "updated_at": "2026-05-05T11:57:03.120000Z",
+    }
+)
 class EditionSerializer(serializers.ModelSerializer[Edition]):
     """A stored edition. A text that ISBNdb does not give is empty."""
 

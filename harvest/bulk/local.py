@@ -32,7 +32,8 @@ from harvest.bulk.names import AuthorList
 from harvest.bulk.run import FIGURES, MOST_PAGES, Entry, Page, Quota, Seen, new_entries
 from harvest.models import BulkAuthor, BulkHarvest
 from quota.exceptions import ConsumerInactive, ConsumerUnknown, QuotaRefused, QuotaUnavailable
-from quota.selectors import forecast, get_status
+from quota.selectors import get_status
+from quota.selectors.usage import forecast
 
 CONSUMER = "bulk-author"
 LEASE = timedelta(minutes=15)

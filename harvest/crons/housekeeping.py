@@ -49,7 +49,7 @@ def ledger_check(work: Work) -> None:
 
 
 def prune_journal(work: Work) -> None:
-    """Deletes calls, their reservations and runs that are older than JOURNAL_KEEP_DAYS; ledgers stay for good."""
+    """Deletes calls, their reservations, refusals and runs older than JOURNAL_KEEP_DAYS; ledgers stay for good."""
     before = work.today - timedelta(days=settings.JOURNAL_KEEP_DAYS)
     runs, _ = HarvestRun.objects.filter(ended_at__date__lt=before).delete()
     work.idle = prune(before=before) == 0 and runs == 0

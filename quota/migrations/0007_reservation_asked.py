@@ -9,7 +9,7 @@ def as_many_as_now(apps: Any, schema_editor: Any) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("quota", "0005_indexes")]
+    dependencies = [("quota", "0006_refusals")]
     operations = [
         migrations.AddField(
             model_name="reservation",

@@ -1,7 +1,8 @@
-"""The quota's tables: who may spend and what was spent, the switches, and what was put right."""
+"""The quota's tables: who may spend, what was spent and what was refused, the switches, and what was put right."""
 
 from quota.models.corrections import Adjustment, Reconciliation
 from quota.models.ledger import Call, Consumer, ConsumerKey, ConsumerUsage, DailyLedger, Reservation
+from quota.models.refusals import Refusal
 from quota.models.switches import Switches
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "ConsumerUsage",
     "DailyLedger",
     "Reconciliation",
+    "Refusal",
     "Reservation",
     "Switches",
 ]

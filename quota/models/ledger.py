@@ -58,6 +58,11 @@ class ConsumerKey(AbstractAPIKey):
 
     objects = ConsumerKeyManager()  # type: ignore[misc, assignment]  # the library names its own class
     consumer = models.ForeignKey(Consumer, on_delete=models.CASCADE, related_name="keys")
+    sees_all = models.BooleanField(
+        "sees all",
+        default=False,
+        help_text="A manager's key: it is told the calls of all consumers.",
+    )
 
     class Meta(AbstractAPIKey.Meta):
         verbose_name = "API key"

@@ -27,6 +27,7 @@ from quota.exceptions import (
 )
 from quota.models import Call, Consumer, DailyLedger
 from quota.selectors import effective_limits
+from quota.services.refusals import Asker, record_refusal
 
 log = structlog.get_logger(__name__)
 
@@ -120,7 +121,7 @@ def dispatch(
     bounds = [lease.total_seconds(), max_slot_distance.total_seconds(), settings.QUOTA_ENFORCEMENT]
     sql = f"SELECT {FIELDS} FROM quota_dispatch(%s, %s, %s, %s, %s, %s, quota_enforces(%s))"  # noqa: S608 (names)
     decision = Decision(*ask(sql, [*what, *bounds]))
-    _raise_unless_granted(decision, asked=1)
+    _raise_unless_granted(decision, asked=1, asker=Asker(reservation=reservation))
     return _dispatched(reservation, decision, asked_at)
 
 
@@ -158,7 +159,7 @@ def extend(reservation: uuid.UUID, *, calls: int = 1, lease: timedelta = LEASE) 
         raise ValueError(f"calls must be at least 1, not {calls}.")
     sql = f"SELECT {FIELDS} FROM quota_extend(%s, %s, %s, quota_enforces(%s))"  # noqa: S608 (names of columns)
     decision = Decision(*ask(sql, [reservation, calls, lease.total_seconds(), settings.QUOTA_ENFORCEMENT]))
-    _raise_unless_granted(decision, asked=calls)
+    _raise_unless_granted(decision, asked=calls, asker=Asker(reservation=reservation))
 
 
 def shrink(reservation: uuid.UUID, *, left: int) -> int:
@@ -252,7 +253,7 @@ def sleep_until(moment: float) -> None:
 
 def _reserve(what: list[Any], first_call: list[Any]) -> tuple[uuid.UUID, Decision]:
     """Calls the SQL function quota_reserve, opening today's ledger when it is not open yet."""
-    asked = what[3]
+    consumer, operation, source, asked, _ = what
     if asked < 1:
         raise ValueError(f"calls must be at least 1, not {asked}.")
     arguments = "%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, quota_enforces(%s)"
@@ -261,11 +262,11 @@ def _reserve(what: list[Any], first_call: list[Any]) -> tuple[uuid.UUID, Decisio
     while (decision := Decision(*figures)).outcome == "unopened":  # twice, when midnight comes in between
         open_ledger()
         reservation, *figures = ask(sql, [*what, *first_call])
-    _raise_unless_granted(decision, asked=asked)
+    _raise_unless_granted(decision, asked=asked, asker=Asker(consumer, operation, source))
     return reservation, decision
 
 
-def _raise_unless_granted(decision: Decision, *, asked: int) -> None:
+def _raise_unless_granted(decision: Decision, *, asked: int, asker: Asker) -> None:
     match decision.outcome:
         case "granted" | "wait":
             if decision.broken_limit:
@@ -284,9 +285,12 @@ def _raise_unless_granted(decision: Decision, *, asked: int) -> None:
         case "harvest_off":
             raise HarvestSwitchedOff("Harvesting is switched off: crons and bulk work are refused every call.")
         case limit:
-            refusal = QuotaRefused(limit=limit, asked=asked, free=decision.free or 0, retry_at=decision.retry_at)
-            log.warning("quota.refused", limit=limit, asked=asked, free=refusal.free, retry_at=str(refusal.retry_at))
-            raise refusal
+            free, retry_at = decision.free or 0, decision.retry_at
+            refusal_id = record_refusal(decision, asked=asked, asker=asker)
+            log.warning(
+                "quota.refused", limit=limit, asked=asked, free=free, retry_at=str(retry_at), refusal=str(refusal_id)
+            )
+            raise QuotaRefused(limit=limit, asked=asked, free=free, retry_at=retry_at, refusal_id=refusal_id)
 
 
 def _dispatched(reservation: uuid.UUID, decision: Decision, asked_at: float) -> DispatchedCall | timedelta:

@@ -26,15 +26,21 @@ _PRUNE_RESERVATIONS = """
             LIMIT %s)) RETURNING id
     )
     SELECT count(*) FROM gone"""
+_PRUNE_REFUSALS = """
+    WITH gone AS (
+        DELETE FROM quota_refusal
+        WHERE id = ANY (ARRAY(SELECT id FROM quota_refusal WHERE at < quota_midnight(%s) LIMIT %s)) RETURNING id
+    )
+    SELECT count(*) FROM gone"""
 
 
 def prune_journal(*, before: date) -> int:
-    """Deletes the calls of the days before, then closed reservations without calls; returns how many rows.
+    """Deletes the calls and refusals of the days before, and closed reservations without calls; returns how many rows.
 
     Ledgers, usage, corrections and reconciliations stay. Raises QuotaUnavailable; what is deleted then stays deleted.
     """
     rows = 0
-    for statement in (_PRUNE_CALLS, _PRUNE_RESERVATIONS):
+    for statement in (_PRUNE_CALLS, _PRUNE_RESERVATIONS, _PRUNE_REFUSALS):
         while deleted := int(ask(statement, [before, CHUNK])[0]):
             rows += deleted
     if rows:

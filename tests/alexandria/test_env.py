@@ -37,6 +37,10 @@ def load_settings(monkeypatch: pytest.MonkeyPatch) -> LoadSettings:
         ("DEBUG", "maybe"),
         ("TRUST_PROXY_HEADERS", "2"),
         ("CSRF_TRUSTED_ORIGINS", "https://books.example,books.example"),
+        ("CORS_ALLOWED_ORIGINS", "https://books.example,books.example"),
+        ("CORS_ALLOWED_ORIGINS", "https://books.example/"),
+        ("CORS_ALLOWED_ORIGINS", "https://*.example"),
+        ("CORS_ALLOWED_ORIGINS", "*"),
         ("DATABASE_URL", "mysql://user@localhost/books"),
         ("DATABASE_URL", "sqlite:///books.db"),
         ("DATABASE_URL", "books"),
@@ -73,6 +77,7 @@ def load_settings(monkeypatch: pytest.MonkeyPatch) -> LoadSettings:
         ("QUOTA_SAFETY_BUFFER", "15000"),
         ("QUOTA_MAX_RPS", "0"),
         ("QUOTA_ENFORCEMENT", "off"),
+        ("API_REQUESTS_PER_MINUTE", "-1"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_by_name(load_settings: LoadSettings, variable: str, value: str) -> None:

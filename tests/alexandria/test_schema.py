@@ -12,6 +12,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
+from jsonschema import Draft202012Validator
 from rest_framework.test import APIClient
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -58,6 +59,7 @@ def test_the_schema_is_valid_openapi_and_generated_without_a_warning(capsys: pyt
 def test_whatever_is_sent_the_answer_is_one_that_the_schema_promises(
     schema: BaseSchema, authorization: dict[str, str], settings
 ) -> None:
+    settings.API_REQUESTS_PER_MINUTE = 0
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 60, 10  # of ten years of books one page is enough
     answered: Counter[int] = Counter()
     for operation in schema.get_all_operations():
@@ -97,6 +99,8 @@ def test_every_kind_of_answer_is_one_that_the_schema_promises(
     assert enrich([isbn, *unknown_isbns(1), "wrong"]) == 200
     assert answer("GET", BOOK, path_parameters={"isbn": isbn}) == 200
     assert answer("GET", BOOK, path_parameters={"isbn": "12345"}) == 404
+    etag = APIClient().get(f"/api/books/{isbn}", headers=authorization).headers["ETag"]
+    assert answer("GET", BOOK, path_parameters={"isbn": isbn}, headers={"If-None-Match": etag}) == 304
     as_job = {"Prefer": "respond-async", "Idempotency-Key": "a"}
     assert enrich([isbn, "wrong"], headers=as_job) == 202
     assert enrich([isbn], headers=as_job) == 409
@@ -110,6 +114,10 @@ def test_every_kind_of_answer_is_one_that_the_schema_promises(
     assert answer("POST", QUEUE, body=wishes, media_type="application/json") == 202
     assert answer("GET", QUEUE) == 200
     assert answer("GET", STATUS) == 200
+    assert [answer("GET", f"/api/quota/{name}") for name in ("me", "history", "calls")] == [200, 200, 200]
+    assert answer("GET", "/api/quota/forecast", query={"calls": 5_000}) == 200
+    assert answer("GET", "/api/quota/forecast") == 400
+    assert answer("GET", "/api/quota/calls", query={"consumer": "other"}) == 403
     assert answer("GET", STATUS, headers={"Authorization": "Api-Key wrong"}) == 401
     assert answer("GET", STATUS, headers={"Accept": "text/html"}) == 406
     assert enrich([isbn] * 1001) == 400
@@ -142,6 +150,8 @@ def test_every_kind_of_answer_is_one_that_the_schema_promises(
     assert post(RELEASES, {"start_month": "2024-01", "end_month": "2024-02"}) == 429
     with database_moved(port=1):
         assert enrich([isbn]) == 503
+    settings.API_REQUESTS_PER_MINUTE = 1
+    assert answer("GET", STATUS) == 429
     Consumer.objects.update(active=False)
     assert enrich([isbn]) == 403
 
@@ -194,13 +204,47 @@ def test_every_problem_in_the_schema_has_an_example_and_every_operation_its_key(
             assert operation["security"] == [{"ApiKey": []}]
             for status, response in operation["responses"].items():
                 if int(status) >= 400:
-                    example = response["content"]["application/problem+json"]["example"]
-                    assert example["status"] == int(status), path
+                    for code, example in response["content"]["application/problem+json"]["examples"].items():
+                        assert (example["value"]["status"], example["value"]["code"]) == (int(status), code), path
     for path in (BATCH, BIBLIOGRAPHY, RELEASES):
         assert set(raw["paths"][path]["post"]["responses"]) == {
-            *("200", "202", "400", "401", "403", "406", "409", "413", "415", "422", "429", "502", "503", "504")
+            *("200", "202", "400", "401", "403", "406", "409", "413", "415", "422", "429", "500", "502", "503", "504")
         }
-    assert set(raw["paths"][BOOKS]["get"]["responses"]) == {"200", "400", "401", "403", "406", "503"}
+    assert set(raw["paths"][BOOKS]["get"]["responses"]) == {"200", "400", "401", "403", "406", "429", "500", "503"}
+    refused = raw["paths"][BATCH]["post"]["responses"]["429"]["content"]["application/problem+json"]["examples"]
+    throttled = raw["paths"][STATUS]["get"]["responses"]["429"]["content"]["application/problem+json"]["examples"]
+    assert (set(refused), set(throttled)) == ({"quota_exhausted", "throttled"}, {"throttled"})
+
+
+def json_schema(schema: Any) -> Any:
+    """An OpenAPI 3.0 schema as a JSON schema, in which null is a type."""
+    if isinstance(schema, list):
+        return [json_schema(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    rest = {name: json_schema(part) for name, part in schema.items() if name != "nullable"}
+    return {"anyOf": [rest, {"type": "null"}]} if schema.get("nullable") is True else rest
+
+
+def test_every_example_in_the_schema_is_what_the_schema_says(schema: BaseSchema) -> None:
+    raw = schema.raw_schema
+    components = json_schema(raw["components"])
+    checked = set()
+    for path, operations in raw["paths"].items():
+        for method, operation in operations.items():
+            bodies = {"request": operation.get("requestBody", {}), **operation["responses"]}
+            for name, body in bodies.items():
+                for content in body.get("content", {}).values():
+                    validator = Draft202012Validator(
+                        json_schema(content["schema"]) | {"components": components},
+                        format_checker=Draft202012Validator.FORMAT_CHECKER,
+                    )
+                    for example in content.get("examples", {}).values():
+                        validator.validate(example["value"])
+                        checked.add((method, path, name))
+    own = [path for path in raw["paths"] if path.startswith("/api/quota/") and path != "/api/quota/reconcile"]
+    assert checked >= {("post", BATCH, "request"), ("post", BATCH, "200"), ("post", BATCH, "429"), ("get", BOOK, "200")}
+    assert checked >= {("get", path, "200") for path in own}
 
 
 def test_the_docs_page_is_whole_without_any_outside_asset() -> None:

@@ -49,6 +49,7 @@ def day(set_clock: SetClock, settings, tmp_path: Path) -> Iterator[Sandbox]:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER, settings.QUOTA_MAX_RPS = LIMIT, 0, MAX_RPS
     settings.ISBNDB_BATCH_SIZE = 20
     settings.ISBNDB_TIMEOUT_SECONDS = 10
+    settings.API_REQUESTS_PER_MINUTE = 0
     with Sandbox(max_rps=None, daily_limit=LIMIT, max_batch=20) as sandbox:
         sandbox.set_clock(offset_seconds=set_clock(START).total_seconds())
         settings.ISBNDB_BASE_URL, settings.ISBNDB_API_KEY = sandbox.url, sandbox.key

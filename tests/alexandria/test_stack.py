@@ -76,7 +76,7 @@ def test_the_stack_answers_from_any_folder_and_leaves_only_what_ran_before(
 
     assert processes_of(home) == []
     assert running(home) == {"redis"}
-    assert re.search(r"^\d\d:\d\d:\d\d beat +\| ", (tmp_path / "output").read_text(), re.MULTILINE)
+    assert re.search(r"^\d\d:\d\d:\d\d worker +\| ", (tmp_path / "output").read_text(), re.MULTILINE)
     assert [signal.getsignal(number) for number in stack.ENDS] == handlers
 
 

@@ -1,7 +1,8 @@
 """GET /api/books/{isbn}: what is stored, by an ISBN in any form, and never a call."""
 
 import json
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -122,6 +123,26 @@ def test_a_book_costs_no_call_and_a_fixed_number_of_queries(api: APIClient, stor
     get(api, "9780441013593")
     assert not Call.objects.exists()
     assert not Reservation.objects.exists()
+
+
+def test_a_book_that_is_as_it_was_is_a_304_without_a_body(api: APIClient, stored: Edition) -> None:
+    first = get(api, ISBN)
+    etag = first.headers["ETag"]
+    assert {"Authorization"} <= {name.strip() for name in first.headers["Vary"].split(",")}
+    for given in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+        again = get(api, "0-7475-3269-9", HTTP_IF_NONE_MATCH=given)
+        assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", etag)
+    assert get(api, ISBN, HTTP_IF_NONE_MATCH='"other"').json() == first.json()
+    assert get(api, ISBN, HTTP_IF_NONE_MATCH="nonsense").status_code == 200
+
+    changes: list[dict[str, Any]] = [{"synced_at": SYNCED + timedelta(microseconds=1)}, {"content_hash": uuid4()}]
+    for change in changes:
+        Edition.objects.update(**change)
+        changed = get(api, ISBN, HTTP_IF_NONE_MATCH=etag)
+        assert (changed.status_code, changed.headers["ETag"] != etag) == (200, True)
+        etag = changed.headers["ETag"]
+    assert get(api, "9780441013593", HTTP_IF_NONE_MATCH="*").status_code == 404
+    assert get(APIClient(), ISBN, HTTP_IF_NONE_MATCH=etag).status_code == 401
 
 
 def test_a_book_wants_a_key() -> None:

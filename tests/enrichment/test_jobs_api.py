@@ -45,7 +45,7 @@ def test_a_job_is_accepted_at_once_and_shows_how_it_goes_and_what_came_of_it(
     response = accept(api)
     assert response.status_code == 202
     assert response["Preference-Applied"] == "respond-async"
-    assert response["Vary"] == "Prefer"
+    assert "Prefer" in response["Vary"].split(", ")
     assert response["RateLimit"].startswith('"daily";r=13000;t=')
     body = response.json()
     assert response["Location"] == f"/api/jobs/{body['id']}"
@@ -107,7 +107,7 @@ def test_a_job_is_accepted_at_once_and_shows_how_it_goes_and_what_came_of_it(
 def test_only_the_preference_itself_makes_a_job(prefer: str, status: int, api: APIClient, sandbox: Sandbox) -> None:
     response = accept(api, ["x"], prefer=prefer)
     assert response.status_code == status
-    assert response["Vary"] == "Prefer"
+    assert "Prefer" in response["Vary"].split(", ")
     assert response.has_header("Preference-Applied") == (status == 202)
     assert Job.objects.count() == (status == 202)
 

@@ -65,7 +65,9 @@ def test_each_limit_that_leaves_no_call_is_a_reason_to_skip_and_spends_nothing(
     assert skipped() == "No call is free above the floor of 1,000."
     Consumer.objects.filter(pk=payer.pk).update(floor=0, daily_budget=0)
     assert skipped() == "The daily budget of 0 calls is used up."
-    Consumer.objects.filter(pk=payer.pk).update(daily_budget=None, active=False)
+    Consumer.objects.filter(pk=payer.pk).update(daily_budget=None, cap_per_operation=0)
+    assert skipped() == "No operation of the consumer cron-reconciliation may make a call."
+    Consumer.objects.filter(pk=payer.pk).update(cap_per_operation=None, active=False)
     assert skipped() == "The consumer cron-reconciliation is switched off."
     Consumer.objects.filter(pk=payer.pk).update(active=True)
     Switches.objects.create(harvest_enabled=False)

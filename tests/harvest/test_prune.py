@@ -1,4 +1,4 @@
-"""Pruning of the journal: calls and reservations go after JOURNAL_KEEP_DAYS, ledgers never."""
+"""Pruning of the journal: calls, reservations and refusals go after JOURNAL_KEEP_DAYS, ledgers never."""
 
 from datetime import timedelta
 
@@ -8,7 +8,8 @@ from alexandria.sandbox.server import Sandbox
 from harvest.models import HarvestRun
 from harvest.services import run_cron
 from quota import services as quota
-from quota.models import Call, ConsumerUsage, DailyLedger, Reconciliation, Reservation
+from quota.exceptions import QuotaRefused
+from quota.models import Call, ConsumerUsage, DailyLedger, Reconciliation, Refusal, Reservation
 from quota.selectors import check_ledger
 from quota.services import pruning
 from tests.fixtures import NOON, SetClock, balance
@@ -25,6 +26,11 @@ def spend(calls: int) -> None:
     quota.settle(reservation)
 
 
+def refused() -> None:
+    with pytest.raises(QuotaRefused):
+        quota.reserve(consumer="reader", operation="test", calls=20_000)
+
+
 def test_the_journal_beyond_its_days_is_deleted_and_the_ledgers_stay(
     settings, sandbox: Sandbox, set_clock: SetClock, monkeypatch
 ) -> None:
@@ -32,9 +38,11 @@ def test_the_journal_beyond_its_days_is_deleted_and_the_ledgers_stay(
     monkeypatch.setattr(pruning, "CHUNK", 2)
     run_cron("reconciliation")
     spend(4)
+    refused()
     quota.reserve(consumer="reader", operation="test", calls=1)
     set_clock(NOON + timedelta(days=1))
     spend(3)
+    refused()
     set_clock(NOON + timedelta(days=31))
     ledgers = list(DailyLedger.objects.values_list("day", "used"))
 
@@ -42,6 +50,7 @@ def test_the_journal_beyond_its_days_is_deleted_and_the_ledgers_stay(
     assert (run.outcome, run.calls) == ("succeeded", 0)
     assert {str(call.ledger_id) for call in Call.objects.all()} == {"2026-05-06"}
     assert Call.objects.count() == 3
+    assert [str(refusal.ledger_id) for refusal in Refusal.objects.all()] == ["2026-05-06"]
     assert list(Reservation.objects.values_list("ledger_id", "state")) == [
         (NOON.date() + timedelta(days=1), "settled"),
         (NOON.date(), "open"),

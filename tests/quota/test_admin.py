@@ -94,4 +94,5 @@ def test_a_key_is_shown_without_its_secret(pages: Client, consumer: Consumer) ->
     page = pages.get(reverse("admin:quota_consumer_change", args=[consumer.pk])).content.decode()
     key = ConsumerKey.objects.get()
     assert key.prefix in page
+    assert 'name="keys-0-sees_all"' in page
     assert key.hashed_key not in page.replace(key.id, "")

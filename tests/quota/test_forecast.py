@@ -7,7 +7,8 @@ import pytest
 from quota import services
 from quota.exceptions import ConsumerUnknown, QuotaError
 from quota.models import Consumer, DailyLedger, Switches
-from quota.selectors import forecast, get_status, why_no_call
+from quota.selectors import get_status
+from quota.selectors.usage import forecast, why_no_call
 from tests.fixtures import NOON, SetClock
 
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)

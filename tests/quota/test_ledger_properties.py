@@ -12,7 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from quota import services
 from quota.exceptions import QuotaRefused, ReservationClosed, ReservationSpent
-from quota.models import Call, Consumer, ConsumerUsage, DailyLedger, Reservation
+from quota.models import Call, Consumer, ConsumerUsage, DailyLedger, Refusal, Reservation
 from quota.selectors import check_ledger
 from quota.services import DispatchedCall
 from tests.fixtures import SetClock
@@ -35,6 +35,7 @@ class Ledgers(RuleBasedStateMachine):
             Consumer.objects.get_or_create(slug=slug, defaults=options)
 
     def teardown(self) -> None:
+        Refusal.objects.all().delete()
         Call.objects.all().delete()
         Reservation.objects.all().delete()
         ConsumerUsage.objects.all().delete()

@@ -128,8 +128,10 @@ def test_a_closed_day_is_told_with_isbndbs_words(api: APIClient) -> None:
     call = services.dispatch(services.reserve(consumer="reader", operation="test", calls=1), method="GET", path="/key")
     assert isinstance(call, services.DispatchedCall)
     services.close_day(call, reason="Daily quota exceeded")
-    body = api.get(PATH).json()
+    answer = api.get(PATH)
+    body = answer.json()
     assert (body["can_make_calls"], body["closed_reason"]) == (False, "Daily quota exceeded")
+    assert '"daily";r=0;' in answer.headers["RateLimit"]
 
 
 def test_observing_is_told(api: APIClient, settings) -> None:

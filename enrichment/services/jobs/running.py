@@ -19,7 +19,8 @@ from enrichment.services.jobs.kinds import work_of
 from enrichment.services.stopping import stop_reason
 from quota.database import QuotaNow
 from quota.exceptions import ConsumerInactive, ConsumerUnknown, QuotaError, QuotaRefused, ReservationClosed
-from quota.selectors import MIDNIGHT_GUARD, forecast
+from quota.selectors import MIDNIGHT_GUARD
+from quota.selectors.usage import forecast
 
 log = structlog.get_logger(__name__)
 

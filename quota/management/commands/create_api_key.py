@@ -21,7 +21,11 @@ class Command(BaseCommand):
             "--consumer", metavar="SLUG", help="An existing consumer. Without it one is made that is called like NAME."
         )
 
-    def handle(self, *args: Any, name: str, consumer: str | None, **options: Any) -> None:
+        parser.add_argument(
+            "--sees-all", action="store_true", help="A manager's key: it is told the calls of all consumers."
+        )
+
+    def handle(self, *args: Any, name: str, consumer: str | None, sees_all: bool, **options: Any) -> None:
         if not 1 <= len(name) <= 50:
             raise CommandError("NAME must have 1 to 50 characters.")
         if consumer is None:
@@ -32,7 +36,7 @@ class Command(BaseCommand):
             except Consumer.DoesNotExist:
                 known = ", ".join(Consumer.objects.values_list("slug", flat=True)) or "none yet"
                 raise CommandError(f"--consumer: there is no consumer {consumer!r}. There are: {known}.") from None
-        _, key = ConsumerKey.objects.create_key(name=name, consumer=owner)
+        _, key = ConsumerKey.objects.create_key(name=name, consumer=owner, sees_all=sees_all)
         self.stderr.write(f"Key {name!r} for consumer {owner.slug}. Keep it: it is not shown again.")
         self.stdout.write(key)
 

@@ -9,8 +9,7 @@ from django.db import connection, transaction
 from django.db.models import Sum
 
 from quota.database import ask, reachable
-from quota.exceptions import ConsumerUnknown
-from quota.models import Call, Consumer, ConsumerUsage, DailyLedger, Reconciliation, Reservation, Switches
+from quota.models import Call, ConsumerUsage, DailyLedger, Reconciliation, Reservation, Switches
 
 log = structlog.get_logger(__name__)
 
@@ -128,46 +127,6 @@ def get_status() -> QuotaStatus:
     )
 
 
-@dataclass(frozen=True)
-class Forecast:
-    """When a number of calls could be made by one consumer, if nobody else spent any.
-
-    `today`: how many of them today. `days`: UTC days that it takes, today included when some are made today.
-    `finish_at`: when the last would be sent; None when the consumer may never make them, or nobody can tell when: it,
-    or harvesting, is switched off.
-    """
-
-    calls: int
-    today: int
-    days: int
-    finish_at: datetime | None
-
-
-def forecast(calls: int, *, consumer: str) -> Forecast:
-    """When `calls` calls of the consumer (a slug) could be made, by the quota left and the pace.
-
-    Raises ConsumerUnknown and QuotaUnavailable.
-    """
-    status = get_status()
-    payer, spent = _payer(consumer, status)
-    if _switched_off(payer):
-        return Forecast(calls, 0, 0, None)
-    today, a_day = status.remaining - payer.floor, status.safety_limit - payer.floor
-    if payer.daily_budget is not None:
-        today, a_day = min(today, payer.daily_budget - spent), min(a_day, payer.daily_budget)
-    if status.enforcement == "observe":
-        today = a_day = calls
-    today = 0 if _why_no_call(payer, spent, status) else min(calls, today)
-    rest, gap = calls - today, timedelta(seconds=SECONDS_APART / status.max_rps)
-    if not rest:
-        return Forecast(calls, today, min(1, calls), status.now + today * gap)
-    if a_day <= 0:
-        return Forecast(calls, today, 0, None)
-    full_days, last = divmod(rest - 1, a_day)
-    finish_at = status.reset_at + timedelta(days=full_days) + MIDNIGHT_GUARD + (last + 1) * gap
-    return Forecast(calls, today, full_days + 1 + (today > 0), finish_at)
-
-
 def calls_spent(*, source: str) -> int:
     """The calls dispatched so far, on any day, from the reservations of that `source`. Raises QuotaUnavailable."""
     with reachable():
@@ -185,49 +144,6 @@ def key_charged() -> bool | None:
     with reachable():
         told = Reconciliation.objects.filter(key_charged__isnull=False).first()
     return told.key_charged if told else None
-
-
-def why_no_call(consumer: str, status: QuotaStatus) -> str:
-    """Why the consumer (a slug) would be refused a single call now, in words; "" when it would not.
-
-    Without figures of the day, so that what is refused for the same reason has the same words.
-    Raises ConsumerUnknown and QuotaUnavailable.
-    """
-    payer, spent = _payer(consumer, status)
-    return _why_no_call(payer, spent, status)
-
-
-def _payer(consumer: str, status: QuotaStatus) -> tuple[Consumer, int]:
-    """The consumer of that slug, and the calls that it has spent or set aside on the day of the status."""
-    with reachable():
-        payer = Consumer.objects.filter(slug=consumer).first()
-        if payer is None:
-            raise ConsumerUnknown(f"There is no consumer {consumer!r}.")
-        usage = ConsumerUsage.objects.filter(ledger=status.day, consumer=payer).first()
-    return payer, usage.used + usage.reserved if usage else 0
-
-
-def _switched_off(payer: Consumer) -> str:
-    """The switch that refuses the consumer every call, whether limits are enforced or not, in words; "" if none."""
-    if payer.kind != Consumer.Kind.API and not get_switches().harvest_enabled:
-        return "Harvesting is switched off."
-    return "" if payer.active else f"The consumer {payer} is switched off."
-
-
-def _why_no_call(payer: Consumer, spent: int, status: QuotaStatus) -> str:
-    if (switch := _switched_off(payer)) or status.enforcement == "observe":
-        return switch
-    reasons = {
-        "ISBNdb has closed the day.": status.closed_reason is not None,
-        "Midnight UTC is near.": status.reset_at - status.now <= MIDNIGHT_GUARD,
-        "The calls of the day are used up or set aside.": status.remaining == 0,
-        # At the floor itself, too: the first call would be refused.
-        f"No call is free above the floor of {payer.floor:,}.": status.remaining <= payer.floor,
-        f"The daily budget of {payer.daily_budget} calls is used up.": (
-            payer.daily_budget is not None and spent >= payer.daily_budget
-        ),
-    }
-    return next((reason for reason, holds in reasons.items() if holds), "")
 
 
 @dataclass(frozen=True)

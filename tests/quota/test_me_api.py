@@ -1,0 +1,101 @@
+"""GET /api/quota/me: what one consumer may spend, what it spent, and what it was refused."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from rest_framework.test import APIClient
+
+from quota import services
+from quota.exceptions import HarvestSwitchedOff, QuotaRefused
+from quota.models import Consumer, Switches
+from quota.selectors.usage import get_allowance
+from tests.fixtures import SetClock
+
+PATH = "/api/quota/me"
+MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def day_of_100(settings, consumer: Consumer) -> None:
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 120, 20
+
+
+def test_a_consumer_is_told_its_limits_its_use_and_its_last_refusals(api: APIClient) -> None:
+    Consumer.objects.filter(slug="reader").update(floor=10, daily_budget=50, cap_per_operation=30)
+    Consumer.objects.create(slug="other", daily_budget=0)
+    services.increment(20)
+    services.increment(5, consumer="reader")
+    services.reserve(consumer="reader", operation="test", calls=7)
+    with pytest.raises(QuotaRefused) as caught:
+        services.reserve(consumer="reader", operation="big", calls=31, source="shelf")
+    with pytest.raises(QuotaRefused):
+        services.reserve(consumer="other", operation="test", calls=1)
+    response = api.get(PATH)
+    assert response.status_code == 200
+    assert response.headers["RateLimit"].startswith('"daily";r=68;')
+    body = response.json()
+    [refusal] = body.pop("refusals")
+    quota = body.pop("quota")
+    assert body == {
+        "consumer": {"slug": "reader", "kind": "api", "active": True},
+        "floor": 10,
+        "daily_budget": 50,
+        "cap_per_operation": 30,
+        "used": 5,
+        "reserved": 7,
+        "free": 30,
+        "limited_by": "cap_per_operation",
+    }
+    assert (refusal["id"], refusal["times"]) == (str(caught.value.refusal_id), 1)
+    assert (refusal["operation"], refusal["source"], refusal["limit"]) == ("big", "shelf", "cap_per_operation")
+    assert (refusal["asked"], refusal["free"], refusal["retry_at"]) == (31, 30, None)
+    assert (quota["used"], quota["reserved"], quota["remaining"]) == (25, 7, 68)
+
+
+@pytest.mark.parametrize(
+    ("limits", "free", "limited_by"),
+    [
+        ({}, 60, "safety_limit"),
+        ({"floor": 25}, 35, "floor"),
+        ({"floor": 61}, 0, "floor"),
+        ({"daily_budget": 60}, 60, "daily_budget"),
+        ({"daily_budget": 12, "floor": 48}, 12, "daily_budget"),
+        ({"daily_budget": 0}, 0, "daily_budget"),
+        ({"cap_per_operation": 3, "floor": 57}, 3, "cap_per_operation"),
+        ({"cap_per_operation": 9, "daily_budget": 8}, 8, "daily_budget"),
+    ],
+    ids=str,
+)
+def test_what_is_free_is_granted_and_one_more_is_refused_by_the_limit_that_was_told(
+    consumer: Consumer, limits: dict[str, Any], free: int, limited_by: str
+) -> None:
+    for limit, calls in limits.items():
+        setattr(consumer, limit, calls)
+    consumer.save()
+    services.increment(40)
+    allowance = get_allowance(consumer)
+    assert (allowance.free, allowance.limited_by) == (free, limited_by)
+    with pytest.raises(QuotaRefused) as caught:
+        services.reserve(consumer="reader", operation="test", calls=free + 1)
+    assert (caught.value.limit, caught.value.free) == (limited_by, free)
+    if free:
+        services.reserve(consumer="reader", operation="test", calls=free)
+
+
+def test_nothing_is_free_on_a_closed_day_next_to_midnight_or_while_harvesting_is_off(
+    consumer: Consumer, set_clock: SetClock
+) -> None:
+    Switches.objects.create(harvest_enabled=False)
+    cron = Consumer.objects.create(slug="cron", kind="cron")
+    assert (get_allowance(cron).free, get_allowance(cron).limited_by) == (0, "harvest_off")
+    with pytest.raises(HarvestSwitchedOff):
+        services.reserve(consumer="cron", operation="test", calls=1)
+    assert get_allowance(consumer).free == 100
+    _, call = services.reserve_and_dispatch(consumer="reader", operation="x", calls=1, method="GET", path="/key")
+    assert isinstance(call, services.DispatchedCall)
+    services.close_day(call, reason="Daily quota exceeded")
+    assert (get_allowance(consumer).free, get_allowance(consumer).limited_by) == (0, "day_closed")
+    set_clock(MIDNIGHT - timedelta(seconds=1.9))
+    allowance = get_allowance(consumer)
+    assert allowance.free == 0 or allowance.quota.day == MIDNIGHT.date()

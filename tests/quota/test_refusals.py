@@ -1,0 +1,125 @@
+"""Refusals on record: which limit, the figures then, who held the calls; and never in the way of the refusal."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.urls import reverse
+from rest_framework.test import APIClient
+
+from alexandria.sandbox.server import Sandbox
+from quota import services
+from quota.exceptions import QuotaRefused
+from quota.models import Consumer, Refusal
+from tests.fixtures import NOON, SetClock, known_isbns
+
+
+@pytest.fixture(autouse=True)
+def holder(settings, consumer: Consumer) -> Consumer:
+    """Somebody who holds 60 of the day's 100 calls."""
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 120, 20
+    holder = Consumer.objects.create(slug="holder")
+    services.reserve(consumer="holder", operation="shelf", calls=60)
+    return holder
+
+
+def refused(calls: int = 1, operation: str = "test", **options: Any) -> QuotaRefused:
+    with pytest.raises(QuotaRefused) as caught:
+        services.reserve(consumer="reader", operation=operation, calls=calls, **options)
+    return caught.value
+
+
+def test_a_refusal_is_on_record_with_its_limit_the_figures_then_and_who_held_the_calls() -> None:
+    services.increment(5, consumer="reader")
+    Consumer.objects.filter(slug="reader").update(floor=30, daily_budget=90)
+    error = refused(calls=6, operation="batch", source="shelf 7")
+    row = Refusal.objects.select_related("consumer").get()
+    assert row.id == error.refusal_id
+    assert (row.consumer.slug, row.operation, row.source) == ("reader", "batch", "shelf 7")
+    assert (row.limit, row.asked, row.free, row.retry_at) == ("floor", 6, 5, error.retry_at)
+    assert row.ledger_id == NOON.date()
+    assert row.at == row.last_at
+    assert timedelta() <= row.at - NOON < timedelta(minutes=5)
+    assert row.figures == {
+        "daily_limit": 120,
+        "safety_limit": 100,
+        "used": 5,
+        "reserved": 60,
+        "floor": 30,
+        "daily_budget": 90,
+        "cap_per_operation": None,
+        "consumer_used": 5,
+        "consumer_reserved": 0,
+        "held_by": {"holder": 60},
+    }
+
+
+def test_what_a_reservation_is_refused_is_put_down_to_its_consumer() -> None:
+    reservation, call = services.reserve_and_dispatch(
+        consumer="reader", operation="pages", source="x", calls=2, method="GET", path="/books"
+    )
+    assert isinstance(call, services.DispatchedCall)
+    with pytest.raises(QuotaRefused) as extended:
+        services.extend(reservation, calls=50)
+    services.close_day(call, reason="Daily quota exceeded")
+    with pytest.raises(QuotaRefused) as dispatched:
+        services.dispatch(reservation, method="GET", path="/key")
+    asked = ("consumer__slug", "operation", "source", "limit", "asked")
+    rows = {row.pop("id"): tuple(row.values()) for row in Refusal.objects.values("id", *asked)}
+    assert rows == {
+        extended.value.refusal_id: ("reader", "pages", "x", "safety_limit", 50),
+        dispatched.value.refusal_id: ("reader", "pages", "x", "day_closed", 1),
+    }
+
+
+def test_a_client_that_hammers_a_limit_fills_one_row_in_ten_seconds(set_clock: SetClock) -> None:
+    set_clock(NOON)
+    ids = {refused(calls=41 + number).refusal_id for number in range(5)}
+    assert len(ids) == 1
+    row = Refusal.objects.get()
+    assert (row.times, row.asked) == (5, 41)
+    assert row.last_at > row.at
+    refused(calls=41, operation="other")
+    set_clock(NOON + timedelta(seconds=20))
+    assert refused(calls=41).refusal_id not in ids
+    assert Refusal.objects.count() == 3
+
+
+def test_a_refusal_that_cannot_be_recorded_is_a_refusal_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE quota_refusal RENAME TO quota_refusal_gone")
+    try:
+        error = refused(calls=41)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE quota_refusal_gone RENAME TO quota_refusal")
+    assert (error.limit, error.free, error.refusal_id) == ("safety_limit", 40, None)
+    assert "quota.refusal_not_recorded" in caplog.text
+    assert "quota.refused" in caplog.text
+
+
+def test_observing_and_granting_leave_no_refusal(settings) -> None:
+    settings.QUOTA_ENFORCEMENT = "observe"
+    services.reserve(consumer="reader", operation="test", calls=41)
+    assert not Refusal.objects.exists()
+
+
+def test_the_429_and_the_log_name_the_refusal_whose_page_says_why(
+    api: APIClient, admin_client: Client, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    Consumer.objects.filter(slug="reader").update(daily_budget=0)
+    response = api.post("/api/enrich/batch-direct", known_isbns(1), format="json")
+    assert response.status_code == 429
+    row = Refusal.objects.get()
+    assert response.json()["refusal"] == str(row.id)
+    assert str(row.id) in caplog.text
+    page = admin_client.get(reverse("admin:quota_refusal_change", args=[row.pk])).content.decode()
+    assert "Why was this refused?" in page
+    assert "this consumer&#x27;s daily budget is used up or set aside" in page
+    assert "holder" in page
+    listed = admin_client.get(reverse("admin:quota_refusal_changelist"), {"q": str(row.id)})
+    assert listed.context["cl"].result_count == 1
+    assert admin_client.get(reverse("admin:quota_refusal_add")).status_code == 403
+    assert admin_client.post(reverse("admin:quota_refusal_delete", args=[row.pk]), {"post": "yes"}).status_code == 403
