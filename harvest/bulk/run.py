@@ -45,8 +45,19 @@ class Entry:
         cut_short = self.state == CUT and self.reason == "max_pages" and self.next_page <= max_pages
         if self.state != FAILED and not cut_short:
             return False
-        self.state, self.reason = PENDING, ""
+        if cut_short:
+            self.reason = ""
+        self.state = PENDING  # with the reason of a failure, by which `to_do` knows it
         return True
+
+
+def to_do(entries: Iterable[Entry]) -> list[Entry]:
+    """What is pending, in the order in which it is asked for: what failed before comes last, the least tried first.
+
+    Otherwise a few authors on whom ISBNdb always fails would end each run before it comes to the rest.
+    """
+    pending = [entry for entry in entries if entry.state == PENDING]
+    return sorted(pending, key=lambda entry: (entry.reason != "", entry.reason != "" and entry.calls))
 
 
 def new_entries(names: Iterable[str]) -> list[Entry]:
@@ -164,7 +175,7 @@ class Run:
         """`limit`: the most authors. `wait`: for more quota when it is gone."""
         self.fetcher = fetcher
         self.checkpoint = checkpoint
-        self.entries = [entry for entry in checkpoint.entries if entry.state == PENDING][:limit]
+        self.entries = to_do(checkpoint.entries)[:limit]
         self.wait = wait
         self.stopping = False
         self._failures = 0
@@ -226,6 +237,7 @@ class Run:
     def _take(self, page: Page, entry: Entry) -> None:
         self._failures = 0
         self._waiting_for = None
+        entry.reason = ""
         entry.books += page.books
         entry.enriched += page.enriched
         if page.complete:

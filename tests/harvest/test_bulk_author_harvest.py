@@ -231,6 +231,23 @@ def test_when_isbndb_fails_for_everybody_it_stops_before_it_burns_the_quota(sand
     assert harvest("--resume", "--limit", "2").code == 3
 
 
+def test_authors_that_always_fail_do_not_keep_resume_from_the_rest(sandbox: Sandbox, tmp_path: Path) -> None:
+    bad = [f"Bad {word}" for word in ("One", "Two", "Three", "Four", "Five", "Six")]
+    sandbox.add_fault("status", status=500, path="/author/Bad", body={"message": "Oops"})
+    mixed = [name for pair in zip(SHORT, bad, strict=True) for name in pair]
+    listed = a_list(tmp_path, *mixed, "Andy Weir", "Kristin Hannah", "Agatha Christie")
+    assert harvest(listed, "--limit", "12").code == 3
+
+    plan = harvest("--resume", "--dry-run").events[0]
+    assert (plan["to_do"], plan["authors"]) == (9, 15)
+    resumed = harvest("--resume")
+    assert resumed.code == 1  # five in a row failed again, but only at the end
+    assert (resumed.summary["done"], resumed.summary["pending"]) == (9, 1)
+    assert [each["name"] for each in harvest("--resume", "--limit", "2").named("author")] == ["Bad Six", "Bad One"]
+    sandbox.clear_faults()
+    assert (harvest("--resume").code, BulkAuthor.objects.exclude(reason="").count()) == (0, 0)
+
+
 def test_what_cannot_go_on_says_why_and_can_be_resumed(sandbox: Sandbox, bulk_author: Consumer, tmp_path: Path) -> None:
     listed = a_list(tmp_path, *SHORT[:1])
     Switches.objects.update_or_create(pk=1, defaults={"harvest_enabled": False})

@@ -39,7 +39,7 @@ from harvest.bulk.reporting import (
     quota_object,
     summary_of,
 )
-from harvest.bulk.run import FAILED, MOST_PAGES, PENDING, Fetcher, Run, Seen, Store
+from harvest.bulk.run import FAILED, MOST_PAGES, PENDING, Fetcher, Run, Seen, Store, to_do
 
 # By number of stored editions: the first rank and the last.
 TIERS = {"top-100": (1, 100), "top-1000": (1, 1000), "1000-5000": (1001, 5000), "5000-20000": (5001, 20_000)}
@@ -226,7 +226,7 @@ class Command(BaseCommand):
         max_pages = options["max_pages"] or stored_pages
         for entry in entries:
             entry.reopen(max_pages)
-        pending = [entry for entry in entries if entry.state == PENDING][: options["limit"]]
+        pending = to_do(entries)[: options["limit"]]
         quota = fetcher.quota()
         least = len(pending) - fetcher.remembered([entry.name for entry in pending])
         most = sum(max_pages - entry.next_page + 1 for entry in pending)
