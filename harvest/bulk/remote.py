@@ -18,7 +18,7 @@ _ISBNDB = {"isbndb_failed", "isbndb_timeout"}
 
 
 class RemoteFetcher:
-    """Fetches through the server at `base_url` with an API key, as that key's consumer."""
+    """Fetches through the server at `base_url` with an API key (see harvest.bulk.server), as that key's consumer."""
 
     source = "bulk"
 
@@ -80,8 +80,9 @@ class RemoteFetcher:
         """The JSON of a 200. Raises what `Fetcher` says."""
         try:
             response = self._client.request(method, url, json=body)
-        except httpx2.InvalidURL as error:
-            raise CannotGoOn(f"{self._client.base_url} is no address of a server.") from error
+        except (httpx2.InvalidURL, httpx2.LocalProtocolError):
+            # Not with the words of the error, which may have a header's content.
+            raise CannotGoOn(f"{self._client.base_url} cannot be asked: no such request can be made.") from None
         except httpx2.RequestError as error:
             raise TryLater(f"{self._client.base_url} does not answer: {error or type(error).__name__}.") from error
         try:

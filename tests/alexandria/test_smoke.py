@@ -85,6 +85,14 @@ def test_a_server_that_is_not_there_fails_it(capsys) -> None:
     assert "ConnectError" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("option", ["--api-key", "--refused-key"])
+def test_a_key_that_can_be_none_is_refused_and_never_shown(capsys, option: str) -> None:
+    keys = {"--api-key": "one", "--refused-key": "two", option: "secr\u00e9t\nwords"}
+    with pytest.raises(CommandError, match="no API key") as refused:
+        call_command("smoke", "--server", "http://127.0.0.1:1", *(part for pair in keys.items() for part in pair))
+    assert "secr" not in f"{refused.value}{capsys.readouterr()}"
+
+
 @pytest.mark.parametrize("arguments", [["--server", "http://x"], ["--server", "x", "--api-key", "y"]])
 def test_options_that_make_no_sense_are_named(arguments: list[str], monkeypatch) -> None:
     monkeypatch.delenv(smoke.KEY, raising=False)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from harvest.bulk import run
+from harvest.bulk.server import server_address
 from tests.fixtures import silent_port
 from tests.harvest.bulk import COMMAND, Ended, a_list, harvest, start
 from tests.harvest.server_double import KEY, ServerDouble, serving
@@ -141,7 +142,32 @@ def test_a_server_that_stays_away_is_given_up_within_bounds(server: ServerDouble
     gone = harvest("--server", f"http://127.0.0.1:{port}", listed)
     assert gone.code == 1
     assert f"http://127.0.0.1:{port} does not answer" in gone.message
-    assert harvest("--server", "nonsense", listed).code == 1
+
+
+@pytest.mark.parametrize(
+    "address", ["localhost:8931", "nonsense", "", "ftp://a.example", "https://", "https://me:x@a.example", "http://a:b"]
+)
+def test_what_is_no_address_of_a_server_is_refused_at_once(address: str, listed: Path) -> None:
+    ended = harvest("--server", address, listed)
+    assert (ended.code, ended.events) == (1, [])
+    assert "such as https://books.example" in ended.message
+
+
+def test_however_the_address_is_written_the_checkpoint_is_the_same(server: ServerDouble, listed: Path) -> None:
+    assert through(server, listed, "--limit", "2").code == 0
+    ended = harvest("--server", server.url.replace("http", " HTTP") + "/", listed, "--resume")
+    assert (ended.code, ended.summary["done"], len(server.asked)) == (0, 3, 6)
+    assert server_address("https://Books.Example:443/") == "https://books.example"
+    assert server_address("http://[::1]:8000/below//") == "http://[::1]:8000/below"
+
+
+@pytest.mark.parametrize("key", ["secret\nwords", "secr\u00e9t", "secret words", "secret\0", " "])
+def test_a_key_that_can_be_none_is_refused_and_never_shown(key: str, server: ServerDouble) -> None:
+    ended = through(server, "--check-quota", "--api-key", key)
+    assert (ended.code, ended.events) == (1, [])
+    assert "no API key" in ended.message
+    assert "secr" not in ended.message
+    assert through(server, "--check-quota", "--api-key", f" {KEY}\n").code == 0
 
 
 def test_keys_and_checkpoints_that_are_missing_are_named(

@@ -13,6 +13,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 from rich.table import Table
 
+from harvest.bulk.server import Unusable, server_address, usable_key
+
 KEY, REFUSED_KEY = "ALEXANDRIA_API_KEY", "ALEXANDRIA_REFUSED_KEY"
 BATCH = "/api/enrich/batch-direct"
 QUIET_MOMENTS = 5  # tries to see our own call alone, where others spend too
@@ -63,10 +65,13 @@ exit codes:
     def handle(self, *args: Any, server: str, api_key: str | None, json: bool, **options: Any) -> None:
         if not api_key:
             raise CommandError(f"Give --api-key KEY, or set {KEY}.")
-        if not server.startswith(("http://", "https://")):
-            raise CommandError(f"--server must be an address such as https://books.example, not {server!r}.")
+        try:
+            server, api_key = server_address(server), usable_key(api_key)
+            refused_key = usable_key(options["refused_key"]) if options["refused_key"] else None
+        except Unusable as error:
+            raise CommandError(str(error)) from error
         with httpx2.Client(base_url=server, timeout=60, trust_env=False) as client:
-            walk = Walk(client, api_key, options["refused_key"], options["isbn"], new_day=options["new_day"])
+            walk = Walk(client, api_key, refused_key, options["isbn"], new_day=options["new_day"])
             results = list(walk.results())
         if json:
             self.stdout.write(json_module.dumps([asdict(result) for result in results], indent=2))

@@ -40,6 +40,7 @@ from harvest.bulk.reporting import (
     summary_of,
 )
 from harvest.bulk.run import FAILED, MOST_PAGES, PENDING, Fetcher, Run, Seen, Store, to_do
+from harvest.bulk.server import Unusable, server_address, usable_key
 
 # By number of stored editions: the first rank and the last.
 TIERS = {"top-100": (1, 100), "top-1000": (1, 1000), "1000-5000": (1001, 5000), "5000-20000": (5001, 20_000)}
@@ -101,15 +102,15 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="One JSON object a line.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self._refuse_nonsense(options)
         try:
+            self._refuse_nonsense(options)
             with closing(self._fetcher(options)) as fetcher:
                 self._handle(fetcher, options)
         except AnotherCopy as error:
             raise CommandError(str(error), returncode=4) from error
         except AlreadyBegun as error:
             raise CommandError(f"{error} --resume goes on with it, --restart begins anew.") from error
-        except (NamesUnreadable, NothingToResume, CannotGoOn, NotFetched) as error:
+        except (Unusable, NamesUnreadable, NothingToResume, CannotGoOn, NotFetched) as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
             raise CommandError("Interrupted.", returncode=130) from None
@@ -120,8 +121,10 @@ class Command(BaseCommand):
             raise CommandError("Which authors? Name a FILE (- for standard input), --tier or --author.")
         if options["limit"] is not None and options["limit"] < 1:
             raise CommandError("--limit: at least 1.")
-        if not options["server"] and (options["checkpoint"] or options["api_key"]):
+        if options["server"] is None and (options["checkpoint"] or options["api_key"]):
             raise CommandError("--checkpoint and --api-key go with --server.")
+        if options["server"] is not None:
+            options["server"] = server_address(options["server"])
 
     def _handle(self, fetcher: Fetcher, options: dict[str, Any]) -> None:
         if options["check_quota"]:
@@ -149,7 +152,7 @@ class Command(BaseCommand):
         key = options["api_key"] or os.environ.get("ALEXANDRIA_API_KEY", "")
         if not key:
             raise CommandError("--server wants an --api-key, or ALEXANDRIA_API_KEY in the environment.")
-        return RemoteFetcher(options["server"], key)
+        return RemoteFetcher(options["server"], usable_key(key))
 
     def _store(self, options: dict[str, Any], wanted: AuthorList | None) -> Store:
         if not options["server"]:
