@@ -13,6 +13,7 @@ from harvest.bulk.run import Page, Quota
 
 # A page may wait for the pace, and be asked of ISBNdb again after a failure, before the server answers.
 TIMEOUT = httpx2.Timeout(300, connect=10)  # seconds
+_AFTER_ASKING = (httpx2.ReadError, httpx2.ReadTimeout, httpx2.RemoteProtocolError)
 _SWITCHED_OFF = {"consumer_inactive", "consumer_unknown", "harvest_off"}
 _ISBNDB = {"isbndb_failed", "isbndb_timeout"}
 
@@ -84,7 +85,8 @@ class RemoteFetcher:
             # Not with the words of the error, which may have a header's content.
             raise CannotGoOn(f"{self._client.base_url} cannot be asked: no such request can be made.") from None
         except httpx2.RequestError as error:
-            raise TryLater(f"{self._client.base_url} does not answer: {error or type(error).__name__}.") from error
+            message = f"{self._client.base_url} does not answer: {error or type(error).__name__}."
+            raise TryLater(message, in_doubt=method == "POST" and isinstance(error, _AFTER_ASKING)) from error
         try:
             content: Any = response.json()
         except ValueError:
@@ -116,7 +118,9 @@ def _failure(response: httpx2.Response, problem: dict[str, Any]) -> Exception:
     elif status in {400, 422}:
         error = AuthorFailed("refused", detail, calls=calls)
     elif status in {408, 429} or status >= 500:
-        error = TryLater(detail, calls=calls, retry_after=seconds)
+        # Without our own words it is a proxy's answer; but for a 503 it may have handed the request on.
+        in_doubt = response.request.method == "POST" and status >= 500 and status != 503 and not code
+        error = TryLater(detail, calls=calls, retry_after=seconds, in_doubt=in_doubt)
     elif response.is_redirect:
         there = urlsplit(response.headers.get("Location", ""))
         error = CannotGoOn(f"{response.request.url} is elsewhere: try --server {there.scheme}://{there.netloc}.")

@@ -20,7 +20,9 @@ LONGEST_PAUSE = 60.0  # seconds, whatever a server asks for
 LONGEST_SLEEP = 600.0
 """Seconds; then the quota is tried again, which costs nothing: somebody may have raised it."""
 FAILURES_IN_A_ROW = 5
-"""As many authors that ISBNdb fails on are a failure of ISBNdb: each costs calls."""
+"""As many authors that fail on end are a failure of ISBNdb or of the server: each costs calls."""
+NO_ANSWER = "no_answer"
+"""The reason of an author who may have been paid for twice, without an answer."""
 
 PENDING, DONE, UNKNOWN, CUT, FAILED = "pending", "done", "unknown", "cut", "failed"
 FIGURES = ("state", "next_page", "books", "enriched", "calls", "reason")
@@ -197,7 +199,7 @@ class Run:
             detail = self._harvest_author(entry)
             self.listener.author(entry, detail)
             if self._failures >= FAILURES_IN_A_ROW:
-                raise CannotGoOn(f"ISBNdb failed for {self._failures} authors in a row, the last time: {detail}")
+                raise CannotGoOn(f"{self._failures} authors failed in a row, the last one because: {detail}")
 
     def _harvest_author(self, entry: Entry) -> str:
         """Fetches what is left of an author's pages; returns what there is to say about a failure."""
@@ -212,7 +214,7 @@ class Run:
                 raise
             except AuthorFailed as failed:
                 entry.state, entry.reason, detail = FAILED, failed.reason, str(failed)
-                self._failures += failed.reason.startswith("isbndb")
+                self._failures += failed.reason == NO_ANSWER or failed.reason.startswith("isbndb")
             except QuotaGone as gone:
                 self._patiently(lambda: self.checkpoint.save(entry))
                 self._wait_for_quota(gone)
@@ -260,18 +262,23 @@ class Run:
         self._patiently(self.checkpoint.renew)
 
     def _patiently(self, act: Callable[[], T]) -> T:
-        """Does it, again and again within bounds while our own side is out of reach."""
-        for pause in PAUSES:
+        """Does it, again and again within bounds while our own side is out of reach.
+
+        What may have been paid for is tried once more, and then given up with AuthorFailed.
+        """
+        tries = doubts = 0
+        while True:
             try:
                 return act()
             except TryLater as error:
-                seconds = min(max(pause, error.retry_after or 0), LONGEST_PAUSE)
+                tries, doubts = tries + 1, doubts + error.in_doubt
+                if doubts > 1:
+                    raise AuthorFailed(NO_ANSWER, str(error)) from error
+                if tries > len(PAUSES):
+                    raise CannotGoOn(f"{error} Gave up after {tries} tries.") from error
+                seconds = min(max(PAUSES[tries - 1], error.retry_after or 0), LONGEST_PAUSE)
                 self.listener.trying_again(error, seconds)
                 self._sleep(seconds)
-        try:
-            return act()
-        except TryLater as error:
-            raise CannotGoOn(f"{error} Gave up after {len(PAUSES) + 1} tries.") from error
 
     def _sleep(self, seconds: float) -> None:
         """Sleeps, but not on when an end is asked for."""

@@ -226,7 +226,7 @@ def test_when_isbndb_fails_for_everybody_it_stops_before_it_burns_the_quota(sand
     sandbox.add_fault("garbage")
     ended = harvest(a_list(tmp_path, *SHORT))
     assert ended.code == 1
-    assert "ISBNdb failed for 5 authors in a row" in ended.message
+    assert "5 authors failed in a row, the last one because: " in ended.message
     assert (ended.summary["failed"], ended.summary["pending"]) == (5, 1)
     assert harvest("--resume", "--limit", "2").code == 3
 

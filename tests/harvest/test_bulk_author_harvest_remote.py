@@ -112,6 +112,25 @@ def test_failures_of_isbndb_fail_the_author_and_ours_are_tried_again(server: Ser
 
 
 @pytest.mark.parametrize(
+    "failure", [(504, {}, {}), (502, {}, {}), (0, {}, {}), (503, {"code": "x", "api_calls": 1}, {})]
+)
+def test_a_page_that_may_have_been_paid_for_is_asked_for_once_more_at_the_most(
+    failure: tuple[int, dict[str, object], dict[str, str]], server: ServerDouble, listed: Path
+) -> None:
+    server.failures = [failure, (503, {}, {}), failure]  # what is certainly not paid for does not count
+    ended = through(server, listed)
+    assert ended.code == 3
+    assert ended.summary["failures"] == {"no_answer": 1}
+    assert ended.named("author")[0]["detail"]
+    assert (ended.summary["done"], len(server.failures), len(server.asked)) == (2, 0, 3)
+
+    server.failures = [failure] * 10
+    ended = through(server, listed, "--restart")
+    assert ended.code == 3
+    assert len(server.failures) == 2
+
+
+@pytest.mark.parametrize(
     ("failure", "message"),
     [
         ((403, {"code": "consumer_inactive", "detail": "Harvesting is switched off."}, {}), "The server refuses: Harv"),
@@ -133,7 +152,7 @@ def test_what_will_not_get_better_ends_it_with_its_reason(
 
 
 def test_a_server_that_stays_away_is_given_up_within_bounds(server: ServerDouble, listed: Path) -> None:
-    server.failures = [(502, {}, {})] * 3
+    server.failures = [(503, {}, {}), (500, {"code": "error", "detail": "Oops."}, {}), (429, {}, {})]
     ended = through(server, listed)
     assert ended.code == 1
     assert "Gave up after 3 tries" in ended.message
