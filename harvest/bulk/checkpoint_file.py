@@ -47,6 +47,9 @@ class FileCheckpoint:
             self._file.flush()
             os.fsync(self._file.fileno())
 
+    def calls(self) -> int:
+        return sum(entry.calls for entry in self.entries)
+
     def renew(self) -> None:
         """Nothing to do: the lock ends with the process."""
 

@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -13,24 +13,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from harvest.bulk.exceptions import QuotaGone, TryLater
-from harvest.bulk.run import CUT, DONE, FAILED, PENDING, UNKNOWN, Entry, Page, Quota
+from harvest.bulk.run import CUT, DONE, FAILED, PENDING, UNKNOWN, Checkpoint, Entry, Page, Quota
 
 SHOWN = 10
 """Of what may be many, how many are named."""
 
 
-def summary_of(label: str, entries: Iterable[Entry], *, ended: str) -> dict[str, Any]:
+def summary_of(checkpoint: Checkpoint, *, ended: str) -> dict[str, Any]:
     """What came of a list until now, all runs together. `ended`: why the run ended; empty when all is done."""
-    entries = list(entries)
+    entries = checkpoint.entries
     states = Counter(entry.state for entry in entries)
     return {
-        "harvest": label,
+        "harvest": checkpoint.label,
         "ended": ended,
         "authors": len(entries),
         **{state: states[state] for state in (DONE, UNKNOWN, CUT, FAILED, PENDING)},
         "books": sum(entry.books for entry in entries),
         "enriched": sum(entry.enriched for entry in entries),
-        "calls": sum(entry.calls for entry in entries),
+        "calls": checkpoint.calls(),
         "failures": dict(Counter(entry.reason for entry in entries if entry.state == FAILED)),
         "failed_authors": [entry.name for entry in entries if entry.state == FAILED],
     }

@@ -130,6 +130,9 @@ class Checkpoint(Protocol):
     def save(self, entry: Entry) -> None:
         """Puts on record what came of a page. Raises AnotherCopy and TryLater."""
 
+    def calls(self) -> int:
+        """What the list has cost until now, also what no author could be told of: a process may end while it waits."""
+
     def renew(self) -> None:
         """Says that this process is still at work. Raises AnotherCopy and TryLater."""
 

@@ -39,7 +39,7 @@ from harvest.bulk.reporting import (
     quota_object,
     summary_of,
 )
-from harvest.bulk.run import FAILED, MOST_PAGES, PENDING, Fetcher, Run, Seen, Store, to_do
+from harvest.bulk.run import FAILED, MOST_PAGES, PENDING, Entry, Fetcher, Run, Seen, Store, to_do
 from harvest.bulk.server import Unusable, server_address, usable_key
 
 # By number of stored editions: the first rank and the last.
@@ -56,7 +56,10 @@ exit codes:
   3    done, but some authors failed: --resume tries those again
   4    another copy works on the same list
   130  interrupted; --resume goes on
+  141  nobody reads the output any more; --resume goes on
 """
+
+NOBODY_READS = "Nobody reads the output any more."
 
 
 class Command(BaseCommand):
@@ -114,6 +117,9 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
             raise CommandError("Interrupted.", returncode=130) from None
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is written when Python ends
+            raise CommandError(NOBODY_READS, returncode=141) from None
 
     def _refuse_nonsense(self, options: dict[str, Any]) -> None:
         has_list = bool(options["file"] or options["tier"] or options["author"])
@@ -141,10 +147,7 @@ class Command(BaseCommand):
         )
         fetcher.source = checkpoint.source
         run = Run(fetcher, checkpoint, limit=options["limit"], wait=options["wait"])
-        report = self._report(json=options["json"], total=len(run.entries))
-        for note in notes_on(names):
-            report.note(note)
-        self._run(run, report)
+        self._run(run, self._report(json=options["json"], total=len(run.entries)), notes_on(names))
 
     def _fetcher(self, options: dict[str, Any]) -> Fetcher:
         if not options["server"]:
@@ -188,33 +191,39 @@ class Command(BaseCommand):
 
     def _report(self, *, json: bool, total: int) -> Report:
         if json:
-            return JsonReport(self.stdout.write)
+            return JsonReport(self._write)
         if self.stdout.isatty():
             return TerminalReport(Console(), total=total)
-        return LineReport(self.stdout.write, total=total)
+        return LineReport(self._write, total=total)
 
-    def _run(self, run: Run, report: Report) -> None:
-        ended, code = "", 0
+    def _write(self, line: str) -> None:
+        """Each line is there to read at once, also through a pipe."""
+        self.stdout.write(line)
+        self.stdout.flush()
+
+    def _run(self, run: Run, report: Report, notes: list[str]) -> None:
         try:
             with report, ended_by_signals(run):
+                for note in notes:
+                    report.note(note)
                 run.harvest(report)
         except QuotaGone as gone:
             ended, code = str(gone), 2
         except (Interrupted, KeyboardInterrupt):
             ended, code = "Interrupted.", 130
+        except BrokenPipeError:
+            with suppress(TryLater):
+                run.checkpoint.close(reason=NOBODY_READS)
+            raise
         except AnotherCopy as error:
             ended, code = str(error), 4
         except (CannotGoOn, NotFetched) as error:
             ended, code = str(error), 1
         else:
-            states = [entry.state for entry in run.checkpoint.entries]
-            if failed := states.count(FAILED):
-                ended, code = f"{failed:,} authors failed; --resume tries them again.", 3
-            elif left := states.count(PENDING):
-                ended = f"--limit: {left:,} authors are left; --resume goes on."
+            ended, code = what_is_left(run.checkpoint.entries)
         with suppress(TryLater):  # our lease ends with this process
             run.checkpoint.close(reason=ended)
-        report.summary(summary_of(run.checkpoint.label, run.checkpoint.entries, ended=ended))
+        report.summary(summary_of(run.checkpoint, ended=ended))
         if code:
             raise CommandError(ended, returncode=code)
 
@@ -247,6 +256,16 @@ class Command(BaseCommand):
         else:
             self.stdout.write(f"Days: {days[0]} to {days[1]}, if nobody else spends any call.")
         self.stdout.write(quota_line(quota))
+
+
+def what_is_left(entries: list[Entry]) -> tuple[str, int]:
+    """Why a run that came to its end has not done everything, "" when it has, and its exit code."""
+    states = [entry.state for entry in entries]
+    if failed := states.count(FAILED):
+        return f"{failed:,} authors failed; --resume tries them again.", 3
+    if left := states.count(PENDING):
+        return f"--limit: {left:,} authors are left; --resume goes on.", 0
+    return "", 0
 
 
 def notes_on(names: Names | None) -> list[str]:
