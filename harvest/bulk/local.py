@@ -34,7 +34,7 @@ from harvest.bulk.names import AuthorList
 from harvest.bulk.run import FIGURES, MOST_PAGES, Entry, Page, Quota, Seen, new_entries
 from harvest.models import BulkAuthor, BulkHarvest
 from quota.exceptions import ConsumerInactive, ConsumerUnknown, QuotaRefused, QuotaUnavailable
-from quota.selectors import calls_spent, forecast, get_status
+from quota.selectors import calls_spent, forecast, get_status, why_no_call
 
 CONSUMER = "bulk-author"
 
@@ -47,7 +47,8 @@ class LocalFetcher:
     def quota(self) -> Quota:
         with _reachable():
             status = get_status()
-            free = forecast(status.safety_limit, consumer=CONSUMER).today
+            why_none = why_no_call(CONSUMER, status)
+            free = 0 if why_none else forecast(status.safety_limit, consumer=CONSUMER).today
         return Quota(
             used=status.used,
             reserved=status.reserved,
@@ -55,6 +56,7 @@ class LocalFetcher:
             remaining=status.remaining,
             free=free,
             reset_at=status.reset_at,
+            why_none=why_none,
         )
 
     def fetch(self, name: str, *, page: int) -> Page:

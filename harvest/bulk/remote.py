@@ -33,14 +33,19 @@ class RemoteFetcher:
 
     def quota(self) -> Quota:
         status = self._ask("GET", "/api/quota/status")
+        mine = self._send("GET", "/api/quota/me")  # older servers have no such thing
         with _understood():
+            allowance = mine.json() if mine.status_code == 200 else {"free": None}
+            free = allowance["free"] if status["can_make_calls"] else 0
+            limit = allowance.get("limited_by")
             return Quota(
                 used=status["used"],
                 reserved=status["reserved"],
                 safety_limit=status["safety_limit"],
                 remaining=status["remaining"],
-                free=status["remaining"] if status["can_make_calls"] else 0,
+                free=free,
                 reset_at=datetime.fromisoformat(status["reset_at"]),
+                why_none=f"Limited by {limit}." if free == 0 and limit else "",
             )
 
     def fetch(self, name: str, *, page: int) -> Page:
@@ -64,10 +69,10 @@ class RemoteFetcher:
 
     def days(self, calls: int) -> int | None:
         quota = self.quota()
-        rest = max(0, calls - quota.free)
+        rest = max(0, calls - quota.most)
         if rest and quota.safety_limit <= 0:
             return None
-        return -(-rest // max(1, quota.safety_limit)) + (calls > 0 and quota.free > 0)
+        return -(-rest // max(1, quota.safety_limit)) + (calls > 0 and quota.most > 0)
 
     def names_by_editions(self, first: int, last: int) -> list[str]:
         authors = self._ask("GET", f"/api/authors/top?limit={last}")
@@ -79,14 +84,7 @@ class RemoteFetcher:
 
     def _ask(self, method: str, url: str, body: dict[str, Any] | None = None) -> Any:
         """The JSON of a 200. Raises what `Fetcher` says."""
-        try:
-            response = self._client.request(method, url, json=body)
-        except (httpx2.InvalidURL, httpx2.LocalProtocolError):
-            # Not with the words of the error, which may have a header's content.
-            raise CannotGoOn(f"{self._client.base_url} cannot be asked: no such request can be made.") from None
-        except httpx2.RequestError as error:
-            message = f"{self._client.base_url} does not answer: {error or type(error).__name__}."
-            raise TryLater(message, in_doubt=method == "POST" and isinstance(error, _AFTER_ASKING)) from error
+        response = self._send(method, url, body)
         try:
             content: Any = response.json()
         except ValueError:
@@ -94,6 +92,17 @@ class RemoteFetcher:
         if response.status_code == 200:
             return content
         raise _failure(response, content if isinstance(content, dict) else {})
+
+    def _send(self, method: str, url: str, body: dict[str, Any] | None = None) -> httpx2.Response:
+        """The answer, whatever it is. Raises TryLater when there is none, and CannotGoOn."""
+        try:
+            return self._client.request(method, url, json=body)
+        except (httpx2.InvalidURL, httpx2.LocalProtocolError):
+            # Not with the words of the error, which may have a header's content.
+            raise CannotGoOn(f"{self._client.base_url} cannot be asked: no such request can be made.") from None
+        except httpx2.RequestError as error:
+            message = f"{self._client.base_url} does not answer: {error or type(error).__name__}."
+            raise TryLater(message, in_doubt=method == "POST" and isinstance(error, _AFTER_ASKING)) from error
 
 
 def _failure(response: httpx2.Response, problem: dict[str, Any]) -> Exception:

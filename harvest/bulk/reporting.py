@@ -37,10 +37,12 @@ def summary_of(checkpoint: Checkpoint, *, ended: str) -> dict[str, Any]:
 
 
 def quota_line(quota: Quota) -> str:
-    return (
-        f"Quota: {quota.used:,} of {quota.safety_limit:,} calls used, {quota.reserved:,} set aside, {quota.free:,} "
-        f"free for this harvest; starts anew at {quota.reset_at:%Y-%m-%d %H:%M} UTC."
+    free = f"{quota.remaining:,} left for all" if quota.free is None else f"{quota.free:,} free for this harvest"
+    line = (
+        f"Quota: {quota.used:,} of {quota.safety_limit:,} calls used, {quota.reserved:,} set aside, {free}; "
+        f"starts anew at {quota.reset_at:%Y-%m-%d %H:%M} UTC."
     )
+    return f"{line} {quota.why_none}".rstrip()
 
 
 def quota_object(quota: Quota) -> dict[str, Any]:

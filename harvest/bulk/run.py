@@ -83,14 +83,24 @@ class Page:
 
 @dataclass(frozen=True)
 class Quota:
-    """Today's quota, in calls. `free`: what this harvest could take of it now."""
+    """Today's quota, in calls.
+
+    `free`: what this harvest could take of it now; None when a server tells only what is left for all. `why_none`: why
+    nothing is free, where that is told.
+    """
 
     used: int
     reserved: int
     safety_limit: int
     remaining: int
-    free: int
+    free: int | None
     reset_at: datetime
+    why_none: str = ""
+
+    @property
+    def most(self) -> int:
+        """The most that this harvest could take now, as far as is known."""
+        return self.remaining if self.free is None else self.free
 
 
 class Fetcher(Protocol):

@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from django.core.management import call_command
 
 from harvest.bulk import run
 from harvest.bulk.server import server_address
@@ -193,13 +195,27 @@ def test_keys_and_checkpoints_that_are_missing_are_named(
     server: ServerDouble, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert "does not accept the API key" in through(server, "--check-quota", "--api-key", "wrong").message
-    assert through(server, "--check-quota").events[0]["free"] == 1000
-    server.left = 0
-    assert through(server, "--check-quota").code == 2
     assert "which --checkpoint" in through(server, "--resume").message
     assert "There is no checkpoint" in through(server, "--resume", "--checkpoint", tmp_path / "none").message
     monkeypatch.delenv("ALEXANDRIA_API_KEY")
     assert "ALEXANDRIA_API_KEY" in through(server, "--check-quota").message
+
+
+def test_the_quota_is_what_is_left_for_all_unless_the_server_tells_the_share_of_the_key(server: ServerDouble) -> None:
+    ended = through(server, "--check-quota")
+    assert (ended.code, ended.events[0]["free"], ended.events[0]["remaining"]) == (0, None, 1000)
+    out = StringIO()
+    call_command("bulk_author_harvest", "--server", server.url, "--check-quota", stdout=out)
+    assert "1,000 left for all; starts anew" in out.getvalue()
+
+    server.allowance = {"free": 7, "limited_by": "daily_budget"}
+    ended = through(server, "--check-quota")
+    assert (ended.code, ended.events[0]["free"], ended.events[0]["why_none"]) == (0, 7, "")
+    server.allowance["free"] = 0
+    ended = through(server, "--check-quota")
+    assert (ended.code, ended.message) == (2, "No call is free for this harvest. Limited by daily_budget.")
+    server.allowance, server.left = None, 0
+    assert through(server, "--check-quota").code == 2
 
 
 def test_tiers_come_from_the_server(server: ServerDouble) -> None:

@@ -230,8 +230,8 @@ class Command(BaseCommand):
     def _check_quota(self, fetcher: Fetcher, *, json: bool) -> None:
         quota = fetcher.quota()
         self.stdout.write(json_module.dumps(quota_object(quota)) if json else quota_line(quota))
-        if not quota.free:
-            raise CommandError("No call is free for this harvest.", returncode=2)
+        if not quota.most:
+            raise CommandError(f"No call is free for this harvest. {quota.why_none}".rstrip(), returncode=2)
 
     def _dry_run(self, fetcher: Fetcher, seen: Seen, options: dict[str, Any]) -> None:
         label, entries, stored_pages = seen
