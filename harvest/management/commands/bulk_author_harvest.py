@@ -41,6 +41,7 @@ from harvest.bulk.reporting import (
 )
 from harvest.bulk.run import FAILED, MOST_PAGES, PENDING, Entry, Fetcher, Run, Seen, Store, to_do
 from harvest.bulk.server import Unusable, server_address, usable_key
+from quota.management.usage import exits_with_1
 
 # By number of stored editions: the first rank and the last.
 TIERS = {"top-100": (1, 100), "top-1000": (1, 1000), "1000-5000": (1001, 5000), "5000-20000": (5001, 20_000)}
@@ -67,11 +68,9 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        parser = super().create_parser(prog_name, subcommand, formatter_class=RawDescriptionHelpFormatter, **kwargs)
-        leave = parser.exit
-        # argparse leaves with 2 when it does not understand; here 2 says that the quota is gone.
-        parser.exit = lambda status=0, message=None: leave(1 if status == 2 else status, message)  # type: ignore[method-assign]
-        return parser
+        return exits_with_1(
+            super().create_parser(prog_name, subcommand, formatter_class=RawDescriptionHelpFormatter, **kwargs)
+        )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         source = parser.add_argument_group("authors").add_mutually_exclusive_group()
