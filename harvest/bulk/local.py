@@ -19,7 +19,7 @@ from enrichment.exceptions import IsbndbError
 from enrichment.keys import name_key
 from enrichment.models import Author, AuthorMiss
 from enrichment.services import EnrichmentStopped
-from enrichment.services.bibliographies import enrich_bibliography
+from enrichment.services.bibliographies import MOST_PAGES, enrich_bibliography
 from enrichment.services.stopping import stop_reason
 from harvest.bulk.exceptions import (
     AlreadyBegun,
@@ -31,7 +31,7 @@ from harvest.bulk.exceptions import (
     TryLater,
 )
 from harvest.bulk.names import AuthorList
-from harvest.bulk.run import FIGURES, MOST_PAGES, Entry, Page, Quota, Seen, new_entries
+from harvest.bulk.run import FIGURES, Entry, Page, Quota, Seen, new_entries
 from harvest.models import BulkAuthor, BulkHarvest
 from quota.exceptions import ConsumerInactive, ConsumerUnknown, QuotaRefused, QuotaUnavailable
 from quota.selectors import calls_spent, forecast, get_status, why_no_call

@@ -12,7 +12,6 @@ from harvest.bulk.names import AuthorList
 
 T = TypeVar("T")
 
-MOST_PAGES = 10
 QUOTA_EVERY = 100  # authors
 PAUSES = (1.0, 2.0, 5.0, 15.0, 30.0)
 """Seconds between the tries when our own side is out of reach."""

@@ -87,9 +87,7 @@ def test_a_count_that_may_be_yesterdays_is_no_verdict(
     sandbox.set_limits(spent=8_000)
     code, results = walk(capsys, live_server, "--api-key", key)
     assert (code, results[-1]["outcome"]) == (0, "skipped")
-    assert results[-1]["detail"].startswith(
-        "ISBNdb counts 8,002 calls, which was not used: It may be yesterday's"
-    )
+    assert results[-1]["detail"].startswith("ISBNdb counts 8,002 calls, which was not used: It may be yesterday's")
 
 
 def test_a_repeated_request_that_raises_the_count_fails_it(

@@ -61,8 +61,7 @@ class ServerDouble:
 
     def top(self, query: str) -> tuple[int, Any, dict[str, str]]:
         limit = int(query.removeprefix("limit="))
-        if limit > 1000:
-            return 400, {"code": "invalid", "detail": "limit: at most 1000."}, {}
+        assert limit <= 20_000
         ranked = sorted(self.books, key=lambda name: -self.books[name])
         return 200, [{"id": 1, "name": name} for name in ranked[:limit]], {}
 

@@ -222,7 +222,20 @@ def test_tiers_come_from_the_server(server: ServerDouble) -> None:
     ended = through(server, "--tier", "top-100", "--max-pages", "1")
     assert [each["name"] for each in ended.named("author")] == ["Agatha Christie", "Nora Roberts", "Adam Silvera"]
     assert through(server, "--tier", "top-100", "--resume").named("author") == []
-    assert through(server, "--tier", "1000-5000").message == "limit: at most 1000."
+    assert through(server, "--tier", "5000-20000").message == "There is no author's name in it."
+
+
+@pytest.mark.parametrize(
+    "content", [b"name,born\nFrank Herbert,1920\n", b"\xff\xfeN\0\n\0", b'{"key": 1}\n', b"7\n", b""]
+)
+def test_a_file_that_is_no_checkpoint_stays_as_it_is(content: bytes, server: ServerDouble, tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_bytes(content)
+    for way in (["--resume"], ["--restart"], ["--resume", "--dry-run"], []):
+        ended = through(server, "--author", "Nora Roberts", "--checkpoint", path, *way)
+        assert ended.code == 1
+        assert "mine.csv is no checkpoint of a bulk harvest" in ended.message
+    assert (path.read_bytes(), server.asked) == (content, [])
 
 
 def test_a_checkpoint_outlives_a_torn_line_and_a_damaged_one_is_refused(
@@ -235,10 +248,11 @@ def test_a_checkpoint_outlives_a_torn_line_and_a_damaged_one_is_refused(
     with path.open("a") as file:
         file.write('{"position": 2, "state": "do')
     assert through(server, listed, "--checkpoint", path, "--resume", "--limit", "1").summary["calls"] == 4
-    path.write_text('{"label": 1}\n')
+    with path.open("a") as file:
+        file.write('{"position": 99, "state": "done"}\n')
     damaged = through(server, listed, "--checkpoint", path, "--resume")
     assert damaged.code == 1
-    assert "is no checkpoint, or damaged" in damaged.message
+    assert "is damaged, and stays as it is" in damaged.message
     assert through(server, listed, "--checkpoint", tmp_path).code == 1
 
 

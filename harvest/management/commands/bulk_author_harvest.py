@@ -14,6 +14,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 
+from enrichment.services.bibliographies import MOST_PAGES
 from harvest.bulk.checkpoint_file import FileStore, default_path
 from harvest.bulk.exceptions import (
     AlreadyBegun,
@@ -39,7 +40,7 @@ from harvest.bulk.reporting import (
     quota_object,
     summary_of,
 )
-from harvest.bulk.run import FAILED, MOST_PAGES, PENDING, Entry, Fetcher, Run, Seen, Store, to_do
+from harvest.bulk.run import FAILED, PENDING, Entry, Fetcher, Run, Seen, Store, to_do
 from harvest.bulk.server import Unusable, server_address, usable_key
 from quota.management.usage import exits_with_1
 
@@ -249,7 +250,7 @@ class Command(BaseCommand):
             return
         self.stdout.write(f"Would harvest {len(pending):,} of {len(entries):,} authors of {label}: ", ending="")
         self.stdout.write(", ".join(entry.name for entry in pending[:SHOWN]) + (", …" if len(pending) > SHOWN else ""))
-        self.stdout.write(f"Calls: {least:,} to {most:,}, and one more for each that has to be tried again.")
+        self.stdout.write(f"Calls: {least:,} to {most:,}, and one more for each that fails or is too large for ISBNdb.")
         if None in days:
             self.stdout.write("Days: it would never end; the limits of this consumer leave it no call.")
         else:
