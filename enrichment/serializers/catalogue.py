@@ -12,6 +12,8 @@ from enrichment.serializers.books import AuthorSerializer, EditionSerializer, Wo
 
 LARGEST_PAGE = 200
 LARGEST_ID = 2**63 - 1
+MOST_TOP_AUTHORS = 20_000
+"""The last rank of the last tier of a bulk harvest."""
 
 
 class PageQuerySerializer(serializers.Serializer[dict[str, Any]]):
@@ -35,7 +37,7 @@ class AuthorsQuerySerializer(PageQuerySerializer):
 
 
 class TopAuthorsQuerySerializer(serializers.Serializer[dict[str, Any]]):
-    limit = serializers.IntegerField(min_value=1, max_value=1000, required=False, default=100)
+    limit = serializers.IntegerField(min_value=1, max_value=MOST_TOP_AUTHORS, required=False, default=100)
 
 
 class BookSummarySerializer(EditionSerializer):

@@ -3,14 +3,17 @@
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Count, Q, QuerySet, Sum
+from django.db.models import CharField, Count, OuterRef, Q, QuerySet, Subquery, Sum, Value
+from django.db.models.functions import Cast, Coalesce, Concat, Now
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from harvest.models import BulkAuthor, BulkHarvest
+from harvest.models.bulk import BULK_SOURCE
 from quota.admin import ReadOnlyAdmin
+from quota.models import Reservation
 
 _TOTALS = ("progress", "failed", "books", "calls")
 
@@ -20,7 +23,7 @@ class BulkHarvestAdmin(ReadOnlyAdmin):
     list_display = [
         "__str__",
         "label",
-        "state",
+        "standing",
         "started_at",
         "ended_at",
         "progress",
@@ -33,7 +36,7 @@ class BulkHarvestAdmin(ReadOnlyAdmin):
     date_hierarchy = "started_at"
     search_fields = ["label"]
     fieldsets = [
-        (None, {"fields": ["label", "state", "reason", "max_pages", "started_at", "ended_at"]}),
+        (None, {"fields": ["label", "standing", "reason", "max_pages", "started_at", "ended_at"]}),
         ("Figures", {"fields": [*_TOTALS, "authors_link"]}),
         ("Process", {"fields": ["host", "pid", "lease_until"]}),
     ]
@@ -45,8 +48,15 @@ class BulkHarvestAdmin(ReadOnlyAdmin):
             authors_pending=Count("authors", filter=Q(authors__state="pending")),
             authors_failed=Count("authors", filter=Q(authors__state="failed")),
             books_found=Sum("authors__books", default=0),
-            calls_spent=Sum("authors__calls", default=0),
+            calls_spent=Coalesce(_calls_spent(), 0),
+            late=Q(state="running", lease_until__lt=Now()),
         )
+
+    @admin.display(description="state", ordering="state")
+    def standing(self, harvest: Any) -> str:
+        if harvest.late:
+            return f"not heard of since {harvest.heard_at:%Y-%m-%d %H:%M} UTC"
+        return str(harvest.get_state_display())
 
     @admin.display(description="authors dealt with")
     def progress(self, harvest: Any) -> str:
@@ -68,6 +78,13 @@ class BulkHarvestAdmin(ReadOnlyAdmin):
     def authors_link(self, harvest: BulkHarvest) -> SafeString:
         address = reverse("admin:harvest_bulkauthor_changelist")
         return format_html('<a href="{}?harvest__id__exact={}">show</a>', address, harvest.pk)
+
+
+def _calls_spent() -> Subquery:
+    """What the reservations of a harvest have spent."""
+    source = Concat(Value(BULK_SOURCE), Cast(OuterRef("pk"), CharField()))
+    spent = Reservation.objects.exclude(source="").filter(source=source).order_by().values("source")
+    return Subquery(spent.annotate(calls=Sum("dispatched")).values("calls"))
 
 
 @admin.register(BulkAuthor)

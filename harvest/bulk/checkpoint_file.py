@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from enrichment.services.bibliographies import MOST_PAGES
 from harvest.bulk.exceptions import AlreadyBegun, AnotherCopy, CannotGoOn, NothingToResume
 from harvest.bulk.names import AuthorList, list_key
-from harvest.bulk.run import FIGURES, MOST_PAGES, Entry, Seen, new_entries
+from harvest.bulk.run import FIGURES, Entry, Seen, new_entries
 
 
 def default_path(server: str, wanted: AuthorList) -> Path:
@@ -46,6 +47,9 @@ class FileCheckpoint:
             self._file.write(_line({"position": entry.position, **{name: getattr(entry, name) for name in FIGURES}}))
             self._file.flush()
             os.fsync(self._file.fileno())
+
+    def calls(self) -> int:
+        return sum(entry.calls for entry in self.entries)
 
     def renew(self) -> None:
         """Nothing to do: the lock ends with the process."""
@@ -122,18 +126,21 @@ def _read(path: Path, wanted: AuthorList | None) -> tuple[dict[str, Any], list[E
     with _usable(path):
         if not path.exists():
             return None
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
+        lines = path.read_bytes().splitlines(keepends=True)
+    if lines and not lines[-1].endswith(b"\n"):
         lines.pop()  # cut short by a sudden death
     try:
-        header, *notes = map(json.loads, lines)
+        header = json.loads(lines[0])
         entries = [Entry(**entry) for entry in header.pop("authors")]
-        for note in notes:
+        key, *_ = (header[name] for name in ("key", "label", "max_pages"))
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise CannotGoOn(f"{path} is no checkpoint of a bulk harvest, and stays as it is. Name another.") from error
+    try:
+        for note in map(json.loads, lines[1:]):
             entry = entries[note.pop("position") - 1]
             vars(entry).update(note)
-        key = header["key"]
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise CannotGoOn(f"{path} is no checkpoint, or damaged. Remove it to begin anew.") from error
+        raise CannotGoOn(f"The checkpoint {path} is damaged, and stays as it is. Name another.") from error
     if wanted is not None and key != wanted.key:
         raise CannotGoOn(f"{path} is the checkpoint of another list: {header['label']}.")
     return header, entries

@@ -44,10 +44,16 @@ class AuthorFailed(NotFetched):
 
 
 class TryLater(NotFetched):
-    """Our own side is out of reach or busy. `retry_after`: seconds, where it said so."""
+    """Our own side is out of reach or busy. `retry_after`: seconds, where it said so.
 
-    def __init__(self, message: str, *, calls: int = 0, retry_after: float | None = None) -> None:
+    `in_doubt`: it may have been done all the same, and paid for: to try again may cost as much again.
+    """
+
+    def __init__(
+        self, message: str, *, calls: int = 0, retry_after: float | None = None, in_doubt: bool = False
+    ) -> None:
         self.retry_after = retry_after
+        self.in_doubt = in_doubt or calls > 0
         super().__init__(message, calls=calls)
 
 

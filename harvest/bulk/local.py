@@ -6,18 +6,20 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, F, Q, QuerySet
 from django.db.models.functions import Now
 
 from enrichment.exceptions import IsbndbError
 from enrichment.keys import name_key
 from enrichment.models import Author, AuthorMiss
 from enrichment.services import EnrichmentStopped
-from enrichment.services.bibliographies import enrich_bibliography
+from enrichment.services.bibliographies import MOST_PAGES, enrich_bibliography
 from enrichment.services.stopping import stop_reason
 from harvest.bulk.exceptions import (
     AlreadyBegun,
@@ -29,15 +31,13 @@ from harvest.bulk.exceptions import (
     TryLater,
 )
 from harvest.bulk.names import AuthorList
-from harvest.bulk.run import FIGURES, MOST_PAGES, Entry, Page, Quota, Seen, new_entries
+from harvest.bulk.run import FIGURES, Entry, Page, Quota, Seen, new_entries
 from harvest.models import BulkAuthor, BulkHarvest
 from quota.exceptions import ConsumerInactive, ConsumerUnknown, QuotaRefused, QuotaUnavailable
-from quota.selectors import get_status
-from quota.selectors.usage import forecast
+from quota.selectors import calls_spent, get_status
+from quota.selectors.usage import forecast, why_no_call
 
 CONSUMER = "bulk-author"
-LEASE = timedelta(minutes=15)
-"""Longer than any page takes, and than the harvest sleeps at a time."""
 
 
 class LocalFetcher:
@@ -48,7 +48,8 @@ class LocalFetcher:
     def quota(self) -> Quota:
         with _reachable():
             status = get_status()
-            free = forecast(status.safety_limit, consumer=CONSUMER).today
+            why_none = why_no_call(CONSUMER, status)
+            free = 0 if why_none else forecast(status.safety_limit, consumer=CONSUMER).today
         return Quota(
             used=status.used,
             reserved=status.reserved,
@@ -56,6 +57,7 @@ class LocalFetcher:
             remaining=status.remaining,
             free=free,
             reset_at=status.reset_at,
+            why_none=why_none,
         )
 
     def fetch(self, name: str, *, page: int) -> Page:
@@ -102,7 +104,7 @@ class DatabaseCheckpoint:
         self.harvest = harvest
         self.holder = harvest.holder
         self.label = f"{harvest.label} ({harvest})"
-        self.source = f"bulk:{harvest.pk}"
+        self.source = harvest.source
         self.max_pages = harvest.max_pages
         self.entries = entries
 
@@ -111,6 +113,12 @@ class DatabaseCheckpoint:
         with _reachable(), transaction.atomic():
             self._hold()
             self.harvest.authors.filter(position=entry.position).update(**figures, updated_at=Now())
+
+    def calls(self) -> int:
+        try:
+            return calls_spent(source=self.source)
+        except QuotaUnavailable:  # then what this process knows
+            return sum(entry.calls for entry in self.entries)
 
     def renew(self) -> None:
         with _reachable():
@@ -125,14 +133,15 @@ class DatabaseCheckpoint:
         return BulkHarvest.objects.filter(pk=self.harvest.pk, state="running", holder=self.holder)
 
     def _hold(self) -> None:
-        if not self._held().update(lease_until=Now() + LEASE):
-            raise AnotherCopy(f"The harvest was taken from this process. {_who(self.harvest)}")
+        if not self._held().update(lease_until=Now() + BulkHarvest.LEASE):
+            raise AnotherCopy("The harvest was taken from this process, of which nothing was heard for too long.")
 
 
 class DatabaseStore:
     """The harvests in our tables. `resume` without a list goes on with what stopped last, whatever its list."""
 
     def look(self, wanted: AuthorList | None, *, resume: bool) -> Seen:
+        _end_the_dead()
         harvest = _to_resume(wanted) if resume else None
         if harvest is not None:
             return f"{harvest.label} ({harvest})", _entries_of(harvest), harvest.max_pages
@@ -143,6 +152,7 @@ class DatabaseStore:
     def open(
         self, wanted: AuthorList | None, *, max_pages: int | None, resume: bool, restart: bool
     ) -> DatabaseCheckpoint:
+        _end_the_dead()
         earlier = _to_resume(wanted) if resume else _unfinished(wanted)
         with _reachable():
             if earlier is not None and resume:
@@ -154,17 +164,37 @@ class DatabaseStore:
             return _begin(wanted, max_pages or MOST_PAGES)
 
 
-def _to_resume(wanted: AuthorList | None) -> BulkHarvest | None:
-    if wanted is None:
-        return _unfinished(None)
+def _end_the_dead() -> None:
+    """Puts down as stopped whatever is said to run, but by a process that ended without a word."""
     with _reachable():
-        return BulkHarvest.objects.filter(key=wanted.key).exclude(state="abandoned").first()
+        for harvest in BulkHarvest.objects.filter(state="running"):
+            over = Q(lease_until__lt=Now())
+            if _is_dead(harvest):
+                over |= Q(holder=harvest.holder)
+            heard = harvest.heard_at
+            BulkHarvest.objects.filter(over, pk=harvest.pk, state="running").update(
+                state="stopped",
+                reason=f"Not heard of since {heard:%Y-%m-%d %H:%M} UTC.",
+                ended_at=heard,
+                holder=None,
+                lease_until=None,
+            )
+
+
+def _to_resume(wanted: AuthorList | None) -> BulkHarvest | None:
+    """With a list its latest harvest, be it finished; without, what stopped last, or else what runs."""
+    with _reachable():
+        if wanted is not None:
+            return BulkHarvest.objects.filter(key=wanted.key).exclude(state="abandoned").first()
+        unfinished = BulkHarvest.objects.filter(state__in=["running", "stopped"])
+        return unfinished.order_by(F("ended_at").desc(nulls_last=True)).first()
 
 
 def _unfinished(wanted: AuthorList | None) -> BulkHarvest | None:
-    harvests = BulkHarvest.objects.filter(state__in=["running", "stopped"])
+    if wanted is None:
+        return None
     with _reachable():
-        return (harvests.filter(key=wanted.key) if wanted else harvests).first()
+        return BulkHarvest.objects.filter(key=wanted.key, state__in=["running", "stopped"]).first()
 
 
 def _entries_of(harvest: BulkHarvest) -> list[Entry]:
@@ -213,19 +243,14 @@ def _make_way(harvest: BulkHarvest, *, restart: bool) -> None:
 
 
 def _free(harvest: BulkHarvest) -> QuerySet[BulkHarvest]:
-    """The harvest, unless a process that may live holds it."""
-    nobody = ~Q(state="running") | Q(lease_until__lt=Now())
-    if _is_dead(harvest):
-        nobody |= Q(holder=harvest.holder)
-    return BulkHarvest.objects.filter(nobody, pk=harvest.pk)
+    """The harvest, unless a process holds it."""
+    return BulkHarvest.objects.filter(pk=harvest.pk).exclude(state="running")
 
 
 def _is_dead(harvest: BulkHarvest) -> bool:
-    """Whether the harvest's process ran on this machine and ended without letting go."""
-    if harvest.host != socket.gethostname() or harvest.pid is None:
+    """Whether the harvest's process was one of those that can be seen from here, and is no more."""
+    if harvest.host != _machine() or harvest.pid is None:
         return False
-    if harvest.pid == os.getpid():
-        return True  # the number is ours now: of a container that was started anew
     try:
         os.kill(harvest.pid, 0)
     except ProcessLookupError:
@@ -235,12 +260,23 @@ def _is_dead(harvest: BulkHarvest) -> bool:
     return False
 
 
+@cache
+def _machine() -> str:
+    """This machine's name, and where the numbers of its processes hold: in this boot and this container alone."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+        numbers = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:  # no Linux: nobody's number can be trusted
+        boot, numbers = uuid.uuid4().hex[:8], 0
+    return f"{socket.gethostname()} ({boot}-{numbers})"
+
+
 def _holder() -> dict[str, Any]:
     return {
         "holder": uuid.uuid4(),
-        "host": socket.gethostname(),
+        "host": _machine(),
         "pid": os.getpid(),
-        "lease_until": Now() + LEASE,
+        "lease_until": Now() + BulkHarvest.LEASE,
     }
 
 

@@ -11,7 +11,7 @@ from enrichment.gateway.listings import LONGEST_NAME
 from enrichment.keys import name_key
 from harvest.bulk.exceptions import NamesUnreadable
 
-COLUMNS = ("author_name", "author", "authors", "name")
+COLUMNS = ("author_name", "author", "authors", "full_name", "name")
 """What the column of names may be called, the likeliest first; case, and what stands for the `_`, does not matter."""
 
 _DELIMITERS = ",;\t"
@@ -114,14 +114,20 @@ def _cells(text: str) -> Iterator[tuple[int, str]]:
     first = next((number for number, line in enumerate(lines) if line.strip()), len(lines))
     header = lines[first] if first < len(lines) else ""
     delimiter = max(_DELIMITERS, key=header.count)
-    columns = [_squeezed(cell) for cell in next(csv.reader([header], delimiter=delimiter), [])]
+    cells = next(csv.reader([header], delimiter=delimiter), [])
+    columns = [_squeezed(cell) for cell in cells]
     column = next((columns.index(name) for name in COLUMNS if name in columns), None)
-    if column is None:
+    if column is None or _is_a_person(cells, cells[column]):
         yield from zip(count(first + 1), map(_first_cell, lines[first:]), strict=False)
     elif len(columns) == 1:
         yield from zip(count(first + 2), map(_whole_line, lines[first + 1 :]), strict=False)
     else:
         yield from _column(lines[first + 1 :], first + 1, column, delimiter)
+
+
+def _is_a_person(cells: list[str], trade: str) -> bool:
+    """Whether what reads like a header is a name and a trade: `Frank Herbert, author`."""
+    return trade.strip().islower() and any(" " in cell.strip() and not cell.islower() for cell in cells)
 
 
 def _column(lines: list[str], skipped: int, column: int, delimiter: str) -> Iterator[tuple[int, str]]:

@@ -13,12 +13,13 @@ from harvest.bulk.run import Page, Quota
 
 # A page may wait for the pace, and be asked of ISBNdb again after a failure, before the server answers.
 TIMEOUT = httpx2.Timeout(300, connect=10)  # seconds
+_AFTER_ASKING = (httpx2.ReadError, httpx2.ReadTimeout, httpx2.RemoteProtocolError)
 _SWITCHED_OFF = {"consumer_inactive", "consumer_unknown", "harvest_off"}
 _ISBNDB = {"isbndb_failed", "isbndb_timeout"}
 
 
 class RemoteFetcher:
-    """Fetches through the server at `base_url` with an API key, as that key's consumer."""
+    """Fetches through the server at `base_url` with an API key (see harvest.bulk.server), as that key's consumer."""
 
     source = "bulk"
 
@@ -32,14 +33,19 @@ class RemoteFetcher:
 
     def quota(self) -> Quota:
         status = self._ask("GET", "/api/quota/status")
+        mine = self._send("GET", "/api/quota/me")  # older servers have no such thing
         with _understood():
+            allowance = mine.json() if mine.status_code == 200 else {"free": None}
+            free = allowance["free"] if status["can_make_calls"] else 0
+            limit = allowance.get("limited_by")
             return Quota(
                 used=status["used"],
                 reserved=status["reserved"],
                 safety_limit=status["safety_limit"],
                 remaining=status["remaining"],
-                free=status["remaining"] if status["can_make_calls"] else 0,
+                free=free,
                 reset_at=datetime.fromisoformat(status["reset_at"]),
+                why_none=f"Limited by {limit}." if free == 0 and limit else "",
             )
 
     def fetch(self, name: str, *, page: int) -> Page:
@@ -63,10 +69,10 @@ class RemoteFetcher:
 
     def days(self, calls: int) -> int | None:
         quota = self.quota()
-        rest = max(0, calls - quota.free)
+        rest = max(0, calls - quota.most)
         if rest and quota.safety_limit <= 0:
             return None
-        return -(-rest // max(1, quota.safety_limit)) + (calls > 0 and quota.free > 0)
+        return -(-rest // max(1, quota.safety_limit)) + (calls > 0 and quota.most > 0)
 
     def names_by_editions(self, first: int, last: int) -> list[str]:
         authors = self._ask("GET", f"/api/authors/top?limit={last}")
@@ -78,12 +84,7 @@ class RemoteFetcher:
 
     def _ask(self, method: str, url: str, body: dict[str, Any] | None = None) -> Any:
         """The JSON of a 200. Raises what `Fetcher` says."""
-        try:
-            response = self._client.request(method, url, json=body)
-        except httpx2.InvalidURL as error:
-            raise CannotGoOn(f"{self._client.base_url} is no address of a server.") from error
-        except httpx2.RequestError as error:
-            raise TryLater(f"{self._client.base_url} does not answer: {error or type(error).__name__}.") from error
+        response = self._send(method, url, body)
         try:
             content: Any = response.json()
         except ValueError:
@@ -91,6 +92,17 @@ class RemoteFetcher:
         if response.status_code == 200:
             return content
         raise _failure(response, content if isinstance(content, dict) else {})
+
+    def _send(self, method: str, url: str, body: dict[str, Any] | None = None) -> httpx2.Response:
+        """The answer, whatever it is. Raises TryLater when there is none, and CannotGoOn."""
+        try:
+            return self._client.request(method, url, json=body)
+        except (httpx2.InvalidURL, httpx2.LocalProtocolError):
+            # Not with the words of the error, which may have a header's content.
+            raise CannotGoOn(f"{self._client.base_url} cannot be asked: no such request can be made.") from None
+        except httpx2.RequestError as error:
+            message = f"{self._client.base_url} does not answer: {error or type(error).__name__}."
+            raise TryLater(message, in_doubt=method == "POST" and isinstance(error, _AFTER_ASKING)) from error
 
 
 def _failure(response: httpx2.Response, problem: dict[str, Any]) -> Exception:
@@ -115,7 +127,9 @@ def _failure(response: httpx2.Response, problem: dict[str, Any]) -> Exception:
     elif status in {400, 422}:
         error = AuthorFailed("refused", detail, calls=calls)
     elif status in {408, 429} or status >= 500:
-        error = TryLater(detail, calls=calls, retry_after=seconds)
+        # Without our own words it is a proxy's answer; but for a 503 it may have handed the request on.
+        in_doubt = response.request.method == "POST" and status >= 500 and status != 503 and not code
+        error = TryLater(detail, calls=calls, retry_after=seconds, in_doubt=in_doubt)
     elif response.is_redirect:
         there = urlsplit(response.headers.get("Location", ""))
         error = CannotGoOn(f"{response.request.url} is elsewhere: try --server {there.scheme}://{there.netloc}.")

@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -13,34 +13,36 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from harvest.bulk.exceptions import QuotaGone, TryLater
-from harvest.bulk.run import CUT, DONE, FAILED, PENDING, UNKNOWN, Entry, Page, Quota
+from harvest.bulk.run import CUT, DONE, FAILED, PENDING, UNKNOWN, Checkpoint, Entry, Page, Quota
 
 SHOWN = 10
 """Of what may be many, how many are named."""
 
 
-def summary_of(label: str, entries: Iterable[Entry], *, ended: str) -> dict[str, Any]:
+def summary_of(checkpoint: Checkpoint, *, ended: str) -> dict[str, Any]:
     """What came of a list until now, all runs together. `ended`: why the run ended; empty when all is done."""
-    entries = list(entries)
+    entries = checkpoint.entries
     states = Counter(entry.state for entry in entries)
     return {
-        "harvest": label,
+        "harvest": checkpoint.label,
         "ended": ended,
         "authors": len(entries),
         **{state: states[state] for state in (DONE, UNKNOWN, CUT, FAILED, PENDING)},
         "books": sum(entry.books for entry in entries),
         "enriched": sum(entry.enriched for entry in entries),
-        "calls": sum(entry.calls for entry in entries),
+        "calls": checkpoint.calls(),
         "failures": dict(Counter(entry.reason for entry in entries if entry.state == FAILED)),
         "failed_authors": [entry.name for entry in entries if entry.state == FAILED],
     }
 
 
 def quota_line(quota: Quota) -> str:
-    return (
-        f"Quota: {quota.used:,} of {quota.safety_limit:,} calls used, {quota.reserved:,} set aside, {quota.free:,} "
-        f"free for this harvest; starts anew at {quota.reset_at:%Y-%m-%d %H:%M} UTC."
+    free = f"{quota.remaining:,} left for all" if quota.free is None else f"{quota.free:,} free for this harvest"
+    line = (
+        f"Quota: {quota.used:,} of {quota.safety_limit:,} calls used, {quota.reserved:,} set aside, {free}; "
+        f"starts anew at {quota.reset_at:%Y-%m-%d %H:%M} UTC."
     )
+    return f"{line} {quota.why_none}".rstrip()
 
 
 def quota_object(quota: Quota) -> dict[str, Any]:

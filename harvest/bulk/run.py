@@ -12,7 +12,6 @@ from harvest.bulk.names import AuthorList
 
 T = TypeVar("T")
 
-MOST_PAGES = 10
 QUOTA_EVERY = 100  # authors
 PAUSES = (1.0, 2.0, 5.0, 15.0, 30.0)
 """Seconds between the tries when our own side is out of reach."""
@@ -20,7 +19,9 @@ LONGEST_PAUSE = 60.0  # seconds, whatever a server asks for
 LONGEST_SLEEP = 600.0
 """Seconds; then the quota is tried again, which costs nothing: somebody may have raised it."""
 FAILURES_IN_A_ROW = 5
-"""As many authors that ISBNdb fails on are a failure of ISBNdb: each costs calls."""
+"""As many authors that fail on end are a failure of ISBNdb or of the server: each costs calls."""
+NO_ANSWER = "no_answer"
+"""The reason of an author who may have been paid for twice, without an answer."""
 
 PENDING, DONE, UNKNOWN, CUT, FAILED = "pending", "done", "unknown", "cut", "failed"
 FIGURES = ("state", "next_page", "books", "enriched", "calls", "reason")
@@ -45,8 +46,19 @@ class Entry:
         cut_short = self.state == CUT and self.reason == "max_pages" and self.next_page <= max_pages
         if self.state != FAILED and not cut_short:
             return False
-        self.state, self.reason = PENDING, ""
+        if cut_short:
+            self.reason = ""
+        self.state = PENDING  # with the reason of a failure, by which `to_do` knows it
         return True
+
+
+def to_do(entries: Iterable[Entry]) -> list[Entry]:
+    """What is pending, in the order in which it is asked for: what failed before comes last, the least tried first.
+
+    Otherwise a few authors on whom ISBNdb always fails would end each run before it comes to the rest.
+    """
+    pending = [entry for entry in entries if entry.state == PENDING]
+    return sorted(pending, key=lambda entry: (entry.reason != "", entry.reason != "" and entry.calls))
 
 
 def new_entries(names: Iterable[str]) -> list[Entry]:
@@ -70,14 +82,24 @@ class Page:
 
 @dataclass(frozen=True)
 class Quota:
-    """Today's quota, in calls. `free`: what this harvest could take of it now."""
+    """Today's quota, in calls.
+
+    `free`: what this harvest could take of it now; None when a server tells only what is left for all. `why_none`: why
+    nothing is free, where that is told.
+    """
 
     used: int
     reserved: int
     safety_limit: int
     remaining: int
-    free: int
+    free: int | None
     reset_at: datetime
+    why_none: str = ""
+
+    @property
+    def most(self) -> int:
+        """The most that this harvest could take now, as far as is known."""
+        return self.remaining if self.free is None else self.free
 
 
 class Fetcher(Protocol):
@@ -116,6 +138,9 @@ class Checkpoint(Protocol):
 
     def save(self, entry: Entry) -> None:
         """Puts on record what came of a page. Raises AnotherCopy and TryLater."""
+
+    def calls(self) -> int:
+        """What the list has cost until now, also what no author could be told of: a process may end while it waits."""
 
     def renew(self) -> None:
         """Says that this process is still at work. Raises AnotherCopy and TryLater."""
@@ -164,7 +189,7 @@ class Run:
         """`limit`: the most authors. `wait`: for more quota when it is gone."""
         self.fetcher = fetcher
         self.checkpoint = checkpoint
-        self.entries = [entry for entry in checkpoint.entries if entry.state == PENDING][:limit]
+        self.entries = to_do(checkpoint.entries)[:limit]
         self.wait = wait
         self.stopping = False
         self._failures = 0
@@ -186,7 +211,7 @@ class Run:
             detail = self._harvest_author(entry)
             self.listener.author(entry, detail)
             if self._failures >= FAILURES_IN_A_ROW:
-                raise CannotGoOn(f"ISBNdb failed for {self._failures} authors in a row, the last time: {detail}")
+                raise CannotGoOn(f"{self._failures} authors failed in a row, the last one because: {detail}")
 
     def _harvest_author(self, entry: Entry) -> str:
         """Fetches what is left of an author's pages; returns what there is to say about a failure."""
@@ -201,7 +226,7 @@ class Run:
                 raise
             except AuthorFailed as failed:
                 entry.state, entry.reason, detail = FAILED, failed.reason, str(failed)
-                self._failures += failed.reason.startswith("isbndb")
+                self._failures += failed.reason == NO_ANSWER or failed.reason.startswith("isbndb")
             except QuotaGone as gone:
                 self._patiently(lambda: self.checkpoint.save(entry))
                 self._wait_for_quota(gone)
@@ -226,6 +251,7 @@ class Run:
     def _take(self, page: Page, entry: Entry) -> None:
         self._failures = 0
         self._waiting_for = None
+        entry.reason = ""
         entry.books += page.books
         entry.enriched += page.enriched
         if page.complete:
@@ -248,18 +274,23 @@ class Run:
         self._patiently(self.checkpoint.renew)
 
     def _patiently(self, act: Callable[[], T]) -> T:
-        """Does it, again and again within bounds while our own side is out of reach."""
-        for pause in PAUSES:
+        """Does it, again and again within bounds while our own side is out of reach.
+
+        What may have been paid for is tried once more, and then given up with AuthorFailed.
+        """
+        tries = doubts = 0
+        while True:
             try:
                 return act()
             except TryLater as error:
-                seconds = min(max(pause, error.retry_after or 0), LONGEST_PAUSE)
+                tries, doubts = tries + 1, doubts + error.in_doubt
+                if doubts > 1:
+                    raise AuthorFailed(NO_ANSWER, str(error)) from error
+                if tries > len(PAUSES):
+                    raise CannotGoOn(f"{error} Gave up after {tries} tries.") from error
+                seconds = min(max(PAUSES[tries - 1], error.retry_after or 0), LONGEST_PAUSE)
                 self.listener.trying_again(error, seconds)
                 self._sleep(seconds)
-        try:
-            return act()
-        except TryLater as error:
-            raise CannotGoOn(f"{error} Gave up after {len(PAUSES) + 1} tries.") from error
 
     def _sleep(self, seconds: float) -> None:
         """Sleeps, but not on when an end is asked for."""

@@ -1,17 +1,28 @@
 """How far each bulk harvest of authors is: what `manage.py bulk_author_harvest` resumes from."""
 
+from datetime import datetime, timedelta
+
 from django.db import models
 from django.db.models import Q
 
+BULK_SOURCE = "bulk:"
+"""What the sources of bulk harvests' calls begin with."""
+
 
 class BulkHarvest(models.Model):
-    """A list of authors and who works on it. One process at a time holds it, for as long as its lease lasts."""
+    """A list of authors and who works on it. One process at a time holds it, for as long as its lease lasts.
+
+    The calls that it spends have its `source` as that of their reservations.
+    """
 
     class State(models.TextChoices):
         RUNNING = "running", "running"
         STOPPED = "stopped", "stopped, can be resumed"
         FINISHED = "finished", "finished"
         ABANDONED = "abandoned", "begun anew instead"
+
+    LEASE = timedelta(minutes=15)
+    """Longer than any page takes, and than the harvest sleeps at a time."""
 
     key = models.CharField(max_length=64, editable=False, help_text="The same for the same list of authors.")
     label = models.CharField(max_length=200, help_text="Where the list comes from.")
@@ -44,6 +55,15 @@ class BulkHarvest(models.Model):
 
     def __str__(self) -> str:
         return f"harvest {self.pk}"
+
+    @property
+    def heard_at(self) -> datetime | None:
+        """When the process that holds it was last heard of; None when none does."""
+        return self.lease_until and self.lease_until - self.LEASE
+
+    @property
+    def source(self) -> str:
+        return f"{BULK_SOURCE}{self.pk}"
 
 
 class BulkAuthor(models.Model):

@@ -1,6 +1,7 @@
 """manage.py smoke, over HTTP against a real server."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from alexandria.management.commands import smoke
 from alexandria.sandbox.server import Sandbox
 from quota import services
 from quota.models import Consumer, ConsumerKey
-from tests.fixtures import NOON, balance
+from tests.fixtures import NOON, SetClock, balance
 
 CHECKS = [
     *("status is reachable", "reset is the next midnight", "an ISBN is enriched for one call"),
@@ -70,6 +71,41 @@ def test_calls_that_only_isbndb_knows_of_fail_it(capsys, live_server, sandbox: S
     }
 
 
+def test_fewer_calls_at_isbndb_than_ours_are_told(capsys, live_server, sandbox: Sandbox, key: str) -> None:
+    services.increment(5)
+    code, results = walk(capsys, live_server, "--api-key", key)
+    assert code == 0
+    assert results[-1]["detail"] == "we count 7, 5 more than ISBNdb: that is the safe side"
+
+
+def test_a_count_that_may_be_yesterdays_is_no_verdict(
+    capsys, live_server, sandbox: Sandbox, key: str, set_clock: SetClock, monkeypatch
+) -> None:
+    early = datetime(2026, 5, 6, 0, 1, tzinfo=UTC)
+    set_clock(early)
+    monkeypatch.setattr(smoke, "now", lambda: early)
+    sandbox.set_limits(spent=8_000)
+    code, results = walk(capsys, live_server, "--api-key", key)
+    assert (code, results[-1]["outcome"]) == (0, "skipped")
+    assert results[-1]["detail"].startswith("ISBNdb counts 8,002 calls, which was not used: It may be yesterday's")
+
+
+def test_a_repeated_request_that_raises_the_count_fails_it(
+    capsys, live_server, sandbox: Sandbox, key: str, monkeypatch
+) -> None:
+    enrich = smoke.Walk.enrich
+
+    def with_others(walk: smoke.Walk, *, refresh: bool) -> dict[str, Any]:
+        if not refresh:
+            services.increment(1)
+        return enrich(walk, refresh=refresh)
+
+    monkeypatch.setattr(smoke.Walk, "enrich", with_others)
+    code, results = walk(capsys, live_server, "--api-key", key)
+    assert (code, results[-1]["check"], results[-1]["outcome"]) == (1, CHECKS[3], "failed")
+    assert "used rose by 1 for 0 calls" in results[-1]["detail"]
+
+
 def test_it_ends_at_the_first_failure(capsys, live_server, sandbox: Sandbox, key: str) -> None:
     services.increment(5)
     code, results = walk(capsys, live_server, "--api-key", key, "--new-day")
@@ -85,8 +121,22 @@ def test_a_server_that_is_not_there_fails_it(capsys) -> None:
     assert "ConnectError" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("option", ["--api-key", "--refused-key"])
+def test_a_key_that_can_be_none_is_refused_and_never_shown(capsys, option: str) -> None:
+    keys = {"--api-key": "one", "--refused-key": "two", option: "secr\u00e9t\nwords"}
+    with pytest.raises(CommandError, match="no API key") as refused:
+        call_command("smoke", "--server", "http://127.0.0.1:1", *(part for pair in keys.items() for part in pair))
+    assert "secr" not in f"{refused.value}{capsys.readouterr()}"
+
+
 @pytest.mark.parametrize("arguments", [["--server", "http://x"], ["--server", "x", "--api-key", "y"]])
 def test_options_that_make_no_sense_are_named(arguments: list[str], monkeypatch) -> None:
     monkeypatch.delenv(smoke.KEY, raising=False)
     with pytest.raises(CommandError, match=r"--api-key|--server"):
         call_command("smoke", *arguments)
+
+
+def test_options_that_are_not_understood_end_it_with_1(capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        smoke.Command().run_from_argv(["manage.py", "smoke", "--what"])
+    assert ended.value.code == 1

@@ -13,12 +13,14 @@ RESET = "2026-05-06T00:00:00Z"
 
 class ServerDouble:
     """`books`: how many each author has; others are unknown. `left`: calls of today. `failures`: (status, body,
-    headers) of the next answers to what spends; status 0 closes the connection. `asked`: (author, page) in order."""
+    headers) of the next answers to what spends; status 0 closes the connection. `allowance`: what /api/quota/me says;
+    None: there is no such thing. `asked`: (author, page) in order."""
 
     def __init__(self, books: dict[str, int], *, left: int = 1000) -> None:
         self.books = books
         self.left = left
         self.retry_after = 40_000
+        self.allowance: dict[str, Any] | None = None
         self.failures: list[tuple[int, dict[str, Any], dict[str, str]]] = []
         self.asked: list[tuple[str, int]] = []
         self.sources: set[str] = set()
@@ -59,8 +61,7 @@ class ServerDouble:
 
     def top(self, query: str) -> tuple[int, Any, dict[str, str]]:
         limit = int(query.removeprefix("limit="))
-        if limit > 1000:
-            return 400, {"code": "invalid", "detail": "limit: at most 1000."}, {}
+        assert limit <= 20_000
         ranked = sorted(self.books, key=lambda name: -self.books[name])
         return 200, [{"id": 1, "name": name} for name in ranked[:limit]], {}
 
@@ -74,6 +75,8 @@ class _Handler(BaseHTTPRequestHandler):
         double = self.server.double
         if path == "/api/authors/top":
             self._answer(*double.top(query))
+        elif path == "/api/quota/me":
+            self._answer(200 if double.allowance else 404, double.allowance or {"code": "not_found"}, {})
         else:
             self._answer(200, double.status(), {})
 

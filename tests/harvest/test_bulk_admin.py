@@ -46,6 +46,14 @@ def test_harvests_are_listed_with_their_figures_in_a_steady_number_of_queries(ad
     assert len(many) == len(few)
 
 
+def test_a_running_harvest_whose_lease_is_over_is_told_as_not_heard_of(admin_client: Client) -> None:
+    held = {"state": "running", "ended_at": None, "holder": uuid.uuid4()}
+    BulkHarvest.objects.filter(pk=made("one").pk).update(**held, lease_until=datetime(2026, 5, 5, 12, 15, tzinfo=UTC))
+    assert "not heard of since 2026-05-05 12:00 UTC" in page(admin_client, "bulkharvest_changelist")
+    BulkHarvest.objects.update(lease_until=datetime.now(UTC) + BulkHarvest.LEASE)
+    assert "not heard of" not in page(admin_client, "bulkharvest_changelist")
+
+
 def test_a_harvest_leads_to_its_authors_and_nothing_can_be_changed(admin_client: Client) -> None:
     one = made("one")
     made("two")

@@ -5,18 +5,22 @@ import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import time
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from django.core.management import call_command
+from django.test import Client
+from django.urls import reverse
 
 from alexandria.sandbox.server import Sandbox
 from enrichment.models import Author, Edition
-from harvest.bulk import run
+from harvest.bulk import local, run
 from harvest.bulk.exceptions import AnotherCopy
 from harvest.bulk.local import DatabaseStore
 from harvest.bulk.names import AuthorList
@@ -146,7 +150,7 @@ def test_with_wait_it_sleeps_over_midnight_and_goes_on_by_itself(
 
 
 @pytest.mark.usefixtures("patient")
-def test_kill_9_loses_at_most_the_page_under_way(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_kill_9_loses_at_most_the_page_under_way(sandbox: Sandbox, admin_client: Client, tmp_path: Path) -> None:
     listed = a_list(tmp_path, "Agatha Christie", *SHORT[:2])
     sandbox.add_fault("latency", seconds=60, path="/author/Nora", times=1)
     with start(listed, environment=processes.environment()) as killed:
@@ -166,7 +170,9 @@ def test_kill_9_loses_at_most_the_page_under_way(sandbox: Sandbox, tmp_path: Pat
     asked = pages_asked(sandbox)
     christie = [("Agatha Christie", 1), ("Agatha Christie", 2)]
     assert asked == [*christie, ("Adam Silvera", 1), ("Nora Roberts", 1), ("Nora Roberts", 1)]
-    assert balance(sandbox)[0] == 5
+    assert balance(sandbox)[0] == ended.summary["calls"] == 5
+    listing = admin_client.get(reverse("admin:harvest_bulkharvest_changelist")).content.decode()
+    assert '<td class="field-calls">5</td>' in listing
 
 
 @pytest.mark.usefixtures("patient")
@@ -201,7 +207,9 @@ def test_a_second_signal_ends_it_at_once_with_nothing_set_aside(sandbox: Sandbox
     assert stopped.returncode == 130
     assert balance(sandbox) == (1, 1)
     assert BulkHarvest.objects.get().state == "stopped"
-    assert harvest("--resume").summary["done"] == 2
+    resumed = harvest("--resume")
+    assert (resumed.summary["done"], resumed.summary["calls"]) == (2, 3)
+    assert balance(sandbox) == (3, 3)
 
 
 def test_authors_that_fail_are_told_by_reason_and_tried_again_when_resumed(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -226,9 +234,26 @@ def test_when_isbndb_fails_for_everybody_it_stops_before_it_burns_the_quota(sand
     sandbox.add_fault("garbage")
     ended = harvest(a_list(tmp_path, *SHORT))
     assert ended.code == 1
-    assert "ISBNdb failed for 5 authors in a row" in ended.message
+    assert "5 authors failed in a row, the last one because: " in ended.message
     assert (ended.summary["failed"], ended.summary["pending"]) == (5, 1)
     assert harvest("--resume", "--limit", "2").code == 3
+
+
+def test_authors_that_always_fail_do_not_keep_resume_from_the_rest(sandbox: Sandbox, tmp_path: Path) -> None:
+    bad = [f"Bad {word}" for word in ("One", "Two", "Three", "Four", "Five", "Six")]
+    sandbox.add_fault("status", status=500, path="/author/Bad", body={"message": "Oops"})
+    mixed = [name for pair in zip(SHORT, bad, strict=True) for name in pair]
+    listed = a_list(tmp_path, *mixed, "Andy Weir", "Kristin Hannah", "Agatha Christie")
+    assert harvest(listed, "--limit", "12").code == 3
+
+    plan = harvest("--resume", "--dry-run").events[0]
+    assert (plan["to_do"], plan["authors"]) == (9, 15)
+    resumed = harvest("--resume")
+    assert resumed.code == 1  # five in a row failed again, but only at the end
+    assert (resumed.summary["done"], resumed.summary["pending"]) == (9, 1)
+    assert [each["name"] for each in harvest("--resume", "--limit", "2").named("author")] == ["Bad Six", "Bad One"]
+    sandbox.clear_faults()
+    assert (harvest("--resume").code, BulkAuthor.objects.exclude(reason="").count()) == (0, 0)
 
 
 def test_what_cannot_go_on_says_why_and_can_be_resumed(sandbox: Sandbox, bulk_author: Consumer, tmp_path: Path) -> None:
@@ -309,6 +334,54 @@ def test_a_harvest_that_another_machine_holds_is_free_when_its_lease_is_over(san
     assert BulkHarvest.objects.get().state == "running"
 
 
+def held(harvest: BulkHarvest, **who: object) -> None:
+    """Puts down a harvest as worked on by a process of another container on this machine."""
+    lease_until = datetime.now(UTC) + BulkHarvest.LEASE
+    running = {"state": "running", "ended_at": None, "holder": uuid.uuid4(), "lease_until": lease_until, "pid": 999_999}
+    BulkHarvest.objects.filter(pk=harvest.pk).update(**running | {"host": f"{socket.gethostname()} (x-1)"} | who)
+
+
+def test_a_process_of_another_container_is_not_taken_for_dead(sandbox: Sandbox, tmp_path: Path) -> None:
+    listed = a_list(tmp_path, *SHORT[:2])
+    assert harvest(listed, "--limit", "1").code == 0
+    made = BulkHarvest.objects.get()
+    held(made)
+    assert harvest(listed, "--resume").code == harvest("--resume").code == harvest(listed, "--restart").code == 4
+    held(made, host=local._machine())
+    assert harvest(listed, "--dry-run", "--resume").code == 0
+    made.refresh_from_db()
+    assert (made.state, made.reason[:21]) == ("stopped", "Not heard of since 20")
+    assert harvest(listed, "--resume").code == 0
+
+
+def test_resume_without_a_list_takes_what_stopped_last_and_nobody_holds(sandbox: Sandbox) -> None:
+    one = [part for name in SHORT[:4] for part in ("--author", name)]
+    two = [part for name in SHORT[4:] for part in ("--author", name)]
+    for arguments in (one, two, [*one, "--resume"]):
+        assert harvest(*arguments, "--limit", "1").code == 0
+    assert [each["name"] for each in harvest("--resume", "--limit", "1").named("author")] == [SHORT[2]]
+
+    held(BulkHarvest.objects.earliest("pk"))
+    assert [each["name"] for each in harvest("--resume").named("author")] == [SHORT[5]]
+
+
+def test_when_nobody_reads_on_it_stops_with_its_checkpoint(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.add_fault("latency", seconds=0.3)
+    with start(a_list(tmp_path, *SHORT), environment=processes.environment()) as piped:
+        assert piped.stdout is not None
+        assert piped.stdout.readline().startswith("Quota: ")
+        piped.stdout.close()
+        assert piped.stderr is not None
+        errors = piped.stderr.read()
+    assert piped.returncode == 141, errors
+    assert "Nobody reads the output any more." in errors
+    assert "Traceback" not in errors
+    assert "BrokenPipeError" not in errors
+    assert BulkHarvest.objects.values_list("state", "reason").get() == ("stopped", "Nobody reads the output any more.")
+    assert harvest("--resume").summary["done"] == len(SHORT)
+    assert balance(sandbox) == (len(SHORT), len(SHORT))
+
+
 def test_a_dry_run_says_what_it_would_take_and_takes_nothing(sandbox: Sandbox, settings, tmp_path: Path) -> None:
     free_calls(settings, 7)
     sandbox.add_fault("status", status=404, path="/author/Nobody", body={})
@@ -337,6 +410,13 @@ def test_the_quota_is_checked_and_the_exit_code_tells(sandbox: Sandbox, settings
     Consumer.objects.filter(slug="bulk-author").update(daily_budget=0)
     ended = harvest("--check-quota")
     assert (ended.code, ended.events[0]["free"], ended.events[0]["remaining"]) == (2, 0, 13_000)
+    assert "The daily budget of 0 calls is used up." in ended.message
+    Consumer.objects.filter(slug="bulk-author").update(active=False, daily_budget=None)
+    assert "is switched off" in harvest("--check-quota").message
+    plan = harvest("--dry-run", "--author", "x").events[0]["quota"]
+    assert (plan["free"], "is switched off" in plan["why_none"]) == (0, True)
+    Switches.objects.update_or_create(pk=1, defaults={"harvest_enabled": False})
+    assert harvest("--check-quota").message.endswith("Harvesting is switched off.")
     assert sandbox.requests == []
 
 

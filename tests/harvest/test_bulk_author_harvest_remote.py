@@ -5,11 +5,14 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from django.core.management import call_command
 
 from harvest.bulk import run
+from harvest.bulk.server import server_address
 from tests.fixtures import silent_port
 from tests.harvest.bulk import COMMAND, Ended, a_list, harvest, start
 from tests.harvest.server_double import KEY, ServerDouble, serving
@@ -111,6 +114,25 @@ def test_failures_of_isbndb_fail_the_author_and_ours_are_tried_again(server: Ser
 
 
 @pytest.mark.parametrize(
+    "failure", [(504, {}, {}), (502, {}, {}), (0, {}, {}), (503, {"code": "x", "api_calls": 1}, {})]
+)
+def test_a_page_that_may_have_been_paid_for_is_asked_for_once_more_at_the_most(
+    failure: tuple[int, dict[str, object], dict[str, str]], server: ServerDouble, listed: Path
+) -> None:
+    server.failures = [failure, (503, {}, {}), failure]  # what is certainly not paid for does not count
+    ended = through(server, listed)
+    assert ended.code == 3
+    assert ended.summary["failures"] == {"no_answer": 1}
+    assert ended.named("author")[0]["detail"]
+    assert (ended.summary["done"], len(server.failures), len(server.asked)) == (2, 0, 3)
+
+    server.failures = [failure] * 10
+    ended = through(server, listed, "--restart")
+    assert ended.code == 3
+    assert len(server.failures) == 2
+
+
+@pytest.mark.parametrize(
     ("failure", "message"),
     [
         ((403, {"code": "consumer_inactive", "detail": "Harvesting is switched off."}, {}), "The server refuses: Harv"),
@@ -132,7 +154,7 @@ def test_what_will_not_get_better_ends_it_with_its_reason(
 
 
 def test_a_server_that_stays_away_is_given_up_within_bounds(server: ServerDouble, listed: Path) -> None:
-    server.failures = [(502, {}, {})] * 3
+    server.failures = [(503, {}, {}), (500, {"code": "error", "detail": "Oops."}, {}), (429, {}, {})]
     ended = through(server, listed)
     assert ended.code == 1
     assert "Gave up after 3 tries" in ended.message
@@ -141,27 +163,79 @@ def test_a_server_that_stays_away_is_given_up_within_bounds(server: ServerDouble
     gone = harvest("--server", f"http://127.0.0.1:{port}", listed)
     assert gone.code == 1
     assert f"http://127.0.0.1:{port} does not answer" in gone.message
-    assert harvest("--server", "nonsense", listed).code == 1
+
+
+@pytest.mark.parametrize(
+    "address", ["localhost:8931", "nonsense", "", "ftp://a.example", "https://", "https://me:x@a.example", "http://a:b"]
+)
+def test_what_is_no_address_of_a_server_is_refused_at_once(address: str, listed: Path) -> None:
+    ended = harvest("--server", address, listed)
+    assert (ended.code, ended.events) == (1, [])
+    assert "such as https://books.example" in ended.message
+
+
+def test_however_the_address_is_written_the_checkpoint_is_the_same(server: ServerDouble, listed: Path) -> None:
+    assert through(server, listed, "--limit", "2").code == 0
+    ended = harvest("--server", server.url.replace("http", " HTTP") + "/", listed, "--resume")
+    assert (ended.code, ended.summary["done"], len(server.asked)) == (0, 3, 6)
+    assert server_address("https://Books.Example:443/") == "https://books.example"
+    assert server_address("http://[::1]:8000/below//") == "http://[::1]:8000/below"
+
+
+@pytest.mark.parametrize("key", ["secret\nwords", "secr\u00e9t", "secret words", "secret\0", " "])
+def test_a_key_that_can_be_none_is_refused_and_never_shown(key: str, server: ServerDouble) -> None:
+    ended = through(server, "--check-quota", "--api-key", key)
+    assert (ended.code, ended.events) == (1, [])
+    assert "no API key" in ended.message
+    assert "secr" not in ended.message
+    assert through(server, "--check-quota", "--api-key", f" {KEY}\n").code == 0
 
 
 def test_keys_and_checkpoints_that_are_missing_are_named(
     server: ServerDouble, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert "does not accept the API key" in through(server, "--check-quota", "--api-key", "wrong").message
-    assert through(server, "--check-quota").events[0]["free"] == 1000
-    server.left = 0
-    assert through(server, "--check-quota").code == 2
     assert "which --checkpoint" in through(server, "--resume").message
     assert "There is no checkpoint" in through(server, "--resume", "--checkpoint", tmp_path / "none").message
     monkeypatch.delenv("ALEXANDRIA_API_KEY")
     assert "ALEXANDRIA_API_KEY" in through(server, "--check-quota").message
 
 
+def test_the_quota_is_what_is_left_for_all_unless_the_server_tells_the_share_of_the_key(server: ServerDouble) -> None:
+    ended = through(server, "--check-quota")
+    assert (ended.code, ended.events[0]["free"], ended.events[0]["remaining"]) == (0, None, 1000)
+    out = StringIO()
+    call_command("bulk_author_harvest", "--server", server.url, "--check-quota", stdout=out)
+    assert "1,000 left for all; starts anew" in out.getvalue()
+
+    server.allowance = {"free": 7, "limited_by": "daily_budget"}
+    ended = through(server, "--check-quota")
+    assert (ended.code, ended.events[0]["free"], ended.events[0]["why_none"]) == (0, 7, "")
+    server.allowance["free"] = 0
+    ended = through(server, "--check-quota")
+    assert (ended.code, ended.message) == (2, "No call is free for this harvest. Limited by daily_budget.")
+    server.allowance, server.left = None, 0
+    assert through(server, "--check-quota").code == 2
+
+
 def test_tiers_come_from_the_server(server: ServerDouble) -> None:
     ended = through(server, "--tier", "top-100", "--max-pages", "1")
     assert [each["name"] for each in ended.named("author")] == ["Agatha Christie", "Nora Roberts", "Adam Silvera"]
     assert through(server, "--tier", "top-100", "--resume").named("author") == []
-    assert through(server, "--tier", "1000-5000").message == "limit: at most 1000."
+    assert through(server, "--tier", "5000-20000").message == "There is no author's name in it."
+
+
+@pytest.mark.parametrize(
+    "content", [b"name,born\nFrank Herbert,1920\n", b"\xff\xfeN\0\n\0", b'{"key": 1}\n', b"7\n", b""]
+)
+def test_a_file_that_is_no_checkpoint_stays_as_it_is(content: bytes, server: ServerDouble, tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_bytes(content)
+    for way in (["--resume"], ["--restart"], ["--resume", "--dry-run"], []):
+        ended = through(server, "--author", "Nora Roberts", "--checkpoint", path, *way)
+        assert ended.code == 1
+        assert "mine.csv is no checkpoint of a bulk harvest" in ended.message
+    assert (path.read_bytes(), server.asked) == (content, [])
 
 
 def test_a_checkpoint_outlives_a_torn_line_and_a_damaged_one_is_refused(
@@ -174,10 +248,11 @@ def test_a_checkpoint_outlives_a_torn_line_and_a_damaged_one_is_refused(
     with path.open("a") as file:
         file.write('{"position": 2, "state": "do')
     assert through(server, listed, "--checkpoint", path, "--resume", "--limit", "1").summary["calls"] == 4
-    path.write_text('{"label": 1}\n')
+    with path.open("a") as file:
+        file.write('{"position": 99, "state": "done"}\n')
     damaged = through(server, listed, "--checkpoint", path, "--resume")
     assert damaged.code == 1
-    assert "is no checkpoint, or damaged" in damaged.message
+    assert "is damaged, and stays as it is" in damaged.message
     assert through(server, listed, "--checkpoint", tmp_path).code == 1
 
 

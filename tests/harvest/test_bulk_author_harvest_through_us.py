@@ -51,6 +51,8 @@ def test_a_list_goes_through_our_api_to_the_end_of_the_quota_and_on(
     ranked = harvest("--server", live_server.url, "--api-key", key, "--tier", "top-100", "--dry-run")
     assert ranked.code == 0, ranked.message
     assert ranked.events[0]["authors"] == 100
+    last = harvest("--server", live_server.url, "--api-key", key, "--tier", "5000-20000", "--dry-run")
+    assert last.message == "There is no author's name in it."
 
     Consumer.objects.update(active=False)
     off = harvest("--author", "Stephen King", *through[:4], "--checkpoint", tmp_path / "other")

@@ -24,6 +24,10 @@ DUNE = ["Frank Herbert", "Ursula K. Le Guin"]
         'NAME\n"Frank Herbert"\n"Ursula K. Le Guin"\n',
         "id,author,born\n1,Frank Herbert,1920\n2,Ursula K. Le Guin,1929\n",
         'name;"author-name"\nx;Frank Herbert\ny;Ursula K. Le Guin\nz\n',
+        "id,full_name\n1,Frank Herbert\n2,Ursula K. Le Guin\n",
+        "ID, Author\n1,Frank Herbert\n2,Ursula K. Le Guin\n",
+        "Frank Herbert,author\nUrsula K. Le Guin,author\n",
+        "Frank Herbert;author\nUrsula K. Le Guin;translator\n",
         "id\tauthors\n1\tFrank Herbert\n2\tUrsula K. Le Guin\n",
         '"notes, long","name"\n"two\nlines","Frank Herbert"\n,"Ursula K. Le Guin"\n',
         "Frank Herbert,1920\nUrsula K. Le Guin,1929\n",
@@ -42,6 +46,7 @@ def test_a_name_that_is_turned_round_keeps_its_comma_and_counts_once() -> None:
     found = read_names(b"Herbert, Frank\nFrank Herbert\nfrank  herbert\nKing, Jr.\n")
     assert found.names == ["Herbert, Frank", "King, Jr."]
     assert found.duplicates == 2
+    assert read_names(b"Frank Herbert, author\nA. Writer\n").names == ["Frank Herbert, author", "A. Writer"]
     assert read_names(b"name\nHerbert, Frank\n").names == ["Herbert, Frank"]
     assert read_names(b'name,born\n"Herbert, Frank",1920\n').names == ["Herbert, Frank"]
 

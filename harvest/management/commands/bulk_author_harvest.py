@@ -14,6 +14,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 
+from enrichment.services.bibliographies import MOST_PAGES
 from harvest.bulk.checkpoint_file import FileStore, default_path
 from harvest.bulk.exceptions import (
     AlreadyBegun,
@@ -39,7 +40,9 @@ from harvest.bulk.reporting import (
     quota_object,
     summary_of,
 )
-from harvest.bulk.run import FAILED, MOST_PAGES, PENDING, Fetcher, Run, Seen, Store
+from harvest.bulk.run import FAILED, PENDING, Entry, Fetcher, Run, Seen, Store, to_do
+from harvest.bulk.server import Unusable, server_address, usable_key
+from quota.management.usage import exits_with_1
 
 # By number of stored editions: the first rank and the last.
 TIERS = {"top-100": (1, 100), "top-1000": (1, 1000), "1000-5000": (1001, 5000), "5000-20000": (5001, 20_000)}
@@ -55,7 +58,10 @@ exit codes:
   3    done, but some authors failed: --resume tries those again
   4    another copy works on the same list
   130  interrupted; --resume goes on
+  141  nobody reads the output any more; --resume goes on
 """
+
+NOBODY_READS = "Nobody reads the output any more."
 
 
 class Command(BaseCommand):
@@ -63,11 +69,9 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        parser = super().create_parser(prog_name, subcommand, formatter_class=RawDescriptionHelpFormatter, **kwargs)
-        leave = parser.exit
-        # argparse leaves with 2 when it does not understand; here 2 says that the quota is gone.
-        parser.exit = lambda status=0, message=None: leave(1 if status == 2 else status, message)  # type: ignore[method-assign]
-        return parser
+        return exits_with_1(
+            super().create_parser(prog_name, subcommand, formatter_class=RawDescriptionHelpFormatter, **kwargs)
+        )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         source = parser.add_argument_group("authors").add_mutually_exclusive_group()
@@ -101,18 +105,21 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="One JSON object a line.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self._refuse_nonsense(options)
         try:
+            self._refuse_nonsense(options)
             with closing(self._fetcher(options)) as fetcher:
                 self._handle(fetcher, options)
         except AnotherCopy as error:
             raise CommandError(str(error), returncode=4) from error
         except AlreadyBegun as error:
             raise CommandError(f"{error} --resume goes on with it, --restart begins anew.") from error
-        except (NamesUnreadable, NothingToResume, CannotGoOn, NotFetched) as error:
+        except (Unusable, NamesUnreadable, NothingToResume, CannotGoOn, NotFetched) as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
             raise CommandError("Interrupted.", returncode=130) from None
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is written when Python ends
+            raise CommandError(NOBODY_READS, returncode=141) from None
 
     def _refuse_nonsense(self, options: dict[str, Any]) -> None:
         has_list = bool(options["file"] or options["tier"] or options["author"])
@@ -120,8 +127,10 @@ class Command(BaseCommand):
             raise CommandError("Which authors? Name a FILE (- for standard input), --tier or --author.")
         if options["limit"] is not None and options["limit"] < 1:
             raise CommandError("--limit: at least 1.")
-        if not options["server"] and (options["checkpoint"] or options["api_key"]):
+        if options["server"] is None and (options["checkpoint"] or options["api_key"]):
             raise CommandError("--checkpoint and --api-key go with --server.")
+        if options["server"] is not None:
+            options["server"] = server_address(options["server"])
 
     def _handle(self, fetcher: Fetcher, options: dict[str, Any]) -> None:
         if options["check_quota"]:
@@ -138,10 +147,7 @@ class Command(BaseCommand):
         )
         fetcher.source = checkpoint.source
         run = Run(fetcher, checkpoint, limit=options["limit"], wait=options["wait"])
-        report = self._report(json=options["json"], total=len(run.entries))
-        for note in notes_on(names):
-            report.note(note)
-        self._run(run, report)
+        self._run(run, self._report(json=options["json"], total=len(run.entries)), notes_on(names))
 
     def _fetcher(self, options: dict[str, Any]) -> Fetcher:
         if not options["server"]:
@@ -149,7 +155,7 @@ class Command(BaseCommand):
         key = options["api_key"] or os.environ.get("ALEXANDRIA_API_KEY", "")
         if not key:
             raise CommandError("--server wants an --api-key, or ALEXANDRIA_API_KEY in the environment.")
-        return RemoteFetcher(options["server"], key)
+        return RemoteFetcher(options["server"], usable_key(key))
 
     def _store(self, options: dict[str, Any], wanted: AuthorList | None) -> Store:
         if not options["server"]:
@@ -185,48 +191,54 @@ class Command(BaseCommand):
 
     def _report(self, *, json: bool, total: int) -> Report:
         if json:
-            return JsonReport(self.stdout.write)
+            return JsonReport(self._write)
         if self.stdout.isatty():
             return TerminalReport(Console(), total=total)
-        return LineReport(self.stdout.write, total=total)
+        return LineReport(self._write, total=total)
 
-    def _run(self, run: Run, report: Report) -> None:
-        ended, code = "", 0
+    def _write(self, line: str) -> None:
+        """Each line is there to read at once, also through a pipe."""
+        self.stdout.write(line)
+        self.stdout.flush()
+
+    def _run(self, run: Run, report: Report, notes: list[str]) -> None:
         try:
             with report, ended_by_signals(run):
+                for note in notes:
+                    report.note(note)
                 run.harvest(report)
         except QuotaGone as gone:
             ended, code = str(gone), 2
         except (Interrupted, KeyboardInterrupt):
             ended, code = "Interrupted.", 130
+        except BrokenPipeError:
+            with suppress(TryLater):
+                run.checkpoint.close(reason=NOBODY_READS)
+            raise
         except AnotherCopy as error:
             ended, code = str(error), 4
         except (CannotGoOn, NotFetched) as error:
             ended, code = str(error), 1
         else:
-            states = [entry.state for entry in run.checkpoint.entries]
-            if failed := states.count(FAILED):
-                ended, code = f"{failed:,} authors failed; --resume tries them again.", 3
-            elif left := states.count(PENDING):
-                ended = f"--limit: {left:,} authors are left; --resume goes on."
+            ended, code = what_is_left(run.checkpoint.entries)
         with suppress(TryLater):  # our lease ends with this process
             run.checkpoint.close(reason=ended)
-        report.summary(summary_of(run.checkpoint.label, run.checkpoint.entries, ended=ended))
+        report.summary(summary_of(run.checkpoint, ended=ended))
         if code:
             raise CommandError(ended, returncode=code)
 
     def _check_quota(self, fetcher: Fetcher, *, json: bool) -> None:
         quota = fetcher.quota()
         self.stdout.write(json_module.dumps(quota_object(quota)) if json else quota_line(quota))
-        if not quota.free:
-            raise CommandError("No call is free for this harvest.", returncode=2)
+        if not quota.most:
+            raise CommandError(f"No call is free for this harvest. {quota.why_none}".rstrip(), returncode=2)
 
     def _dry_run(self, fetcher: Fetcher, seen: Seen, options: dict[str, Any]) -> None:
         label, entries, stored_pages = seen
         max_pages = options["max_pages"] or stored_pages
         for entry in entries:
             entry.reopen(max_pages)
-        pending = [entry for entry in entries if entry.state == PENDING][: options["limit"]]
+        pending = to_do(entries)[: options["limit"]]
         quota = fetcher.quota()
         least = len(pending) - fetcher.remembered([entry.name for entry in pending])
         most = sum(max_pages - entry.next_page + 1 for entry in pending)
@@ -238,12 +250,22 @@ class Command(BaseCommand):
             return
         self.stdout.write(f"Would harvest {len(pending):,} of {len(entries):,} authors of {label}: ", ending="")
         self.stdout.write(", ".join(entry.name for entry in pending[:SHOWN]) + (", …" if len(pending) > SHOWN else ""))
-        self.stdout.write(f"Calls: {least:,} to {most:,}, and one more for each that has to be tried again.")
+        self.stdout.write(f"Calls: {least:,} to {most:,}, and one more for each that fails or is too large for ISBNdb.")
         if None in days:
             self.stdout.write("Days: it would never end; the limits of this consumer leave it no call.")
         else:
             self.stdout.write(f"Days: {days[0]} to {days[1]}, if nobody else spends any call.")
         self.stdout.write(quota_line(quota))
+
+
+def what_is_left(entries: list[Entry]) -> tuple[str, int]:
+    """Why a run that came to its end has not done everything, "" when it has, and its exit code."""
+    states = [entry.state for entry in entries]
+    if failed := states.count(FAILED):
+        return f"{failed:,} authors failed; --resume tries them again.", 3
+    if left := states.count(PENDING):
+        return f"--limit: {left:,} authors are left; --resume goes on.", 0
+    return "", 0
 
 
 def notes_on(names: Names | None) -> list[str]:
