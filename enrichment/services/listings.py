@@ -7,7 +7,8 @@ from math import ceil
 from enrichment import selectors
 from enrichment.decoding import Answer
 from enrichment.exceptions import IsbndbNotFound, IsbndbPageTooLarge
-from enrichment.gateway.listings import MOST_RESULTS, PAGE_SIZE, SMALLEST_PAGE, Listing, fetch_page
+from enrichment.gateway import SMALLEST_PAGE
+from enrichment.gateway.listings import MOST_RESULTS, PAGE_SIZE, Listing, fetch_page
 from enrichment.services import FailedIsbn
 from enrichment.storage import store_books
 from quota.spending import Spending

@@ -15,6 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from alexandria.sandbox import answers, facts
+from alexandria.sandbox import api as sandbox_api
 from alexandria.sandbox.faults import Fault, Faults
 from alexandria.sandbox.server import Sandbox
 from enrichment import services
@@ -196,6 +197,33 @@ def test_a_thousand_isbns_cost_one_call(sandbox: Sandbox) -> None:
     result = enrich(known_isbns(1000))
     assert (result.created, result.api_calls) == (1000, 1)
     assert balance(sandbox) == (1, 1)
+
+
+def test_a_batch_whose_answer_is_too_large_is_asked_for_in_halves(sandbox: Sandbox, monkeypatch) -> None:
+    monkeypatch.setattr(sandbox_api, "MOST_BYTES", 500_000)
+    isbns = known_isbns(900) + UNKNOWN
+    result = enrich(isbns)
+    assert (result.created, result.not_found_isbns, result.errors) == (900, UNKNOWN, [])
+    assert asked(sandbox) == [903, 451, 225, 226, 452, 226, 226]
+    assert result.api_calls == 7
+    assert Edition.objects.count() == 900
+    assert Reservation.objects.count() == 1
+    assert balance(sandbox) == (7, 7)
+
+
+def test_halves_before_the_quota_ends_it_are_stored_and_the_rest_has_failed(
+    sandbox: Sandbox, settings, monkeypatch
+) -> None:
+    monkeypatch.setattr(sandbox_api, "MOST_BYTES", 500_000)
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 3, 1
+    isbns = known_isbns(500)
+    stopped = enrich_until_it_stops(isbns)
+    assert isinstance(stopped.__cause__, QuotaRefused)
+    assert (stopped.result.enriched, stopped.result.api_calls) == (250, 2)
+    assert [error.isbn for error in stopped.result.errors] == isbns[250:]
+    assert set(Edition.objects.values_list("isbn13", flat=True)) == set(isbns[:250])
+    assert asked(sandbox) == [500, 250]
+    assert balance(sandbox) == (2, 2)
 
 
 def test_a_list_that_the_quota_cannot_cover_is_refused_before_anything_is_sent(sandbox: Sandbox, settings) -> None:

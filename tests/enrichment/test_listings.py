@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from enrichment.decoding import Answer
 from enrichment.exceptions import IsbndbNotFound, IsbndbPageTooLarge
-from enrichment.gateway.listings import MOST_RESULTS, PAGE_SIZE, SMALLEST_PAGE, Listing
+from enrichment.gateway import SMALLEST_PAGE
+from enrichment.gateway.listings import MOST_RESULTS, PAGE_SIZE, Listing
 from enrichment.services import listings
 from enrichment.services.listings import Position, Progress, calls_needed, position_at, walk
 from enrichment.services.releases import Wanted, read_token, resume_token
