@@ -152,9 +152,10 @@ def test_what_cannot_be_covered_is_not_begun(api: APIClient, sandbox: Sandbox) -
     [
         ({"kind": "garbage"}, 502, "isbndb_failed"),
         ({"kind": "status", "status": 503}, 502, "isbndb_failed"),
+        ({"kind": "status", "status": 500}, 502, "isbndb_failed"),
         ({"kind": "latency", "seconds": 60}, 504, "isbndb_timeout"),
     ],
-    ids=["garbage", "failure", "no answer"],
+    ids=["garbage", "failure", "failure as for a page too large", "no answer"],
 )
 def test_when_isbndb_fails_the_answer_has_what_was_stored_and_how_to_go_on(
     api: APIClient, sandbox: Sandbox, settings, fault: dict, status: int, reason: str
