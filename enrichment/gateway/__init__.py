@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache, partial
-from math import inf
 from random import uniform
 from threading import Lock
 from typing import Any, TypeVar
@@ -127,9 +126,12 @@ def ask(
                 try:
                     spending.extend()
                 except QuotaError as refusal:
-                    log.warning("isbndb.no_retry", refusal=str(refusal))
-                    failure.retry_after = inf  # not to be tried again
-                    raise failure from refusal
+                    # A call in hand will do: the one that is then missing is set aside when its turn comes, or ends the
+                    # operation with what it has.
+                    if not (isinstance(refusal, QuotaRefused) and spending.left > 0):
+                        log.warning("isbndb.no_retry", refusal=str(refusal))
+                        failure.given_up = True
+                        raise failure from refusal
             call = spending.dispatch(request.method, request.url.raw_path.decode(), isbns_asked=isbns_asked)
             try:
                 return _send(call, request, decode, count)
@@ -144,7 +146,7 @@ def ask(
 
 def _pause_before_retry(error: Exception) -> bool | float:
     """Stamina's back-off hook: whether to try again, or after how many seconds."""
-    if not isinstance(error, IsbndbUnavailable):
+    if not isinstance(error, IsbndbUnavailable) or error.given_up:
         return False
     if error.retry_after is None:
         return True

@@ -122,6 +122,15 @@ def test_calls_in_hand_are_not_refused_because_halves_may_need_more(
     assert balance(sandbox) == (limit, limit)
 
 
+def test_a_retry_takes_a_call_in_hand_and_the_quota_ends_what_is_then_missing(api: APIClient, sandbox: Sandbox) -> None:
+    Consumer.objects.update(daily_budget=2)
+    sandbox.add_fault("status", status=503, times=1)
+    body = ask(api, LARGE, max_pages=2)
+    assert (body["pages_fetched"], body["api_calls"], body["stopped_reason"]) == (1, 2, "daily_budget")
+    assert (body["complete"], body["next_page"]) == (False, 2)
+    assert balance(sandbox) == (2, 2)
+
+
 def test_of_an_author_with_more_than_10_000_books_the_rest_is_beyond_reach(api: APIClient, sandbox: Sandbox) -> None:
     body = ask(api, facts.MORE_THAN_10000, start_page=10)
     assert (body["books_found"], body["api_calls"]) == (1000, 1)
