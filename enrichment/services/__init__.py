@@ -11,6 +11,7 @@ from enrichment import gateway, selectors
 from enrichment.decoding import Answer
 from enrichment.exceptions import IsbndbError, IsbndbPageTooLarge
 from enrichment.isbn import InvalidEntry, parse_many
+from enrichment.services.stopping import in_our_words
 from enrichment.storage import remember_misses, store_books
 from quota.database import OUT_OF_REACH
 from quota.exceptions import QuotaError
@@ -107,7 +108,7 @@ def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = ""
                     del rest[: len(part)]
         except ENDINGS as error:
             result.failed += len(rest)
-            result.errors += [FailedIsbn(isbn, str(error)) for isbn in rest]
+            result.errors += [FailedIsbn(isbn, in_our_words(error)) for isbn in rest]
             raise EnrichmentStopped(result) from error
         finally:
             result.api_calls = len(spender.dispatched)

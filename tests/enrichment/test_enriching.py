@@ -337,12 +337,13 @@ def test_a_database_that_is_gone_when_the_answer_comes_ends_it_with_what_was_sto
     def gone(isbns: list[str], asked_at: object = None) -> None:
         if KNOWN[2] not in Edition.objects.values_list("isbn13", flat=True):
             return
-        raise error("connection already closed")
+        raise error("connection to 10.0.0.7 is closed")
 
     monkeypatch.setattr(services, "remember_misses", gone)
     stopped = enrich_until_it_stops(KNOWN)
     assert isinstance(stopped.__cause__, error)
     assert (stopped.result.enriched, stopped.result.failed, stopped.result.api_calls) == (2, 4, 2)
+    assert {failed.error for failed in stopped.result.errors} == {"The database is out of reach."}
 
 
 def test_a_book_that_the_database_refuses_is_reported_and_asked_for_again(sandbox: Sandbox) -> None:
