@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
-from django.db import InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from drf_standardized_errors.formatter import ExceptionFormatter
 from drf_standardized_errors.handler import ExceptionHandler
@@ -29,6 +29,7 @@ from enrichment.services.bibliographies import Bibliography
 from enrichment.services.releases import NewReleases
 from quota import exceptions as quota
 from quota.api import ratelimit_headers
+from quota.database import READ_ONLY, sqlstate
 from quota.selectors import QuotaStatus, get_status
 from quota.serializers import QuotaStatusSerializer
 
@@ -96,6 +97,8 @@ class Problem(APIException):
 class ProblemHandler(ExceptionHandler):
     def convert_known_exceptions(self, exc: Exception) -> Exception:
         cause = exc.__cause__ if isinstance(exc, EnrichmentStopped) and isinstance(exc.__cause__, Exception) else exc
+        if isinstance(cause, DatabaseError) and sqlstate(cause) == READ_ONLY:
+            cause = OperationalError()  # which Django does not count it among
         for kind, (status, code) in STATUSES.items():
             if isinstance(cause, kind):
                 problem = Problem(cause, status, code)

@@ -6,7 +6,7 @@ from io import StringIO
 
 import pytest
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError, connection
 from django.http import Http404, HttpResponse
 from django.test import Client
 from rest_framework.permissions import AllowAny
@@ -82,6 +82,20 @@ def test_each_exception_has_its_status(error: Exception, status: int, code: str)
     assert ("Retry-After" in response.headers) == (status == 503)
     for inside in ("secret", "10.0.0.7", "DATA_UPLOAD"):
         assert inside not in response.content.decode()
+
+
+def test_a_database_that_takes_no_writes_is_out_of_reach(api: APIClient) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+    try:
+        wish = api.post("/api/enrich/queue", ["9780441013593"], format="json")
+        job = api.post("/api/enrich/batch-direct", ["9780441013593"], format="json", HTTP_PREFER="respond-async")
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SET default_transaction_read_only = off")
+    for response in (wish, job):
+        assert problem(response)["code"] == "database_unavailable"
+        assert "Retry-After" in response.headers
 
 
 def test_a_refusal_tells_its_limit_and_the_quota(set_clock) -> None:
