@@ -6,10 +6,9 @@ from rest_framework import serializers
 
 from enrichment.gateway.listings import LONGEST_NAME
 from enrichment.serializers.books import FailedIsbnSerializer
-from enrichment.serializers.fields import SearchableField, SpendingRequestSerializer
+from enrichment.serializers.fields import SearchableField, SpendingAnswerSerializer, SpendingRequestSerializer
 from enrichment.serializers.jobs import JobOptionsSerializer
 from enrichment.services.bibliographies import MOST_PAGES
-from quota.serializers import QuotaStatusSerializer
 
 
 class BibliographyRequestSerializer(JobOptionsSerializer, SpendingRequestSerializer):
@@ -65,6 +64,5 @@ class BibliographySerializer(ListingFiguresSerializer):
     )
 
 
-class BibliographyAnswerSerializer(BibliographySerializer):
-    duration_ms = serializers.IntegerField()
-    quota = QuotaStatusSerializer()
+class BibliographyAnswerSerializer(SpendingAnswerSerializer, BibliographySerializer):
+    """The same, with the quota."""

@@ -10,7 +10,12 @@ from rest_framework import serializers
 
 from enrichment.gateway.listings import LONGEST_NAME
 from enrichment.serializers.bibliographies import ListingFiguresSerializer
-from enrichment.serializers.fields import SearchableField, ShortListField, SpendingRequestSerializer
+from enrichment.serializers.fields import (
+    SearchableField,
+    ShortListField,
+    SpendingAnswerSerializer,
+    SpendingRequestSerializer,
+)
 from enrichment.serializers.jobs import JobOptionsSerializer
 from enrichment.services.listings import Position
 from enrichment.services.releases import (
@@ -26,7 +31,6 @@ from enrichment.services.releases import (
     parse_month,
     read_token,
 )
-from quota.serializers import QuotaStatusSerializer
 
 
 @extend_schema_field({"type": "string", "pattern": r"^[0-9]{4}-(0[1-9]|1[0-2])$", "example": "2026-01"})
@@ -157,6 +161,5 @@ class NewReleasesSerializer(ListingFiguresSerializer):
     )
 
 
-class NewReleasesAnswerSerializer(NewReleasesSerializer):
-    duration_ms = serializers.IntegerField()
-    quota = QuotaStatusSerializer()
+class NewReleasesAnswerSerializer(SpendingAnswerSerializer, NewReleasesSerializer):
+    """The same, with the quota."""
