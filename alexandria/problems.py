@@ -21,8 +21,10 @@ from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
 from enrichment import exceptions as enrichment
+from enrichment.reconciliation import NotReconciled
 from enrichment.serializers.bibliographies import BibliographySerializer
 from enrichment.serializers.books import EnrichmentSerializer
+from enrichment.serializers.reconciliation import NotReconciledSerializer
 from enrichment.serializers.releases import NewReleasesSerializer
 from enrichment.services import Enrichment, EnrichmentStopped
 from enrichment.services.bibliographies import Bibliography
@@ -61,6 +63,7 @@ RESULTS: dict[type, type[Serializer[Any]]] = {
     Enrichment: EnrichmentSerializer,
     Bibliography: BibliographySerializer,
     NewReleases: NewReleasesSerializer,
+    NotReconciled: NotReconciledSerializer,
 }
 # code -> what to say instead of the exception's own words
 DETAILS = {

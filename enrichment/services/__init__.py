@@ -67,7 +67,7 @@ class Enrichment:
 class EnrichmentStopped(Exception):
     """The quota or ISBNdb ended it early; `result` has what was stored until then and the reason is `__cause__`.
 
-    `result`: an Enrichment, a Bibliography or a NewReleases.
+    `result`: an Enrichment, a Bibliography, a NewReleases, a Flush or a NotReconciled.
     """
 
     def __init__(self, result: Any) -> None:
