@@ -26,7 +26,8 @@ class BibliographyRequestSerializer(JobOptionsSerializer, SpendingRequestSeriali
     skip_existing = serializers.BooleanField(
         required=False,
         default=True,
-        help_text="Leave stored editions as they are, and do not ask for an author remembered as unknown.",
+        help_text="Leave stored editions that are fresh as they are, and do not ask for an author who is remembered as "
+        "unknown.",
     )
 
 
@@ -50,7 +51,7 @@ class ListingFiguresSerializer(serializers.Serializer[Any]):
 
 
 class BibliographySerializer(ListingFiguresSerializer):
-    """books_found = already_existed + new ones. With `skip_existing`, only the new ones are stored."""
+    """books_found = already_existed + new ones. With `skip_existing`, only those new or not fresh are stored."""
 
     author = serializers.CharField()
     complete = serializers.BooleanField(help_text="Everything that ISBNdb has of the author was fetched.")

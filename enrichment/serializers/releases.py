@@ -72,7 +72,7 @@ class NewReleasesRequestSerializer(JobOptionsSerializer, SpendingRequestSerializ
         help_text="Only books on these; all books when empty. Each is asked for by itself.",
     )
     skip_existing = serializers.BooleanField(
-        required=False, default=True, help_text="Leave stored editions as they are."
+        required=False, default=True, help_text="Leave stored editions that are fresh as they are."
     )
     resume = serializers.CharField(
         max_length=10_000,
@@ -145,7 +145,7 @@ def _number(month: date) -> int:
 
 
 class NewReleasesSerializer(ListingFiguresSerializer):
-    """books_found = already_existed + new ones. With `skip_existing`, only the new ones are stored."""
+    """books_found = already_existed + new ones. With `skip_existing`, only those new or not fresh are stored."""
 
     complete = serializers.BooleanField(help_text="Every month and subject is done, as far as `months_cut` allows.")
     quota_exhausted = serializers.BooleanField(help_text="The quota ended it; go on with `resume` after `reset_at`.")

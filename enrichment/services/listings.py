@@ -87,7 +87,7 @@ def fetch_next(
 ) -> None:
     """Fetches and stores the next page, and moves `progress` on; for as long as `calls_needed` is not 0.
 
-    No listing is followed beyond `max_pages` pages of 1,000. With `skip_existing`, editions that are stored stay as
+    No listing is followed beyond `max_pages` pages of 1,000. With `skip_existing`, editions that are fresh stay as
     they are. A page that is too large for ISBNdb is halved: the call is spent, and the next one asks for less. As
     ISBNdb does not say whether it was the size, pages grow again as soon as halves have come. Without a total, a full
     page means that another may follow.
@@ -156,9 +156,10 @@ def _end(here: Position, max_pages: int) -> int:
 
 
 def _store(answer: Answer, progress: Progress, *, skip_existing: bool) -> None:
-    stored_before = selectors.stored_isbns([book.isbn13 for book in answer.books])
-    wanted = [book for book in answer.books if not (skip_existing and book.isbn13 in stored_before)]
-    stored = store_books(wanted)
+    isbns = [book.isbn13 for book in answer.books]
+    stored_before = selectors.stored_isbns(isbns)
+    skipped = selectors.fresh_isbns(isbns) if skip_existing else set()
+    stored = store_books(book for book in answer.books if book.isbn13 not in skipped)
     progress.pages_fetched += 1
     progress.books_found += len(answer.books)
     progress.already_existed += len(stored_before)

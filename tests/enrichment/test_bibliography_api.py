@@ -9,6 +9,7 @@ from urllib.parse import unquote
 import pytest
 from django import conf
 from django.db import connection, transaction
+from django.db.models.functions import Now
 from rest_framework.test import APIClient
 
 from alexandria.sandbox import facts, listings
@@ -71,7 +72,12 @@ def test_the_answer_accounts_for_every_book_page_and_call(api: APIClient, sandbo
     assert (again["already_existed"], again["enriched"], again["api_calls"]) == (1432, 0, 2)
     anew = ask(api, LARGE, skip_existing=False)
     assert (anew["already_existed"], anew["enriched"], anew["api_calls"]) == (1432, 1432, 2)
-    assert balance(sandbox) == (6, 6)
+    stale = sorted(stored())[:7]
+    Edition.objects.filter(isbn13__in=stale).update(synced_at=Now() - timedelta(days=1000))
+    once_more = ask(api, LARGE)
+    assert (once_more["already_existed"], once_more["enriched"], once_more["api_calls"]) == (1432, 7, 2)
+    assert not Edition.objects.filter(synced_at__lt=Now() - timedelta(days=1)).exists()
+    assert balance(sandbox) == (8, 8)
 
 
 def test_without_a_total_a_full_page_means_that_another_may_follow(api: APIClient, sandbox: Sandbox) -> None:
