@@ -7,8 +7,9 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
-from django.db import InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
+from django.utils.log import log_response
 from drf_standardized_errors.formatter import ExceptionFormatter
 from drf_standardized_errors.handler import ExceptionHandler
 from drf_standardized_errors.types import ErrorResponse
@@ -21,14 +22,17 @@ from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
 from enrichment import exceptions as enrichment
+from enrichment.reconciliation import NotReconciled
 from enrichment.serializers.bibliographies import BibliographySerializer
 from enrichment.serializers.books import EnrichmentSerializer
+from enrichment.serializers.reconciliation import NotReconciledSerializer
 from enrichment.serializers.releases import NewReleasesSerializer
 from enrichment.services import Enrichment, EnrichmentStopped
 from enrichment.services.bibliographies import Bibliography
 from enrichment.services.releases import NewReleases
 from quota import exceptions as quota
 from quota.api import ratelimit_headers
+from quota.database import READ_ONLY, sqlstate
 from quota.selectors import QuotaStatus, get_status
 from quota.serializers import QuotaStatusSerializer
 
@@ -60,6 +64,7 @@ RESULTS: dict[type, type[Serializer[Any]]] = {
     Enrichment: EnrichmentSerializer,
     Bibliography: BibliographySerializer,
     NewReleases: NewReleasesSerializer,
+    NotReconciled: NotReconciledSerializer,
 }
 # code -> what to say instead of the exception's own words
 DETAILS = {
@@ -96,6 +101,8 @@ class Problem(APIException):
 class ProblemHandler(ExceptionHandler):
     def convert_known_exceptions(self, exc: Exception) -> Exception:
         cause = exc.__cause__ if isinstance(exc, EnrichmentStopped) and isinstance(exc.__cause__, Exception) else exc
+        if isinstance(cause, DatabaseError) and sqlstate(cause) == READ_ONLY:
+            cause = OperationalError()  # which Django does not count it among
         for kind, (status, code) in STATUSES.items():
             if isinstance(cause, kind):
                 problem = Problem(cause, status, code)
@@ -108,6 +115,19 @@ class ProblemHandler(ExceptionHandler):
                 return problem
         converted: Exception = super().convert_known_exceptions(exc)
         return converted
+
+    def report_exception(self, exc: APIException, response: Response) -> None:
+        """One line for what we foresaw; the base class takes every 5xx for a crash: "request_failed" with code 500."""
+        request: Any = self.context["request"]
+        if not isinstance(exc, Problem):
+            super().report_exception(exc, response)
+        elif exc.status_code >= 500:
+            log_response(
+                *("%s: %s", exc.detail, request.path),
+                response=response,
+                request=request,
+                exception=self.exc if exc.status_code == 503 else None,  # what ISBNdb said is in the journal
+            )
 
     def get_response(self, exc: APIException, data: dict[str, Any]) -> Response:
         request: Any = self.context["request"]  # its view may render something else: the schema, the docs

@@ -13,11 +13,13 @@ class IsbndbUnavailable(IsbndbError):
     """No connection, or a failure on ISBNdb's side, on every try.
 
     `retry_after`: the seconds it asked us to wait. `status`: that of its answer, if there was one.
+    `given_up`: there was no call for another try.
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None, status: int | None = None) -> None:
         self.retry_after = retry_after
         self.status = status
+        self.given_up = False
         super().__init__(message)
 
 

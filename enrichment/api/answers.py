@@ -1,24 +1,36 @@
 """What the answers of all endpoints that spend calls have in common."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
+import structlog
 from rest_framework.response import Response
 
 from quota.api import ratelimit_headers
+from quota.exceptions import QuotaUnavailable
 from quota.selectors import get_status
 from quota.serializers import QuotaStatusSerializer
 
+log = structlog.get_logger(__name__)
+
 VARY = {"Vary": "Prefer"}
-"""All of them take `Prefer: respond-async`."""
+"""For those that take `Prefer: respond-async`."""
 
 
-def spending_answer(result: dict[str, Any], *, started: float) -> Response:
-    """The figures of `result`, `duration_ms` since `started` (on the monotonic clock), and the quota as it is now."""
-    status = get_status()
+def spending_answer(result: dict[str, Any], *, started: float, headers: Mapping[str, str] = VARY) -> Response:
+    """The figures of `result`, `duration_ms` since `started` (on the monotonic clock), and the quota as it is now.
+
+    The work is done and paid for: where the quota can't be asked, it is left out, with its headers.
+    """
+    try:
+        status = get_status()
+    except QuotaUnavailable:
+        log.exception("answer.without_quota")
+        status = None
     answer = {
         **result,
         "duration_ms": round(1000 * (time.monotonic() - started)),
-        "quota": QuotaStatusSerializer(status).data,
+        "quota": QuotaStatusSerializer(status).data if status else None,
     }
-    return Response(answer, headers=ratelimit_headers(status) | VARY)
+    return Response(answer, headers={**headers, **(ratelimit_headers(status) if status else {})})

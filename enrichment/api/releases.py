@@ -34,7 +34,7 @@ class EnrichNewReleasesView(APIView):
 
         All months x subjects x pages must be free at the start; those that turn out not to be needed go back as soon
         as a month's total is known. When the quota ends it on the way, the answer is 200 with `quota_exhausted` and
-        `resume`, which goes on exactly there.
+        `resume`, which goes on exactly there. More than 60 such calls are only to be had as a job.
         """
         started = time.monotonic()
         as_job = jobs.prefers_job(request)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache, partial
-from math import inf
 from random import uniform
 from threading import Lock
 from typing import Any, TypeVar
@@ -45,6 +44,8 @@ ATTEMPTS = 3
 LONGEST_RETRY_AFTER = 20.0  # seconds; a request that is asked to wait longer is given up
 LONGEST_CONNECT = 5.0  # seconds until a connection stands, waiting for a free one included
 LARGEST_ANSWER = 32 * 1024 * 1024  # bytes; ISBNdb's own ceiling is 6 MB
+SMALLEST_PAGE = 125  # books; a failure for so few is not for their size
+PAUSE_BEFORE_LESS = 1.0  # seconds before less is asked for: the failure may have been of another kind
 _MAKING_CLIENT = Lock()
 
 # From one dispatch of an operation to the next, or to the extension before it: meanwhile no lease may run out.
@@ -67,7 +68,8 @@ class KeyUsage:
 def fetch_books(isbns: Sequence[str], spending: Spending) -> Answer:
     """Asks for up to ISBNDB_BATCH_SIZE ISBN-13s in one call; those that ISBNdb does not know are missing.
 
-    Books that it sends unasked are left out. Raises an IsbndbError, or what `Spending.dispatch` raises.
+    Books that it sends unasked are left out. Raises IsbndbPageTooLarge (ask for fewer), any other IsbndbError, or what
+    `Spending.dispatch` raises.
     """
     wanted = frozenset(isbns)
 
@@ -84,6 +86,7 @@ def fetch_books(isbns: Sequence[str], spending: Spending) -> Answer:
         isbns_asked=len(isbns),
         decode=decode,
         count=lambda answer: len(answer.books),
+        may_be_too_large=len(isbns) > SMALLEST_PAGE,
     )
 
 
@@ -112,7 +115,7 @@ def ask(
     """Sends the request, up to ATTEMPTS times, each with a call of its own; for the fetchers of this package.
 
     `decode` makes the result of a body, `count` says how many books are in it. `may_be_too_large`: a status 500 is
-    taken for "ask for less", and raised as IsbndbPageTooLarge at once.
+    taken for "ask for less", and raised as IsbndbPageTooLarge after PAUSE_BEFORE_LESS.
     """
     if not settings.ISBNDB_API_KEY:
         raise IsbndbRefused("ISBNDB_API_KEY is not set: nothing was sent.")
@@ -123,14 +126,18 @@ def ask(
                 try:
                     spending.extend()
                 except QuotaError as refusal:
-                    log.warning("isbndb.no_retry", refusal=str(refusal))
-                    failure.retry_after = inf  # not to be tried again
-                    raise failure from refusal
+                    # A call in hand will do: the one that is then missing is set aside when its turn comes, or ends the
+                    # operation with what it has.
+                    if not (isinstance(refusal, QuotaRefused) and spending.left > 0):
+                        log.warning("isbndb.no_retry", refusal=str(refusal))
+                        failure.given_up = True
+                        raise failure from refusal
             call = spending.dispatch(request.method, request.url.raw_path.decode(), isbns_asked=isbns_asked)
             try:
                 return _send(call, request, decode, count)
             except IsbndbUnavailable as error:
                 if may_be_too_large and error.status == 500:
+                    quota.sleep_until(time.monotonic() + PAUSE_BEFORE_LESS)
                     raise IsbndbPageTooLarge("ISBNdb failed with status 500: the page may be too large.") from error
                 failure = error
                 raise
@@ -139,7 +146,7 @@ def ask(
 
 def _pause_before_retry(error: Exception) -> bool | float:
     """Stamina's back-off hook: whether to try again, or after how many seconds."""
-    if not isinstance(error, IsbndbUnavailable):
+    if not isinstance(error, IsbndbUnavailable) or error.given_up:
         return False
     if error.retry_after is None:
         return True

@@ -9,11 +9,10 @@ import msgspec
 
 from enrichment import fields
 from enrichment.decoding import Answer, UndecodableAnswer, decode_books
-from enrichment.gateway import ask, new_request
+from enrichment.gateway import SMALLEST_PAGE, ask, new_request
 from quota.spending import Spending
 
 PAGE_SIZE = 1000  # the most on a page
-SMALLEST_PAGE = 125  # a failure for so few books is not for their size
 MOST_RESULTS = 10_000  # nothing beyond can be had, however it is paged
 LONGEST_NAME = 150  # characters
 

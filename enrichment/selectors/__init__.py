@@ -3,6 +3,7 @@
 from enrichment.selectors.books import (
     KnownIsbns,
     fresh_editions,
+    fresh_isbns,
     get_edition,
     is_missed_author,
     isbns_heard_of,
@@ -20,6 +21,7 @@ __all__ = [
     "find_authors",
     "find_books",
     "fresh_editions",
+    "fresh_isbns",
     "get_author",
     "get_edition",
     "get_job",

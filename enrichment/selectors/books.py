@@ -23,7 +23,7 @@ class KnownIsbns:
 def known_isbns(isbns: Collection[str]) -> KnownIsbns:
     """What is known of the ISBN-13s, by EDITION_FRESH_DAYS and MISS_REMEMBER_DAYS."""
     return KnownIsbns(
-        fresh=set(fresh_editions().filter(isbn13__in=isbns).values_list("isbn13", flat=True)),
+        fresh=fresh_isbns(isbns),
         missed=set(remembered_misses().filter(isbn13__in=isbns).values_list("isbn13", flat=True)),
     )
 
@@ -31,6 +31,11 @@ def known_isbns(isbns: Collection[str]) -> KnownIsbns:
 def fresh_editions() -> QuerySet[Edition]:
     """The editions that ISBNdb told us of within EDITION_FRESH_DAYS."""
     return Edition.objects.filter(synced_at__gt=Now() - timedelta(days=settings.EDITION_FRESH_DAYS))
+
+
+def fresh_isbns(isbns: Collection[str]) -> set[str]:
+    """Those of the ISBN-13s of which an edition is stored and fresh."""
+    return set(fresh_editions().filter(isbn13__in=isbns).values_list("isbn13", flat=True))
 
 
 def remembered_misses() -> QuerySet[Miss]:

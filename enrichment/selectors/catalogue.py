@@ -6,6 +6,9 @@ from django.db.models.functions import Coalesce, Upper
 from enrichment.keys import name_key, title_key
 from enrichment.models import Author, Edition, EditionAuthor, Work
 
+MOST_EDITIONS = 1000
+"""Of a work, in one answer."""
+
 _LONG_COLUMNS = ("raw", "synopsis", "overview", "excerpt")
 
 
@@ -62,8 +65,10 @@ def get_author(author_id: int) -> Author | None:
 
 
 def get_work(work_id: int) -> Work | None:
-    """The work with its editions as `find_books` gives them, by ISBN."""
-    return Work.objects.prefetch_related(Prefetch("editions", find_books().order_by("pk"))).filter(pk=work_id).first()
+    """The work with `editions_count`, and in `first_editions` MOST_EDITIONS as `find_books` gives them, by ISBN."""
+    editions = Prefetch("editions", find_books().order_by("pk")[:MOST_EDITIONS], to_attr="first_editions")
+    counted = Work.objects.annotate(editions_count=Count("editions"))
+    return counted.prefetch_related(editions).filter(pk=work_id).first()
 
 
 def _resembles(column: str, text: str, *, contains: Q | None = None) -> Q:

@@ -6,10 +6,9 @@ from rest_framework import serializers
 
 from enrichment.gateway.listings import LONGEST_NAME
 from enrichment.serializers.books import FailedIsbnSerializer
-from enrichment.serializers.fields import SearchableField, SpendingRequestSerializer
+from enrichment.serializers.fields import SearchableField, SpendingAnswerSerializer, SpendingRequestSerializer
 from enrichment.serializers.jobs import JobOptionsSerializer
 from enrichment.services.bibliographies import MOST_PAGES
-from quota.serializers import QuotaStatusSerializer
 
 
 class BibliographyRequestSerializer(JobOptionsSerializer, SpendingRequestSerializer):
@@ -27,7 +26,8 @@ class BibliographyRequestSerializer(JobOptionsSerializer, SpendingRequestSeriali
     skip_existing = serializers.BooleanField(
         required=False,
         default=True,
-        help_text="Leave stored editions as they are, and do not ask for an author remembered as unknown.",
+        help_text="Leave stored editions that are fresh as they are, and do not ask for an author who is remembered as "
+        "unknown.",
     )
 
 
@@ -51,7 +51,7 @@ class ListingFiguresSerializer(serializers.Serializer[Any]):
 
 
 class BibliographySerializer(ListingFiguresSerializer):
-    """books_found = already_existed + new ones. With `skip_existing`, only the new ones are stored."""
+    """books_found = already_existed + new ones. With `skip_existing`, only those new or not fresh are stored."""
 
     author = serializers.CharField()
     complete = serializers.BooleanField(help_text="Everything that ISBNdb has of the author was fetched.")
@@ -65,6 +65,5 @@ class BibliographySerializer(ListingFiguresSerializer):
     )
 
 
-class BibliographyAnswerSerializer(BibliographySerializer):
-    duration_ms = serializers.IntegerField()
-    quota = QuotaStatusSerializer()
+class BibliographyAnswerSerializer(SpendingAnswerSerializer, BibliographySerializer):
+    """The same, with the quota."""

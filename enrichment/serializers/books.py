@@ -6,9 +6,9 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from enrichment.models import Edition
-from enrichment.serializers.fields import SpendingRequestSerializer
+from enrichment.serializers.fields import SpendingAnswerSerializer, SpendingRequestSerializer
 from enrichment.serializers.jobs import JobOptionsSerializer
-from quota.serializers import EXAMPLE_STATUS, QuotaStatusSerializer, example
+from quota.serializers import EXAMPLE_STATUS, example
 
 LARGEST_LIST = 1000
 LARGEST_JOB = 100_000
@@ -125,9 +125,8 @@ class EnrichmentSerializer(serializers.Serializer[Any]):
         "quota": EXAMPLE_STATUS,
     }
 )
-class BatchAnswerSerializer(EnrichmentSerializer):
-    duration_ms = serializers.IntegerField()
-    quota = QuotaStatusSerializer()
+class BatchAnswerSerializer(SpendingAnswerSerializer, EnrichmentSerializer):
+    """The same, with the quota."""
 
 
 class AuthorSerializer(serializers.Serializer[Any]):

@@ -8,6 +8,7 @@ from rest_framework.reverse import reverse
 
 from enrichment.gateway.listings import LONGEST_NAME
 from enrichment.models import Author, Edition
+from enrichment.selectors.catalogue import MOST_EDITIONS
 from enrichment.serializers.books import AuthorSerializer, EditionSerializer, WorkSerializer
 
 LARGEST_PAGE = 200
@@ -65,4 +66,7 @@ class AuthorDetailSerializer(CountedAuthorSerializer):
 
 
 class WorkDetailSerializer(WorkSerializer):
-    editions = BookSummarySerializer(many=True, help_text="By ISBN.")
+    editions = BookSummarySerializer(
+        source="first_editions", many=True, help_text=f"By ISBN; the first {MOST_EDITIONS:,} where there are more."
+    )
+    editions_count = serializers.IntegerField(help_text="How many are stored.")

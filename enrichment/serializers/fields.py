@@ -1,10 +1,11 @@
-"""What several requests have in common."""
+"""What several requests, or answers, have in common."""
 
 from typing import Any
 
 from rest_framework import serializers
 
 from enrichment.serializers.strict import StrictSerializer
+from quota.serializers import QuotaStatusSerializer
 
 
 class SpendingRequestSerializer(StrictSerializer):
@@ -13,6 +14,13 @@ class SpendingRequestSerializer(StrictSerializer):
     source = serializers.CharField(  # type: ignore[assignment]  # a field of that name, not the option
         max_length=100, required=False, default="", allow_blank=True, help_text="What it is for; kept in the journal."
     )
+
+
+class SpendingAnswerSerializer(serializers.Serializer[Any]):
+    """What `spending_answer` adds."""
+
+    duration_ms = serializers.IntegerField()
+    quota = QuotaStatusSerializer(allow_null=True, help_text="null: it could not be asked; the work is done.")
 
 
 class SearchableField(serializers.CharField):

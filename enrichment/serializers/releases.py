@@ -10,20 +10,27 @@ from rest_framework import serializers
 
 from enrichment.gateway.listings import LONGEST_NAME
 from enrichment.serializers.bibliographies import ListingFiguresSerializer
-from enrichment.serializers.fields import SearchableField, ShortListField, SpendingRequestSerializer
+from enrichment.serializers.fields import (
+    SearchableField,
+    ShortListField,
+    SpendingAnswerSerializer,
+    SpendingRequestSerializer,
+)
 from enrichment.serializers.jobs import JobOptionsSerializer
+from enrichment.services.listings import Position
 from enrichment.services.releases import (
     MONTHS_AHEAD,
     MOST_LISTINGS,
     MOST_MONTHS,
     MOST_PAGES,
     MOST_SUBJECTS,
+    MOST_SYNCHRONOUS_CALLS,
     BadToken,
     Wanted,
+    most_calls,
     parse_month,
     read_token,
 )
-from quota.serializers import QuotaStatusSerializer
 
 
 @extend_schema_field({"type": "string", "pattern": r"^[0-9]{4}-(0[1-9]|1[0-2])$", "example": "2026-01"})
@@ -43,7 +50,10 @@ class MonthField(serializers.Field[date, str, str, date]):
 
 
 class NewReleasesRequestSerializer(JobOptionsSerializer, SpendingRequestSerializer):
-    """Either the months, or `resume` alone: it says everything. Gives `wanted` and `position`."""
+    """Either the months, or `resume` alone: it says everything. Gives `wanted` and `position`.
+
+    What may take more than MOST_SYNCHRONOUS_CALLS is only to be had as a job.
+    """
 
     start_month = MonthField(required=False)
     end_month = MonthField(required=False, help_text="Inclusive.")
@@ -62,7 +72,7 @@ class NewReleasesRequestSerializer(JobOptionsSerializer, SpendingRequestSerializ
         help_text="Only books on these; all books when empty. Each is asked for by itself.",
     )
     skip_existing = serializers.BooleanField(
-        required=False, default=True, help_text="Leave stored editions as they are."
+        required=False, default=True, help_text="Leave stored editions that are fresh as they are."
     )
     resume = serializers.CharField(
         max_length=10_000,
@@ -80,14 +90,27 @@ class NewReleasesRequestSerializer(JobOptionsSerializer, SpendingRequestSerializ
         token = attrs.get("resume")
         others: dict[str, Any] = {name: attrs[name] for name in ("source", "on_exhausted") if name in attrs}
         if token is None:
-            return {"wanted": _wanted(attrs), "position": None, **others}
+            wanted = _wanted(attrs)
+            self._check_calls(wanted, None)
+            return {"wanted": wanted, "position": None, **others}
         if unwanted := self._given() - {"resume", "source", "on_exhausted"}:
             raise serializers.ValidationError(dict.fromkeys(sorted(unwanted), "Leave it out: `resume` says it."))
         try:
             wanted, position = read_token(token)
         except BadToken as error:
             raise serializers.ValidationError({"resume": str(error)}) from error
+        self._check_calls(wanted, position)
         return {"wanted": wanted, "position": position, **others}
+
+    def _check_calls(self, wanted: Wanted, position: Position | None) -> None:
+        calls = most_calls(wanted, position)
+        if calls > MOST_SYNCHRONOUS_CALLS and not self.context.get("as_job"):
+            less = "" if position else "ask for fewer months, subjects or pages, or "
+            raise serializers.ValidationError(
+                f"It may take {calls:,} calls, and at most {MOST_SYNCHRONOUS_CALLS} are made while you wait: {less}say "
+                "Prefer: respond-async.",
+                code="too_long",
+            )
 
     def _given(self) -> set[str]:
         given: Mapping[str, object] = self.initial_data
@@ -122,7 +145,7 @@ def _number(month: date) -> int:
 
 
 class NewReleasesSerializer(ListingFiguresSerializer):
-    """books_found = already_existed + new ones. With `skip_existing`, only the new ones are stored."""
+    """books_found = already_existed + new ones. With `skip_existing`, only those new or not fresh are stored."""
 
     complete = serializers.BooleanField(help_text="Every month and subject is done, as far as `months_cut` allows.")
     quota_exhausted = serializers.BooleanField(help_text="The quota ended it; go on with `resume` after `reset_at`.")
@@ -138,6 +161,5 @@ class NewReleasesSerializer(ListingFiguresSerializer):
     )
 
 
-class NewReleasesAnswerSerializer(NewReleasesSerializer):
-    duration_ms = serializers.IntegerField()
-    quota = QuotaStatusSerializer()
+class NewReleasesAnswerSerializer(SpendingAnswerSerializer, NewReleasesSerializer):
+    """The same, with the quota."""

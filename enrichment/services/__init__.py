@@ -1,6 +1,6 @@
 """Enriching: from ISBNs in any form to stored editions, with as few calls as can be."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,8 +8,10 @@ from typing import Any
 from django.conf import settings
 
 from enrichment import gateway, selectors
-from enrichment.exceptions import IsbndbError
+from enrichment.decoding import Answer
+from enrichment.exceptions import IsbndbError, IsbndbPageTooLarge
 from enrichment.isbn import InvalidEntry, parse_many
+from enrichment.services.stopping import in_our_words
 from enrichment.storage import remember_misses, store_books
 from quota.database import OUT_OF_REACH
 from quota.exceptions import QuotaError
@@ -65,7 +67,7 @@ class Enrichment:
 class EnrichmentStopped(Exception):
     """The quota or ISBNdb ended it early; `result` has what was stored until then and the reason is `__cause__`.
 
-    `result`: an Enrichment, a Bibliography or a NewReleases.
+    `result`: an Enrichment, a Bibliography, a NewReleases, a Flush or a NotReconciled.
     """
 
     def __init__(self, result: Any) -> None:
@@ -78,7 +80,8 @@ def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = ""
 
     `consumer`: the slug of who pays. `source`: what it is for, for the record. Editions that are fresh
     (EDITION_FRESH_DAYS) and ISBNs that ISBNdb did not know lately (MISS_REMEMBER_DAYS) are not asked for, unless
-    `refresh`. Each batch is stored before the next is asked for.
+    `refresh`. Each batch is stored before the next is asked for; of one whose answer is too large for ISBNdb, halves
+    are asked for.
 
     Raises EnrichmentStopped, caused by one of ENDINGS; when it is the quota's refusal before the first call, nothing
     was spent.
@@ -96,28 +99,55 @@ def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = ""
     if not batches:
         return result
 
+    rest = list(wanted)
     with spending(consumer=consumer, operation="batch-direct", calls=len(batches), source=source) as spender:
-        for number, batch in enumerate(batches):
-            try:
-                enrich_batch(batch, spender, result)
-            except ENDINGS as error:
-                for isbn in (isbn for rest in batches[number:] for isbn in rest):
-                    result.failed += 1
-                    result.errors.append(FailedIsbn(isbn, str(error)))
-                raise EnrichmentStopped(result) from error
-            finally:
-                result.api_calls = len(spender.dispatched)
+        try:
+            for batch in batches:
+                for part, answer in _ask_for(batch, spender):
+                    _take(part, answer, result)
+                    del rest[: len(part)]
+        except ENDINGS as error:
+            result.failed += len(rest)
+            result.errors += [FailedIsbn(isbn, in_our_words(error)) for isbn in rest]
+            raise EnrichmentStopped(result) from error
+        finally:
+            result.api_calls = len(spender.dispatched)
     return result
 
 
 def enrich_batch(batch: list[str], spender: Spending, result: Enrichment) -> dict[str, str]:
-    """Asks for up to ISBNDB_BATCH_SIZE ISBN-13s in one call, stores what comes and adds it to `result`.
+    """Asks for up to ISBNDB_BATCH_SIZE ISBN-13s, stores what comes and adds it to `result`.
 
-    Returns those that came and could not be stored, with the reason. Raises one of ENDINGS.
+    It takes one call, unless ISBNdb finds the answer too large: then its halves are asked for and stored one after the
+    other, with calls that are set aside as they come. Returns those that came and could not be stored, with the reason.
+    Raises one of ENDINGS; the halves before it are stored and counted.
     """
-    answer = gateway.fetch_books(batch, spender)
+    failed: dict[str, str] = {}
+    for part, answer in _ask_for(batch, spender):
+        failed |= _take(part, answer, result)
+    return failed
+
+
+def _ask_for(batch: list[str], spender: Spending) -> Iterator[tuple[list[str], Answer]]:
+    """The parts of the batch, in order, with what ISBNdb says of each; usually it is one."""
+    parts = [batch]
+    while parts:
+        part = parts.pop()
+        if spender.reservation is not None:
+            spender.need(max(1, spender.left))
+        try:
+            answer = gateway.fetch_books(part, spender)
+        except IsbndbPageTooLarge:
+            middle = len(part) // 2
+            parts += [part[middle:], part[:middle]]
+        else:
+            yield part, answer
+
+
+def _take(asked: list[str], answer: Answer, result: Enrichment) -> dict[str, str]:
+    """Stores what ISBNdb says of the ISBN-13s and adds it to `result`; returns those that could not be stored."""
     found = {book.isbn13 for book in answer.books}
-    missing = [isbn for isbn in batch if isbn not in found]
+    missing = [isbn for isbn in asked if isbn not in found]
     stored = store_books(answer.books)
     remember_misses(missing, asked_at=_doubtful() if answer.bad else None)
 

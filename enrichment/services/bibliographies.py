@@ -50,7 +50,7 @@ def enrich_bibliography(
     """Stores the books that ISBNdb has by `author` (1 to 150 characters), page by page.
 
     `consumer`: the slug of who pays. At most `max_pages` pages of 1,000 books, from `start_page` on: a run that
-    stopped goes on with its `next_page`. `skip_existing`: editions that are stored stay as they are, and an author whom
+    stopped goes on with its `next_page`. `skip_existing`: editions that are fresh stay as they are, and an author whom
     ISBNdb did not know within MISS_REMEMBER_DAYS is not asked for again; otherwise both are asked anew.
 
     The whole operation is covered before it starts; what turns out not to be needed goes back at once. When the quota

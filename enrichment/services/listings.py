@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from math import ceil
 
 from enrichment import selectors
 from enrichment.decoding import Answer
-from enrichment.exceptions import IsbndbNotFound, IsbndbPageTooLarge
-from enrichment.gateway.listings import MOST_RESULTS, PAGE_SIZE, SMALLEST_PAGE, Listing, fetch_page
+from enrichment.exceptions import IsbndbError, IsbndbNotFound, IsbndbPageTooLarge
+from enrichment.gateway import SMALLEST_PAGE
+from enrichment.gateway.listings import MOST_RESULTS, PAGE_SIZE, Listing, fetch_page
 from enrichment.services import FailedIsbn
 from enrichment.storage import store_books
 from quota.spending import Spending
@@ -74,8 +74,12 @@ def calls_needed(listings: Sequence[Listing], progress: Progress, *, max_pages: 
     here = progress.position
     if here.listing >= len(listings):
         return 0
-    books_left = max(1, _end(here, max_pages) - here.offset)
-    return ceil(books_left / here.page_size) + (len(listings) - here.listing - 1) * max_pages
+    end = max(here.offset + 1, _end(here, max_pages))
+    pages = 0
+    while here.offset < end:
+        here = _next_page(here)
+        pages += 1
+    return pages + (len(listings) - here.listing - 1) * max_pages
 
 
 def fetch_next(
@@ -83,11 +87,13 @@ def fetch_next(
 ) -> None:
     """Fetches and stores the next page, and moves `progress` on; for as long as `calls_needed` is not 0.
 
-    No listing is followed beyond `max_pages` pages of 1,000. With `skip_existing`, editions that are stored stay as
-    they are. A page that is too large for ISBNdb is halved: the call is spent, and the next one asks for less.
-    Without a total, a full page means that another may follow.
+    No listing is followed beyond `max_pages` pages of 1,000. With `skip_existing`, editions that are fresh stay as
+    they are. A page that is too large for ISBNdb is halved: the call is spent, and the next one asks for less. As
+    ISBNdb does not say whether it was the size, pages grow again as soon as halves have come. Without a total, a full
+    page means that another may follow.
 
-    Raises an IsbndbError, and what `Spending.dispatch` raises; `progress` is then as it was, but for its calls.
+    Raises an IsbndbError, and what `Spending.dispatch` raises; `progress` is then as it was, but for its calls and for
+    the size of the next page: when ISBNdb fails even for little, that was not the reason.
     """
     here = progress.position
     before = len(spender.dispatched)
@@ -103,6 +109,9 @@ def fetch_next(
     except IsbndbPageTooLarge:
         progress.position = replace(here, page_size=here.page_size // 2)
         return
+    except IsbndbError:
+        progress.position = replace(here, page_size=position_at(here.offset).page_size)
+        raise
     finally:
         progress.api_calls += len(spender.dispatched) - before
     _store(answer, progress, skip_existing=skip_existing)
@@ -119,8 +128,16 @@ def position_at(offset: int, *, listing: int = 0) -> Position:
     return Position(listing, offset - offset % size, size)
 
 
+def _next_page(here: Position) -> Position:
+    """The position after a page that came; the next is twice as large where such a page can begin."""
+    offset = here.offset + here.page_size
+    twice = 2 * here.page_size
+    grows = twice <= PAGE_SIZE and offset % twice == 0
+    return replace(here, offset=offset, page_size=twice if grows else here.page_size)
+
+
 def _after(here: Position, answer: Answer, progress: Progress, max_pages: int) -> Position:
-    there = replace(here, offset=here.offset + here.page_size, total=answer.total)
+    there = replace(_next_page(here), total=answer.total)
     goes_on = answer.items > 0 if answer.total is not None else answer.items >= here.page_size
     if goes_on and there.offset < _end(there, max_pages):
         return there
@@ -139,9 +156,10 @@ def _end(here: Position, max_pages: int) -> int:
 
 
 def _store(answer: Answer, progress: Progress, *, skip_existing: bool) -> None:
-    stored_before = selectors.stored_isbns([book.isbn13 for book in answer.books])
-    wanted = [book for book in answer.books if not (skip_existing and book.isbn13 in stored_before)]
-    stored = store_books(wanted)
+    isbns = [book.isbn13 for book in answer.books]
+    stored_before = selectors.stored_isbns(isbns)
+    skipped = selectors.fresh_isbns(isbns) if skip_existing else set()
+    stored = store_books(book for book in answer.books if book.isbn13 not in skipped)
     progress.pages_fetched += 1
     progress.books_found += len(answer.books)
     progress.already_existed += len(stored_before)

@@ -21,7 +21,7 @@ from enrichment.models import QueueState, Wish
 from enrichment.models.queue import MOST_ATTEMPTS
 from enrichment.selectors.queue import FAILED, UNDER_WAY
 from enrichment.services import ENDINGS, Enrichment, EnrichmentStopped, enrich_batch
-from enrichment.services.stopping import STOPS, stop_reason
+from enrichment.services.stopping import STOPS, in_our_words, stop_reason
 from quota.database import QuotaNow
 from quota.exceptions import ConsumerUnknown, QuotaError
 from quota.models import Consumer
@@ -223,7 +223,7 @@ def _give_back(claim: uuid.UUID, error: Exception) -> None:
             Wish.objects.filter(isbn13__in=_lock(ours)).update(claim=None, held_until=None, attempts=F("attempts") - 1)
         QueueState.objects.update(stopped_reason=stop_reason(error))
         return
-    _put_off(claim, dict.fromkeys(ours.values_list("isbn13", flat=True), str(error)))
+    _put_off(claim, dict.fromkeys(ours.values_list("isbn13", flat=True), in_our_words(error)))
     with transaction.atomic(durable=True):
         state = QueueState.objects.select_for_update(no_key=True).get(id=1)
         QueueState.objects.update(

@@ -17,6 +17,7 @@ MOST_PAGES = 10
 MOST_MONTHS = 120
 MOST_SUBJECTS = 20
 MOST_LISTINGS = 600  # months x subjects
+MOST_SYNCHRONOUS_CALLS = 60  # while somebody waits for the answer: half a minute or so, ten where ISBNdb is slow
 MONTHS_AHEAD = 12  # publishers announce about a year ahead
 _SALT = "enrichment.releases"
 
@@ -103,6 +104,11 @@ def parse_month(text: str) -> date:
     return moment.date()
 
 
+def most_calls(wanted: Wanted, position: Position | None) -> int:
+    """The most calls that it takes, from `position` on; retries not included."""
+    return calls_needed(wanted.listings, Progress(position or Position()), max_pages=wanted.max_pages_per_month)
+
+
 def enrich_new_releases(
     wanted: Wanted, *, consumer: str, position: Position | None = None, source: str = ""
 ) -> NewReleases:
@@ -114,14 +120,13 @@ def enrich_new_releases(
     caused by one of ENDINGS.
     """
     result = NewReleases(wanted, Progress(position or Position()))
-    listings = wanted.listings
-    needed = calls_needed(listings, result.progress, max_pages=wanted.max_pages_per_month)
+    needed = most_calls(wanted, position)
     if not needed:
         return result
     try:
         with spending(consumer=consumer, operation="new-releases", calls=needed, source=source) as spender:
             walk(
-                *(listings, result.progress, spender),
+                *(wanted.listings, result.progress, spender),
                 max_pages=wanted.max_pages_per_month,
                 skip_existing=wanted.skip_existing,
             )

@@ -1,6 +1,7 @@
 """Why an operation ended before its end."""
 
 from enrichment.exceptions import IsbndbError, IsbndbTimeout
+from quota.database import OUT_OF_REACH
 from quota.exceptions import ConsumerInactive, PaceTimeout, QuotaError, QuotaRefused, ReservationClosed
 
 STOPS = (QuotaRefused, ReservationClosed, ConsumerInactive)
@@ -21,3 +22,8 @@ def stop_reason(error: Exception) -> str:
     if isinstance(error, QuotaRefused):
         return error.limit
     return next((word for kind, word in _WORDS.items() if isinstance(error, kind)), "database_unavailable")
+
+
+def in_our_words(error: Exception) -> str:
+    """What consumers may read: PostgreSQL's own words name its host and its users."""
+    return "The database is out of reach." if isinstance(error, OUT_OF_REACH) else str(error)

@@ -6,7 +6,7 @@ from io import StringIO
 
 import pytest
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError, connection
 from django.http import Http404, HttpResponse
 from django.test import Client
 from rest_framework.permissions import AllowAny
@@ -14,6 +14,7 @@ from rest_framework.test import APIClient, APIRequestFactory
 from rest_framework.views import APIView
 
 from alexandria.problems import problem_for_html
+from alexandria.sandbox.server import Sandbox
 from enrichment import services
 from enrichment.exceptions import IsbndbRefused, IsbndbTimeout, IsbndbUnavailable, IsbndbUndecodable
 from quota.exceptions import (
@@ -84,6 +85,20 @@ def test_each_exception_has_its_status(error: Exception, status: int, code: str)
         assert inside not in response.content.decode()
 
 
+def test_a_database_that_takes_no_writes_is_out_of_reach(api: APIClient) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+    try:
+        wish = api.post("/api/enrich/queue", ["9780441013593"], format="json")
+        job = api.post("/api/enrich/batch-direct", ["9780441013593"], format="json", HTTP_PREFER="respond-async")
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SET default_transaction_read_only = off")
+    for response in (wish, job):
+        assert problem(response)["code"] == "database_unavailable"
+        assert "Retry-After" in response.headers
+
+
 def test_a_refusal_tells_its_limit_and_the_quota(set_clock) -> None:
     set_clock(datetime(2026, 5, 5, 23, 59, 0, tzinfo=UTC))
     response = answer_to(QuotaRefused(limit="floor", asked=3, free=2, retry_at=MIDNIGHT))
@@ -125,6 +140,19 @@ def test_a_mistake_of_ours_is_a_problem_and_goes_to_the_log(
     assert problem(response)["status"] == 500
     assert "a mistake" not in response.content.decode()
     assert "ZeroDivisionError: a mistake" in printed.getvalue()
+
+
+def test_what_we_foresaw_is_a_line_in_the_log_and_no_crash(
+    client: APIClient, sandbox: Sandbox, printed: StringIO
+) -> None:
+    sandbox.add_fault("status", status=503)
+    assert problem(client.post("/api/enrich/batch-direct", ["9780441013593"], format="json"))["status"] == 502
+    lines = [line for line in printed.getvalue().splitlines() if "[django.request]" in line]
+    assert len(lines) == 1
+    assert "ISBNdb failed with status 503.: /api/enrich/batch-direct" in lines[0]
+    assert "request_failed" not in printed.getvalue()
+    assert "Traceback" not in printed.getvalue()
+    assert "code=502" in printed.getvalue()
 
 
 def test_no_key_goes_to_the_log_even_when_reading_it_fails(client: APIClient, key: str, printed: StringIO) -> None:

@@ -10,8 +10,10 @@ from django.db import connection, transaction
 from rest_framework.test import APIClient
 
 from alexandria.sandbox.server import Sandbox
+from enrichment.api import answers
 from enrichment.models import Edition
 from quota import services
+from quota.exceptions import QuotaUnavailable
 from quota.models import Call, Consumer, DailyLedger
 from quota.selectors import get_status
 from tests.fixtures import balance, database_moved, known_isbns, problem, silent_port, unknown_isbns
@@ -207,6 +209,19 @@ def test_when_isbndb_fails_after_a_batch_the_answer_has_what_was_stored(
     assert body["api_calls"] == body["result"]["api_calls"] == body["quota"]["used"] == len(sandbox.requests)
     assert response.headers["RateLimit"].startswith(f'"daily";r={body["quota"]["remaining"]};t=')
     assert balance(sandbox) == (body["api_calls"], body["api_calls"])
+
+
+def test_what_was_stored_is_told_even_if_the_quota_cannot_be_asked_any_more(
+    api: APIClient, sandbox: Sandbox, monkeypatch
+) -> None:
+    def gone() -> None:
+        raise QuotaUnavailable("gone")
+
+    monkeypatch.setattr(answers, "get_status", gone)
+    response = api.post(PATH, KNOWN, format="json")
+    assert response.status_code == 200
+    assert (response.json()["created"], response.json()["api_calls"], response.json()["quota"]) == (3, 1, None)
+    assert "RateLimit" not in response.headers
 
 
 def test_when_postgresql_is_gone_the_answer_is_503_and_nothing_is_sent(api: APIClient, sandbox: Sandbox) -> None:

@@ -17,6 +17,7 @@ from enrichment import selectors
 from enrichment.decoding import decode_books
 from enrichment.keys import name_key, title_key
 from enrichment.models import Author, Edition, Work
+from enrichment.selectors import catalogue
 from enrichment.storage import store_books
 from tests.fixtures import database_moved, problem
 
@@ -139,7 +140,7 @@ def test_authors_are_found_with_the_number_of_their_editions(api: APIClient) -> 
     assert len(api.get("/api/authors/top").json()) == 100
 
 
-def test_an_author_leads_to_the_editions_and_an_edition_to_its_work(api: APIClient) -> None:
+def test_an_author_leads_to_the_editions_and_an_edition_to_its_work(api: APIClient, monkeypatch) -> None:
     (listed,) = found(api, "/api/authors?search=harper+lee")
     author = api.get(f"/api/authors/{listed['id']}").json()
     editions = found(api, author["books"])
@@ -152,7 +153,10 @@ def test_an_author_leads_to_the_editions_and_an_edition_to_its_work(api: APIClie
     work = api.get(f"/api/works/{mockingbird['id']}").json()
     assert (work["id"], work["title"]) == (mockingbird["id"], mockingbird["title"])
     assert work["editions"] == [book for book in editions if book["work"]["id"] == work["id"]]
-    assert len(work["editions"]) >= 2
+    assert work["editions_count"] == len(work["editions"]) >= 2
+    monkeypatch.setattr(catalogue, "MOST_EDITIONS", 1)
+    first = api.get(f"/api/works/{mockingbird['id']}").json()
+    assert (first["editions"], first["editions_count"]) == (work["editions"][:1], work["editions_count"])
 
     for path in ("/api/authors/0", "/api/works/0", f"/api/authors/{10**30}", f"/api/works/{10**30}"):
         problem(api.get(path), 404)

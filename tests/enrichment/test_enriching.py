@@ -15,6 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from alexandria.sandbox import answers, facts
+from alexandria.sandbox import api as sandbox_api
 from alexandria.sandbox.faults import Fault, Faults
 from alexandria.sandbox.server import Sandbox
 from enrichment import services
@@ -198,6 +199,33 @@ def test_a_thousand_isbns_cost_one_call(sandbox: Sandbox) -> None:
     assert balance(sandbox) == (1, 1)
 
 
+def test_a_batch_whose_answer_is_too_large_is_asked_for_in_halves(sandbox: Sandbox, monkeypatch) -> None:
+    monkeypatch.setattr(sandbox_api, "MOST_BYTES", 500_000)
+    isbns = known_isbns(900) + UNKNOWN
+    result = enrich(isbns)
+    assert (result.created, result.not_found_isbns, result.errors) == (900, UNKNOWN, [])
+    assert asked(sandbox) == [903, 451, 225, 226, 452, 226, 226]
+    assert result.api_calls == 7
+    assert Edition.objects.count() == 900
+    assert Reservation.objects.count() == 1
+    assert balance(sandbox) == (7, 7)
+
+
+def test_halves_before_the_quota_ends_it_are_stored_and_the_rest_has_failed(
+    sandbox: Sandbox, settings, monkeypatch
+) -> None:
+    monkeypatch.setattr(sandbox_api, "MOST_BYTES", 500_000)
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 3, 1
+    isbns = known_isbns(500)
+    stopped = enrich_until_it_stops(isbns)
+    assert isinstance(stopped.__cause__, QuotaRefused)
+    assert (stopped.result.enriched, stopped.result.api_calls) == (250, 2)
+    assert [error.isbn for error in stopped.result.errors] == isbns[250:]
+    assert set(Edition.objects.values_list("isbn13", flat=True)) == set(isbns[:250])
+    assert asked(sandbox) == [500, 250]
+    assert balance(sandbox) == (2, 2)
+
+
 def test_a_list_that_the_quota_cannot_cover_is_refused_before_anything_is_sent(sandbox: Sandbox, settings) -> None:
     settings.ISBNDB_BATCH_SIZE = 2
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 3, 1
@@ -309,12 +337,13 @@ def test_a_database_that_is_gone_when_the_answer_comes_ends_it_with_what_was_sto
     def gone(isbns: list[str], asked_at: object = None) -> None:
         if KNOWN[2] not in Edition.objects.values_list("isbn13", flat=True):
             return
-        raise error("connection already closed")
+        raise error("connection to 10.0.0.7 is closed")
 
     monkeypatch.setattr(services, "remember_misses", gone)
     stopped = enrich_until_it_stops(KNOWN)
     assert isinstance(stopped.__cause__, error)
     assert (stopped.result.enriched, stopped.result.failed, stopped.result.api_calls) == (2, 4, 2)
+    assert {failed.error for failed in stopped.result.errors} == {"The database is out of reach."}
 
 
 def test_a_book_that_the_database_refuses_is_reported_and_asked_for_again(sandbox: Sandbox) -> None:

@@ -267,13 +267,23 @@ def test_isbndb_is_given_up_after_three_failures(sandbox: Sandbox) -> None:
     assert balance(sandbox) == (3, 3)
 
 
-def test_calls_set_aside_for_later_requests_are_not_taken_for_a_retry(sandbox: Sandbox, settings) -> None:
-    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 4, 1
+def test_without_a_call_for_it_there_is_no_retry(sandbox: Sandbox, settings) -> None:
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 2, 1
     sandbox.add_fault("status", status=500, times=1)
     with pytest.raises(IsbndbUnavailable, match="status 500") as caught:
-        fetch(calls=3)
+        fetch()
     assert isinstance(caught.value.__cause__, QuotaRefused)
+    assert (caught.value.given_up, caught.value.retry_after) == (True, None)
     assert balance(sandbox) == (1, 1)
+
+
+def test_a_retry_takes_a_call_of_its_own_while_there_is_one_and_then_one_in_hand(sandbox: Sandbox, settings) -> None:
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 4, 1
+    sandbox.add_fault("status", status=500, times=2)
+    with spending(consumer="reader", operation="test", calls=2) as spender:
+        assert len(gateway.fetch_books(ASKED, spender).books) == 3
+        assert spender.left == 0, "of 2, a third one was to be had, a fourth was not"
+    assert balance(sandbox) == (3, 3)
 
 
 @pytest.fixture

@@ -395,6 +395,15 @@ def test_an_authors_books_are_fetched_page_by_page(sandbox: Sandbox) -> None:
     assert balance(sandbox) == (2, 2)
 
 
+def test_a_step_without_a_call_for_a_retry_waits_no_longer_than_others(sandbox: Sandbox) -> None:
+    Consumer.objects.update(cap_per_operation=1)
+    sandbox.add_fault("status", status=503)
+    job = run(bibliography(facts.MORE_THAN_1000, max_pages=1))
+    assert (job.state, job.stopped_reason, len(sandbox.requests)) == ("waiting", "isbndb_failed", 1)
+    assert job.resume_at is not None
+    assert job.resume_at < NOON + timedelta(minutes=5)
+
+
 def test_a_job_of_pages_goes_on_where_it_stopped_and_halves_what_is_too_large(sandbox: Sandbox) -> None:
     job = bibliography(facts.PAGES_OVER_6_MB, max_pages=10)
     during_request(sandbox, 3, lambda: Consumer.objects.update(daily_budget=3))

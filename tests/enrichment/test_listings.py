@@ -6,15 +6,17 @@ from math import ceil
 from unittest.mock import patch
 from uuid import UUID
 
+import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from enrichment.decoding import Answer
 from enrichment.exceptions import IsbndbNotFound, IsbndbPageTooLarge
-from enrichment.gateway.listings import MOST_RESULTS, PAGE_SIZE, SMALLEST_PAGE, Listing
+from enrichment.gateway import SMALLEST_PAGE
+from enrichment.gateway.listings import MOST_RESULTS, PAGE_SIZE, Listing
 from enrichment.services import listings
-from enrichment.services.listings import Position, Progress, calls_needed, position_at, walk
+from enrichment.services.listings import Position, Progress, calls_needed, fetch_next, position_at, walk
 from enrichment.services.releases import Wanted, read_token, resume_token
 from quota.exceptions import QuotaRefused
 from quota.spending import Spending
@@ -33,7 +35,8 @@ class Purse(Spending):
 class Provider:
     """ISBNdb, without its books: it has `sizes` of them, and refuses the calls numbered in `refused`.
 
-    `keeps_back`: so many books of each page are counted and not sent.
+    `keeps_back`: so many books of each page are counted and not sent. `failures`: so many pages fail at first, whatever
+    their size.
     """
 
     sizes: list[int]
@@ -42,6 +45,7 @@ class Provider:
     ends_with_404: bool
     refused: set[int]
     keeps_back: int = 0
+    failures: int = 0
     calls: int = 0
     given: list[tuple[int, int, int]] = field(default_factory=list)
     """Listing, first book and the one after the last, of each page that had any."""
@@ -52,7 +56,7 @@ class Provider:
             raise QuotaRefused(limit="day_closed", asked=1, free=0, retry_at=None)
         assert spending.left >= 1, "a call that nobody had set aside"
         spending.left -= 1
-        if page_size > self.largest_page:
+        if page_size > self.largest_page or self.calls <= self.failures:
             raise IsbndbPageTooLarge
         number = int(listing.path)
         start, end = (page - 1) * page_size, min(page * page_size, self.sizes[number], MOST_RESULTS)
@@ -134,6 +138,21 @@ def test_every_book_within_reach_is_fetched_once_however_often_the_run_stops(
         assert provider.calls - len([call for call in refused if call <= provider.calls]) == pages_needed
         assert set_aside is not None
         assert set_aside >= pages_needed
+
+
+@pytest.mark.parametrize(("failures", "calls"), [(0, 10), (1, 12), (2, 14), (3, 16)])
+def test_failures_that_pass_do_not_make_pages_small_for_good(failures: int, calls: int) -> None:
+    provider = Provider([10_000], True, PAGE_SIZE, ends_with_404=False, refused=set(), failures=failures)
+    purse = Purse("reader", "test", 10, reservation=UUID(int=0), left=10)
+    progress, wanted = Progress(), [Listing("0")]
+    needed: list[int] = []
+    with patch.object(listings, "fetch_page", provider.fetch_page), patch.object(listings, "_store"):
+        while left := calls_needed(wanted, progress, max_pages=10):
+            needed.append(left)
+            purse.need(left)
+            fetch_next(wanted, progress, purse, max_pages=10, skip_existing=True)
+    assert provider.calls == calls
+    assert needed[failures:] == list(range(calls - failures, 0, -1)), "what is set aside is what it takes"
 
 
 @given(st.integers(0, 80))

@@ -1,6 +1,7 @@
 """POST /api/books/enrich-new-releases: what it takes, what it answers, how it fails, and how it goes on."""
 
 import json
+from datetime import date
 
 import pytest
 from django.utils import timezone
@@ -10,6 +11,8 @@ from alexandria.sandbox import listings
 from alexandria.sandbox.listings import Filters
 from alexandria.sandbox.server import Sandbox
 from enrichment.models import Edition
+from enrichment.services.listings import Position
+from enrichment.services.releases import Wanted, resume_token
 from quota import services
 from quota.models import Call, Consumer
 from quota.selectors import get_status
@@ -152,9 +155,10 @@ def test_what_cannot_be_covered_is_not_begun(api: APIClient, sandbox: Sandbox) -
     [
         ({"kind": "garbage"}, 502, "isbndb_failed"),
         ({"kind": "status", "status": 503}, 502, "isbndb_failed"),
+        ({"kind": "status", "status": 500}, 502, "isbndb_failed"),
         ({"kind": "latency", "seconds": 60}, 504, "isbndb_timeout"),
     ],
-    ids=["garbage", "failure", "no answer"],
+    ids=["garbage", "failure", "failure as for a page too large", "no answer"],
 )
 def test_when_isbndb_fails_the_answer_has_what_was_stored_and_how_to_go_on(
     api: APIClient, sandbox: Sandbox, settings, fault: dict, status: int, reason: str
@@ -170,6 +174,20 @@ def test_when_isbndb_fails_the_answer_has_what_was_stored_and_how_to_go_on(
     sandbox.clear_faults()
     rest = ask(api, resume=result["resume"])
     assert (rest["complete"], rest["api_calls"]) == (True, 4)
+
+
+def test_what_may_take_too_long_to_wait_for_is_to_be_had_as_a_job(api: APIClient, sandbox: Sandbox) -> None:
+    year = {"start_month": "2023-01", "end_month": "2023-12"}
+    refused = problem(api.post(PATH, {**year, "max_pages_per_month": 6}, format="json"), 400)
+    assert [(error["field"], error["code"]) for error in refused["errors"]] == [(None, "too_long")]
+    assert "72 calls" in refused["detail"]
+    assert "fewer months, subjects or pages, or say Prefer: respond-async" in refused["detail"]
+    token = resume_token(Wanted(date(2023, 1, 1), date(2023, 12, 1), 10), Position(3))
+    assert "90 calls" in problem(api.post(PATH, {"resume": token}, format="json"), 400)["detail"]
+    assert api.post(PATH, {"resume": token}, format="json", HTTP_PREFER="respond-async").status_code == 202
+    assert sandbox.requests == []
+    sandbox.add_fault("garbage", body={"books": [], "total": 0})
+    assert ask(api, **year, max_pages_per_month=5)["api_calls"] == 12
 
 
 def test_without_a_key_or_a_database_nothing_is_sent(api: APIClient, sandbox: Sandbox) -> None:

@@ -440,7 +440,8 @@ def test_when_a_batch_cannot_be_stored_its_wishes_are_held_and_tried_again(at: A
     queue(known_isbns(SIZE))
     with patch.object(enrichment, "store_books", side_effect=OperationalError("lock timeout")):
         assert failing_flush().stopped_reason == "database_unavailable"
-    assert set(Wish.objects.values_list("attempts", "claim", "last_error")) == {(1, None, "lock timeout")}
+    why = "The database is out of reach."
+    assert set(Wish.objects.values_list("attempts", "claim", "last_error")) == {(1, None, why)}
     at(30)
     assert flush(consumer="reader").batches == 1
     assert balance(sandbox) == (2, 2)

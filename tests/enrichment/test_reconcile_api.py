@@ -1,5 +1,7 @@
 """POST /api/quota/reconcile, over HTTP."""
 
+from typing import Any
+
 import pytest
 from rest_framework.test import APIClient
 
@@ -7,7 +9,7 @@ from alexandria.sandbox.server import Sandbox
 from quota import services
 from quota.models import Consumer
 from quota.selectors import get_status
-from tests.fixtures import balance
+from tests.fixtures import balance, problem
 
 PATH = "/api/quota/reconcile"
 
@@ -17,6 +19,8 @@ def test_it_answers_with_both_counters_for_one_call_of_the_keys_consumer(sandbox
     assert answer.status_code == 200
     body = answer.json()
     assert (body["spent"], body["used"], body["drift"], body["raised_by"], body["ignored"]) == (1, 1, 0, 0, "")
+    assert (body["api_calls"], body["quota"]["used"]) == (1, 1)
+    assert body["duration_ms"] >= 0
     assert answer.headers["RateLimit"].startswith('"daily";r=12999;')
     assert balance(sandbox) == (1, 1)
 
@@ -29,20 +33,28 @@ def test_calls_that_isbndb_alone_knows_of_are_put_on_our_ledger(sandbox: Sandbox
 
 
 @pytest.mark.parametrize(
-    ("status", "code"), [(500, "isbndb_failed"), (403, "isbndb_failed")], ids=["ISBNdb fails", "our key is refused"]
+    ("fault", "status", "code", "calls"),
+    [
+        ({"kind": "status", "status": 500}, 502, "isbndb_failed", 3),
+        ({"kind": "status", "status": 403}, 502, "isbndb_failed", 1),
+        ({"kind": "latency", "seconds": 60}, 504, "isbndb_timeout", 1),
+    ],
+    ids=["ISBNdb fails", "our key is refused", "no answer"],
 )
-def test_what_goes_wrong_at_isbndb_is_a_502(sandbox: Sandbox, api: APIClient, status: int, code: str) -> None:
-    sandbox.add_fault("status", status=status)
-    answer = api.post(PATH)
-    assert (answer.status_code, answer.json()["code"]) == (502, code)
-    services.open_ledger()
-    assert get_status().used == sandbox.spent > 0
+def test_what_goes_wrong_at_isbndb_is_told_with_what_it_cost(
+    sandbox: Sandbox, api: APIClient, settings, fault: dict[str, Any], status: int, code: str, calls: int
+) -> None:
+    settings.ISBNDB_TIMEOUT_SECONDS = 0.5
+    sandbox.add_fault(**fault)
+    body = problem(api.post(PATH), status)
+    assert (body["code"], body["api_calls"], body["quota"]["used"]) == (code, calls, calls)
+    assert balance(sandbox) == (calls, calls)
 
 
 def test_without_calls_left_it_is_a_429_and_sends_nothing(sandbox: Sandbox, api: APIClient) -> None:
     Consumer.objects.update(daily_budget=0)
     answer = api.post(PATH)
-    assert (answer.status_code, answer.json()["limit"]) == (429, "daily_budget")
+    assert (answer.status_code, answer.json()["limit"], answer.json()["api_calls"]) == (429, "daily_budget", 0)
     assert balance(sandbox) == (0, 0)
 
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("consumer", "sandbox")
 
 
 def ask() -> Reconciliation:
-    return reconcile(consumer="reader")
+    return reconcile(consumer="reader").counters
 
 
 def clocks(sandbox: Sandbox, set_clock: SetClock, moment: datetime) -> None:

@@ -5,9 +5,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from enrichment.exceptions import IsbndbError
 from enrichment.reconciliation import reconcile
-from quota.exceptions import QuotaError
+from enrichment.services import EnrichmentStopped
 from quota.models import Consumer
 
 CONSUMER = "operator"
@@ -29,9 +28,9 @@ class Command(BaseCommand):
             raise CommandError("ISBNDB_API_KEY is not set: nothing was sent.")
         try:
             Consumer.objects.get_or_create(slug=CONSUMER)
-            found = reconcile(consumer=CONSUMER)
-        except (QuotaError, IsbndbError) as error:
-            raise CommandError(str(error)) from error
+            found = reconcile(consumer=CONSUMER).counters
+        except EnrichmentStopped as stopped:
+            raise CommandError(str(stopped.__cause__)) from stopped
         if json:
             figures = {"isbndb_spent": found.spent, "isbndb_limit": found.total, "used": found.used}
             verdict = {"drift": found.drift, "raised_by": found.raised_by, "ignored": found.ignored}

@@ -16,7 +16,7 @@ from enrichment.services import EnrichmentStopped
 from enrichment.services.jobs.claims import QUEUE_PATIENCE, ClaimLost, claim, put_back, renew
 from enrichment.services.jobs.ending import end
 from enrichment.services.jobs.kinds import work_of
-from enrichment.services.stopping import stop_reason
+from enrichment.services.stopping import in_our_words, stop_reason
 from quota.database import QuotaNow
 from quota.exceptions import ConsumerInactive, ConsumerUnknown, QuotaError, QuotaRefused, ReservationClosed
 from quota.selectors import MIDNIGHT_GUARD
@@ -81,7 +81,7 @@ def _stop(job: Job, error: Exception) -> None:
     try:
         resume_at = _resume_at(job, error)
         if resume_at is None:
-            end(job, state=Job.State.FAILED, reason=stop_reason(error), error=_words(error))
+            end(job, state=Job.State.FAILED, reason=stop_reason(error), error=in_our_words(error))
             return
         put_back(
             job,
@@ -89,16 +89,11 @@ def _stop(job: Job, error: Exception) -> None:
             resume_at=resume_at,
             attempts=0 if _is_exhausted(error) else job.attempts,
             stopped_reason=stop_reason(error),
-            error=_words(error),
+            error=in_our_words(error),
         )
         log.info("job.waits", reason=stop_reason(error))
     except ClaimLost:
         log.warning("job.claim_lost")
-
-
-def _words(error: Exception) -> str:
-    """What consumers may read: PostgreSQL's own words name its host."""
-    return "The database is out of reach." if isinstance(error, OperationalError) else str(error)
 
 
 def _is_exhausted(error: Exception) -> TypeGuard[QuotaRefused]:

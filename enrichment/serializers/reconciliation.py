@@ -1,0 +1,23 @@
+"""What POST /api/quota/reconcile gives."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from enrichment.serializers.fields import SpendingAnswerSerializer
+from quota.serializers import IsbndbCounterSerializer
+
+
+class NotReconciledSerializer(serializers.Serializer[Any]):
+    api_calls = serializers.IntegerField(help_text="Calls that this request spent, retries included.")
+
+
+class ReconciledSerializer(NotReconciledSerializer, IsbndbCounterSerializer):
+    """Both counters as they stood."""
+
+    def to_representation(self, instance: Any) -> dict[str, Any]:
+        return {**IsbndbCounterSerializer(instance.counters).data, "api_calls": instance.api_calls}
+
+
+class ReconciliationAnswerSerializer(SpendingAnswerSerializer, ReconciledSerializer):
+    """The same, with the quota."""
