@@ -23,7 +23,7 @@ from quota.selectors import MIDNIGHT_GUARD, forecast
 
 log = structlog.get_logger(__name__)
 
-TURN = timedelta(minutes=5)
+TURN = timedelta(minutes=1)
 """After this the job is queued anew, behind those that wait for a worker."""
 
 MOST_ATTEMPTS = 3
