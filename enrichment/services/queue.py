@@ -21,7 +21,7 @@ from enrichment.models import QueueState, Wish
 from enrichment.models.queue import MOST_ATTEMPTS
 from enrichment.selectors.queue import FAILED, UNDER_WAY
 from enrichment.services import ENDINGS, Enrichment, EnrichmentStopped, enrich_batch
-from enrichment.services.stopping import STOPS, stop_reason
+from enrichment.services.stopping import FIRST_PAUSE, LONGEST_PAUSE, STOPS, pause_after, stop_reason
 from quota.database import QuotaNow
 from quota.exceptions import ConsumerUnknown, QuotaError
 from quota.models import Consumer
@@ -38,10 +38,6 @@ PATIENCE = {
 
 LEASE = timedelta(minutes=10)
 """How long a claim holds: longer than a call with its retries, each of which may wait for the pace, and storing it."""
-
-FIRST_PAUSE = timedelta(seconds=30)
-LONGEST_PAUSE = timedelta(minutes=15)
-"""What failed is left alone for FIRST_PAUSE, then for twice as long each time, up to LONGEST_PAUSE."""
 
 MOST_BATCHES = 20
 """In one flush; the next one goes on."""
@@ -62,6 +58,7 @@ _WISH = f"""
         attempts = CASE WHEN {_HAS_FAILED} THEN 0 ELSE wish.attempts END
     WHERE EXCLUDED.priority > wish.priority OR EXCLUDED.due_at < wish.due_at OR {_HAS_FAILED}
     RETURNING asked_at = (SELECT moment FROM clock)"""  # noqa: S608 (only _HAS_FAILED goes in)
+# For each wish what `pause_after` says of all of them.
 _PUT_OFF = """
     UPDATE enrichment_wish AS wish SET
         claim = NULL,
@@ -229,7 +226,7 @@ def _give_back(claim: uuid.UUID, error: Exception) -> None:
         QueueState.objects.update(
             stopped_reason=stop_reason(error),
             failures=F("failures") + 1,
-            paused_until=QuotaNow() + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(state.failures, 10)),
+            paused_until=QuotaNow() + pause_after(state.failures + 1),
         )
 
 

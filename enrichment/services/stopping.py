@@ -1,10 +1,15 @@
-"""Why an operation ended before its end."""
+"""Why an operation ended before its end, and how long to leave it alone then."""
+
+from datetime import timedelta
 
 from enrichment.exceptions import IsbndbError, IsbndbTimeout
 from quota.exceptions import ConsumerInactive, PaceTimeout, QuotaError, QuotaRefused, ReservationClosed
 
 STOPS = (QuotaRefused, ReservationClosed, ConsumerInactive)
 """The quota's own reasons: what came until then is a result, not a failure."""
+
+FIRST_PAUSE = timedelta(seconds=30)
+LONGEST_PAUSE = timedelta(minutes=15)
 
 _WORDS: dict[type[Exception], str] = {
     ReservationClosed: "midnight",  # or a lease that ran out; either way no call can come from it
@@ -21,3 +26,9 @@ def stop_reason(error: Exception) -> str:
     if isinstance(error, QuotaRefused):
         return error.limit
     return next((word for kind, word in _WORDS.items() if isinstance(error, kind)), "database_unavailable")
+
+
+def pause_after(failures: int) -> timedelta:
+    """How long to leave alone what failed so many times in a row: FIRST_PAUSE, doubled each time, to LONGEST_PAUSE."""
+    doublings = min(failures - 1, 10)
+    return min(LONGEST_PAUSE, FIRST_PAUSE * (1 << doublings))

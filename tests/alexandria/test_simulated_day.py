@@ -162,7 +162,7 @@ def test_all_spenders_at_once_over_midnight_keep_every_guarantee(
     harvest = [*MANAGE, "bulk_author_harvest", str(authors), "--max-pages", "2", "--wait"]
     with (
         process(tmp_path / "web.log", *web),
-        process(tmp_path / "worker.log", *celery, "worker", "--concurrency", "1"),
+        process(tmp_path / "worker.log", *celery, "worker", "--concurrency", "2"),
         process(
             tmp_path / "worker-2.log",
             *celery,

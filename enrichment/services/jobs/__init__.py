@@ -17,7 +17,7 @@ from enrichment.models import Job
 from enrichment.selectors import job_calls_left
 from enrichment.services.jobs import batches
 from enrichment.services.jobs.claims import QUEUE_PATIENCE, due, queue
-from enrichment.services.jobs.ending import close
+from enrichment.services.jobs.ending import cancel
 from enrichment.services.jobs.kinds import work_of
 from quota.database import QuotaNow
 from quota.exceptions import QuotaRefused
@@ -83,7 +83,7 @@ def cancel_job(job_id: uuid.UUID) -> Job:
         job.cancel_requested = True
         job.save(update_fields=["cancel_requested"])
         if job.state != Job.State.RUNNING:
-            close(job, state=Job.State.CANCELLED, calls=calls, reason="cancelled", error="Cancelled.")
+            cancel(job, calls=calls)
     job.refresh_from_db()
     return job
 
@@ -101,7 +101,7 @@ def retry_job(job_id: uuid.UUID) -> Job:
             raise NothingToRetry("Nothing of the job failed that could be asked for again.")
         job.state, job.resume_at = Job.State.QUEUED, QuotaNow() + QUEUE_PATIENCE
         job.ended_at, job.result, job.stopped_reason, job.error = None, None, "", ""
-        job.attempts, job.cancel_requested = 0, False
+        job.attempts, job.failures, job.cancel_requested = 0, 0, False
         job.save()
         queue(job.pk)
     job.refresh_from_db()

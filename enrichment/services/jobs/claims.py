@@ -11,14 +11,19 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce
 
+from enrichment.gateway import LONGEST_ASK
 from enrichment.models import Job
 from quota.database import QuotaNow
 
-LEASE = timedelta(minutes=5)
-"""Renewed before each step, and longer than a step with all its retries and pauses."""
+LEASE = LONGEST_ASK + timedelta(minutes=2)
+"""Renewed before each step, and longer than a step: its call with all retries and pauses, and storing what came."""
 
 QUEUE_PATIENCE = timedelta(minutes=10)
 """A job that nobody took by then is queued once more: its message may be lost."""
+
+
+_CAME_OFF = {"attempts": 1, "failures": 0}
+"""What is true after a step that came off."""
 
 
 class ClaimLost(Exception):
@@ -59,26 +64,36 @@ def renew(job: Job) -> bool:
 
 @contextmanager
 def held(job: Job) -> Iterator[None]:
-    """A transaction in which the row is locked and ours. Raises ClaimLost."""
+    """A transaction in which the row is locked and ours; `cancel_requested` is then as it stays. Raises ClaimLost."""
     with transaction.atomic(durable=True):
-        if not Job.objects.select_for_update(no_key=True).filter(pk=job.pk, runner=job.runner).exists():
+        ours = Job.objects.select_for_update(no_key=True).filter(pk=job.pk, runner=job.runner)
+        cancel_requested = ours.values_list("cancel_requested", flat=True).first()
+        if cancel_requested is None:
             raise ClaimLost
+        job.cancel_requested = cancel_requested
         yield
 
 
 def save_step(job: Job, **fields: Any) -> None:
     """Writes how far the job is after a step that came off; inside `held`."""
-    for name, value in (fields | {"attempts": 1}).items():
+    for name, value in (fields | _CAME_OFF).items():
         setattr(job, name, value)
-    job.save(update_fields=[*fields, "attempts"])
+    job.save(update_fields=[*fields, *_CAME_OFF])
 
 
-def put_back(job: Job, *, state: Job.State, resume_at: Any, **fields: Any) -> None:
-    """Lets the claim go: the job is queued, or waits, until `resume_at`. Raises ClaimLost."""
+def put_back(job: Job, *, state: Job.State, resume_at: Any, **fields: Any) -> bool:
+    """Lets the claim go: the job is queued, or waits, until `resume_at`. Raises ClaimLost.
+
+    False, and the claim stays, when the job is to be cancelled.
+    """
     with held(job):
-        Job.objects.filter(pk=job.pk).update(state=state, runner=None, lease_until=None, resume_at=resume_at, **fields)
+        if job.cancel_requested:
+            return False
+        what = fields | {"state": state, "runner": None, "lease_until": None, "resume_at": resume_at, "attempts": 0}
+        Job.objects.filter(pk=job.pk).update(**what)
         if state == Job.State.QUEUED:
             queue(job.pk)
+    return True
 
 
 def due() -> Q:
