@@ -24,6 +24,7 @@ class JobFailures:
     """What of a job failed or was no ISBN: how many for each reason, and the first MOST_FAILURES of them."""
 
     by_reason: dict[str, int]
+    """Of a job of pages, among the first alone: no more are kept."""
     first: list[Any]
     """With `isbn`, `state` and `reason`."""
 
@@ -45,13 +46,19 @@ def job_calls_left(job: Job) -> int:
 
 
 def job_eta(job: Job) -> datetime | None:
-    """When the job would end if nobody else spent any calls; None when it has ended, or never would.
+    """When the job would end if nobody else spent any calls; None when it has ended, or would fail before.
+
+    One that does not wait for the next day's quota fails when today's is less than it takes.
 
     Raises QuotaUnavailable.
     """
     if job.ended_at is not None:
         return None
-    finish_at = forecast(job_calls_left(job), consumer=job.consumer.slug).finish_at
+    calls = job_calls_left(job)
+    expected = forecast(calls, consumer=job.consumer.slug)
+    if job.on_exhausted == Job.OnExhausted.FAIL and expected.today < calls:
+        return None
+    finish_at = expected.finish_at
     if finish_at and job.state == Job.State.WAITING and job.resume_at:
         return max(finish_at, job.resume_at)
     return finish_at
