@@ -34,7 +34,7 @@ JOB_PARAMETERS = [
         "Idempotency-Key",
         str,
         OpenApiParameter.HEADER,
-        description="For a job alone: with the same key (printable ASCII, at most 128), the same body gives the same job.",
+        description="For a job only: with the same key (printable ASCII, up to 128), the same body gives the same job.",
     ),
 ]
 Row = TypeVar("Row", bound=Model)

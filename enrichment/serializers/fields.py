@@ -6,7 +6,6 @@ from rest_framework import serializers
 
 from enrichment.serializers.strict import StrictSerializer
 
-
 OUR_SOURCES = ("job:", "run:", "bulk:")
 """Whose calls are counted by their source: jobs, runs of crons, bulk harvests."""
 

@@ -110,12 +110,10 @@ def wish(values: Iterable[str | int], *, priority: Wish.Priority, consumer: str,
     if wisher is None:
         raise ConsumerUnknown(f"There is no consumer {consumer!r}.")
     known = selectors.known_isbns(parsed.valid)
-    missed = known.missed - known.fresh
-    wanted = [isbn for isbn in parsed.valid if isbn not in known.fresh and isbn not in missed]
     new = 0
-    if wanted:
+    if known.wanted:
         what: dict[str, Any] = {
-            "isbns": sorted(wanted),
+            "isbns": sorted(known.wanted),
             "priority": priority.value,
             "patience": PATIENCE[priority],
             "consumer": wisher,
@@ -130,9 +128,9 @@ def wish(values: Iterable[str | int], *, priority: Wish.Priority, consumer: str,
         valid=len(parsed.valid),
         invalid=parsed.invalid,
         queued=new,
-        already_queued=len(wanted) - new,
+        already_queued=len(known.wanted) - new,
         already_fresh=len(known.fresh),
-        not_found=len(missed),
+        not_found=len(known.missed),
     )
 
 

@@ -164,7 +164,7 @@ def test_all_spenders_at_once_over_midnight_keep_every_guarantee(
         process(tmp_path / "web.log", *web),
         process(tmp_path / "worker.log", *celery, "worker", "--concurrency", "2"),
         process(
-            tmp_path / "worker-2.log",
+            tmp_path / "jobs.log",
             *celery,
             "worker",
             *("--concurrency", "1", "--queues", "jobs", "--hostname", "jobs@%h"),

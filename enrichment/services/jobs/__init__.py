@@ -1,12 +1,13 @@
 """Long work that goes on after the answer, in steps of one call each. docs/jobs.md says what happens when.
 
-`create_job`, `cancel_job`, `retry_job` and `resume_jobs` are here; working on a job is in `running`.
+`create_job`, `cancel_job`, `retry_job`, `resume_jobs` and `prune_jobs` are here; working on a job is in `running`.
 """
 
 import hashlib
 import json
 import uuid
 from dataclasses import asdict, is_dataclass
+from datetime import date
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -120,6 +121,19 @@ def resume_jobs() -> int:
                 queue(job_id)
                 resumed += 1
     return resumed
+
+
+def prune_jobs(*, before: date) -> int:
+    """Deletes the jobs that ended on a day before, with their items; returns how many. One a transaction."""
+    old = Job.objects.filter(ended_at__date__lt=before)
+    pruned = 0
+    for job_id in list(old.values_list("pk", flat=True)):
+        with transaction.atomic(durable=True):
+            # Somebody may retry it at this moment.
+            if old.select_for_update().filter(pk=job_id).exists():
+                Job.objects.filter(pk=job_id).delete()
+                pruned += 1
+    return pruned
 
 
 def _of_key(job: Job) -> Job | None:

@@ -6,20 +6,24 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+import structlog
 from celery import signature
 from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce
+from kombu.exceptions import OperationalError as BrokerUnavailable
 
 from enrichment.gateway import LONGEST_ASK
 from enrichment.models import Job
 from quota.database import QuotaNow
 
+log = structlog.get_logger(__name__)
+
 LEASE = LONGEST_ASK + timedelta(minutes=2)
 """Renewed before each step, and longer than a step: its call with all retries and pauses, and storing what came."""
 
-QUEUE_PATIENCE = timedelta(minutes=10)
-"""A job that nobody took by then is queued once more: its message may be lost."""
+QUEUE_PATIENCE = timedelta(hours=1)
+"""A job that nobody took by then is queued once more: the broker may have lost its message, or the line is long."""
 
 
 _CAME_OFF = {"attempts": 1, "failures": 0}
@@ -31,10 +35,14 @@ class ClaimLost(Exception):
 
 
 def queue(job_id: uuid.UUID) -> None:
-    """Sends the task once the transaction is committed; when the broker is away, `resume_jobs` sends it later."""
+    """Sends the task once the transaction is committed; when the broker is away, the next `resume_jobs` sends it."""
 
     def send() -> None:
-        signature("enrichment.tasks.run_job", [str(job_id)]).apply_async(retry=False)
+        try:
+            signature("enrichment.tasks.run_job", [str(job_id)]).apply_async(retry=False)
+        except BrokerUnavailable as error:
+            Job.objects.filter(pk=job_id, state=Job.State.QUEUED).update(resume_at=QuotaNow())
+            log.warning("job.not_sent", job=str(job_id), error=str(error))
 
     transaction.on_commit(send, robust=True)
 
