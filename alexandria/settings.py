@@ -131,6 +131,8 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_IGNORE_RESULT = True
+# Jobs have workers of their own: however many there are, and however long, crons and the queue go on.
+CELERY_TASK_ROUTES = {"enrichment.tasks.run_job": {"queue": "jobs"}}
 CELERY_TASK_TIME_LIMIT = 3600
 # Redis hands out again what is not acknowledged by then: sooner, and a task that still runs would run twice at once.
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 2 * CELERY_TASK_TIME_LIMIT}

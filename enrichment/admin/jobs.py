@@ -36,7 +36,7 @@ class JobAdmin(ReadOnlyAdmin):
         (None, {"fields": ("id", "consumer", "kind", "wanted", "on_exhausted", "idempotency_key")}),
         ("State", {"fields": ("state", "created_at", "started_at", "ended_at", "resume_at", "cancel_requested")}),
         ("Work", {"fields": ("done", "total", "api_calls", "stopped_reason", "error", "result")}),
-        ("Runner", {"fields": ("runner", "lease_until", "attempts")}),
+        ("Runner", {"fields": ("runner", "lease_until", "attempts", "failures")}),
     )
 
     @admin.display(description="calls spent")

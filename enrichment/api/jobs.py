@@ -8,7 +8,7 @@ from django.db.models import Model, QuerySet, TextChoices
 from django.urls import reverse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import generics, serializers
-from rest_framework.exceptions import NotFound
+from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -34,7 +34,7 @@ JOB_PARAMETERS = [
         "Idempotency-Key",
         str,
         OpenApiParameter.HEADER,
-        description="For a job: with the same key (printable ASCII, at most 128), the same body gives the same job.",
+        description="For a job only: with the same key (printable ASCII, up to 128), the same body gives the same job.",
     ),
 ]
 Row = TypeVar("Row", bound=Model)
@@ -42,10 +42,16 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 def prefers_job(request: Request) -> bool:
-    """Whether `Prefer` asks for `respond-async`, alone or among other preferences, with parameters or without."""
+    """Whether `Prefer` asks for `respond-async`, alone or among other preferences, with parameters or without.
+
+    Raises ValidationError for an idempotency key without: who sends it must not believe that a repetition is free.
+    """
     preferences = _QUOTED.sub('""', request.headers.get("Prefer", "")).split(",")
     names = {re.sub(r"\s", "", preference.partition(";")[0]).lower() for preference in preferences}
-    return not names.isdisjoint({"respond-async", 'respond-async=""', "respond-async="})
+    as_job = not names.isdisjoint({"respond-async", 'respond-async=""', "respond-async="})
+    if not as_job and "Idempotency-Key" in request.headers:
+        raise ValidationError({"Idempotency-Key": "It works with a job alone: say Prefer: respond-async."})
+    return as_job
 
 
 def accept_job(request: Request, *, kind: Job.Kind, wanted: dict[str, Any]) -> Response:

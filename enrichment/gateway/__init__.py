@@ -53,6 +53,9 @@ _LONGEST_TURN = MAX_PACE_WAIT + timedelta(seconds=settings.ISBNDB_TIMEOUT_SECOND
 if _LONGEST_TURN >= LEASE:
     raise ImproperlyConfigured(f"The lease of a reservation ({LEASE}) must be longer than {_LONGEST_TURN}.")
 
+LONGEST_ASK = ATTEMPTS * _LONGEST_TURN
+"""What `ask` takes at the most, with all its retries, waits for the pace and pauses."""
+
 Decoded = TypeVar("Decoded")
 
 

@@ -51,7 +51,10 @@ class Job(models.Model):
     runner = models.UUIDField(null=True, blank=True, help_text="Who works on it now: a new id for each claim.")
     lease_until = models.DateTimeField(null=True, blank=True, help_text="After this the runner is taken for dead.")
     attempts = models.PositiveIntegerField(
-        default=0, help_text="Claims since the last step that came off, that of this step included."
+        default=0, help_text="Claims since a runner last came back, that of now included: the others have died."
+    )
+    failures = models.PositiveIntegerField(
+        default=0, help_text="How often ISBNdb or the database failed since the last step that came off."
     )
     cancel_requested = models.BooleanField(default=False)
     done = models.PositiveIntegerField(default=0, help_text="ISBNs, or pages.")

@@ -13,7 +13,7 @@ from enrichment.selectors.books import (
     stored_isbns,
 )
 from enrichment.selectors.catalogue import find_authors, find_books, get_author, get_work, top_authors, with_editions
-from enrichment.selectors.jobs import get_job, job_calls_left, job_eta, job_failures, jobs_of
+from enrichment.selectors.jobs import get_job, job_calls_left, job_eta, job_failures, jobs_of, may_come_free
 from enrichment.selectors.queue import get_queue, is_flush_due, next_batch
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "job_failures",
     "jobs_of",
     "known_isbns",
+    "may_come_free",
     "next_batch",
     "remembered_misses",
     "stale_isbns",

@@ -14,18 +14,20 @@ from enrichment.models import AuthorMiss, Edition, Miss
 
 @dataclass(frozen=True)
 class KnownIsbns:
-    """Which ISBNs need not be asked for: editions that are fresh, and misses that are remembered."""
+    """What is known of ISBN-13s: each is one of the three."""
 
     fresh: set[str]
     missed: set[str]
+    """Unknown to ISBNdb when last asked, and not stored: it may have dropped what we have."""
+    wanted: list[str]
+    """The others, in the order given: those have to be asked for."""
 
 
 def known_isbns(isbns: Collection[str]) -> KnownIsbns:
     """What is known of the ISBN-13s, by EDITION_FRESH_DAYS and MISS_REMEMBER_DAYS."""
-    return KnownIsbns(
-        fresh=fresh_isbns(isbns),
-        missed=set(remembered_misses().filter(isbn13__in=isbns).values_list("isbn13", flat=True)),
-    )
+    fresh = fresh_isbns(isbns)
+    missed = set(remembered_misses().filter(isbn13__in=isbns).values_list("isbn13", flat=True)) - fresh
+    return KnownIsbns(fresh, missed, [isbn for isbn in isbns if isbn not in fresh and isbn not in missed])
 
 
 def fresh_editions() -> QuerySet[Edition]:

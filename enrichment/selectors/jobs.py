@@ -11,7 +11,10 @@ from django.conf import settings
 from django.db.models import Count, QuerySet
 
 from enrichment.models import Job, JobItem
-from quota.models import Consumer
+from quota.database import reachable
+from quota.exceptions import QuotaRefused
+from quota.models import Consumer, ConsumerUsage
+from quota.selectors import get_status
 from quota.selectors.usage import forecast
 
 MOST_FAILURES = 1000
@@ -22,6 +25,7 @@ class JobFailures:
     """What of a job failed or was no ISBN: how many for each reason, and the first MOST_FAILURES of them."""
 
     by_reason: dict[str, int]
+    """Of a job of pages, among the first alone: no more are kept."""
     first: list[Any]
     """With `isbn`, `state` and `reason`."""
 
@@ -43,16 +47,39 @@ def job_calls_left(job: Job) -> int:
 
 
 def job_eta(job: Job) -> datetime | None:
-    """When the job would end if nobody else spent any calls; None when it has ended, or never would.
+    """When the job would end if nobody else spent any calls; None when it has ended, or would fail before.
+
+    One that does not wait for the next day's quota fails when today's is less than it takes.
 
     Raises QuotaUnavailable.
     """
     if job.ended_at is not None:
         return None
-    finish_at = forecast(job_calls_left(job), consumer=job.consumer.slug).finish_at
+    calls = job_calls_left(job)
+    expected = forecast(calls, consumer=job.consumer.slug)
+    if job.on_exhausted == Job.OnExhausted.FAIL and expected.today < calls:
+        return None
+    finish_at = expected.finish_at
     if finish_at and job.state == Job.State.WAITING and job.resume_at:
         return max(finish_at, job.resume_at)
     return finish_at
+
+
+def may_come_free(refusal: QuotaRefused, *, consumer: str) -> bool:
+    """Whether the consumer (a slug) was refused only because of calls set aside, which may go back at any moment.
+
+    By what is spent alone its calls would be free. Raises QuotaUnavailable.
+    """
+    if refusal.limit not in ("safety_limit", "floor", "daily_budget"):
+        return False
+    status = get_status()
+    with reachable():
+        payer = Consumer.objects.get(slug=consumer)
+        usage = ConsumerUsage.objects.filter(ledger=status.day, consumer=payer).first()
+    free = status.safety_limit - payer.floor - status.used
+    if payer.daily_budget is not None:
+        free = min(free, payer.daily_budget - (usage.used if usage else 0))
+    return status.closed_reason is None and refusal.asked <= free
 
 
 def job_failures(job: Job) -> JobFailures:

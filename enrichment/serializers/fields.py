@@ -7,6 +7,9 @@ from rest_framework import serializers
 from enrichment.serializers.strict import StrictSerializer
 from quota.serializers import QuotaStatusSerializer
 
+OUR_SOURCES = ("job:", "run:", "bulk:")
+"""Whose calls are counted by their source: jobs, runs of crons, bulk harvests."""
+
 
 class SpendingRequestSerializer(StrictSerializer):
     """A request that may spend calls."""
@@ -14,6 +17,11 @@ class SpendingRequestSerializer(StrictSerializer):
     source = serializers.CharField(  # type: ignore[assignment]  # a field of that name, not the option
         max_length=100, required=False, default="", allow_blank=True, help_text="What it is for; kept in the journal."
     )
+
+    def validate_source(self, value: str) -> str:
+        if value.startswith(OUR_SOURCES):
+            raise serializers.ValidationError(f"It may not begin with {', '.join(OUR_SOURCES)}: those are ours.")
+        return value
 
 
 class SpendingAnswerSerializer(serializers.Serializer[Any]):

@@ -68,7 +68,10 @@ class JobItemSerializer(serializers.Serializer[Any]):
 
 
 class JobFailuresSerializer(serializers.Serializer[Any]):
-    by_reason = serializers.DictField(child=serializers.IntegerField(), help_text="How many, for each reason.")
+    by_reason = serializers.DictField(
+        child=serializers.IntegerField(),
+        help_text="How many, for each reason; of a job of pages, among the first 1,000.",
+    )
     first = JobItemSerializer(many=True, help_text="The first 1,000; `items?state=failed` has all of them.")
 
 
@@ -76,7 +79,7 @@ class JobFiguresSerializer(serializers.Serializer[Any]):
     eta = serializers.DateTimeField(
         allow_null=True,
         help_text="When it would end if nobody else spent any calls, by the quota left and the pace; null when it has "
-        "ended, or by its consumer's limits never will.",
+        "ended, by its consumer's limits never will, or will fail because today's quota is too little for it.",
     )
     api_calls = serializers.IntegerField(help_text="Calls spent so far, whoever worked on it.")
     failures = JobFailuresSerializer(help_text="What failed, and what is no ISBN.")

@@ -89,11 +89,11 @@ def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = ""
     given = list(values)
     parsed = parse_many(given)
     result = Enrichment(requested=len(given), valid=len(parsed.valid), invalid=parsed.invalid)
-    known = selectors.known_isbns(parsed.valid) if not refresh else selectors.KnownIsbns(fresh=set(), missed=set())
-    missed = known.missed - known.fresh  # ISBNdb may have dropped what we have
+    nothing = selectors.KnownIsbns(fresh=set(), missed=set(), wanted=parsed.valid)
+    known = nothing if refresh else selectors.known_isbns(parsed.valid)
     result.already_fresh = len(known.fresh)
-    result.not_found_isbns = [isbn for isbn in parsed.valid if isbn in missed]
-    wanted = [isbn for isbn in parsed.valid if isbn not in known.fresh and isbn not in missed]
+    result.not_found_isbns = [isbn for isbn in parsed.valid if isbn in known.missed]
+    wanted = known.wanted
     size = settings.ISBNDB_BATCH_SIZE
     batches = [wanted[start : start + size] for start in range(0, len(wanted), size)]
     if not batches:

@@ -21,7 +21,7 @@ from enrichment.models import QueueState, Wish
 from enrichment.models.queue import MOST_ATTEMPTS
 from enrichment.selectors.queue import FAILED, UNDER_WAY
 from enrichment.services import ENDINGS, Enrichment, EnrichmentStopped, enrich_batch
-from enrichment.services.stopping import STOPS, in_our_words, stop_reason
+from enrichment.services.stopping import FIRST_PAUSE, LONGEST_PAUSE, STOPS, in_our_words, pause_after, stop_reason
 from quota.database import QuotaNow
 from quota.exceptions import ConsumerUnknown, QuotaError
 from quota.models import Consumer
@@ -38,10 +38,6 @@ PATIENCE = {
 
 LEASE = timedelta(minutes=10)
 """How long a claim holds: longer than a call with its retries, each of which may wait for the pace, and storing it."""
-
-FIRST_PAUSE = timedelta(seconds=30)
-LONGEST_PAUSE = timedelta(minutes=15)
-"""What failed is left alone for FIRST_PAUSE, then for twice as long each time, up to LONGEST_PAUSE."""
 
 MOST_BATCHES = 20
 """In one flush; the next one goes on."""
@@ -62,6 +58,7 @@ _WISH = f"""
         attempts = CASE WHEN {_HAS_FAILED} THEN 0 ELSE wish.attempts END
     WHERE EXCLUDED.priority > wish.priority OR EXCLUDED.due_at < wish.due_at OR {_HAS_FAILED}
     RETURNING asked_at = (SELECT moment FROM clock)"""  # noqa: S608 (only _HAS_FAILED goes in)
+# For each wish what `pause_after` says of all of them.
 _PUT_OFF = """
     UPDATE enrichment_wish AS wish SET
         claim = NULL,
@@ -113,12 +110,10 @@ def wish(values: Iterable[str | int], *, priority: Wish.Priority, consumer: str,
     if wisher is None:
         raise ConsumerUnknown(f"There is no consumer {consumer!r}.")
     known = selectors.known_isbns(parsed.valid)
-    missed = known.missed - known.fresh
-    wanted = [isbn for isbn in parsed.valid if isbn not in known.fresh and isbn not in missed]
     new = 0
-    if wanted:
+    if known.wanted:
         what: dict[str, Any] = {
-            "isbns": sorted(wanted),
+            "isbns": sorted(known.wanted),
             "priority": priority.value,
             "patience": PATIENCE[priority],
             "consumer": wisher,
@@ -133,9 +128,9 @@ def wish(values: Iterable[str | int], *, priority: Wish.Priority, consumer: str,
         valid=len(parsed.valid),
         invalid=parsed.invalid,
         queued=new,
-        already_queued=len(wanted) - new,
+        already_queued=len(known.wanted) - new,
         already_fresh=len(known.fresh),
-        not_found=len(missed),
+        not_found=len(known.missed),
     )
 
 
@@ -229,7 +224,7 @@ def _give_back(claim: uuid.UUID, error: Exception) -> None:
         QueueState.objects.update(
             stopped_reason=stop_reason(error),
             failures=F("failures") + 1,
-            paused_until=QuotaNow() + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(state.failures, 10)),
+            paused_until=QuotaNow() + pause_after(state.failures + 1),
         )
 
 

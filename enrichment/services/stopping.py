@@ -1,11 +1,17 @@
-"""Why an operation ended before its end."""
+"""Why an operation ended before its end, and how long to leave it alone then."""
+
+from datetime import timedelta
+
+from django.db import DatabaseError, InterfaceError
 
 from enrichment.exceptions import IsbndbError, IsbndbTimeout
-from quota.database import OUT_OF_REACH
 from quota.exceptions import ConsumerInactive, PaceTimeout, QuotaError, QuotaRefused, ReservationClosed
 
 STOPS = (QuotaRefused, ReservationClosed, ConsumerInactive)
 """The quota's own reasons: what came until then is a result, not a failure."""
+
+FIRST_PAUSE = timedelta(seconds=30)
+LONGEST_PAUSE = timedelta(minutes=15)
 
 _WORDS: dict[type[Exception], str] = {
     ReservationClosed: "midnight",  # or a lease that ran out; either way no call can come from it
@@ -26,4 +32,10 @@ def stop_reason(error: Exception) -> str:
 
 def in_our_words(error: Exception) -> str:
     """What consumers may read: PostgreSQL's own words name its host and its users."""
-    return "The database is out of reach." if isinstance(error, OUT_OF_REACH) else str(error)
+    return "The database is out of reach." if isinstance(error, DatabaseError | InterfaceError) else str(error)
+
+
+def pause_after(failures: int) -> timedelta:
+    """How long to leave alone what failed so many times in a row: FIRST_PAUSE, doubled each time, to LONGEST_PAUSE."""
+    doublings = min(failures - 1, 10)
+    return min(LONGEST_PAUSE, FIRST_PAUSE * (1 << doublings))

@@ -33,7 +33,7 @@ class FileCheckpoint:
     def __init__(self, path: Path, lock: int, header: dict[str, Any], entries: list[Entry]) -> None:
         self.path = path
         self.label = f"{header['label']} ({path})"
-        self.source = f"bulk:{header['key'][:12]}"
+        self.source = f"bulk-{header['key'][:12]}"
         self.max_pages: int = header["max_pages"]
         self.entries = entries
         self._header = header

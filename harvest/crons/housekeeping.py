@@ -5,6 +5,7 @@ from datetime import date, timedelta
 from django.conf import settings
 
 from enrichment import reconciliation
+from enrichment.services.jobs import prune_jobs
 from harvest.crons.work import Work
 from harvest.exceptions import LedgerWrong
 from harvest.models import HarvestRun
@@ -49,7 +50,11 @@ def ledger_check(work: Work) -> None:
 
 
 def prune_journal(work: Work) -> None:
-    """Deletes calls, their reservations, refusals and runs older than JOURNAL_KEEP_DAYS; ledgers stay for good."""
+    """Deletes jobs, runs, calls, their reservations and refusals older than JOURNAL_KEEP_DAYS; ledgers stay for good.
+
+    Jobs come first: what they have spent is counted from the journal.
+    """
     before = work.today - timedelta(days=settings.JOURNAL_KEEP_DAYS)
+    jobs = prune_jobs(before=before)
     runs, _ = HarvestRun.objects.filter(ended_at__date__lt=before).delete()
-    work.idle = prune(before=before) == 0 and runs == 0
+    work.idle = prune(before=before) == 0 and runs == 0 and jobs == 0

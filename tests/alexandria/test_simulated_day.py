@@ -1,4 +1,4 @@
-"""All spenders at once, as real processes, over a midnight: two web and two worker processes, beat, and a bulk harvest.
+"""All spenders at once, as real processes, over a midnight: two of web, a worker, one for jobs, beat, a bulk harvest.
 
 The clocks of the quota and of the sandbox start a minute before midnight UTC, on a day of 300 calls of which most are
 used; the day's limit is reached, midnight passes, and everything goes on by itself on the new day.
@@ -163,8 +163,13 @@ def test_all_spenders_at_once_over_midnight_keep_every_guarantee(
     harvest = [*MANAGE, "bulk_author_harvest", str(authors), "--max-pages", "2", "--wait"]
     with (
         process(tmp_path / "web.log", *web),
-        process(tmp_path / "worker-1.log", *celery, "worker", "--concurrency", "1", "--hostname", "one@%h"),
-        process(tmp_path / "worker-2.log", *celery, "worker", "--concurrency", "1", "--hostname", "two@%h"),
+        process(tmp_path / "worker.log", *celery, "worker", "--concurrency", "2"),
+        process(
+            tmp_path / "jobs.log",
+            *celery,
+            "worker",
+            *("--concurrency", "1", "--queues", "jobs", "--hostname", "jobs@%h"),
+        ),
         process(tmp_path / "beat.log", *celery, "beat", "--schedule", str(tmp_path / "beat")),
         process(tmp_path / "harvest.log", *harvest) as harvester,
         ExitStack() as stack,

@@ -6,21 +6,24 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, InterfaceError, connection, transaction
 
 from alexandria.sandbox import facts
 from alexandria.sandbox.server import Sandbox
 from enrichment import selectors
 from enrichment.exceptions import JobEnded, NothingToRetry
 from enrichment.models import AuthorMiss, Edition, Job, JobItem
+from enrichment.models.queue import MOST_ATTEMPTS
 from enrichment.services import enrich_isbns
 from enrichment.services.jobs import cancel_job, claims, create_job, resume_jobs, retry_job, running
 from enrichment.services.jobs.running import run_job
 from enrichment.services.releases import Wanted, read_token
 from quota import services
-from quota.exceptions import QuotaRefused
+from quota.database import ask
+from quota.exceptions import QuotaRefused, QuotaUnavailable
 from quota.models import Call, Consumer, Reservation, Switches
 from quota.selectors import calls_spent
 from tests.fixtures import NOON, SetClock, balance, known_isbns, unknown_isbns
@@ -264,7 +267,8 @@ def test_when_isbndb_fails_the_job_tries_again_later_and_fails_at_last(sandbox: 
     during_request(sandbox, 2, lambda: sandbox.add_fault("status", status=503))
     job = create(isbns=KNOWN[:6])
     moment = NOON
-    for pause in (timedelta(seconds=30), timedelta(minutes=2)):
+    for seconds in (30, 60, 120, 240, 480, 900, 900):
+        pause = timedelta(seconds=seconds)
         job = run(job)
         assert (job.state, job.stopped_reason, job.done) == ("waiting", "isbndb_failed", 3)
         assert job.resume_at is not None
@@ -280,6 +284,72 @@ def test_when_isbndb_fails_the_job_tries_again_later_and_fails_at_last(sandbox: 
     assert balance(sandbox) == (spent, spent)
     sandbox.clear_faults()
     assert run(retry_job(job.pk)).state == "succeeded"
+
+
+def test_calls_that_others_have_merely_set_aside_put_a_job_off_for_a_moment(
+    sandbox: Sandbox, settings, set_clock: SetClock
+) -> None:
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 20, 10
+    Consumer.objects.create(slug="other")
+    reservation = services.reserve(consumer="other", operation="new-releases", calls=10)
+    jobs = [run(create(isbns=KNOWN[:2])), run(create(isbns=KNOWN[2:4], on_exhausted="wait"))]
+    for job in jobs:
+        assert (job.state, job.stopped_reason, job.failures) == ("waiting", "safety_limit", 0)
+        assert job.resume_at is not None
+        assert timedelta(seconds=60) <= job.resume_at - NOON <= timedelta(seconds=120)
+    services.settle(reservation)
+    moment = NOON + timedelta(seconds=120)
+    set_both_clocks(moment, set_clock, sandbox)
+    assert resume_jobs() == 2
+    assert [run(job).state for job in jobs] == ["succeeded", "succeeded"]
+
+    Consumer.objects.filter(slug="reader").update(daily_budget=2)
+    assert run(create(isbns=KNOWN[4:6])).state == "failed", "its budget is spent, whoever gives calls back"
+
+
+def test_a_fleet_that_isbndb_slows_down_and_an_unreachable_quota_cost_no_attempt(
+    sandbox: Sandbox, set_clock: SetClock, monkeypatch
+) -> None:
+    monkeypatch.setattr("quota.spending.MAX_PACE_WAIT", timedelta())
+    services.open_ledger()
+    ask("SELECT quota_slow_down(900)")
+    job, moment = create(isbns=KNOWN[:2]), NOON
+    for _ in range(MOST_ATTEMPTS + 1):
+        job = run(job)
+        assert (job.state, job.stopped_reason, job.failures) == ("waiting", "fleet_busy", 0)
+        assert job.resume_at is not None
+        moment = job.resume_at
+        set_both_clocks(moment, set_clock, sandbox)
+        assert resume_jobs() == 1
+    with monkeypatch.context() as patched:
+        patched.setattr("quota.services.ask", Mock(side_effect=QuotaUnavailable("gone")))
+        job = run(job)
+    assert (job.state, job.stopped_reason, job.failures) == ("waiting", "quota_unavailable", 0)
+    set_both_clocks(NOON + timedelta(minutes=20), set_clock, sandbox)
+    assert go_on(job).state == "succeeded"
+    assert balance(sandbox) == (1, 1)
+
+
+@pytest.mark.parametrize("failure", [InterfaceError("the connection is closed"), "read-only"])
+def test_a_database_that_fails_or_takes_no_writes_lets_the_job_wait(
+    failure: Exception | str, sandbox: Sandbox, monkeypatch, set_clock: SetClock
+) -> None:
+    def store(*args: object) -> None:
+        if isinstance(failure, Exception):
+            raise failure
+        with connection.cursor() as cursor:
+            cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+            cursor.execute("DELETE FROM enrichment_edition")
+
+    job = bibliography("Andy Weir")
+    with monkeypatch.context() as patched:
+        patched.setattr("enrichment.services.listings.store_books", store)
+        job = run(job)
+    assert (job.state, job.stopped_reason, job.failures) == ("waiting", "database_unavailable", 1)
+    assert job.error == "The database is out of reach."
+    assert job.resume_at is not None
+    set_both_clocks(job.resume_at, set_clock, sandbox)
+    assert go_on(job).state == "succeeded"
 
 
 def test_a_key_that_isbndb_refuses_or_a_consumer_switched_off_fails_the_job_at_once(sandbox: Sandbox) -> None:
@@ -303,7 +373,7 @@ def test_a_step_that_kills_its_workers_is_given_up(sandbox: Sandbox, set_clock: 
 
     monkeypatch.setattr("enrichment.services.jobs.batches.enrich_isbns", die)
     job = create(isbns=KNOWN[:3])
-    for attempt in range(1, running.MOST_ATTEMPTS + 1):
+    for attempt in range(1, running.MOST_DEATHS + 1):
         with pytest.raises(Killed):
             run(job)
         assert resume_jobs() == 0, "the lease still stands"
@@ -346,6 +416,34 @@ def test_a_running_job_is_cancelled_after_the_call_under_way_and_goes_on_when_re
         cancel_job(job.pk)
     job = run(retry_job(job.pk))
     assert (job.state, job.done, asked(sandbox)) == ("succeeded", 9, [3, 3, 3])
+
+
+@pytest.mark.parametrize(
+    "fault", [{"kind": "daily_limit"}, {"kind": "status", "status": 503}, {"kind": "status", "status": 401}]
+)
+def test_a_cancel_is_kept_when_the_call_under_way_is_refused_or_fails(fault: dict[str, Any], sandbox: Sandbox) -> None:
+    job = create(isbns=KNOWN, on_exhausted="wait")
+
+    def cancel_and_fail() -> None:
+        assert cancel_job(job.pk).state == "running"
+        sandbox.add_fault(**fault)
+
+    during_request(sandbox, 2, cancel_and_fail)
+    job = run(job)
+    assert (job.state, job.stopped_reason, job.done, outcome(job)["failed"]) == ("cancelled", "cancelled", 3, 6)
+
+
+def test_a_cancel_at_the_end_of_a_turn_is_kept(monkeypatch) -> None:
+    monkeypatch.setattr(running, "TURN", timedelta())
+    job = create(isbns=KNOWN)
+    save_step = claims.save_step
+
+    def save_and_cancel(job: Job, **fields: Any) -> None:
+        save_step(job, **fields)
+        transaction.on_commit(lambda: cancel_job(job.pk))
+
+    monkeypatch.setattr("enrichment.services.jobs.batches.save_step", save_and_cancel)
+    assert (run(job).state, Job.objects.get().done) == ("cancelled", 3)
 
 
 def test_a_job_that_is_not_running_is_cancelled_at_once(sandbox: Sandbox) -> None:

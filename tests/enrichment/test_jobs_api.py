@@ -213,6 +213,33 @@ def test_a_malformed_key_is_refused(given: str, api: APIClient, sandbox: Sandbox
     assert not Job.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (PATH, BODY),
+        ("/api/authors/enrich-bibliography", {"author_name": "Andy Weir"}),
+        ("/api/books/enrich-new-releases", {"start_month": "2026-01", "end_month": "2026-01"}),
+    ],
+)
+def test_a_key_without_a_job_and_a_source_of_ours_are_refused(
+    path: str, body: dict[str, Any], api: APIClient, sandbox: Sandbox
+) -> None:
+    response = api.post(path, body, format="json", headers={"Idempotency-Key": "shelf-7"})
+    assert [error["field"] for error in problem(response, 400)["errors"]] == ["Idempotency-Key"]
+    for source in ("job:1", "run:1", "bulk:1"):
+        response = api.post(path, body | {"source": source}, format="json")
+        assert [error["field"] for error in problem(response, 400)["errors"]] == ["source"]
+    assert sandbox.requests == []
+
+
+def test_a_job_that_will_fail_for_lack_of_quota_has_no_eta(api: APIClient, sandbox: Sandbox, settings) -> None:
+    settings.ISBNDB_BATCH_SIZE = 1
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 10, 5
+    etas = [accept(api, BODY | {"on_exhausted": word}).json()["eta"] for word in ("fail", "wait")]
+    assert etas[0] is None
+    assert datetime.fromisoformat(etas[1]) > NOON + timedelta(hours=12)
+
+
 def test_many_who_send_the_same_key_at_once_get_one_job(api: APIClient, sandbox: Sandbox) -> None:
     def send(_: int) -> str:
         try:

@@ -4,15 +4,20 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from celery import signature
+from honcho.environ import parse_procfile
 
+from alexandria import embedded
 from alexandria.sandbox.server import Sandbox
-from enrichment.models import Edition, Job
+from enrichment.models import Edition, Job, Wish
+from enrichment.services import queue
 from enrichment.services.jobs import claims, create_job, resume_jobs
 from enrichment.services.jobs.running import run_job
 from quota import services
@@ -78,12 +83,15 @@ def test_another_runner_finishes_the_job_with_at_most_one_call_more(
     assert balance(sandbox) == (calls - not_sent, calls)
 
 
-def celery_worker(log: Path) -> subprocess.Popen[str]:
-    """A worker as the Procfile starts it, in a session of its own."""
+def celery_worker(log: Path, name: str = "jobs") -> subprocess.Popen[str]:
+    """A worker as the Procfile starts the one of that name, in a session of its own."""
+    command = parse_procfile((embedded.BASE_DIR / "Procfile").read_text()).processes[name]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with log.open("w") as output:
         return subprocess.Popen(
-            [*(sys.executable, "-m", "celery", "--app", "alexandria", "--quiet", "worker"), "--concurrency", "1"],
-            env=processes.environment(),
+            ["/bin/sh", "-c", f"exec {command}"],
+            cwd=embedded.BASE_DIR,
+            env=processes.environment() | {"PATH": path},
             stdout=output,
             stderr=output,
             text=True,
@@ -121,6 +129,38 @@ def test_a_worker_of_celerys_is_killed_in_the_middle_and_another_takes_over(
     assert Call.objects.filter(outcome="unknown").count() == 1
 
 
+def test_slow_jobs_on_all_their_workers_do_not_hold_up_a_wish(
+    consumer: Consumer, flusher: Consumer, sandbox: Sandbox, settings, tmp_path: Path
+) -> None:
+    settings.ISBNDB_BATCH_SIZE = 2
+    settings.ISBNDB_TIMEOUT_SECONDS = 60
+    meet, served = sandbox.faults.meet, threading.Event()
+
+    def met(path: str) -> Any:
+        if sandbox.spent <= 2:
+            served.wait(PATIENCE)
+        return meet(path)
+
+    sandbox.faults.meet = met
+    for isbns in (KNOWN[:2], KNOWN[2:4]):
+        create_job(consumer=consumer, kind=Job.Kind.BATCH_DIRECT, wanted={"isbns": isbns})
+    jobs = celery_worker(tmp_path / "jobs.log")
+    others = celery_worker(tmp_path / "worker.log", "worker")
+    try:
+        wait_until(lambda: sandbox.spent == 2, jobs)
+        queue.wish(KNOWN[4:5], priority=Wish.Priority.HIGH, consumer="reader")
+        Wish.objects.update(due_at=NOON)
+        signature("harvest.tasks.run_cron", ["queue-flush"]).apply_async()
+        wait_until(lambda: not Wish.objects.exists(), others)
+        assert set(Job.objects.values_list("state", "done")) == {("running", 0)}
+        served.set()
+        wait_until(lambda: Job.objects.filter(state="succeeded").count() == 2, jobs)
+    finally:
+        served.set()
+        kill_session(jobs)
+        kill_session(others)
+
+
 def test_a_job_is_taken_without_the_broker_and_queued_when_it_is_back(
     consumer: Consumer, sandbox: Sandbox, set_clock: SetClock
 ) -> None:
@@ -137,5 +177,5 @@ def test_a_job_is_taken_without_the_broker_and_queued_when_it_is_back(
         check=True,
     )
     assert Job.objects.get().state == "queued"
-    set_clock(NOON + claims.QUEUE_PATIENCE + timedelta(minutes=1))
     assert resume_jobs() == 1
+    assert resume_jobs() == 0, "the message was sent, and waits"

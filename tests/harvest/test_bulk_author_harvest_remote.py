@@ -55,7 +55,7 @@ def test_a_list_is_harvested_through_the_server_and_the_database_is_never_touche
         ("Nora Roberts", "done", 66, 1),
     ]
     [source] = server.sources
-    assert source.startswith("bulk:")
+    assert source.startswith("bulk-")
     assert through(server, listed, "--resume").named("author") == []
     assert len(server.asked) == 6
 

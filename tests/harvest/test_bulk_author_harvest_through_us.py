@@ -46,7 +46,7 @@ def test_a_list_goes_through_our_api_to_the_end_of_the_quota_and_on(
     assert len(asked) == len(set(asked)) == 5
     assert balance(sandbox) == (5, 5)
     [source] = set(Call.objects.values_list("reservation__source", flat=True))
-    assert source.startswith("bulk:")
+    assert source.startswith("bulk-")
 
     ranked = harvest("--server", live_server.url, "--api-key", key, "--tier", "top-100", "--dry-run")
     assert ranked.code == 0, ranked.message

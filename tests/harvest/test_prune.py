@@ -5,14 +5,17 @@ from datetime import timedelta
 import pytest
 
 from alexandria.sandbox.server import Sandbox
+from enrichment.models import Job, JobItem
+from enrichment.services.jobs import create_job
+from enrichment.services.jobs.running import run_job
 from harvest.models import HarvestRun
 from harvest.services import run_cron
 from quota import services as quota
 from quota.exceptions import QuotaRefused
-from quota.models import Call, ConsumerUsage, DailyLedger, Reconciliation, Refusal, Reservation
+from quota.models import Call, Consumer, ConsumerUsage, DailyLedger, Reconciliation, Refusal, Reservation
 from quota.selectors import check_ledger
 from quota.services import pruning
-from tests.fixtures import NOON, SetClock, balance
+from tests.fixtures import NOON, SetClock, balance, known_isbns
 
 pytestmark = pytest.mark.usefixtures("defaults", "consumer", "sandbox")
 
@@ -31,6 +34,11 @@ def refused() -> None:
         quota.reserve(consumer="reader", operation="test", calls=20_000)
 
 
+def job() -> Job:
+    wanted = {"isbns": known_isbns(2), "refresh": True}
+    return create_job(consumer=Consumer.objects.get(slug="reader"), kind=Job.Kind.BATCH_DIRECT, wanted=wanted)
+
+
 def test_the_journal_beyond_its_days_is_deleted_and_the_ledgers_stay(
     settings, sandbox: Sandbox, set_clock: SetClock, monkeypatch
 ) -> None:
@@ -39,10 +47,14 @@ def test_the_journal_beyond_its_days_is_deleted_and_the_ledgers_stay(
     run_cron("reconciliation")
     spend(4)
     refused()
+    old, going_on = job(), job()
+    run_job(old.pk)
     quota.reserve(consumer="reader", operation="test", calls=1)
     set_clock(NOON + timedelta(days=1))
-    spend(3)
+    spend(2)
     refused()
+    new = job()
+    run_job(new.pk)
     set_clock(NOON + timedelta(days=31))
     ledgers = list(DailyLedger.objects.values_list("day", "used"))
 
@@ -53,13 +65,17 @@ def test_the_journal_beyond_its_days_is_deleted_and_the_ledgers_stay(
     assert [str(refusal.ledger_id) for refusal in Refusal.objects.all()] == ["2026-05-06"]
     assert list(Reservation.objects.values_list("ledger_id", "state")) == [
         (NOON.date() + timedelta(days=1), "settled"),
+        (NOON.date() + timedelta(days=1), "settled"),
         (NOON.date(), "open"),
     ], "an open one is for the expiry of leases"
     assert not HarvestRun.objects.filter(cron="reconciliation").exists()
     assert Reconciliation.objects.get().call is None
     assert list(DailyLedger.objects.values_list("day", "used")) == ledgers
-    assert ConsumerUsage.objects.filter(ledger=NOON.date(), consumer__slug="reader").get().used == 4
+    assert ConsumerUsage.objects.filter(ledger=NOON.date(), consumer__slug="reader").get().used == 5
     assert check_ledger(NOON.date() + timedelta(days=1)) == []
+
+    assert [job.pk for job in Job.objects.all()] == [new.pk, going_on.pk]
+    assert set(JobItem.objects.values_list("job", flat=True)) == {new.pk, going_on.pk}
 
     quota.expire()
     assert run_cron("prune-journal").outcome == "succeeded"

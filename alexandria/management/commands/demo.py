@@ -48,7 +48,7 @@ class Command(BaseCommand):
         folder = Path(tempfile.mkdtemp(prefix="demo-", dir=embedded.data_dir()))
         console = Console()
         try:
-            console.print("Starting PostgreSQL, Redis, ISBNdb, web, worker and beat …")
+            console.print("Starting PostgreSQL, Redis, ISBNdb, web, workers and beat …")
             with stack.running(data_dir=folder, environment=OWN_STACK) as running:
                 key = running.manage("create_api_key", "demo").strip()
                 headers = {"Authorization": f"Api-Key {key}"}

@@ -27,7 +27,7 @@ ISBNS = ["9780735211292", "0-06-231609-5", "978-0-593-13520-4"]
 
 
 class Command(BaseCommand):
-    help = """Starts the embedded services, the sandbox ISBNdb (when ISBNDB_API_KEY is unset), web, worker and beat for
+    help = """Starts the embedded services, the sandbox ISBNdb (when ISBNDB_API_KEY is unset), web, workers and beat for
 this machine alone, prints their addresses and keys, and stops all of it on Ctrl-C with exit code 0. Exit code 1:
 something, named in the message, does not start or has ended."""
     requires_system_checks = ()

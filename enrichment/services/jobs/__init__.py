@@ -1,12 +1,13 @@
 """Long work that goes on after the answer, in steps of one call each. docs/jobs.md says what happens when.
 
-`create_job`, `cancel_job`, `retry_job` and `resume_jobs` are here; working on a job is in `running`.
+`create_job`, `cancel_job`, `retry_job`, `resume_jobs` and `prune_jobs` are here; working on a job is in `running`.
 """
 
 import hashlib
 import json
 import uuid
 from dataclasses import asdict, is_dataclass
+from datetime import date
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -17,7 +18,7 @@ from enrichment.models import Job
 from enrichment.selectors import job_calls_left
 from enrichment.services.jobs import batches
 from enrichment.services.jobs.claims import QUEUE_PATIENCE, due, queue
-from enrichment.services.jobs.ending import close
+from enrichment.services.jobs.ending import cancel
 from enrichment.services.jobs.kinds import work_of
 from quota.database import QuotaNow
 from quota.exceptions import QuotaRefused
@@ -83,7 +84,7 @@ def cancel_job(job_id: uuid.UUID) -> Job:
         job.cancel_requested = True
         job.save(update_fields=["cancel_requested"])
         if job.state != Job.State.RUNNING:
-            close(job, state=Job.State.CANCELLED, calls=calls, reason="cancelled", error="Cancelled.")
+            cancel(job, calls=calls)
     job.refresh_from_db()
     return job
 
@@ -101,7 +102,7 @@ def retry_job(job_id: uuid.UUID) -> Job:
             raise NothingToRetry("Nothing of the job failed that could be asked for again.")
         job.state, job.resume_at = Job.State.QUEUED, QuotaNow() + QUEUE_PATIENCE
         job.ended_at, job.result, job.stopped_reason, job.error = None, None, "", ""
-        job.attempts, job.cancel_requested = 0, False
+        job.attempts, job.failures, job.cancel_requested = 0, 0, False
         job.save()
         queue(job.pk)
     job.refresh_from_db()
@@ -120,6 +121,19 @@ def resume_jobs() -> int:
                 queue(job_id)
                 resumed += 1
     return resumed
+
+
+def prune_jobs(*, before: date) -> int:
+    """Deletes the jobs that ended on a day before, with their items; returns how many. One a transaction."""
+    old = Job.objects.filter(ended_at__date__lt=before)
+    pruned = 0
+    for job_id in list(old.values_list("pk", flat=True)):
+        with transaction.atomic(durable=True):
+            # Somebody may retry it at this moment.
+            if old.select_for_update().filter(pk=job_id).exists():
+                Job.objects.filter(pk=job_id).delete()
+                pruned += 1
+    return pruned
 
 
 def _of_key(job: Job) -> Job | None:

@@ -94,13 +94,12 @@ def _next_batch(job: Job) -> list[str]:
         if not batch or job.wanted.get("refresh"):
             return batch
         known = selectors.known_isbns(batch)
-        missed = known.missed - known.fresh
-        if not known.fresh and not missed:
+        if len(known.wanted) == len(batch):
             return batch
         with held(job):
             _set(job, known.fresh, _STATE.FRESH)
-            _set(job, missed, _STATE.NOT_FOUND)
-            save_step(job, done=job.done + len(known.fresh) + len(missed))
+            _set(job, known.missed, _STATE.NOT_FOUND)
+            save_step(job, done=job.done + len(known.fresh) + len(known.missed))
 
 
 def _mark(job: Job, batch: list[str], result: Enrichment) -> Counter[str]:

@@ -12,10 +12,21 @@ log = structlog.get_logger(__name__)
 
 
 def end(job: Job, *, state: Job.State, reason: str = "", error: str = "") -> None:
-    """Ends a job that we hold; what is not done fails with `error`, so that it can be retried. Raises ClaimLost."""
+    """Ends a job that we hold; what is not done fails with `error`, so that it can be retried. Raises ClaimLost.
+
+    One that fails and is to be cancelled is cancelled: that is what its caller was told.
+    """
     calls = calls_spent(source=job.source)
     with held(job):
-        close(job, state=state, calls=calls, reason=reason, error=error)
+        if job.cancel_requested and state != Job.State.SUCCEEDED:
+            cancel(job, calls=calls)
+        else:
+            close(job, state=state, calls=calls, reason=reason, error=error)
+
+
+def cancel(job: Job, *, calls: int) -> None:
+    """Ends a job whose row is locked because somebody wants it to end; `calls` as `close` takes it."""
+    close(job, state=Job.State.CANCELLED, calls=calls, reason="cancelled", error="Cancelled.")
 
 
 def close(job: Job, *, state: Job.State, calls: int, reason: str = "", error: str = "") -> None:

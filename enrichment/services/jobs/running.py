@@ -3,50 +3,51 @@
 import time
 import uuid
 from datetime import datetime, timedelta
+from math import isfinite
 from random import uniform
-from typing import TypeGuard
 
 import structlog
-from django.db import OperationalError
+from django.db import DatabaseError, connection
 from django.db.models.expressions import Combinable
 
-from enrichment.exceptions import IsbndbError, IsbndbRefused, IsbndbUnavailable
+from enrichment.exceptions import IsbndbRefused, IsbndbUnavailable
 from enrichment.models import Job
-from enrichment.services import EnrichmentStopped
+from enrichment.models.queue import MOST_ATTEMPTS
+from enrichment.selectors import may_come_free
+from enrichment.services import ENDINGS, EnrichmentStopped
 from enrichment.services.jobs.claims import QUEUE_PATIENCE, ClaimLost, claim, put_back, renew
 from enrichment.services.jobs.ending import end
 from enrichment.services.jobs.kinds import work_of
-from enrichment.services.stopping import in_our_words, stop_reason
-from quota.database import QuotaNow
+from enrichment.services.stopping import LONGEST_PAUSE, in_our_words, pause_after, stop_reason
+from quota.database import OUT_OF_REACH, READ_ONLY, QuotaNow, sqlstate
 from quota.exceptions import ConsumerInactive, ConsumerUnknown, QuotaError, QuotaRefused, ReservationClosed
 from quota.selectors import MIDNIGHT_GUARD
 from quota.selectors.usage import forecast
 
 log = structlog.get_logger(__name__)
 
-TURN = timedelta(minutes=5)
+TURN = timedelta(minutes=1)
 """After this the job is queued anew, behind those that wait for a worker."""
 
-MOST_ATTEMPTS = 3
-"""Claims for one step: that many fail, or die, and the job has failed."""
+MOST_DEATHS = 3
+"""Runners that died of one step: then the job has failed."""
 
-PAUSE = timedelta(seconds=30)
-"""Before the second attempt; four times that before the third."""
-
-LONGEST_PAUSE = timedelta(minutes=15)
+MOMENT = timedelta(seconds=60)
+"""How long a job waits for what is amiss for a moment only, and for nobody's fault."""
 
 SPREAD = 30.0
 """Seconds over which those that waited for the same midnight are spread."""
 
 _NOT_FOR_WAITING = (IsbndbRefused, ConsumerInactive, ConsumerUnknown)
+_DATABASE = (DatabaseError, *OUT_OF_REACH)
 
 
 def run_job(job_id: uuid.UUID) -> None:
     """Works on a job that is queued; when it is not, somebody else has it, or it has ended: then nothing happens.
 
-    Each step asks for one call, on a reservation of its own, whose `source` is the job's. What is wrong with the quota
-    or ISBNdb lets the job wait or fail. Anything else is raised; the job is then resumed when its lease has run out,
-    MOST_ATTEMPTS times in all.
+    Each step asks for one call, on a reservation of its own, whose `source` is the job's. What is wrong with the quota,
+    ISBNdb or the database lets the job wait or fail. Anything else is raised; the job is then resumed when its lease
+    has run out, MOST_DEATHS times in all.
     """
     job = claim(job_id)
     if job is None:
@@ -58,12 +59,16 @@ def run_job(job_id: uuid.UUID) -> None:
             log.warning("job.claim_lost")
         except EnrichmentStopped as stopped:
             _stop(job, stopped.__cause__ if isinstance(stopped.__cause__, Exception) else stopped)
-        except (QuotaError, IsbndbError, OperationalError) as error:
+        except ENDINGS as error:
+            _stop(job, error)
+        except DatabaseError as error:
+            if sqlstate(error) != READ_ONLY:
+                raise
             _stop(job, error)
 
 
 def _work_on(job: Job) -> None:
-    if job.attempts > MOST_ATTEMPTS:
+    if job.attempts > MOST_DEATHS:
         end(job, state=Job.State.FAILED, reason="crashed", error="Every worker that took this step has died.")
         return
     turn_ends = time.monotonic() + TURN.total_seconds()
@@ -72,47 +77,63 @@ def _work_on(job: Job) -> None:
             end(job, state=Job.State.SUCCEEDED)
             return
         if time.monotonic() > turn_ends:
-            put_back(job, state=Job.State.QUEUED, resume_at=QuotaNow() + QUEUE_PATIENCE, attempts=0)
+            if not put_back(job, state=Job.State.QUEUED, resume_at=QuotaNow() + QUEUE_PATIENCE):
+                break
             return
-    end(job, state=Job.State.CANCELLED, reason="cancelled", error="Cancelled.")
+    end(job, state=Job.State.CANCELLED)
 
 
 def _stop(job: Job, error: Exception) -> None:
+    """Lets the job wait, or fail, after what ended a step; or ends it as cancelled, when somebody wants that."""
+    if isinstance(error, _DATABASE):
+        connection.close()  # the next one may find a database that works
+    failures = job.failures + (not isinstance(error, QuotaError))
     try:
-        resume_at = _resume_at(job, error)
-        if resume_at is None:
-            end(job, state=Job.State.FAILED, reason=stop_reason(error), error=in_our_words(error))
-            return
-        put_back(
+        resume_at = _resume_at(job, error, failures)
+        if resume_at is not None and put_back(
             job,
             state=Job.State.WAITING,
             resume_at=resume_at,
-            attempts=0 if _is_exhausted(error) else job.attempts,
+            failures=failures,
             stopped_reason=stop_reason(error),
             error=in_our_words(error),
-        )
-        log.info("job.waits", reason=stop_reason(error))
+        ):
+            log.info("job.waits", reason=stop_reason(error))
+            return
+        end(job, state=Job.State.FAILED, reason=stop_reason(error), error=in_our_words(error))
     except ClaimLost:
         log.warning("job.claim_lost")
 
 
-def _is_exhausted(error: Exception) -> TypeGuard[QuotaRefused]:
-    return isinstance(error, QuotaRefused) and error.limit != "midnight"
+def _resume_at(job: Job, error: Exception, failures: int) -> datetime | Combinable | None:
+    """When the job is to go on after the error, by the quota's clock; None when it has failed.
 
-
-def _resume_at(job: Job, error: Exception) -> datetime | Combinable | None:
-    """When the job is to go on after the error, by the quota's clock; None when it has failed."""
-    if _is_exhausted(error):
-        never = forecast(1, consumer=job.consumer.slug).finish_at is None
-        if error.retry_at is None or never or job.on_exhausted == Job.OnExhausted.FAIL:
-            return None
-        return error.retry_at + MIDNIGHT_GUARD + timedelta(seconds=uniform(0, SPREAD))  # noqa: S311
-    if isinstance(error, _NOT_FOR_WAITING) or job.attempts >= MOST_ATTEMPTS:
-        return None
-    pause: timedelta = PAUSE * 4 ** (job.attempts - 1)
-    if isinstance(error, IsbndbUnavailable) and error.retry_after is not None:
-        pause = max(pause, timedelta(seconds=min(error.retry_after, LONGEST_PAUSE.total_seconds())))
+    `failures`: how often ISBNdb or the database failed at this step.
+    """
+    if isinstance(error, QuotaRefused) and error.limit != "midnight":
+        return _after_refusal(job, error)
     if isinstance(error, QuotaRefused | ReservationClosed):  # midnight: the new day's quota is seconds away
-        pause = 2 * MIDNIGHT_GUARD
-    later: Combinable = QuotaNow() + pause
-    return later
+        return _later(2 * MIDNIGHT_GUARD)
+    if isinstance(error, _NOT_FOR_WAITING) or failures >= MOST_ATTEMPTS:
+        return None
+    if isinstance(error, QuotaError):
+        return _later(MOMENT * uniform(1, 1.5))  # noqa: S311
+    pause = pause_after(failures)
+    if isinstance(error, IsbndbUnavailable) and error.retry_after is not None and isfinite(error.retry_after):
+        pause = max(pause, min(timedelta(seconds=error.retry_after), LONGEST_PAUSE))
+    return _later(pause)
+
+
+def _after_refusal(job: Job, refusal: QuotaRefused) -> datetime | Combinable | None:
+    consumer = job.consumer.slug
+    if may_come_free(refusal, consumer=consumer):
+        return _later(MOMENT * uniform(1, 1.5))  # noqa: S311
+    never = forecast(1, consumer=consumer).finish_at is None
+    if refusal.retry_at is None or never or job.on_exhausted == Job.OnExhausted.FAIL:
+        return None
+    return refusal.retry_at + MIDNIGHT_GUARD + timedelta(seconds=uniform(0, SPREAD))  # noqa: S311
+
+
+def _later(pause: timedelta) -> Combinable:
+    moment: Combinable = QuotaNow() + pause
+    return moment
