@@ -15,3 +15,11 @@ class RunStopped(HarvestError):
 
 class LedgerWrong(HarvestError):
     """A day's ledger does not equal what its rows sum up to; the message says where."""
+
+
+class RunLost(HarvestError):
+    """The run's lease went to another one: it may do no more."""
+
+
+class FailedTooOften(HarvestError):
+    """ISBNdb failed at one thing after the other: the run leaves it alone."""

@@ -119,6 +119,12 @@ def position_at(offset: int, *, listing: int = 0) -> Position:
     return Position(listing, offset - offset % size, size)
 
 
+def step_over(here: Position, *, max_pages: int) -> Position:
+    """The position after the page at `here`, which is left out."""
+    there = replace(here, offset=here.offset + here.page_size)
+    return there if there.offset < _end(there, max_pages) else Position(here.listing + 1)
+
+
 def _after(here: Position, answer: Answer, progress: Progress, max_pages: int) -> Position:
     there = replace(here, offset=here.offset + here.page_size, total=answer.total)
     goes_on = answer.items > 0 if answer.total is not None else answer.items >= here.page_size

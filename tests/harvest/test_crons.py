@@ -16,7 +16,7 @@ from harvest.exceptions import CronUnknown
 from harvest.models import CronState, HarvestRun
 from harvest.services import run_cron
 from quota import services as quota
-from quota.exceptions import ConsumerUnknown
+from quota.exceptions import ConsumerUnknown, ReservationClosed
 from quota.models import Call, Consumer, DailyLedger, Switches
 from quota.selectors import calls_spent, get_status
 from quota.spending import spending
@@ -215,6 +215,37 @@ def test_a_run_is_taken_for_dead_when_its_lease_is_over_and_what_it_spent_is_on_
     assert recorded(run) == ("failed", "Its worker died.", 1, 0), "a word after its death changes nothing"
     assert CronState.objects.get(name="reconciliation").run is None
     assert balance(sandbox) == (1, 1)
+
+
+def test_a_worker_that_was_taken_for_dead_spends_no_more_and_its_totals_are_put_on_record(
+    sandbox: Sandbox, monkeypatch
+) -> None:
+    monkeypatch.setattr(services, "HEARTBEAT", timedelta(milliseconds=10))
+    states = CronState.objects.filter(name="reconciliation")
+
+    def freeze(work: Work) -> None:
+        housekeeping.reconcile(work)
+        with spending(consumer=work.consumer, operation="test", calls=5, source=work.source) as spender:
+            spender.dispatch("GET", "/key")
+            for _ in range(3000):  # the heartbeat renews it meanwhile
+                states.update(lease_until=NOON - timedelta(days=1))
+                if services.end_dead_runs():
+                    break
+            assert get_status().reserved == 0
+            with pytest.raises(ReservationClosed):
+                spender.dispatch("GET", "/key")
+        work.books = 7
+        for _ in range(3000):
+            if work.lost:
+                break
+            states.get()
+        work.go_on()
+        raise AssertionError
+
+    carry_out(monkeypatch, "reconciliation", freeze)
+    run = run_cron("reconciliation")
+    assert recorded(run) == ("failed", "Its worker died.", 2, 0)
+    assert run.books == 7
 
 
 def test_a_run_that_takes_long_keeps_its_lease_and_saves_its_cursor(set_clock: SetClock, monkeypatch) -> None:

@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 from celery.schedules import BaseSchedule, crontab, schedule
+from celery.signals import task_retry
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from django_celery_beat.tzcrontab import TzAwareCrontab
 
@@ -16,7 +19,7 @@ from harvest.services import run_cron
 from harvest.tasks import run_cron as task
 from harvest.ticks import EARLY, tick_at
 from tests import processes
-from tests.fixtures import NOON, SetClock, balance
+from tests.fixtures import NOON, SetClock, balance, database_moved
 
 DAILY = TzAwareCrontab(minute="10", hour="3", tz=UTC)
 EVERY_TEN = TzAwareCrontab(minute="*/10", tz=UTC)
@@ -117,3 +120,23 @@ def test_an_edited_schedule_holds_from_the_next_tick_and_without_any_every_messa
     row.save()
     assert run_cron("expire-leases", scheduled=True)
     assert run_cron("expire-leases", scheduled=True)
+
+
+@pytest.mark.usefixtures("defaults")
+def test_a_moment_without_postgresql_costs_a_daily_cron_nothing_but_the_moment(sandbox: Sandbox) -> None:
+    retries = []
+    with ExitStack() as outage:
+
+        def comes_back(request: Any, **options: Any) -> None:
+            retries.append(request.retries)
+            if len(retries) == 2:
+                outage.close()
+
+        task_retry.connect(comes_back)
+        outage.enter_context(database_moved(1))
+        task.apply(args=["new-releases"])
+        task_retry.disconnect(comes_back)
+    assert retries == [0, 1]
+    assert HarvestRun.objects.get().outcome == "succeeded"
+    task.apply(args=["new-releases"])
+    assert HarvestRun.objects.count() == 1, "the tick was taken once"
