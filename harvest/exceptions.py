@@ -9,6 +9,10 @@ class CronUnknown(HarvestError):
     """No cron has that name."""
 
 
+class RunUnderWay(HarvestError):
+    """A run of the cron is under way, which says where it goes on."""
+
+
 class RunStopped(HarvestError):
     """The quota ended a run after some of its work; the message says which limit."""
 

@@ -14,7 +14,7 @@ from enrichment.services import EnrichmentStopped
 from enrichment.services.stopping import STOPS
 from harvest.crons import Cron, get_cron
 from harvest.crons.work import Work
-from harvest.exceptions import FailedTooOften, LedgerWrong, RunLost, RunStopped
+from harvest.exceptions import FailedTooOften, LedgerWrong, RunLost, RunStopped, RunUnderWay
 from harvest.models import CronState, HarvestRun
 from harvest.ticks import claim_tick
 from quota import services as quota
@@ -59,6 +59,17 @@ def run_cron(name: str, *, scheduled: bool = False, force: bool = False) -> Harv
             _end(run, work, Outcome.FAILED, f"{type(error).__name__}: {error}")
             raise
         return _end(run, work, outcome, reason)
+
+
+def forget_cursor(name: str) -> None:
+    """Lets the cron's next run begin anew, and ledger-check with yesterday. Raises CronUnknown and RunUnderWay."""
+    get_cron(name)
+    end_dead_runs()
+    with reachable():
+        CronState.objects.get_or_create(name=name)
+        if CronState.objects.filter(pk=name, run=None).update(cursor={}) == 0:
+            raise RunUnderWay(f"A run of {name} is under way: try again when it has ended.")
+    log.info("harvest.cursor_forgotten", cron=name)
 
 
 def end_dead_runs() -> int:

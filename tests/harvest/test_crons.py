@@ -295,6 +295,19 @@ def test_a_ledger_that_does_not_agree_with_its_rows_fails_the_nightly_check_unti
     DailyLedger.objects.update(used=3)
     assert run_cron("ledger-check").outcome == "succeeded", "days that were found right are not checked again"
 
+    for days in range(5, 25):
+        set_clock(NOON + timedelta(days=days))
+        quota.increment(3)
+    DailyLedger.objects.update(used=5)
+    set_clock(NOON + timedelta(days=25))
+    reason = run_cron("ledger-check").reason
+    assert len(reason) == 1000
+    assert all(str(NOON.date() + timedelta(days=days)) in reason for days in range(5, 25))
+    services.forget_cursor("ledger-check")
+    assert run_cron("ledger-check").outcome == "failed", "yesterday is wrong still"
+    set_clock(NOON + timedelta(days=26))
+    assert run_cron("ledger-check").outcome == "idle", "a person has taken note of it"
+
 
 def test_a_row_cannot_say_that_it_ended_without_when() -> None:
     with pytest.raises(IntegrityError, match="harvest_harvestrun_ended_has_time"):

@@ -4,14 +4,14 @@ import json as json_module
 import os
 import signal
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError
 from rich.console import Console
 
 from harvest.bulk.checkpoint_file import FileStore, default_path
@@ -40,6 +40,7 @@ from harvest.bulk.reporting import (
     summary_of,
 )
 from harvest.bulk.run import FAILED, MOST_PAGES, PENDING, Fetcher, Run, Seen, Store
+from quota.management.base import ToolCommand
 
 # By number of stored editions: the first rank and the last.
 TIERS = {"top-100": (1, 100), "top-1000": (1, 1000), "1000-5000": (1001, 5000), "5000-20000": (5001, 20_000)}
@@ -58,16 +59,9 @@ exit codes:
 """
 
 
-class Command(BaseCommand):
+class Command(ToolCommand):
     help = HELP
     requires_system_checks = ()
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        parser = super().create_parser(prog_name, subcommand, formatter_class=RawDescriptionHelpFormatter, **kwargs)
-        leave = parser.exit
-        # argparse leaves with 2 when it does not understand; here 2 says that the quota is gone.
-        parser.exit = lambda status=0, message=None: leave(1 if status == 2 else status, message)  # type: ignore[method-assign]
-        return parser
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         source = parser.add_argument_group("authors").add_mutually_exclusive_group()
