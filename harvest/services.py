@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import structlog
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import connection, transaction
 from django.db.models import F, Q
 
 from enrichment.exceptions import IsbndbError
@@ -14,11 +14,13 @@ from enrichment.services import EnrichmentStopped
 from enrichment.services.stopping import STOPS
 from harvest.crons import Cron, get_cron
 from harvest.crons.work import Work
-from harvest.exceptions import LedgerWrong, RunStopped
+from harvest.exceptions import FailedTooOften, LedgerWrong, RunLost, RunStopped, RunUnderWay
 from harvest.models import CronState, HarvestRun
 from harvest.ticks import claim_tick
-from quota.database import QuotaNow, reachable
+from quota import services as quota
+from quota.database import OUT_OF_REACH, QuotaNow, reachable
 from quota.exceptions import QuotaError, QuotaRefused
+from quota.models import Reservation
 from quota.selectors import QuotaStatus, calls_spent, get_status
 from quota.selectors.usage import why_no_call
 
@@ -60,8 +62,22 @@ def run_cron(name: str, *, scheduled: bool = False, force: bool = False) -> Harv
         return _end(run, work, outcome, reason)
 
 
+def forget_cursor(name: str) -> None:
+    """Lets the cron's next run begin anew, and ledger-check with yesterday. Raises CronUnknown and RunUnderWay."""
+    get_cron(name)
+    end_dead_runs()
+    with reachable():
+        CronState.objects.get_or_create(name=name)
+        if CronState.objects.filter(pk=name, run=None).update(cursor={}) == 0:
+            raise RunUnderWay(f"A run of {name} is under way: try again when it has ended.")
+    log.info("harvest.cursor_forgotten", cron=name)
+
+
 def end_dead_runs() -> int:
-    """Ends, as failed, the runs whose worker died: their lease is over. Returns how many."""
+    """Ends, as failed, the runs whose worker died: their lease is over. Returns how many.
+
+    What they had set aside goes back. So a worker that was only slow spends no more, and its run ends at the next call.
+    """
     ended = 0
     with reachable():
         over = list(HarvestRun.objects.filter(state__lease_until__lt=QuotaNow()).select_related("state"))
@@ -75,6 +91,10 @@ def end_dead_runs() -> int:
                 )
                 ended += 1
                 log.error("harvest.worker_died", cron=run.cron, run=run.pk, calls=calls)
+        with reachable():
+            held = list(Reservation.objects.filter(source=f"run:{run.pk}", state="open").values_list("pk", flat=True))
+        for reservation in held:
+            quota.settle(reservation)
     return ended
 
 
@@ -93,14 +113,18 @@ def _begin(cron: Cron, *, now: datetime, scheduled: bool) -> HarvestRun | None:
 
 @contextmanager
 def _heartbeat(run: HarvestRun, work: Work) -> Iterator[None]:
-    """Renews the run's lease, and saves its cursor, from a thread of its own for as long as the block takes."""
+    """Renews the run's lease, and saves its cursor, from a thread of its own for as long as the block takes.
+
+    When the lease is not the run's any more, `work` is told that it is lost.
+    """
     done = threading.Event()
 
     def beat() -> None:
         while not done.wait(HEARTBEAT.total_seconds()):
             try:
-                CronState.objects.filter(run=run).update(lease_until=QuotaNow() + LEASE, cursor=work.cursor)
-            except (OperationalError, InterfaceError):
+                lease = CronState.objects.filter(run=run)
+                work.lost = lease.update(lease_until=QuotaNow() + LEASE, cursor=work.cursor) == 0
+            except OUT_OF_REACH:
                 log.warning("harvest.heartbeat_failed", run=run.pk, exc_info=True)
             finally:
                 connection.close()
@@ -116,6 +140,16 @@ def _heartbeat(run: HarvestRun, work: Work) -> Iterator[None]:
 
 def _carry_out(cron: Cron, work: Work, status: QuotaStatus, *, force: bool) -> tuple[Outcome, str]:
     """Does the work and says what came of it, and why it was not all."""
+    outcome, reason = _try(cron, work, status, force=force)
+    if not work.failures:
+        return outcome, reason
+    failures = [f"{failure} ({count} times)" if count > 1 else failure for failure, count in work.failures.items()]
+    log.error("harvest.run_failed", failures=failures)
+    ended_early = outcome in (Outcome.STOPPED, Outcome.FAILED)
+    return (outcome if ended_early else Outcome.FAILED), "; ".join(filter(None, [reason, *failures]))
+
+
+def _try(cron: Cron, work: Work, status: QuotaStatus, *, force: bool) -> tuple[Outcome, str]:
     try:
         if not (force or cron.is_due()):
             return Outcome.IDLE, ""
@@ -134,7 +168,7 @@ def _carry_out(cron: Cron, work: Work, status: QuotaStatus, *, force: bool) -> t
         return Outcome.STOPPED, str(stopped)
     except EnrichmentStopped as stopped:
         return _judge(stopped.__cause__ or stopped, work)
-    except (QuotaError, IsbndbError, OperationalError, LedgerWrong) as error:
+    except (QuotaError, IsbndbError, *OUT_OF_REACH, LedgerWrong, RunLost, FailedTooOften) as error:
         return _judge(error, work)
     return (Outcome.IDLE if work.idle else Outcome.SUCCEEDED), ""
 
@@ -164,6 +198,8 @@ def _end(run: HarvestRun, work: Work, outcome: Outcome, reason: str) -> HarvestR
         run.refresh_from_db()
         kept = _fold(run) if ended else run
     if not ended:
+        HarvestRun.objects.filter(pk=run.pk).update(calls=calls, books=work.books)
+        run.refresh_from_db()
         log.error("harvest.taken_for_dead", outcome=outcome, calls=calls, books=work.books)
     say = log.debug if outcome == Outcome.IDLE else log.info
     say("harvest.run_ended", outcome=outcome, reason=reason, calls=calls, books=work.books)

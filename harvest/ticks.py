@@ -18,6 +18,9 @@ TASK = "harvest.tasks.run_cron"
 EARLY = timedelta(seconds=30)
 """So far may beat's clock be ahead of the database's, or a tick at a minute of the day would be lost."""
 
+TOLERANCE = 10
+"""A message of an interval may come the 10th part of it early: neither beat nor the workers keep time exactly."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -38,7 +41,8 @@ def claim_tick(name: str, *, now: datetime) -> bool:
 def tick_at(schedule: schedules.BaseSchedule, *, last: datetime | None, now: datetime) -> datetime | None:
     """What `last_tick_at` becomes when `now` stands for a tick after `last`; None when it does not.
 
-    Of an interval, the multiple nearest to `now`. Of a crontab, any moment from one minute that fits it to the next.
+    Of an interval, any moment once it has gone by since `last`. Of a crontab, any moment from one minute that fits it
+    to the next.
     """
     if isinstance(schedule, schedules.crontab):
         before, delta, _ = schedule.remaining_delta(last or _EPOCH)
@@ -46,12 +50,20 @@ def tick_at(schedule: schedules.BaseSchedule, *, last: datetime | None, now: dat
         return max(due, now) if due <= now + EARLY else None
     if isinstance(schedule, schedules.schedule):
         every: timedelta = schedule.run_every  # type: ignore[attr-defined]  # the stubs lack it
-        tick = _EPOCH + round((now - _EPOCH) / every) * every
-        return tick if last is None or tick > last else None
+        return now if last is None or now - last >= every - every / TOLERANCE else None
     return now  # at sunrise, or once: nothing tells two such ticks apart
 
 
 def _schedules(name: str) -> Iterator[schedules.BaseSchedule]:
     for row in PeriodicTask.objects.filter(task=TASK, enabled=True).select_related("interval", "crontab"):
-        if json.loads(row.args) == [name]:
+        if _named(row) == name:
             yield row.schedule
+
+
+def _named(row: PeriodicTask) -> str | None:
+    """The cron that the row's arguments name; None when they cannot be read, as beat sends no message then."""
+    try:
+        args, kwargs = json.loads(row.args or "[]"), json.loads(row.kwargs or "{}")
+        return str(args[0] if args else kwargs["name"])
+    except (ValueError, LookupError, TypeError):
+        return None

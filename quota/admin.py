@@ -1,4 +1,4 @@
-"""The operator's view of the quota. History is read-only; only consumers can be changed."""
+"""The operator's view of the quota. History is read-only; only consumers and switches can be changed."""
 
 from collections.abc import Mapping
 from typing import Any

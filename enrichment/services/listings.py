@@ -128,8 +128,14 @@ def position_at(offset: int, *, listing: int = 0) -> Position:
     return Position(listing, offset - offset % size, size)
 
 
+def step_over(here: Position, *, max_pages: int) -> Position:
+    """The position after the page at `here`, which is left out."""
+    there = _next_page(here)
+    return there if there.offset < _end(there, max_pages) else Position(here.listing + 1)
+
+
 def _next_page(here: Position) -> Position:
-    """The position after a page that came; the next is twice as large where such a page can begin."""
+    """The position after a page; the next is twice as large where such a page can begin."""
     offset = here.offset + here.page_size
     twice = 2 * here.page_size
     grows = twice <= PAGE_SIZE and offset % twice == 0

@@ -5,7 +5,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from kombu.exceptions import OperationalError
 
+from harvest.exceptions import RunUnderWay
 from harvest.models import CronState, HarvestRun
+from harvest.services import forget_cursor
 from harvest.tasks import run_cron
 from quota.admin import ReadOnlyAdmin
 
@@ -24,7 +26,7 @@ class CronStateAdmin(ReadOnlyAdmin):
 
     list_display = ("name", "last_tick_at", "run", "lease_until", "cursor")
     list_select_related = ("run",)
-    actions = ("run_now",)
+    actions = ("run_now", "forget_cursors")
 
     def has_run_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("harvest.change_cronstate"))
@@ -40,3 +42,16 @@ class CronStateAdmin(ReadOnlyAdmin):
             return
         word = "cron" if len(names) == 1 else "crons"
         messages.success(request, f"{len(names)} {word} handed to the workers: {', '.join(names)}.")
+
+    @admin.action(description="Forget the cursor: the next run begins anew", permissions=["run"])
+    def forget_cursors(self, request: HttpRequest, states: QuerySet[CronState]) -> None:
+        forgotten = []
+        for name in states.values_list("name", flat=True):
+            try:
+                forget_cursor(name)
+            except RunUnderWay as error:
+                messages.error(request, str(error))
+            else:
+                forgotten.append(name)
+        word = "cron begins" if len(forgotten) == 1 else "crons begin"
+        messages.success(request, f"{len(forgotten)} {word} anew: {', '.join(forgotten)}.")

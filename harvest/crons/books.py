@@ -1,21 +1,27 @@
-"""The crons that spend calls on books. Each gets the most books out of a call and can be ended anywhere."""
+"""The crons that spend calls on books. Each gets the most books out of a call and can be ended anywhere.
 
+A batch or a page that ISBNdb fails at is noted and left aside, so that it blocks nothing that comes after it.
+"""
+
+from collections.abc import Sequence
 from datetime import date, timedelta
+from typing import Any
 
 from django.conf import settings
 
 from enrichment import selectors
+from enrichment.exceptions import IsbndbError, IsbndbRefused
 from enrichment.gateway.listings import fetch_updates
 from enrichment.services import EnrichmentStopped, enrich_isbns
-from enrichment.services.listings import Position
+from enrichment.services.listings import Position, step_over
 from enrichment.services.queue import flush
 from enrichment.services.releases import (
     MOST_PAGES,
     BadToken,
-    NewReleases,
     Wanted,
     enrich_new_releases,
     read_token,
+    resume_token,
 )
 from harvest.crons.work import Work
 from harvest.exceptions import RunStopped
@@ -34,27 +40,55 @@ FEED_HISTORY = timedelta(days=7)
 def new_releases(work: Work) -> None:
     """Stores the books of this and last month, or first goes on where an earlier run stopped.
 
+    A page that fails is stepped over: once the rest is done, the next run begins with all pages anew. When nothing
+    comes after it, the next run goes on there, and after it when it fails again.
+
     Cursor: {"resume"}, a token of enrichment.services.releases; empty once all is done.
     """
-    wanted, position = _where_to_go_on(work)
-    try:
-        result = enrich_new_releases(wanted, consumer=work.consumer, position=position, source=work.source)
-    except EnrichmentStopped as stopped:
-        _take_over(stopped.result, work)
-        raise
-    _take_over(result, work)
-    if result.stopped_reason:
-        raise RunStopped(result.stopped_reason)
+    wanted, begun_at = _where_to_go_on(work)
+    position = begun_at
+    while True:
+        work.go_on()
+        failure: BaseException | None = None
+        try:
+            result = enrich_new_releases(wanted, consumer=work.consumer, position=position, source=work.source)
+        except EnrichmentStopped as stopped:
+            result, failure = stopped.result, stopped.__cause__ or stopped
+        work.books += result.progress.enriched
+        if result.progress.came_forward:
+            work.answered()
+        after = step_over(result.progress.position, max_pages=wanted.max_pages_per_month)
+        if work.in_a_row == 0:  # otherwise the next run goes on at the first of those that failed
+            again = isinstance(failure, IsbndbError) and result.progress.position == begun_at
+            work.cursor = _releases_cursor(wanted, after if again else result.progress.position)
+        if failure:
+            work.failed(failure)
+            position = after
+        elif result.stopped_reason:
+            raise RunStopped(result.stopped_reason)
+        else:
+            return
 
 
 def stale_refresh(work: Work) -> None:
-    """Asks again for the editions beyond EDITION_FRESH_DAYS, oldest first, in full batches only."""
+    """Asks again for the editions beyond EDITION_FRESH_DAYS, oldest first, in full batches only.
+
+    Cursor: {"aside"}, how many of the oldest were in batches that failed when last asked for: they come last.
+    """
     size = settings.ISBNDB_BATCH_SIZE
-    stale = selectors.stale_isbns(MOST_BATCHES * size)
-    full = len(stale) // size
+    aside: int = work.cursor.get("aside", 0)
+    oldest = selectors.stale_isbns(MOST_BATCHES * size + aside)
+    stale = oldest[aside:] + oldest[:aside]
+    untried = set(oldest[:aside])
+    full = min(len(stale) // size, MOST_BATCHES)
     work.idle = full == 0
+    failed = 0
     for number in range(full):
-        _refresh(stale[number * size : (number + 1) * size], work)
+        batch = stale[number * size : (number + 1) * size]
+        if not _refresh(batch, work):
+            failed += size
+        untried.difference_update(batch)
+        work.cursor = {"aside": len(untried) + failed} if untried or failed else {}
 
 
 def update_feed(work: Work) -> None:
@@ -62,37 +96,87 @@ def update_feed(work: Work) -> None:
 
     They go out in full batches; the last one is filled up with the oldest stale editions.
 
+    A batch that fails is asked for once more by the next run, and a page that fails twice is stepped over.
+
     Cursor: {"since"}, the day from which on the feed is read next; of a pass that was stopped also {"page", "pending",
     "began"}: the page to go on with, ISBNs that were read and not asked for yet, and the day that becomes `since`.
+    After failures {"again"}, ISBNs to ask for once more, and {"failed_page"}.
     """
-    oldest = work.today - FEED_HISTORY
-    since = max(oldest, date.fromisoformat(work.cursor.get("since", oldest.isoformat())))
-    began = work.cursor.get("began", work.today.isoformat())
-    page = work.cursor.get("page", 1) if since.isoformat() == work.cursor.get("since") else 1
-    pending: list[str] = work.cursor.get("pending", [])
-    size = settings.ISBNDB_BATCH_SIZE
-    asked: set[str] = set()  # a book that changed on several days comes up several times
-
+    through = _FeedPass(work)
     for _ in range(MOST_FEED_PAGES):
-        while len(pending) >= size:
-            _refresh(pending[:size], work)
-            asked.update(pending[:size])
-            pending = pending[size:]
-            work.cursor = work.cursor | {"pending": pending}
+        through.ask_for_full_batches()
+        if through.read_page():
+            through.finish()
+            return
+
+
+class _FeedPass:
+    """One pass through the feed, which may take several runs; `work.cursor` always says how far it is."""
+
+    def __init__(self, work: Work) -> None:
+        cursor, oldest = work.cursor, work.today - FEED_HISTORY
+        self.work = work
+        self.since = max(oldest, date.fromisoformat(cursor.get("since", oldest.isoformat())))
+        self.began: str = cursor.get("began", work.today.isoformat())
+        self.page: int = cursor.get("page", 1) if self.since.isoformat() == cursor.get("since") else 1
+        self.failed_page: int | None = cursor.get("failed_page")
+        self.failed_before: list[str] = cursor.get("again", [])
+        self.pending: list[str] = cursor.get("pending", []) + self.failed_before
+        self.again: list[str] = []
+        self.asked: set[str] = set()  # a book that changed on several days comes up several times
+
+    def ask_for_full_batches(self) -> None:
+        size = settings.ISBNDB_BATCH_SIZE
+        while len(self.pending) >= size:
+            self._ask_for(self.pending[:size])
+            self.pending = self.pending[size:]
+            self._keep_place()
+
+    def read_page(self) -> bool:
+        """Reads the next page; True when nothing comes any more."""
+        self.work.go_on()
+        try:
+            changed = self._fetch()
+        except IsbndbError as error:
+            # A plan without the feed, or a key that is not accepted, has no other page either.
+            if self.failed_page != self.page or isinstance(error, IsbndbRefused):
+                self._keep_place(failed_page=self.page)
+                raise
+            self.work.failed(error)
+        else:
+            self.work.answered()
+            if not changed:
+                return True
+            known = selectors.isbns_heard_of(changed) - self.asked.union(self.pending)
+            self.pending = self.pending + [isbn for isbn in changed if isbn in known]
+        self.page += 1
+        self._keep_place()
+        return False
+
+    def finish(self) -> None:
+        """Asks for the rest, filled up with the oldest stale editions."""
+        if self.pending:
+            size = settings.ISBNDB_BATCH_SIZE
+            company = [isbn for isbn in selectors.stale_isbns(size) if isbn not in set(self.pending)]
+            self._ask_for(self.pending, company=company[: size - len(self.pending)])
+        self._keep(since=self.began)
+
+    def _fetch(self) -> list[str]:
+        work = self.work
         with spending(consumer=work.consumer, operation="update-feed", calls=1, source=work.source) as spender:
-            changed = fetch_updates(spender, since=since, page=page)
-        if not changed:
-            break
-        known = selectors.isbns_heard_of(changed) - asked.union(pending)
-        pending = pending + [isbn for isbn in changed if isbn in known]
-        page += 1
-        work.cursor = {"since": since.isoformat(), "began": began, "page": page, "pending": pending}
-    else:
-        return
-    if pending:
-        company = [isbn for isbn in selectors.stale_isbns(size) if isbn not in set(pending)]
-        _refresh((pending + company)[:size], work)
-    work.cursor = {"since": began}
+            return fetch_updates(spender, since=self.since, page=self.page)
+
+    def _ask_for(self, isbns: list[str], *, company: Sequence[str] = ()) -> None:
+        if not _refresh([*isbns, *company], self.work):
+            self.again = self.again + [isbn for isbn in isbns if isbn not in self.failed_before]
+        self.asked.update(isbns)
+
+    def _keep_place(self, **more: int) -> None:
+        place = {"since": self.since.isoformat(), "began": self.began, "page": self.page, "pending": self.pending}
+        self._keep(**place, **more)
+
+    def _keep(self, **where: Any) -> None:
+        self.work.cursor = where | ({"again": self.again} if self.again else {})
 
 
 def queue_flush(work: Work) -> None:
@@ -108,13 +192,18 @@ def queue_flush(work: Work) -> None:
         raise RunStopped(result.stopped_reason)
 
 
-def _refresh(isbns: list[str], work: Work) -> None:
+def _refresh(isbns: list[str], work: Work) -> bool:
+    """Asks again for a batch; False when ISBNdb failed at it, which is noted."""
+    work.go_on()
     try:
         result = enrich_isbns(isbns, consumer=work.consumer, source=work.source, refresh=True)
     except EnrichmentStopped as stopped:
         work.books += stopped.result.enriched
-        raise
+        work.failed(stopped.__cause__ or stopped)
+        return False
+    work.answered()
     work.books += result.enriched
+    return True
 
 
 def _where_to_go_on(work: Work) -> tuple[Wanted, Position | None]:
@@ -128,6 +217,5 @@ def _where_to_go_on(work: Work) -> tuple[Wanted, Position | None]:
     return Wanted(start_month=last_month, end_month=this_month, max_pages_per_month=MOST_PAGES), None
 
 
-def _take_over(result: NewReleases, work: Work) -> None:
-    work.books += result.progress.enriched
-    work.cursor = {"resume": result.resume} if result.resume else {}
+def _releases_cursor(wanted: Wanted, position: Position) -> dict[str, str]:
+    return {"resume": resume_token(wanted, position)} if position.listing < len(wanted.listings) else {}

@@ -33,18 +33,21 @@ def open_ledger(work: Work) -> None:
 def ledger_check(work: Work) -> None:
     """Recomputes the ledgers of the days that are over and were not checked yet, yesterday's at least.
 
-    Cursor: {"checked"}, the last day up to which all agreed. Raises LedgerWrong; those days are then checked again.
+    Cursor: {"checked"}, the last day up to which all agreed. Raises LedgerWrong; those days are then checked again, and
+    no more once the cursor is forgotten.
     """
     yesterday = work.today - timedelta(days=1)
     checked = date.fromisoformat(work.cursor.get("checked", (yesterday - timedelta(days=1)).isoformat()))
     days = DailyLedger.objects.filter(day__gt=checked, day__lte=yesterday).order_by("day").values_list("day", flat=True)
-    wrong = [
-        f"{day}: {item.what} is {item.figure}, its rows sum up to {item.rows}"
-        for day in days
-        for item in check_ledger(day)
-    ]
+    wrong = {day: found for day in days if (found := check_ledger(day))}
     if wrong:
-        raise LedgerWrong("; ".join(wrong))
+        details = [
+            f"{day}: {item.what} is {item.figure}, its rows sum up to {item.rows}"
+            for day, found in wrong.items()
+            for item in found
+        ]
+        # The days come first: what is too long to be kept loses its end.
+        raise LedgerWrong(f"{', '.join(map(str, wrong))}. {'; '.join(details)}")
     work.idle = not days
     work.cursor = {"checked": yesterday.isoformat()}
 

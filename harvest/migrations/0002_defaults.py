@@ -23,6 +23,9 @@ CRONTABS = {
     "prune-journal": ("40", "0"),
 }
 INTERVALS = {"queue-flush": 2, "expire-leases": 60}
+# A message that waited so long is void: others are there. So far may beat's clock be behind the workers'. What comes
+# late, all at once, is one tick.
+EXPIRE_SECONDS = 120
 RESUME_JOBS = ("resume-jobs", "enrichment.tasks.resume_jobs", 60)
 
 
@@ -43,8 +46,7 @@ def create(apps, schema_editor):
 
     def every(seconds):
         intervals = apps.get_model("django_celery_beat", "IntervalSchedule").objects
-        # A message that waited so long is void: the next one is there.
-        return {"interval": first(intervals, every=seconds, period="seconds"), "expire_seconds": seconds}
+        return {"interval": first(intervals, every=seconds, period="seconds"), "expire_seconds": EXPIRE_SECONDS}
 
     for name, (minute, hour) in CRONTABS.items():
         crontabs = apps.get_model("django_celery_beat", "CrontabSchedule").objects

@@ -16,7 +16,7 @@ from harvest.exceptions import CronUnknown
 from harvest.models import CronState, HarvestRun
 from harvest.services import run_cron
 from quota import services as quota
-from quota.exceptions import ConsumerUnknown
+from quota.exceptions import ConsumerUnknown, ReservationClosed
 from quota.models import Call, Consumer, DailyLedger, Switches
 from quota.selectors import calls_spent, get_status
 from quota.spending import spending
@@ -219,6 +219,37 @@ def test_a_run_is_taken_for_dead_when_its_lease_is_over_and_what_it_spent_is_on_
     assert balance(sandbox) == (1, 1)
 
 
+def test_a_worker_that_was_taken_for_dead_spends_no_more_and_its_totals_are_put_on_record(
+    sandbox: Sandbox, monkeypatch
+) -> None:
+    monkeypatch.setattr(services, "HEARTBEAT", timedelta(milliseconds=10))
+    states = CronState.objects.filter(name="reconciliation")
+
+    def freeze(work: Work) -> None:
+        housekeeping.reconcile(work)
+        with spending(consumer=work.consumer, operation="test", calls=5, source=work.source) as spender:
+            spender.dispatch("GET", "/key")
+            for _ in range(3000):  # the heartbeat renews it meanwhile
+                states.update(lease_until=NOON - timedelta(days=1))
+                if services.end_dead_runs():
+                    break
+            assert get_status().reserved == 0
+            with pytest.raises(ReservationClosed):
+                spender.dispatch("GET", "/key")
+        work.books = 7
+        for _ in range(3000):
+            if work.lost:
+                break
+            states.get()
+        work.go_on()
+        raise AssertionError
+
+    carry_out(monkeypatch, "reconciliation", freeze)
+    run = run_cron("reconciliation")
+    assert recorded(run) == ("failed", "Its worker died.", 2, 0)
+    assert run.books == 7
+
+
 def test_a_run_that_takes_long_keeps_its_lease_and_saves_its_cursor(set_clock: SetClock, monkeypatch) -> None:
     monkeypatch.setattr(services, "HEARTBEAT", timedelta(milliseconds=10))
     states = CronState.objects.filter(name="open-ledger")
@@ -265,6 +296,19 @@ def test_a_ledger_that_does_not_agree_with_its_rows_fails_the_nightly_check_unti
     assert "harvest.run_failed" in caplog.text
     DailyLedger.objects.update(used=3)
     assert run_cron("ledger-check").outcome == "succeeded", "days that were found right are not checked again"
+
+    for days in range(5, 25):
+        set_clock(NOON + timedelta(days=days))
+        quota.increment(3)
+    DailyLedger.objects.update(used=5)
+    set_clock(NOON + timedelta(days=25))
+    reason = run_cron("ledger-check").reason
+    assert len(reason) == 1000
+    assert all(str(NOON.date() + timedelta(days=days)) in reason for days in range(5, 25))
+    services.forget_cursor("ledger-check")
+    assert run_cron("ledger-check").outcome == "failed", "yesterday is wrong still"
+    set_clock(NOON + timedelta(days=26))
+    assert run_cron("ledger-check").outcome == "idle", "a person has taken note of it"
 
 
 def test_a_row_cannot_say_that_it_ended_without_when() -> None:

@@ -25,6 +25,7 @@ def test_each_cron_has_a_consumer_with_a_floor_a_schedule_and_a_state() -> None:
     assert {consumer.floor for consumer in made} == {1000}
     rows = PeriodicTask.objects.filter(task=TASK)
     assert {name for row in rows for name in json.loads(row.args)} == set(CRONS)
+    assert {row.expire_seconds for row in PeriodicTask.objects.exclude(interval=None)} == {120}
     assert set(CronState.objects.values_list("name", flat=True)) == set(CRONS)
 
 

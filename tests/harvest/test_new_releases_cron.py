@@ -7,6 +7,7 @@ import pytest
 from alexandria.sandbox import listings
 from alexandria.sandbox.server import Sandbox
 from enrichment.models import Edition
+from enrichment.services.releases import read_token
 from harvest.models import CronState
 from harvest.services import run_cron
 from quota import services as quota
@@ -91,3 +92,36 @@ def test_when_the_whole_is_not_covered_it_is_skipped_and_a_place_of_another_key_
 
     next_day(sandbox, set_clock)
     assert run_cron("new-releases").books == books_of("2026-04") + books_of("2026-05")
+
+
+def test_a_page_that_fails_is_stepped_over_and_the_next_run_begins_anew(sandbox: Sandbox) -> None:
+    sandbox.add_fault("garbage", path="/books/2026-04", times=1)
+    run = run_cron("new-releases")
+    pages = pages_of("2026-04") + pages_of("2026-05")
+    assert (run.outcome, run.calls) == ("failed", max(2, pages_of("2026-04")) + pages_of("2026-05"))
+    assert run.reason == "IsbndbUndecodable: ISBNdb's answer could not be read."
+    assert run.books >= books_of("2026-05")
+    assert cursor() == {}
+    run = run_cron("new-releases")
+    assert (run.outcome, run.calls) == ("succeeded", pages)
+    assert Edition.objects.count() == books_of("2026-04") + books_of("2026-05")
+
+
+def test_pages_that_fail_one_after_the_other_end_the_run_and_the_next_gets_a_page_further(sandbox: Sandbox) -> None:
+    def place() -> tuple[int, int]:
+        position = read_token(cursor()["resume"])[1]
+        return position.listing, position.offset
+
+    sandbox.add_fault("garbage", path="/books/2026-05")
+    places = []
+    for calls in (pages_of("2026-04") + 3, 3, 3):
+        run = run_cron("new-releases")
+        assert (run.outcome, run.calls) == ("failed", calls)
+        assert "3 failures in a row" in run.reason
+        places.append(place())
+    assert places == [(1, 0), (1, 1000), (1, 2000)]
+
+    sandbox.clear_faults()
+    assert run_cron("new-releases").outcome == "succeeded"
+    assert cursor() == {}
+    assert run_cron("new-releases").books == books_of("2026-05"), "all of it"

@@ -8,7 +8,7 @@ import time
 from datetime import timedelta
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError, call_command, get_commands, load_command_class
 from django.test import Client
 from django.urls import reverse
 
@@ -80,15 +80,47 @@ def test_what_cannot_be_done_is_said_in_a_line() -> None:
         call_command("run_cron", "reconciliation")
 
 
-def test_the_list_names_every_cron_who_pays_and_where_it_stands(capsys: Capture) -> None:
-    run_cron("reconciliation", scheduled=True)
+def test_wrong_usage_is_no_end_by_the_quota() -> None:
+    for command in (
+        *("run_cron", "bulk_author_harvest", "smoke", "embedded", "isbndb_sandbox", "quota_adjust", "quota_status"),
+    ):
+        parser = load_command_class(get_commands()[command], command).create_parser("manage.py", command)
+        parser.called_from_command_line = True
+        with pytest.raises(SystemExit) as left:
+            parser.parse_args(["--no-such-option"])
+        assert left.value.code == 1, command
+
+
+def test_a_cursor_is_forgotten_unless_a_run_is_under_way(capsys: Capture, admin_client: Client) -> None:
+    crons = CronState.objects.filter(name__in=["new-releases", "ledger-check"])
+    crons.update(cursor={"resume": "where it was"})
+    call_command("run_cron", "new-releases", "--reset-cursor")
+    assert capsys.readouterr().out == "new-releases: Its cursor is forgotten.\n"
+    assert [state.cursor for state in crons.order_by("name")] == [{"resume": "where it was"}, {}]
+
+    run = HarvestRun.objects.create(cron="new-releases", started_at=NOON)
+    crons.filter(name="new-releases").update(run=run, lease_until=NOON + timedelta(days=1), cursor={"page": 2})
+    with pytest.raises(CommandError, match="A run of new-releases is under way"):
+        call_command("run_cron", "new-releases", "--reset-cursor")
+    chosen = {"action": "forget_cursors", "_selected_action": ["new-releases", "ledger-check"]}
+    page = admin_client.post(reverse("admin:harvest_cronstate_changelist"), chosen, follow=True)
+    assert [str(message) for message in page.context["messages"]] == [
+        "A run of new-releases is under way: try again when it has ended.",
+        "1 cron begins anew: ledger-check.",
+    ]
+    assert [state.cursor for state in crons.order_by("name")] == [{}, {"page": 2}]
+
+
+def test_the_list_names_every_cron_who_pays_and_how_it_last_ran_also_by_hand(capsys: Capture) -> None:
+    run_cron("reconciliation")
     call_command("run_cron", "--list")
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(CRONS)
-    assert any("cron-reconciliation  2026-05-05 12:00" in line for line in lines)
+    assert any("cron-reconciliation  2026-05-05 12:00 succeeded" in line for line in lines)
     call_command("run_cron", "--list", "--json")
     rows = json.loads(capsys.readouterr().out)
     assert {row["consumer"] for row in rows if row["cron"].startswith(("open", "new"))} == {None, "cron-new-releases"}
+    assert {row["last_run"]["outcome"] if row["last_run"] else None for row in rows} == {None, "succeeded"}
 
 
 def test_after_kill_9_the_next_tick_ends_the_run_and_its_calls_are_on_record(

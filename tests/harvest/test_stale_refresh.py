@@ -10,6 +10,7 @@ from enrichment.models import Edition
 from enrichment.services import enrich_isbns
 from enrichment.storage import remember_misses
 from harvest.crons import books
+from harvest.models import CronState
 from harvest.services import run_cron
 from quota import services as quota
 from quota.selectors import get_status
@@ -70,3 +71,43 @@ def test_one_run_sends_no_more_than_its_share_and_none_below_the_floor(sandbox: 
     assert (run.outcome, run.calls, run.books) == ("stopped", 2, 20)
     assert run.reason == "floor: this consumer must leave calls free for others"
     assert balance(sandbox) == (12_000, 12_000)
+
+
+def test_a_batch_that_fails_blocks_none_after_it_and_comes_last_in_the_next_run(sandbox: Sandbox, monkeypatch) -> None:
+    def stale() -> set[str]:
+        return set(Edition.objects.filter(synced_at__lt=Now() - timedelta(days=90)).values_list("pk", flat=True))
+
+    def aside() -> object:
+        return CronState.objects.get(name="stale-refresh").cursor.get("aside")
+
+    isbns = store(40, days_ago=100)
+    sandbox.add_fault("garbage", path="/books", times=1)
+    run = run_cron("stale-refresh")
+    assert (run.outcome, run.calls, run.books) == ("failed", 4, 30)
+    assert run.reason == "IsbndbUndecodable: ISBNdb's answer could not be read."
+    assert (stale(), aside()) == (set(isbns[30:]), 10)
+
+    Edition.objects.filter(pk__in=isbns[:10]).update(synced_at=Now() - timedelta(days=91))
+    monkeypatch.setattr(books, "MOST_BATCHES", 1)
+    assert run_cron("stale-refresh").outcome == "succeeded"
+    assert (stale(), aside()) == (set(isbns[30:]), 10)
+    assert run_cron("stale-refresh").outcome == "succeeded"
+    assert (stale(), aside()) == (set(), None)
+
+
+def test_after_three_failures_in_a_row_isbndb_is_left_alone_until_the_next_run(sandbox: Sandbox) -> None:
+    store(50, days_ago=100)
+    sandbox.add_fault("garbage", path="/books")
+    run = run_cron("stale-refresh")
+    assert (run.outcome, run.calls, run.books) == ("failed", 3, 0)
+    assert run.reason.startswith("FailedTooOften: 3 failures in a row; IsbndbUndecodable: ")
+    assert run.reason.endswith("(3 times)")
+    sandbox.clear_faults()
+    sandbox.add_fault("drip", seconds=0, path="/books", times=2)  # the two that were not tried
+    sandbox.add_fault("garbage", path="/books", times=1)
+    sandbox.add_fault("daily_limit", path="/books")
+    run = run_cron("stale-refresh")
+    assert (run.outcome, run.calls, run.books) == ("stopped", 4, 20)
+    assert run.reason.startswith("day_closed: ")
+    assert "IsbndbUndecodable" in run.reason
+    assert run.cursor == {"aside": 30}

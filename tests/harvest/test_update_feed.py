@@ -14,6 +14,7 @@ from enrichment.storage import remember_misses
 from harvest.crons import books
 from harvest.models import CronState
 from harvest.services import run_cron
+from quota.models import DailyLedger
 from tests.fixtures import NOON, SetClock, balance, known_isbns, unknown_isbns
 
 BATCH = 100
@@ -91,12 +92,13 @@ def test_a_run_that_is_stopped_goes_on_with_the_next_page_and_loses_no_isbn(sand
     enrich_isbns(stored, consumer="reader")
     calls = sandbox.spent
     sandbox.add_fault("drip", seconds=0, path="/books", times=1)  # the first batch is answered
-    sandbox.add_fault("status", status=401, path="/books")
+    sandbox.add_fault("daily_limit", path="/books")
     run = run_cron("update-feed")
-    assert (run.outcome, run.books) == ("failed", BATCH)
+    assert (run.outcome, run.books) == ("stopped", BATCH)
     assert cursor() == {"since": str(WEEK), "began": "2026-05-05", "page": 2, "pending": stored[BATCH:]}
 
     sandbox.clear_faults()
+    DailyLedger.objects.update(closed_at=None)
     monkeypatch.setattr(books, "MOST_FEED_PAGES", 1)
     run = run_cron("update-feed")
     assert (run.outcome, run.books) == ("succeeded", BATCH)
@@ -108,6 +110,35 @@ def test_a_run_that_is_stopped_goes_on_with_the_next_page_and_loses_no_isbn(sand
     assert cursor() == {"since": "2026-05-05"}
     assert run.calls == pages() - 2 + 1
     assert balance(sandbox) == (calls + pages() + 4,) * 2, "each page once; one batch was asked for twice"
+
+
+def test_a_batch_that_fails_is_asked_for_once_more_and_blocks_nothing(sandbox: Sandbox) -> None:
+    times = Counter(isbn for isbn, _ in feed.updates(WEEK, NOON))
+    stored = [isbn for isbn, count in times.items() if count == 1][:250]
+    enrich_isbns(stored, consumer="reader")
+    Edition.objects.update(synced_at=Now() - timedelta(days=1))
+    sandbox.add_fault("garbage", path="/books", times=1)
+    run = run_cron("update-feed")
+    assert (run.outcome, run.books, run.calls) == ("failed", 150, pages() + 3)
+    assert cursor() == {"since": "2026-05-05", "again": stored[:BATCH]}
+
+    sandbox.add_fault("garbage", path="/books", times=1)
+    run = run_cron("update-feed")
+    assert (run.outcome, run.books) == ("failed", 0)
+    assert cursor() == {"since": "2026-05-05"}, "what failed twice is left to stale-refresh"
+
+
+def test_a_page_that_fails_twice_is_stepped_over(sandbox: Sandbox) -> None:
+    sandbox.add_fault("drip", seconds=0, path="/feeds", times=1)  # the first page is answered
+    sandbox.add_fault("garbage", path="/feeds", times=2)
+    run = run_cron("update-feed")
+    assert (run.outcome, run.calls) == ("failed", 2)
+    assert cursor() == {"since": str(WEEK), "began": "2026-05-05", "page": 2, "pending": [], "failed_page": 2}
+    run = run_cron("update-feed")
+    assert (run.outcome, run.calls) == ("failed", pages() - 1)
+    assert cursor() == {"since": "2026-05-05"}
+    run = run_cron("update-feed")
+    assert (run.outcome, run.calls) == ("succeeded", 2)
 
 
 def test_a_plan_without_the_feed_is_a_failed_run_that_says_so(sandbox: Sandbox) -> None:

@@ -1,28 +1,25 @@
 """`manage.py embedded up|down|status`: drives the embedded PostgreSQL and Redis by hand."""
 
 import json
-from argparse import RawDescriptionHelpFormatter
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from alexandria import embedded
+from quota.management.base import ToolCommand
 
 NOT_RUNNING = 3
 
 
-class Command(BaseCommand):
+class Command(ToolCommand):
     help = """Starts, stops or shows the embedded PostgreSQL and Redis (development only).
 
 exit codes:
   0  done; for status: both run
-  1  a service could not be started or stopped
+  1  a service could not be started or stopped, or wrong usage
   3  status: at least one does not run"""
     requires_system_checks = ()
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        return super().create_parser(prog_name, subcommand, formatter_class=RawDescriptionHelpFormatter, **kwargs)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("action", choices=["up", "down", "status"])

@@ -1,19 +1,19 @@
 """`manage.py isbndb_sandbox`: a stand-in for ISBNdb on this machine."""
 
-import argparse
 import signal
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from alexandria.sandbox import Sandbox, control
+from quota.management.base import ToolCommand
 
 _ENDS = {signal.SIGINT, signal.SIGTERM}
 
 
-class Command(BaseCommand):
+class Command(ToolCommand):
     help = f"""\
 Runs a stand-in for ISBNdb v2 on this machine until it is interrupted: a real HTTP server that counts every request
 which carries the key, refuses what comes too fast or beyond the daily limit, knows several hundred real books, makes
@@ -23,11 +23,6 @@ It is steered, without the key and uncounted, under /_sandbox/ with JSON:
 {control.HELP}
 For example: curl -d '{{"kind": "status", "status": 500, "times": 2}}' http://127.0.0.1:PORT/_sandbox/faults"""
     requires_system_checks: list[str] = []
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        parser = super().create_parser(prog_name, subcommand, **kwargs)
-        parser.formatter_class = argparse.RawDescriptionHelpFormatter
-        return parser
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--port", type=int, default=0, help="0, the default, takes any free port")

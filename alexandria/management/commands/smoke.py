@@ -2,19 +2,19 @@
 
 import json as json_module
 import os
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError
 from rich.console import Console
 from rich.table import Table
 
 from harvest.bulk.server import Unusable, server_address, usable_key
-from quota.management.usage import exits_with_1
+from quota.management.base import ToolCommand
 
 KEY, REFUSED_KEY = "ALEXANDRIA_API_KEY", "ALEXANDRIA_REFUSED_KEY"
 BATCH = "/api/enrich/batch-direct"
@@ -38,7 +38,7 @@ class Result:
     detail: str
 
 
-class Command(BaseCommand):
+class Command(ToolCommand):
     help = f"""Walks the validation list against any running instance and prints what holds. It spends 2 calls.
 
 The check of the 429 needs the key of a consumer with a daily budget of 0, so that production is not disturbed:
@@ -49,11 +49,6 @@ exit codes:
   0  everything holds
   1  a check failed (the others after it were not made), or the options make no sense"""
     requires_system_checks = ()
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        return exits_with_1(
-            super().create_parser(prog_name, subcommand, formatter_class=RawDescriptionHelpFormatter, **kwargs)
-        )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--server", required=True, metavar="URL", help="as in https://books.example")

@@ -4,14 +4,14 @@ import json as json_module
 import os
 import signal
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError
 from rich.console import Console
 
 from enrichment.services.bibliographies import MOST_PAGES
@@ -42,7 +42,7 @@ from harvest.bulk.reporting import (
 )
 from harvest.bulk.run import FAILED, PENDING, Entry, Fetcher, Run, Seen, Store, to_do
 from harvest.bulk.server import Unusable, server_address, usable_key
-from quota.management.usage import exits_with_1
+from quota.management.base import ToolCommand
 
 # By number of stored editions: the first rank and the last.
 TIERS = {"top-100": (1, 100), "top-1000": (1, 1000), "1000-5000": (1001, 5000), "5000-20000": (5001, 20_000)}
@@ -64,14 +64,9 @@ exit codes:
 NOBODY_READS = "Nobody reads the output any more."
 
 
-class Command(BaseCommand):
+class Command(ToolCommand):
     help = HELP
     requires_system_checks = ()
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        return exits_with_1(
-            super().create_parser(prog_name, subcommand, formatter_class=RawDescriptionHelpFormatter, **kwargs)
-        )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         source = parser.add_argument_group("authors").add_mutually_exclusive_group()

@@ -2,30 +2,41 @@ import json as json_module
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from harvest.crons import CRONS, get_cron
 from harvest.exceptions import HarvestError
 from harvest.models import CronState, HarvestRun
-from harvest.services import run_cron
+from harvest.services import forget_cursor, run_cron
 from quota.exceptions import QuotaError
+from quota.management.base import ToolCommand
 from quota.selectors import get_status
 from quota.selectors.usage import why_no_call
 
 EXIT_CODES = {HarvestRun.Outcome.FAILED: 1, HarvestRun.Outcome.STOPPED: 2, HarvestRun.Outcome.SKIPPED: 3}
 
 
-class Command(BaseCommand):
-    help = (
-        "Runs a cron now, whatever its schedule says. Exit codes: 0 done, or nothing to do; 1 failed, or refused; "
-        "2 ended early by the quota (the next run goes on there); 3 skipped, with the reason."
-    )
+class Command(ToolCommand):
+    help = """\
+Runs a cron now, whatever its schedule says.
+
+exit codes:
+  0  done, or nothing to do
+  1  failed or refused, or wrong usage
+  2  ended early by the quota: the next run goes on there
+  3  skipped, with the reason"""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name", nargs="?", help="Which; --list shows them.")
         parser.add_argument("--list", action="store_true", help="Show all crons, who pays and where they stand.")
         parser.add_argument("--force", action="store_true", help="Do not skip it for want of quota.")
-        parser.add_argument("--dry-run", action="store_true", help="Say whether it would be skipped, and do nothing.")
+        instead = parser.add_mutually_exclusive_group()
+        instead.add_argument("--dry-run", action="store_true", help="Say whether it would be skipped, and do nothing.")
+        instead.add_argument(
+            "--reset-cursor",
+            action="store_true",
+            help="Only forget where it would go on: the next run begins anew, and ledger-check alarms no more.",
+        )
         parser.add_argument(
             "--json", action="store_true", help='{"cron", "run", "outcome", "reason", "calls", "books"}'
         )
@@ -37,6 +48,10 @@ class Command(BaseCommand):
         if name is None:
             raise CommandError("Give the NAME of a cron, or --list.")
         try:
+            if options["reset_cursor"]:
+                forget_cursor(name)
+                self.stdout.write(f"{name}: Its cursor is forgotten.")
+                return
             figures = self._judge(name) if options["dry_run"] else self._run(name, force=options["force"])
         except (HarvestError, QuotaError) as error:
             raise CommandError(str(error)) from error
@@ -65,19 +80,22 @@ class Command(BaseCommand):
 
     def _list(self, *, as_json: bool) -> None:
         states = CronState.objects.in_bulk()
+        last = {run.cron: run for run in HarvestRun.objects.order_by("cron", "-id").distinct("cron")}
         rows = [
             {
                 "cron": cron.name,
                 "consumer": cron.consumer or None,
                 "last_tick_at": str(state.last_tick_at) if state and state.last_tick_at else None,
                 "running": bool(state and state.run_id),
+                "last_run": run and {"started_at": str(run.started_at), "outcome": run.outcome, "reason": run.reason},
             }
             for cron in CRONS.values()
-            for state in [states.get(cron.name)]
+            for state, run in [(states.get(cron.name), last.get(cron.name))]
         ]
         if as_json:
             self.stdout.write(json_module.dumps(rows))
             return
-        for row in rows:
-            line = f"{row['cron']:16} {row['consumer'] or 'spends no calls':20} {row['last_tick_at'] or 'not run yet'}"
-            self.stdout.write(line + (", running" if row["running"] else ""))
+        for cron in CRONS.values():
+            run = last.get(cron.name)
+            ran = f"{run.started_at:%Y-%m-%d %H:%M} {run.outcome} {run.reason:.80}" if run else "not run yet"
+            self.stdout.write(f"{cron.name:16} {cron.consumer or 'spends no calls':20} {ran}".rstrip())

@@ -4,19 +4,22 @@ from argparse import ArgumentParser
 from datetime import date
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from quota.exceptions import QuotaError
+from quota.management.base import ToolCommand
 from quota.models import DailyLedger
 from quota.services import EXTERNAL
 from quota.services.corrections import adjust, would_adjust
 
 
-class Command(BaseCommand):
-    help = (
-        "Raises or lowers what is used on a day's ledger, and records who did it and why. The limits refuse nothing "
-        "here. Exit codes: 0 done, 1 refused, with the reason."
-    )
+class Command(ToolCommand):
+    help = """\
+Raises or lowers what is used on a day's ledger, and records who did it and why. The limits refuse nothing here.
+
+exit codes:
+  0  done
+  1  refused, with the reason, or wrong usage"""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--calls", type=int, required=True, help="How many: 12 to raise, -12 to lower.")

@@ -2,19 +2,23 @@ import json
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from quota.exceptions import QuotaUnavailable
+from quota.management.base import ToolCommand
 from quota.models import DailyLedger, Reservation
 from quota.selectors import check_ledger, get_status
 from quota.serializers import status_detail
 
 
-class Command(BaseCommand):
-    help = (
-        "Prints today's quota and who holds calls set aside. Exit codes: 0 calls can be made, 3 none can, 1 the "
-        "database is out of reach or, with --check, the ledger does not agree with the journal."
-    )
+class Command(ToolCommand):
+    help = """\
+Prints today's quota and who holds calls set aside.
+
+exit codes:
+  0  calls can be made
+  1  the database is out of reach, wrong usage or, with --check, the ledger does not agree with the journal
+  3  no call can be made"""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="The body of GET /api/quota/status.")
