@@ -136,11 +136,11 @@ def test_a_moment_without_postgresql_costs_a_daily_cron_nothing_but_the_moment(s
 
         task_retry.connect(comes_back)
         outage.enter_context(database_moved(1))
-        task.apply(args=("new-releases",))
+        task.apply(args=("reconciliation",))
         task_retry.disconnect(comes_back)
     assert retries == [0, 1]
     assert HarvestRun.objects.get().outcome == "succeeded"
-    task.apply(args=("new-releases",))
+    task.apply(args=("reconciliation",))
     assert HarvestRun.objects.count() == 1, "the tick was taken once"
 
 
