@@ -270,7 +270,7 @@ def _printer(output: TextIO | None) -> Show:
     if output is None:
         return lambda name, line: None
     printer = Printer(output, width=len("sandbox"))
-    colours = dict(zip(("sandbox", "web", "worker", "jobs", "beat"), get_colours(), strict=False))
+    colours = dict(zip(("sandbox", "web", "worker", "beat", "jobs"), get_colours(), strict=False))
     lock = threading.Lock()
 
     def show(name: str, line: str) -> None:
