@@ -31,6 +31,7 @@ SECONDS_TO_START = 60
 SECONDS_TO_END = 15
 MANAGE = (sys.executable, str(embedded.BASE_DIR / "manage.py"))
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+LOCK = "stack.lock"  # in the data folder; whoever runs a stack there holds it
 SANDBOX_READY = re.compile(r"(?P<address>http://\S+).*\s(?P<key>\S+)")
 
 Show = Callable[[str, str], None]  # gets the name of a process and a line of it
@@ -131,7 +132,7 @@ def running(
     """
     data_dir = data_dir.resolve()
     embedded.private_folder(data_dir)
-    lock = try_lock(data_dir / "stack.lock")
+    lock = try_lock(data_dir / LOCK)
     if lock is None:
         raise StackError(f"It runs already: another process uses {data_dir}.")
     try:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
-from rest_framework.exceptions import PermissionDenied
+from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
@@ -28,6 +28,7 @@ from quota.serializers import (
 )
 
 SECONDS_A_DAY = 86_400
+PAGING = ("cursor", "page_size")
 
 
 def ratelimit_headers(status: QuotaStatus) -> dict[str, str]:
@@ -40,10 +41,17 @@ def ratelimit_headers(status: QuotaStatus) -> dict[str, str]:
 
 
 def asked_for(request: Request, serializer: type[Serializer[Any]]) -> dict[str, Any]:
-    """The query parameters, checked; an empty one counts as not given. Raises ValidationError."""
+    """The query parameters, checked, but for those of its pages; an empty one counts as not given.
+
+    Raises ValidationError, also for one that `serializer` does not have: a misspelt filter would filter nothing.
+    """
     query = serializer(data={name: value for name, value in request.query_params.items() if value})
+    known = [*query.fields, *(name for name in PAGING if name not in query.fields)]
+    if unknown := [name for name in request.query_params if name not in known]:
+        there_is = ", ".join(f'"{name}"' for name in known)
+        raise ValidationError(dict.fromkeys(unknown[:10], f"There is no such parameter; there is {there_is}."))
     query.is_valid(raise_exception=True)
-    return dict(query.validated_data)
+    return {name: value for name, value in query.validated_data.items() if name not in PAGING}
 
 
 class QuotaStatusView(APIView):
@@ -104,9 +112,8 @@ class CallsView(APIView):
     )
     def get(self, request: Request) -> Response:
         """The calls of the key's consumer, or, with a manager's key, of all; the newest first."""
-        asked = asked_for(request, CallsQuerySerializer)
-        wanted = {name: value for name, value in asked.items() if name not in {"cursor", "page_size"}}
-        pages = CallPages()  # reads these two by itself
+        wanted = asked_for(request, CallsQuerySerializer)
+        pages = CallPages()
         own = consumer_of(request).slug
         if not sees_all(request) and wanted.setdefault("consumer", own) != own:
             raise PermissionDenied("The calls of another consumer want a manager's key.")

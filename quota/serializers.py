@@ -151,7 +151,20 @@ class AllowanceSerializer(serializers.Serializer[Any]):
     quota = QuotaStatusSerializer()
 
 
-class HistoryQuerySerializer(serializers.Serializer[Any]):
+class QuerySerializer(serializers.Serializer[dict[str, Any]]):
+    """What a request says."""
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        """The declared fields; one that takes a few words says which, when it is given another."""
+        fields = super().get_fields()
+        for field in fields.values():
+            if isinstance(field, serializers.ChoiceField):
+                words = ", ".join(f'"{word}"' for word in field.choices)
+                field.error_messages["invalid_choice"] = f'"{{input}}" is none of {words}.'
+        return fields
+
+
+class HistoryQuerySerializer(QuerySerializer):
     days = serializers.IntegerField(
         min_value=1, max_value=LONGEST_HISTORY, default=30, help_text="So many UTC days, today among them."
     )
@@ -189,7 +202,7 @@ class HistorySerializer(serializers.Serializer[Any]):
     days = DayUsageSerializer(many=True, help_text="The newest first; a day on which nothing ran is left out.")
 
 
-class ForecastQuerySerializer(serializers.Serializer[Any]):
+class ForecastQuerySerializer(QuerySerializer):
     calls = serializers.IntegerField(min_value=1, max_value=MOST_CALLS_FORECAST, help_text="Calls that a job takes.")
 
 
@@ -206,7 +219,7 @@ class ForecastSerializer(serializers.Serializer[Any]):
     )
 
 
-class CallsQuerySerializer(serializers.Serializer[Any]):
+class CallsQuerySerializer(QuerySerializer):
     day = serializers.DateField(required=False, help_text="A UTC day; today, when it is not given.")
     operation = serializers.CharField(max_length=64, required=False)
     outcome = serializers.ChoiceField(Call.Outcome.choices, required=False)

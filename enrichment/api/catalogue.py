@@ -8,7 +8,6 @@ from rest_framework.exceptions import NotFound
 from rest_framework.generics import ListAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
 from enrichment import selectors
@@ -23,6 +22,7 @@ from enrichment.serializers.catalogue import (
     TopAuthorsQuerySerializer,
     WorkDetailSerializer,
 )
+from quota.api import asked_for
 from quota.pagination import CursorPages
 
 
@@ -50,7 +50,7 @@ class BooksView(ListAPIView[Edition]):
         return super().get(request, *args, **kwargs)
 
     def get_queryset(self) -> QuerySet[Edition]:
-        return selectors.find_books(**_asked(BooksQuerySerializer, self.request))
+        return selectors.find_books(**asked_for(self.request, BooksQuerySerializer))
 
 
 class AuthorsView(ListAPIView[Author]):
@@ -63,7 +63,7 @@ class AuthorsView(ListAPIView[Author]):
         return super().get(request, *args, **kwargs)
 
     def get_queryset(self) -> QuerySet[Author]:
-        name = _asked(AuthorsQuerySerializer, self.request).get("search", "")
+        name = asked_for(self.request, AuthorsQuerySerializer).get("search", "")
         return selectors.with_editions(selectors.find_authors(name))
 
 
@@ -76,7 +76,7 @@ class TopAuthorsView(APIView):
     )
     def get(self, request: Request) -> Response:
         """Most editions first."""
-        authors = selectors.top_authors(**_asked(TopAuthorsQuerySerializer, request))
+        authors = selectors.top_authors(**asked_for(request, TopAuthorsQuerySerializer))
         return Response(CountedAuthorSerializer(authors, many=True).data)
 
 
@@ -98,10 +98,3 @@ class WorkView(APIView):
         if work is None:
             raise NotFound(f"No work {work_id} is stored.")
         return Response(WorkDetailSerializer(work).data)
-
-
-def _asked(serializer: type[Serializer[dict[str, Any]]], request: Request) -> dict[str, Any]:
-    """The parameters of the query, but for those of its pages. Raises ValidationError."""
-    asked = serializer(data=request.query_params)
-    asked.is_valid(raise_exception=True)
-    return {name: value for name, value in asked.validated_data.items() if name != "page_size"}

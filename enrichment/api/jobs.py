@@ -4,10 +4,10 @@ import re
 from typing import Any, TypeVar
 from uuid import UUID
 
-from django.db.models import Model, QuerySet, TextChoices
+from django.db.models import Model, QuerySet
 from django.urls import reverse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework import generics, serializers
+from rest_framework import generics
 from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -17,9 +17,16 @@ from enrichment import selectors
 from enrichment.api.answers import VARY
 from enrichment.exceptions import IdempotencyKeyMalformed
 from enrichment.models import Job, JobItem
-from enrichment.serializers.jobs import JobDetailSerializer, JobItemSerializer, JobSerializer, job_detail
+from enrichment.serializers.jobs import (
+    JobDetailSerializer,
+    JobItemSerializer,
+    JobItemsQuerySerializer,
+    JobSerializer,
+    JobsQuerySerializer,
+    job_detail,
+)
 from enrichment.services import jobs
-from quota.api import ratelimit_headers
+from quota.api import asked_for, ratelimit_headers
 from quota.authentication import consumer_of
 from quota.pagination import CursorPages
 from quota.selectors import get_status
@@ -131,25 +138,6 @@ class JobRetryView(APIView):
         return _answer(jobs.retry_job(_job_of(request, job_id).pk), status=202)
 
 
-class _StateSerializer(serializers.Serializer[dict[str, Any]]):
-    """The parameter `state`, one word of those given."""
-
-    def __init__(self, *, words: type[TextChoices], **options: Any) -> None:
-        super().__init__(**options)
-        self.fields["state"] = serializers.ChoiceField(words.choices, required=False)
-
-
-def _narrowed(request: Request, rows: QuerySet[Row], words: type[TextChoices]) -> QuerySet[Row]:
-    """The rows in the state that the parameter `state` names, if there is one."""
-    parameters = _StateSerializer(data=request.query_params, words=words)
-    parameters.is_valid(raise_exception=True)
-    return rows.filter(**parameters.validated_data)
-
-
-def _state_parameter(words: type[TextChoices]) -> OpenApiParameter:
-    return OpenApiParameter("state", str, enum=words.values, description="Only those in this state.")
-
-
 class NewestFirst(CursorPages):
     ordering = "-created_at"
     page_size = 100
@@ -160,9 +148,9 @@ class JobsView(generics.ListAPIView[Job]):
     serializer_class = JobSerializer
 
     def get_queryset(self) -> QuerySet[Job]:
-        return _narrowed(self.request, selectors.jobs_of(consumer_of(self.request)), Job.State)
+        return selectors.jobs_of(consumer_of(self.request)).filter(**asked_for(self.request, JobsQuerySerializer))
 
-    @extend_schema(operation_id="jobs", summary="Your jobs, newest first", parameters=[_state_parameter(Job.State)])
+    @extend_schema(operation_id="jobs", summary="Your jobs, newest first", parameters=[JobsQuerySerializer])
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """In short, page by page: `next` and `previous` are the addresses of the pages beside this one."""
         return super().get(request, *args, **kwargs)
@@ -179,9 +167,9 @@ class JobItemsView(generics.ListAPIView[JobItem]):
 
     def get_queryset(self) -> QuerySet[JobItem]:
         job = _job_of(self.request, self.kwargs["job_id"])
-        return _narrowed(self.request, job.items.all(), JobItem.State)
+        return job.items.filter(**asked_for(self.request, JobItemsQuerySerializer))
 
-    @extend_schema(operation_id="job_items", summary="The ISBNs of a job", parameters=[_state_parameter(JobItem.State)])
+    @extend_schema(operation_id="job_items", summary="The ISBNs of a job", parameters=[JobItemsQuerySerializer])
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """What became of each, 1,000 on a page. Other kinds of jobs have none."""
         return super().get(request, *args, **kwargs)

@@ -1,7 +1,6 @@
 """What the stored books, authors and works are asked for by, and how they are told."""
 
 from datetime import MAXYEAR
-from typing import Any
 
 from rest_framework import serializers
 from rest_framework.reverse import reverse
@@ -10,6 +9,7 @@ from enrichment.gateway.listings import LONGEST_NAME
 from enrichment.models import Author, Edition
 from enrichment.selectors.catalogue import MOST_EDITIONS
 from enrichment.serializers.books import AuthorSerializer, EditionSerializer, WorkSerializer
+from quota.serializers import QuerySerializer
 
 LARGEST_PAGE = 200
 LARGEST_ID = 2**63 - 1
@@ -17,7 +17,7 @@ MOST_TOP_AUTHORS = 20_000
 """The last rank of the last tier of a bulk harvest."""
 
 
-class PageQuerySerializer(serializers.Serializer[dict[str, Any]]):
+class PageQuerySerializer(QuerySerializer):
     page_size = serializers.IntegerField(min_value=1, max_value=LARGEST_PAGE, required=False)
 
 
@@ -37,7 +37,7 @@ class AuthorsQuerySerializer(PageQuerySerializer):
     )
 
 
-class TopAuthorsQuerySerializer(serializers.Serializer[dict[str, Any]]):
+class TopAuthorsQuerySerializer(QuerySerializer):
     limit = serializers.IntegerField(min_value=1, max_value=MOST_TOP_AUTHORS, required=False, default=100)
 
 

@@ -8,7 +8,7 @@ from enrichment.models import Job, JobItem
 from enrichment.selectors import job_eta, job_failures
 from enrichment.serializers.strict import StrictSerializer
 from quota.selectors import QuotaStatus, calls_spent
-from quota.serializers import QuotaStatusSerializer
+from quota.serializers import QuerySerializer, QuotaStatusSerializer
 
 
 class JobOptionsSerializer(StrictSerializer):
@@ -25,6 +25,14 @@ class JobOptionsSerializer(StrictSerializer):
         if not self.context.get("as_job"):
             raise serializers.ValidationError("Only a job can wait: say Prefer: respond-async.")
         return value
+
+
+class JobsQuerySerializer(QuerySerializer):
+    state = serializers.ChoiceField(Job.State.choices, required=False, help_text="Only those in this state.")
+
+
+class JobItemsQuerySerializer(QuerySerializer):
+    state = serializers.ChoiceField(JobItem.State.choices, required=False, help_text="Only those in this state.")
 
 
 class JobProgressSerializer(serializers.Serializer[Any]):

@@ -5,13 +5,14 @@ from typing import Any
 from rest_framework import serializers
 
 from enrichment.serializers.fields import SpendingAnswerSerializer
-from quota.serializers import IsbndbCounterSerializer
+from quota.serializers import EXAMPLE_COUNTER, EXAMPLE_STATUS, IsbndbCounterSerializer, example
 
 
 class NotReconciledSerializer(serializers.Serializer[Any]):
     api_calls = serializers.IntegerField(help_text="Calls that this request spent, retries included.")
 
 
+@example(EXAMPLE_COUNTER | {"api_calls": 1})
 class ReconciledSerializer(NotReconciledSerializer, IsbndbCounterSerializer):
     """Both counters as they stood."""
 
@@ -19,5 +20,6 @@ class ReconciledSerializer(NotReconciledSerializer, IsbndbCounterSerializer):
         return {**IsbndbCounterSerializer(instance.counters).data, "api_calls": instance.api_calls}
 
 
+@example(EXAMPLE_COUNTER | {"api_calls": 1, "duration_ms": 140, "quota": EXAMPLE_STATUS})
 class ReconciliationAnswerSerializer(SpendingAnswerSerializer, ReconciledSerializer):
     """The same, with the quota."""

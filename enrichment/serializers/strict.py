@@ -8,6 +8,8 @@ from typing import Any
 from rest_framework import serializers
 from rest_framework.settings import api_settings
 
+from quota.serializers import QuerySerializer
+
 MOST_UNKNOWN_FIELDS = 10  # that one answer names
 # DRF makes a text of 5, and True of "yes".
 STRICT_TYPES: dict[type[serializers.Field[Any, Any, Any, Any]], tuple[type, str]] = {
@@ -17,7 +19,7 @@ STRICT_TYPES: dict[type[serializers.Field[Any, Any, Any, Any]], tuple[type, str]
 }
 
 
-class StrictSerializer(serializers.Serializer[dict[str, Any]]):
+class StrictSerializer(QuerySerializer):
     """The body of a request: an object that has the declared fields, in their JSON types, and no others.
 
     Every request serializer derives from it, so that a misspelt or misunderstood field is a 400 and never passed over.

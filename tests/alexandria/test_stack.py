@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -162,9 +163,15 @@ def test_run_prints_what_works_the_same_every_time_and_ends_with_0_when_it_is_as
                 answer = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=True)
                 counts = json.loads(answer.stdout)
                 assert counts["found"] + counts["already_fresh"] == 3
-            line = text[text.index("Counter ") :].splitlines()[0].removeprefix("Counter ")
+            line = text[text.index("In a shell ") :].splitlines()[0].removeprefix("In a shell ")
+            line += f"; {shlex.join([*stack.MANAGE, 'isbndb_key'])}"
             asked = subprocess.run(["/bin/sh", "-c", line], env=NOTHING_SET, capture_output=True, text=True, check=True)
             assert re.match(r"ISBNdb counts (\d+) calls of 15,000; we count \1\.", asked.stdout)
+            line = line.replace("isbndb_key", "embedded down")
+            refused = subprocess.run(
+                ["/bin/sh", "-c", line], env=NOTHING_SET, capture_output=True, text=True, check=False
+            )
+            assert (refused.returncode, "end it with Ctrl-C" in refused.stderr) == (1, True)
             run.send_signal(number)
             rest = run.stdout.read() if run.stdout else ""
         assert run.returncode == 0, rest

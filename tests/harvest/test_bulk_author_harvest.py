@@ -415,9 +415,17 @@ def test_the_quota_is_checked_and_the_exit_code_tells(sandbox: Sandbox, settings
     assert "is switched off" in harvest("--check-quota").message
     plan = harvest("--dry-run", "--author", "x").events[0]["quota"]
     assert (plan["free"], "is switched off" in plan["why_none"]) == (0, True)
+    Consumer.objects.filter(slug="bulk-author").update(active=True)
     Switches.objects.update_or_create(pk=1, defaults={"harvest_enabled": False})
     assert harvest("--check-quota").message.endswith("Harvesting is switched off.")
     assert sandbox.requests == []
+
+
+def test_without_a_key_of_isbndb_nothing_begins(settings) -> None:
+    settings.ISBNDB_API_KEY = ""
+    ended = harvest("--author", "x")
+    assert (ended.code, "ISBNDB_API_KEY is not set" in ended.message) == (1, True)
+    assert not BulkHarvest.objects.exists()
 
 
 def test_tiers_are_stored_authors_by_their_editions(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -446,7 +454,8 @@ def test_tiers_are_stored_authors_by_their_editions(sandbox: Sandbox, tmp_path: 
         (["--resume"], "No harvest in the database stopped"),
     ],
 )
-def test_what_makes_no_sense_is_refused_before_anything_begins(arguments: list[str], message: str) -> None:
+def test_what_makes_no_sense_is_refused_before_anything_begins(arguments: list[str], message: str, settings) -> None:
+    settings.ISBNDB_API_KEY = "a-key"
     ended = harvest(*arguments)
     assert (ended.code, ended.events) == (1, [])
     assert message in ended.message

@@ -1,12 +1,14 @@
 """`manage.py embedded up|down|status`: drives the embedded PostgreSQL and Redis by hand."""
 
 import json
+import os
 from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from alexandria import embedded
+from alexandria import embedded, stack
+from alexandria.embedded.files import try_lock
 from quota.management.base import ToolCommand
 
 NOT_RUNNING = 3
@@ -30,6 +32,7 @@ exit codes:
             if action == "up":
                 embedded.start()
             elif action == "down":
+                self._refuse_while_run_uses_them()
                 embedded.stop()
         except embedded.EmbeddedError as error:
             raise CommandError(str(error)) from error
@@ -37,6 +40,15 @@ exit codes:
         self._show(services, as_json=json)
         if action == "status" and not all(service.running for service in services):
             raise SystemExit(NOT_RUNNING)
+
+    def _refuse_while_run_uses_them(self) -> None:
+        path = embedded.data_dir() / stack.LOCK
+        if not path.exists():
+            return
+        lock = try_lock(path)
+        if lock is None:
+            raise CommandError("`manage.py run` uses them: end it with Ctrl-C first.")
+        os.close(lock)
 
     def _show(self, services: list[embedded.Status], *, as_json: bool) -> None:
         if as_json:

@@ -105,23 +105,24 @@ def welcome(running: stack.Stack, data_dir: Path) -> str:
         "Quota": f"{url}/api/quota/status",
         "Health": f"{url}/healthz",
         "ISBNdb": running.environment.get("ISBNDB_BASE_URL", ""),
-        "Counter": counter(running, data_dir),
         "API key": key,
         "Try it": curl,
+        "In a shell": shell(running, data_dir, key),
         "Stop": "Ctrl-C",
     }
-    return "\n".join(["", *(f"  {label:9} {text}" for label, text in lines.items()), ""])
+    return "\n".join(["", *(f"  {label:10} {text}" for label, text in lines.items()), ""])
 
 
-def counter(running: stack.Stack, data_dir: Path) -> str:
-    """A shell line that asks the stack's ISBNdb for its own counter."""
-    needed = {"DEBUG": "on"}
+def shell(running: stack.Stack, data_dir: Path, key: str) -> str:
+    """A shell line after which curl lines with $URL and $KEY work, and manage.py's commands use the stack's ISBNdb."""
+    variables = {"URL": running.base_url, "KEY": key, "DEBUG": "on"}
     if data_dir != embedded.DEFAULT_DATA_DIR:
-        needed["ALEXANDRIA_DATA_DIR"] = str(data_dir)
+        variables["ALEXANDRIA_DATA_DIR"] = str(data_dir)
     if any(process.name == "sandbox" for process in running.processes):  # else they are in the shell or in `.env`
-        needed |= {name: running.environment[name] for name in ("ISBNDB_BASE_URL", "ISBNDB_API_KEY")}
-    given = [f"{name}={shlex.quote(value)}" for name, value in needed.items()]
-    return " ".join([*given, shlex.join([*stack.MANAGE, "isbndb_key"])])
+        variables |= {name: running.environment[name] for name in ("ISBNDB_BASE_URL", "ISBNDB_API_KEY")}
+    path = data_dir / "run.env"
+    write_private(path, "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()))
+    return f". {shlex.quote(str(path))}"
 
 
 def admin_password(path: Path) -> str:

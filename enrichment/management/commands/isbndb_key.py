@@ -25,7 +25,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, json: bool, **options: Any) -> None:
         if not settings.ISBNDB_API_KEY:
-            raise CommandError("ISBNDB_API_KEY is not set: nothing was sent.")
+            raise CommandError("ISBNDB_API_KEY is not set: nothing was sent. (Beside `make run`: . .data/run.env)")
         try:
             Consumer.objects.get_or_create(slug=CONSUMER)
             found = reconcile(consumer=CONSUMER).counters

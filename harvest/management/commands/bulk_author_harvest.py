@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import CommandError
 from rich.console import Console
 
@@ -137,6 +138,8 @@ class Command(ToolCommand):
         if options["dry_run"]:
             self._dry_run(fetcher, store.look(wanted, resume=options["resume"]), options)
             return
+        if not options["server"] and not settings.ISBNDB_API_KEY:
+            raise CommandError("ISBNDB_API_KEY is not set: nothing was sent. (Beside `make run`: . .data/run.env)")
         checkpoint = store.open(
             wanted, max_pages=options["max_pages"], resume=options["resume"], restart=options["restart"]
         )
