@@ -17,17 +17,14 @@ from enrichment.serializers.fields import (
     SpendingRequestSerializer,
 )
 from enrichment.serializers.jobs import JobOptionsSerializer
-from enrichment.services.listings import Position
 from enrichment.services.releases import (
     MONTHS_AHEAD,
     MOST_LISTINGS,
     MOST_MONTHS,
     MOST_PAGES,
     MOST_SUBJECTS,
-    MOST_SYNCHRONOUS_CALLS,
     BadToken,
     Wanted,
-    most_calls,
     parse_month,
     read_token,
 )
@@ -50,10 +47,7 @@ class MonthField(serializers.Field[date, str, str, date]):
 
 
 class NewReleasesRequestSerializer(JobOptionsSerializer, SpendingRequestSerializer):
-    """Either the months, or `resume` alone: it says everything. Gives `wanted` and `position`.
-
-    What may take more than MOST_SYNCHRONOUS_CALLS is only to be had as a job.
-    """
+    """Either the months, or `resume` alone: it says everything. Gives `wanted` and `position`."""
 
     start_month = MonthField(required=False)
     end_month = MonthField(required=False, help_text="Inclusive.")
@@ -90,27 +84,14 @@ class NewReleasesRequestSerializer(JobOptionsSerializer, SpendingRequestSerializ
         token = attrs.get("resume")
         others: dict[str, Any] = {name: attrs[name] for name in ("source", "on_exhausted") if name in attrs}
         if token is None:
-            wanted = _wanted(attrs)
-            self._check_calls(wanted, None)
-            return {"wanted": wanted, "position": None, **others}
+            return {"wanted": _wanted(attrs), "position": None, **others}
         if unwanted := self._given() - {"resume", "source", "on_exhausted"}:
             raise serializers.ValidationError(dict.fromkeys(sorted(unwanted), "Leave it out: `resume` says it."))
         try:
             wanted, position = read_token(token)
         except BadToken as error:
             raise serializers.ValidationError({"resume": str(error)}) from error
-        self._check_calls(wanted, position)
         return {"wanted": wanted, "position": position, **others}
-
-    def _check_calls(self, wanted: Wanted, position: Position | None) -> None:
-        calls = most_calls(wanted, position)
-        if calls > MOST_SYNCHRONOUS_CALLS and not self.context.get("as_job"):
-            less = "" if position else "ask for fewer months, subjects or pages, or "
-            raise serializers.ValidationError(
-                f"It may take {calls:,} calls, and at most {MOST_SYNCHRONOUS_CALLS} are made while you wait: {less}say "
-                "Prefer: respond-async.",
-                code="too_long",
-            )
 
     def _given(self) -> set[str]:
         given: Mapping[str, object] = self.initial_data

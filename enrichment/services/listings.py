@@ -1,7 +1,9 @@
 """Lists of books that ISBNdb gives page by page: fetched and stored page after page, any of which may be the last."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 
 from enrichment import selectors
 from enrichment.decoding import Answer
@@ -56,15 +58,25 @@ class Progress:
 
 
 def walk(
-    listings: Sequence[Listing], progress: Progress, spender: Spending, *, max_pages: int, skip_existing: bool
+    listings: Sequence[Listing],
+    progress: Progress,
+    spender: Spending,
+    *,
+    max_pages: int,
+    skip_existing: bool,
+    until: float = inf,
 ) -> None:
     """Fetches and stores page after page until nothing is left, as `fetch_next` does, and raises as it does.
+
+    After `until`, of the monotonic clock, no page is begun but the first.
 
     What turns out not to be needed goes back before each page but the first. When halved pages take more calls than
     were set aside, each is set aside when it is its turn: the calls in hand are not refused for those that may follow.
     """
     while needed := calls_needed(listings, progress, max_pages=max_pages):
         if spender.reservation is not None:
+            if time.monotonic() > until:
+                return
             spender.need(min(needed, max(1, spender.left)))
         fetch_next(listings, progress, spender, max_pages=max_pages, skip_existing=skip_existing)
 

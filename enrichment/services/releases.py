@@ -1,7 +1,9 @@
 """New releases: the books of some months, on some subjects, page by page, resumable anywhere."""
 
+import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
+from math import inf
 from typing import Any
 
 from django.core import signing
@@ -17,7 +19,6 @@ MOST_PAGES = 10
 MOST_MONTHS = 120
 MOST_SUBJECTS = 20
 MOST_LISTINGS = 600  # months x subjects
-MOST_SYNCHRONOUS_CALLS = 60  # while somebody waits for the answer: half a minute or so, ten where ISBNdb is slow
 MONTHS_AHEAD = 12  # publishers announce about a year ahead
 _SALT = "enrichment.releases"
 
@@ -104,23 +105,18 @@ def parse_month(text: str) -> date:
     return moment.date()
 
 
-def most_calls(wanted: Wanted, position: Position | None) -> int:
-    """The most calls that it takes, from `position` on; retries not included."""
-    return calls_needed(wanted.listings, Progress(position or Position()), max_pages=wanted.max_pages_per_month)
-
-
 def enrich_new_releases(
-    wanted: Wanted, *, consumer: str, position: Position | None = None, source: str = ""
+    wanted: Wanted, *, consumer: str, position: Position | None = None, source: str = "", seconds: float = inf
 ) -> NewReleases:
     """Stores the books of the months, on at most `max_pages_per_month` pages of 1,000 for each month and subject.
 
     `consumer`: the slug of who pays. `position`: where an earlier run stopped. The whole operation is covered before it
     starts, and what a month does not need goes back as soon as its total is known. When the quota ends it after some
     pages, that is a result with `quota_exhausted`; anything else raises EnrichmentStopped with what was stored so far,
-    caused by one of ENDINGS.
+    caused by one of ENDINGS. No page is begun after `seconds`, but for the first: the result then says `time_limit`.
     """
     result = NewReleases(wanted, Progress(position or Position()))
-    needed = most_calls(wanted, position)
+    needed = calls_needed(wanted.listings, result.progress, max_pages=wanted.max_pages_per_month)
     if not needed:
         return result
     try:
@@ -129,7 +125,9 @@ def enrich_new_releases(
                 *(wanted.listings, result.progress, spender),
                 max_pages=wanted.max_pages_per_month,
                 skip_existing=wanted.skip_existing,
+                until=time.monotonic() + seconds,
             )
+        result.stopped_reason = None if result.complete else "time_limit"
     except ENDINGS as error:
         result.stopped_reason = stop_reason(error)
         result.quota_exhausted = isinstance(error, QuotaRefused | ReservationClosed)

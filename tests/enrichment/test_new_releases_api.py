@@ -1,7 +1,6 @@
 """POST /api/books/enrich-new-releases: what it takes, what it answers, how it fails, and how it goes on."""
 
 import json
-from datetime import date
 
 import pytest
 from django.utils import timezone
@@ -10,9 +9,8 @@ from rest_framework.test import APIClient
 from alexandria.sandbox import listings
 from alexandria.sandbox.listings import Filters
 from alexandria.sandbox.server import Sandbox
+from enrichment.api import releases
 from enrichment.models import Edition
-from enrichment.services.listings import Position
-from enrichment.services.releases import Wanted, resume_token
 from quota import services
 from quota.models import Call, Consumer
 from quota.selectors import get_status
@@ -176,18 +174,25 @@ def test_when_isbndb_fails_the_answer_has_what_was_stored_and_how_to_go_on(
     assert (rest["complete"], rest["api_calls"]) == (True, 4)
 
 
-def test_what_may_take_too_long_to_wait_for_is_to_be_had_as_a_job(api: APIClient, sandbox: Sandbox) -> None:
-    year = {"start_month": "2023-01", "end_month": "2023-12"}
-    refused = problem(api.post(PATH, {**year, "max_pages_per_month": 6}, format="json"), 400)
-    assert [(error["field"], error["code"]) for error in refused["errors"]] == [(None, "too_long")]
-    assert "72 calls" in refused["detail"]
-    assert "fewer months, subjects or pages, or say Prefer: respond-async" in refused["detail"]
-    token = resume_token(Wanted(date(2023, 1, 1), date(2023, 12, 1), 10), Position(3))
-    assert "90 calls" in problem(api.post(PATH, {"resume": token}, format="json"), 400)["detail"]
-    assert api.post(PATH, {"resume": token}, format="json", HTTP_PREFER="respond-async").status_code == 202
-    assert sandbox.requests == []
-    sandbox.add_fault("garbage", body={"books": [], "total": 0})
-    assert ask(api, **year, max_pages_per_month=5)["api_calls"] == 12
+def test_what_takes_too_long_to_wait_for_ends_with_what_came_and_goes_on_with_its_token(
+    api: APIClient, sandbox: Sandbox, monkeypatch
+) -> None:
+    monkeypatch.setattr(releases, "LONGEST_ANSWER", 0.0)
+    wanted, answers = dict(MONTHS), 0
+    while wanted:
+        body = ask(api, **wanted)
+        answers += 1
+        assert body["pages_fetched"] == 1
+        assert (body["stopped_reason"], body["quota_exhausted"]) == (None if body["complete"] else "time_limit", False)
+        wanted = {"resume": body["resume"]} if body["resume"] else {}
+    assert balance(sandbox) == (answers, answers) == (5, 5)
+    assert [*zip(paths_asked(sandbox), pages_asked(sandbox), strict=True)] == [
+        ("2023-12", (1, 1000)),
+        ("2024-01", (1, 1000)),
+        ("2024-01", (2, 1000)),
+        ("2024-02", (1, 1000)),
+        ("2024-02", (2, 1000)),
+    ]
 
 
 def test_without_a_key_or_a_database_nothing_is_sent(api: APIClient, sandbox: Sandbox) -> None:
