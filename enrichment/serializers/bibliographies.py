@@ -45,8 +45,8 @@ class ListingFiguresSerializer(serializers.Serializer[Any]):
     complete = serializers.BooleanField()
     stopped_reason = serializers.CharField(
         allow_null=True,
-        help_text="The quota's limit (as `limit` of a 429), `switched_off`, `time_limit`, or what failed; null when it is "
-        "complete.",
+        help_text="The quota's limit (as `limit` of a 429), `switched_off`, `time_limit`, or what failed; null when it "
+        "is complete.",
     )
     errors = FailedIsbnSerializer(source="progress.errors", many=True)  # type: ignore[assignment]  # likewise
 
