@@ -18,7 +18,9 @@ DEBUG = env.flag("DEBUG", default=False)
 SECRET_KEY = env.text("SECRET_KEY")
 if not DEBUG and len(SECRET_KEY) < 50:
     found = f"has {len(SECRET_KEY)} characters" if SECRET_KEY else "is not set"
-    raise ImproperlyConfigured(f"SECRET_KEY {found}. Set it to 50 random characters or more, or DEBUG=on for development.")
+    raise ImproperlyConfigured(
+        f"SECRET_KEY {found}. Set it to 50 random characters or more, or DEBUG=on for development."
+    )
 SECRET_KEY = SECRET_KEY or "insecure-and-only-for-development"
 ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
 if not ALLOWED_HOSTS:

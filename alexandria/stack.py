@@ -185,7 +185,9 @@ def _claim(port: int) -> int:
         try:
             probe.bind((LOOPBACK, port))
         except OSError as error:
-            raise StackError(f"Port {port} is taken: {error.strerror}. Choose another with --port, or PORT=… make run.") from error
+            raise StackError(
+                f"Port {port} is taken: {error.strerror}. Choose another with --port, or PORT=… make run."
+            ) from error
         return int(probe.getsockname()[1])
 
 
