@@ -1,10 +1,10 @@
 """Long work as jobs: accepting it for the views of the work itself, and showing, cancelling and retrying it."""
 
 import re
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.urls import reverse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import generics
@@ -44,7 +44,6 @@ JOB_PARAMETERS = [
         description="For a job only: with the same key (printable ASCII, up to 128), the same body gives the same job.",
     ),
 ]
-Row = TypeVar("Row", bound=Model)
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 

@@ -36,8 +36,8 @@ class EnrichNewReleasesView(APIView):
 
         All months x subjects x pages must be free at the start; those that turn out not to be needed go back as soon
         as a month's total is known. When the quota ends it on the way, the answer is 200 with `quota_exhausted` and
-        `resume`, which goes on exactly there. After 50 seconds
-        it ends in the same way, with the reason `time_limit`: what takes longer is better a job.
+        `resume`, which goes on exactly there. After 50 seconds it ends in the same way, with the reason `time_limit`:
+        what takes longer is better a job.
         """
         started = time.monotonic()
         as_job = jobs.prefers_job(request)

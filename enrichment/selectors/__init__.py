@@ -8,12 +8,13 @@ from enrichment.selectors.books import (
     is_missed_author,
     isbns_heard_of,
     known_isbns,
+    remembered_author_misses,
     remembered_misses,
     stale_isbns,
     stored_isbns,
 )
 from enrichment.selectors.catalogue import find_authors, find_books, get_author, get_work, top_authors, with_editions
-from enrichment.selectors.jobs import get_job, job_calls_left, job_eta, job_failures, jobs_of, may_come_free
+from enrichment.selectors.jobs import get_job, job_calls_left, job_eta, job_failures, jobs_of
 from enrichment.selectors.queue import get_queue, is_flush_due, next_batch
 
 __all__ = [
@@ -35,8 +36,8 @@ __all__ = [
     "job_failures",
     "jobs_of",
     "known_isbns",
-    "may_come_free",
     "next_batch",
+    "remembered_author_misses",
     "remembered_misses",
     "stale_isbns",
     "stored_isbns",

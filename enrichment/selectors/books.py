@@ -65,8 +65,12 @@ def stale_isbns(limit: int) -> list[str]:
 
 def is_missed_author(name: str) -> bool:
     """Whether ISBNdb did not know the author within MISS_REMEMBER_DAYS."""
-    missed_since = Now() - timedelta(days=settings.MISS_REMEMBER_DAYS)
-    return AuthorMiss.objects.filter(name_key=name_key(name), asked_at__gt=missed_since).exists()
+    return remembered_author_misses().filter(name_key=name_key(name)).exists()
+
+
+def remembered_author_misses() -> QuerySet[AuthorMiss]:
+    """The authors whom ISBNdb did not know within MISS_REMEMBER_DAYS."""
+    return AuthorMiss.objects.filter(asked_at__gt=Now() - timedelta(days=settings.MISS_REMEMBER_DAYS))
 
 
 def get_edition(isbn13: str) -> Edition | None:

@@ -11,10 +11,7 @@ from django.conf import settings
 from django.db.models import Count, QuerySet
 
 from enrichment.models import Job, JobItem
-from quota.database import reachable
-from quota.exceptions import QuotaRefused
-from quota.models import Consumer, ConsumerUsage
-from quota.selectors import get_status
+from quota.models import Consumer
 from quota.selectors.usage import forecast
 
 MOST_FAILURES = 1000
@@ -63,23 +60,6 @@ def job_eta(job: Job) -> datetime | None:
     if finish_at and job.state == Job.State.WAITING and job.resume_at:
         return max(finish_at, job.resume_at)
     return finish_at
-
-
-def may_come_free(refusal: QuotaRefused, *, consumer: str) -> bool:
-    """Whether the consumer (a slug) was refused only because of calls set aside, which may go back at any moment.
-
-    By what is spent alone its calls would be free. Raises QuotaUnavailable.
-    """
-    if refusal.limit not in ("safety_limit", "floor", "daily_budget"):
-        return False
-    status = get_status()
-    with reachable():
-        payer = Consumer.objects.get(slug=consumer)
-        usage = ConsumerUsage.objects.filter(ledger=status.day, consumer=payer).first()
-    free = status.safety_limit - payer.floor - status.used
-    if payer.daily_budget is not None:
-        free = min(free, payer.daily_budget - (usage.used if usage else 0))
-    return status.closed_reason is None and refusal.asked <= free
 
 
 def job_failures(job: Job) -> JobFailures:

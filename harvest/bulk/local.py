@@ -5,19 +5,18 @@ import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
 from django.db.models import Count, F, Q, QuerySet
 from django.db.models.functions import Now
 
+from enrichment import selectors
 from enrichment.exceptions import IsbndbError
 from enrichment.keys import name_key
-from enrichment.models import Author, AuthorMiss
+from enrichment.models import Author
 from enrichment.services import EnrichmentStopped
 from enrichment.services.bibliographies import MOST_PAGES, enrich_bibliography
 from enrichment.services.stopping import stop_reason
@@ -84,9 +83,8 @@ class LocalFetcher:
             return list(ranked.values_list("name", flat=True)[first - 1 : last])
 
     def remembered(self, names: list[str]) -> int:
-        since = Now() - timedelta(days=settings.MISS_REMEMBER_DAYS)
         with _reachable():
-            return AuthorMiss.objects.filter(name_key__in=map(name_key, names), asked_at__gt=since).count()
+            return selectors.remembered_author_misses().filter(name_key__in=map(name_key, names)).count()
 
     def days(self, calls: int) -> int | None:
         with _reachable():

@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 from django.db.models import QuerySet
 
 from quota.database import reachable
-from quota.exceptions import ConsumerUnknown
+from quota.exceptions import ConsumerUnknown, QuotaRefused
 from quota.models import Call, Consumer, ConsumerUsage, DailyLedger, Refusal
 from quota.selectors import MIDNIGHT_GUARD, SECONDS_APART, QuotaStatus, get_status, get_switches
 
@@ -35,11 +35,10 @@ class Allowance:
 def get_allowance(consumer: Consumer) -> Allowance:
     """What the consumer may spend today, and its last refusals, the newest first. Raises QuotaUnavailable."""
     status = get_status()
+    used, reserved = _use(consumer, status)
+    free, limited_by = (0, HARVEST_OFF) if _harvest_off(consumer) else _free(consumer, used + reserved, status)
     with reachable():
-        usage = ConsumerUsage.objects.filter(ledger=status.day, consumer=consumer).first()
         refusals = list(Refusal.objects.filter(consumer=consumer)[:LAST_REFUSALS])
-    used, reserved = (usage.used, usage.reserved) if usage else (0, 0)
-    free, limited_by = _free(consumer, used + reserved, status)
     return Allowance(consumer, used, reserved, free, limited_by, refusals, status)
 
 
@@ -49,18 +48,39 @@ def why_no_call(consumer: str, status: QuotaStatus) -> str:
     Without figures of the day, so that what is refused for the same reason has the same words.
     Raises ConsumerUnknown and QuotaUnavailable.
     """
-    payer, spent = _payer(consumer, status)
-    return _why_no_call(payer, spent, status)
+    payer = _payer(consumer)
+    return _switched_off(payer) or _exhausted(payer, sum(_use(payer, status)), status)
 
 
-def _payer(consumer: str, status: QuotaStatus) -> tuple[Consumer, int]:
-    """The consumer of that slug, and the calls that it has spent or set aside on the day of the status."""
+def may_come_free(refusal: QuotaRefused, *, consumer: str) -> bool:
+    """Whether the consumer (a slug) was refused only because of calls set aside, which may go back at any moment.
+
+    By what is spent alone its calls would be free. Raises ConsumerUnknown and QuotaUnavailable.
+    """
+    if refusal.limit not in ("safety_limit", "floor", "daily_budget"):
+        return False
+    status = get_status()
+    payer = _payer(consumer)
+    used, _ = _use(payer, status)
+    free = status.safety_limit - payer.floor - status.used
+    if payer.daily_budget is not None:
+        free = min(free, payer.daily_budget - used)
+    return status.closed_reason is None and refusal.asked <= free
+
+
+def _payer(consumer: str) -> Consumer:
     with reachable():
         payer = Consumer.objects.filter(slug=consumer).first()
-        if payer is None:
-            raise ConsumerUnknown(f"There is no consumer {consumer!r}.")
-        usage = ConsumerUsage.objects.filter(ledger=status.day, consumer=payer).first()
-    return payer, usage.used + usage.reserved if usage else 0
+    if payer is None:
+        raise ConsumerUnknown(f"There is no consumer {consumer!r}.")
+    return payer
+
+
+def _use(consumer: Consumer, status: QuotaStatus) -> tuple[int, int]:
+    """The calls that the consumer has used and set aside on the day of the status."""
+    with reachable():
+        usage = ConsumerUsage.objects.filter(ledger=status.day, consumer=consumer).first()
+    return (usage.used, usage.reserved) if usage else (0, 0)
 
 
 def _switched_off(payer: Consumer) -> str:
@@ -74,9 +94,10 @@ def _harvest_off(consumer: Consumer) -> bool:
     return consumer.kind != Consumer.Kind.API and not get_switches().harvest_enabled
 
 
-def _why_no_call(payer: Consumer, spent: int, status: QuotaStatus) -> str:
-    if (switch := _switched_off(payer)) or status.enforcement == "observe":
-        return switch
+def _exhausted(payer: Consumer, spent: int, status: QuotaStatus) -> str:
+    """The limit that leaves the consumer no call, in words; "" if none, or when limits are not enforced."""
+    if status.enforcement == "observe":
+        return ""
     free, limited_by = _free(payer, spent, status)
     reasons = {
         "day_closed": "ISBNdb has closed the day.",
@@ -91,8 +112,6 @@ def _why_no_call(payer: Consumer, spent: int, status: QuotaStatus) -> str:
 
 def _free(consumer: Consumer, spent: int, status: QuotaStatus) -> tuple[int, str]:
     """How many calls are free and by which limit: in the order in which quota_reserve, in SQL, looks at them."""
-    if _harvest_off(consumer):
-        return 0, HARVEST_OFF
     if status.closed_reason is not None:
         return 0, "day_closed"
     if status.reset_at - status.now <= MIDNIGHT_GUARD:
@@ -136,7 +155,8 @@ def forecast(calls: int, *, consumer: str) -> Forecast:
     Raises ConsumerUnknown and QuotaUnavailable.
     """
     status = get_status()
-    payer, spent = _payer(consumer, status)
+    payer = _payer(consumer)
+    spent = sum(_use(payer, status))
     if _switched_off(payer):
         return Forecast(calls, 0, 0, None, status.reset_at)
     today, a_day = status.remaining - payer.floor, status.safety_limit - payer.floor
@@ -144,7 +164,7 @@ def forecast(calls: int, *, consumer: str) -> Forecast:
         today, a_day = min(today, payer.daily_budget - spent), min(a_day, payer.daily_budget)
     if status.enforcement == "observe":
         today = a_day = calls
-    today = 0 if _why_no_call(payer, spent, status) else min(calls, today)
+    today = 0 if _exhausted(payer, spent, status) else min(calls, today)
     rest, gap = calls - today, timedelta(seconds=SECONDS_APART / status.max_rps)
     if not rest:
         return Forecast(calls, today, min(1, calls), status.now + today * gap, status.reset_at)

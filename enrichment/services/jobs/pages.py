@@ -138,6 +138,6 @@ def _progress(job: Job) -> Progress:
     parts = {
         "position": Position(**saved["position"]),
         "cut": {int(listing): offset for listing, offset in saved["cut"].items()},  # JSON's names are texts
-        "errors": [error if isinstance(error, FailedIsbn) else FailedIsbn(**error) for error in saved["errors"]],
+        "errors": [FailedIsbn(**error) for error in saved["errors"]],
     }
     return Progress(**saved | parts)

@@ -3,7 +3,6 @@
 import time
 import uuid
 from datetime import datetime, timedelta
-from math import isfinite
 from random import uniform
 
 import structlog
@@ -13,7 +12,6 @@ from django.db.models.expressions import Combinable
 from enrichment.exceptions import IsbndbRefused, IsbndbUnavailable
 from enrichment.models import Job
 from enrichment.models.queue import MOST_ATTEMPTS
-from enrichment.selectors import may_come_free
 from enrichment.services import ENDINGS, EnrichmentStopped
 from enrichment.services.jobs.claims import QUEUE_PATIENCE, ClaimLost, claim, put_back, renew
 from enrichment.services.jobs.ending import end
@@ -22,7 +20,7 @@ from enrichment.services.stopping import LONGEST_PAUSE, in_our_words, pause_afte
 from quota.database import OUT_OF_REACH, READ_ONLY, QuotaNow, sqlstate
 from quota.exceptions import ConsumerInactive, ConsumerUnknown, QuotaError, QuotaRefused, ReservationClosed
 from quota.selectors import MIDNIGHT_GUARD
-from quota.selectors.usage import forecast
+from quota.selectors.usage import forecast, may_come_free
 
 log = structlog.get_logger(__name__)
 
@@ -119,7 +117,7 @@ def _resume_at(job: Job, error: Exception, failures: int) -> datetime | Combinab
     if isinstance(error, QuotaError):
         return _later(MOMENT * uniform(1, 1.5))  # noqa: S311
     pause = pause_after(failures)
-    if isinstance(error, IsbndbUnavailable) and error.retry_after is not None and isfinite(error.retry_after):
+    if isinstance(error, IsbndbUnavailable) and error.retry_after is not None:
         pause = max(pause, min(timedelta(seconds=error.retry_after), LONGEST_PAUSE))
     return _later(pause)
 
