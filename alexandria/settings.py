@@ -34,6 +34,9 @@ if bad_origins := [origin for origin in CORS_ALLOWED_ORIGINS if not re.fullmatch
     raise ImproperlyConfigured(f"CORS_ALLOWED_ORIGINS must be origins, as in https://books.example, not {bad_origins}.")
 
 INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "unfold.contrib.simple_history",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -50,6 +53,7 @@ INSTALLED_APPS = [
     "django_celery_beat",
     "simple_history",
     "django_structlog",
+    "django_prometheus",
     "alexandria",
     "quota",
     "enrichment",
@@ -224,6 +228,16 @@ STORAGES = {
     },
 }
 WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = DEBUG
+
+# --- Admin
+UNFOLD = {
+    "SITE_TITLE": "Alexandria",
+    "SITE_HEADER": "Alexandria",
+    "SITE_SUBHEADER": "Books, quota and where every call went",
+    "SITE_SYMBOL": "local_library",
+    "SITE_URL": "/api/docs/",
+    "SHOW_VIEW_ON_SITE": False,
+}
 
 # --- Security: on unless DEBUG.
 SECURE_SSL_REDIRECT = not DEBUG

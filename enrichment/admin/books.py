@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 
 from enrichment.isbn import InvalidIsbn, parse
 from enrichment.models import Author, Edition, EditionAuthor, Miss, Work
-from quota.admin import ReadOnlyAdmin
+from quota.admin.base import ReadOnlyAdmin
 
 
 class IsbnSearch(ReadOnlyAdmin):

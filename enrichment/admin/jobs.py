@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from enrichment.exceptions import JobError
 from enrichment.models import Job
 from enrichment.services.jobs import cancel_job, retry_job
-from quota.admin import ReadOnlyAdmin
+from quota.admin.base import ReadOnlyAdmin
 from quota.selectors import calls_spent
 
 

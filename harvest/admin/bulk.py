@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 
 from harvest.models import BulkAuthor, BulkHarvest
 from harvest.models.bulk import BULK_SOURCE
-from quota.admin import ReadOnlyAdmin
+from quota.admin.base import ReadOnlyAdmin
 from quota.models import Reservation
 
 _TOTALS = ("progress", "failed", "books", "calls")
@@ -106,4 +106,4 @@ class BulkAuthorAdmin(ReadOnlyAdmin):
     search_fields = ["name"]
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        return lookup == "harvest__id__exact" or super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
+        return lookup == "harvest__id__exact" or super().lookup_allowed(lookup, value, request)

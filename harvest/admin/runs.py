@@ -9,7 +9,7 @@ from harvest.exceptions import RunUnderWay
 from harvest.models import CronState, HarvestRun
 from harvest.services import forget_cursor
 from harvest.tasks import run_cron
-from quota.admin import ReadOnlyAdmin
+from quota.admin.base import ReadOnlyAdmin
 
 
 @admin.register(HarvestRun)

@@ -9,7 +9,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from quota import admin, services
+from quota import services
 from quota.models import Call, Consumer, ConsumerKey, DailyLedger, Reservation
 
 HISTORY = [DailyLedger, Reservation, Call]
@@ -32,7 +32,7 @@ def changelist(model: Any) -> str:
 def test_every_page_shows_its_rows(model: Any, pages: Client) -> None:
     page = pages.get(changelist(model))
     assert page.status_code == 200
-    assert page.context["cl"].result_count == model.objects.count() > 0
+    assert len(page.context["cl"].result_list) == model.objects.count() > 0
     row = model.objects.first()
     detail = pages.get(reverse(f"admin:quota_{model.__name__.lower()}_change", args=[row.pk]))
     assert detail.status_code == 200
@@ -45,7 +45,7 @@ def test_times_stand_in_iso_8601(pages: Client) -> None:
 @pytest.mark.parametrize("model", [Reservation, Call])
 def test_a_search_for_what_cannot_be_there_finds_nothing(model: Any, pages: Client) -> None:
     page = pages.get(changelist(model), {"q": "abc"})
-    assert (page.status_code, page.context["cl"].result_count) == (200, 0)
+    assert (page.status_code, list(page.context["cl"].result_list)) == (200, [])
 
 
 @pytest.mark.parametrize("model", HISTORY)
@@ -65,16 +65,11 @@ def test_the_number_of_queries_does_not_grow_with_the_journal(pages: Client, dja
 
 
 @pytest.mark.parametrize("model", [Reservation, Call])
-def test_a_long_history_is_not_counted_to_its_end(model: Any, pages: Client, monkeypatch, consumer: Consumer) -> None:
-    monkeypatch.setattr(admin, "MOST_LISTED", 3)
-    for _ in range(5):
-        services.reserve_and_dispatch(consumer="reader", operation="shelf", calls=1, method="POST", path="/books")
+def test_a_long_history_is_not_counted(model: Any, pages: Client, consumer: Consumer) -> None:
     with CaptureQueriesContext(connection) as queries:
         page = pages.get(changelist(model), {"consumer__id__exact": consumer.pk})
-    assert page.context["cl"].result_count == 3
-    counts = [query["sql"] for query in queries if "COUNT(" in query["sql"] and model._meta.db_table in query["sql"]]
-    assert counts
-    assert all("LIMIT 3" in sql for sql in counts)
+    assert len(page.context["cl"].result_list) == 1
+    assert not [query for query in queries if "COUNT(" in query["sql"] and model._meta.db_table in query["sql"]]
 
 
 def test_consumers_are_switched_off_and_on_with_a_word_in_the_admin_history(pages: Client, consumer: Consumer) -> None:

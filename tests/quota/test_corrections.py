@@ -173,7 +173,7 @@ def test_what_goes_wrong_after_the_form_was_checked_is_a_message_in_the_admin(ad
     page, reader = reverse("admin:quota_adjustment_add"), Consumer.objects.get(slug="reader")
     given = {"ledger": TODAY, "consumer": reader.pk, "calls": 2_147_483_647, "reason": "a slip"}
     assert "from 1 to 1,000,000" in admin_client.post(page, given).content.decode()
-    with patch("quota.admin.adjust", side_effect=QuotaUnavailable("It did not answer in time.")):
+    with patch("quota.admin.corrections.adjust", side_effect=QuotaUnavailable("It did not answer in time.")):
         said = admin_client.post(page, given | {"calls": 1}, follow=True).content.decode()
     assert "Nothing was put right. It did not answer in time." in said
     assert used() == 10

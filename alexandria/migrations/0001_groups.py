@@ -1,0 +1,42 @@
+"""The groups of staff, and what each may do. Members are added by hand; a group that was changed by hand stays so."""
+
+from django.db import migrations
+
+from alexandria.groups import grant
+
+LOOKED_AT = {
+    "quota": [
+        *("dailyledger", "consumerusage", "reservation", "call", "refusal", "consumer", "consumerkey", "switches"),
+        *("adjustment", "reconciliation"),
+    ],
+    "enrichment": ["edition", "work", "author", "miss", "wish", "job"],
+    "harvest": ["harvestrun", "cronstate", "bulkharvest", "bulkauthor"],
+    "django_celery_beat": ["periodictask", "intervalschedule", "crontabschedule", "solarschedule", "clockedschedule"],
+}
+PERMISSIONS = {
+    "viewers": [f"{app}.view_{model}" for app, models in LOOKED_AT.items() for model in models],
+    "operators": [
+        *("enrichment.change_job", "enrichment.change_wish", "enrichment.delete_wish", "harvest.change_cronstate"),
+        "django_celery_beat.change_periodictask",
+    ],
+    "managers": [
+        *("quota.add_consumer", "quota.change_consumer", "quota.change_switches", "quota.add_adjustment"),
+        *("quota.add_consumerkey", "quota.change_consumerkey"),
+    ],
+}
+
+
+def make_groups(apps, schema_editor):
+    grant(apps, PERMISSIONS)
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("auth", "0012_alter_user_first_name_max_length"),
+        ("contenttypes", "0002_remove_content_type_name"),
+        ("quota", "0007_reservation_asked"),
+        ("enrichment", "0006_job_failures"),
+        ("harvest", "0003_bulk"),
+        ("django_celery_beat", "0019_alter_periodictasks_options"),
+    ]
+    operations = [migrations.RunPython(make_groups, migrations.RunPython.noop)]

@@ -1,0 +1,74 @@
+"""What was put right on a ledger: by a person, or because ISBNdb's own counter was higher."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+
+from quota.admin.base import ReadOnlyAdmin
+from quota.exceptions import CorrectionRefused, QuotaError
+from quota.models import Adjustment, Reconciliation
+from quota.services.corrections import adjust, would_adjust
+
+
+class AdjustmentForm(forms.ModelForm):  # type: ignore[type-arg]
+    def clean(self) -> dict[str, Any]:
+        """Refuses, beside the figure, what `adjust` would refuse."""
+        given: dict[str, Any] = super().clean() or {}
+        if not self.errors:
+            try:
+                would_adjust(
+                    calls=given["calls"],
+                    reason=given["reason"],
+                    consumer=given["consumer"].slug,
+                    day=given["ledger"].day,
+                )
+            except CorrectionRefused as refused:
+                self.add_error("calls", str(refused))
+        return given
+
+
+@admin.register(Adjustment)
+class AdjustmentAdmin(ReadOnlyAdmin):
+    """A person's word on what was used. It can be added to, never changed: a mistake is put right by another."""
+
+    form = AdjustmentForm
+    fields = ("ledger", "consumer", "calls", "reason")
+    list_display = ("created_at", "ledger", "consumer", "calls", "reason", "made_by", "made_with")
+    list_select_related = ("consumer", "made_by")
+    list_filter = ("consumer",)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("quota.add_adjustment"))
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Without Django's transaction around it: the quota's own must not be part of another."""
+        try:
+            page: HttpResponse = self._changeform_view(request, *args, **kwargs)
+        except QuotaError as error:
+            messages.error(request, f"Nothing was put right. {error}")
+            return HttpResponseRedirect(request.get_full_path())
+        return page
+
+    def save_model(self, request: HttpRequest, obj: Adjustment, form: AdjustmentForm, change: bool) -> None:  # noqa: FBT001
+        made = adjust(
+            calls=obj.calls,
+            reason=obj.reason,
+            consumer=obj.consumer.slug,
+            day=obj.ledger_id,
+            made_by=request.user,
+            made_with="the admin",
+        )
+        obj.pk = made.pk
+
+
+@admin.register(Reconciliation)
+class ReconciliationAdmin(ReadOnlyAdmin):
+    list_display = (
+        *("answered_at", "spent", "used", "drift", "in_flight", "raised_by", "total", "missing"),
+        *("key_charged", "ignored"),
+    )
+    list_select_related = ("ledger",)
+    list_filter = ("key_charged",)
+    date_hierarchy = "answered_at"

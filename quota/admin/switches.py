@@ -1,0 +1,66 @@
+"""The run-time settings."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from simple_history.admin import SimpleHistoryAdmin
+from unfold.admin import ModelAdmin
+
+from quota.exceptions import LedgerNotOpen, QuotaError
+from quota.models import Switches
+from quota.services.corrections import apply_limits
+
+
+class SwitchesForm(forms.ModelForm):  # type: ignore[type-arg]
+    apply_to_today = forms.BooleanField(
+        required=False,
+        label="Also give today's ledger these limits",
+        help_text="Otherwise limits and pace hold from the next day that is opened. Used calls stay used.",
+    )
+
+
+@admin.register(Switches)
+class SwitchesAdmin(SimpleHistoryAdmin, ModelAdmin):
+    """The one row, with its history. There is no list: its page is what the link leads to."""
+
+    form = SwitchesForm
+    fieldsets = (
+        ("At once, everywhere", {"fields": ("enforcement", "harvest_enabled")}),
+        ("Limits", {"fields": ("daily_limit", "safety_buffer", "max_rps", "apply_to_today")}),
+    )
+    history_list_display = ("enforcement", "harvest_enabled", "daily_limit", "safety_buffer", "max_rps")
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        switches, _ = Switches.objects.get_or_create(pk=1)
+        return HttpResponseRedirect(reverse("admin:quota_switches_change", args=[switches.pk]))
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, obj: Switches, form: SwitchesForm, change: bool) -> None:  # noqa: FBT001
+        super().save_model(request, obj, form, change)
+        if form.cleaned_data["apply_to_today"]:
+            transaction.on_commit(lambda: self._apply_limits(request, obj))
+
+    def _apply_limits(self, request: HttpRequest, switches: Switches) -> None:
+        try:
+            limits = apply_limits()
+        except LedgerNotOpen as error:
+            messages.warning(request, str(error))
+            return
+        except QuotaError as error:
+            messages.error(request, f"The switches are saved. Today's ledger keeps its limits: {error}")
+            return
+        said = (
+            f"Today's ledger has these limits now: {limits.daily_limit:,} calls a day, {limits.safety_buffer:,} of it "
+            f"never touched, {limits.max_rps} a second."
+        )
+        self.log_change(request, switches, said)
+        messages.success(request, said)
