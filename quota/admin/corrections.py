@@ -36,7 +36,7 @@ class AdjustmentAdmin(ReadOnlyAdmin):
     form = AdjustmentForm
     fields = ("ledger", "consumer", "calls", "reason")
     list_display = ("created_at", "ledger", "consumer", "calls", "reason", "made_by", "made_with")
-    list_select_related = ("consumer", "made_by")
+    list_select_related = ("ledger", "consumer", "made_by")
     list_filter = ("consumer",)
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.admin import TabularInline
 
@@ -16,6 +17,10 @@ class ConsumerUsageInline(TabularInline):
     readonly_fields = fields
     can_delete = False
     extra = 0
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ConsumerUsage]:
+        usages: QuerySet[ConsumerUsage] = super().get_queryset(request)
+        return usages.select_related("consumer")
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

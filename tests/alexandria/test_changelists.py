@@ -1,0 +1,86 @@
+"""Every list of the admin with 10,000 rows behind it: as few queries as with a handful, and no long table counted."""
+
+import re
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.db import connection
+from django.db.models import Model
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from quota.models import Call, Consumer, ConsumerKey, ConsumerUsage, DailyLedger, Refusal, Reservation
+from tests import rows
+
+FEW, MANY = 5, 10_000
+MOST_QUERIES = 15
+NOT_COUNTED = {Call, Reservation, Refusal}
+"""Tables that may hold millions of rows."""
+
+LISTED = [model for model in admin.site._registry if model not in rows.ONLY_ONE]
+
+
+@pytest.fixture
+def staff(db: None) -> Client:
+    """An administrator, with a row in every table."""
+    rows.one_of_each()
+    client = Client()
+    client.force_login(User.objects.create_superuser("admin"))
+    client.get(reverse("admin:index"))  # what Django remembers from the first page on is not looked up again
+    return client
+
+
+def queries_of(client: Client, path: str) -> list[str]:
+    with CaptureQueriesContext(connection) as queries:
+        assert client.get(path).status_code == 200
+    return [query["sql"] for query in queries]
+
+
+def queries_of_lists(client: Client) -> dict[type[Model], list[str]]:
+    return {
+        model: queries_of(client, reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist"))
+        for model in LISTED
+    }
+
+
+def test_a_list_of_10000_rows_takes_no_more_queries_than_one_of_a_handful(staff: Client) -> None:
+    for model in LISTED:
+        rows.fill(model, FEW)
+    few = queries_of_lists(staff)
+    for model in LISTED:
+        rows.fill(model, MANY)
+    many = queries_of_lists(staff)
+    assert {model: sql for model, sql in many.items() if len(sql) > len(few[model])} == {}
+    assert {model: len(sql) for model, sql in many.items() if len(sql) > MOST_QUERIES} == {}
+    assert {model: sql for model in NOT_COUNTED for sql in many[model] if counts(model, sql)} == {}
+
+
+def counts(model: type[Model], sql: str) -> bool:
+    """Whether a query counts the rows of the model's table."""
+    return re.search(rf'\bCOUNT\(.*\bFROM "{model._meta.db_table}"', sql) is not None
+
+
+def page_of(row: Model) -> str:
+    return reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])
+
+
+def test_a_day_with_50_consumers_takes_no_more_queries(staff: Client) -> None:
+    ledger = DailyLedger.objects.get()
+    before = queries_of(staff, page_of(ledger))
+    rows.fill(Consumer, 50)
+    for consumer in Consumer.objects.filter(usages=None):
+        ConsumerUsage.objects.create(ledger=ledger, consumer=consumer, used=1)
+    after = queries_of(staff, page_of(ledger))
+    assert ledger.usages.count() == 51
+    assert len(after) <= min(len(before), MOST_QUERIES), after
+
+
+def test_a_consumer_with_100_keys_takes_no_more_queries(staff: Client) -> None:
+    consumer = Consumer.objects.get()
+    before = queries_of(staff, page_of(consumer))
+    rows.fill(ConsumerKey, 100)
+    after = queries_of(staff, page_of(consumer))
+    assert consumer.keys.count() == 101
+    assert len(after) <= min(len(before), MOST_QUERIES), after

@@ -1,0 +1,207 @@
+"""Rows for every table of the admin: one believable row of each, and as many like it as a test wants."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.contrib.admin.models import ADDITION, LogEntry
+from django.contrib.auth.models import Group, User
+from django.contrib.contenttypes.models import ContentType
+from django.db import connection
+from django.db.models import Field, Model
+from django.utils import timezone
+from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
+
+from alexandria.sandbox import isbns
+from enrichment.models import Author, Edition, EditionAuthor, Job, JobItem, Miss, Wish, Work
+from harvest.models import BulkAuthor, BulkHarvest, CronState, HarvestRun
+from quota.models import (
+    Adjustment,
+    Call,
+    Consumer,
+    ConsumerKey,
+    ConsumerUsage,
+    DailyLedger,
+    Reconciliation,
+    Refusal,
+    Reservation,
+    Switches,
+)
+
+ISBN = isbns.isbn13_at(7_000, 0)
+ONLY_ONE = {Switches}
+"""Models that have one row, whatever happens."""
+
+DIFFERENT: Mapping[type[Model], Mapping[str, str]] = {
+    Consumer: {"slug": "'consumer-' || n"},
+    ConsumerKey: {"id": "'prefix' || n || '.hash'", "prefix": "'p' || n", "name": "'key ' || n"},
+    DailyLedger: {"day": "day - n"},
+    Reservation: {"id": "gen_random_uuid()", "created_at": "created_at - n * interval '1 second'"},
+    Call: {"dispatched_at": "dispatched_at + n * interval '1 second'"},
+    Refusal: {"id": "gen_random_uuid()", "within": "within - n * interval '10 seconds'"},
+    Adjustment: {},
+    Reconciliation: {"call_id": "NULL"},
+    Author: {"name": "name || ' ' || n", "name_key": "name_key || ' ' || n"},
+    Work: {"title": "title || ' ' || n", "title_key": "title_key || ' ' || n"},
+    Edition: {"isbn13": "(9780000000000 + n)::text", "title": "title || ' ' || n"},
+    Miss: {"isbn13": "(9780000000000 + n)::text"},
+    Wish: {"isbn13": "(9780000000000 + n)::text"},
+    Job: {"id": "gen_random_uuid()", "created_at": "created_at - n * interval '1 second'"},
+    HarvestRun: {"started_at": "started_at - n * interval '1 minute'"},
+    CronState: {"name": "name || '-' || n", "run_id": "NULL", "lease_until": "NULL"},
+    BulkHarvest: {"key": "key || n"},
+    BulkAuthor: {"position": "position + n", "name": "name || ' ' || n"},
+    PeriodicTask: {"name": "name || ' ' || n", "enabled": "false"},
+    CrontabSchedule: {},
+    IntervalSchedule: {"every": "every + n"},
+    SolarSchedule: {"latitude": "n * 0.001"},
+    ClockedSchedule: {},
+    User: {"username": "username || n"},
+    Group: {"name": "name || ' ' || n"},
+}
+"""What the further rows of a table have other than the first: SQL by column, where n counts from 1."""
+
+
+def one_of_each() -> None:
+    """Makes a row in every table that the admin shows, each with what belongs to it. The tables have to be empty."""
+    now = timezone.now().replace(microsecond=0)
+    day = {"ledger": DailyLedger.objects.create(day=now.date(), **_ledger(now))}
+    consumer = Consumer.objects.create(slug="reading-room", daily_budget=5_000, floor=100)
+    ConsumerKey.objects.create_key(name="catalogue", consumer=consumer)
+    user = User.objects.create_user("librarian", "librarian@example.org", is_staff=True)
+    user.groups.add(Group.objects.create(name="cataloguers"))
+    LogEntry.objects.create(
+        user=user,
+        content_type=ContentType.objects.get_for_model(Consumer),
+        object_id=str(consumer.pk),
+        object_repr="reading-room",
+        action_flag=ADDITION,
+    )
+    Switches.objects.create(pk=1)
+    _quota(now, day | {"consumer": consumer}, user)
+    _books(now, consumer)
+    _harvest(now)
+    _schedule(now)
+
+
+def fill(model: type[Model], count: int) -> None:
+    """Adds `count` rows to the table, like its first."""
+    name = connection.ops.quote_name
+    table = name(model._meta.db_table)
+    different = DIFFERENT[model]
+    columns = [field.column for field in model._meta.concrete_fields if field.column and _is_ours(field)]
+    values = [different.get(column) or name(column) for column in columns]
+    number = model._default_manager.count()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {table} ({', '.join(map(name, columns))}) SELECT {', '.join(values)} "  # noqa: S608
+            f"FROM (SELECT * FROM {table} ORDER BY ctid LIMIT 1) AS first, generate_series(%s, %s) AS n",
+            [number, number + count - 1],
+        )
+
+
+def _is_ours(field: "Field[Any, Any]") -> bool:
+    """Whether we say what is in a column, and not the database."""
+    return not field.generated and "AutoField" not in field.get_internal_type()
+
+
+def _ledger(now: Any) -> dict[str, Any]:
+    limits = {"daily_limit": 15_000, "safety_buffer": 2_000, "max_rps": 3}
+    return limits | {"used": 12, "reserved": 3, "next_dispatch_at": now, "opened_at": now}
+
+
+def _quota(now: Any, whose: dict[str, Any], user: User) -> None:
+    ConsumerUsage.objects.create(**whose, used=12, reserved=3)
+    lease = {"created_at": now, "expires_at": now}
+    reservation = Reservation.objects.create(
+        **whose,
+        operation="batch-direct",
+        source="nightly",
+        asked=5,
+        calls=5,
+        dispatched=2,
+        created_at=now,
+        expires_at=now,
+    )
+    call = Call.objects.create(
+        **whose,
+        reservation=reservation,
+        operation="batch-direct",
+        dispatched_at=now,
+        send_at=now,
+        method="POST",
+        path="/books",
+        outcome="ok",
+        status=200,
+        latency_ms=180,
+        isbns_asked=1_000,
+        isbns_found=912,
+    )
+    figures = dict.fromkeys(
+        ("daily_limit", "safety_limit", "used", "reserved", "consumer_used", "consumer_reserved"), 1
+    )
+    Refusal.objects.create(
+        **whose,
+        operation="bibliography",
+        limit="safety_limit",
+        asked=10,
+        free=3,
+        at=now,
+        last_at=now,
+        within=now,
+        figures=figures | {"floor": 0, "daily_budget": None, "cap_per_operation": None, "held_by": {"reading-room": 3}},
+    )
+    Adjustment.objects.create(**whose, calls=2, reason="Counted by hand.", made_by=user, made_with="the admin")
+    Reconciliation.objects.create(
+        ledger=whose["ledger"], call=call, answered_at=now, spent=12, total=15_000, used=12, in_flight=0
+    )
+
+
+def _books(now: Any, consumer: Consumer) -> None:
+    times = {"synced_at": now, "created_at": now, "updated_at": now}
+    author = Author.objects.create(name="Ursula K. Le Guin", name_key="guin k le ursula")
+    work = Work.objects.create(title="The Dispossessed", title_key="dispossessed", author_key=author.name_key)
+    edition = Edition.objects.create(
+        isbn13=ISBN,
+        work=work,
+        title="The Dispossessed",
+        publisher="Harper & Row",
+        raw={"title": "The Dispossessed"},
+        content_hash="0" * 32,
+        **times,
+    )
+    EditionAuthor.objects.create(edition=edition, position=1, author=author)
+    Miss.objects.create(isbn13=ISBN, asked_at=now)
+    Wish.objects.create(isbn13=ISBN, priority=1, consumer=consumer, asked_at=now, due_at=now)
+    job = Job.objects.create(
+        consumer=consumer,
+        kind="batch-direct",
+        wanted={"isbns": 1},
+        body_hash="0" * 64,
+        state="succeeded",
+        created_at=now,
+        started_at=now,
+        ended_at=now,
+        done=1,
+        total=1,
+        result={"enriched": 1},
+    )
+    JobItem.objects.create(job=job, position=0, isbn13=ISBN, state="enriched")
+
+
+def _harvest(now: Any) -> None:
+    HarvestRun.objects.create(
+        cron="new-releases", started_at=now, ended_at=now, outcome="succeeded", calls=4, books=900
+    )
+    CronState.objects.create(name="new-releases", last_tick_at=now, cursor={"page": 3})
+    harvest = BulkHarvest.objects.create(
+        key="list", label="authors.txt", max_pages=3, state="finished", ended_at=now, host="books-1", pid=7
+    )
+    BulkAuthor.objects.create(harvest=harvest, position=1, name="Ursula K. Le Guin", state="done", books=40, calls=1)
+
+
+def _schedule(now: Any) -> None:
+    crontab = CrontabSchedule.objects.create(minute="17", hour="3")
+    IntervalSchedule.objects.create(every=5, period="minutes")
+    SolarSchedule.objects.create(event="sunrise", latitude=60, longitude=25)
+    ClockedSchedule.objects.create(clocked_time=now)
+    PeriodicTask.objects.create(name="nightly check", task="harvest.tasks.run_cron", crontab=crontab, enabled=False)
