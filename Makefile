@@ -1,6 +1,6 @@
 # `make` alone lists the targets. PYTHON=python3.12 make … picks the interpreter; without it, an existing .venv stays.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test lint types ci bench lock clean
+.PHONY: help setup demo run test browser screenshots lint types ci bench lock clean
 
 BIN := .venv/bin
 MANAGE := $(BIN)/python manage.py
@@ -17,7 +17,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --no-strip-extras --python-vers
 	--custom-compile-command "make lock (inputs: $(INPUTS))" $(ARGS)
 
 help: ## lists the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: ## makes .venv from requirements-dev.txt; does nothing when nothing changed
 	@PYTHON="$(PYTHON)" .ci/setup
@@ -45,7 +45,14 @@ lint: setup ## style, import contracts, migrations, Django's deployment checks, 
 types: setup ## mypy, strict
 	$(BIN)/mypy $(CODE)
 
-ci: lint types test ## what every change must pass
+ci: export CI := on
+ci: browser lint types test ## what every change must pass; no browser is a failure here
+
+browser: ## installs Debian's chromium for the browser tests, unless there is one (CHROMIUM=/path: another)
+	@.ci/browser
+
+screenshots: setup browser ## renews docs/screenshots from a day made up for it
+	@$(BIN)/python -m tests.browser.screenshots
 
 bench: setup ## measures the upsert and the quota against their baselines
 	@$(BIN)/python -m tests.bench

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
+from django.templatetags.static import static
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -235,7 +236,11 @@ UNFOLD = {
     "SITE_HEADER": "Alexandria",
     "SITE_SUBHEADER": "Books, quota and where every call went",
     "SITE_SYMBOL": "local_library",
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("alexandria/favicon.svg")},
+    ],
     "SITE_URL": "/api/docs/",
+    "STYLES": [lambda request: static("alexandria/accessible.css")],
     "SHOW_VIEW_ON_SITE": False,
 }
 

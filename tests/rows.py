@@ -111,7 +111,6 @@ def _ledger(now: Any) -> dict[str, Any]:
 
 def _quota(now: Any, whose: dict[str, Any], user: User) -> None:
     ConsumerUsage.objects.create(**whose, used=12, reserved=3)
-    lease = {"created_at": now, "expires_at": now}
     reservation = Reservation.objects.create(
         **whose,
         operation="batch-direct",

@@ -7,15 +7,16 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from rest_framework_api_key.models import APIKey
 from simple_history.admin import SimpleHistoryAdmin
-from unfold.admin import ModelAdmin, TabularInline
+from unfold.admin import ModelAdmin
 
+from quota.admin.base import LabelledInline
 from quota.models import Consumer, ConsumerKey
 
 # The library's own keys open nothing here: ours belong to consumers.
 admin.site.unregister(APIKey)
 
 
-class ConsumerKeyInline(TabularInline):
+class ConsumerKeyInline(LabelledInline):
     """Keys are made by `manage.py create_api_key`; here they are seen and revoked."""
 
     model = ConsumerKey

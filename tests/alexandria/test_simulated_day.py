@@ -6,7 +6,6 @@ calls of which most are used; the limit is reached, midnight passes, and everyth
 
 import itertools
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -87,11 +86,6 @@ def process(log: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
                 running.wait()
 
 
-def unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 class Client:
     """One of many clients of the API: asks on and on, and notes how each of its operations ended."""
 
@@ -154,7 +148,7 @@ def start_job(client: Client, goes_on: Callable[[], bool]) -> None:
 def test_all_spenders_at_once_over_midnight_keep_every_guarantee(
     day: Sandbox, set_clock: SetClock, tmp_path: Path
 ) -> None:
-    port = unused_port()
+    port = processes.unused_port()
     consumer = Consumer.objects.create(slug="library")
     _, key = ConsumerKey.objects.create_key(name="day", consumer=consumer)
     end = MIDNIGHT + timedelta(seconds=SECONDS_AFTER_MIDNIGHT)

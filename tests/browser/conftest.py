@@ -1,0 +1,144 @@
+"""A real browser on the real pages: web and workers as the Procfile starts them, on the test's own database."""
+
+import os
+import shutil
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, sync_playwright
+
+from alexandria import embedded
+from alexandria.sandbox.server import Sandbox
+from tests import processes
+from tests.browser.steps import WIDE, sign_in
+from tests.fixtures import set_clock
+
+__all__ = ["set_clock"]
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+PATIENCE = 60.0  # seconds
+SCREENSHOTS = embedded.BASE_DIR / ".data" / "browser"
+"""Where the last sight of a test that failed is kept."""
+
+
+def chromium() -> str:
+    """The browser's path; without one the test is skipped, but for `make ci`, where it fails."""
+    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("no browser: make browser")
+    return str(found)
+
+
+@pytest.fixture(scope="module")
+def browser_process() -> Iterator[Browser]:
+    """Ends with the module: meanwhile Django takes this thread, in which Playwright's loop runs, for an async one."""
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "on")
+        browser = playwright.chromium.launch(executable_path=chromium(), args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def isbndb() -> Iterator[Sandbox]:
+    with Sandbox(max_rps=None) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def site(django_db_setup: None, isbndb: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a web process, which all tests share."""
+    port = processes.unused_port()
+    address = f"http://127.0.0.1:{port}"
+    log = tmp_path_factory.mktemp("web") / "web.log"
+    variables = {"PORT": str(port), "BIND": "127.0.0.1", "WEB_CONCURRENCY": "1"}
+    web = processes.start("web", log, ISBNDB_BASE_URL=isbndb.url, ISBNDB_API_KEY=isbndb.key, **variables)
+    try:
+        wait_until(lambda: answers(f"{address}/livez"), web, log)
+        yield address
+    finally:
+        web.terminate()
+        web.wait(PATIENCE)
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except URLError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], log: Path) -> None:
+    """Waits, for as long as the process lives."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def tables(transactional_db: None, isbndb: Sandbox, settings) -> None:
+    """Empty tables, in which content types have the ids that the web process remembers: counted from 1."""
+    call_command("flush", interactive=False, verbosity=0)
+    settings.ISBNDB_BASE_URL, settings.ISBNDB_API_KEY = isbndb.url, isbndb.key
+    isbndb.set_limits(spent=0)
+
+
+@pytest.fixture
+def tab(tables: None, site: str, browser_process: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A tab of a fresh browser. Whatever goes wrong in it by the end of the test fails the test."""
+    context = browser_process.new_context(base_url=site, viewport=WIDE, color_scheme="light", locale="en-GB")
+    page = context.new_page()
+    wrong = watch(page, site)
+    yield page
+    report = getattr(request.node, "rep_call", None)  # from pytest-playwright
+    if report is not None and report.failed:
+        embedded.private_folder(SCREENSHOTS)
+        page.screenshot(path=SCREENSHOTS / f"{request.node.name}.png", full_page=True)
+    context.close()
+    assert wrong == []
+
+
+def watch(page: Page, site: str) -> list[str]:
+    """A list that fills up with what the page should not do: errors, answers of failure, words with another host."""
+    wrong: list[str] = []
+
+    def note_console(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            wrong.append(f"console: {message.text}")
+
+    def note_request(request: Request) -> None:
+        if not request.url.startswith((site, "data:", "blob:")):
+            wrong.append(f"a request to another host: {request.url}")
+
+    def note_failure(request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # what was under way when another page was opened
+            wrong.append(f"{request.failure}: {request.url}")
+
+    def note_response(response: Response) -> None:
+        if response.status >= 400:
+            wrong.append(f"{response.status}: {response.url}")
+
+    page.on("console", note_console)
+    page.on("pageerror", lambda error: wrong.append(f"script: {error}"))
+    page.on("request", note_request)
+    page.on("requestfailed", note_failure)
+    page.on("response", note_response)
+    return wrong
+
+
+@pytest.fixture
+def admin_tab(tab: Page, site: str) -> Page:
+    """A tab in which an administrator is logged in."""
+    sign_in(tab, User.objects.create_superuser("admin"), site=site)
+    return tab

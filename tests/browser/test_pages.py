@@ -1,0 +1,58 @@
+"""Every page of the admin in a browser: accessible, in light and dark, wide and on a phone, and without an error."""
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.db.models import Model
+from django.urls import reverse
+from playwright.sync_api import Page
+
+from tests import rows
+from tests.browser.steps import flaws
+
+MODELS = sorted(admin.site._registry, key=lambda model: model._meta.label)
+
+
+def pages_of(model: type[Model], tab: Page) -> list[str]:
+    """The addresses of a model's pages that an administrator may open, with a row in the table."""
+    name = f"admin:{model._meta.app_label}_{model._meta.model_name}"
+    row = model._default_manager.earliest("pk")
+    pages = [
+        reverse(f"{name}_changelist"),
+        reverse(f"{name}_change", args=[row.pk]),
+        reverse(f"{name}_history", args=[row.pk]),
+    ]
+    forms = [reverse(f"{name}_add"), reverse(f"{name}_delete", args=[row.pk])]
+    return pages + [form for form in forms if tab.request.get(form).status == 200]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.label_lower)
+def test_the_pages_of_a_table(model: type[Model], admin_tab: Page) -> None:
+    rows.one_of_each()
+    if model not in rows.ONLY_ONE:
+        rows.fill(model, 3)
+    found = []
+    for page in pages_of(model, admin_tab):
+        admin_tab.goto(page)
+        found += flaws(admin_tab)
+    assert not found, "\n".join(found)
+
+
+def test_the_pages_of_the_site(admin_tab: Page) -> None:
+    found = []
+    user = User.objects.get()
+    for page in (
+        reverse("admin:index"),
+        reverse("admin:app_list", args=["quota"]),
+        reverse("admin:password_change"),
+        reverse("admin:auth_user_password_change", args=[user.pk]),
+    ):
+        admin_tab.goto(page)
+        found += flaws(admin_tab)
+    assert not found, "\n".join(found)
+
+
+def test_the_page_before_log_in(tab: Page) -> None:
+    tab.goto(reverse("admin:index"))
+    found = flaws(tab)
+    assert not found, "\n".join(found)
