@@ -2,12 +2,11 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.error import URLError
 
 import pytest
 from django.contrib.auth.models import User
@@ -62,19 +61,16 @@ def site(django_db_setup: None, isbndb: Sandbox, tmp_path_factory: pytest.TempPa
     variables = {"PORT": str(port), "BIND": "127.0.0.1", "WEB_CONCURRENCY": "1"}
     web = processes.start("web", log, ISBNDB_BASE_URL=isbndb.url, ISBNDB_API_KEY=isbndb.key, **variables)
     try:
-        wait_until(lambda: answers(f"{address}/livez"), web, log)
+        wait_until(lambda: listens(port), web, log)
         yield address
     finally:
         web.terminate()
         web.wait(PATIENCE)
 
 
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5):
-            return True
-    except URLError:
-        return False
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], log: Path) -> None:

@@ -52,19 +52,15 @@ def set_theme(tab: Page, theme: str) -> None:
 
 
 def faults(tab: Page) -> list[str]:
-    """What axe-core calls serious or critical, each with the first elements concerned."""
+    """What axe-core calls serious or critical, each with three of the elements concerned."""
     if not tab.evaluate("'axe' in window"):
         tab.evaluate(AXE_SCRIPT)
     found = tab.evaluate(
         "([context, options]) => axe.run(context, options).then(results => results.violations)",
         [{"exclude": NOT_OURS}, {"runOnly": STANDARDS, "resultTypes": ["violations"]}],
     )
-    return [
-        f"{fault['id']} ({fault['impact']}): {fault['help']}: "
-        + " | ".join(node["html"] for node in fault["nodes"][:3])
-        for fault in found
-        if fault["impact"] in SERIOUS
-    ]
+    serious = [fault for fault in found if fault["impact"] in SERIOUS]
+    return [f"{fault['id']}: {fault['help']}: {[node['html'] for node in fault['nodes'][:3]]}" for fault in serious]
 
 
 def overhang(tab: Page) -> list[str]:
