@@ -20,14 +20,21 @@ from quota.models import Refusal
 
 TITLE = "Why was this refused?"
 TO_DO = {
-    Refusal.Limit.SAFETY_LIMIT: "Wait for the operations that have calls set aside, or for the reset at 00:00 UTC. What "
-    "is set aside and stuck can be released on the page of the reservations.",
-    Refusal.Limit.FLOOR: "Nothing: the floor keeps calls free for those who cannot wait. If they need none, lower the "
-    "consumer's floor.",
-    Refusal.Limit.DAILY_BUDGET: "Raise the consumer's daily budget, which holds at once, or wait for the reset at 00:00 UTC.",
+    Refusal.Limit.SAFETY_LIMIT: (
+        "Wait for the operations that have calls set aside, or for the reset at 00:00 UTC. What is set aside and stuck "
+        "can be released on the page of the reservations."
+    ),
+    Refusal.Limit.FLOOR: (
+        "Nothing: the floor keeps calls free for those who cannot wait. If they need none, lower the consumer's floor."
+    ),
+    Refusal.Limit.DAILY_BUDGET: (
+        "Raise the consumer's daily budget, which holds at once, or wait for the reset at 00:00 UTC."
+    ),
     Refusal.Limit.CAP_PER_OPERATION: "Ask for fewer at a time, or raise the consumer's cap per operation.",
-    Refusal.Limit.DAY_CLOSED: "Wait for the reset at 00:00 UTC. If this comes often, our daily limit is more than ISBNdb "
-    "sells: look at the reconciliations.",
+    Refusal.Limit.DAY_CLOSED: (
+        "Wait for the reset at 00:00 UTC. If this comes often, our daily limit is more than ISBNdb sells: look at the "
+        "reconciliations."
+    ),
     Refusal.Limit.MIDNIGHT: "Nothing: a few seconds later it goes on by itself.",
 }
 

@@ -118,7 +118,7 @@ def test_the_429_and_the_log_name_the_refusal_whose_page_says_why(
     page = admin_client.get(f"/admin/why/{row.pk}", follow=True)
     assert "Why was this refused?" in page.text
     assert "asked for 1 call for batch-direct and could have had 0: this consumer&#x27;s daily budget is" in page.text
-    assert [(slug, calls) for slug, calls, _ in page.context["held_by"]] == [("holder", 10)]
+    assert [(slug, calls) for slug, calls, _ in page.context["held_by"]] == [("holder", 60)]
     assert "Raise the consumer&#x27;s daily budget" in page.text
     looked_for = admin_client.get(reverse("admin:quota_refusal_changelist"), {"q": f" {row.id} "}, follow=True)
     assert looked_for.context["refusal"] == row
