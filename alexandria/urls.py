@@ -4,6 +4,7 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from alexandria import problems
+from quota.admin.refusals import why
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="docs")),
@@ -14,5 +15,6 @@ urlpatterns = [
     path("api/", include("quota.urls")),
     path("api/", include("enrichment.urls")),
     re_path(r"^api/", problems.NoSuchPath.as_view()),
+    path("admin/why/<str:refusal>", admin.site.admin_view(why), name="why"),
     path("admin/", admin.site.urls),
 ]

@@ -17,7 +17,7 @@ PERMISSIONS = {
     "viewers": [f"{app}.view_{model}" for app, models in LOOKED_AT.items() for model in models],
     "operators": [
         *("enrichment.change_job", "enrichment.change_wish", "enrichment.delete_wish", "harvest.change_cronstate"),
-        "django_celery_beat.change_periodictask",
+        *("django_celery_beat.change_periodictask", "quota.release_reservation"),
     ],
     "managers": [
         *("quota.add_consumer", "quota.change_consumer", "quota.change_switches", "quota.add_adjustment"),
@@ -34,7 +34,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ("auth", "0012_alter_user_first_name_max_length"),
         ("contenttypes", "0002_remove_content_type_name"),
-        ("quota", "0007_reservation_asked"),
+        ("quota", "0008_release_permission"),
         ("enrichment", "0006_job_failures"),
         ("harvest", "0003_bulk"),
         ("django_celery_beat", "0019_alter_periodictasks_options"),

@@ -13,6 +13,9 @@ class ReadOnlyAdmin(ModelAdmin):
 
     show_full_result_count = False
 
+    class Media:
+        css = {"all": ["quota/admin.css"]}
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 

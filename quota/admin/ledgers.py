@@ -1,33 +1,98 @@
 """The days, and who used what of each."""
 
+from collections.abc import Iterator
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
-from django.db.models import QuerySet
-from django.http import HttpRequest
-from unfold.admin import TabularInline
+from django.db.models import IntegerField, OuterRef, QuerySet, Subquery, Sum
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
 
+from quota.admin.bars import Part, parts_of_day, rendered, share
 from quota.admin.base import ReadOnlyAdmin
-from quota.models import ConsumerUsage, DailyLedger
-
-
-class ConsumerUsageInline(TabularInline):
-    model = ConsumerUsage
-    fields = ("consumer", "used", "reserved")
-    readonly_fields = fields
-    can_delete = False
-    extra = 0
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[ConsumerUsage]:
-        usages: QuerySet[ConsumerUsage] = super().get_queryset(request)
-        return usages.select_related("consumer")
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+from quota.admin.exports import ExportMixin, Row
+from quota.models import DailyLedger, Reconciliation
+from quota.selectors.days import DayInFigures, day_in_figures
+from quota.selectors.exports import USAGE_COLUMNS, usage_rows
 
 
 @admin.register(DailyLedger)
-class DailyLedgerAdmin(ReadOnlyAdmin):
-    list_display = ("day", "used", "reserved", "safety_limit", "daily_limit", "closed_at")
+class DailyLedgerAdmin(ExportMixin, ReadOnlyAdmin):
+    """The usage history. A day's page says who used it, when, and what became of the calls."""
+
+    list_display = ("day", "use", "percentage", "set_aside", "free", "drift", "closed_at")
     date_hierarchy = "day"
-    inlines = (ConsumerUsageInline,)
+    sortable_by = ("day",)
+    export_name = "usage"
+    export_columns = USAGE_COLUMNS
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[DailyLedger]:
+        raised = Reconciliation.objects.filter(ledger=OuterRef("pk")).order_by().values("ledger")
+        drift = Subquery(raised.annotate(calls=Sum("raised_by")).values("calls"), output_field=IntegerField())
+        return super().get_queryset(request).annotate(drift_found=Coalesce(drift, 0))
+
+    def export_rows(self, request: HttpRequest, queryset: QuerySet[DailyLedger]) -> Iterator[Row]:
+        return usage_rows(queryset)
+
+    @admin.display(description="used")
+    def use(self, ledger: DailyLedger) -> str:
+        bar = rendered(_parts(ledger))
+        return format_html(
+            '<span class="quota-cell">{} of {}{}</span>', f"{ledger.used:,}", f"{ledger.safety_limit:,}", bar
+        )
+
+    @admin.display(description="%")
+    def percentage(self, ledger: DailyLedger) -> str:
+        return f"{100 * ledger.used // max(1, ledger.safety_limit)} %"
+
+    @admin.display(description="set aside")
+    def set_aside(self, ledger: DailyLedger) -> str:
+        return f"{ledger.reserved:,}"
+
+    @admin.display(description="free")
+    def free(self, ledger: DailyLedger) -> str:
+        return f"{max(0, ledger.safety_limit - ledger.used - ledger.reserved):,}"
+
+    @admin.display(description="drift")
+    def drift(self, ledger: DailyLedger) -> str:
+        return f"{ledger.drift_found:+,}" if ledger.drift_found else "0"  # type: ignore[attr-defined]  # annotated
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        ledger = self.get_object(request, object_id)
+        if ledger is None or not self.has_view_permission(request, ledger):
+            return super().change_view(request, object_id, form_url, extra_context)  # says so in Django's way
+        figures = {"title": f"{ledger.day}", **_figures(day_in_figures(ledger))}
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **figures})
+
+
+def _figures(day: DayInFigures) -> dict[str, Any]:
+    """The day's page: each figure with the bar beside it."""
+    ledger = day.ledger
+    busiest = max([1, *day.hours])
+    made = max(1, sum(calls for _, calls in day.outcomes))
+    used = max(1, ledger.used)
+    return {
+        "day": day,
+        "kept_days": settings.JOURNAL_KEEP_DAYS,
+        "free": max(0, ledger.safety_limit - ledger.used - ledger.reserved),
+        "percentage": 100 * ledger.used // max(1, ledger.safety_limit),
+        "parts": _parts(ledger),
+        "consumers": [(usage, f"{100 * usage.used / used:.1f}", share(usage.used, used)) for usage in day.usages],
+        "hours": [(f"{hour:02}:00", calls, share(calls, busiest)) for hour, calls in enumerate(day.hours)],
+        "outcomes": [
+            (outcome, calls, f"{100 * calls / made:.1f}", share(calls, made)) for outcome, calls in day.outcomes
+        ],
+    }
+
+
+def _parts(ledger: DailyLedger) -> list[Part]:
+    return parts_of_day(
+        daily_limit=ledger.daily_limit,
+        safety_limit=ledger.safety_limit,
+        used=ledger.used,
+        reserved=ledger.reserved,
+    )

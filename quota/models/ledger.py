@@ -135,6 +135,10 @@ def _unchecked(to: type[models.Model], related_name: str, *, db_index: bool = Fa
     )
 
 
+IS_OPEN = models.ExpressionWrapper(Q(state="open"), output_field=models.BooleanField())
+"""Whether a reservation is open, as its index has it: open ones come first."""
+
+
 class Reservation(models.Model):
     """Calls set aside for one operation until they are dispatched, settled or the lease runs out."""
 
@@ -159,6 +163,7 @@ class Reservation(models.Model):
 
     class Meta:
         ordering = ["-created_at"]
+        permissions = [("release_reservation", "Can release reservation")]
         constraints = [
             models.CheckConstraint(
                 condition=Q(calls__gte=1, dispatched__gte=0, dispatched__lte=F("calls")),
@@ -177,7 +182,7 @@ class Reservation(models.Model):
         indexes = [
             models.Index(fields=["ledger", "expires_at"], condition=Q(state="open"), name="quota_reservation_open"),
             models.Index(fields=["source"], condition=~Q(source=""), name="quota_reservation_source"),
-            models.Index(fields=["-created_at"], name="quota_reservation_latest"),
+            models.Index(IS_OPEN.desc(), F("created_at").desc(), name="quota_reservation_open_first"),
         ]
 
     def __str__(self) -> str:

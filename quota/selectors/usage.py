@@ -1,7 +1,8 @@
 """The use of each consumer: what is free for it and why no more, what was used by day, the journal."""
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 
 from django.db.models import QuerySet
@@ -13,6 +14,7 @@ from quota.selectors import MIDNIGHT_GUARD, SECONDS_APART, QuotaStatus, get_stat
 
 LAST_REFUSALS = 10
 HARVEST_OFF = "harvest_off"
+USE = ("consumer", "used", "reserved")
 
 
 @dataclass(frozen=True)
@@ -28,18 +30,33 @@ class Allowance:
     reserved: int
     free: int
     limited_by: str
-    refusals: list[Refusal]
     quota: QuotaStatus
+    refusals: list[Refusal] = field(default_factory=list)
+
+
+def allowances(consumers: Iterable[Consumer]) -> dict[int, Allowance]:
+    """What each of the consumers may spend today, by its primary key, without its refusals. Raises QuotaUnavailable.
+
+    It takes the same few queries for one as for all.
+    """
+    status, switches = get_status(), get_switches()
+    with reachable():
+        usages = ConsumerUsage.objects.filter(ledger=status.day)
+        use = {consumer: (used, reserved) for consumer, used, reserved in usages.values_list(*USE)}
+    found = {}
+    for consumer in consumers:
+        used, reserved = use.get(consumer.pk, (0, 0))
+        stopped = (0, HARVEST_OFF) if consumer.kind != Consumer.Kind.API and not switches.harvest_enabled else None
+        free, limited_by = stopped or _free(consumer, used + reserved, status)
+        found[consumer.pk] = Allowance(consumer, used, reserved, free, limited_by, status)
+    return found
 
 
 def get_allowance(consumer: Consumer) -> Allowance:
     """What the consumer may spend today, and its last refusals, the newest first. Raises QuotaUnavailable."""
-    status = get_status()
-    used, reserved = _use(consumer, status)
-    free, limited_by = (0, HARVEST_OFF) if _harvest_off(consumer) else _free(consumer, used + reserved, status)
+    allowance = allowances([consumer])[consumer.pk]
     with reachable():
-        refusals = list(Refusal.objects.filter(consumer=consumer)[:LAST_REFUSALS])
-    return Allowance(consumer, used, reserved, free, limited_by, refusals, status)
+        return replace(allowance, refusals=list(Refusal.objects.filter(consumer=consumer)[:LAST_REFUSALS]))
 
 
 def why_no_call(consumer: str, status: QuotaStatus) -> str:

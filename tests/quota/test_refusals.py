@@ -115,11 +115,27 @@ def test_the_429_and_the_log_name_the_refusal_whose_page_says_why(
     row = Refusal.objects.get()
     assert response.json()["refusal"] == str(row.id)
     assert str(row.id) in caplog.text
-    page = admin_client.get(reverse("admin:quota_refusal_change", args=[row.pk])).content.decode()
-    assert "Why was this refused?" in page
-    assert "this consumer&#x27;s daily budget is used up or set aside" in page
-    assert "holder" in page
-    listed = admin_client.get(reverse("admin:quota_refusal_changelist"), {"q": str(row.id)})
-    assert listed.context["cl"].result_count == 1
+    page = admin_client.get(f"/admin/why/{row.pk}", follow=True)
+    assert "Why was this refused?" in page.text
+    assert "asked for 1 call for batch-direct and could have had 0: this consumer&#x27;s daily budget is" in page.text
+    assert [(slug, calls) for slug, calls, _ in page.context["held_by"]] == [("holder", 60)]
+    assert "Raise the consumer&#x27;s daily budget" in page.text
+    looked_for = admin_client.get(reverse("admin:quota_refusal_changelist"), {"q": f" {row.id} "}, follow=True)
+    assert looked_for.context["refusal"] == row
     assert admin_client.get(reverse("admin:quota_refusal_add")).status_code == 403
     assert admin_client.post(reverse("admin:quota_refusal_delete", args=[row.pk]), {"post": "yes"}).status_code == 403
+
+
+@pytest.mark.parametrize("wanted", ["00000000-0000-4000-8000-000000000000", "no-id", "<b>"])
+def test_an_id_that_is_not_on_record_is_told_how_long_they_are_kept(wanted: str, admin_client: Client) -> None:
+    page = admin_client.get(reverse("why", args=[wanted]))
+    assert page.status_code == 404
+    assert "kept 400 days" in page.text
+    assert "<b>”" not in page.text
+
+
+def test_why_is_for_staff_who_may_look(client: Client, django_user_model) -> None:
+    page = reverse("why", args=["00000000-0000-4000-8000-000000000000"])
+    assert client.get(page).status_code == 302
+    client.force_login(django_user_model.objects.create_user("newcomer", is_staff=True))
+    assert client.get(page).status_code == 403

@@ -15,15 +15,6 @@ from quota.models import Call, Consumer, ConsumerKey, DailyLedger, Reservation
 HISTORY = [DailyLedger, Reservation, Call]
 
 
-@pytest.fixture
-def pages(admin_client: Client, consumer: Consumer) -> Client:
-    """An administrator, on a day with a little history."""
-    services.reserve_and_dispatch(consumer="reader", operation="shelf", calls=3, method="POST", path="/books")
-    services.increment(2, note="by hand")
-    ConsumerKey.objects.create_key(name="one", consumer=consumer)
-    return admin_client
-
-
 def changelist(model: Any) -> str:
     return reverse(f"admin:quota_{model.__name__.lower()}_changelist")
 

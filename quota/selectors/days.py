@@ -1,0 +1,70 @@
+"""One day in figures: who used it, when, and what became of the calls."""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+
+from django.db.models import QuerySet, Sum
+from django.db.models.functions import ExtractHour
+
+from quota.database import reachable
+from quota.models import Call, ConsumerUsage, DailyLedger, Refusal
+
+HOURS = 24
+
+RECORDED_WITHIN = timedelta(minutes=1)
+"""A refusal is on record so soon after it: one of the day's last second may have a time after midnight."""
+
+
+@dataclass(frozen=True)
+class DayInFigures:
+    """All figures are calls, except `refusals`, which counts how often somebody was refused.
+
+    `hours`: calls dispatched in each of the day's 24 hours UTC; `outcomes`: calls by what became of them, the most
+    first. Both come from the journal and are empty once the day's journal is pruned. `drift`: what ISBNdb counted
+    beyond ours and was put on the ledger.
+    """
+
+    ledger: DailyLedger
+    usages: list[ConsumerUsage]
+    hours: list[int]
+    outcomes: list[tuple[Call.Outcome, int]]
+    refusals: int
+    adjusted: int
+    drift: int
+
+
+def day_in_figures(ledger: DailyLedger) -> DayInFigures:
+    """What is known of one day; of the journal only that day's rows are read. Raises QuotaUnavailable."""
+    with reachable():
+        usages = list(ledger.usages.select_related("consumer").order_by("-used", "consumer__slug"))
+        journal = list(
+            Call.objects.filter(ledger=ledger)
+            .order_by()
+            .values_list(ExtractHour("dispatched_at", tzinfo=UTC), "outcome")
+            .annotate(total=Sum("calls"))
+        )
+        refusals = refusals_of(ledger.day).aggregate(times=Sum("times", default=0))["times"]
+        adjusted = ledger.adjustments.aggregate(calls=Sum("calls", default=0))["calls"]
+        drift = ledger.reconciliations.aggregate(calls=Sum("raised_by", default=0))["calls"]
+    hours: Counter[int] = Counter()
+    outcomes: Counter[str] = Counter()
+    for hour, outcome, calls in journal:
+        hours[hour] += calls
+        outcomes[outcome] += calls
+    return DayInFigures(
+        ledger=ledger,
+        usages=usages,
+        hours=[hours[hour] for hour in range(HOURS)] if journal else [],
+        outcomes=[(Call.Outcome(outcome), calls) for outcome, calls in outcomes.most_common()],
+        refusals=refusals,
+        adjusted=adjusted,
+        drift=drift,
+    )
+
+
+def refusals_of(day: date) -> QuerySet[Refusal]:
+    """What was refused on a day, by the index of their times."""
+    midnight = datetime.combine(day, time(), tzinfo=UTC)
+    end = midnight + timedelta(days=1) + RECORDED_WITHIN
+    return Refusal.objects.filter(ledger=day, at__gte=midnight, at__lt=end)

@@ -1,0 +1,88 @@
+"""Reservations in the admin: open ones first, and what is stuck is released, with a reason."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.db import connection
+from django.test import Client
+
+from quota import services
+from quota.exceptions import ReservationClosed
+from quota.models import Consumer, Reservation
+from quota.selectors import check_ledger, get_status
+from tests.fixtures import NOON, SetClock
+
+PAGE = "/admin/quota/reservation/"
+
+pytestmark = pytest.mark.usefixtures("consumer")
+
+
+def reserve(calls: int) -> Any:
+    return services.reserve(consumer="reader", operation="shelf", calls=calls, source="shelf 7")
+
+
+def release(client: Client, *chosen: Any, **fields: str) -> Any:
+    return client.post(PAGE, {"action": "release", "_selected_action": chosen, **fields}, follow=True)
+
+
+def test_open_ones_come_first_with_their_age_and_what_they_still_hold(
+    admin_client: Client, set_clock: SetClock
+) -> None:
+    old = reserve(3)
+    services.dispatch(old, method="GET", path="/key")
+    newer = reserve(1)
+    services.settle(newer)
+    set_clock(NOON + timedelta(seconds=90))
+    page = admin_client.get(PAGE)
+    first, second = page.context["cl"].result_list
+    assert (first.pk, second.pk) == (old, newer)
+    assert "1 min" in page.text
+    assert admin_client.get(f"{PAGE}{old}/change/").status_code == 200
+
+
+def test_the_list_walks_an_index_however_long_it_is(admin_client: Client, consumer: Consumer) -> None:
+    with connection.cursor() as cursor:
+        services.open_ledger()
+        cursor.execute(
+            "INSERT INTO quota_reservation (id, day, consumer_id, operation, source, asked, calls, dispatched, state,"
+            " created_at, expires_at, closed_at) SELECT gen_random_uuid(), '2026-05-05', %s, 'x', '', 1, 1, 1,"
+            " 'settled', quota_now(), quota_now(), quota_now() FROM generate_series(1, 3000)",
+            [consumer.pk],
+        )
+        cursor.execute("ANALYZE quota_reservation")
+        listed = admin_client.get(PAGE).context["cl"].result_list
+        query, params = listed.query.sql_with_params()
+        cursor.execute(f"EXPLAIN {query}", params)
+        plan = "\n".join(line for [line] in cursor.fetchall())
+    assert "quota_reservation_open_first" in plan
+    assert "Seq Scan on quota_reservation" not in plan
+
+
+def test_a_release_asks_for_a_reason_gives_back_what_was_not_dispatched_and_is_on_record(admin_client: Client) -> None:
+    used, idle, closed = reserve(5), reserve(2), reserve(1)
+    services.dispatch(used, method="GET", path="/key")
+    services.settle(closed)
+    asked = release(admin_client, used, idle, closed)
+    assert "Give back 6 calls?" in asked.text
+    assert get_status().reserved == 6
+    assert "This field is required" in release(admin_client, used, idle, said="yes", reason="  ").text
+    assert get_status().reserved == 6
+    done = release(admin_client, used, idle, closed, said="yes", reason="the worker hangs")
+    assert [str(message) for message in done.context["messages"]] == ["6 calls went back from 2 reservations."]
+    assert (get_status().used, get_status().reserved) == (1, 0)
+    assert check_ledger(NOON.date()) == []
+    assert set(Reservation.objects.values_list("state", flat=True)) == {"settled"}
+    assert sorted(LogEntry.objects.values_list("object_id", "change_message")) == sorted(
+        [
+            (str(used), "Released 4 calls. Reason: the worker hangs"),
+            (str(idle), "Released 2 calls. Reason: the worker hangs"),
+        ]
+    )
+    with pytest.raises(ReservationClosed):
+        services.dispatch(used, method="GET", path="/key")
+    again = release(admin_client, used, said="yes", reason="twice")
+    assert [str(message) for message in again.context["messages"]] == [
+        "None of these is open: there is nothing to release."
+    ]
