@@ -17,6 +17,7 @@ PERMISSIONS = {
     "viewers": [f"{app}.view_{model}" for app, models in LOOKED_AT.items() for model in models],
     "operators": [
         *("enrichment.change_job", "enrichment.change_wish", "enrichment.delete_wish", "harvest.change_cronstate"),
+        *("enrichment.add_job", "enrichment.refresh_edition"),
         "django_celery_beat.change_periodictask",
     ],
     "managers": [

@@ -14,10 +14,12 @@ from enrichment.selectors.books import (
     stored_isbns,
 )
 from enrichment.selectors.catalogue import find_authors, find_books, get_author, get_work, top_authors, with_editions
-from enrichment.selectors.jobs import get_job, job_calls_left, job_eta, job_failures, jobs_of
+from enrichment.selectors.jobs import get_job, item_counts, job_calls_left, job_eta, job_failures, jobs_of
+from enrichment.selectors.plans import IsbnPlan, plan_isbns
 from enrichment.selectors.queue import get_queue, is_flush_due, next_batch
 
 __all__ = [
+    "IsbnPlan",
     "KnownIsbns",
     "find_authors",
     "find_books",
@@ -31,12 +33,14 @@ __all__ = [
     "is_flush_due",
     "is_missed_author",
     "isbns_heard_of",
+    "item_counts",
     "job_calls_left",
     "job_eta",
     "job_failures",
     "jobs_of",
     "known_isbns",
     "next_batch",
+    "plan_isbns",
     "remembered_author_misses",
     "remembered_misses",
     "stale_isbns",
