@@ -6,14 +6,14 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 
 from enrichment.admin import lists, progress
+from enrichment.admin.bars import bar
 from enrichment.admin.dialogs import ask, leave_to
 from enrichment.exceptions import JobError
 from enrichment.models import Job
@@ -32,6 +32,7 @@ class JobAdmin(ReadOnlyAdmin):
     search_fields = ("id__exact", "idempotency_key__exact")
     search_help_text = "The id of a job, or its idempotency key."
     actions = ("cancel", "retry")
+    actions_list = ("check_isbns",)
     actions_detail = ("cancel_one", "retry_one")
     change_form_outer_before_template = "enrichment/admin/job_progress.html"
     fieldsets = (
@@ -79,6 +80,10 @@ class JobAdmin(ReadOnlyAdmin):
     @admin.display(description="why", ordering="stopped_reason")
     def why(self, job: Job) -> str:
         return job.stopped_reason.replace("_", " ")
+
+    @action(description="Check ISBNs", url_path="new", icon="playlist_add_check")
+    def check_isbns(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponseRedirect(reverse("admin:check_isbns"))
 
     def has_operate_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         """Cancelling and retrying is for those who might change a job, if it could be changed here."""
@@ -145,13 +150,3 @@ class JobAdmin(ReadOnlyAdmin):
         messages.success(request, f"{count} {'job' if count == 1 else 'jobs'} {done}.")
         if refused:
             messages.warning(request, f"{refused} left as {'it was' if refused == 1 else 'they were'}.")
-
-
-def bar(done: int, total: int, unit: str) -> SafeString:
-    """A bar of how much is done, with the figures beside it."""
-    percentage = 100 * done // total if total else 100
-    return format_html(
-        '<progress class="w-24 align-middle" max="100" value="{}" aria-label="{} of {} {}"></progress> '
-        '<span class="whitespace-nowrap">{} of {} {}</span>',
-        *(percentage, f"{done:,}", f"{total:,}", unit, f"{done:,}", f"{total:,}", unit),
-    )

@@ -34,7 +34,7 @@ from quota.models import Consumer
 from quota.selectors.usage import forecast, get_allowance
 
 LARGEST_FILE = 10 * 1024 * 1024
-INVALID_SHOWN = 200
+INVALID_SHOWN = 50
 
 
 class IsbnsForm(forms.Form):

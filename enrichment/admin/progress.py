@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.template.response import TemplateResponse
 
+from enrichment.admin.bars import percentage
 from enrichment.models import Edition, Job, JobItem
 from enrichment.selectors import item_counts, job_calls_left, job_eta, job_failures
 from quota.exceptions import QuotaError
@@ -37,11 +38,6 @@ ROWS_AT_A_TIME = 2000
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would take for one
 
 
-def percentage(job: Job) -> int:
-    """How much is done, rounded down; of a job that has nothing to do, all."""
-    return 100 * job.done // job.total if job.total else 100
-
-
 def progress_context(job: Job) -> dict[str, Any]:
     """What the template `job_progress.html` shows."""
     is_isbns = job.kind == Job.Kind.BATCH_DIRECT
@@ -57,7 +53,7 @@ def progress_context(job: Job) -> dict[str, Any]:
         "job": job,
         "colour": STATE_COLOURS[job.state],
         "unit": "ISBNs" if is_isbns else "pages",
-        "percentage": percentage(job),
+        "percentage": percentage(job.done, job.total),
         "eta": eta,
         "calls_spent": spent,
         "calls_left": job_calls_left(job) if job.ended_at is None else None,

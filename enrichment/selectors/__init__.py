@@ -13,7 +13,16 @@ from enrichment.selectors.books import (
     stale_isbns,
     stored_isbns,
 )
-from enrichment.selectors.catalogue import find_authors, find_books, get_author, get_work, top_authors, with_editions
+from enrichment.selectors.catalogue import (
+    find_authors,
+    find_books,
+    find_works,
+    get_author,
+    get_work,
+    isbns_of,
+    top_authors,
+    with_editions,
+)
 from enrichment.selectors.jobs import get_job, item_counts, job_calls_left, job_eta, job_failures, jobs_of
 from enrichment.selectors.plans import IsbnPlan, plan_isbns
 from enrichment.selectors.queue import get_queue, is_flush_due, next_batch
@@ -23,6 +32,7 @@ __all__ = [
     "KnownIsbns",
     "find_authors",
     "find_books",
+    "find_works",
     "fresh_editions",
     "fresh_isbns",
     "get_author",
@@ -33,6 +43,7 @@ __all__ = [
     "is_flush_due",
     "is_missed_author",
     "isbns_heard_of",
+    "isbns_of",
     "item_counts",
     "job_calls_left",
     "job_eta",

@@ -12,9 +12,7 @@ from quota.exceptions import ConsumerUnknown
 from quota.models import Consumer
 
 
-def keep_list(
-    values: Sequence[str], *, made_by: User, refresh: bool = False, purpose: str = ""
-) -> IsbnList:
+def keep_list(values: Sequence[str], *, made_by: User, refresh: bool = False, purpose: str = "") -> IsbnList:
     """Keeps the values as they were given, without the NULs that PostgreSQL cannot store."""
     return IsbnList.objects.create(
         values=[value.replace("\0", "") for value in values], made_by=made_by, refresh=refresh, purpose=purpose
