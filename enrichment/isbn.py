@@ -84,6 +84,23 @@ def parse_many(values: Iterable[str | int]) -> ParsedIsbns:
     return ParsedIsbns(valid=list(valid), invalid=invalid)
 
 
+def corrected(value: str) -> str | None:
+    """What a value with a wrong check digit would be with the right one, of 10 or 13 digits as it is itself.
+
+    None for what is refused for something else, and for what is valid. It need not be the book that was meant: another
+    digit may be the wrong one.
+    """
+    try:
+        parse(value)
+    except InvalidIsbn as error:
+        if error.reason is Reason.WRONG_CHECK_DIGIT:
+            number = _from_text(value)
+            body = number[:-1] if len(number) == 13 else f"978{number[:-1]}"
+            isbn13 = f"{body}{ean.calc_check_digit(body)}"
+            return isbn13 if len(number) == 13 else to_isbn10(isbn13)
+    return None
+
+
 def to_isbn10(isbn13: str) -> str | None:
     """The ISBN-10 of a valid ISBN-13 of 13 digits; None for 979, which has none."""
     return str(isbn.to_isbn10(isbn13)) if isbn13.startswith("978") else None

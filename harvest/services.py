@@ -16,7 +16,7 @@ from harvest.crons import Cron, get_cron
 from harvest.crons.work import Work
 from harvest.exceptions import FailedTooOften, LedgerWrong, RunLost, RunStopped, RunUnderWay
 from harvest.models import CronState, HarvestRun
-from harvest.ticks import claim_tick
+from harvest.ticks import claim_tick, schedules_by_cron
 from quota import services as quota
 from quota.database import OUT_OF_REACH, QuotaNow, reachable
 from quota.exceptions import QuotaError, QuotaRefused
@@ -73,6 +73,16 @@ def forget_cursor(name: str) -> None:
     log.info("harvest.cursor_forgotten", cron=name)
 
 
+def pause_cron(name: str) -> int:
+    """Switches the schedules of the cron off; returns how many were on. A run under way goes on. Raises CronUnknown."""
+    return _switch(name, enabled=False)
+
+
+def resume_cron(name: str) -> int:
+    """Switches the schedules of the cron on; returns how many were off. Raises CronUnknown."""
+    return _switch(name, enabled=True)
+
+
 def end_dead_runs() -> int:
     """Ends, as failed, the runs whose worker died: their lease is over. Returns how many.
 
@@ -96,6 +106,15 @@ def end_dead_runs() -> int:
         for reservation in held:
             quota.settle(reservation)
     return ended
+
+
+def _switch(name: str, *, enabled: bool) -> int:
+    get_cron(name)
+    changed = [task for task in schedules_by_cron().get(name, []) if task.enabled != enabled]
+    for task in changed:
+        task.enabled = enabled
+        task.save()  # one by one, and all of it: beat learns of it so, and begins anew when it is on again
+    return len(changed)
 
 
 def _begin(cron: Cron, *, now: datetime, scheduled: bool) -> HarvestRun | None:

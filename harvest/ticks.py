@@ -4,6 +4,7 @@ Beat's messages do not say when they were due. Several beats send one each, and 
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -52,6 +53,27 @@ def tick_at(schedule: schedules.BaseSchedule, *, last: datetime | None, now: dat
         every: timedelta = schedule.run_every  # type: ignore[attr-defined]  # the stubs lack it
         return now if last is None or now - last >= every - every / TOLERANCE else None
     return now  # at sunrise, or once: nothing tells two such ticks apart
+
+
+def next_tick(schedule: schedules.BaseSchedule, *, last: datetime | None, now: datetime) -> datetime | None:
+    """When the schedule's tick after `last` is due; `now` when it should have been. None where that cannot be told."""
+    if isinstance(schedule, schedules.crontab):
+        before, delta, _ = schedule.remaining_delta(last or now)
+        due: datetime = before + delta
+        return max(now, due)
+    if isinstance(schedule, schedules.schedule):
+        every: timedelta = schedule.run_every  # type: ignore[attr-defined]  # likewise
+        return now if last is None else max(now, last + every)
+    return None
+
+
+def schedules_by_cron() -> dict[str, list[PeriodicTask]]:
+    """The rows that name a cron, on or off, by its name."""
+    rows: dict[str, list[PeriodicTask]] = defaultdict(list)
+    for row in PeriodicTask.objects.filter(task=TASK).select_related("interval", "crontab", "solar", "clocked"):
+        if name := _named(row):
+            rows[name].append(row)
+    return rows
 
 
 def _schedules(name: str) -> Iterator[schedules.BaseSchedule]:

@@ -18,6 +18,7 @@ PERMISSIONS = {
     "operators": [
         *("enrichment.change_job", "enrichment.change_wish", "enrichment.delete_wish", "harvest.change_cronstate"),
         *("django_celery_beat.change_periodictask", "quota.release_reservation"),
+        *("enrichment.add_job", "enrichment.refresh_edition"),
     ],
     "managers": [
         *("quota.add_consumer", "quota.change_consumer", "quota.change_switches", "quota.add_adjustment"),

@@ -1,84 +1,194 @@
 """Pages on which operators look books up. Nothing can be changed here: the next sync would undo it."""
 
-from typing import Any
+import json
+from typing import Any, cast
 
-from django.contrib import admin
-from django.db.models import Prefetch, QuerySet
-from django.http import HttpRequest
+from django.contrib import admin, messages
+from django.contrib.auth.models import User
+from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import RangeDateFilter
+from unfold.decorators import action
+from unfold.forms import BaseDialogForm
+from unfold.paginator import InfinitePaginator
 
+from enrichment import selectors
+from enrichment.admin.dialogs import ask, leave_to
+from enrichment.admin.lists import cost_context, job_page, run_and_log
+from enrichment.exceptions import JobError
 from enrichment.isbn import InvalidIsbn, parse
-from enrichment.models import Author, Edition, EditionAuthor, Miss, Work
+from enrichment.models import Author, Edition, Miss, Work
+from enrichment.provenance import trace
+from enrichment.serializers.books import LARGEST_JOB
+from enrichment.services.lists import keep_list
 from quota.admin.base import ReadOnlyAdmin
+from quota.exceptions import QuotaError
+
+SIBLINGS = 20
+_SHORTEST_PREFIX = 4
 
 
 class IsbnSearch(ReadOnlyAdmin):
-    """An ISBN in any form finds its row; any other text is looked for as usual."""
+    """An ISBN in any form finds its row, and the beginning of an ISBN-13 those that begin so."""
+
+    paginator = InfinitePaginator
+    isbn_field = "isbn13"
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
+        digits = search_term.replace("-", "")
         try:
-            return queryset.filter(isbn13=parse(search_term)), False
+            return queryset.filter(**{self.isbn_field: parse(search_term)}), False
         except InvalidIsbn:
-            return super().get_search_results(request, queryset, search_term)
+            if digits.isdecimal() and digits.startswith("97") and len(digits) >= _SHORTEST_PREFIX:
+                return queryset.filter(**{f"{self.isbn_field}__startswith": digits}), False
+            return self.search_text(queryset, search_term.strip()), False
+
+    def search_text(self, queryset: QuerySet[Any], text: str) -> QuerySet[Any]:
+        """The rows that fit a text that is no ISBN; all of them when it is empty."""
+        return queryset.none() if text else queryset
 
 
-def _link_to_editions(**lookup: object) -> SafeString:
-    [(name, value)] = lookup.items()
-    return format_html('<a href="{}?{}={}">show</a>', reverse("admin:enrichment_edition_changelist"), name, value)
+class RefreshForm(BaseDialogForm):
+    form_before_template = "enrichment/admin/cost.html"
+
+    def get_before_template_context(self, request: HttpRequest, object_id: int | str | None = None) -> dict[str, Any]:
+        return cost_context(1)
 
 
 @admin.register(Edition)
 class EditionAdmin(IsbnSearch):
     list_display = ["isbn13", "title", "author_names", "publisher", "published", "synced_at"]
-    list_filter = ["synced_at"]
+    list_filter = [("synced_at", RangeDateFilter), ("date_published", RangeDateFilter)]
+    list_filter_submit = True
     search_fields = ["title"]
-    search_help_text = "An ISBN in any form, or part of the title."
-    fieldsets = [
-        (None, {"fields": ["isbn13", "isbn10", "title", "title_long", "author_names", "work"]}),
-        ("Publication", {"fields": ["publisher", "published", "edition", "binding", "language", "pages", "msrp"]}),
-        ("Subject", {"fields": ["subjects", "dewey_decimal", "synopsis", "overview", "excerpt"]}),
-        ("Form", {"fields": ["dimensions", "image", "other_isbns"]}),
-        ("Record", {"fields": ["synced_at", "created_at", "updated_at", "raw"]}),
-    ]
+    search_help_text = "An ISBN in any form, a title, or an author."
+    actions = ["refresh"]
+    actions_detail = ["refresh_one"]
+    change_form_outer_after_template = "enrichment/admin/edition.html"
+    fieldsets = [(None, {"fields": ["synced_at", "updated_at", "created_at"]})]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Edition]:
-        links = EditionAuthor.objects.select_related("author")
-        queryset: QuerySet[Edition] = super().get_queryset(request)
-        return queryset.prefetch_related(Prefetch("author_links", queryset=links))
+        return selectors.find_books().order_by("isbn13")
+
+    def search_text(self, queryset: QuerySet[Edition], text: str) -> QuerySet[Edition]:
+        return queryset.filter(pk__in=selectors.isbns_of(text)) if text else queryset
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        edition = selectors.get_edition(object_id)
+        shown = _edition_context(edition) if edition else {}
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **shown})
 
     @admin.display(description="authors")
     def author_names(self, edition: Edition) -> str:
         return "; ".join(link.author.name for link in edition.author_links.all())
 
+    def has_refresh_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        """It spends calls, and is run as a job."""
+        return bool(request.user.has_perms(["enrichment.refresh_edition", "enrichment.add_job"]))
+
+    @admin.action(description="Refresh from ISBNdb…", permissions=["refresh"])
+    def refresh(self, request: HttpRequest, editions: QuerySet[Edition]) -> HttpResponse | None:
+        """Leads to the page that says what it costs."""
+        isbns = list(editions.order_by("isbn13").values_list("isbn13", flat=True)[: LARGEST_JOB + 1])
+        if len(isbns) > LARGEST_JOB:
+            messages.error(request, f"That is more than {LARGEST_JOB:,} editions: choose fewer.")
+            return None
+        kept = keep_list(isbns, made_by=cast(User, request.user), refresh=True, purpose="refresh")
+        return HttpResponseRedirect(reverse("admin:isbn_list", args=[kept.pk]))
+
+    @action(
+        description="Refresh from ISBNdb",
+        url_path="refresh",
+        permissions=["refresh"],
+        icon="refresh",
+        dialog=ask("Ask ISBNdb for this book again?", "However fresh it is. Run as a job.", "Refresh", RefreshForm),
+    )
+    def refresh_one(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
+        kept = keep_list([object_id], made_by=cast(User, request.user), refresh=True, purpose="refresh")
+        try:
+            job = run_and_log(request, kept)
+        except (QuotaError, JobError) as error:
+            messages.error(request, f"Nothing was begun. {error}")
+            return leave_to(request, reverse("admin:enrichment_edition_change", args=[object_id]))
+        return leave_to(request, job_page(job))
+
+
+def _edition_context(edition: Edition) -> dict[str, Any]:
+    """What `edition.html` shows."""
+    others = selectors.find_books().filter(work=edition.work_id).exclude(pk=edition.pk)
+    return {
+        "edition": edition,
+        "fields": trace(edition),
+        "siblings": list(others.order_by("pk")[:SIBLINGS]),
+        "raw": json.dumps(edition.raw, ensure_ascii=False, indent=2),
+    }
+
+
+def _editions_link(count: int | None, **lookup: object) -> SafeString:
+    [(name, value)] = lookup.items()
+    editions = "1 edition" if count == 1 else f"{count or 0:,} editions"
+    address = reverse("admin:enrichment_edition_changelist")
+    return format_html(
+        '<a class="text-primary-600 dark:text-primary-500 underline" href="{}?{}={}">{}</a>',
+        *(address, name, value, editions),
+    )
+
 
 @admin.register(Work)
-class WorkAdmin(ReadOnlyAdmin):
+class WorkAdmin(IsbnSearch):
     list_display = ["title", "author_key", "editions_link"]
     search_fields = ["title"]
+    search_help_text = "A title, or an ISBN in any form."
     fields = ["title", "title_key", "author_key", "editions_link"]
+    isbn_field = "editions__isbn13"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Work]:
+        """With the number of editions, which is counted for the rows of a page alone."""
+        editions = Edition.objects.filter(work=OuterRef("pk")).order_by().values("work")
+        queryset: QuerySet[Work] = super().get_queryset(request)
+        return queryset.annotate(editions_count=Subquery(editions.annotate(n=Count("*")).values("n")))
+
+    def search_text(self, queryset: QuerySet[Work], text: str) -> QuerySet[Work]:
+        return queryset.filter(pk__in=selectors.find_works(text).order_by().values("pk")) if text else queryset
 
     @admin.display(description="editions")
-    def editions_link(self, work: Work) -> SafeString:
-        return _link_to_editions(work__id__exact=work.pk)
+    def editions_link(self, work: Any) -> SafeString:
+        return _editions_link(work.editions_count, work__id__exact=work.pk)
 
 
 @admin.register(Author)
 class AuthorAdmin(ReadOnlyAdmin):
     list_display = ["name", "editions_link"]
+    paginator = InfinitePaginator
     search_fields = ["name"]
+    search_help_text = "A name, or words like it."
     fields = ["name", "name_key", "editions_link"]
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Author]:
+        return selectors.with_editions(super().get_queryset(request))
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Author], search_term: str
+    ) -> tuple[QuerySet[Author], bool]:
+        found = selectors.find_authors(search_term.strip()).order_by().values("pk")
+        return (queryset.filter(pk__in=found) if search_term.strip() else queryset), False
+
     @admin.display(description="editions")
-    def editions_link(self, author: Author) -> SafeString:
-        return _link_to_editions(authors__id__exact=author.pk)
+    def editions_link(self, author: Any) -> SafeString:
+        return _editions_link(author.editions_count, authors__id__exact=author.pk)
 
 
 @admin.register(Miss)
 class MissAdmin(IsbnSearch):
     list_display = ["isbn13", "asked_at"]
+    list_filter = [("asked_at", RangeDateFilter)]
+    list_filter_submit = True
     search_fields = ["isbn13"]
     search_help_text = "An ISBN in any form."

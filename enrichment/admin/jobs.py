@@ -2,48 +2,90 @@
 
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
+from django.utils.safestring import SafeString
+from unfold.decorators import action, display
+from unfold.forms import BaseDialogForm
 
+from enrichment.admin import lists, progress
+from enrichment.admin.bars import bar
+from enrichment.admin.dialogs import ask, leave_to
 from enrichment.exceptions import JobError
 from enrichment.models import Job
 from enrichment.services.jobs import cancel_job, retry_job
 from quota.admin.base import ReadOnlyAdmin
-from quota.selectors import calls_spent
 
 
 @admin.register(Job)
 class JobAdmin(ReadOnlyAdmin):
     list_display = (
-        "created_at",
-        "consumer",
-        "kind",
-        "state",
-        "done",
-        "total",
-        "stopped_reason",
-        "resume_at",
-        "ended_at",
+        *("created_at", "consumer", "kind", "state_label", "progress_bar", "calls", "why", "resume_at", "ended_at"),
     )
     list_filter = ("state", "kind", "consumer", "on_exhausted")
     list_select_related = ("consumer",)
     date_hierarchy = "created_at"
     search_fields = ("id__exact", "idempotency_key__exact")
+    search_help_text = "The id of a job, or its idempotency key."
     actions = ("cancel", "retry")
+    actions_list = ("check_isbns",)
+    actions_detail = ("cancel_one", "retry_one")
+    change_form_outer_before_template = "enrichment/admin/job_progress.html"
     fieldsets = (
         (None, {"fields": ("id", "consumer", "kind", "wanted", "on_exhausted", "idempotency_key")}),
-        ("State", {"fields": ("state", "created_at", "started_at", "ended_at", "resume_at", "cancel_requested")}),
-        ("Work", {"fields": ("done", "total", "api_calls", "stopped_reason", "error", "result")}),
+        ("Times", {"fields": ("created_at", "started_at", "ended_at", "resume_at", "cancel_requested")}),
         ("Runner", {"fields": ("runner", "lease_until", "attempts", "failures")}),
     )
 
-    @admin.display(description="calls spent")
-    def api_calls(self, job: Job) -> int:
-        return calls_spent(source=job.source)
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view
+        return [
+            path("check-isbns/", view(lists.check_isbns), name="check_isbns"),
+            path("check-isbns/<uuid:list_id>/", view(lists.isbn_list), name="isbn_list"),
+            path("<uuid:job_id>/progress/", view(progress.progress), name="enrichment_job_progress"),
+            path("<uuid:job_id>/isbns/", view(progress.items), name="enrichment_job_items"),
+            path("<uuid:job_id>/isbns.csv", view(progress.items_csv), name="enrichment_job_items_csv"),
+            *super().get_urls(),
+        ]
 
-    def has_operate_permission(self, request: HttpRequest) -> bool:
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
+        """Without the long columns, of which a list shows nothing."""
+        queryset: QuerySet[Job] = super().get_queryset(request)
+        return queryset.defer("progress", "wanted")
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        job = self.get_object(request, object_id)
+        shown = progress.progress_context(job) if job else {}
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **shown})
+
+    @display(description="state", ordering="state", label=progress.STATE_COLOURS)
+    def state_label(self, job: Job) -> tuple[str, str]:
+        return job.state, job.get_state_display()
+
+    @admin.display(description="done")
+    def progress_bar(self, job: Job) -> SafeString:
+        return bar(job.done, job.total, "ISBNs" if job.kind == Job.Kind.BATCH_DIRECT else "pages")
+
+    @admin.display(description="calls spent")
+    def calls(self, job: Job) -> int | None:
+        """Of a job that has ended: of the others each would have to be counted."""
+        return (job.result or {}).get("api_calls")
+
+    @admin.display(description="why", ordering="stopped_reason")
+    def why(self, job: Job) -> str:
+        return job.stopped_reason.replace("_", " ")
+
+    @action(description="Check ISBNs", url_path="new", icon="playlist_add_check")
+    def check_isbns(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponseRedirect(reverse("admin:check_isbns"))
+
+    def has_operate_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         """Cancelling and retrying is for those who might change a job, if it could be changed here."""
         return bool(request.user.has_perm("enrichment.change_job"))
 
@@ -54,6 +96,46 @@ class JobAdmin(ReadOnlyAdmin):
     @admin.action(description="Retry what failed", permissions=["operate"])
     def retry(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
         self._act(request, queryset, retry_job, "queued again")
+
+    def has_cancel_permission(self, request: HttpRequest, object_id: str) -> bool:
+        return self.has_operate_permission(request) and Job.objects.filter(pk=object_id, ended_at=None).exists()
+
+    def has_retry_permission(self, request: HttpRequest, object_id: str) -> bool:
+        return (
+            self.has_operate_permission(request) and Job.objects.filter(pk=object_id, ended_at__isnull=False).exists()
+        )
+
+    @action(
+        description="Cancel",
+        url_path="cancel",
+        permissions=["cancel"],
+        icon="cancel",
+        dialog=ask("Cancel this job?", "What is done stays. A call that is under way is waited for.", "Cancel the job"),
+    )
+    def cancel_one(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
+        return self._act_on_one(request, object_id, cancel_job, "Cancelled.")
+
+    @action(
+        description="Retry what failed",
+        url_path="retry",
+        permissions=["retry"],
+        icon="replay",
+        dialog=ask("Retry what failed?", "What came off is not asked for again; the rest costs calls.", "Retry"),
+    )
+    def retry_one(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
+        return self._act_on_one(request, object_id, retry_job, "Queued again.")
+
+    def _act_on_one(
+        self, request: HttpRequest, object_id: str, act: Callable[[uuid.UUID], Job], done: str
+    ) -> HttpResponse:
+        try:
+            job = act(uuid.UUID(object_id))
+        except JobError as error:
+            messages.warning(request, str(error))
+        else:
+            self.log_change(request, job, done)
+            messages.success(request, done)
+        return leave_to(request, reverse("admin:enrichment_job_change", args=[object_id]))
 
     def _act(self, request: HttpRequest, chosen: QuerySet[Job], act: Callable[[uuid.UUID], Job], done: str) -> None:
         count, refused = 0, 0

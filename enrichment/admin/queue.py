@@ -1,15 +1,26 @@
-"""The queue as an operator sees it: what waits, what failed, and two ways to deal with it."""
+"""The queue as an operator sees it: what waits, what failed, and ways to deal with it."""
 
-from typing import Any
+from typing import Any, cast
 
+from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.models import CHANGE, DELETION, LogEntry
+from django.contrib.auth.models import User
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from unfold.decorators import display
+from unfold.widgets import UnfoldAdminTextInputWidget
 
 from enrichment.admin.books import IsbnSearch
 from enrichment.models import Wish
+from enrichment.selectors import get_queue
 from enrichment.selectors.queue import FAILED, UNDER_WAY, WAITING
 from enrichment.services.queue import drop, retry
+from quota.exceptions import QuotaUnavailable
+
+SHOWN_BEFORE_DROPPING = 20
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -25,15 +36,33 @@ class StateFilter(admin.SimpleListFilter):
         return queryset if state is None else queryset.filter(state)
 
 
+class DropForm(forms.Form):
+    reason = forms.CharField(max_length=200, widget=UnfoldAdminTextInputWidget(), help_text="For the history.")
+
+
 @admin.register(Wish)
 class WishAdmin(IsbnSearch):
-    list_display = ["isbn13", "priority", "consumer", "source", "asked_at", "due_at", "held_until", "attempts", "error"]
+    list_display = [
+        *("isbn13", "priority_label", "consumer", "source", "asked_at", "due_at", "held_until", "attempts", "error"),
+    ]
     list_filter = [StateFilter, "priority", "consumer"]
     list_select_related = ["consumer"]
+    list_before_template = "enrichment/admin/queue.html"
     search_fields = ["isbn13"]
     search_help_text = "An ISBN in any form."
     date_hierarchy = "asked_at"
     actions = ["retry_failed", "drop_wishes"]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        try:
+            queue = get_queue()
+        except QuotaUnavailable:  # the list may be had all the same
+            queue = None
+        return super().changelist_view(request, {**(extra_context or {}), "queue": queue})
+
+    @display(description="priority", ordering="priority", label={"high": "danger", "normal": "info", "low": ""})
+    def priority_label(self, wish: Wish) -> str:
+        return wish.get_priority_display()
 
     @admin.display(description="last error")
     def error(self, wish: Wish) -> str:
@@ -41,11 +70,31 @@ class WishAdmin(IsbnSearch):
 
     @admin.action(description="Try the failed ones again", permissions=["retry"])
     def retry_failed(self, request: HttpRequest, wishes: QuerySet[Wish]) -> None:
-        messages.success(request, f"Tried again with the next batch: {_counted(retry(_isbns(wishes)))}.")
+        failed = list(wishes.filter(FAILED))
+        count = retry([wish.isbn13 for wish in failed])
+        _log(request, failed, CHANGE, "Tried again.")
+        messages.success(request, f"Tried again with the next batch: {_counted(count)}.")
 
-    @admin.action(description="Drop", permissions=["drop"])
-    def drop_wishes(self, request: HttpRequest, wishes: QuerySet[Wish]) -> None:
-        messages.success(request, f"Dropped: {_counted(drop(_isbns(wishes)))}.")
+    @admin.action(description="Drop…", permissions=["drop"])
+    def drop_wishes(self, request: HttpRequest, wishes: QuerySet[Wish]) -> HttpResponse | None:
+        """Asks for a reason first: nobody else learns that the wishes are gone."""
+        form = DropForm(request.POST if "confirmed" in request.POST else None)
+        if form.is_valid():
+            dropped = list(wishes)
+            count = drop([wish.isbn13 for wish in dropped])
+            _log(request, dropped, DELETION, f"Dropped: {form.cleaned_data['reason']}")
+            messages.success(request, f"Dropped: {_counted(count)}.")
+            return None
+        context = self.admin_site.each_context(request) | {
+            "title": "Drop these wishes?",
+            "opts": self.opts,
+            "form": form,
+            "counted": _counted(wishes.count()),
+            "isbns": list(wishes.values_list("isbn13", flat=True)[:SHOWN_BEFORE_DROPPING]),
+            "chosen": request.POST.getlist(ACTION_CHECKBOX_NAME),
+            "checkbox": ACTION_CHECKBOX_NAME,
+        }
+        return TemplateResponse(request, "enrichment/admin/drop_wishes.html", context)
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("enrichment.change_wish"))
@@ -54,8 +103,8 @@ class WishAdmin(IsbnSearch):
         return bool(request.user.has_perm("enrichment.delete_wish"))
 
 
-def _isbns(wishes: QuerySet[Wish]) -> list[str]:
-    return list(wishes.values_list("isbn13", flat=True))
+def _log(request: HttpRequest, wishes: list[Wish], flag: int, said: str) -> None:
+    LogEntry.objects.log_actions(cast(User, request.user).pk, wishes, flag, change_message=said)
 
 
 def _counted(count: int) -> str:

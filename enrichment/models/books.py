@@ -102,6 +102,7 @@ class Edition(models.Model):
 
     class Meta:
         ordering = ["isbn13"]
+        permissions = [("refresh_edition", "Can refresh edition")]
         constraints = [
             models.CheckConstraint(condition=Q(isbn13__regex=ISBN13_FORMAT), name="enrichment_edition_isbn13_format"),
             models.CheckConstraint(condition=Q(pages=None) | Q(pages__gt=0), name="enrichment_edition_pages_positive"),

@@ -2,11 +2,17 @@
 
 import uuid
 
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Now
 
 from enrichment.models.books import ISBN13_FORMAT
 from quota.models import Consumer
+
+STAFF = "staff"
+"""The consumer that pays for what people ask for in the admin."""
 
 
 class Job(models.Model):
@@ -149,3 +155,22 @@ class JobItem(models.Model):
     def isbn(self) -> str:
         """The ISBN-13; of an invalid one, what was given."""
         return self.isbn13 or self.value
+
+
+class IsbnList(models.Model):
+    """ISBNs that somebody of the staff gave, kept between the page that says what they cost and the job they become."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    created_at = models.DateTimeField(db_default=Now())
+    made_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    values = ArrayField(models.TextField(), help_text="As they were given.")
+    refresh = models.BooleanField(default=False, help_text="Ask for what is fresh or remembered as unknown, too.")
+    purpose = models.CharField(max_length=100, blank=True, help_text="What it is for, for the record.")
+
+    class Meta:
+        ordering = ["-created_at"]
+        default_permissions = ()
+        indexes = [models.Index(fields=["created_at"], name="enrichment_isbnlist_created")]
+
+    def __str__(self) -> str:
+        return f"list {self.id}"

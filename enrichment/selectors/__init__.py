@@ -13,14 +13,26 @@ from enrichment.selectors.books import (
     stale_isbns,
     stored_isbns,
 )
-from enrichment.selectors.catalogue import find_authors, find_books, get_author, get_work, top_authors, with_editions
-from enrichment.selectors.jobs import get_job, job_calls_left, job_eta, job_failures, jobs_of
+from enrichment.selectors.catalogue import (
+    find_authors,
+    find_books,
+    find_works,
+    get_author,
+    get_work,
+    isbns_of,
+    top_authors,
+    with_editions,
+)
+from enrichment.selectors.jobs import get_job, item_counts, job_calls_left, job_eta, job_failures, jobs_of
+from enrichment.selectors.plans import IsbnPlan, plan_isbns
 from enrichment.selectors.queue import get_queue, is_flush_due, next_batch
 
 __all__ = [
+    "IsbnPlan",
     "KnownIsbns",
     "find_authors",
     "find_books",
+    "find_works",
     "fresh_editions",
     "fresh_isbns",
     "get_author",
@@ -31,12 +43,15 @@ __all__ = [
     "is_flush_due",
     "is_missed_author",
     "isbns_heard_of",
+    "isbns_of",
+    "item_counts",
     "job_calls_left",
     "job_eta",
     "job_failures",
     "jobs_of",
     "known_isbns",
     "next_batch",
+    "plan_isbns",
     "remembered_author_misses",
     "remembered_misses",
     "stale_isbns",

@@ -1,5 +1,7 @@
 """Finding what is stored: editions, works, authors."""
 
+from typing import Any
+
 from django.db.models import Count, OuterRef, Prefetch, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce, Upper
 
@@ -22,7 +24,7 @@ def find_books(
     """
     books = Edition.objects.defer(*_LONG_COLUMNS).select_related("work").prefetch_related("author_links__author")
     if title:
-        books = books.filter(work__in=Work.objects.filter(_resembles("title_key", title_key(title))).order_by())
+        books = books.filter(work__in=find_works(title).order_by())
     if author:
         links = EditionAuthor.objects.filter(author__in=find_authors(author).order_by())
         books = books.filter(pk__in=links.order_by().values("edition_id"))
@@ -36,6 +38,21 @@ def find_books(
     if year is not None:
         books = books.filter(date_published__year=year)
     return books
+
+
+def isbns_of(text: str) -> QuerySet[Any, Any]:
+    """The ISBN-13s of editions whose title, or one of whose authors, fits as in `find_books`; for a subquery.
+
+    As a union, so that each half is found by an index of its own.
+    """
+    of_works = Edition.objects.filter(work__in=find_works(text).order_by())
+    of_authors = EditionAuthor.objects.filter(author__in=find_authors(text).order_by())
+    return of_works.order_by().values("pk").union(of_authors.order_by().values("edition_id"))
+
+
+def find_works(title: str) -> QuerySet[Work]:
+    """The works whose titles hold `title`, or words that are like it."""
+    return Work.objects.filter(_resembles("title_key", title_key(title)))
 
 
 def find_authors(name: str = "") -> QuerySet[Author]:

@@ -62,6 +62,11 @@ def job_eta(job: Job) -> datetime | None:
     return finish_at
 
 
+def item_counts(job: Job) -> dict[str, int]:
+    """How many ISBNs of the job are in each state that any is in."""
+    return dict(job.items.order_by().values_list("state").annotate(Count("position")))
+
+
 def job_failures(job: Job) -> JobFailures:
     """Of a job of ISBNs: the values, and why. Of other kinds: the books that could not be stored."""
     if job.kind != Job.Kind.BATCH_DIRECT:

@@ -1,40 +1,35 @@
 """How far each bulk harvest is, and what came of its authors."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import CharField, Count, OuterRef, Q, QuerySet, Subquery, Sum, Value
-from django.db.models.functions import Cast, Coalesce, Concat, Now
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from unfold.decorators import display
+from unfold.paginator import InfinitePaginator
 
+from enrichment.admin.bars import bar
 from harvest.models import BulkAuthor, BulkHarvest
-from harvest.models.bulk import BULK_SOURCE
+from harvest.selectors import bulk_figures
 from quota.admin.base import ReadOnlyAdmin
-from quota.models import Reservation
 
-_TOTALS = ("progress", "failed", "books", "calls")
+_TOTALS = ("progress", "failed", "books", "calls", "books_per_call")
+_COLOURS = {"running": "primary", "late": "danger", "stopped": "warning", "finished": "success", "abandoned": ""}
 
 
 @admin.register(BulkHarvest)
 class BulkHarvestAdmin(ReadOnlyAdmin):
-    list_display = [
-        "__str__",
-        "label",
-        "standing",
-        "started_at",
-        "ended_at",
-        "progress",
-        "failed",
-        "books",
-        "calls",
-        "reason",
-    ]
+    list_display = ["__str__", "label", "standing", "started_at", "ended_at", *_TOTALS, "reason"]
     list_filter = ["state"]
     date_hierarchy = "started_at"
     search_fields = ["label"]
+    search_help_text = "Where the list comes from."
     fieldsets = [
         (None, {"fields": ["label", "standing", "reason", "max_pages", "started_at", "ended_at"]}),
         ("Figures", {"fields": [*_TOTALS, "authors_link"]}),
@@ -43,48 +38,60 @@ class BulkHarvestAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BulkHarvest]:
         queryset: QuerySet[BulkHarvest] = super().get_queryset(request)
-        return queryset.annotate(
-            authors_listed=Count("authors"),
-            authors_pending=Count("authors", filter=Q(authors__state="pending")),
-            authors_failed=Count("authors", filter=Q(authors__state="failed")),
-            books_found=Sum("authors__books", default=0),
-            calls_spent=Coalesce(_calls_spent(), 0),
-            late=Q(state="running", lease_until__lt=Now()),
-        )
+        return queryset.annotate(late=Q(state="running", lease_until__lt=Now()))
 
-    @admin.display(description="state", ordering="state")
-    def standing(self, harvest: Any) -> str:
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        changelist = super().get_changelist_instance(request)
+        _set_figures(changelist.result_list)
+        return changelist
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> BulkHarvest | None:
+        harvest: BulkHarvest | None = super().get_object(request, object_id, from_field)
+        if harvest is not None:
+            _set_figures([harvest])
+        return harvest
+
+    @display(description="state", ordering="state", label=_COLOURS)
+    def standing(self, harvest: Any) -> tuple[str, str]:
         if harvest.late:
-            return f"not heard of since {harvest.heard_at:%Y-%m-%d %H:%M} UTC"
-        return str(harvest.get_state_display())
+            return "late", f"not heard of since {harvest.heard_at:%Y-%m-%d %H:%M} UTC"
+        return harvest.state, harvest.get_state_display()
 
     @admin.display(description="authors dealt with")
-    def progress(self, harvest: Any) -> str:
-        return f"{harvest.authors_listed - harvest.authors_pending:,} of {harvest.authors_listed:,}"
+    def progress(self, harvest: Any) -> SafeString:
+        return bar(harvest.figures.done, harvest.figures.authors, "authors")
 
     @admin.display(description="failed")
     def failed(self, harvest: Any) -> int:
-        return int(harvest.authors_failed)
+        return harvest.figures.failed
 
     @admin.display(description="books")
     def books(self, harvest: Any) -> int:
-        return int(harvest.books_found)
+        return harvest.figures.books
 
     @admin.display(description="calls")
     def calls(self, harvest: Any) -> int:
-        return int(harvest.calls_spent)
+        return harvest.figures.calls
+
+    @admin.display(description="books a call")
+    def books_per_call(self, harvest: Any) -> str:
+        figures = harvest.figures
+        return f"{figures.books / figures.calls:,.1f}" if figures.calls else ""
 
     @admin.display(description="authors")
     def authors_link(self, harvest: BulkHarvest) -> SafeString:
         address = reverse("admin:harvest_bulkauthor_changelist")
-        return format_html('<a href="{}?harvest__id__exact={}">show</a>', address, harvest.pk)
+        return format_html(
+            '<a class="text-primary-600 dark:text-primary-500 underline" href="{}?harvest__id__exact={}">show</a>',
+            *(address, harvest.pk),
+        )
 
 
-def _calls_spent() -> Subquery:
-    """What the reservations of a harvest have spent."""
-    source = Concat(Value(BULK_SOURCE), Cast(OuterRef("pk"), CharField()))
-    spent = Reservation.objects.exclude(source="").filter(source=source).order_by().values("source")
-    return Subquery(spent.annotate(calls=Sum("dispatched")).values("calls"))
+def _set_figures(harvests: Iterable[Any]) -> None:
+    """Counts for the harvests that are shown, not for all that there are."""
+    figures = bulk_figures(harvests)
+    for harvest in harvests:
+        harvest.figures = figures[harvest.pk]
 
 
 @admin.register(BulkAuthor)
@@ -93,7 +100,7 @@ class BulkAuthorAdmin(ReadOnlyAdmin):
         "name",
         "harvest",
         "position",
-        "state",
+        "state_label",
         "reason",
         "books",
         "enriched",
@@ -103,7 +110,16 @@ class BulkAuthorAdmin(ReadOnlyAdmin):
     ]
     list_filter = ["state"]
     list_select_related = ["harvest"]
+    paginator = InfinitePaginator
     search_fields = ["name"]
+
+    @display(
+        description="state",
+        ordering="state",
+        label={"pending": "", "done": "success", "unknown": "warning", "cut": "info", "failed": "danger"},
+    )
+    def state_label(self, author: BulkAuthor) -> tuple[str, str]:
+        return author.state, author.get_state_display()
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         return lookup == "harvest__id__exact" or super().lookup_allowed(lookup, value, request)

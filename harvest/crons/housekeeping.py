@@ -6,6 +6,7 @@ from django.conf import settings
 
 from enrichment import reconciliation
 from enrichment.services.jobs import prune_jobs
+from enrichment.services.lists import prune_lists
 from harvest.crons.work import Work
 from harvest.exceptions import LedgerWrong
 from harvest.models import HarvestRun
@@ -55,9 +56,10 @@ def ledger_check(work: Work) -> None:
 def prune_journal(work: Work) -> None:
     """Deletes jobs, runs, calls, their reservations and refusals older than JOURNAL_KEEP_DAYS; ledgers stay for good.
 
-    Jobs come first: what they have spent is counted from the journal.
+    Jobs come first: what they have spent is counted from the journal. Lists of ISBNs are kept for the day.
     """
     before = work.today - timedelta(days=settings.JOURNAL_KEEP_DAYS)
     jobs = prune_jobs(before=before)
+    lists = prune_lists(before=work.today)
     runs, _ = HarvestRun.objects.filter(ended_at__date__lt=before).delete()
-    work.idle = prune(before=before) == 0 and runs == 0 and jobs == 0
+    work.idle = prune(before=before) == 0 and runs == 0 and jobs == 0 and lists == 0

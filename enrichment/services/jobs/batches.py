@@ -5,7 +5,6 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Count
 
 from enrichment import selectors
 from enrichment.isbn import parse_many
@@ -71,7 +70,7 @@ def try_again(job: Job) -> bool:
 
 def result(job: Job) -> dict[str, Any]:
     """Counts in the terms of POST /api/enrich/batch-direct; what each ISBN came to stands in the items."""
-    counts = dict(job.items.order_by().values_list("state").annotate(Count("position")))
+    counts = selectors.item_counts(job)
     return {
         "requested": job.wanted["requested"],
         "valid": job.total,

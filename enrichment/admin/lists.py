@@ -1,0 +1,182 @@
+"""ISBNs that staff paste or upload: looked at, priced, and then run as a job."""
+
+import uuid
+from typing import Any, cast
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.models import ADDITION, LogEntry
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.template.defaultfilters import filesizeformat
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from unfold.widgets import (
+    UnfoldAdminFileFieldWidget,
+    UnfoldAdminRadioSelectWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanSwitchWidget,
+)
+
+from enrichment.exceptions import JobError
+from enrichment.isbn import corrected
+from enrichment.models import IsbnList, Job
+from enrichment.models.jobs import STAFF
+from enrichment.reading import decode, read_values
+from enrichment.selectors import plan_isbns
+from enrichment.serializers.books import LARGEST_JOB
+from enrichment.services.lists import keep_list, key_of, run_list
+from quota.exceptions import QuotaError
+from quota.models import Consumer
+from quota.selectors.usage import forecast, get_allowance
+
+LARGEST_FILE = 10 * 1024 * 1024
+INVALID_SHOWN = 50
+
+
+class IsbnsForm(forms.Form):
+    isbns = forms.CharField(
+        label="ISBNs",
+        required=False,
+        widget=UnfoldAdminTextareaWidget({"rows": 10}),
+        help_text="In any form, one a line, or with commas or tabs between; whole rows of a spreadsheet, too.",
+    )
+    file = forms.FileField(
+        label="or a file",
+        required=False,
+        widget=UnfoldAdminFileFieldWidget(),
+        help_text=f"CSV or text of up to {filesizeformat(LARGEST_FILE)}; the ISBNs may be in any column. "
+        f"{LARGEST_JOB:,} ISBNs at the most.",
+    )
+    purpose = forms.CharField(
+        label="What for",
+        required=False,
+        max_length=100,
+        widget=UnfoldAdminTextInputWidget(),
+        help_text="For the record, as in “shelf 7”.",
+    )
+    refresh = forms.BooleanField(
+        label="Ask for all of them",
+        required=False,
+        widget=UnfoldBooleanSwitchWidget(),
+        help_text="Also for those that are stored and fresh, and those that ISBNdb did not know lately.",
+    )
+
+    def clean_file(self) -> Any:
+        file = self.cleaned_data["file"]
+        if file is not None and file.size > LARGEST_FILE:
+            raise forms.ValidationError(f"The file has more than {filesizeformat(LARGEST_FILE)}.")
+        return file
+
+    def clean(self) -> dict[str, Any]:
+        """Adds `values`: what was pasted, then what the file holds."""
+        given: dict[str, Any] = super().clean() or {}
+        if not self.errors:
+            file = given["file"]
+            given["values"] = read_values(given["isbns"]) + (read_values(decode(file.read())) if file else [])
+            if not given["values"]:
+                raise forms.ValidationError("Paste ISBNs, or choose a file that holds some.")
+            if len(given["values"]) > LARGEST_JOB:
+                found = len(given["values"])
+                raise forms.ValidationError(f"That is {found:,} values; a job takes {LARGEST_JOB:,} at the most.")
+        return given
+
+
+class RunForm(forms.Form):
+    on_exhausted = forms.ChoiceField(
+        label="If the day's calls do not suffice",
+        choices=[("fail", "stop there; what is left can be retried"), ("wait", "wait for the next day's quota")],
+        initial="fail",
+        widget=UnfoldAdminRadioSelectWidget(),
+    )
+
+
+def check_isbns(request: HttpRequest) -> HttpResponse:
+    """Takes ISBNs, keeps them, and leads to the page that says what they are and what they cost."""
+    _permit(request, "enrichment.view_job")
+    form = IsbnsForm(request.POST or None, request.FILES or None)
+    if request.method == "POST" and form.is_valid():
+        kept = keep_list(
+            form.cleaned_data["values"],
+            made_by=cast(User, request.user),
+            refresh=form.cleaned_data["refresh"],
+            purpose=form.cleaned_data["purpose"],
+        )
+        return HttpResponseRedirect(reverse("admin:isbn_list", args=[kept.pk]))
+    context = admin.site.each_context(request) | {"title": "Check ISBNs", "form": form}
+    return TemplateResponse(request, "enrichment/admin/check_isbns.html", context)
+
+
+def isbn_list(request: HttpRequest, list_id: uuid.UUID) -> HttpResponse:
+    """Says what is in the list, and what it costs; runs it as a job when told to. One that was run leads to its job."""
+    _permit(request, "enrichment.view_job")
+    kept = get_object_or_404(IsbnList, pk=list_id)
+    job = Job.objects.filter(consumer__slug=STAFF, idempotency_key=key_of(kept)).first()
+    if job is not None:
+        return HttpResponseRedirect(job_page(job))
+    form = RunForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        return _run(request, kept, Job.OnExhausted(form.cleaned_data["on_exhausted"]))
+    plan = plan_isbns(kept.values, refresh=kept.refresh)
+    invalid = [(entry.isbn, entry.reason.value, corrected(entry.isbn)) for entry in plan.parsed.invalid[:INVALID_SHOWN]]
+    context = admin.site.each_context(request) | {
+        "title": "What these ISBNs are, and what they cost",
+        "list": kept,
+        "plan": plan,
+        "invalid": invalid,
+        "invalid_left_out": len(plan.parsed.invalid) - len(invalid),
+        "form": form,
+        "may_run": may_run(request, kept),
+        **cost_context(plan.calls),
+    }
+    return TemplateResponse(request, "enrichment/admin/isbn_list.html", context)
+
+
+def cost_context(calls: int) -> dict[str, Any]:
+    """What `cost.html` shows: so many calls, held against what is left today for who pays."""
+    payer = Consumer.objects.filter(slug=STAFF).first()
+    if payer is None:
+        return {"calls": calls, "payer": STAFF, "allowance": None}
+    return {
+        "calls": calls,
+        "payer": STAFF,
+        "allowance": get_allowance(payer),
+        "forecast": forecast(calls, consumer=STAFF),
+    }
+
+
+def may_run(request: HttpRequest, kept: IsbnList) -> bool:
+    """Whether the user may spend calls on the list: asking anew for what is known is a right of its own."""
+    user = request.user
+    return user.has_perm("enrichment.add_job") and (not kept.refresh or user.has_perm("enrichment.refresh_edition"))
+
+
+def run_and_log(request: HttpRequest, kept: IsbnList, on_exhausted: Job.OnExhausted = Job.OnExhausted.FAIL) -> Job:
+    """Makes the list a job, with a word in the history of who did. Raises what `run_list` raises."""
+    job = run_list(kept, on_exhausted=on_exhausted)
+    said = f"Run from the admin: {job.total:,} ISBNs{', all asked for anew' if kept.refresh else ''}."
+    LogEntry.objects.log_actions(cast(User, request.user).pk, [job], ADDITION, change_message=said, single_object=True)
+    return job
+
+
+def job_page(job: Job) -> str:
+    return reverse("admin:enrichment_job_change", args=[job.pk])
+
+
+def _run(request: HttpRequest, kept: IsbnList, on_exhausted: Job.OnExhausted) -> HttpResponse:
+    if not may_run(request, kept):
+        raise PermissionDenied
+    try:
+        job = run_and_log(request, kept, on_exhausted)
+    except (QuotaError, JobError) as error:
+        messages.error(request, f"Nothing was begun. {error}")
+        return HttpResponseRedirect(request.get_full_path())
+    return HttpResponseRedirect(job_page(job))
+
+
+def _permit(request: HttpRequest, permission: str) -> None:
+    if not request.user.has_perm(permission):
+        raise PermissionDenied

@@ -1,0 +1,140 @@
+"""How far a job is, told anew every two seconds, and what became of each of its ISBNs."""
+
+import csv
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.template.response import TemplateResponse
+
+from enrichment.admin.bars import percentage
+from enrichment.models import Edition, Job, JobItem
+from enrichment.selectors import item_counts, job_calls_left, job_eta, job_failures
+from quota.exceptions import QuotaError
+from quota.selectors import calls_spent
+
+STATE_COLOURS = {
+    "queued": "info",
+    "running": "primary",
+    "waiting": "warning",
+    "succeeded": "success",
+    "failed": "danger",
+    "cancelled": "",
+}
+ITEM_COLOURS = {
+    "enriched": "success",
+    "fresh": "success",
+    "not_found": "warning",
+    "failed": "danger",
+    "invalid": "danger",
+}
+ROWS = 100
+ROWS_AT_A_TIME = 2000
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would take for one
+
+
+def progress_context(job: Job) -> dict[str, Any]:
+    """What the template `job_progress.html` shows."""
+    is_isbns = job.kind == Job.Kind.BATCH_DIRECT
+    counts = item_counts(job) if is_isbns else {}
+    states = [
+        (state, counts[state.value], ITEM_COLOURS.get(state.value, "")) for state in JobItem.State if state in counts
+    ]
+    try:
+        eta, spent = job_eta(job), calls_spent(source=job.source)
+    except QuotaError:  # the next look may find it
+        eta, spent = None, None
+    return {
+        "job": job,
+        "colour": STATE_COLOURS[job.state],
+        "unit": "ISBNs" if is_isbns else "pages",
+        "percentage": percentage(job.done, job.total),
+        "eta": eta,
+        "calls_spent": spent,
+        "calls_left": job_calls_left(job) if job.ended_at is None else None,
+        "states": states,
+        "reasons": job_failures(job).by_reason,
+        "result": [(name.replace("_", " "), value) for name, value in (job.result or {}).items()],
+    }
+
+
+def progress(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
+    """The part of the job's page that changes. Once the job has ended, the whole page is loaded anew: the last time."""
+    job = _job(request, job_id)
+    answer = render(request, "enrichment/admin/job_progress.html", progress_context(job))
+    if job.ended_at is not None:
+        answer["HX-Refresh"] = "true"
+    return answer
+
+
+def items(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
+    """What became of each ISBN, ROWS a page; `state` filters, `after` is the last position of the page before."""
+    job = _job(request, job_id)
+    chosen = _chosen(job, request)
+    after = request.GET.get("after", "")
+    page = list(chosen.filter(position__gt=int(after) if after.isdecimal() and len(after) < 10 else 0)[: ROWS + 1])
+    counts = item_counts(job)
+    context = admin.site.each_context(request) | {
+        "title": "What became of each ISBN",
+        "job": job,
+        "rows": _with_titles(page[:ROWS]),
+        "colours": ITEM_COLOURS,
+        "state": request.GET.get("state", ""),
+        "states": [(state, counts[state.value]) for state in JobItem.State if state in counts],
+        "total": sum(counts.values()),
+        "after": page[ROWS - 1].position if len(page) > ROWS else None,
+    }
+    return TemplateResponse(request, "enrichment/admin/job_items.html", context)
+
+
+def items_csv(request: HttpRequest, job_id: uuid.UUID) -> StreamingHttpResponse:
+    """The same as a file, sent as it is read: of all, or of those in a `state`."""
+    job = _job(request, job_id)
+    answer = StreamingHttpResponse(_lines(_chosen(job, request)), content_type="text/csv; charset=utf-8")
+    answer["Content-Disposition"] = f'attachment; filename="job-{job.pk}.csv"'
+    return answer
+
+
+def _job(request: HttpRequest, job_id: uuid.UUID) -> Job:
+    if not request.user.has_perm("enrichment.view_job"):
+        raise PermissionDenied
+    return get_object_or_404(Job.objects.select_related("consumer"), pk=job_id)
+
+
+def _chosen(job: Job, request: HttpRequest) -> QuerySet[JobItem]:
+    state = request.GET.get("state", "")
+    return job.items.filter(Q(state=state) if state in JobItem.State else Q()).order_by("position")
+
+
+def _with_titles(page: list[JobItem]) -> list[tuple[JobItem, str]]:
+    titles = dict(
+        Edition.objects.filter(pk__in=[item.isbn13 for item in page if item.isbn13]).values_list("isbn13", "title")
+    )
+    return [(item, titles.get(item.isbn13, "")) for item in page]
+
+
+class _Echo:
+    """What `csv` writes into: it gives the line back."""
+
+    def write(self, line: str) -> str:
+        return line
+
+
+def _lines(chosen: QuerySet[JobItem]) -> Iterator[str]:
+    writer = csv.writer(_Echo())
+    yield "\ufeff" + writer.writerow(["position", "isbn13", "given", "state", "reason", "title"])
+    after = 0
+    while page := list(chosen.filter(position__gt=after)[:ROWS_AT_A_TIME]):
+        for item, title in _with_titles(page):
+            texts = (item.value, item.state, item.reason, title)
+            yield writer.writerow([item.position, item.isbn13, *map(_harmless, texts)])
+        after = page[-1].position
+
+
+def _harmless(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA) else text

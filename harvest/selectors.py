@@ -1,0 +1,73 @@
+"""Everything that only reads how harvests stand."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import Count, Sum
+from django_celery_beat.models import PeriodicTask
+
+from harvest.models import BulkAuthor, BulkHarvest, CronState
+from harvest.ticks import next_tick, schedules_by_cron
+from quota.models import Reservation
+from quota.selectors import get_status
+
+
+@dataclass
+class BulkFigures:
+    """What came of a bulk harvest's authors until now, and the calls that it has spent."""
+
+    authors: int = 0
+    pending: int = 0
+    failed: int = 0
+    books: int = 0
+    calls: int = 0
+
+    @property
+    def done(self) -> int:
+        """Authors that were dealt with, whatever came of it."""
+        return self.authors - self.pending
+
+
+def bulk_figures(harvests: Iterable[BulkHarvest]) -> dict[int, BulkFigures]:
+    """The figures of each of the harvests, by its id: two queries, however many harvests there are."""
+    ids = {harvest.source: harvest.pk for harvest in harvests}
+    figures: dict[int, BulkFigures] = defaultdict(BulkFigures)
+    authors = BulkAuthor.objects.filter(harvest__in=ids.values()).order_by().values_list("harvest", "state")
+    for harvest, state, count, books in authors.annotate(Count("pk"), Sum("books")):
+        figure = figures[harvest]
+        figure.authors += count
+        figure.books += books
+        if state == BulkAuthor.State.PENDING:
+            figure.pending = count
+        elif state == BulkAuthor.State.FAILED:
+            figure.failed = count
+    spent = Reservation.objects.exclude(source="").filter(source__in=ids).order_by().values_list("source")
+    for source, calls in spent.annotate(Sum("dispatched")):
+        figures[ids[source]].calls = calls
+    return figures
+
+
+@dataclass(frozen=True)
+class CronStanding:
+    """How a cron is scheduled. `due_at`: its next tick; None when it has no schedule that is on, or none can tell."""
+
+    tasks: list[PeriodicTask]
+    due_at: datetime | None
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it has schedules, all of them off."""
+        return bool(self.tasks) and not any(task.enabled for task in self.tasks)
+
+
+def cron_standings(states: Iterable[CronState]) -> dict[str, CronStanding]:
+    """How each of the crons is scheduled, by name: one query for all of them. Raises QuotaUnavailable."""
+    tasks, now = schedules_by_cron(), get_status().now
+    standings = {}
+    for state in states:
+        own = tasks.get(state.name, [])
+        due = [next_tick(task.schedule, last=state.last_tick_at, now=now) for task in own if task.enabled]
+        standings[state.name] = CronStanding(own, min(filter(None, due), default=None))
+    return standings
