@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from quota.database import reachable
 from quota.exceptions import ConsumerUnknown, QuotaRefused
 from quota.models import Call, Consumer, ConsumerUsage, DailyLedger, Refusal
-from quota.selectors import MIDNIGHT_GUARD, SECONDS_APART, QuotaStatus, get_status, get_switches
+from quota.selectors import MIDNIGHT_GUARD, SECONDS_APART, QuotaStatus, get_status
 
 LAST_REFUSALS = 10
 HARVEST_OFF = "harvest_off"
@@ -36,7 +36,7 @@ def get_allowance(consumer: Consumer) -> Allowance:
     """What the consumer may spend today, and its last refusals, the newest first. Raises QuotaUnavailable."""
     status = get_status()
     used, reserved = _use(consumer, status)
-    free, limited_by = (0, HARVEST_OFF) if _harvest_off(consumer) else _free(consumer, used + reserved, status)
+    free, limited_by = (0, HARVEST_OFF) if _harvest_off(consumer, status) else _free(consumer, used + reserved, status)
     with reachable():
         refusals = list(Refusal.objects.filter(consumer=consumer)[:LAST_REFUSALS])
     return Allowance(consumer, used, reserved, free, limited_by, refusals, status)
@@ -49,7 +49,7 @@ def why_no_call(consumer: str, status: QuotaStatus) -> str:
     Raises ConsumerUnknown and QuotaUnavailable.
     """
     payer = _payer(consumer)
-    return _switched_off(payer) or _exhausted(payer, sum(_use(payer, status)), status)
+    return _switched_off(payer, status) or _exhausted(payer, sum(_use(payer, status)), status)
 
 
 def may_come_free(refusal: QuotaRefused, *, consumer: str) -> bool:
@@ -83,15 +83,15 @@ def _use(consumer: Consumer, status: QuotaStatus) -> tuple[int, int]:
     return (usage.used, usage.reserved) if usage else (0, 0)
 
 
-def _switched_off(payer: Consumer) -> str:
+def _switched_off(payer: Consumer, status: QuotaStatus) -> str:
     """The switch that refuses the consumer every call, whether limits are enforced or not, in words; "" if none."""
     if not payer.active:
         return f"The consumer {payer} is switched off."
-    return "Harvesting is switched off." if _harvest_off(payer) else ""
+    return "Harvesting is switched off." if _harvest_off(payer, status) else ""
 
 
-def _harvest_off(consumer: Consumer) -> bool:
-    return consumer.kind != Consumer.Kind.API and not get_switches().harvest_enabled
+def _harvest_off(consumer: Consumer, status: QuotaStatus) -> bool:
+    return consumer.kind != Consumer.Kind.API and not status.harvest_enabled
 
 
 def _exhausted(payer: Consumer, spent: int, status: QuotaStatus) -> str:
@@ -157,7 +157,7 @@ def forecast(calls: int, *, consumer: str) -> Forecast:
     status = get_status()
     payer = _payer(consumer)
     spent = sum(_use(payer, status))
-    if _switched_off(payer):
+    if _switched_off(payer, status):
         return Forecast(calls, 0, 0, None, status.reset_at)
     today, a_day = status.remaining - payer.floor, status.safety_limit - payer.floor
     if payer.daily_budget is not None:
@@ -187,12 +187,12 @@ class DayUsage:
     consumers: list[ConsumerUsage] = field(default_factory=list)
 
 
-def usage_history(days: int) -> list[DayUsage]:
+def usage_history(days: int, *, today: date | None = None) -> list[DayUsage]:
     """The last `days` UTC days, today among them, the newest first; a day without a ledger is left out.
 
-    From the totals alone, never the journal. Raises QuotaUnavailable.
+    From the totals alone, never the journal. `today`: the quota's, where it is known already. Raises QuotaUnavailable.
     """
-    since = get_status().day - timedelta(days=days)
+    since = (today or get_status().day) - timedelta(days=days)
     with reachable():
         ledgers = list(DailyLedger.objects.filter(day__gt=since))
         usages = list(
