@@ -237,6 +237,13 @@ UNFOLD = {
     "SITE_SYMBOL": "local_library",
     "SITE_URL": "/api/docs/",
     "SHOW_VIEW_ON_SITE": False,
+    "ENVIRONMENT": "alexandria.admin.site.environment",
+    "DASHBOARD_CALLBACK": "alexandria.admin.dashboard.index",
+    "SIDEBAR": {
+        "show_search": True,
+        "show_all_applications": False,
+        "navigation": "alexandria.admin.site.sidebar",
+    },
 }
 
 # --- Security: on unless DEBUG.

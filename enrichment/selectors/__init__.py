@@ -14,8 +14,8 @@ from enrichment.selectors.books import (
     stored_isbns,
 )
 from enrichment.selectors.catalogue import find_authors, find_books, get_author, get_work, top_authors, with_editions
-from enrichment.selectors.jobs import get_job, job_calls_left, job_eta, job_failures, jobs_of
-from enrichment.selectors.queue import get_queue, is_flush_due, next_batch
+from enrichment.selectors.jobs import get_job, job_calls_left, job_eta, job_failures, jobs_of, jobs_under_way
+from enrichment.selectors.queue import get_queue, is_flush_due, next_batch, queue_warning
 
 __all__ = [
     "KnownIsbns",
@@ -35,8 +35,10 @@ __all__ = [
     "job_eta",
     "job_failures",
     "jobs_of",
+    "jobs_under_way",
     "known_isbns",
     "next_batch",
+    "queue_warning",
     "remembered_author_misses",
     "remembered_misses",
     "stale_isbns",
