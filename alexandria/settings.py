@@ -242,6 +242,13 @@ UNFOLD = {
     "SITE_URL": "/api/docs/",
     "STYLES": [lambda request: static("alexandria/accessible.css")],
     "SHOW_VIEW_ON_SITE": False,
+    "ENVIRONMENT": "alexandria.admin.site.environment",
+    "DASHBOARD_CALLBACK": "alexandria.admin.dashboard.index",
+    "SIDEBAR": {
+        "show_search": True,
+        "show_all_applications": False,
+        "navigation": "alexandria.admin.site.sidebar",
+    },
 }
 
 # --- Security: on unless DEBUG.

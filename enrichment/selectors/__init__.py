@@ -23,9 +23,9 @@ from enrichment.selectors.catalogue import (
     top_authors,
     with_editions,
 )
-from enrichment.selectors.jobs import get_job, item_counts, job_calls_left, job_eta, job_failures, jobs_of
+from enrichment.selectors.jobs import get_job, item_counts, job_calls_left, job_eta, job_failures, jobs_of, jobs_under_way
 from enrichment.selectors.plans import IsbnPlan, plan_isbns
-from enrichment.selectors.queue import get_queue, is_flush_due, next_batch
+from enrichment.selectors.queue import get_queue, is_flush_due, next_batch, queue_warning
 
 __all__ = [
     "IsbnPlan",
@@ -49,9 +49,11 @@ __all__ = [
     "job_eta",
     "job_failures",
     "jobs_of",
+    "jobs_under_way",
     "known_isbns",
     "next_batch",
     "plan_isbns",
+    "queue_warning",
     "remembered_author_misses",
     "remembered_misses",
     "stale_isbns",

@@ -76,3 +76,8 @@ def job_failures(job: Job) -> JobFailures:
     items = job.items.filter(state__in=[JobItem.State.FAILED, JobItem.State.INVALID])
     counts = items.order_by("reason").values_list("reason").annotate(Count("position"))
     return JobFailures(dict(counts), list(items.order_by("position")[:MOST_FAILURES]))
+
+
+def jobs_under_way(limit: int) -> list[Job]:
+    """The jobs that have not ended, the oldest first, and no more than `limit`."""
+    return list(Job.objects.filter(ended_at=None).select_related("consumer").order_by("created_at")[:limit])

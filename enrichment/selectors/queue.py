@@ -12,7 +12,7 @@ from enrichment.models import QueueState, Wish
 from enrichment.models.queue import FLUSHER, MOST_ATTEMPTS
 from quota.database import QuotaNow
 from quota.exceptions import ConsumerUnknown
-from quota.selectors import QuotaStatus, get_status, get_switches
+from quota.selectors import QuotaStatus, get_status
 from quota.selectors.usage import why_no_call
 
 NOBODY_LOOKS = timedelta(seconds=60)
@@ -73,9 +73,8 @@ class QueueOverview:
     flushed_at: datetime | None
     stopped_reason: str | None
     """Why the last flush ended early: the limit that refused, or what failed."""
-    harvest_enabled: bool
-    refused: str
-    """Why the cron that sends batches would be refused a call now, in words; "" when it would not."""
+    warning: str | None
+    """Why wishes do not come true, in words for people; None while they do."""
 
     @property
     def depth(self) -> int:
@@ -89,25 +88,10 @@ class QueueOverview:
     def oldest_age_seconds(self) -> int | None:
         return None if self.oldest_asked_at is None else (self.quota.now - self.oldest_asked_at) // timedelta(seconds=1)
 
-    @property
-    def warning(self) -> str | None:
-        """Why wishes do not come true, in words for people; None while they do."""
-        if not self.harvest_enabled:
-            return "Harvesting is switched off: the queue waits until it is switched on."
-        if self.looked_at is None or self.quota.now - self.looked_at > NOBODY_LOOKS:
-            return "No worker consumes the queue: is a worker and beat running?"
-        if not self.quota.can_make_calls:
-            return f"The quota of the day is used up or closed: the queue waits until {self.quota.reset_at:%H:%M} UTC."
-        if self.refused:
-            return f"The queue waits: {self.refused}"
-        if self.stopped_reason:
-            return f"The last flush was stopped: {self.stopped_reason}."
-        return None
-
 
 def get_queue() -> QueueOverview:
     """What waits, what comes next, and what stands against it. Raises QuotaUnavailable."""
-    status, switches = get_status(), get_switches()
+    status = get_status()
     state = QueueState.objects.first()
     figures = Wish.objects.aggregate(
         under_way=Count("pk", filter=UNDER_WAY),
@@ -128,13 +112,32 @@ def get_queue() -> QueueOverview:
         looked_at=state.looked_at if state else None,
         flushed_at=state.flushed_at if state else None,
         stopped_reason=(state.stopped_reason or None) if state else None,
-        harvest_enabled=switches.harvest_enabled,
-        refused=_refused(status),
+        warning=_warning(status, state),
         **figures,
     )
 
 
+def queue_warning(status: QuotaStatus) -> str | None:
+    """Why wishes do not come true, as `get_queue` has it, without counting them. Raises QuotaUnavailable."""
+    return _warning(status, QueueState.objects.first())
+
+
+def _warning(status: QuotaStatus, state: QueueState | None) -> str | None:
+    if not status.harvest_enabled:
+        return "Harvesting is switched off: the queue waits until it is switched on."
+    if state is None or status.now - state.looked_at > NOBODY_LOOKS:
+        return "No worker consumes the queue: is a worker and beat running?"
+    if not status.can_make_calls:
+        return f"The quota of the day is used up or closed: the queue waits until {status.reset_at:%H:%M} UTC."
+    if refused := _refused(status):
+        return f"The queue waits: {refused}"
+    if state.stopped_reason:
+        return f"The last flush was stopped: {state.stopped_reason}."
+    return None
+
+
 def _refused(status: QuotaStatus) -> str:
+    """Why the cron that sends batches would be refused a call now, in words; "" when it would not."""
     try:
         return why_no_call(FLUSHER, status)
     except ConsumerUnknown as unknown:

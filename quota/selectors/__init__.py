@@ -32,6 +32,7 @@ class QuotaStatus:
     max_rps: int
     closed_reason: str | None
     enforcement: str
+    harvest_enabled: bool
     now: datetime
 
     @property
@@ -102,10 +103,11 @@ def chosen_limits(switches: Switches) -> Limits:
 
 def get_status() -> QuotaStatus:
     """Today's quota; before today's ledger is open, what it would be opened with. Raises QuotaUnavailable."""
-    now, today, enforces, *ledger = ask(
+    now, today, enforces, harvest_enabled, *ledger = ask(
         """
-        SELECT moment, quota_day(moment), quota_enforces(%s), daily_limit, safety_limit, used, reserved, max_rps,
-            closed_at, closed_reason
+        SELECT moment, quota_day(moment), quota_enforces(%s),
+            coalesce((SELECT harvest_enabled FROM quota_switches), true),
+            daily_limit, safety_limit, used, reserved, max_rps, closed_at, closed_reason
         FROM (SELECT quota_now() AS moment OFFSET 0) AS clock LEFT JOIN quota_dailyledger ON day = quota_day(moment)
         """,
         [settings.QUOTA_ENFORCEMENT],
@@ -123,6 +125,7 @@ def get_status() -> QuotaStatus:
         max_rps=max_rps,
         closed_reason=None if closed_at is None else closed_reason,
         enforcement="enforce" if enforces else "observe",
+        harvest_enabled=harvest_enabled,
         now=now,
     )
 

@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from quota.database import reachable
 from quota.exceptions import ConsumerUnknown, QuotaRefused
 from quota.models import Call, Consumer, ConsumerUsage, DailyLedger, Refusal
-from quota.selectors import MIDNIGHT_GUARD, SECONDS_APART, QuotaStatus, get_status, get_switches
+from quota.selectors import MIDNIGHT_GUARD, SECONDS_APART, QuotaStatus, get_status
 
 LAST_REFUSALS = 10
 HARVEST_OFF = "harvest_off"
@@ -39,14 +39,14 @@ def allowances(consumers: Iterable[Consumer]) -> dict[int, Allowance]:
 
     It takes the same few queries for one as for all.
     """
-    status, switches = get_status(), get_switches()
+    status = get_status()
     with reachable():
         usages = ConsumerUsage.objects.filter(ledger=status.day)
         use = {consumer: (used, reserved) for consumer, used, reserved in usages.values_list(*USE)}
     found = {}
     for consumer in consumers:
         used, reserved = use.get(consumer.pk, (0, 0))
-        stopped = (0, HARVEST_OFF) if consumer.kind != Consumer.Kind.API and not switches.harvest_enabled else None
+        stopped = (0, HARVEST_OFF) if _harvest_off(consumer, status) else None
         free, limited_by = stopped or _free(consumer, used + reserved, status)
         found[consumer.pk] = Allowance(consumer, used, reserved, free, limited_by, status)
     return found
@@ -66,7 +66,7 @@ def why_no_call(consumer: str, status: QuotaStatus) -> str:
     Raises ConsumerUnknown and QuotaUnavailable.
     """
     payer = _payer(consumer)
-    return _switched_off(payer) or _exhausted(payer, sum(_use(payer, status)), status)
+    return _switched_off(payer, status) or _exhausted(payer, sum(_use(payer, status)), status)
 
 
 def may_come_free(refusal: QuotaRefused, *, consumer: str) -> bool:
@@ -100,15 +100,15 @@ def _use(consumer: Consumer, status: QuotaStatus) -> tuple[int, int]:
     return (usage.used, usage.reserved) if usage else (0, 0)
 
 
-def _switched_off(payer: Consumer) -> str:
+def _switched_off(payer: Consumer, status: QuotaStatus) -> str:
     """The switch that refuses the consumer every call, whether limits are enforced or not, in words; "" if none."""
     if not payer.active:
         return f"The consumer {payer} is switched off."
-    return "Harvesting is switched off." if _harvest_off(payer) else ""
+    return "Harvesting is switched off." if _harvest_off(payer, status) else ""
 
 
-def _harvest_off(consumer: Consumer) -> bool:
-    return consumer.kind != Consumer.Kind.API and not get_switches().harvest_enabled
+def _harvest_off(consumer: Consumer, status: QuotaStatus) -> bool:
+    return consumer.kind != Consumer.Kind.API and not status.harvest_enabled
 
 
 def _exhausted(payer: Consumer, spent: int, status: QuotaStatus) -> str:
@@ -174,7 +174,7 @@ def forecast(calls: int, *, consumer: str) -> Forecast:
     status = get_status()
     payer = _payer(consumer)
     spent = sum(_use(payer, status))
-    if _switched_off(payer):
+    if _switched_off(payer, status):
         return Forecast(calls, 0, 0, None, status.reset_at)
     today, a_day = status.remaining - payer.floor, status.safety_limit - payer.floor
     if payer.daily_budget is not None:
@@ -204,12 +204,12 @@ class DayUsage:
     consumers: list[ConsumerUsage] = field(default_factory=list)
 
 
-def usage_history(days: int) -> list[DayUsage]:
+def usage_history(days: int, *, today: date | None = None) -> list[DayUsage]:
     """The last `days` UTC days, today among them, the newest first; a day without a ledger is left out.
 
-    From the totals alone, never the journal. Raises QuotaUnavailable.
+    From the totals alone, never the journal. `today`: the quota's, where it is known already. Raises QuotaUnavailable.
     """
-    since = get_status().day - timedelta(days=days)
+    since = (today or get_status().day) - timedelta(days=days)
     with reachable():
         ledgers = list(DailyLedger.objects.filter(day__gt=since))
         usages = list(

@@ -29,6 +29,7 @@ def status_of(**changes: Any) -> QuotaStatus:
         max_rps=3,
         closed_reason=None,
         enforcement="enforce",
+        harvest_enabled=True,
         now=datetime(2026, 5, 5, 12, tzinfo=UTC),
     )
     return replace(status, **changes)

@@ -1,0 +1,34 @@
+"""What needs somebody's attention now."""
+
+from dataclasses import dataclass
+
+from django.urls import reverse
+
+from enrichment.selectors import queue_warning
+from quota.selectors import QuotaStatus
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One sentence at the top of the dashboard. `level`: "danger" or "warning". `url`: where to look, if anywhere."""
+
+    level: str
+    text: str
+    url: str = ""
+
+
+def current_alerts(status: QuotaStatus) -> list[Notice]:
+    """What stands in the way of calls at this moment, the gravest first. Raises QuotaUnavailable."""
+    switches = reverse("admin:quota_switches_changelist")
+    notices = []
+    if status.closed_reason is not None:
+        ledger = reverse("admin:quota_dailyledger_change", args=[status.day])
+        notices.append(Notice("danger", f"The day is closed. {status.closed_reason}", ledger))
+    if status.enforcement == "observe":
+        notices.append(Notice("warning", "Observe mode: calls are counted, and none is refused.", switches))
+    if not status.harvest_enabled:
+        off = "Harvesting is switched off: crons and bulk work are refused every call, and the queue waits."
+        notices.append(Notice("warning", off, switches))
+    elif warning := queue_warning(status):
+        notices.append(Notice("warning", warning, reverse("admin:enrichment_wish_changelist")))
+    return notices

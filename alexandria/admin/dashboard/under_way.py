@@ -1,0 +1,119 @@
+"""What runs at this moment, each with a link to its page."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib.auth.models import AnonymousUser, User
+from django.urls import reverse
+
+from alexandria.templatetags.figures import span
+from enrichment.models import Job
+from enrichment.selectors import jobs_under_way
+from harvest.selectors import crons_under_way, harvests_under_way
+from quota.selectors.dashboard import QuotaDashboard
+
+MOST = 10
+"""Reservations, and jobs, that are listed; the rest is a link away."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """`kind`: in a word. `standing`: how far it is, in words. `done` and `total`, when both are known, of any unit."""
+
+    kind: str
+    name: str
+    url: str
+    who: str
+    age: timedelta
+    standing: str
+    done: int | None = None
+    total: int | None = None
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """`rows`, and the lists (name, address) of which there is more than is shown."""
+
+    rows: list[Running]
+    more: list[tuple[str, str]]
+
+
+def under_way(user: User | AnonymousUser, quota: QuotaDashboard) -> UnderWay:
+    """Jobs, crons, bulk harvests and open reservations, as far as `user` may look at them."""
+    now = quota.status.now
+    rows: list[Running] = []
+    more: list[tuple[str, str]] = []
+    if user.has_perm("enrichment.view_job"):
+        jobs = jobs_under_way(MOST + 1)
+        rows += [_job(job, now) for job in jobs[:MOST]]
+        if len(jobs) > MOST:
+            more.append(("all jobs", reverse("admin:enrichment_job_changelist")))
+    if user.has_perm("harvest.view_cronstate"):
+        rows += _crons(now)
+    if user.has_perm("harvest.view_bulkharvest"):
+        rows += _harvests(now)
+    if user.has_perm("quota.view_reservation"):
+        rows += [_reservation(reservation, now) for reservation in quota.reservations[:MOST]]
+        if len(quota.reservations) > MOST:
+            more.append(("all open reservations", f"{reverse('admin:quota_reservation_changelist')}?state__exact=open"))
+    return UnderWay(rows, more)
+
+
+def _job(job: Job, now: datetime) -> Running:
+    unit = "ISBNs" if job.kind == Job.Kind.BATCH_DIRECT else "pages"
+    standing = f"{job.get_state_display()}, {job.done:,} of {job.total:,} {unit}"
+    if job.state == Job.State.WAITING and job.resume_at:
+        standing += f", goes on at {job.resume_at:%Y-%m-%d %H:%M} UTC"
+    return Running(
+        kind="job",
+        name=job.get_kind_display(),
+        url=reverse("admin:enrichment_job_change", args=[job.pk]),
+        who=job.consumer.slug,
+        age=now - job.created_at,
+        standing=standing,
+        done=job.done,
+        total=job.total,
+    )
+
+
+def _crons(now: datetime) -> Iterator[Running]:
+    for state in crons_under_way():
+        run: Any = state.run
+        url = reverse("admin:harvest_harvestrun_change", args=[run.pk])
+        yield Running("cron", state.name, url, state.name, now - run.started_at, _lease(state.lease_until, now))
+
+
+def _harvests(now: datetime) -> Iterator[Running]:
+    for progress in harvests_under_way():
+        harvest = progress.harvest
+        authors = f"{progress.dealt_with:,} of {progress.authors:,} authors"
+        yield Running(
+            kind="bulk harvest",
+            name=harvest.label,
+            url=reverse("admin:harvest_bulkharvest_change", args=[harvest.pk]),
+            who=f"{harvest.host}, process {harvest.pid}",
+            age=now - harvest.started_at,
+            standing=f"{authors}, {_lease(harvest.lease_until, now)}",
+            done=progress.dealt_with,
+            total=progress.authors,
+        )
+
+
+def _reservation(reservation: Any, now: datetime) -> Running:
+    sent = f"{reservation.dispatched:,} of {reservation.calls:,} calls sent"
+    return Running(
+        kind="reservation",
+        name=reservation.operation,
+        url=reverse("admin:quota_reservation_change", args=[reservation.pk]),
+        who=reservation.consumer.slug,
+        age=now - reservation.created_at,
+        standing=f"{sent}, {_lease(reservation.expires_at, now)}",
+    )
+
+
+def _lease(until: datetime | None, now: datetime) -> str:
+    if until is None:
+        return "no lease"
+    return f"lease ends in {span(until - now)}" if until > now else f"lease ended {span(now - until)} ago"

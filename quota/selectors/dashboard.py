@@ -1,0 +1,186 @@
+"""What the dashboard shows of the quota: today's use by the minute, whether it will last, and what is under way.
+
+Of the journal only today's rows are read, once; everything else comes from totals and small indexes.
+"""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+
+from django.db.models import DateTimeField, F, Func, Q, QuerySet, Sum, Value
+from django.db.models.functions import Coalesce
+
+from quota.database import reachable
+from quota.models import Call, Reconciliation, Refusal, Reservation
+from quota.selectors import QuotaStatus, get_status
+from quota.selectors.usage import DayUsage, usage_history
+
+HISTORY_DAYS = 30
+SLOT = timedelta(minutes=10)
+"""What calls are counted by, for the course of the day."""
+
+TOO_EARLY = timedelta(minutes=5)
+"""Into a day, its rate says nothing yet."""
+
+ENTERED = (Call.Outcome.EXTERNAL, Call.Outcome.ADJUSTED)
+"""Calls that we did not send: they stand in the journal when they were found out, not when they were made."""
+
+NO_ERROR = (Call.Outcome.OK, Call.Outcome.NOT_FOUND, Call.Outcome.UNKNOWN, *ENTERED)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Ten minutes of today, and the calls that were sent in them, by consumer (slugs)."""
+
+    begins_at: datetime
+    calls: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Today:
+    """What was sent today. `slots`: those in which anything was, in order. Figures are calls unless they say ISBNs."""
+
+    slots: list[Slot]
+    sent: int
+    entered: int
+    """Calls made outside Alexandria, or put right by a person; below 0 when more were taken off."""
+    last_hour: int
+    """Sent since an hour ago, or since midnight."""
+    isbns_asked: int
+    isbns_found: int
+    """Of those asked for."""
+    books: int
+    """Books in all answers, those of lists included."""
+    errors: dict[Call.Outcome, int]
+    """Calls that brought no answer or a refusal, the most frequent first."""
+
+    @property
+    def books_per_call(self) -> float | None:
+        return self.books / self.sent if self.sent else None
+
+    @property
+    def hit_rate(self) -> float | None:
+        """The part of the ISBNs asked for that ISBNdb knew, 0 to 1."""
+        return self.isbns_found / self.isbns_asked if self.isbns_asked else None
+
+
+@dataclass(frozen=True)
+class Burn:
+    """How fast calls are spent, and where that leads if it goes on. `per_hour` is None while it is too early to say.
+
+    Either `runs_out_at` is told, or `left_at_reset`: the calls that will be left of the safety limit at midnight.
+    Both are None when nothing is left already.
+    """
+
+    per_hour: float | None
+    runs_out_at: datetime | None
+    left_at_reset: int | None
+
+
+@dataclass(frozen=True)
+class QuotaDashboard:
+    status: QuotaStatus
+    history: list[DayUsage]
+    """The last 30 days, the newest first; days without a ledger are left out."""
+    today: Today
+    burn: Burn
+    reservations: list[Reservation]
+    """Open ones, those that end first at the top: at most one more than was asked for."""
+    reconciliation: Reconciliation | None
+    """ISBNdb's own counter as it was last heard, on whatever day."""
+    refusals: dict[Refusal.Limit, int]
+    """Refusals of today by the limit that stood against them, the most frequent first."""
+
+
+def get_dashboard(*, reservations: int) -> QuotaDashboard:
+    """All of it at this moment, with one more than so many `reservations` if there are. Raises QuotaUnavailable."""
+    status = get_status()
+    history = usage_history(HISTORY_DAYS, today=status.day)
+    today = calls_of_today(status)
+    with reachable():
+        return QuotaDashboard(
+            status=status,
+            history=history,
+            today=today,
+            burn=burn_rate(status, last_hour=today.last_hour),
+            reservations=list(_open_reservations(status.day)[: reservations + 1]),
+            reconciliation=Reconciliation.objects.select_related("ledger").first(),
+            refusals=_refusals(status.day),
+        )
+
+
+def calls_of_today(status: QuotaStatus) -> Today:
+    """What the journal of the status's day sums up to, in one statement. Raises QuotaUnavailable."""
+    midnight = datetime.combine(status.day, time(), tzinfo=UTC)
+    slot = Func(Value(SLOT), F("dispatched_at"), Value(midnight), function="date_bin", output_field=DateTimeField())
+    asked_for = Q(isbns_asked__isnull=False)
+    with reachable():
+        rows = list(
+            Call.objects.filter(ledger=status.day)
+            .order_by()
+            .values_list("consumer__slug", "outcome", slot)
+            .annotate(
+                Sum("calls"),
+                Coalesce(Sum("calls", filter=Q(dispatched_at__gt=status.now - timedelta(hours=1))), 0),
+                Coalesce(Sum("isbns_asked"), 0),
+                Coalesce(Sum("isbns_found", filter=asked_for), 0),
+                Coalesce(Sum("isbns_found"), 0),
+            )
+        )
+    return _summed_up(rows)
+
+
+def _summed_up(rows: list[tuple[str, str, datetime, int, int, int, int, int]]) -> Today:
+    slots: defaultdict[datetime, Counter[str]] = defaultdict(Counter)
+    errors: Counter[Call.Outcome] = Counter()
+    entered = sent = last_hour = asked = found = books = 0
+    for consumer, outcome, begins_at, calls, recent, isbns_asked, isbns_found, books_found in rows:
+        if outcome in ENTERED:
+            entered += calls
+            continue
+        slots[begins_at][consumer] += calls
+        sent += calls
+        last_hour += recent
+        asked += isbns_asked
+        found += isbns_found
+        books += books_found
+        if outcome not in NO_ERROR:
+            errors[Call.Outcome(outcome)] += calls
+    return Today(
+        slots=[Slot(begins_at, dict(slots[begins_at])) for begins_at in sorted(slots)],
+        sent=sent,
+        entered=entered,
+        last_hour=last_hour,
+        isbns_asked=asked,
+        isbns_found=found,
+        books=books,
+        errors=dict(errors.most_common()),
+    )
+
+
+def burn_rate(status: QuotaStatus, *, last_hour: int) -> Burn:
+    """From the calls of the last hour; of an hour that began yesterday, from those since midnight."""
+    midnight = status.reset_at - timedelta(days=1)
+    elapsed = min(status.now - midnight, timedelta(hours=1))
+    if elapsed < TOO_EARLY:
+        return Burn(None, None, None)
+    per_hour = last_hour / (elapsed / timedelta(hours=1))
+    left = status.safety_limit - status.used
+    if left <= 0 or status.closed_reason is not None:
+        return Burn(per_hour, None, None)
+    will_spend = round(per_hour * ((status.reset_at - status.now) / timedelta(hours=1)))
+    if will_spend >= left:
+        return Burn(per_hour, status.now + timedelta(hours=left / per_hour), None)
+    return Burn(per_hour, None, left - will_spend)
+
+
+def _open_reservations(day: date) -> QuerySet[Reservation]:
+    """Of today, and of yesterday those that nobody has closed yet."""
+    open_now = Reservation.objects.filter(ledger__gte=day - timedelta(days=1), state=Reservation.State.OPEN)
+    return open_now.select_related("consumer").order_by("ledger", "expires_at")
+
+
+def _refusals(day: date) -> dict[Refusal.Limit, int]:
+    since = datetime.combine(day, time(), tzinfo=UTC)
+    counts = Refusal.objects.filter(at__gte=since).order_by().values_list("limit").annotate(Sum("times"))
+    return {Refusal.Limit(limit): times for limit, times in sorted(counts, key=lambda row: (-row[1], row[0]))}
