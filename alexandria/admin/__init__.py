@@ -1,5 +1,5 @@
-"""The admin beyond the apps: Django's and celery-beat's own models, in its look."""
+"""The admin beyond the apps: alerts, and Django's and celery-beat's own models, in its look."""
 
-from alexandria.admin import schedule, users
+from alexandria.admin import alerts, schedule, users
 
-__all__ = ["schedule", "users"]
+__all__ = ["alerts", "schedule", "users"]
