@@ -2,12 +2,12 @@
 
 import ipaddress
 import socket
-import threading
 
 import structlog
 from django.conf import settings
 
 from alexandria.alerts.exceptions import AddressRefused
+from alexandria.alerts.waiting import within
 
 log = structlog.get_logger(__name__)
 
@@ -42,29 +42,14 @@ def look_up(host: str, port: int, *, seconds: float) -> list[str]:
 
     Raises AddressRefused, also when the host has none, or the answer does not come within `seconds`.
     """
-    answer = _Answer()
-    # getaddrinfo knows no time-out; one that hangs is left behind.
-    threading.Thread(target=answer.ask, args=(host, port), daemon=True, name="look-up").start()
-    if not answer.there.wait(seconds):
-        raise AddressRefused(f"{host} could not be looked up within {seconds:.0f} s.")
-    if not answer.addresses:
-        raise AddressRefused(f"{host} has no address.")
-    if not settings.ALERT_WEBHOOKS_TO_PRIVATE and not all(map(is_public, answer.addresses)):
-        log.warning("webhook.not_public", host=host, addresses=answer.addresses)
+    try:
+        found = within(seconds, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    except TimeoutError as error:
+        raise AddressRefused(f"{host} could not be looked up within {seconds:.0f} s.") from error
+    except (OSError, UnicodeError) as error:  # no such host; a name that cannot be one
+        raise AddressRefused(f"{host} has no address.") from error
+    addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
+    if not settings.ALERT_WEBHOOKS_TO_PRIVATE and not all(map(is_public, addresses)):
+        log.warning("webhook.not_public", host=host, addresses=addresses)
         raise AddressRefused(f"{host} is not a public address.")
-    return answer.addresses
-
-
-class _Answer:
-    def __init__(self) -> None:
-        self.there = threading.Event()
-        self.addresses: list[str] = []
-
-    def ask(self, host: str, port: int) -> None:
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            self.addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
-        except (OSError, UnicodeError):  # no such host; a name that cannot be one
-            pass
-        finally:
-            self.there.set()
+    return addresses

@@ -8,6 +8,7 @@ import structlog
 from django.db.models import OuterRef, Q, Subquery, Sum
 from kombu.exceptions import OperationalError as BrokerUnavailable
 
+from alexandria.alerts.waiting import within
 from alexandria.celery import app
 from harvest.models import CronState, HarvestRun
 from harvest.ticks import overdue
@@ -28,6 +29,7 @@ ERRORS = ("too_fast", "quota_exceeded", "refused", "server_error", "timeout", "c
 
 SECONDS_TO_ANSWER = (1.0, 4.0)
 """How long workers have to say which queues they consume; the second time only when a queue is missing by then."""
+SECONDS_FOR_BROKER = 15.0
 
 
 @dataclass(frozen=True)
@@ -77,18 +79,22 @@ def gather(*, queues: Sequence[str]) -> Facts:
 
 def consumed_queues(*, expected: Sequence[str]) -> dict[str, list[str]] | None:
     """The names of the workers that consume each queue, by their own word; None when the broker is out of reach."""
-    found: dict[str, list[str]] = {}
     try:
-        for seconds in SECONDS_TO_ANSWER:
-            found = {}
-            for worker, consumed in (app.control.inspect(timeout=seconds).active_queues() or {}).items():
-                for queue in consumed:
-                    found.setdefault(queue["name"], []).append(worker)
-            if all(queue in found for queue in expected):
-                break
+        return within(SECONDS_FOR_BROKER, lambda: _ask_workers(expected))
     except (BrokerUnavailable, OSError) as error:
         log.warning("alerts.broker_unavailable", error=str(error))
         return None
+
+
+def _ask_workers(expected: Sequence[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for seconds in SECONDS_TO_ANSWER:
+        found = {}
+        for worker, consumed in (app.control.inspect(timeout=seconds).active_queues() or {}).items():
+            for queue in consumed:
+                found.setdefault(queue["name"], []).append(worker)
+        if all(queue in found for queue in expected):
+            break
     return found
 
 
