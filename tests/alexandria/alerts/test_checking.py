@@ -3,9 +3,11 @@
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from importlib import import_module
 
 import pytest
 from django.apps import apps
+from django.contrib.auth.models import Group
 from django.db import IntegrityError, connection
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
@@ -301,19 +303,12 @@ def test_a_dry_run_writes_nothing(webhook: Webhook) -> None:
 
 
 def test_the_schedule_and_what_each_group_may_are_made_by_the_migration() -> None:
-    from importlib import import_module
-
-    from django.contrib.auth.models import Group
-
     migration = import_module("alexandria.migrations.0002_alerts")
     migration.schedule(apps, None)
     migration.give_permissions(apps, None)
     row = PeriodicTask.objects.get(name="alerts")
     assert (row.task, row.interval.every, row.interval.period) == ("alexandria.tasks.check_alerts", 30, "seconds")
-    may = {
-        group.name: {f"{codename}" for codename in group.permissions.values_list("codename", flat=True)}
-        for group in Group.objects.all()
-    }
+    may = {group.name: set(group.permissions.values_list("codename", flat=True)) for group in Group.objects.all()}
     assert may["viewers"] == {"view_alert", "view_delivery"}
     assert may["operators"] - may["viewers"] == {"view_webhook", "test_webhook", "retry_delivery"}
     assert may["managers"] - may["operators"] == {"add_webhook", "change_webhook", "delete_webhook"}
