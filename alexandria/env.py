@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -13,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 env = environ.Env()
 
 _HOST = re.compile(r"\*|\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\]", re.IGNORECASE)
+_MAILBOX = re.compile(r"[^\s@<>,]+@[^\s@<>,]+")
 
 
 def read_dotenv(path: Path) -> None:
@@ -87,6 +88,42 @@ def http_url(name: str, default: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
         raise ImproperlyConfigured(f"{name} must be an address such as https://api2.isbndb.com, not {value!r}.")
     return value.rstrip("/")
+
+
+def email(name: str) -> dict[str, Any]:
+    """Django's EMAIL_… settings from an smtp:// (plain), smtp+tls:// (STARTTLS) or smtp+ssl:// address; {} when unset.
+
+    Messages leave its password out.
+    """
+    value = text(name)
+    if not value:
+        return {}
+    try:
+        parts = urlsplit(value)
+        port, is_one = parts.port, bool(parts.hostname) and parts.path in {"", "/"} and not parts.fragment
+    except ValueError:
+        is_one = False
+    if not is_one or parts.scheme not in {"smtp", "smtp+tls", "smtp+ssl"}:
+        hint = "Characters such as # / : @ in user and password are written in per cent, as in %23."
+        raise ImproperlyConfigured(
+            f"{name} must be an address such as smtp+tls://user:password@mail.example:587. {hint}"
+        )
+    return {
+        "EMAIL_HOST": parts.hostname,
+        "EMAIL_PORT": port or {"smtp": 25, "smtp+tls": 587, "smtp+ssl": 465}[parts.scheme],
+        "EMAIL_HOST_USER": unquote(parts.username or ""),
+        "EMAIL_HOST_PASSWORD": unquote(parts.password or ""),
+        "EMAIL_USE_TLS": parts.scheme == "smtp+tls",
+        "EMAIL_USE_SSL": parts.scheme == "smtp+ssl",
+    }
+
+
+def mailboxes(name: str) -> list[str]:
+    """E-mail addresses, with commas between."""
+    found = words(name)
+    if bad := [each for each in found if not _MAILBOX.fullmatch(each)]:
+        raise ImproperlyConfigured(f"{name} must be e-mail addresses with commas between, not {bad}.")
+    return found
 
 
 def postgres(name: str, default: Callable[[], str]) -> dict[str, Any]:

@@ -139,7 +139,8 @@ CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_IGNORE_RESULT = True
 # Jobs have workers of their own: however many there are, and however long, crons and the queue go on.
-CELERY_TASK_ROUTES = {"enrichment.tasks.run_job": {"queue": "jobs"}}
+# All workers see to the alerts: one that is dead is told of by the others.
+CELERY_TASK_ROUTES = {"enrichment.tasks.run_job": {"queue": "jobs"}, "alexandria.tasks.*": {"queue": "alerts"}}
 CELERY_TASK_TIME_LIMIT = 3600
 # Redis hands out again what is not acknowledged by then: sooner, and a task that still runs would run twice at once.
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 2 * CELERY_TASK_TIME_LIMIT}
@@ -164,6 +165,20 @@ QUOTA_MAX_RPS = env.integer("QUOTA_MAX_RPS", 3, minimum=1, maximum=1000)
 QUOTA_ENFORCEMENT = env.choice("QUOTA_ENFORCEMENT", "enforce", ["enforce", "observe"])
 QUOTA_DRIFT_ALERT = env.integer("QUOTA_DRIFT_ALERT", 10, minimum=1, maximum=10_000_000)
 JOURNAL_KEEP_DAYS = env.integer("JOURNAL_KEEP_DAYS", 400, minimum=7, maximum=36_500)
+
+# --- Alerts
+SERVICE_NAME = env.text("SERVICE_NAME", "Alexandria")
+EMAIL_URL = env.email("EMAIL_URL")
+vars().update(EMAIL_URL)
+EMAIL_TIMEOUT = 10
+ALERT_EMAIL_TO = env.mailboxes("ALERT_EMAIL_TO")
+ALERT_EMAIL_FROM = (env.mailboxes("ALERT_EMAIL_FROM") or [""])[0]
+if ALERT_EMAIL_TO and not (EMAIL_URL and ALERT_EMAIL_FROM):
+    raise ImproperlyConfigured("ALERT_EMAIL_TO needs EMAIL_URL, through which to send, and ALERT_EMAIL_FROM.")
+ALERT_EMAIL_SEVERITY = env.choice("ALERT_EMAIL_SEVERITY", "info", ["info", "warning", "critical"])
+ALERT_WEBHOOKS_TO_PRIVATE = env.flag("ALERT_WEBHOOKS_TO_PRIVATE", default=False)
+ALERT_ERROR_PERCENT = env.integer("ALERT_ERROR_PERCENT", 25, minimum=1, maximum=100)
+ALERT_LEASES_EXPIRED = env.integer("ALERT_LEASES_EXPIRED", 5, minimum=1, maximum=1_000_000)
 
 # --- API
 API_REQUESTS_PER_MINUTE = env.integer("API_REQUESTS_PER_MINUTE", 600, minimum=0, maximum=1_000_000)

@@ -76,6 +76,27 @@ def schedules_by_cron() -> dict[str, list[PeriodicTask]]:
     return rows
 
 
+def overdue(*, now: datetime, grace: timedelta) -> dict[str, datetime]:
+    """The crons that should have begun more than `grace` ago and did not, by name, and when they were due."""
+    last_ticks = dict(CronState.objects.values_list("name", "last_tick_at"))
+    found: dict[str, datetime] = {}
+    for row in PeriodicTask.objects.filter(task=TASK, enabled=True).select_related("interval", "crontab"):
+        name, schedule = _named(row), row.schedule
+        last = last_ticks.get(name) if name else None
+        # Beat has not run it since it was made or switched on: what was due before that does not count.
+        since = max(filter(None, [last, row.date_changed])) if row.last_run_at is None else last or row.date_changed
+        if isinstance(schedule, schedules.crontab):
+            before, delta, _ = schedule.remaining_delta(since)
+            due: datetime = before + delta
+        elif isinstance(schedule, schedules.schedule):
+            due = since + schedule.run_every  # type: ignore[attr-defined]  # the stubs lack it
+        else:
+            continue
+        if name and due + grace < now:
+            found[name] = min(due, found.get(name, due))
+    return found
+
+
 def _schedules(name: str) -> Iterator[schedules.BaseSchedule]:
     for row in PeriodicTask.objects.filter(task=TASK, enabled=True).select_related("interval", "crontab"):
         if _named(row) == name:

@@ -7,7 +7,8 @@ connection may wait; `pool` stays a number of seconds.
 
 import ssl
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import httpcore2
@@ -15,21 +16,26 @@ import httpx2
 
 
 class DeadlineTransport(httpx2.HTTPTransport):
-    """A pool of such connections, through no proxy: the key goes to ISBNdb alone."""
+    """A pool of such connections, through no proxy: the key goes to ISBNdb alone.
 
-    def __init__(self) -> None:
+    `addresses`: where to connect to, one after the other until one answers, instead of looking up the host of the URL.
+    Its name is still what the certificate has to be for.
+    """
+
+    def __init__(self, addresses: Sequence[str] = ()) -> None:
         super().__init__()
         self._pool = httpcore2.ConnectionPool(
             ssl_context=httpx2.create_ssl_context(trust_env=False),
             max_connections=20,
             max_keepalive_connections=10,
             keepalive_expiry=30,
-            network_backend=_Backend(),
+            network_backend=_Backend(addresses),
         )
 
 
 class _Backend(httpcore2.NetworkBackend):
-    def __init__(self) -> None:
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self._addresses = addresses
         self._real = httpcore2.SyncBackend()
 
     def connect_tcp(
@@ -40,8 +46,14 @@ class _Backend(httpcore2.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.NetworkStream:
-        seconds = _seconds_until(timeout, httpcore2.ConnectTimeout)
-        return _Stream(self._real.connect_tcp(host, port, seconds, local_address, socket_options))
+        *others, last = self._addresses or [host]
+        for address in others:
+            with suppress(httpcore2.ConnectError):
+                return self._connect(address, port, timeout, local_address, socket_options)
+        return self._connect(last, port, timeout, local_address, socket_options)
+
+    def _connect(self, host: str, port: int, timeout: float | None, *rest: Any) -> httpcore2.NetworkStream:
+        return _Stream(self._real.connect_tcp(host, port, _seconds_until(timeout, httpcore2.ConnectTimeout), *rest))
 
 
 class _Stream(httpcore2.NetworkStream):

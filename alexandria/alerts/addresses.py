@@ -1,0 +1,55 @@
+"""Which addresses a webhook may be sent to: public ones, unless ALERT_WEBHOOKS_TO_PRIVATE is on."""
+
+import ipaddress
+import socket
+
+import structlog
+from django.conf import settings
+
+from alexandria.alerts.exceptions import AddressRefused
+from alexandria.alerts.waiting import within
+
+log = structlog.get_logger(__name__)
+
+_GLOBAL_V6 = ipaddress.ip_network("2000::/3")
+"""What is handed out to be reached from everywhere. IPv4 in the clothes of IPv6 (mapped, NAT64) is outside of it."""
+
+_NOT_IN_V6 = [
+    ipaddress.ip_network(network)
+    for network in (
+        "2001::/23",  # Teredo and other protocols
+        "2001:db8::/32",  # documentation
+        "2002::/16",  # 6to4: leads to an IPv4 address
+        "3fff::/20",  # documentation
+    )
+]
+_NOT_IN_V4 = [ipaddress.ip_network(network) for network in ("100.64.0.0/10", "192.0.0.0/24", "192.88.99.0/24")]
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one that anybody on the internet may have. What is not an address is not."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv6Address):
+        return ip.scope_id is None and ip in _GLOBAL_V6 and not any(ip in network for network in _NOT_IN_V6)
+    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _NOT_IN_V4)
+
+
+def look_up(host: str, port: int, *, seconds: float) -> list[str]:
+    """The addresses of the host, to one of which a webhook may be sent; all of them have to be public.
+
+    Raises AddressRefused, also when the host has none, or the answer does not come within `seconds`.
+    """
+    try:
+        found = within(seconds, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    except TimeoutError as error:
+        raise AddressRefused(f"{host} could not be looked up within {seconds:.0f} s.") from error
+    except (OSError, UnicodeError) as error:  # no such host; a name that cannot be one
+        raise AddressRefused(f"{host} has no address.") from error
+    addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
+    if not settings.ALERT_WEBHOOKS_TO_PRIVATE and not all(map(is_public, addresses)):
+        log.warning("webhook.not_public", host=host, addresses=addresses)
+        raise AddressRefused(f"{host} is not a public address.")
+    return addresses

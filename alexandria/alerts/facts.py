@@ -1,0 +1,125 @@
+"""How things stand, as far as the rules ask."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import structlog
+from django.db.models import OuterRef, Q, Subquery, Sum
+from kombu.exceptions import OperationalError as BrokerUnavailable
+
+from alexandria.alerts.waiting import within
+from alexandria.celery import app
+from harvest.models import CronState, HarvestRun
+from harvest.ticks import overdue
+from quota.database import reachable
+from quota.models import Call, Reconciliation, Reservation
+from quota.selectors import QuotaStatus, get_status
+
+log = structlog.get_logger(__name__)
+
+BURN_WINDOW = timedelta(hours=1)
+ERROR_WINDOW = timedelta(minutes=15)
+LEASE_WINDOW = timedelta(hours=1)
+CRON_GRACE = timedelta(minutes=10)
+"""How late a cron may begin: its worker may be busy with another."""
+
+ERRORS = ("too_fast", "quota_exceeded", "refused", "server_error", "timeout", "connection_failed", "undecodable")
+"""Outcomes of calls that failed. Those that are under way, or were not sent, are neither good nor bad."""
+
+SECONDS_TO_ANSWER = (1.0, 4.0)
+"""How long workers have to say which queues they consume; the second time only when a queue is missing by then."""
+SECONDS_FOR_BROKER = 15.0
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All counts are calls unless their name says otherwise.
+
+    `queues`: the workers of each queue that is consumed; None when the broker is out of reach. `failed_crons`: the last
+    run of each cron whose last run failed. `late_crons`: those that did not begin in time, and when they were due.
+    """
+
+    status: QuotaStatus
+    burned: int = 0
+    drift: int = 0
+    answered: int = 0
+    errors: Mapping[str, int] = field(default_factory=dict)
+    leases_expired: int = 0
+    queues: Mapping[str, Sequence[str]] | None = field(default_factory=dict)
+    failed_crons: Sequence[HarvestRun] = ()
+    late_crons: Mapping[str, datetime] = field(default_factory=dict)
+
+    @property
+    def burn_seconds(self) -> float:
+        """The time in which `burned` was spent: the last hour, or what there is of today."""
+        midnight = self.status.reset_at - timedelta(days=1)
+        return min(BURN_WINDOW, self.status.now - midnight).total_seconds()
+
+
+def gather(*, queues: Sequence[str]) -> Facts:
+    """How things stand now. `queues`: those that should have a worker. Raises QuotaUnavailable."""
+    status = get_status()
+    with reachable():
+        outcomes = _outcomes(status)
+        return Facts(
+            status=status,
+            burned=_burned(status),
+            drift=Reconciliation.objects.filter(ledger=status.day).aggregate(calls=Sum("raised_by", default=0))[
+                "calls"
+            ],
+            answered=outcomes.get("ok", 0) + outcomes.get("not_found", 0),
+            errors={outcome: calls for outcome, calls in outcomes.items() if outcome in ERRORS},
+            leases_expired=_leases_expired(status),
+            queues=consumed_queues(expected=queues),
+            failed_crons=_failed_crons(),
+            late_crons=overdue(now=status.now, grace=CRON_GRACE),
+        )
+
+
+def consumed_queues(*, expected: Sequence[str]) -> dict[str, list[str]] | None:
+    """The names of the workers that consume each queue, by their own word; None when the broker is out of reach."""
+    try:
+        return within(SECONDS_FOR_BROKER, lambda: _ask_workers(expected))
+    except (BrokerUnavailable, OSError) as error:
+        log.warning("alerts.broker_unavailable", error=str(error))
+        return None
+
+
+def _ask_workers(expected: Sequence[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for seconds in SECONDS_TO_ANSWER:
+        found = {}
+        for worker, consumed in (app.control.inspect(timeout=seconds).active_queues() or {}).items():
+            for queue in consumed:
+                found.setdefault(queue["name"], []).append(worker)
+        if all(queue in found for queue in expected):
+            break
+    return found
+
+
+def _burned(status: QuotaStatus) -> int:
+    spent = Call.objects.filter(ledger=status.day, dispatched_at__gt=status.now - BURN_WINDOW)
+    return int(spent.exclude(outcome="adjusted").aggregate(calls=Sum("calls", default=0))["calls"])
+
+
+def _outcomes(status: QuotaStatus) -> dict[str, int]:
+    """The calls of the last ERROR_WINDOW by outcome."""
+    since = status.now - ERROR_WINDOW
+    recent = Call.objects.filter(ledger__in={status.day, since.date()}, dispatched_at__gt=since)
+    return dict(recent.order_by().values_list("outcome").annotate(total=Sum("calls")))
+
+
+def _leases_expired(status: QuotaStatus) -> int:
+    """The reservations that nobody closed in time. None lives for longer than its day: the index is by creation."""
+    since = status.now - LEASE_WINDOW
+    recent = Reservation.objects.filter(state="expired", created_at__gt=since - timedelta(days=1))
+    return recent.filter(closed_at__gt=since).count()
+
+
+def _failed_crons() -> list[HarvestRun]:
+    """By the last run that ended and was not skipped: a cron is well again when a run of it came off."""
+    unfinished = Q(outcome__in=["running", "skipped"])
+    last = HarvestRun.objects.filter(cron=OuterRef("name")).exclude(unfinished).values("pk")[:1]
+    runs = CronState.objects.annotate(last=Subquery(last)).values_list("last", flat=True)
+    return list(HarvestRun.objects.filter(pk__in=list(runs), outcome="failed").order_by("cron"))

@@ -1,0 +1,151 @@
+"""Opening and recovering alerts, and writing down who is to be told."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q, QuerySet
+
+from alexandria.alerts.facts import gather
+from alexandria.alerts.rules import QUEUES, Finding, find
+from alexandria.models import Alert, Delivery, Severity, Webhook
+
+log = structlog.get_logger(__name__)
+
+HOLD = timedelta(minutes=2)
+"""What is wrong has to be gone for so long before it is over: what comes and goes is told once."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What one check found, and what that opened and recovered."""
+
+    findings: list[Finding]
+    opened: list[Alert]
+    recovered: list[Alert]
+
+
+def check() -> Checked:
+    """Judges how things stand, opens and recovers alerts, and writes the messages that `delivery` is to send.
+
+    Whoever checks at the same moment, an alert is opened, and recovers, once. Raises QuotaUnavailable.
+    """
+    facts = gather(queues=QUEUES)
+    findings = find(facts)
+    opened, recovered = apply(findings, now=facts.status.now)
+    return Checked(findings, opened, recovered)
+
+
+def would_check() -> Checked:
+    """As `check`, and nothing is written; the alerts that it would open are not in the database."""
+    facts = gather(queues=QUEUES)
+    findings, now = find(facts), facts.status.now
+    known = set(Alert.objects.filter(recovered_at=None).values_list("key", flat=True))
+    opened = [_new(finding, now) for finding in findings if finding.key not in known]
+    return Checked(findings, opened, list(_over(findings, now)))
+
+
+def apply(findings: Sequence[Finding], *, now: datetime) -> tuple[list[Alert], list[Alert]]:
+    """Opens alerts for new findings and ends those whose findings are gone; returns which it opened and which it ended.
+
+    `now`: the quota's clock when the findings were made.
+    """
+    recovered = []
+    with transaction.atomic(durable=True):
+        # ON CONFLICT DO NOTHING waits for whoever opens the same alert at this moment; then it is theirs.
+        new = Alert.objects.bulk_create([_new(finding, now) for finding in findings], ignore_conflicts=True)
+        opened = list(Alert.objects.filter(pk__in=[alert.pk for alert in new]))
+        for finding in findings:
+            still = Alert.objects.filter(key=finding.key, recovered_at=None, last_seen_at__lt=now)
+            still.update(last_seen_at=now, detail=finding.detail)
+        for alert in _over(findings, now).order_by("pk").select_for_update(no_key=True):
+            alert.recovered_at = now
+            alert.save(update_fields=["recovered_at"])
+            recovered.append(alert)
+        for event, alerts in ((Delivery.Event.OPENED, opened), (Delivery.Event.RECOVERED, recovered)):
+            Delivery.objects.bulk_create(
+                message for alert in alerts for message in _messages(event, alert=alert, now=now)
+            )
+        if opened or recovered:
+            _prune(now)
+    for alert in opened:
+        log.warning("alert.opened", key=alert.key, severity=alert.severity, title=alert.title)
+    for alert in recovered:
+        log.info("alert.recovered", key=alert.key, severity=alert.severity, title=alert.title)
+    return opened, recovered
+
+
+def new_message(
+    event: Delivery.Event, *, now: datetime, alert: Alert | None = None, webhook: Webhook | None = None
+) -> Delivery:
+    """A message that is due now, to the webhook or, without one, by e-mail; it is not stored yet."""
+    message = Delivery(
+        event=event,
+        alert=alert,
+        webhook=webhook,
+        channel=Delivery.Channel.WEBHOOK if webhook else Delivery.Channel.EMAIL,
+        to=webhook.name if webhook else ", ".join(settings.ALERT_EMAIL_TO)[:200],
+        next_attempt_at=now,
+        created_at=now,
+    )
+    message.payload = {
+        "id": str(message.pk),
+        "type": event.value,
+        "timestamp": _iso(now),
+        "data": {"service": settings.SERVICE_NAME, "alert": _alert(alert) if alert else None},
+    }
+    return message
+
+
+def _new(finding: Finding, now: datetime) -> Alert:
+    return Alert(
+        key=finding.key,
+        rule=finding.rule,
+        severity=finding.severity,
+        title=finding.title,
+        detail=finding.detail,
+        opened_at=now,
+        last_seen_at=now,
+    )
+
+
+def _over(findings: Sequence[Finding], now: datetime) -> QuerySet[Alert]:
+    gone = Alert.objects.filter(recovered_at=None, last_seen_at__lte=now - HOLD)
+    return gone.exclude(key__in=[finding.key for finding in findings])
+
+
+def _messages(event: Delivery.Event, *, alert: Alert, now: datetime) -> list[Delivery]:
+    """One for each channel that wants alerts of this severity."""
+    severity = Severity(alert.severity)
+    webhooks = Webhook.objects.filter(active=True, min_severity__in=severity.and_below)
+    messages = [new_message(event, now=now, alert=alert, webhook=webhook) for webhook in webhooks]
+    if settings.ALERT_EMAIL_TO and severity.rank >= Severity(settings.ALERT_EMAIL_SEVERITY).rank:
+        messages.append(new_message(event, now=now, alert=alert))
+    return messages
+
+
+def _alert(alert: Alert) -> dict[str, str | None]:
+    return {
+        "id": str(alert.pk),
+        "key": alert.key,
+        "rule": alert.rule,
+        "severity": alert.severity,
+        "title": alert.title,
+        "detail": alert.detail,
+        "opened_at": _iso(alert.opened_at),
+        "recovered_at": _iso(alert.recovered_at) if alert.recovered_at else None,
+    }
+
+
+def _iso(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _prune(now: datetime) -> None:
+    """Deletes what ended more than JOURNAL_KEEP_DAYS ago. There is more of it only when something was opened."""
+    before = now - timedelta(days=settings.JOURNAL_KEEP_DAYS)
+    Alert.objects.filter(recovered_at__lt=before).delete()
+    Delivery.objects.filter(~Q(state=Delivery.State.PENDING), created_at__lt=before).delete()

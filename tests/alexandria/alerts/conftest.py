@@ -1,0 +1,38 @@
+from collections.abc import Iterator
+
+import pytest
+
+from alexandria.alerts import facts
+from alexandria.models import Webhook
+from tests.alexandria.alerts.receiver import Receiver, receiving
+from tests.fixtures import At, at
+
+__all__ = ["at", "mailing", "receiver", "webhook", "workers_there"]
+
+
+@pytest.fixture
+def workers_there(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """Queues and who says that he consumes them; real workers say so in test_with_workers.py."""
+    queues = {"celery": ["celery@here"], "jobs": ["jobs@here"]}
+    monkeypatch.setattr(facts, "consumed_queues", lambda *, expected: queues)
+    return queues
+
+
+@pytest.fixture
+def receiver(settings) -> Iterator[Receiver]:
+    settings.ALERT_WEBHOOKS_TO_PRIVATE = True
+    with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def webhook(receiver: Receiver, at: At) -> Webhook:
+    return Webhook.objects.create(name="chat", url=receiver.url)
+
+
+@pytest.fixture
+def mailing(settings) -> None:
+    """E-mail is on; Django puts what is sent in `mailoutbox`."""
+    settings.ALERT_EMAIL_TO = ["ops@books.example", "night@books.example"]
+    settings.ALERT_EMAIL_FROM = "alexandria@books.example"
+    settings.SERVICE_NAME = "Staging"

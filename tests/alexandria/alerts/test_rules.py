@@ -1,0 +1,118 @@
+"""Each rule on its own: what it finds wrong with which facts, and what not."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from alexandria.alerts.facts import Facts
+from alexandria.alerts.rules import find
+from harvest.models import HarvestRun
+from quota.selectors import QuotaStatus
+from tests.fixtures import NOON
+
+STATUS = QuotaStatus(
+    day=NOON.date(),
+    daily_limit=15_000,
+    safety_limit=13_000,
+    used=0,
+    reserved=0,
+    max_rps=3,
+    closed_reason=None,
+    enforcement="enforce",
+    now=NOON,
+)
+QUEUES = {"celery": ["celery@one"], "jobs": ["jobs@one"], "alerts": ["celery@one", "jobs@one"]}
+MORNING = NOON.replace(hour=0, minute=20)
+
+
+def facts(status: dict[str, Any] | None = None, **others: Any) -> Facts:
+    """A day on which all is well, but for what is given."""
+    return Facts(**{"status": replace(STATUS, **(status or {})), "queues": QUEUES} | others)
+
+
+def found(status: dict[str, Any] | None = None, **others: Any) -> dict[str, str]:
+    return {finding.key: finding.severity.value for finding in find(facts(status, **others))}
+
+
+def test_nothing_is_found_on_a_day_on_which_all_is_well() -> None:
+    assert found({"used": 6_499}, burned=100, answered=900, errors={"timeout": 100}, drift=9, leases_expired=4) == {}
+
+
+@pytest.mark.parametrize(
+    ("used", "percents"),
+    [
+        (6_499, []),
+        (6_500, [50]),
+        (10_399, [50]),
+        (10_400, [50, 80]),
+        (12_350, [50, 80, 95]),
+        (12_999, [50, 80, 95]),
+        (13_000, [50, 80, 95, 100]),
+        (14_000, [50, 80, 95, 100]),
+    ],
+)
+def test_use_is_told_at_each_step_of_each_day(used: int, percents: list[int]) -> None:
+    assert list(found({"used": used})) == [f"usage:2026-05-05:{percent}" for percent in percents]
+    tomorrow = {"used": used, "day": NOON.date() + timedelta(days=1), "now": NOON + timedelta(days=1)}
+    assert list(found(tomorrow)) == [f"usage:2026-05-06:{percent}" for percent in percents]
+
+
+@pytest.mark.parametrize(
+    ("status", "burned", "is_told"),
+    [
+        ({"used": 6_000}, 700, True),  # 7,000 left, 700 an hour, twelve hours to go
+        ({"used": 6_000}, 600, False),
+        ({"used": 6_000}, 0, False),
+        ({"used": 5_000, "reserved": 1_000}, 700, True),
+        ({"used": 3_249}, 9_000, False),  # too little used to say
+        ({"used": 6_000, "now": MORNING}, 5_000, False),  # too early to say
+        ({"used": 6_000, "now": MORNING + timedelta(minutes=15)}, 2_000, True),
+        ({"used": 12_999, "now": NOON + timedelta(hours=11, minutes=45)}, 1_000, False),  # as well as at the reset
+        ({"used": 13_000}, 9_000, False),  # they have run out
+    ],
+)
+def test_the_forecast_is_told_when_the_calls_run_out_well_before_the_reset(
+    status: dict[str, Any], burned: int, *, is_told: bool
+) -> None:
+    assert ("forecast:2026-05-05" in found(status, burned=burned)) is is_told
+
+
+def test_the_forecast_says_when() -> None:
+    [told] = [each for each in find(facts({"used": 6_000}, burned=3_500)) if each.rule == "forecast"]
+    assert told.detail.endswith("until about 14:00 UTC.")
+
+
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        ({"drift": 10}, {"drift:2026-05-05": "critical"}),
+        ({"status": {"closed_reason": "Gone."}}, {"closed_day:2026-05-05": "critical"}),
+        ({"status": {"enforcement": "observe"}}, {"observing": "info"}),
+        ({"queues": {"alerts": ["jobs@one"], "jobs": ["jobs@one"]}}, {"workers:celery": "critical"}),
+        ({"queues": {"celery": ["celery@one"], "jobs": []}}, {"workers:jobs": "critical"}),
+        ({"queues": None}, {"workers:celery": "critical", "workers:jobs": "critical"}),
+        ({"leases_expired": 5}, {"leases": "warning"}),
+        ({"late_crons": {"update-feed": NOON, "open-ledger": NOON}}, {"late_crons": "warning"}),
+        ({"answered": 15, "errors": {"timeout": 4, "server_error": 1}}, {"error_rate": "warning"}),
+        ({"answered": 16, "errors": {"timeout": 4, "server_error": 1}}, {}),
+        ({"answered": 0, "errors": {"timeout": 19}}, {}),
+        ({"answered": 0, "errors": {"timeout": 20}}, {"error_rate": "warning"}),
+    ],
+)
+def test_each_other_rule_finds_what_it_is_for(others: dict[str, Any], expected: dict[str, str]) -> None:
+    assert found(**others) == expected
+
+
+def test_each_failed_cron_is_told_by_itself_and_a_ledger_that_is_wrong_is_worse() -> None:
+    runs = [HarvestRun(pk=1, cron=cron, started_at=NOON, reason="x" * 900) for cron in ("update-feed", "ledger-check")]
+    assert found(failed_crons=runs) == {"failed_cron:update-feed": "warning", "failed_cron:ledger-check": "critical"}
+    assert all(len(finding.detail) < 600 for finding in find(facts(failed_crons=runs)))
+
+
+def test_thresholds_are_settings(settings) -> None:
+    settings.QUOTA_DRIFT_ALERT, settings.ALERT_LEASES_EXPIRED, settings.ALERT_ERROR_PERCENT = 1, 1, 5
+    assert set(found(drift=1, leases_expired=1, answered=19, errors={"refused": 1})) == {
+        *("drift:2026-05-05", "leases", "error_rate"),
+    }

@@ -1,0 +1,86 @@
+"""The alerts with real workers: who is there is asked of them, and the one that is left tells that the other is dead."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from celery import signature
+from honcho.environ import parse_procfile
+
+from alexandria import embedded
+from alexandria.alerts.facts import consumed_queues
+from alexandria.alerts.rules import QUEUES
+from alexandria.models import Alert, Delivery, Webhook
+from tests import processes
+from tests.alexandria.alerts.receiver import Receiver
+
+PATIENCE = 60.0  # seconds
+
+
+@contextmanager
+def worker(name: str, log: Path) -> Iterator[None]:
+    """The worker of that name in the Procfile, ready, until it is killed."""
+    command = parse_procfile((embedded.BASE_DIR / "Procfile").read_text()).processes[name]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", f"exec {command}"],
+            cwd=embedded.BASE_DIR,
+            env=processes.environment() | {"PATH": path, "ALERT_WEBHOOKS_TO_PRIVATE": "on"},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        queue = {"worker": "celery"}.get(name, name)
+        wait_until(lambda: queue in (consumed_queues(expected=[queue]) or {}))
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_the_worker_that_is_left_tells_of_the_one_that_is_dead_and_of_its_return(
+    webhook: Webhook, receiver: Receiver, tmp_path: Path
+) -> None:
+    check = signature("alexandria.tasks.check_alerts")
+    with worker("jobs", tmp_path / "jobs.log"):
+        assert set(consumed_queues(expected=QUEUES) or {}) == {"jobs", "alerts"}
+        check.apply_async()
+        wait_until(lambda: Delivery.objects.filter(state="delivered").exists())
+        assert [alert.key for alert in Alert.objects.all()] == ["workers:celery"]
+        assert len(receiver.received) == 1
+        with worker("worker", tmp_path / "worker.log"):
+            queues = consumed_queues(expected=QUEUES) or {}
+            assert {name: len(names) for name, names in queues.items()} == {"celery": 1, "jobs": 1, "alerts": 2}
+            Alert.objects.update(last_seen_at="2026-05-05 11:00Z")
+            check.apply_async()
+            wait_until(lambda: Delivery.objects.filter(event="alert.recovered", state="delivered").exists())
+    assert consumed_queues(expected=[]) == {}
+
+
+def test_a_broker_that_is_out_of_reach_is_no_reason_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    from alexandria.alerts import facts
+    from tests.fixtures import silent_port
+
+    monkeypatch.setattr(facts, "SECONDS_FOR_BROKER", 0.2)
+    with silent_port() as port, facts.app.connection_for_write(f"redis://127.0.0.1:{port}/0") as connection:
+        monkeypatch.setattr(
+            facts.app.control,
+            "inspect",
+            lambda *, timeout: type(facts.app.control)(facts.app).inspect(connection=connection),
+        )
+        assert facts.consumed_queues(expected=QUEUES) is None
