@@ -11,6 +11,7 @@ from django.db.models import Field, Model
 from django.utils import timezone
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 
+from alexandria.models import Alert, Delivery, Webhook
 from alexandria.sandbox import isbns
 from enrichment.models import Author, Edition, EditionAuthor, Job, JobItem, Miss, Wish, Work
 from harvest.models import BulkAuthor, BulkHarvest, CronState, HarvestRun
@@ -50,6 +51,9 @@ DIFFERENT: Mapping[type[Model], Mapping[str, str]] = {
     CronState: {"name": "name || '-' || n", "run_id": "NULL", "lease_until": "NULL"},
     BulkHarvest: {"key": "key || n"},
     BulkAuthor: {"position": "position + n", "name": "name || ' ' || n"},
+    Alert: {"id": "gen_random_uuid()", "key": "key || n"},
+    Webhook: {"name": "name || ' ' || n", "active": "false"},
+    Delivery: {"id": "gen_random_uuid()"},
     PeriodicTask: {"name": "name || ' ' || n", "enabled": "false"},
     CrontabSchedule: {},
     IntervalSchedule: {"every": "every + n"},
@@ -81,6 +85,7 @@ def one_of_each() -> None:
     _books(now, consumer)
     _harvest(now)
     _schedule(now)
+    _alerts(now)
 
 
 def fill(model: type[Model], count: int) -> None:
@@ -204,3 +209,30 @@ def _schedule(now: Any) -> None:
     SolarSchedule.objects.create(event="sunrise", latitude=60, longitude=25)
     ClockedSchedule.objects.create(clocked_time=now)
     PeriodicTask.objects.create(name="nightly check", task="harvest.tasks.run_cron", crontab=crontab, enabled=False)
+
+
+def _alerts(now: Any) -> None:
+    alert = Alert.objects.create(
+        key="used:80",
+        rule="used",
+        severity="warning",
+        title="80 % of today's calls are used",
+        detail="10,400 of 13,000 calls.",
+        opened_at=now,
+        last_seen_at=now,
+    )
+    webhook = Webhook.objects.create(name="chat", url="https://chat.example.org/hooks/alexandria")
+    Delivery.objects.create(
+        alert=alert,
+        event="alert.opened",
+        channel="webhook",
+        webhook=webhook,
+        to="chat",
+        payload={"title": alert.title},
+        state="delivered",
+        attempts=1,
+        status=200,
+        latency_ms=90,
+        created_at=now,
+        ended_at=now,
+    )

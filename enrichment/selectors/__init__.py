@@ -23,7 +23,15 @@ from enrichment.selectors.catalogue import (
     top_authors,
     with_editions,
 )
-from enrichment.selectors.jobs import get_job, item_counts, job_calls_left, job_eta, job_failures, jobs_of, jobs_under_way
+from enrichment.selectors.jobs import (
+    get_job,
+    item_counts,
+    job_calls_left,
+    job_eta,
+    job_failures,
+    jobs_of,
+    jobs_under_way,
+)
 from enrichment.selectors.plans import IsbnPlan, plan_isbns
 from enrichment.selectors.queue import get_queue, is_flush_due, next_batch, queue_warning
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib.auth.models import AnonymousUser, User
 from django.urls import reverse
 
-from alexandria.templatetags.figures import span
+from alexandria.templatetags.dashboard import span
 from enrichment.models import Job
 from enrichment.selectors import jobs_under_way
 from harvest.selectors import crons_under_way, harvests_under_way
