@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
+from django.templatetags.static import static
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -235,6 +236,9 @@ UNFOLD = {
     "SITE_HEADER": "Alexandria",
     "SITE_SUBHEADER": "Books, quota and where every call went",
     "SITE_SYMBOL": "local_library",
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("alexandria/favicon.svg")},
+    ],
     "SITE_URL": "/api/docs/",
     "SHOW_VIEW_ON_SITE": False,
     "ENVIRONMENT": "alexandria.admin.site.environment",
