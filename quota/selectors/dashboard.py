@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 from django.db.models import DateTimeField, F, Func, Q, QuerySet, Sum, Value
-from django.db.models.functions import Coalesce
 
 from quota.database import reachable
 from quota.models import Call, Reconciliation, Refusal, Reservation
@@ -113,18 +112,17 @@ def calls_of_today(status: QuotaStatus) -> Today:
     """What the journal of the status's day sums up to, in one statement. Raises QuotaUnavailable."""
     midnight = datetime.combine(status.day, time(), tzinfo=UTC)
     slot = Func(Value(SLOT), F("dispatched_at"), Value(midnight), function="date_bin", output_field=DateTimeField())
-    asked_for = Q(isbns_asked__isnull=False)
     with reachable():
         rows = list(
             Call.objects.filter(ledger=status.day)
             .order_by()
             .values_list("consumer__slug", "outcome", slot)
             .annotate(
-                Sum("calls"),
-                Coalesce(Sum("calls", filter=Q(dispatched_at__gt=status.now - timedelta(hours=1))), 0),
-                Coalesce(Sum("isbns_asked"), 0),
-                Coalesce(Sum("isbns_found", filter=asked_for), 0),
-                Coalesce(Sum("isbns_found"), 0),
+                sent=Sum("calls"),
+                recent=Sum("calls", filter=Q(dispatched_at__gt=status.now - timedelta(hours=1)), default=0),
+                asked=Sum("isbns_asked", default=0),
+                found=Sum("isbns_found", filter=Q(isbns_asked__isnull=False), default=0),
+                books=Sum("isbns_found", default=0),
             )
         )
     return _summed_up(rows)

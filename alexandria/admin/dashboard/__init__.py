@@ -52,7 +52,7 @@ def figures(request: HttpRequest) -> dict[str, Any]:
         "to_reset": quota.status.reset_at - quota.status.now,
         "hit_percent": None if quota.today.hit_rate is None else 100 * quota.today.hit_rate,
         "parts": gauge(quota.status),
-        "alerts": current_alerts(quota.status),
+        "alerts": current_alerts(quota.status, user=request.user),
         "day": day,
         "month": month,
         "charts": {"day": day.drawn, "month": month.drawn},

@@ -1,7 +1,9 @@
 """What needs somebody's attention now."""
 
 from dataclasses import dataclass
+from typing import Any
 
+from django.contrib.auth.models import AnonymousUser, User
 from django.urls import reverse
 
 from enrichment.selectors import queue_warning
@@ -17,12 +19,19 @@ class Notice:
     url: str = ""
 
 
-def current_alerts(status: QuotaStatus) -> list[Notice]:
-    """What stands in the way of calls at this moment, the gravest first. Raises QuotaUnavailable."""
-    switches = reverse("admin:quota_switches_changelist")
+def current_alerts(status: QuotaStatus, *, user: User | AnonymousUser) -> list[Notice]:
+    """What stands in the way of calls at this moment, the gravest first, with links that `user` may follow.
+
+    Raises QuotaUnavailable.
+    """
+
+    def link(permission: str, page: str, *args: Any) -> str:
+        return reverse(page, args=args) if user.has_perm(permission) else ""
+
+    switches = link("quota.view_switches", "admin:quota_switches_changelist")
     notices = []
     if status.closed_reason is not None:
-        ledger = reverse("admin:quota_dailyledger_change", args=[status.day])
+        ledger = link("quota.view_dailyledger", "admin:quota_dailyledger_change", status.day)
         notices.append(Notice("danger", f"The day is closed. {status.closed_reason}", ledger))
     if status.enforcement == "observe":
         notices.append(Notice("warning", "Observe mode: calls are counted, and none is refused.", switches))
@@ -30,5 +39,5 @@ def current_alerts(status: QuotaStatus) -> list[Notice]:
         off = "Harvesting is switched off: crons and bulk work are refused every call, and the queue waits."
         notices.append(Notice("warning", off, switches))
     elif warning := queue_warning(status):
-        notices.append(Notice("warning", warning, reverse("admin:enrichment_wish_changelist")))
+        notices.append(Notice("warning", warning, link("enrichment.view_wish", "admin:enrichment_wish_changelist")))
     return notices
