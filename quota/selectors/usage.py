@@ -14,7 +14,6 @@ from quota.selectors import MIDNIGHT_GUARD, SECONDS_APART, QuotaStatus, get_stat
 
 LAST_REFUSALS = 10
 HARVEST_OFF = "harvest_off"
-USE = ("consumer", "used", "reserved")
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,12 @@ def allowances(consumers: Iterable[Consumer]) -> dict[int, Allowance]:
     status, switches = get_status(), get_switches()
     with reachable():
         usages = ConsumerUsage.objects.filter(ledger=status.day)
-        use = {consumer: (used, reserved) for consumer, used, reserved in usages.values_list(*USE)}
+        use = {usage.consumer_id: (usage.used, usage.reserved) for usage in usages}
     found = {}
     for consumer in consumers:
         used, reserved = use.get(consumer.pk, (0, 0))
-        stopped = (0, HARVEST_OFF) if consumer.kind != Consumer.Kind.API and not switches.harvest_enabled else None
-        free, limited_by = stopped or _free(consumer, used + reserved, status)
+        harvest_off = _harvests(consumer) and not switches.harvest_enabled
+        free, limited_by = (0, HARVEST_OFF) if harvest_off else _free(consumer, used + reserved, status)
         found[consumer.pk] = Allowance(consumer, used, reserved, free, limited_by, status)
     return found
 
@@ -108,7 +107,11 @@ def _switched_off(payer: Consumer) -> str:
 
 
 def _harvest_off(consumer: Consumer) -> bool:
-    return consumer.kind != Consumer.Kind.API and not get_switches().harvest_enabled
+    return _harvests(consumer) and not get_switches().harvest_enabled
+
+
+def _harvests(consumer: Consumer) -> bool:
+    return consumer.kind != Consumer.Kind.API
 
 
 def _exhausted(payer: Consumer, spent: int, status: QuotaStatus) -> str:
