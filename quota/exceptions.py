@@ -78,5 +78,9 @@ class CorrectionRefused(QuotaError):
     """The correction makes no sense: nothing was changed; the message says what would be right."""
 
 
+class KeyNotUsable(QuotaError):
+    """The API key was revoked or has expired before: there is nothing to replace or to revoke."""
+
+
 class SendWindowMissed(QuotaError):
     """The call was dispatched, but could not be sent before midnight's guard. It stays spent and is not sent."""

@@ -2,10 +2,8 @@
 
 from typing import Any
 
-from django.db.models import Field
-from django.forms import Field as FormField
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin, TabularInline
+from unfold.admin import ModelAdmin
 
 
 class ReadOnlyAdmin(ModelAdmin):
@@ -24,15 +22,3 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
-
-
-class LabelledInline(TabularInline):
-    """Rows of another table whose fields are named each, and not by the head of their column alone."""
-
-    def formfield_for_dbfield(
-        self, db_field: "Field[Any, Any]", request: HttpRequest, **kwargs: Any
-    ) -> FormField | None:
-        field: FormField | None = super().formfield_for_dbfield(db_field, request, **kwargs)
-        if field:
-            field.widget.attrs["aria-label"] = field.label
-        return field

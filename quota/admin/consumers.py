@@ -2,53 +2,153 @@
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
 from rest_framework_api_key.models import APIKey
 from simple_history.admin import SimpleHistoryAdmin
 from unfold.admin import ModelAdmin
+from unfold.views import ChangeList
 
-from quota.admin.base import LabelledInline
-from quota.models import Consumer, ConsumerKey
+from quota.admin import keys
+from quota.admin.bars import Part, parts, rendered
+from quota.admin.reasons import WHY, ReasonedAdmin, ReasonField, ask_why, posted_again, reason_of
+from quota.models import Consumer, ConsumerKey, Refusal
+from quota.selectors.usage import HARVEST_OFF, Allowance, allowances
 
 # The library's own keys open nothing here: ours belong to consumers.
 admin.site.unregister(APIKey)
 
+LIMITED_BY = {limit.value: str(limit.label) for limit in Refusal.Limit} | {HARVEST_OFF: "harvesting is switched off"}
 
-class ConsumerKeyInline(LabelledInline):
-    """Keys are made by `manage.py create_api_key`; here they are seen and revoked."""
 
-    model = ConsumerKey
-    fields = ("name", "prefix", "created", "sees_all", "expiry_date", "revoked")
-    readonly_fields = ("name", "prefix", "created")
-    extra = 0
+class ConsumerForm(forms.ModelForm):  # type: ignore[type-arg]
+    reason = ReasonField()
 
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+
+class ConsumerList(ChangeList):
+    """Each of the rows with its use of today, asked for once for all of them."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        found = allowances(self.result_list)
+        for consumer in self.result_list:
+            consumer.allowance = found[consumer.pk]
 
 
 @admin.register(Consumer)
-class ConsumerAdmin(SimpleHistoryAdmin, ModelAdmin):
-    list_display = ("slug", "kind", "floor", "daily_budget", "cap_per_operation", "active")
+class ConsumerAdmin(ReasonedAdmin, SimpleHistoryAdmin, ModelAdmin):
+    form = ConsumerForm
+    list_display = (
+        *("slug", "kind", "use_today", "free_today", "floor", "daily_budget", "cap_per_operation", "active"),
+    )
     list_filter = ("kind", "active")
     search_fields = ("slug",)
-    inlines = (ConsumerKeyInline,)
+    list_disable_select_all = True
     actions = ("switch_off", "switch_on")
+    fieldsets = (
+        (None, {"fields": ("slug", "kind", "active")}),
+        ("Limits, in calls", {"fields": ("floor", "daily_budget", "cap_per_operation")}),
+        WHY,
+    )
+    custom_urls = (
+        ("<int:pk>/keys/add/", "quota_consumer_key_add", keys.new_key),
+        ("<int:pk>/keys/<str:prefix>/rotate/", "quota_consumer_key_rotate", keys.rotate),
+        ("<int:pk>/keys/<str:prefix>/revoke/", "quota_consumer_key_revoke", keys.revoke),
+    )
 
-    @admin.action(description="Switch off: refuse every request")
-    def switch_off(self, request: HttpRequest, consumers: QuerySet[Consumer]) -> None:
-        self._switch(request, consumers, active=False)
+    class Media:
+        css = {"all": ["quota/admin.css"]}
 
-    @admin.action(description="Switch on")
-    def switch_on(self, request: HttpRequest, consumers: QuerySet[Consumer]) -> None:
-        self._switch(request, consumers, active=True)
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ConsumerList]:
+        return ConsumerList
 
-    def _switch(self, request: HttpRequest, consumers: QuerySet[Consumer], *, active: bool) -> None:
+    @admin.display(description="used today")
+    def use_today(self, consumer: Any) -> str:
+        allowance: Allowance = consumer.allowance
+        budget = "" if consumer.daily_budget is None else f" of {consumer.daily_budget:,}"
+        bar = rendered(_parts(allowance))
+        return format_html('<span class="quota-cell">{}{}{}</span>', f"{allowance.used:,}", budget, bar)
+
+    @admin.display(description="free today")
+    def free_today(self, consumer: Any) -> str:
+        return f"{consumer.allowance.free:,}: {_limited_by(consumer.allowance)}"
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """With the use of today and the keys, which are asked for before Django begins its transaction."""
+        consumer = self.get_object(request, object_id)
+        told = _told(consumer) if consumer and self.has_view_permission(request, consumer) else {}
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **told})
+
+    @admin.action(description="Switch off: refuse every request", permissions=["change"])
+    def switch_off(self, request: HttpRequest, queryset: QuerySet[Consumer]) -> HttpResponse | None:
+        return self._switch(request, queryset, active=False)
+
+    @admin.action(description="Switch on", permissions=["change"])
+    def switch_on(self, request: HttpRequest, queryset: QuerySet[Consumer]) -> HttpResponse | None:
+        return self._switch(request, queryset, active=True)
+
+    def _switch(self, request: HttpRequest, consumers: QuerySet[Consumer], *, active: bool) -> HttpResponse | None:
+        word = "on" if active else "off"
+        form = reason_of(request)
+        if not form.is_valid():
+            return ask_why(
+                request,
+                form,
+                title=f"Switch consumers {word}",
+                question=f"Switch {word}: {', '.join(str(consumer) for consumer in consumers)}?",
+                told=["This holds at once."],
+                button=f"Switch {word}",
+                back=request.get_full_path(),
+                hidden=posted_again(request),
+            )
         changed = list(consumers.exclude(active=active))
-        for consumer in changed:
-            consumer.active = active
-            consumer.save(update_fields=["active"])  # one by one: update() leaves no history
-            self.log_change(request, consumer, "Switched on." if active else "Switched off.")
-        word = "consumer" if len(changed) == 1 else "consumers"
-        messages.success(request, f"{len(changed)} {word} switched {'on' if active else 'off'}.")
+        with transaction.atomic():
+            for consumer in changed:
+                consumer.active = active
+                consumer._change_reason = form.cleaned_data["reason"][:100]  # type: ignore[attr-defined]  # noqa: SLF001
+                consumer.save(update_fields=["active"])  # one by one: update() leaves no history
+                self.log_change(request, consumer, f"Switched {word}. Reason: {form.cleaned_data['reason']}")
+        messages.success(request, f"{len(changed)} {'consumer' if len(changed) == 1 else 'consumers'} switched {word}.")
+        return None
+
+
+def _told(consumer: Consumer) -> dict[str, Any]:
+    """A consumer's use of today, and its keys with the state of each."""
+    allowance = allowances([consumer])[consumer.pk]
+    return {
+        "allowance": allowance,
+        "limited_by": _limited_by(allowance),
+        "parts": _parts(allowance),
+        "keys": [(key, _state(key), not (key.revoked or key.has_expired)) for key in consumer.keys.all()],
+    }
+
+
+def _parts(allowance: Allowance) -> list[Part]:
+    """Of its budget, or else of the day's safety limit, of which others have their part."""
+    budget, spent = allowance.consumer.daily_budget, allowance.used + allowance.reserved
+    own = [("used", "used", allowance.used), ("set aside", "reserved", allowance.reserved)]
+    if budget is not None:
+        return parts([*own, ("left of its budget", "free", max(0, budget - spent))])
+    day = allowance.quota
+    others = max(0, day.used + day.reserved - spent)
+    return parts([*own, ("used or set aside by others", "buffer", others), ("left of the day", "free", day.remaining)])
+
+
+def _limited_by(allowance: Allowance) -> str:
+    if not allowance.consumer.active:
+        return "this consumer is switched off"
+    return f"limited by the {LIMITED_BY[allowance.limited_by]}" if allowance.free else LIMITED_BY[allowance.limited_by]
+
+
+def _state(key: ConsumerKey) -> str:
+    if key.revoked:
+        return "revoked"
+    if key.expiry_date is None:
+        return "works"
+    return f"{'expired' if key.has_expired else 'works until'} {key.expiry_date:%Y-%m-%d %H:%M} UTC"

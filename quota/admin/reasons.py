@@ -13,6 +13,10 @@ SAID = "said"
 """Posted by a page that asks for a reason, beside what the list's action had posted."""
 
 
+WHY = ("Why", {"fields": ("reason",)})
+"""The part of a form that asks for the reason."""
+
+
 class ReasonField(forms.CharField):
     """A reason in words. White space alone is none."""
 
@@ -30,6 +34,12 @@ class ReasonForm(forms.Form):
 
 class ReasonedAdmin:
     """For a ModelAdmin whose form has a `reason`: it goes into the admin history and into the row's own history."""
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        """Who may only look is not asked why."""
+        fieldsets = super().get_fieldsets(request, obj)  # type: ignore[misc]
+        may = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)  # type: ignore[attr-defined]
+        return [part for part in fieldsets if may or part is not WHY]
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:  # noqa: FBT001
         obj._change_reason = form.cleaned_data["reason"][:100]  # noqa: SLF001 (django-simple-history's name for it)

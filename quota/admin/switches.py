@@ -10,12 +10,14 @@ from django.urls import reverse
 from simple_history.admin import SimpleHistoryAdmin
 from unfold.admin import ModelAdmin
 
+from quota.admin.reasons import WHY, ReasonedAdmin, ReasonField
 from quota.exceptions import LedgerNotOpen, QuotaError
 from quota.models import Switches
 from quota.services.corrections import apply_limits
 
 
 class SwitchesForm(forms.ModelForm):  # type: ignore[type-arg]
+    reason = ReasonField()
     apply_to_today = forms.BooleanField(
         required=False,
         label="Also give today's ledger these limits",
@@ -24,13 +26,14 @@ class SwitchesForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(Switches)
-class SwitchesAdmin(SimpleHistoryAdmin, ModelAdmin):
+class SwitchesAdmin(ReasonedAdmin, SimpleHistoryAdmin, ModelAdmin):
     """The one row, with its history. There is no list: its page is what the link leads to."""
 
     form = SwitchesForm
     fieldsets = (
         ("At once, everywhere", {"fields": ("enforcement", "harvest_enabled")}),
         ("Limits", {"fields": ("daily_limit", "safety_buffer", "max_rps", "apply_to_today")}),
+        WHY,
     )
     history_list_display = ("enforcement", "harvest_enabled", "daily_limit", "safety_buffer", "max_rps")
 

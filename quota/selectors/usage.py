@@ -14,7 +14,6 @@ from quota.selectors import MIDNIGHT_GUARD, SECONDS_APART, QuotaStatus, get_stat
 
 LAST_REFUSALS = 10
 HARVEST_OFF = "harvest_off"
-USE = ("consumer", "used", "reserved")
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def allowances(consumers: Iterable[Consumer]) -> dict[int, Allowance]:
     status = get_status()
     with reachable():
         usages = ConsumerUsage.objects.filter(ledger=status.day)
-        use = {consumer: (used, reserved) for consumer, used, reserved in usages.values_list(*USE)}
+        use = {usage.consumer_id: (usage.used, usage.reserved) for usage in usages}
     found = {}
     for consumer in consumers:
         used, reserved = use.get(consumer.pk, (0, 0))

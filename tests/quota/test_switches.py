@@ -20,7 +20,14 @@ from tests import processes
 from tests.fixtures import NOON, SetClock
 
 PAGE = "/admin/quota/switches/1/change/"
-NOTHING_SET = {"enforcement": "", "harvest_enabled": "on", "daily_limit": "", "safety_buffer": "", "max_rps": ""}
+NOTHING_SET = {
+    "enforcement": "",
+    "harvest_enabled": "on",
+    "daily_limit": "",
+    "safety_buffer": "",
+    "max_rps": "",
+    "reason": "a test",
+}
 
 pytestmark = pytest.mark.usefixtures("consumer")
 
@@ -167,10 +174,3 @@ def test_limits_that_cannot_be_applied_at_once_are_saved_and_the_page_says_so(ad
             cursor.execute("ALTER FUNCTION quota_away RENAME TO quota_apply_limits")
     assert "Today&#x27;s ledger keeps its limits: The quota&#x27;s database did not answer" in page.content.decode()
     assert (Switches.objects.get().max_rps, DailyLedger.objects.get().max_rps) == (7, 3)
-
-
-def test_switching_a_consumer_off_in_the_admin_leaves_a_history(admin_client: Client, consumer: Consumer) -> None:
-    admin_client.post(
-        reverse("admin:quota_consumer_changelist"), {"action": "switch_off", "_selected_action": [consumer.pk]}
-    )
-    assert [change.active for change in consumer.history.all()] == [False, True]

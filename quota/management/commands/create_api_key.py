@@ -6,7 +6,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.core.validators import validate_slug
 from django.utils.text import slugify
 
-from quota.models import Consumer, ConsumerKey
+from quota.models import Consumer
+from quota.services.keys import create_key
 
 
 class Command(BaseCommand):
@@ -36,7 +37,7 @@ class Command(BaseCommand):
             except Consumer.DoesNotExist:
                 known = ", ".join(Consumer.objects.values_list("slug", flat=True)) or "none yet"
                 raise CommandError(f"--consumer: there is no consumer {consumer!r}. There are: {known}.") from None
-        _, key = ConsumerKey.objects.create_key(name=name, consumer=owner, sees_all=sees_all)
+        _, key = create_key(consumer=owner, name=name, sees_all=sees_all)
         self.stderr.write(f"Key {name!r} for consumer {owner.slug}. Keep it: it is not shown again.")
         self.stdout.write(key)
 

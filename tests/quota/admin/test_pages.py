@@ -3,14 +3,13 @@
 from typing import Any
 
 import pytest
-from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from quota import services
-from quota.models import Call, Consumer, ConsumerKey, DailyLedger, Reservation
+from quota.models import Call, Consumer, DailyLedger, Reservation
 
 HISTORY = [DailyLedger, Reservation, Call]
 
@@ -61,24 +60,3 @@ def test_a_long_history_is_not_counted(model: Any, pages: Client, consumer: Cons
         page = pages.get(changelist(model), {"consumer__id__exact": consumer.pk})
     assert len(page.context["cl"].result_list) == 1
     assert not [query for query in queries if "COUNT(" in query["sql"] and model._meta.db_table in query["sql"]]
-
-
-def test_consumers_are_switched_off_and_on_with_a_word_in_the_admin_history(pages: Client, consumer: Consumer) -> None:
-    def act(action: str) -> str:
-        page = pages.post(changelist(Consumer), {"action": action, "_selected_action": [consumer.pk]}, follow=True)
-        consumer.refresh_from_db()
-        return str(next(iter(page.context["messages"])))
-
-    assert act("switch_off") == "1 consumer switched off."
-    assert not consumer.active
-    assert act("switch_on") == "1 consumer switched on."
-    assert consumer.active
-    assert LogEntry.objects.count() == 2
-
-
-def test_a_key_is_shown_without_its_secret(pages: Client, consumer: Consumer) -> None:
-    page = pages.get(reverse("admin:quota_consumer_change", args=[consumer.pk])).content.decode()
-    key = ConsumerKey.objects.get()
-    assert key.prefix in page
-    assert 'name="keys-0-sees_all"' in page
-    assert key.hashed_key not in page.replace(key.id, "")

@@ -1,0 +1,110 @@
+"""Keys in the admin: made, rotated and revoked, each with a reason; a key is shown once and kept nowhere."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.sessions.models import Session
+from django.test import Client
+from rest_framework.test import APIClient
+
+from quota.exceptions import KeyNotUsable
+from quota.models import Consumer, ConsumerKey
+from quota.services.keys import revoke_key, rotate_key
+
+
+def opens(key: str) -> bool:
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Api-Key {key}")
+    return client.get("/api/quota/me").status_code == 200
+
+
+def act(client: Client, consumer: Consumer, what: str, **fields: str) -> Any:
+    return client.post(f"/admin/quota/consumer/{consumer.pk}/keys/{what}/", fields, follow=True)
+
+
+def shown(page: Any) -> str:
+    """The key on the page, which nobody keeps: no cache, no session, no history."""
+    assert page.redirect_chain == []
+    assert "no-store" in page.headers["Cache-Control"]
+    [key] = re.findall(r'value="([A-Za-z0-9]{8}\.[A-Za-z0-9]{32})"', page.text)
+    assert key not in str(page.headers) + str(page.cookies)
+    secret = key.partition(".")[2]
+    assert not any(secret in str(session.get_decoded()) for session in Session.objects.all())
+    assert not any(secret in entry.change_message for entry in LogEntry.objects.all())
+    return key
+
+
+def log() -> list[str]:
+    return list(LogEntry.objects.order_by("pk").values_list("change_message", flat=True))
+
+
+def test_a_new_key_is_shown_once_and_opens_the_door(
+    admin_client: Client, consumer: Consumer, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert "This field is required" in act(admin_client, consumer, "add", name="shelf", reason="").text
+    assert not ConsumerKey.objects.exists()
+    last_day = datetime.now(UTC).date() + timedelta(days=3)
+    made = act(
+        admin_client, consumer, "add", name="shelf", sees_all="on", last_day=f"{last_day}", reason="a new client"
+    )
+    key = shown(made)
+    assert opens(key)
+    row = ConsumerKey.objects.get()
+    assert (row.consumer, row.name, row.sees_all) == (consumer, "shelf", True)
+    assert row.expiry_date.date() == last_day + timedelta(days=1)
+    assert log() == [f"Made the key “shelf” ({row.prefix}…). Reason: a new client"]
+    assert key.partition(".")[2] not in caplog.text
+    page = admin_client.get(f"/admin/quota/consumer/{consumer.pk}/change/").text
+    assert row.prefix in page
+    assert key not in page
+    assert row.hashed_key not in page
+    assert (
+        "That day is over." in act(admin_client, consumer, "add", name="x", last_day="2020-01-01", reason="late").text
+    )
+
+
+@pytest.mark.parametrize(("ends", "words"), [("", "at once"), ("24", "1 day from now")])
+def test_a_rotated_key_is_replaced_at_once_or_after_a_grace(
+    ends: str, words: str, admin_client: Client, consumer: Consumer, key: str
+) -> None:
+    old = ConsumerKey.objects.get()
+    new = shown(act(admin_client, consumer, f"{old.prefix}/rotate", ends=ends, reason="it leaked"))
+    assert opens(new)
+    assert opens(key) is bool(ends)
+    old.refresh_from_db()
+    row = ConsumerKey.objects.exclude(pk=old.pk).get()
+    assert (row.name, row.sees_all, row.expiry_date) == (old.name, old.sees_all, None)
+    said = f"Replaced the key “test” ({old.prefix}…) by {row.prefix}; the old one ends {words}. Reason: it leaked"
+    assert log() == [said]
+    if ends:
+        assert timedelta(hours=23) < old.expiry_date - datetime.now(UTC) < timedelta(hours=25)
+
+
+def test_a_revoked_key_opens_nothing_and_cannot_be_rotated(admin_client: Client, consumer: Consumer, key: str) -> None:
+    row = ConsumerKey.objects.get()
+    assert "This cannot be undone" in act(admin_client, consumer, f"{row.prefix}/revoke").text
+    assert opens(key)
+    done = act(admin_client, consumer, f"{row.prefix}/revoke", reason="it leaked")
+    assert f"Revoked the key “test” ({row.prefix}…)." in done.text
+    assert not opens(key)
+    assert log() == [f"Revoked the key “test” ({row.prefix}…). Reason: it leaked"]
+    for what in ("rotate", "revoke"):
+        page = act(admin_client, consumer, f"{row.prefix}/{what}", reason="again")
+        assert f"The key {row.prefix} was revoked before." in page.text
+    assert ConsumerKey.objects.count() == len(log()) == 1
+    other = Consumer.objects.create(slug="other")
+    assert act(admin_client, other, f"{row.prefix}/revoke", reason="not its own").status_code == 404
+
+
+def test_a_grace_never_lengthens_a_key_and_an_expired_one_is_not_replaced(consumer: Consumer, key: str) -> None:
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    ConsumerKey.objects.update(expiry_date=soon)
+    row, _ = rotate_key(key.partition(".")[0], grace=timedelta(days=7))
+    assert set(ConsumerKey.objects.values_list("expiry_date", flat=True)) == {soon}
+    ConsumerKey.objects.update(expiry_date=datetime.now(UTC) - timedelta(seconds=1))
+    for service in (rotate_key, revoke_key):
+        with pytest.raises(KeyNotUsable):
+            service(row.prefix)
