@@ -3,6 +3,7 @@
 It says what `decoding._book` does, for people; a test holds the two together.
 """
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,13 +48,13 @@ ORIGINS = {
 
 @dataclass(frozen=True)
 class Traced:
-    """A field of a stored edition, its value, and what ISBNdb sent for it; `sent` is by ISBNdb's names."""
+    """A field of a stored edition, its value, and what ISBNdb sent for it: `sent` is JSON, by ISBNdb's names."""
 
     name: str
     label: str
     value: Any
     origin: Origin
-    sent: dict[str, Any]
+    sent: dict[str, str]
 
 
 def trace(edition: Edition) -> list[Traced]:
@@ -62,10 +63,11 @@ def trace(edition: Edition) -> list[Traced]:
         "authors": [link.author.name for link in edition.author_links.all()],
         "date_published": edition.published,
     }
+    raw: dict[str, Any] = edition.raw
     traced = []
     for name, origin in ORIGINS.items():
         value = special[name] if name in special else getattr(edition, name)
         label = str(label_for_field(name, Edition))
-        sent = {field: edition.raw[field] for field in origin.sent if field in edition.raw}
+        sent = {field: json.dumps(raw[field], ensure_ascii=False) for field in origin.sent if field in raw}
         traced.append(Traced(name, label, value, origin, sent))
     return traced

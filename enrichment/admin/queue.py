@@ -58,7 +58,8 @@ class WishAdmin(IsbnSearch):
             queue = get_queue()
         except QuotaUnavailable:  # the list may be had all the same
             queue = None
-        return super().changelist_view(request, {**(extra_context or {}), "queue": queue})
+        why = (queue.next_flush_why or "").replace("_", " ") if queue else ""
+        return super().changelist_view(request, {**(extra_context or {}), "queue": queue, "next_flush_why": why})
 
     @display(description="priority", ordering="priority", label={"high": "danger", "normal": "info", "low": ""})
     def priority_label(self, wish: Wish) -> str:
