@@ -104,7 +104,7 @@ class WithoutTransaction(admin.ModelAdmin):  # type: ignore[type-arg]
     """
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        page: HttpResponse = self._changeform_view(request, *args, **kwargs)
+        page: HttpResponse = self._changeform_view(request, *args, **kwargs)  # type: ignore[attr-defined]
         return page
 
 

@@ -17,6 +17,7 @@ from alexandria import embedded
 from alexandria.alerts import facts
 from alexandria.alerts.facts import consumed_queues
 from alexandria.alerts.rules import QUEUES
+from alexandria.celery import app
 from alexandria.models import Alert, Delivery, Webhook
 from tests import processes
 from tests.alexandria.alerts.receiver import Receiver
@@ -76,9 +77,7 @@ def test_the_worker_that_is_left_tells_of_the_one_that_is_dead_and_of_its_return
 
 def test_a_broker_that_is_out_of_reach_is_no_reason_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(facts, "SECONDS_FOR_BROKER", 0.2)
-    inspect = facts.app.control.inspect
-    with silent_port() as port, facts.app.connection_for_write(f"redis://127.0.0.1:{port}/0") as silent:
-        monkeypatch.setattr(
-            facts.app.control, "inspect", lambda *, timeout: inspect(timeout=timeout, connection=silent)
-        )
+    inspect = app.control.inspect
+    with silent_port() as port, app.connection_for_write(f"redis://127.0.0.1:{port}/0") as silent:
+        monkeypatch.setattr(app.control, "inspect", lambda *, timeout: inspect(timeout=timeout, connection=silent))
         assert consumed_queues(expected=QUEUES) is None
