@@ -105,9 +105,7 @@ def email(name: str) -> dict[str, Any]:
         is_one = False
     if not is_one or parts.scheme not in {"smtp", "smtp+tls", "smtp+ssl"}:
         hint = "Characters such as # / : @ in user and password are written in per cent, as in %23."
-        raise ImproperlyConfigured(
-            f"{name} must be an address such as smtp+tls://user:password@mail.example:587. {hint}"
-        )
+        raise ImproperlyConfigured(f"{name} must be an address such as smtp+tls://user:password@host:587. {hint}")
     return {
         "EMAIL_HOST": parts.hostname,
         "EMAIL_PORT": port or {"smtp": 25, "smtp+tls": 587, "smtp+ssl": 465}[parts.scheme],

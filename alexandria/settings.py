@@ -167,7 +167,7 @@ QUOTA_DRIFT_ALERT = env.integer("QUOTA_DRIFT_ALERT", 10, minimum=1, maximum=10_0
 JOURNAL_KEEP_DAYS = env.integer("JOURNAL_KEEP_DAYS", 400, minimum=7, maximum=36_500)
 
 # --- Alerts
-SERVICE_NAME = env.text("SERVICE_NAME", "Alexandria")
+SERVICE_NAME = env.text("SERVICE_NAME") or "Alexandria"
 EMAIL_URL = env.email("EMAIL_URL")
 vars().update(EMAIL_URL)
 EMAIL_TIMEOUT = 10

@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.text import Truncator
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import action, display
 
@@ -25,6 +26,11 @@ STATE = {"pending": "warning", "delivered": "success", "failed": "danger"}
 
 def change_page(row: Webhook | Delivery) -> str:
     return reverse(f"admin:alexandria_{type(row).__name__.lower()}_change", args=[row.pk])
+
+
+def shortened(text: str) -> str:
+    """As much as a row of a list holds, on a phone too."""
+    return Truncator(text).chars(70)
 
 
 def ask(page: ModelAdmin, request: HttpRequest, **context: Any) -> HttpResponse:
@@ -70,7 +76,8 @@ class DeliveryInline(TabularInline):
 class AlertAdmin(ReadOnlyAdmin):
     """Open ones first, the newest first."""
 
-    list_display = ("title", "severity_label", "state_label", "opened_at", "recovered_at", "detail")
+    fields = ("title", "severity", "detail", "opened_at", "last_seen_at", "recovered_at", "rule", "key")
+    list_display = ("title", "severity_label", "state_label", "opened_at", "recovered_at", "in_short")
     list_filter = (OpenFilter, "severity", "rule")
     date_hierarchy = "opened_at"
     search_fields = ("title", "key", "detail")
@@ -85,6 +92,21 @@ class AlertAdmin(ReadOnlyAdmin):
     def state_label(self, alert: Alert) -> str:
         return "recovered" if alert.recovered_at else "open"
 
+    @admin.display(description="detail")
+    def in_short(self, alert: Alert) -> str:
+        return shortened(alert.detail)
+
+
+class WithoutTransaction(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Takes Django's transaction from around a page that is saved, for pages that look hosts up meanwhile.
+
+    A base class behind unfold's, which adds its buttons to the page.
+    """
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        page: HttpResponse = self._changeform_view(request, *args, **kwargs)  # type: ignore[attr-defined]
+        return page
+
 
 class WebhookForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean_url(self) -> str:
@@ -98,7 +120,7 @@ class WebhookForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(Webhook)
-class WebhookAdmin(ModelAdmin):
+class WebhookAdmin(ModelAdmin, WithoutTransaction):
     form = WebhookForm
     fields = ("name", "url", "min_severity", "active")
     list_display = ("name", "host", "min_severity", "active", "created_at")
@@ -114,11 +136,6 @@ class WebhookAdmin(ModelAdmin):
         """Who may not change the address is not shown its path either."""
         may_change = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
         return self.fields if may_change else ("name", "host", "min_severity", "active")
-
-    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Without Django's transaction around it: a host is looked up meanwhile."""
-        page: HttpResponse = self._changeform_view(request, *args, **kwargs)
-        return page
 
     def response_add(self, request: HttpRequest, obj: Webhook, post_url_continue: Any = None) -> HttpResponse:
         return self._show_secret(request, obj)
@@ -158,17 +175,12 @@ class WebhookAdmin(ModelAdmin):
             "secret": secret_of(webhook),
             "back": change_page(webhook),
         }
-        page = TemplateResponse(request, "admin/alexandria/webhook/secret.html", context)
-        page["Cache-Control"] = "no-store"
-        return page
+        return TemplateResponse(request, "admin/alexandria/webhook/secret.html", context)
 
 
 @admin.register(Delivery)
 class DeliveryAdmin(ReadOnlyAdmin):
-    list_display = (
-        *("created_at", "event", "alert", "channel", "to", "state_label", "attempts", "status"),
-        *("latency", "next_attempt_at", "error"),
-    )
+    list_display = ("created_at", "event", "alert", "to", "state_label", "attempts", "status", "latency", "failure")
     list_filter = ("state", "channel", "event", "webhook")
     list_select_related = ("alert", "webhook")
     date_hierarchy = "created_at"
@@ -181,7 +193,11 @@ class DeliveryAdmin(ReadOnlyAdmin):
 
     @admin.display(description="took", ordering="latency_ms")
     def latency(self, message: Delivery) -> str | None:
-        return None if message.latency_ms is None else f"{message.latency_ms:,} ms"
+        return None if message.latency_ms is None else f"{message.latency_ms:,}\N{NO-BREAK SPACE}ms"
+
+    @admin.display(description="error")
+    def failure(self, message: Delivery) -> str:
+        return shortened(message.error)
 
     def has_test_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return bool(settings.ALERT_EMAIL_TO and request.user.has_perm("alexandria.test_webhook"))

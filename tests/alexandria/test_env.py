@@ -78,6 +78,20 @@ def load_settings(monkeypatch: pytest.MonkeyPatch) -> LoadSettings:
         ("QUOTA_MAX_RPS", "0"),
         ("QUOTA_ENFORCEMENT", "off"),
         ("API_REQUESTS_PER_MINUTE", "-1"),
+        ("EMAIL_URL", "mail.example"),
+        ("EMAIL_URL", "https://user:password@mail.example"),
+        ("EMAIL_URL", "smtp://"),
+        ("EMAIL_URL", "smtp://user:password@mail.example:many"),
+        ("EMAIL_URL", "smtp://user:pass#word@mail.example"),
+        ("EMAIL_URL", "smtp://user:pass/word@mail.example"),
+        ("ALERT_EMAIL_TO", "ops"),
+        ("ALERT_EMAIL_TO", "Ops <ops@books.example>"),
+        ("ALERT_EMAIL_TO", "ops@books.example"),
+        ("ALERT_EMAIL_FROM", "ops"),
+        ("ALERT_EMAIL_SEVERITY", "loud"),
+        ("ALERT_WEBHOOKS_TO_PRIVATE", "maybe"),
+        ("ALERT_ERROR_PERCENT", "0"),
+        ("ALERT_LEASES_EXPIRED", "0"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_by_name(load_settings: LoadSettings, variable: str, value: str) -> None:
@@ -98,6 +112,24 @@ def test_a_database_address_may_set_options_of_its_own(load_settings: LoadSettin
     assert "lock_timeout=2s" in load_settings(DATABASE_URL=address)["DATABASE"]["OPTIONS"]["options"]
     own = load_settings(DATABASE_URL=f"{address}?options=-c%20lock_timeout%3D1s")
     assert own["DATABASE"]["OPTIONS"]["options"] == "-c lock_timeout=1s"
+
+
+def test_mail_goes_out_as_its_address_says(load_settings: LoadSettings) -> None:
+    names = ("HOST", "PORT", "HOST_USER", "HOST_PASSWORD", "USE_TLS", "USE_SSL")
+
+    def mail(url: str) -> tuple[Any, ...]:
+        settings = load_settings(
+            EMAIL_URL=url, ALERT_EMAIL_TO="a@b.example, c@d.example", ALERT_EMAIL_FROM="e@f.example"
+        )
+        assert (settings["ALERT_EMAIL_TO"], settings["ALERT_EMAIL_FROM"]) == (
+            ["a@b.example", "c@d.example"],
+            "e@f.example",
+        )
+        return tuple(settings[f"EMAIL_{name}"] for name in names)
+
+    assert mail("smtp://mail.example") == ("mail.example", 25, "", "", False, False)
+    assert mail("smtp+tls://me:a%23b%40c@mail.example") == ("mail.example", 587, "me", "a#b@c", True, False)
+    assert mail("smtp+ssl://me@mail.example:1465/") == ("mail.example", 1465, "me", "", False, True)
 
 
 def test_the_start_stops_without_a_secret_key_unless_debug_is_on(load_settings: LoadSettings) -> None:
@@ -160,7 +192,9 @@ def test_the_example_documents_every_variable_with_its_default(load_settings: Lo
 
     settings = load_settings(**{**dict.fromkeys(read, ""), "SECRET_KEY": "x" * 50, "ALLOWED_HOSTS": "books.example"})
     defaults = {name: documented[name] for name in read if documented[name] and name in settings}
-    assert {name: str(settings[name]) for name in defaults} == defaults | {"DEBUG": "False"}
+    assert {name: str(settings[name]) for name in defaults} == defaults | dict.fromkeys(
+        ("DEBUG", "ALERT_WEBHOOKS_TO_PRIVATE"), "False"
+    )
 
 
 def test_the_broker_and_the_cache_share_one_redis_database(load_settings: LoadSettings) -> None:

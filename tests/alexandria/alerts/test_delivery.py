@@ -37,6 +37,7 @@ def at_noon(at: At) -> None:
 def after(message: Delivery) -> float:
     """Seconds after noon."""
     message.refresh_from_db()
+    assert message.next_attempt_at is not None
     return (message.next_attempt_at - NOON).total_seconds()
 
 

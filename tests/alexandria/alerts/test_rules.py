@@ -29,7 +29,7 @@ MORNING = NOON.replace(hour=0, minute=20)
 
 def facts(status: dict[str, Any] | None = None, **others: Any) -> Facts:
     """A day on which all is well, but for what is given."""
-    return Facts(**{"status": replace(STATUS, **(status or {})), "queues": QUEUES} | others)
+    return replace(Facts(replace(STATUS, **(status or {})), queues=QUEUES), **others)
 
 
 def found(status: dict[str, Any] | None = None, **others: Any) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The alerts with real workers: who is there is asked of them, and the one that is left tells that the other is dead."""
+"""The alerts with real workers: they are asked who is there, and the one that is left tells that the other is dead."""
 
 import os
 import signal
@@ -14,11 +14,14 @@ from celery import signature
 from honcho.environ import parse_procfile
 
 from alexandria import embedded
+from alexandria.alerts import facts
 from alexandria.alerts.facts import consumed_queues
 from alexandria.alerts.rules import QUEUES
+from alexandria.celery import app
 from alexandria.models import Alert, Delivery, Webhook
 from tests import processes
 from tests.alexandria.alerts.receiver import Receiver
+from tests.fixtures import silent_port
 
 PATIENCE = 60.0  # seconds
 
@@ -73,14 +76,8 @@ def test_the_worker_that_is_left_tells_of_the_one_that_is_dead_and_of_its_return
 
 
 def test_a_broker_that_is_out_of_reach_is_no_reason_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    from alexandria.alerts import facts
-    from tests.fixtures import silent_port
-
     monkeypatch.setattr(facts, "SECONDS_FOR_BROKER", 0.2)
-    with silent_port() as port, facts.app.connection_for_write(f"redis://127.0.0.1:{port}/0") as connection:
-        monkeypatch.setattr(
-            facts.app.control,
-            "inspect",
-            lambda *, timeout: type(facts.app.control)(facts.app).inspect(connection=connection),
-        )
-        assert facts.consumed_queues(expected=QUEUES) is None
+    inspect = app.control.inspect
+    with silent_port() as port, app.connection_for_write(f"redis://127.0.0.1:{port}/0") as silent:
+        monkeypatch.setattr(app.control, "inspect", lambda *, timeout: inspect(timeout=timeout, connection=silent))
+        assert consumed_queues(expected=QUEUES) is None
