@@ -1,0 +1,152 @@
+"""What staff do, from the first page to the last: by the words that they read, in a browser."""
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import Group, User
+from django.urls import reverse
+from playwright.sync_api import Locator, Page, expect
+
+from alexandria.sandbox.server import Sandbox
+from enrichment.models import Edition, Job
+from enrichment.models.jobs import STAFF
+from quota import services
+from quota.models import Consumer, ConsumerKey, Reservation
+from tests import processes
+from tests.browser.steps import flaws, sign_in
+from tests.fixtures import SetClock, known_isbns, unknown_isbns
+
+REASON = "Asked for by the reading room."
+JOB_PATIENCE = 60_000  # milliseconds
+
+
+@pytest.fixture
+def reader(tables: None, set_clock: SetClock) -> Consumer:
+    """A consumer with a day behind it: 5 calls spent, 4 of another operation set aside."""
+    consumer = Consumer.objects.create(slug="reader")
+    services.reserve_and_dispatch(consumer="reader", operation="shelf", calls=1, method="POST", path="/books")
+    services.increment(4, consumer="reader")
+    services.reserve(consumer="reader", operation="stuck", calls=4)
+    return consumer
+
+
+def key_of(consumer: Consumer) -> str:
+    return ConsumerKey.objects.create_key(name="desk", consumer=consumer)[1]
+
+
+def status(tab: Page, key: str) -> int:
+    """The HTTP status of a request to the API with a key."""
+    return tab.request.get("/api/quota/status", headers={"Authorization": f"Api-Key {key}"}).status
+
+
+def row(tab: Page, words: str) -> Locator:
+    return tab.get_by_role("row").filter(has_text=words)
+
+
+def test_the_dashboard_says_what_the_api_says(reader: Consumer, admin_tab: Page) -> None:
+    said = admin_tab.request.get("/api/quota/status", headers={"Authorization": f"Api-Key {key_of(reader)}"}).json()
+    assert (said["used"], said["reserved"]) == (5, 4)
+    admin_tab.goto(reverse("admin:index"))
+    today = admin_tab.get_by_role("region", name="Calls of today")
+    expect(today).to_contain_text(f"{said['used']} of {said['safety_limit']:,} used")
+    expect(today).to_contain_text(f"{said['remaining']:,} free")
+    today.get_by_text("as a table").click()
+    parts = {"used": said["used"], "reserved": said["reserved"], "free": said["remaining"]}
+    for part, calls in parts.items():
+        figures = today.get_by_role("row").filter(has=admin_tab.get_by_role("rowheader", name=re.compile(part, re.I)))
+        expect(figures.get_by_role("cell").first).to_have_text(f"{calls:,}")
+    assert flaws(admin_tab) == []
+
+
+def test_from_the_dashboard_down_to_a_consumers_calls(reader: Consumer, admin_tab: Page) -> None:
+    admin_tab.goto(reverse("admin:index"))
+    month = admin_tab.get_by_role("region", name="Calls a day")
+    month.get_by_text("as a table").click()
+    month.get_by_role("link", name="2026-05-05").click()
+    expect(admin_tab.get_by_text("5 of 13,000 calls used")).to_be_visible()
+    admin_tab.get_by_role("region", name="By consumer").get_by_role("link", name="reader").click()
+    expect(admin_tab).to_have_url(re.compile("consumer__id__exact"))
+    expect(row(admin_tab, "shelf")).to_contain_text("/books")
+    assert flaws(admin_tab) == []
+
+
+def test_pasted_isbns_become_a_job_that_finishes(
+    tables: None, set_clock: SetClock, isbndb: Sandbox, admin_tab: Page, tmp_path: Path
+) -> None:
+    Consumer.objects.get_or_create(slug=STAFF)
+    known = known_isbns(3)
+    admin_tab.goto(reverse("admin:check_isbns"))
+    admin_tab.get_by_label("ISBNs", exact=True).fill("\n".join([*known, known[0], *unknown_isbns(1), "nonsense"]))
+    admin_tab.get_by_role("button", name="Check").click()
+    expect(admin_tab.get_by_text("1 call", exact=True)).to_be_visible()
+    assert flaws(admin_tab) == []
+    assert isbndb.spent == 0
+    worker = processes.start("jobs", tmp_path / "jobs.log")
+    try:
+        admin_tab.get_by_role("button", name="Run as a job").click()
+        progress = admin_tab.get_by_role("region", name="Progress of the job")
+        expect(progress).to_contain_text("succeeded", timeout=JOB_PATIENCE)
+    finally:
+        processes.kill(worker)
+    expect(progress).to_contain_text("100 %")
+    assert flaws(admin_tab) == []
+    assert set(Edition.objects.values_list("isbn13", flat=True)) == set(known)
+    assert (Job.objects.get().state, isbndb.spent) == ("succeeded", 1)
+
+
+def test_a_stuck_reservation_is_released_with_a_reason(reader: Consumer, admin_tab: Page) -> None:
+    admin_tab.goto(reverse("admin:quota_reservation_changelist"))
+    row(admin_tab, "stuck").get_by_role("checkbox").check()
+    admin_tab.get_by_label("Action").select_option(label="Release what was not dispatched")
+    admin_tab.get_by_role("button", name="Run").click()
+    expect(admin_tab.get_by_role("heading", name="Give back 4 calls?")).to_be_visible()
+    assert flaws(admin_tab) == []
+    admin_tab.get_by_label("Reason").fill(REASON)
+    admin_tab.get_by_role("button", name="Release").click()
+    expect(admin_tab.get_by_text("4 calls went back from 1 reservation.")).to_be_visible()
+    assert Reservation.objects.get(operation="stuck").state == "settled"
+    admin_tab.goto(reverse("admin:quota_reservation_history", args=[Reservation.objects.get(operation="stuck").pk]))
+    expect(admin_tab.get_by_text(REASON)).to_be_visible()
+
+
+def test_a_key_is_rotated_and_the_new_one_shown_once(reader: Consumer, admin_tab: Page) -> None:
+    old = key_of(reader)
+    admin_tab.goto(reverse("admin:quota_consumer_change", args=[reader.pk]))
+    admin_tab.get_by_role("link", name="Rotate").click()
+    admin_tab.get_by_label("Reason").fill(REASON)
+    assert flaws(admin_tab) == []
+    admin_tab.get_by_role("button", name="Rotate").click()
+    new = admin_tab.get_by_text(re.compile(r"^\s*\w{8}\.\w{32,}\s*$")).inner_text().strip()
+    assert flaws(admin_tab) == []
+    assert (status(admin_tab, new), status(admin_tab, old)) == (200, 401)
+    admin_tab.goto(reverse("admin:quota_consumer_change", args=[reader.pk]))
+    expect(admin_tab.get_by_text(new)).to_have_count(0)
+
+
+def test_viewers_look_and_change_nothing(reader: Consumer, tab: Page, site: str) -> None:
+    import_module("alexandria.migrations.0001_groups").make_groups(apps, None)
+    key_of(reader)
+    viewer = User.objects.create_user("viewer", is_staff=True)
+    viewer.groups.add(Group.objects.get(name="viewers"))
+    sign_in(tab, viewer, site=site)
+    tab.goto(reverse("admin:index"))
+    expect(tab.get_by_role("region", name="Calls of today")).to_contain_text("5 of 13,000 used")
+    tab.goto(reverse("admin:quota_reservation_changelist"))
+    expect(row(tab, "stuck")).to_be_visible()
+    expect(tab.get_by_label("Action")).to_have_count(0)
+    consumer = reverse("admin:quota_consumer_change", args=[reader.pk])
+    tab.goto(consumer)
+    expect(tab.get_by_text("desk").first).to_be_visible()
+    expect(tab.get_by_role("link", name="Rotate")).to_have_count(0)
+    expect(tab.get_by_role("button", name="Save", exact=True)).to_have_count(0)
+    prefix = ConsumerKey.objects.get().prefix
+    for page in (
+        reverse("admin:quota_consumer_add"),
+        reverse("admin:quota_consumer_key_rotate", args=[reader.pk, prefix]),
+        reverse("admin:quota_adjustment_add"),
+        reverse("admin:auth_user_changelist"),
+    ):
+        assert tab.request.get(page).status == 403, page
