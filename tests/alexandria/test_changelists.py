@@ -11,14 +11,14 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from enrichment.models import Author, Edition, Miss, Wish, Work
+from enrichment.models import Author, Edition, Miss, Work
 from harvest.models import BulkAuthor, HarvestRun
 from quota.models import Call, Consumer, ConsumerKey, ConsumerUsage, DailyLedger, Refusal, Reservation
 from tests import rows
 
 FEW, MANY = 5, 10_000
 MOST_QUERIES = 15
-NOT_COUNTED = {Call, Reservation, Refusal, Edition, Work, Author, Miss, Wish, BulkAuthor, HarvestRun}
+NOT_COUNTED = {Call, Reservation, Refusal, Edition, Work, Author, Miss, BulkAuthor, HarvestRun}
 """Tables that may hold millions of rows."""
 
 # Consumers come last: other lists offer every one of them in a filter.
