@@ -89,7 +89,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const place = (element) => {
     if (element.id) return `#${element.id}`;
     if (element.matches("a")) return `a[href="${element.getAttribute("href")}"]`;
-    return `.dash-scroll[aria-labelledby="${element.getAttribute("aria-labelledby")}"]`;
+    return `section[aria-labelledby="${element.closest("section").getAttribute("aria-labelledby")}"] .dash-scroll`;
   };
 
   let asItWas = () => {};
@@ -127,7 +127,7 @@ document.addEventListener("DOMContentLoaded", () => {
 
   pause.addEventListener("click", () => {
     paused = !paused;
-    pause.setAttribute("aria-pressed", paused);
+    pause.textContent = paused ? "Resume refreshing" : "Pause refreshing";
     refresh();
   });
   document.addEventListener("visibilitychange", () => {
