@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.contrib.auth.models import AnonymousUser, User
 from django.http import HttpRequest
 from django.urls import reverse
 
@@ -15,51 +16,53 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True)
 class Page:
-    """A link of the sidebar to a model's list ("<app>.<model>"), for those who may look at it."""
+    """A link of the sidebar. `url`: its name within the admin. `permissions`: any of them opens it."""
 
-    model: str
     title: str
     icon: str
+    url: str
+    permissions: tuple[str, ...]
 
-    def seen_by(self, request: HttpRequest) -> bool:
-        app, model = self.model.split(".")
-        return bool(request.user.has_perm(f"{app}.view_{model}") or request.user.has_perm(f"{app}.change_{model}"))
+    def seen_by(self, user: User | AnonymousUser) -> bool:
+        return any(user.has_perm(permission) for permission in self.permissions)
 
-    @property
-    def link(self) -> str:
-        return reverse(f"admin:{self.model.replace('.', '_')}_changelist")
+
+def _list_of(model: str, title: str, icon: str) -> Page:
+    """The list of a model, "<app>.<model>"."""
+    app, name = model.split(".")
+    return Page(title, icon, f"{app}_{name}_changelist", (f"{app}.view_{name}", f"{app}.change_{name}"))
 
 
 GROUPS = {
     "Quota": [
-        Page("quota.dailyledger", "Ledgers", "calendar_month"),
-        Page("quota.call", "Calls", "receipt_long"),
-        Page("quota.reservation", "Reservations", "bookmark"),
-        Page("quota.refusal", "Refusals", "block"),
-        Page("quota.consumer", "Consumers", "group"),
-        Page("quota.switches", "Switches", "toggle_on"),
-        Page("quota.adjustment", "Adjustments", "exposure"),
-        Page("quota.reconciliation", "Reconciliations", "balance"),
+        _list_of("quota.dailyledger", "Ledgers", "calendar_month"),
+        _list_of("quota.call", "Calls", "receipt_long"),
+        _list_of("quota.reservation", "Reservations", "bookmark"),
+        _list_of("quota.refusal", "Refusals", "block"),
+        _list_of("quota.consumer", "Consumers", "group"),
+        _list_of("quota.switches", "Switches", "toggle_on"),
+        _list_of("quota.adjustment", "Adjustments", "exposure"),
+        _list_of("quota.reconciliation", "Reconciliations", "balance"),
     ],
     "Books": [
-        Page("enrichment.edition", "Books", "menu_book"),
-        Page("enrichment.work", "Works", "auto_stories"),
-        Page("enrichment.author", "Authors", "history_edu"),
-        Page("enrichment.miss", "Misses", "search_off"),
+        _list_of("enrichment.edition", "Books", "menu_book"),
+        _list_of("enrichment.work", "Works", "auto_stories"),
+        _list_of("enrichment.author", "Authors", "history_edu"),
+        _list_of("enrichment.miss", "Misses", "search_off"),
     ],
     "Work": [
-        Page("enrichment.job", "Jobs", "work"),
-        Page("enrichment.wish", "Queue", "low_priority"),
-        Page("harvest.harvestrun", "Runs", "play_circle"),
-        Page("harvest.cronstate", "Crons", "schedule"),
-        Page("harvest.bulkharvest", "Bulk harvests", "agriculture"),
-        Page("django_celery_beat.periodictask", "Periodic tasks", "event_repeat"),
-        Page("django_celery_beat.crontabschedule", "Crontabs", "calendar_clock"),
-        Page("django_celery_beat.intervalschedule", "Intervals", "timer"),
+        _list_of("enrichment.job", "Jobs", "work"),
+        _list_of("enrichment.wish", "Queue", "low_priority"),
+        _list_of("harvest.harvestrun", "Runs", "play_circle"),
+        _list_of("harvest.cronstate", "Crons", "schedule"),
+        _list_of("harvest.bulkharvest", "Bulk harvests", "agriculture"),
+        _list_of("django_celery_beat.periodictask", "Periodic tasks", "event_repeat"),
+        _list_of("django_celery_beat.crontabschedule", "Crontabs", "calendar_clock"),
+        _list_of("django_celery_beat.intervalschedule", "Intervals", "timer"),
     ],
     "Staff": [
-        Page("auth.user", "Users", "person"),
-        Page("auth.group", "Groups", "groups"),
+        _list_of("auth.user", "Users", "person"),
+        _list_of("auth.group", "Groups", "groups"),
     ],
 }
 
@@ -71,7 +74,9 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
         {
             "title": title,
             "items": [
-                {"title": page.title, "icon": page.icon, "link": page.link} for page in pages if page.seen_by(request)
+                {"title": page.title, "icon": page.icon, "link": reverse(f"admin:{page.url}")}
+                for page in pages
+                if page.seen_by(request.user)
             ],
         }
         for title, pages in GROUPS.items()

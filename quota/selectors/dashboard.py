@@ -175,7 +175,7 @@ def burn_rate(status: QuotaStatus, *, last_hour: int) -> Burn:
 def _open_reservations(day: date) -> QuerySet[Reservation]:
     """Of today, and of yesterday those that nobody has closed yet."""
     open_now = Reservation.objects.filter(ledger__gte=day - timedelta(days=1), state=Reservation.State.OPEN)
-    return open_now.select_related("consumer").order_by("ledger", "expires_at")
+    return open_now.select_related("consumer").order_by("ledger_id", "expires_at")
 
 
 def _refusals(day: date) -> dict[Refusal.Limit, int]:

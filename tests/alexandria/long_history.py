@@ -1,6 +1,7 @@
 """A long history of the quota, made with one statement a table: what pages have to open on after a year."""
 
 from datetime import date
+from typing import Any
 
 from django.db import connection
 
@@ -69,7 +70,7 @@ def fill(*, today: date, consumers: list[int], days: int, calls_a_day: int, rows
 
     `consumers`: the ids of those who pay.
     """
-    known = {"today": today, "days": days, "calls": calls_a_day, "rows": rows_a_day}
+    known: dict[str, Any] = {"today": today, "days": days, "calls": calls_a_day, "rows": rows_a_day}
     known |= {"consumers": consumers, "payers": len(consumers), "first": consumers[0]}
     with connection.cursor() as cursor:
         for statement in (LEDGERS, CALLS, *TOTALS, RESERVATIONS, REFUSALS):

@@ -259,13 +259,14 @@ def test_a_year_of_history_opens_in_few_queries_that_read_one_day_at_most(
     payers = [consumer.pk, *(Consumer.objects.create(slug=f"payer-{number}").pk for number in range(9))]
     long_history.fill(today=NOON.date(), consumers=payers, days=400, calls_a_day=60, rows_a_day=60)
     services.reserve(consumer="reader", operation="open", calls=1)
+    QueueState.objects.create(looked_at=NOON + timedelta(hours=1))
+    Consumer.objects.create(slug="cron-queue-flush", kind="cron")
     with CaptureQueriesContext(connection) as captured:
         page = viewer.get(address)
     assert page.context["status"].used == page.context["quota"].today.sent == 31
     assert len(page.context["month"].rows) == 30
     assert page.context["month"].series[-1] == "others"
-    # And two that Django does not count: the status, which the quota asks for by itself.
-    assert len(captured) < 18
+    assert len(captured) + 1 < 20  # the status is asked for where Django does not count
     for query in captured:
         touched = [table for table in BIG if table in query["sql"]]
         if not touched or not query["sql"].startswith("SELECT"):

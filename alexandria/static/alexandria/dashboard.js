@@ -30,10 +30,16 @@ document.addEventListener("DOMContentLoaded", () => {
     return [...bars, { ...line, ...look }];
   };
 
-  const options = (unit) => {
+  const roundLabels = (every) => function (value) {
+    const step = this.chart.width < 600 ? 3 * every : every;
+    return value % step ? null : this.getLabelForValue(value);
+  };
+
+  const options = ({ unit, labelEvery }) => {
     const text = variable("--dash-text");
     const grid = { color: variable("--dash-line") };
     const ticks = { color: text, maxRotation: 0, autoSkipPadding: 16 };
+    const labels = labelEvery ? { ...ticks, autoSkip: false, callback: roundLabels(Number(labelEvery)) } : ticks;
     return {
       animation: false,
       responsive: true,
@@ -42,7 +48,7 @@ document.addEventListener("DOMContentLoaded", () => {
       plugins: { legend: { display: false }, tooltip: { filter: (item) => item.raw } },
       datasets: { bar: { categoryPercentage: 1, barPercentage: 0.9 } },
       scales: {
-        x: { stacked: true, grid: { display: false }, ticks },
+        x: { stacked: true, grid: { display: false }, ticks: labels },
         y: { stacked: true, beginAtZero: true, grid, ticks, title: { display: true, text: unit, color: text } },
       },
     };
@@ -56,10 +62,14 @@ document.addEventListener("DOMContentLoaded", () => {
     for (const canvas of figures.querySelectorAll("canvas[data-chart]")) {
       const drawn = charts[canvas.dataset.chart];
       const data = { labels: drawn.labels, datasets: datasets(drawn) };
-      const chart = Chart.getChart(canvas) ?? new Chart(canvas, { type: "bar", data });
-      chart.data = data;
-      chart.options = options(canvas.dataset.unit);
-      chart.update("none");
+      const look = options(canvas.dataset);
+      const chart = Chart.getChart(canvas);
+      if (chart) {
+        Object.assign(chart, { data, options: look });
+        chart.update("none");
+      } else {
+        new Chart(canvas, { type: "bar", data, options: look });
+      }
     }
   };
 
@@ -79,7 +89,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const place = (element) => {
     if (element.id) return `#${element.id}`;
     if (element.matches("a")) return `a[href="${element.getAttribute("href")}"]`;
-    return `.dash-scroll[aria-labelledby="${element.getAttribute("aria-labelledby")}"]`;
+    return `section[aria-labelledby="${element.closest("section").getAttribute("aria-labelledby")}"] .dash-scroll`;
   };
 
   let asItWas = () => {};
@@ -117,7 +127,7 @@ document.addEventListener("DOMContentLoaded", () => {
 
   pause.addEventListener("click", () => {
     paused = !paused;
-    pause.setAttribute("aria-pressed", paused);
+    pause.textContent = paused ? "Resume refreshing" : "Pause refreshing";
     refresh();
   });
   document.addEventListener("visibilitychange", () => {
