@@ -1,5 +1,5 @@
 """The pages of the admin, a module for each part."""
 
-from enrichment.admin import books, jobs, queue
+from enrichment.admin import books, calls, jobs, queue
 
-__all__ = ["books", "jobs", "queue"]
+__all__ = ["books", "calls", "jobs", "queue"]

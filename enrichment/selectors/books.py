@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db.models import Exists, OuterRef, QuerySet
@@ -76,3 +76,10 @@ def remembered_author_misses() -> QuerySet[AuthorMiss]:
 def get_edition(isbn13: str) -> Edition | None:
     """The stored edition with its work and its authors, in order, in `author_links`."""
     return Edition.objects.select_related("work").prefetch_related("author_links__author").filter(isbn13=isbn13).first()
+
+
+def last_told(isbn13: str) -> datetime | None:
+    """When ISBNdb last told us of the ISBN-13, be it that it does not know it; None when it never did."""
+    stored = Edition.objects.filter(pk=isbn13).values_list("synced_at", flat=True)
+    missed = Miss.objects.filter(pk=isbn13).values_list("asked_at", flat=True)
+    return max([*stored, *missed], default=None)

@@ -58,7 +58,7 @@ class CallAdmin(ExportMixin, ReadOnlyAdmin):
         *("dispatched_at", "consumer", "operation", "method", "path", "outcome", "status", "latency_ms"),
         *("isbns_asked", "isbns_found", "calls"),
     )
-    list_filter = (
+    list_filter: tuple[Any, ...] = (
         DayFilter,
         ("consumer", RelatedDropdownFilter),
         ("outcome", ChoicesDropdownFilter),

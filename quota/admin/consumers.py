@@ -22,7 +22,15 @@ from quota.selectors.usage import HARVEST_OFF, Allowance, allowances
 # The library's own keys open nothing here: ours belong to consumers.
 admin.site.unregister(APIKey)
 
-LIMITED_BY = {limit.value: str(limit.label) for limit in Refusal.Limit} | {HARVEST_OFF: "harvesting is switched off"}
+LIMITED_BY = {
+    Refusal.Limit.SAFETY_LIMIT: "the day's safety limit",
+    Refusal.Limit.FLOOR: "its floor",
+    Refusal.Limit.DAILY_BUDGET: "its daily budget",
+    Refusal.Limit.CAP_PER_OPERATION: "its cap per operation",
+    Refusal.Limit.DAY_CLOSED: "the day, which ISBNdb closed",
+    Refusal.Limit.MIDNIGHT: "midnight UTC, which is near",
+    HARVEST_OFF: "the switch that turned harvesting off",
+}
 
 
 class ConsumerForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -143,7 +151,7 @@ def _parts(allowance: Allowance) -> list[Part]:
 def _limited_by(allowance: Allowance) -> str:
     if not allowance.consumer.active:
         return "this consumer is switched off"
-    return f"limited by the {LIMITED_BY[allowance.limited_by]}" if allowance.free else LIMITED_BY[allowance.limited_by]
+    return f"limited by {LIMITED_BY[allowance.limited_by]}"
 
 
 def _state(key: ConsumerKey) -> str:

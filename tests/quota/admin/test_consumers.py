@@ -85,14 +85,14 @@ def test_the_list_says_what_each_may_still_spend_today_and_why_no_more(
         return {row.slug: admin.free_today(row) for row in page.context["cl"].result_list}
 
     assert shown() == {
-        "night": "11,975: limited by the floor: calls to be left for others",
+        "night": "11,975: limited by its floor",
         "off": "12,975: this consumer is switched off",
-        "reader": "25: limited by the daily budget",
+        "reader": "25: limited by its daily budget",
     }
     assert "20 of 50" in admin_client.get(LIST).text
     Switches.objects.create(harvest_enabled=False)
-    assert shown()["night"] == "0: harvesting is switched off"
-    assert "<strong>25 free</strong>: limited by the daily budget." in admin_client.get(page_of(consumer)).text
+    assert shown()["night"] == "0: limited by the switch that turned harvesting off"
+    assert "<strong>25 free</strong>: limited by its daily budget." in admin_client.get(page_of(consumer)).text
 
 
 def test_many_consumers_take_no_more_queries(admin_client: Client, consumer: Consumer) -> None:

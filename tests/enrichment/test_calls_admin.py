@@ -1,0 +1,34 @@
+"""Which call asked for this ISBN? The journal has none, but the time of ISBNdb's last word on it."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.test import Client
+from django.urls import reverse
+
+from alexandria.sandbox.server import Sandbox
+from enrichment.models import Edition, Miss
+from enrichment.services import enrich_isbns
+from quota.models import Call, Consumer
+from tests.fixtures import known_isbns, unknown_isbns
+
+
+def found(client: Client, isbn: str) -> Any:
+    return list(client.get(reverse("admin:quota_call_changelist"), {"isbn": isbn}).context["cl"].result_list)
+
+
+def test_an_isbn_leads_to_the_calls_answered_before_it_was_stored(
+    admin_client: Client, consumer: Consumer, sandbox: Sandbox
+) -> None:
+    [known, unknown] = [*known_isbns(1), *unknown_isbns(1)]
+    enrich_isbns([known, unknown], consumer="reader")
+    asked = Call.objects.get()
+    told_at = asked.send_at + timedelta(milliseconds=asked.latency_ms or 0, seconds=1)
+    Edition.objects.update(synced_at=told_at)
+    Miss.objects.update(asked_at=told_at)
+    enrich_isbns(known_isbns(3)[2:], consumer="reader")
+    Call.objects.exclude(pk=asked.pk).update(send_at=told_at, dispatched_at=told_at)
+    assert found(admin_client, f"{known[:3]}-{known[3:]}") == [asked]
+    assert found(admin_client, unknown) == [asked]
+    assert found(admin_client, known_isbns(2)[1]) == []
+    assert found(admin_client, "no ISBN") == []
