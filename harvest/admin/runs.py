@@ -179,7 +179,7 @@ class CronStateAdmin(ReadOnlyAdmin):
         dialog=ask("Switch its schedule off?", "A run that is under way goes on.", "Pause", ReasonForm),
     )
     def pause_one(self, request: HttpRequest, form: ReasonForm, object_id: str) -> HttpResponse:
-        said = f"paused: {form.cleaned_data['reason']}"
+        said = f"Paused: {form.cleaned_data['reason']}"
         self._switch(request, CronState.objects.filter(pk=object_id), services.pause_cron, "paused", said)
         return _back_to(request, object_id)
 
@@ -224,7 +224,7 @@ class CronStateAdmin(ReadOnlyAdmin):
                 continue
             if changed:
                 switched.append(state.name)
-                self.log_change(request, state, f"{(said or done).capitalize()}.")
+                self.log_change(request, state, said or f"{done.capitalize()}.")
         word = "cron" if len(switched) == 1 else "crons"
         messages.success(request, f"{len(switched)} {word} {done}{': ' if switched else ''}{', '.join(switched)}.")
 
