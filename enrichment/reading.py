@@ -12,6 +12,8 @@ from enrichment.isbn import InvalidIsbn, Reason, parse
 _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _DELIMITERS = "\t;,|"
 _SAMPLE = 200  # rows that tell which columns hold ISBNs
+_NAME = re.compile(r"[^0-9]*")
+_ISBN_NAME = re.compile(r"(e-?)?(isbn|ean)[ _-]?(1[03])?$", re.IGNORECASE)
 _FORMULA = re.compile(r'="(.*)"')  # how spreadsheets are kept from taking an ISBN for a number
 
 
@@ -30,17 +32,17 @@ def read_values(text: str) -> list[str]:
     """What of a text may be meant as an ISBN, in order, with duplicates and mistakes; whether it is one, is not said.
 
     Of rows of several cells those columns count in which most cells are ISBNs, or the one that has the most of them. A
-    first row without a digit there is a heading. A cell of several words is taken apart when one of them is an ISBN.
+    first row of headings is left out. A cell of several words is taken apart when one of them is an ISBN.
     """
     rows = [cells for row in _rows(text) if any(cells := [_cell(cell) for cell in row])]
+    if rows and _is_heading(rows[0]):
+        del rows[0]
     chosen = _columns(rows[:_SAMPLE])
     values: list[str] = []
-    for number, row in enumerate(rows):
-        cells = [cell for column, cell in enumerate(row) if cell and (chosen is None or column in chosen)]
-        if number == 0 and not any(map(_has_digit, cells)):
-            continue
-        for cell in cells:
-            values += _words(cell)
+    for row in rows:
+        for column, cell in enumerate(row):
+            if cell and (chosen is None or column in chosen):
+                values += _words(cell)
     return values
 
 
@@ -57,7 +59,11 @@ def _rows(text: str) -> Iterable[Sequence[str]]:
 def _cell(cell: str) -> str:
     cell = cell.strip()
     formula = _FORMULA.fullmatch(cell)
-    return formula[1].strip() if formula else cell
+    return (formula[1] if formula else cell).strip("\"' ")
+
+
+def _is_heading(row: Sequence[str]) -> bool:
+    return all(map(_NAME.fullmatch, row)) or any(map(_ISBN_NAME.match, row))
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> set[int] | None:
@@ -71,8 +77,7 @@ def _columns(rows: Sequence[Sequence[str]]) -> set[int] | None:
                 good[column] += any(map(_is_meant, _words(cell)))
     if len(rows) < 2 or len(filled) < 2 or not good.total():
         return None
-    # A heading and a mistake or two are none.
-    mostly = {column for column in filled if good[column] * 2 >= filled[column] - 1 and good[column]}
+    mostly = {column for column in filled if good[column] * 2 > filled[column]}
     return mostly or {good.most_common(1)[0][0]}
 
 

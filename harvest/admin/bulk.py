@@ -31,7 +31,7 @@ class BulkHarvestAdmin(ReadOnlyAdmin):
     search_fields = ["label"]
     search_help_text = "Where the list comes from."
     fieldsets = [
-        (None, {"fields": ["label", "standing", "reason", "max_pages", "started_at", "ended_at"]}),
+        (None, {"fields": ["label", "standing_text", "reason", "max_pages", "started_at", "ended_at"]}),
         ("Figures", {"fields": [*_TOTALS, "authors_link"]}),
         ("Process", {"fields": ["host", "pid", "lease_until"]}),
     ]
@@ -53,9 +53,13 @@ class BulkHarvestAdmin(ReadOnlyAdmin):
 
     @display(description="state", ordering="state", label=_COLOURS)
     def standing(self, harvest: Any) -> tuple[str, str]:
+        return "late" if harvest.late else harvest.state, self.standing_text(harvest)
+
+    @admin.display(description="state")
+    def standing_text(self, harvest: Any) -> str:
         if harvest.late:
-            return "late", f"not heard of since {harvest.heard_at:%Y-%m-%d %H:%M} UTC"
-        return harvest.state, harvest.get_state_display()
+            return f"not heard of since {harvest.heard_at:%Y-%m-%d %H:%M} UTC"
+        return harvest.get_state_display()
 
     @admin.display(description="authors dealt with")
     def progress(self, harvest: Any) -> SafeString:

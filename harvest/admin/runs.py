@@ -26,12 +26,11 @@ from harvest.ticks import schedules_by_cron
 from quota.admin.base import ReadOnlyAdmin
 
 OUTCOME_COLOURS = {
-    "running": "primary",
-    "succeeded": "success",
-    "idle": "",
-    "skipped": "warning",
-    "stopped": "warning",
-    "failed": "danger",
+    HarvestRun.Outcome.RUNNING.label: "primary",
+    HarvestRun.Outcome.SUCCEEDED.label: "success",
+    HarvestRun.Outcome.SKIPPED.label: "warning",
+    HarvestRun.Outcome.STOPPED.label: "warning",
+    HarvestRun.Outcome.FAILED.label: "danger",
 }
 
 
@@ -57,8 +56,8 @@ class HarvestRunAdmin(ReadOnlyAdmin):
     )
 
     @display(description="outcome", ordering="outcome", label=OUTCOME_COLOURS)
-    def outcome_label(self, run: HarvestRun) -> tuple[str, str]:
-        return run.outcome, run.get_outcome_display()
+    def outcome_label(self, run: HarvestRun) -> str:
+        return run.get_outcome_display()
 
     @admin.display(description="took")
     def duration(self, run: HarvestRun) -> str:
@@ -109,20 +108,18 @@ class CronStateAdmin(ReadOnlyAdmin):
         links = format_html_join(mark_safe("<br>"), "{}", ((_schedule_link(task),) for task in standing.tasks))
         return links or "none: it runs when told to"
 
-    @display(
-        description="state",
-        label={"running": "primary", "paused": "warning", "waits": "success", "unscheduled": ""},
-    )
-    def standing_label(self, state: Any) -> tuple[str, str]:
+    @display(description="state", label={"running": "primary", "paused": "warning", "waits for its turn": "success"})
+    def standing_label(self, state: Any) -> str:
         if state.run_id is not None:
-            return "running", "running"
+            return "running"
         if state.standing.is_paused:
-            return "paused", "paused"
-        return ("waits", "waits for its turn") if state.standing.tasks else ("unscheduled", "not scheduled")
+            return "paused"
+        return "waits for its turn" if state.standing.tasks else "not scheduled"
 
     @admin.display(description="next due")
-    def due_at(self, state: Any) -> datetime | None:
-        return state.standing.due_at
+    def due_at(self, state: Any) -> str:
+        due_at: datetime | None = state.standing.due_at
+        return f"{due_at:%Y-%m-%d %H:%M:%S}" if due_at else ""
 
     @admin.display(description="its runs")
     def runs(self, state: CronState) -> SafeString:
@@ -182,7 +179,7 @@ class CronStateAdmin(ReadOnlyAdmin):
         dialog=ask("Switch its schedule off?", "A run that is under way goes on.", "Pause", ReasonForm),
     )
     def pause_one(self, request: HttpRequest, form: ReasonForm, object_id: str) -> HttpResponse:
-        said = f"paused: {form.cleaned_data['reason']}"
+        said = f"Paused: {form.cleaned_data['reason']}"
         self._switch(request, CronState.objects.filter(pk=object_id), services.pause_cron, "paused", said)
         return _back_to(request, object_id)
 
@@ -227,7 +224,7 @@ class CronStateAdmin(ReadOnlyAdmin):
                 continue
             if changed:
                 switched.append(state.name)
-                self.log_change(request, state, f"{(said or done).capitalize()}.")
+                self.log_change(request, state, said or f"{done.capitalize()}.")
         word = "cron" if len(switched) == 1 else "crons"
         messages.success(request, f"{len(switched)} {word} {done}{': ' if switched else ''}{', '.join(switched)}.")
 

@@ -1,4 +1,5 @@
 import json
+import re
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from django.urls import reverse
 from enrichment.decoding import decode_books
 from enrichment.models import Author, Edition, Work
 from enrichment.storage import remember_misses, store_books
+from tests.fixtures import known_isbns
 
 pytestmark = pytest.mark.django_db
 DUNE = "9780441172719"
@@ -41,8 +43,10 @@ def page(client: Client, view: str, *args: object, **query: str) -> str:
     return response.content.decode()
 
 
-@pytest.mark.parametrize("written", ["978-0-441-17271-9", "0441172717", "ISBN 0-441-17271-7", "dun"])
-def test_an_edition_is_found_by_its_isbn_in_any_form_or_its_title(admin_client: Client, written: str) -> None:
+@pytest.mark.parametrize(
+    "written", ["978-0-441-17271-9", "0441172717", "ISBN 0-441-17271-7", "dun", "978-0-4411", "herbert, frank"]
+)
+def test_an_edition_is_found_by_its_isbn_its_title_or_an_author(admin_client: Client, written: str) -> None:
     store_two()
     found = page(admin_client, "edition_changelist", q=written)
     assert DUNE in found
@@ -85,6 +89,41 @@ def test_what_isbndb_sent_is_escaped(admin_client: Client) -> None:
     assert "&lt;b&gt;synopsis" in detail
     assert "<b>synopsis" not in detail
     assert "<b>subject" not in detail
+
+
+def test_an_edition_says_where_each_field_comes_from_and_loads_nothing_from_elsewhere(admin_client: Client) -> None:
+    store(
+        {"isbn13": DUNE, "title": "Dune", "authors": ["Frank Herbert"], "image": "https://images.isbndb.com/a.jpg"},
+        {"isbn13": "9780441013593", "title": "Dune", "authors": ["Herbert, Frank"], "publisher": "<i>Ace"},
+    )
+    response = admin_client.get(reverse("admin:enrichment_edition_change", args=[DUNE]))
+    fields = {field.name: field for field in response.context["fields"]}
+    assert fields["title"].sent == {"title": '"Dune"'}
+    assert fields["isbn10"].sent == {}
+    assert fields["isbn10"].value == "0441172717"
+    assert "<img" not in response.text
+    assert re.search(r'href="https://images.isbndb.com/a.jpg" rel="noreferrer', response.text)
+    assert reverse("admin:enrichment_edition_change", args=["9780441013593"]) in response.text
+    assert "&lt;i&gt;Ace" in response.text
+    assert "&quot;image&quot;: &quot;https://images.isbndb.com/a.jpg&quot;" in response.text
+    assert admin_client.get(reverse("admin:enrichment_edition_change", args=["9780804429573"])).status_code == 302
+
+
+def test_searches_walk_through_no_table(admin_client: Client) -> None:
+    store(*({"isbn13": isbn, "title": f"Book {isbn}", "authors": [f"A {isbn}"]} for isbn in known_isbns(300)))
+    sought: list[tuple[str, str]] = []
+    with CaptureQueriesContext(connection) as queries:
+        for model, term in (("edition", "book 97800"), ("work", "book 97800"), ("author", "a 97800"), ("miss", DUNE)):
+            page(admin_client, f"{model}_changelist", q=term)
+            sought += [(model, query["sql"]) for query in queries if f'"enrichment_{model}"' in query["sql"]]
+    with connection.cursor() as cursor:
+        cursor.execute("SET enable_seqscan = off")  # so few rows are walked through because it is quicker
+        for model, sql in sought:
+            cursor.execute(f"EXPLAIN {sql}")
+            plan = "\n".join(line for (line,) in cursor.fetchall())
+            assert f"Seq Scan on enrichment_{model}" not in plan
+            assert "COUNT(*) AS" not in sql.split("FROM")[0] or model in {"work", "author"}
+        cursor.execute("RESET enable_seqscan")
 
 
 def test_a_work_and_an_author_lead_to_their_editions(admin_client: Client) -> None:

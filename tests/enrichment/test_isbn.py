@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enrichment.isbn import InvalidEntry, InvalidIsbn, Reason, parse, parse_many, to_isbn10
+from enrichment.isbn import InvalidEntry, InvalidIsbn, Reason, corrected, parse, parse_many, to_isbn10
 
 BESTSELLERS = Path(__file__).resolve().parents[3] / "shared" / "data" / "bestsellers.csv"
 DUNE = "9780441172719"
@@ -122,6 +122,21 @@ def test_the_digits_of_a_label_are_told_from_those_of_the_number(written: str) -
 )
 def test_a_wrong_one_is_refused_with_the_reason(value: str | int, reason: str) -> None:
     assert reason_of(value) == reason
+
+
+@pytest.mark.parametrize(
+    ("written", "right"),
+    [
+        ("978-0-441-17271-8", "9780441172719"),
+        ("0-441-17271-8", "0441172717"),
+        ("080442957 1", "080442957X"),
+        ("9780441172719", None),
+        ("97804411727", None),
+        ("9790060115614", None),
+    ],
+)
+def test_a_wrong_check_digit_is_told_from_the_right_one(written: str, right: str | None) -> None:
+    assert corrected(written) == right
 
 
 def test_duplicates_are_folded_across_forms_in_the_order_of_first_appearance() -> None:

@@ -6,10 +6,13 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
+from alexandria.sandbox.server import Sandbox
 from enrichment.models import Job
 from enrichment.services.jobs import cancel_job, create_job
+from enrichment.services.jobs.running import run_job
 from quota.models import Consumer
-from tests.fixtures import known_isbns
+from tests.enrichment.staff import member
+from tests.fixtures import known_isbns, unknown_isbns
 
 CHANGELIST = "admin:enrichment_job_changelist"
 
@@ -58,3 +61,54 @@ def test_who_may_only_look_is_not_offered_the_actions(client: Client, consumer: 
     act(client, "cancel")
     job.refresh_from_db()
     assert job.state == "queued"
+
+
+def test_progress_is_told_anew_until_the_job_has_ended(
+    admin_client: Client, consumer: Consumer, sandbox: Sandbox
+) -> None:
+    isbns = [*known_isbns(2), *unknown_isbns(1), "12345"]
+    job = create_job(consumer=consumer, kind=Job.Kind.BATCH_DIRECT, wanted={"isbns": isbns})
+    change, progress = (reverse(f"admin:enrichment_job_{page}", args=[job.pk]) for page in ("change", "progress"))
+    assert f'hx-get="{progress}"' in admin_client.get(change).text
+    under_way = admin_client.get(progress)
+    assert "0 of 3 ISBNs done (0 %)" in under_way.text
+    assert 'hx-trigger="every 2s"' in under_way.text
+    assert "HX-Refresh" not in under_way
+    run_job(job.pk)
+    ended = admin_client.get(progress)
+    assert "3 of 3 ISBNs done (100 %)" in ended.text
+    assert "hx-get" not in ended.text
+    assert ended["HX-Refresh"] == "true"
+    for said in ("asked for and stored", "unknown to ISBNdb", "1 × wrong length"):
+        assert said in ended.text
+
+
+def test_a_job_of_pages_has_its_result_in_words(admin_client: Client, consumer: Consumer, sandbox: Sandbox) -> None:
+    wanted = {"author_name": "Nobody Known"}
+    job = create_job(consumer=consumer, kind=Job.Kind.BIBLIOGRAPHY, wanted=wanted)
+    run_job(job.pk)
+    shown = admin_client.get(reverse("admin:enrichment_job_change", args=[job.pk])).text
+    assert "pages done" in shown
+    assert "Pages fetched" in shown
+    assert "What became of the ISBNs" not in shown
+
+
+def test_one_job_is_cancelled_and_retried_from_its_page_by_operators_alone(client: Client, consumer: Consumer) -> None:
+    job = create(consumer)
+    cancel, retry = (reverse(f"admin:enrichment_job_{act}_one", args=[job.pk]) for act in ("cancel", "retry"))
+    client.force_login(member("viewers"))
+    for address in (cancel, retry):
+        assert client.post(address, {"_form_submitted": "True"}).status_code == 403
+    client.force_login(member("operators"))
+    change = reverse("admin:enrichment_job_change", args=[job.pk])
+    for address, other, state in ((cancel, retry, "cancelled"), (retry, cancel, "queued")):
+        shown = client.get(change).text
+        assert address in shown
+        assert other not in shown
+        client.get(address)
+        answer = client.post(address, {"_form_submitted": "True"}, headers={"HX-Request": "true"})
+        assert answer["HX-Redirect"] == change
+        job.refresh_from_db()
+        assert job.state == state
+    assert set(LogEntry.objects.values_list("change_message", flat=True)) == {"Cancelled.", "Queued again."}
+    assert client.post(retry, {"_form_submitted": "True"}).status_code == 403  # it is under way

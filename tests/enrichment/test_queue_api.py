@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
@@ -143,8 +144,8 @@ def test_without_a_key_or_a_database_nothing_is_accepted(api: APIClient, api_pas
 # In the admin
 
 
-def act(client: Client, action: str) -> str:
-    chosen = {"action": action, "_selected_action": KNOWN}
+def act(client: Client, action: str, **confirmation: str) -> str:
+    chosen = {"action": action, "_selected_action": KNOWN, **confirmation}
     response = client.post(reverse("admin:enrichment_wish_changelist"), chosen, follow=True)
     return response.content.decode()
 
@@ -164,8 +165,23 @@ def test_an_operator_sees_what_waits_tries_again_what_failed_and_drops_wishes(
     assert "Tried again with the next batch: 0 wishes." in act(admin_client, "retry_failed")
     detail = admin_client.get(reverse("admin:enrichment_wish_change", args=KNOWN[:1])).content.decode()
     assert 'name="_save"' not in detail
-    assert "Dropped: 4 wishes." in act(admin_client, "drop_wishes")
+    for unconfirmed in ({}, {"confirmed": "1", "reason": " "}):
+        asked = act(admin_client, "drop_wishes", **unconfirmed)
+        assert "4 wishes will be forgotten" in asked
+        assert all(f'value="{isbn}"' in asked for isbn in KNOWN)
+    assert Wish.objects.count() == 4
+    assert "Dropped: 4 wishes." in act(admin_client, "drop_wishes", confirmed="1", reason="asked for by mistake")
     assert not Wish.objects.exists()
+    said = list(LogEntry.objects.order_by("pk").values_list("change_message", flat=True))
+    assert said == ["Tried again."] * 3 + ["Dropped: asked for by mistake"] * 4
+
+
+def test_the_queue_as_a_whole_stands_above_its_wishes(admin_client: Client, consumer: Consumer) -> None:
+    wish(KNOWN, priority=Wish.Priority.HIGH, consumer="reader")
+    page = admin_client.get(reverse("admin:enrichment_wish_changelist"))
+    assert page.context["queue"].by_priority == {"high": 4, "normal": 0, "low": 0}
+    assert "No worker consumes the queue" in page.text
+    assert "UTC: high due" in page.text
 
 
 def test_who_may_only_look_may_not_drop(admin_user, client: Client, consumer: Consumer) -> None:
@@ -174,6 +190,6 @@ def test_who_may_only_look_may_not_drop(admin_user, client: Client, consumer: Co
     admin_user.save()
     admin_user.user_permissions.add(Permission.objects.get(codename="view_wish"))
     client.force_login(admin_user)
-    act(client, "drop_wishes")
+    act(client, "drop_wishes", confirmed="1", reason="out of malice")
     assert Wish.objects.count() == len(KNOWN)
     assert not Edition.objects.exists()

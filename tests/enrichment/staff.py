@@ -1,0 +1,16 @@
+"""Members of the groups of staff. The end of a test empties their tables, so that each makes them anew."""
+
+from importlib import import_module
+
+from django.apps import apps
+from django.contrib.auth.models import Group, User
+
+STAFF_GROUPS = ("viewers", "operators", "managers")
+
+
+def member(group: str) -> User:
+    """Somebody of the group, as the migration makes it."""
+    import_module("alexandria.migrations.0001_groups").make_groups(apps, None)
+    user = User.objects.create_user(group, is_staff=True)
+    user.groups.add(Group.objects.get(name=group))
+    return user

@@ -1,0 +1,165 @@
+"""ISBNs pasted or uploaded in the admin: checked, priced, and run as a job."""
+
+import csv
+import io
+import re
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+from django.urls import reverse
+
+from alexandria.sandbox import isbns
+from alexandria.sandbox.server import Sandbox
+from enrichment.models import Edition, IsbnList, Job
+from enrichment.services import enrich_isbns
+from enrichment.services.jobs.running import run_job
+from enrichment.services.lists import prune_lists
+from harvest.services import run_cron
+from quota.models import Consumer
+from tests.enrichment.staff import STAFF_GROUPS, member
+from tests.fixtures import NOON, SetClock, balance, known_isbns, unknown_isbns
+
+CHECK = "admin:check_isbns"
+
+
+@pytest.fixture(autouse=True)
+def payer(set_clock: SetClock) -> Consumer:
+    """Who pays for what staff ask for; a migration makes it."""
+    return Consumer.objects.create(slug="staff")
+
+
+def give(client: Client, **form: Any) -> Any:
+    """Gives ISBNs and returns the page that says what they cost."""
+    return client.post(reverse(CHECK), {"isbns": "", **form}, follow=True)
+
+
+def run(client: Client, checked: Any, on_exhausted: str = "fail") -> Any:
+    address = checked.redirect_chain[-1][0]
+    return client.post(address, {"on_exhausted": on_exhausted}, follow=True)
+
+
+def test_pasted_isbns_are_checked_priced_run_and_each_accounted_for(admin_client: Client, sandbox: Sandbox) -> None:
+    fresh, *wanted = known_isbns(4)
+    enrich_isbns([fresh], consumer="staff")
+    [unknown] = unknown_isbns(1)
+    pasted = "\n".join([fresh, *wanted, wanted[0], unknown, "9780441172718", "=1+2"])
+    checked = give(admin_client, isbns=pasted, purpose="shelf 7")
+    plan = checked.context["plan"]
+    assert (plan.requested, len(plan.parsed.valid), plan.duplicates, len(plan.parsed.invalid)) == (8, 5, 1, 2)
+    assert (plan.fresh, plan.missed, plan.wanted, plan.calls) == (1, 0, 4, 1)
+    assert checked.context["allowance"].free == 12_999
+    assert "9780441172719, if the last digit is the wrong one" in checked.text
+    assert sandbox.spent == 1  # checking is free
+
+    page = run(admin_client, checked)
+    job = Job.objects.get()
+    assert page.redirect_chain[-1][0] == reverse("admin:enrichment_job_change", args=[job.pk])
+    assert (job.consumer.slug, job.wanted["source"], job.total) == ("staff", "shelf 7", 5)
+    assert LogEntry.objects.get().change_message == "Run from the admin: 5 ISBNs."
+    run_job(job.pk)
+    assert balance(sandbox) == (2, 2)
+    assert Edition.objects.count() == 4
+
+    address = reverse("admin:enrichment_job_items_csv", args=[job.pk])
+    rows = list(csv.DictReader(io.StringIO(admin_client.get(address).getvalue().decode("utf-8-sig"))))
+    assert [(row["isbn13"], row["state"]) for row in rows] == [
+        *[(fresh, "fresh"), *((isbn, "enriched") for isbn in wanted), (unknown, "not_found")],
+        *[("", "invalid"), ("", "invalid")],
+    ]
+    assert [row["given"] for row in rows[-2:]] == ["9780441172718", "'=1+2"]
+    assert all(row["title"] for row in rows[:4])
+    items = reverse("admin:enrichment_job_items", args=[job.pk])
+    assert [item.value for item, _ in admin_client.get(items, {"state": "invalid"}).context["rows"]] == [
+        "9780441172718",
+        "=1+2",
+    ]
+
+
+def test_a_second_click_gives_the_same_job(admin_client: Client) -> None:
+    checked = give(admin_client, isbns="\n".join(known_isbns(2)))
+    first, again, other = run(admin_client, checked), run(admin_client, checked), run(admin_client, checked, "wait")
+    assert first.redirect_chain[-1] == again.redirect_chain[-1] == other.redirect_chain[-1]
+    assert Job.objects.count() == 1
+
+
+def test_a_file_of_100_000_isbns_passes_through_without_loss(
+    admin_client: Client, settings, django_assert_max_num_queries
+) -> None:
+    many = [isbns.isbn13_at(slot, position) for slot in range(7000, 7100) for position in range(1000)]
+    file = SimpleUploadedFile("isbns.csv", "\n".join(f"Title;{isbn}" for isbn in many).encode("utf-16"))
+    checked = give(admin_client, file=file)
+    assert checked.context["plan"].calls == 100
+    run(admin_client, checked)
+    job = Job.objects.get()
+    assert job.items.filter(state="pending").count() == len(set(many)) == 100_000
+    with django_assert_max_num_queries(30):
+        page = admin_client.get(reverse("admin:enrichment_job_items", args=[job.pk]), {"after": "99950"})
+    assert len(page.context["rows"]) == 50
+    pasted = "\n".join(f"{isbn[:3]}-{isbn[3]}-{isbn[4:12]}-{isbn[12]}" for isbn in many)
+    assert give(admin_client, isbns=pasted).context["plan"].requested == 100_000
+    assert "a job takes 100,000 at the most" in give(admin_client, isbns=f"{pasted}\n12345").text
+
+
+def test_what_cannot_be_taken_is_said_beside_the_field(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Paste ISBNs, or choose a file" in give(admin_client).text
+    monkeypatch.setattr("enrichment.admin.lists.LARGEST_FILE", 10)
+    assert "The file has more than" in give(admin_client, file=SimpleUploadedFile("isbns.txt", b"9780441172719")).text
+    assert not IsbnList.objects.exists()
+
+
+def test_more_than_is_left_is_told_before_and_refused_after(admin_client: Client, payer: Consumer) -> None:
+    Consumer.objects.update(cap_per_operation=0)
+    checked = give(admin_client, isbns=known_isbns(1)[0])
+    assert "Not enough is left" in checked.text
+    page = run(admin_client, checked)
+    assert "Nothing was begun. 1 call asked, 0 free" in page.text
+    payer.delete()
+    assert "There is no consumer “staff”" in admin_client.get(checked.redirect_chain[-1][0]).text
+    assert not Job.objects.exists()
+
+
+def test_editions_are_refreshed_however_fresh_from_the_list_and_from_their_page(
+    admin_client: Client, sandbox: Sandbox
+) -> None:
+    known = known_isbns(3)
+    enrich_isbns(known, consumer="staff")
+    chosen = {"action": "refresh", "_selected_action": known[:2]}
+    checked = admin_client.post(reverse("admin:enrichment_edition_changelist"), chosen, follow=True)
+    assert (checked.context["plan"].wanted, checked.context["plan"].calls) == (2, 1)
+    run(admin_client, checked)
+    dialog = reverse("admin:enrichment_edition_refresh_one", args=[known[2]])
+    assert re.search(r"1 call\s*<", admin_client.get(dialog).text)
+    assert Job.objects.count() == 1  # looking at the dialog spends nothing
+    answer = admin_client.post(dialog, {"_form_submitted": "True"}, headers={"HX-Request": "true"})
+    latest = Job.objects.latest("created_at")
+    assert answer["HX-Redirect"] == reverse("admin:enrichment_job_change", args=[latest.pk])
+    for job in Job.objects.all():
+        run_job(job.pk)
+    assert balance(sandbox) == (3, 3)
+    assert LogEntry.objects.filter(change_message__contains="all asked for anew").count() == 2
+
+
+@pytest.mark.parametrize("group", STAFF_GROUPS)
+def test_viewers_check_and_operators_run(client: Client, group: str) -> None:
+    client.force_login(member(group))
+    checked = give(client, isbns=known_isbns(1)[0])
+    assert checked.context["plan"].calls == 1
+    page = run(client, checked)
+    assert (page.status_code, Job.objects.count()) == ((403, 0) if group == "viewers" else (200, 1))
+
+
+def test_who_may_see_no_jobs_may_not_check(client: Client, django_user_model) -> None:
+    client.force_login(django_user_model.objects.create_user("nobody", is_staff=True))
+    assert client.get(reverse(CHECK)).status_code == 403
+
+
+def test_lists_are_forgotten_the_day_after(admin_client: Client) -> None:
+    checked = give(admin_client, isbns=known_isbns(1)[0])
+    assert prune_lists(before=IsbnList.objects.get().created_at.date()) == 0
+    IsbnList.objects.update(created_at=NOON.replace(year=2020))
+    run_cron("prune-journal")
+    assert not IsbnList.objects.exists()
+    assert admin_client.get(checked.redirect_chain[-1][0]).status_code == 404
