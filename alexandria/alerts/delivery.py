@@ -8,6 +8,7 @@ import random
 import time
 import uuid
 from datetime import timedelta
+from itertools import takewhile
 
 import structlog
 from django.conf import settings
@@ -29,13 +30,18 @@ PAUSES = tuple(timedelta(seconds=seconds) for seconds in (30, 2 * 60, 10 * 60, 6
 CLAIM = timedelta(minutes=2)
 """A message that is being sent for so long was lost with its sender."""
 
+TURN = 20.0
+"""Seconds after which no further message is begun: receivers that do not answer must not keep all workers busy."""
+
 State = Delivery.State
 
 
 def deliver_due() -> int:
-    """Sends the messages whose time has come, the oldest first; returns how many got through."""
-    due = Delivery.objects.filter(state=State.PENDING, next_attempt_at__lte=QuotaNow())
-    return sum(_deliver(message) for message in due.order_by("created_at").values_list("pk", flat=True))
+    """Sends the messages whose time has come, for a TURN; returns how many got through. The rest stays due."""
+    end = time.monotonic() + TURN
+    due = Delivery.objects.filter(state=State.PENDING, next_attempt_at__lte=QuotaNow()).order_by("next_attempt_at")
+    in_time = takewhile(lambda _: time.monotonic() < end, due.values_list("pk", flat=True))
+    return sum(_deliver(message) for message in in_time)
 
 
 def are_due() -> bool:

@@ -10,14 +10,14 @@ from zoneinfo import ZoneInfo
 import pytest
 from celery.schedules import BaseSchedule, crontab, schedule
 from celery.signals import task_retry
-from django_celery_beat.models import IntervalSchedule, PeriodicTask
+from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 from django_celery_beat.tzcrontab import TzAwareCrontab
 
 from alexandria.sandbox.server import Sandbox
 from harvest.models import CronState, HarvestRun
 from harvest.services import run_cron
 from harvest.tasks import run_cron as task
-from harvest.ticks import EARLY, tick_at
+from harvest.ticks import EARLY, overdue, tick_at
 from tests import processes
 from tests.fixtures import NOON, SetClock, balance, database_moved
 
@@ -151,3 +151,20 @@ def test_a_schedule_that_gives_the_name_by_keyword_is_claimed_too_and_a_broken_o
     PeriodicTask.objects.filter(name="queue-flush").update(args="")
     assert run_cron("expire-leases", scheduled=True)
     assert run_cron("expire-leases", scheduled=True) is None
+
+
+def test_a_daily_cron_is_overdue_from_its_minute_and_the_grace_on_until_its_next_tick(set_clock: SetClock) -> None:
+    daily = CrontabSchedule.objects.create(minute="10", hour="3")
+    PeriodicTask.objects.create(
+        name="feed", task="harvest.tasks.run_cron", args='["update-feed"]', crontab=daily, last_run_at=NOON
+    )
+    state = CronState.objects.create(name="update-feed", last_tick_at=MORNING - DAY)
+    grace = 10 * MINUTE
+    assert overdue(now=MORNING + grace, grace=grace) == {}
+    assert overdue(now=MORNING + grace + SECOND, grace=grace) == {"update-feed": MORNING}
+    assert overdue(now=MORNING + 3 * DAY, grace=grace) == {"update-feed": MORNING}
+    state.last_tick_at = MORNING + EARLY
+    state.save()
+    assert overdue(now=MORNING + DAY, grace=grace) == {}
+    PeriodicTask.objects.update(enabled=False)
+    assert overdue(now=MORNING + 3 * DAY, grace=grace) == {}

@@ -9,6 +9,7 @@ from django.core.management.base import CommandError
 from alexandria.alerts import delivery, services
 from alexandria.alerts.rules import Finding
 from alexandria.models import Delivery, Severity, Webhook
+from quota.database import OUT_OF_REACH
 from quota.exceptions import QuotaUnavailable
 from quota.management.base import ToolCommand
 
@@ -38,7 +39,7 @@ exit codes:
             checked = services.would_check() if dry_run else services.check()
             if not dry_run:
                 delivery.deliver_due()
-        except QuotaUnavailable as error:
+        except (QuotaUnavailable, *OUT_OF_REACH) as error:
             raise CommandError(str(error)) from error
         opened = [alert.key for alert in checked.opened]
         recovered = [alert.key for alert in checked.recovered]

@@ -145,6 +145,13 @@ def test_one_that_fails_does_not_hold_up_the_others(
     assert errors["nobody"].startswith("ConnectError")
 
 
+def test_a_turn_ends_in_time_and_the_rest_stays_due(
+    message: Delivery, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "TURN", 0.0)
+    assert (deliver_due(), receiver.received, delivery.are_due()) == (0, [], True)
+
+
 def test_a_webhook_that_is_off_or_gone_is_sent_nothing_more(message: Delivery, receiver: Receiver, at: At) -> None:
     Webhook.objects.update(active=False)
     assert deliver_due() == 0
