@@ -27,7 +27,7 @@ SCREENSHOTS = embedded.BASE_DIR / ".data" / "browser"
 """Where the last sight of a test that failed is kept."""
 
 
-def chromium() -> str:
+def browser_path() -> str:
     """The browser's path; without one the test is skipped, but for `make ci`, where it fails."""
     found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
@@ -41,7 +41,7 @@ def browser_process() -> Iterator[Browser]:
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "on")
-        browser = playwright.chromium.launch(executable_path=chromium(), args=arguments)
+        browser = playwright.chromium.launch(executable_path=browser_path(), args=arguments)
         yield browser
         browser.close()
 
