@@ -13,8 +13,8 @@ from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 
 from enrichment.admin import lists, progress
-from enrichment.admin.bars import bar
 from enrichment.admin.dialogs import ask, leave_to
+from enrichment.admin.pieces import bar
 from enrichment.exceptions import JobError
 from enrichment.models import Job
 from enrichment.services.jobs import cancel_job, retry_job
