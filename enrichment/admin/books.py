@@ -7,6 +7,7 @@ from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import RangeDateFilter
@@ -111,7 +112,8 @@ class EditionAdmin(IsbnSearch):
         dialog=ask("Ask ISBNdb for this book again?", "However fresh it is. Run as a job.", "Refresh", RefreshForm),
     )
     def refresh_one(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
-        kept = keep_list([object_id], made_by=cast(User, request.user), refresh=True, purpose="refresh")
+        edition = get_object_or_404(Edition, pk=object_id)
+        kept = keep_list([edition.pk], made_by=cast(User, request.user), refresh=True, purpose="refresh")
         try:
             job = run_and_log(request, kept)
         except (QuotaError, JobError) as error:
