@@ -78,6 +78,8 @@ def logging_config(*, debug: bool) -> dict[str, Any]:
             "celery.worker.strategy": {"level": "WARNING"},
             "celery.app.trace": {"level": "WARNING"},
             "django_structlog.celery.receivers": {"level": "WARNING"},
+            # gunicorn hangs its own handler and form on it, before it reads ours.
+            "gunicorn.error": {"level": "INFO", "handlers": ["stderr"], "propagate": False},
             # A client's mistake is in the line "request_finished"; one of ours is an error, with its traceback.
             "django.request": {"level": "ERROR"},
         },

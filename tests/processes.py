@@ -1,10 +1,17 @@
 """Real processes beside the test's own, on the test's own database."""
 
 import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import connection
+from honcho.environ import parse_procfile
+
+from alexandria import embedded
 
 HANDED_DOWN = (
     *("ISBNDB_BASE_URL", "ISBNDB_API_KEY", "ISBNDB_BATCH_SIZE", "ISBNDB_TIMEOUT_SECONDS"),
@@ -17,3 +24,24 @@ def environment() -> dict[str, str]:
     """What a process needs to work on the test's database with the settings that the test has set."""
     url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}")
     return os.environ | {"DATABASE_URL": url.geturl()} | {name: str(getattr(settings, name)) for name in HANDED_DOWN}
+
+
+def start(name: str, log: Path, **variables: str) -> subprocess.Popen[str]:
+    """A process as the Procfile starts the one of that name, in a session of its own; `kill` ends it."""
+    command = parse_procfile((embedded.BASE_DIR / "Procfile").read_text()).processes[name]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with log.open("w") as output:
+        return subprocess.Popen(
+            ["/bin/sh", "-c", f"exec {command}"],
+            cwd=embedded.BASE_DIR,
+            env=environment() | {"PATH": path} | variables,
+            stdout=output,
+            stderr=output,
+            text=True,
+            start_new_session=True,
+        )
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

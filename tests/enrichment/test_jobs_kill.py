@@ -1,6 +1,5 @@
 """Jobs and `kill -9`: whatever dies, another worker finishes the job, and every call is counted."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,9 +11,7 @@ from typing import Any
 
 import pytest
 from celery import signature
-from honcho.environ import parse_procfile
 
-from alexandria import embedded
 from alexandria.sandbox.server import Sandbox
 from enrichment.models import Edition, Job, Wish
 from enrichment.services import queue
@@ -83,45 +80,24 @@ def test_another_runner_finishes_the_job_with_at_most_one_call_more(
     assert balance(sandbox) == (calls - not_sent, calls)
 
 
-def celery_worker(log: Path, name: str = "jobs") -> subprocess.Popen[str]:
-    """A worker as the Procfile starts the one of that name, in a session of its own."""
-    command = parse_procfile((embedded.BASE_DIR / "Procfile").read_text()).processes[name]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    with log.open("w") as output:
-        return subprocess.Popen(
-            ["/bin/sh", "-c", f"exec {command}"],
-            cwd=embedded.BASE_DIR,
-            env=processes.environment() | {"PATH": path},
-            stdout=output,
-            stderr=output,
-            text=True,
-            start_new_session=True,
-        )
-
-
-def kill_session(worker: subprocess.Popen[str]) -> None:
-    os.killpg(worker.pid, signal.SIGKILL)
-    worker.wait()
-
-
 def test_a_worker_of_celerys_is_killed_in_the_middle_and_another_takes_over(
     job: Job, sandbox: Sandbox, set_clock: SetClock, tmp_path: Path
 ) -> None:
     during_request(sandbox, 2, lambda: sandbox.add_fault("latency", seconds=30, times=1))
-    worker = celery_worker(tmp_path / "first.log")
+    worker = processes.start("jobs", tmp_path / "first.log")
     try:
         wait_until(lambda: sandbox.spent == 2, worker)
     finally:
-        kill_session(worker)
+        processes.kill(worker)
     job.refresh_from_db()
     assert (job.state, job.done) == ("running", 2)
     after_the_lease(set_clock)
     assert resume_jobs() == 1
-    worker = celery_worker(tmp_path / "second.log")
+    worker = processes.start("jobs", tmp_path / "second.log")
     try:
         wait_until(lambda: Job.objects.get().state == "succeeded", worker)
     finally:
-        kill_session(worker)
+        processes.kill(worker)
     job.refresh_from_db()
     assert set(job.items.values_list("state", flat=True)) == {"enriched"}
     assert outcome(job)["api_calls"] == 4
@@ -144,8 +120,8 @@ def test_slow_jobs_on_all_their_workers_do_not_hold_up_a_wish(
     sandbox.faults.meet = met
     for isbns in (KNOWN[:2], KNOWN[2:4]):
         create_job(consumer=consumer, kind=Job.Kind.BATCH_DIRECT, wanted={"isbns": isbns})
-    jobs = celery_worker(tmp_path / "jobs.log")
-    others = celery_worker(tmp_path / "worker.log", "worker")
+    jobs = processes.start("jobs", tmp_path / "jobs.log")
+    others = processes.start("worker", tmp_path / "worker.log")
     try:
         wait_until(lambda: sandbox.spent == 2, jobs)
         queue.wish(KNOWN[4:5], priority=Wish.Priority.HIGH, consumer="reader")
@@ -157,8 +133,8 @@ def test_slow_jobs_on_all_their_workers_do_not_hold_up_a_wish(
         wait_until(lambda: Job.objects.filter(state="succeeded").count() == 2, jobs)
     finally:
         served.set()
-        kill_session(jobs)
-        kill_session(others)
+        processes.kill(jobs)
+        processes.kill(others)
 
 
 def test_a_job_is_taken_without_the_broker_and_queued_when_it_is_back(
