@@ -94,7 +94,8 @@ def without_secret_fields(_logger: Any, _method: str, event: dict[str, Any]) -> 
 def without_secrets(_logger: Any, _method: str, line: str) -> str:
     """Processor, after the renderer: hides what is a secret by its form or is one of ours, exceptions included."""
     for secret in _own_secrets():
-        line = line.replace(secret, REDACTED).replace(json.dumps(secret)[1:-1], REDACTED)
+        for plain in (repr(secret)[1:-1], secret):  # in quotation marks or not, and either as JSON has it
+            line = line.replace(json.dumps(plain)[1:-1], REDACTED).replace(plain, REDACTED)
     for pattern, replacement in _SECRETS_IN_TEXT:
         line = pattern.sub(replacement, line)
     return line

@@ -3,9 +3,14 @@
 import re
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 import structlog
+from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponseBase
+from django_structlog.signals import bind_extra_request_finished_metadata
+
+from quota.models import Consumer
 
 HEADER = "X-Request-ID"
 _META = "HTTP_X_REQUEST_ID"
@@ -30,3 +35,11 @@ def request_ids(
         return response
 
     return middleware
+
+
+@receiver(bind_extra_request_finished_metadata)
+def name_consumer(request: HttpRequest, log_kwargs: dict[str, Any], **_: Any) -> None:
+    """Says in the line "request_finished" whose request it was; of the staff's there is the `user_id`."""
+    user = getattr(request, "user", None)
+    if type(user) is Consumer:  # not isinstance(), which would fetch a user that nobody has asked for
+        log_kwargs["consumer"] = user.slug

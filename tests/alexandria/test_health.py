@@ -12,10 +12,9 @@ from django.test import Client
 
 from alexandria import health
 from alexandria.sandbox.server import Sandbox
-from quota import services
 from quota.models import Call, Consumer, DailyLedger
 from tests import processes
-from tests.fixtures import database_moved, known_isbns, silent_port
+from tests.fixtures import NOON, database_moved, known_isbns, silent_port
 
 NOWHERE = "redis://127.0.0.1:1/0"
 
@@ -146,7 +145,7 @@ def test_what_isbndb_said_last_is_told(api, client: Client, sandbox: Sandbox, se
     settings.ISBNDB_API_KEY = sandbox.key
     ask()
     assert isbndb() == ("ok", "open")
-    services.close_day(services.DispatchedCall(1, None, DailyLedger.objects.get().day, None, 0, 0), reason="secret")
+    DailyLedger.objects.update(closed_at=NOON, closed_reason="secret")
     assert isbndb() == ("down", "closed the day, until 00:00 UTC")
     settings.ISBNDB_API_KEY = ""
     assert isbndb()[0] == "down"
