@@ -41,5 +41,5 @@ def request_ids(
 def name_consumer(request: HttpRequest, log_kwargs: dict[str, Any], **_: Any) -> None:
     """Says in the line "request_finished" whose request it was; of the staff's there is the `user_id`."""
     user = getattr(request, "user", None)
-    if type(user) is Consumer:  # not isinstance(), which would fetch a user that nobody has asked for
+    if isinstance(user, Consumer):
         log_kwargs["consumer"] = user.slug

@@ -260,3 +260,4 @@ METRICS_TOKEN = env.secret("METRICS_TOKEN", shortest=20)
 LOGGING = logging_config(debug=DEBUG)
 DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG  # one line a request: the one that knows how it ended
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
+DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True  # after alexandria.request_id has seen it
