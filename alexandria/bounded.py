@@ -58,7 +58,7 @@ class Bounded(Generic[Result]):
 def wait_for(run: _Run[Result], *, until: float) -> Result:
     """The result, waited for until that moment of the monotonic clock. Raises Overdue, or what the function raised."""
     if not run.ended.wait(max(0.0, until - time.monotonic())):
-        raise Overdue
+        raise Overdue("There is no result yet.")
     if run.error is not None:
         raise run.error
     return run.result

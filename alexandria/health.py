@@ -18,6 +18,7 @@ from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
+from django.utils.log import log_response
 
 from alexandria import metrics
 from alexandria.bounded import Bounded, Overdue, wait_for
@@ -68,15 +69,15 @@ def live(request: HttpRequest) -> JsonResponse:
 def ready(request: HttpRequest) -> JsonResponse:
     """503 unless PostgreSQL answers and has every migration of this code: then the process may be given requests."""
     found = _look("database", "migrations")
-    return _answer("ok" if all(each.is_well for each in found.values()) else "down", found)
+    return _answer(request, "ok" if all(each.is_well for each in found.values()) else "down", found)
 
 
 def healthy(request: HttpRequest) -> JsonResponse:
     """503 without PostgreSQL, which nothing works without; "degraded" when something else is missing."""
     found = _look(*CHECKS)
     if not found["database"].is_well:
-        return _answer("down", found)
-    return _answer("ok" if all(each.is_well for each in found.values()) else "degraded", found)
+        return _answer(request, "down", found)
+    return _answer(request, "ok" if all(each.is_well for each in found.values()) else "degraded", found)
 
 
 def check_database() -> str:
@@ -195,10 +196,13 @@ def _look(*names: str) -> dict[str, Finding]:
     return found
 
 
-def _answer(status: str, found: dict[str, Finding]) -> JsonResponse:
+def _answer(request: HttpRequest, status: str, found: dict[str, Finding]) -> JsonResponse:
     checks = {
         name: {"status": "ok" if each.is_well else "down", "detail": each.detail, "ms": each.ms}
         for name, each in found.items()
     }
     code = HTTPStatus.SERVICE_UNAVAILABLE if status == "down" else HTTPStatus.OK
-    return JsonResponse({"status": status, "checks": checks}, status=code, headers={"Cache-Control": "no-store"})
+    response = JsonResponse({"status": status, "checks": checks}, status=code, headers={"Cache-Control": "no-store"})
+    if code == HTTPStatus.SERVICE_UNAVAILABLE:  # or else Django writes an error, which does not say more
+        log_response("%s: %s", status, request.path, response=response, request=request, level="debug")
+    return response

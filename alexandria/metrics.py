@@ -62,8 +62,8 @@ class _Tables:
         try:
             yield from wait_for(_FIGURES.start(), until=time.monotonic() + PATIENCE)
             is_up = 1
-        except (Overdue, QuotaUnavailable, *OUT_OF_REACH):
-            log.warning("metrics.no_database", exc_info=True)
+        except (Overdue, QuotaUnavailable, *OUT_OF_REACH) as error:
+            log.warning("metrics.no_database", error=f"{type(error).__name__}: {error}")
             is_up = 0
         yield quota.gauge("database_up", "1 when the figures of the tables are here, 0 when they cannot be had.", is_up)
 

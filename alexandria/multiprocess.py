@@ -4,7 +4,7 @@ import os
 import socket
 from pathlib import Path
 
-from prometheus_client import values
+from prometheus_client import disable_created_metrics, values
 from prometheus_client.values import MultiProcessValue, MutexValue
 
 HOST = socket.gethostname().replace("_", "-")  # prometheus-client splits the files' names at "_"
@@ -16,6 +16,7 @@ def measure_into(folder: str) -> None:
 
     For settings.py: the first metric of all must come later.
     """
+    disable_created_metrics()  # a series more for each, which nobody looks at
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
         values.ValueClass = MultiProcessValue(process_name)  # type: ignore[no-untyped-call]

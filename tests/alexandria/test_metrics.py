@@ -87,7 +87,7 @@ def trace(api: APIClient, consumer: Consumer, sandbox: Sandbox, scraper: Client)
 
 
 def test_the_figures_are_those_of_the_tables_to_the_unit(trace, scraper: Client, sandbox: Sandbox) -> None:
-    set_database_clock(NOON + timedelta(seconds=100))
+    set_database_clock(NOON + timedelta(seconds=1000))
     found, status = samples(scraper), get_status()
     for name, figure in {
         "database_up": 1,
@@ -128,7 +128,7 @@ def test_the_figures_are_those_of_the_tables_to_the_unit(trace, scraper: Client,
     assert value(found, "cron_last_outcome", cron="reconciliation", outcome="failed") == 0
     assert value(found, "bulk_harvests", state="running") == value(found, "bulk_authors", state="pending") == 1
     for name in ("reservation_oldest_seconds", "reconciliation_age_seconds", "queue_looked_seconds"):
-        assert 100 <= (value(found, name) or 0) < 160, name
+        assert 900 < (value(found, name) or 0) < 1100, name
 
 
 def test_a_new_day_begins_at_nothing(trace, scraper: Client) -> None:
@@ -145,7 +145,7 @@ def test_a_new_day_begins_at_nothing(trace, scraper: Client) -> None:
 def test_a_scrape_asks_a_few_times_and_never_for_the_whole_journal(trace, scraper: Client) -> None:
     with CaptureQueriesContext(connection) as asked:
         metrics._figures()
-    assert len(asked) <= 32
+    assert len(asked) <= 26, len(asked)
     of_journal = [query["sql"] for query in asked if re.search(r'FROM "?quota_call\b', query["sql"])]
     assert of_journal
     assert all(re.search(r"day = '2026-05-05'", sql) for sql in of_journal)
