@@ -16,7 +16,7 @@ def measure_into(folder: str) -> None:
 
     For settings.py: the first metric of all must come later.
     """
-    disable_created_metrics()  # a series more for each, which nobody looks at
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, which nobody looks at
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
         values.ValueClass = MultiProcessValue(process_name)  # type: ignore[no-untyped-call]
