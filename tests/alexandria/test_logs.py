@@ -16,7 +16,7 @@ from alexandria.sandbox.server import Sandbox
 from enrichment import services
 from enrichment.models import Job
 from tests import processes
-from tests.fixtures import database_moved, known_isbns
+from tests.fixtures import database_moved, known_isbns, problem
 
 BATCH = "/api/enrich/batch-direct"
 
@@ -103,6 +103,7 @@ def test_errors_have_the_id_that_the_log_has(
     assert [answer.status_code for answer in (failed, refused, gone)] == [500, 400, 503]
     for answer in (failed, refused, gone):
         [*about] = (line for line in lines(written.getvalue()) if line["request_id"] == answer["X-Request-ID"])
+        assert problem(answer, answer.status_code)["request_id"] == answer["X-Request-ID"]
         assert "request_finished" in {line["event"] for line in about} or any("exception" in line for line in about)
 
 
