@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -49,6 +50,14 @@ def hosts(name: str, default: Sequence[str] = ()) -> list[str]:
     if bad := [each for each in names if not _HOST.fullmatch(each)]:
         raise ImproperlyConfigured(f"{name} must be host names without scheme, port and path, not {bad}.")
     return names
+
+
+def networks(name: str, default: Sequence[str]) -> list[IPv4Network | IPv6Network]:
+    """Addresses and ranges of them: `127.0.0.1`, `10.0.0.0/8`, `::1`."""
+    try:
+        return [ip_network(word) for word in words(name, default)]
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} must be addresses such as 10.0.0.7 or 10.0.0.0/8: {error}.") from None
 
 
 def integer(name: str, default: int, *, minimum: int, maximum: int) -> int:

@@ -21,6 +21,7 @@ from rest_framework.serializers import Serializer
 from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
+from alexandria.request_id import HEADER as REQUEST_ID
 from enrichment import exceptions as enrichment
 from enrichment.reconciliation import NotReconciled
 from enrichment.serializers.bibliographies import BibliographySerializer
@@ -149,7 +150,7 @@ class ProblemFormatter(ExceptionFormatter):
                 {"field": field, "detail": str(error.detail), "code": error.code}
                 for field, error in zip(fields, errors, strict=True)
             ]
-        return body | getattr(self.exc, "members", {})
+        return body | getattr(self.exc, "members", {}) | request_id_of(self.context["request"])
 
 
 class NoSuchPath(APIView):
@@ -184,9 +185,15 @@ def problem_for_html(
             return response
         status = response.status_code
         body = problem_body(status, "error", "The request could not be answered; the log says why.")
-        return JsonResponse(body, status=status, content_type=CONTENT_TYPE)
+        return JsonResponse(body | request_id_of(request), status=status, content_type=CONTENT_TYPE)
 
     return middleware
+
+
+def request_id_of(request: Any) -> dict[str, str]:
+    """The member that tells the request's id, by which the log is searched; the header of the answer has it, too."""
+    request_id = request.headers.get(REQUEST_ID)
+    return {"request_id": request_id} if request_id else {}
 
 
 def _status() -> QuotaStatus | None:

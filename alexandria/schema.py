@@ -21,6 +21,10 @@ PROBLEM: Schema = {
         "status": {"type": "integer"},
         "code": {"type": "string", "description": "The last part of `type`, for programs."},
         "detail": {"type": "string", "description": "What went wrong this time, for people."},
+        "request_id": {
+            "type": "string",
+            "description": "The request's id, for whoever asks us; `X-Request-ID` has it, too, in every answer.",
+        },
         "errors": {
             "type": "array",
             "description": "With 400: each field that makes no sense; null is the body as a whole.",

@@ -9,7 +9,7 @@ from django.templatetags.static import static
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from alexandria import embedded, env
+from alexandria import embedded, env, multiprocess
 from alexandria.logs import logging_config
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -61,7 +61,9 @@ INSTALLED_APPS = [
     "harvest",
 ]
 MIDDLEWARE = [
+    "alexandria.request_id.request_ids",
     "alexandria.health.probes",
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "alexandria.problems.problem_for_html",
     "django.middleware.security.SecurityMiddleware",
@@ -74,6 +76,7 @@ MIDDLEWARE = [
     "simple_history.middleware.HistoryRequestMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "alexandria.metrics.RequestMetrics",
 ]
 ROOT_URLCONF = "alexandria.urls"
 WSGI_APPLICATION = "alexandria.wsgi.application"
@@ -138,6 +141,7 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_DEFAULT_QUEUE = "celery"
 # Jobs have workers of their own: however many there are, and however long, crons and the queue go on.
 # All workers see to the alerts: one that is dead is told of by the others.
 CELERY_TASK_ROUTES = {"enrichment.tasks.run_job": {"queue": "jobs"}, "alexandria.tasks.*": {"queue": "alerts"}}
@@ -146,6 +150,7 @@ CELERY_TASK_TIME_LIMIT = 3600
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 2 * CELERY_TASK_TIME_LIMIT}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_ENABLE_REMOTE_CONTROL = True  # beat answers to a ping, as long as it ticks: /healthz asks
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 
 # --- ISBNdb
@@ -275,6 +280,11 @@ if env.flag("TRUST_PROXY_HEADERS", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 X_FRAME_OPTIONS = "DENY"
 
+# --- Machine room
+multiprocess.measure_into(env.text("PROMETHEUS_MULTIPROC_DIR"))
+METRICS_NETWORKS = env.networks("METRICS_ALLOW", ["127.0.0.1", "::1"])
+METRICS_TOKEN = env.secret("METRICS_TOKEN", shortest=20)
 LOGGING = logging_config(debug=DEBUG)
 DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG  # one line a request: the one that knows how it ended
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
+DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True  # after alexandria.request_id has seen it

@@ -4,6 +4,7 @@ import http.client
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,7 +23,7 @@ from honcho.colour import get_colours
 from honcho.environ import parse_procfile
 from honcho.printer import Message, Printer
 
-from alexandria import embedded
+from alexandria import embedded, multiprocess
 from alexandria.embedded.files import try_lock
 from alexandria.guard import Guard
 
@@ -31,6 +32,7 @@ SECONDS_TO_START = 60
 SECONDS_TO_END = 15
 MANAGE = (sys.executable, str(embedded.BASE_DIR / "manage.py"))
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+METRICS = "metrics"  # in the data folder; what the processes of one run measure
 LOCK = "stack.lock"  # in the data folder; whoever runs a stack there holds it
 SANDBOX_READY = re.compile(r"(?P<address>http://\S+).*\s(?P<key>\S+)")
 
@@ -196,12 +198,14 @@ def _environment(data_dir: Path, port: int, extra: Mapping[str, str]) -> dict[st
     path = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
     environment |= {"PATH": path, "PORT": str(port), "BIND": LOOPBACK, "DEBUG": "on", "PYTHONUNBUFFERED": "1"}
     environment["ALEXANDRIA_DATA_DIR"] = str(data_dir)
+    environment[multiprocess.VARIABLE] = str(data_dir / METRICS)
     environment["SECRET_KEY"] = environment.get("SECRET_KEY") or embedded.kept_secret(data_dir / "secret_key")
     return environment
 
 
 def _start(settings: dict[str, str], data_dir: Path, processes: list[Process], show: Show, watch: Watch) -> None:
     """Starts services, sandbox and the Procfile's processes in turn; adds to `settings` where they are."""
+    shutil.rmtree(data_dir / METRICS, ignore_errors=True)
     missing = [name for name, variable in embedded.VARIABLES.items() if not settings.get(variable)]
     embedded.start(missing, data_dir)
     urls = {"postgres": embedded.database_url(data_dir), "redis": embedded.redis_url(data_dir)}

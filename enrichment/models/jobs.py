@@ -100,6 +100,7 @@ class Job(models.Model):
         indexes = [
             models.Index(fields=["consumer", "-created_at"], name="enrichment_job_of_consumer"),
             models.Index(fields=["created_at"], condition=Q(ended_at=None), name="enrichment_job_under_way"),
+            models.Index(fields=["ended_at"], condition=Q(ended_at__isnull=False), name="enrichment_job_ended"),
         ]
 
     def __str__(self) -> str:

@@ -149,6 +149,18 @@ def key_charged() -> bool | None:
     return told.key_charged if told else None
 
 
+def key_refused_at() -> datetime | None:
+    """When ISBNdb last did not accept our key; None when it has answered since. Raises QuotaUnavailable."""
+    answered = (Call.Outcome.OK, Call.Outcome.NOT_FOUND)
+    with reachable():
+        refused = Call.objects.filter(outcome=Call.Outcome.REFUSED).first()
+        if refused is None or refused.status not in {401, 403}:
+            return None
+        # Of the day and not of all time: a key that was refused weeks ago costs no walk through what came after.
+        since = Call.objects.filter(ledger=refused.ledger_id, pk__gt=refused.pk, outcome__in=answered)
+        return None if since.exists() else refused.dispatched_at
+
+
 @dataclass(frozen=True)
 class Discrepancy:
     """A figure that does not equal what the rows behind it sum up to."""

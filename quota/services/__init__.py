@@ -25,6 +25,7 @@ from quota.exceptions import (
     ReservationSpent,
     SendWindowMissed,
 )
+from quota.metrics import measured
 from quota.models import Call, Consumer, DailyLedger
 from quota.selectors import effective_limits
 from quota.services.refusals import Asker, record_refusal
@@ -120,7 +121,8 @@ def dispatch(
     what = [reservation, method, path, isbns_asked]
     bounds = [lease.total_seconds(), max_slot_distance.total_seconds(), settings.QUOTA_ENFORCEMENT]
     sql = f"SELECT {FIELDS} FROM quota_dispatch(%s, %s, %s, %s, %s, %s, quota_enforces(%s))"  # noqa: S608 (names)
-    decision = Decision(*ask(sql, [*what, *bounds]))
+    with measured("dispatch") as step:
+        decision = step.decided(Decision(*ask(sql, [*what, *bounds])))
     _raise_unless_granted(decision, asked=1, asker=Asker(reservation=reservation))
     return _dispatched(reservation, decision, asked_at)
 
@@ -158,7 +160,10 @@ def extend(reservation: uuid.UUID, *, calls: int = 1, lease: timedelta = LEASE) 
     if calls < 1:
         raise ValueError(f"calls must be at least 1, not {calls}.")
     sql = f"SELECT {FIELDS} FROM quota_extend(%s, %s, %s, quota_enforces(%s))"  # noqa: S608 (names of columns)
-    decision = Decision(*ask(sql, [reservation, calls, lease.total_seconds(), settings.QUOTA_ENFORCEMENT]))
+    with measured("extend") as step:
+        decision = step.decided(
+            Decision(*ask(sql, [reservation, calls, lease.total_seconds(), settings.QUOTA_ENFORCEMENT]))
+        )
     _raise_unless_granted(decision, asked=calls, asker=Asker(reservation=reservation))
 
 
@@ -258,10 +263,11 @@ def _reserve(what: list[Any], first_call: list[Any]) -> tuple[uuid.UUID, Decisio
         raise ValueError(f"calls must be at least 1, not {asked}.")
     arguments = "%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, quota_enforces(%s)"
     sql = f"SELECT reservation, {FIELDS_OF_DECISION} FROM quota_reserve({arguments})"  # noqa: S608 (names of columns)
-    reservation, *figures = ask(sql, [*what, *first_call])
-    while (decision := Decision(*figures)).outcome == "unopened":  # twice, when midnight comes in between
-        open_ledger()
+    with measured("reserve" if first_call[0] is None else "reserve_and_dispatch") as step:
         reservation, *figures = ask(sql, [*what, *first_call])
+        while (decision := step.decided(Decision(*figures))).outcome == "unopened":  # twice, when midnight is near
+            open_ledger()
+            reservation, *figures = ask(sql, [*what, *first_call])
     _raise_unless_granted(decision, asked=asked, asker=Asker(consumer, operation, source))
     return reservation, decision
 

@@ -55,6 +55,8 @@ def test_the_stack_answers_from_any_folder_and_leaves_only_what_ran_before(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     embedded.start(["redis"], home)
+    (home / stack.METRICS).mkdir()
+    (home / stack.METRICS / "counter_of-another-run-1.db").touch()
     handlers = [signal.getsignal(number) for number in stack.ENDS]
 
     with (
@@ -65,6 +67,9 @@ def test_the_stack_answers_from_any_folder_and_leaves_only_what_ran_before(
         assert it.base_url.startswith("http://127.0.0.1:")
         assert len([line for line in processes_of(home) if "alexandria.wsgi" in line]) >= 3, "a master, two workers"
         assert running(home) == {"postgres", "redis"}
+        measured = {path.name for path in (home / stack.METRICS).iterdir()}
+        assert measured
+        assert "counter_of-another-run-1.db" not in measured
         assert it.manage("version").startswith("5.2")
         with pytest.raises(stack.StackError, match="no_such_command"):
             it.manage("no_such_command")

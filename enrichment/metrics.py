@@ -1,0 +1,52 @@
+"""Books, queue and jobs in figures, for Prometheus: docs/monitoring.md says what each means."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from django.db import connection
+from django.db.models import Count
+from prometheus_client.core import Metric
+
+from enrichment.models import Edition, Job
+from enrichment.selectors.queue import get_queue
+from quota.database import reachable
+from quota.metrics import begin_of, counters, gauge, gauges
+
+
+def collect() -> Iterator[Metric]:
+    """From the tables. Raises QuotaUnavailable."""
+    queue = get_queue()
+    now = queue.quota.now
+    waiting = (([priority], wishes) for priority, wishes in queue.by_priority.items())
+    yield gauges("queue_wishes", "ISBNs that wait in the queue, those under way included.", ["priority"], waiting)
+    yield gauge("queue_under_way", "ISBNs of the queue that are being asked for.", queue.under_way)
+    yield gauge("queue_failed", "ISBNs of the queue that failed too often to be tried again.", queue.failed)
+    yield gauge("queue_oldest_seconds", "Age of the oldest wish; 0 without one.", queue.oldest_age_seconds or 0)
+    for name, moment, what in (
+        ("looked", queue.looked_at, "a worker last looked into the queue"),
+        ("flushed", queue.flushed_at, "a batch of it was last sent and answered"),
+    ):
+        rows: list[tuple[list[str], float]] = [([], max(0.0, (now - moment).total_seconds()))] if moment else []
+        yield gauges(f"queue_{name}_seconds", f"Seconds since {what}.", [], rows)
+    with reachable():
+        yield gauge("editions", "Books stored, as PostgreSQL estimates it.", _editions())
+        yield from _jobs(begin_of(queue.quota.day))
+
+
+def _editions() -> int:
+    """PostgreSQL's own estimate, which costs nothing; before it has one, the count of what is then a small table."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = %s::regclass", [Edition._meta.db_table])  # noqa: SLF001
+        [estimate] = cursor.fetchone() or (-1,)
+    return int(estimate) if estimate >= 0 else Edition.objects.count()
+
+
+def _jobs(today: datetime) -> Iterator[Metric]:
+    under_way = dict(Job.objects.filter(ended_at=None).order_by().values_list("state").annotate(Count("pk")))
+    states = (Job.State.QUEUED, Job.State.RUNNING, Job.State.WAITING)
+    rows = (([state.value], under_way.get(state, 0)) for state in states)
+    yield gauges("jobs", "Jobs that have not ended.", ["state"], rows)
+    ended = Job.objects.filter(ended_at__gte=today).order_by().values_list("kind", "state").annotate(Count("pk"))
+    yield counters(
+        "jobs_ended", "Jobs that ended today.", ["kind", "state"], ((labels, jobs) for *labels, jobs in ended)
+    )

@@ -1,0 +1,15 @@
+"""So that the jobs that ended today are found without a walk through all."""
+
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    dependencies = [("enrichment", "0006_job_failures")]
+    operations = [
+        migrations.AddIndex(
+            model_name="job",
+            index=models.Index(
+                condition=models.Q(("ended_at__isnull", False)), fields=["ended_at"], name="enrichment_job_ended"
+            ),
+        ),
+    ]

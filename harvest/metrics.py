@@ -1,0 +1,82 @@
+"""Crons and bulk harvests in figures, for Prometheus: docs/monitoring.md says what each means."""
+
+from collections.abc import Iterator
+
+from django.db import connection
+from django.db.models import Count
+from prometheus_client.core import Metric
+
+from harvest.models import BulkAuthor, BulkHarvest, HarvestRun
+from quota.database import reachable
+from quota.metrics import begin_of, counters, gauges
+from quota.selectors import get_status
+
+# Of each cron, back through its own index to the first run that was begun before today.
+RUNS_OF_TODAY = """
+SELECT run.cron, run.outcome, sum(1 + run.repeats)
+FROM harvest_cronstate state
+CROSS JOIN LATERAL (
+    SELECT coalesce((
+        SELECT id FROM harvest_harvestrun
+        WHERE cron = state.name AND started_at < %s ORDER BY id DESC LIMIT 1
+    ), 0) AS id
+) AS before
+JOIN harvest_harvestrun run ON run.cron = state.name AND run.id > before.id
+WHERE run.outcome <> 'running'
+GROUP BY 1, 2
+"""
+LAST_RUNS = """
+SELECT state.name, last.outcome, last.repeats, extract(epoch FROM quota_now() - last.ended_at),
+    extract(epoch FROM last.ended_at - last.started_at)
+FROM harvest_cronstate state
+CROSS JOIN LATERAL (
+    SELECT * FROM harvest_harvestrun WHERE cron = state.name AND outcome <> 'running' ORDER BY id DESC LIMIT 1
+) AS last
+"""
+
+
+def collect() -> Iterator[Metric]:
+    """From the tables. Raises QuotaUnavailable."""
+    today = begin_of(get_status().day)
+    with reachable():
+        with connection.cursor() as cursor:
+            cursor.execute(RUNS_OF_TODAY, [today])
+            runs = cursor.fetchall()
+            cursor.execute(LAST_RUNS)
+            last = cursor.fetchall()
+        yield counters(
+            "cron_runs",
+            "Runs of today that have ended; one that did nothing, like the one before, counts with that one.",
+            ["cron", "outcome"],
+            ((labels, times) for *labels, times in runs),
+        )
+        outcomes = [outcome for outcome in HarvestRun.Outcome if outcome != HarvestRun.Outcome.RUNNING]
+        yield gauges(
+            "cron_last_outcome",
+            "1 for what came of the cron's last run, 0 for what else could have.",
+            ["cron", "outcome"],
+            (([row[0], outcome.value], int(outcome == row[1])) for row in last for outcome in outcomes),
+        )
+        yield gauges(
+            "cron_last_end_seconds",
+            "Seconds since the cron's last run ended.",
+            ["cron"],
+            (([name], max(0.0, float(age))) for name, _, _, age, _ in last),
+        )
+        yield gauges(
+            "cron_last_duration_seconds",
+            "How long the cron's last run took; of runs that did nothing, only the first is told.",
+            ["cron"],
+            (([name], float(duration)) for name, _, repeats, _, duration in last if repeats == 0),
+        )
+        yield from _bulk()
+
+
+def _bulk() -> Iterator[Metric]:
+    harvests = dict(BulkHarvest.objects.order_by().values_list("state").annotate(Count("pk")))
+    rows = (([state.value], harvests.get(state, 0)) for state in BulkHarvest.State)
+    yield gauges("bulk_harvests", "Bulk harvests of authors on record.", ["state"], rows)
+    of_running = BulkAuthor.objects.filter(harvest__state=BulkHarvest.State.RUNNING)
+    authors = dict(of_running.order_by().values_list("state").annotate(Count("pk")))
+    rows = (([state.value], authors.get(state, 0)) for state in BulkAuthor.State)
+    yield gauges("bulk_authors", "Authors of the bulk harvests that run.", ["state"], rows)

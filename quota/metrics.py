@@ -1,0 +1,220 @@
+"""The quota in figures, for Prometheus: docs/monitoring.md says what each means.
+
+What is of the day begins at 0 at midnight UTC, as Prometheus allows a counter to.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from django.db import connection
+from django.db.models import Count, Min, Sum
+from prometheus_client import Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from quota.database import Decision, reachable
+from quota.exceptions import QuotaUnavailable
+from quota.models import Call, ConsumerUsage, Reconciliation, Refusal, Reservation
+from quota.selectors import QuotaStatus, get_status
+
+LATENCIES = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
+PACE_WAITS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+DECISION = Histogram(
+    "alexandria_quota_decision_seconds",
+    "How long PostgreSQL took to reserve, to dispatch, or to do both at once, by what came of it.",
+    ["step", "outcome"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
+)
+
+JOURNAL = """
+SELECT consumer.slug, call.outcome, coalesce(call.status / 100 || 'xx', 'none'),
+    sum(call.calls), coalesce(sum(call.isbns_asked), 0), coalesce(sum(call.isbns_found), 0)
+FROM quota_call call JOIN quota_consumer consumer ON consumer.id = call.consumer_id
+WHERE call.day = %s
+GROUP BY 1, 2, 3
+"""
+
+
+class Measured:
+    """What came of the step that is measured; "unavailable" unless it is said."""
+
+    outcome = "unavailable"
+
+    def decided(self, decision: Decision) -> Decision:
+        self.outcome = decision.outcome
+        return decision
+
+
+@contextmanager
+def measured(step: str) -> Iterator[Measured]:
+    """Measures how long the block, which asks PostgreSQL for one decision, takes. Other errors are not measured."""
+    began, it = time.perf_counter(), Measured()
+    try:
+        yield it
+    except QuotaUnavailable:
+        DECISION.labels(step, it.outcome).observe(time.perf_counter() - began)
+        raise
+    DECISION.labels(step, it.outcome).observe(time.perf_counter() - began)
+
+
+def collect() -> Iterator[Metric]:
+    """Today's figures, from the tables: the same whichever process is asked. Raises QuotaUnavailable.
+
+    Nine statements, each on the rows of today or on an index; none walks through the whole journal.
+    """
+    status = get_status()
+    yield from _ledger(status)
+    with reachable():
+        yield from _consumers(status.day)
+        yield from _journal(status.day)
+        yield from _times(status.day)
+        yield from _refusals(status.day)
+        yield from _reservations(status)
+        yield from _reconciliations(status)
+
+
+def gauge(name: str, help_text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"alexandria_{name}", help_text, value=value)
+
+
+def gauges(
+    name: str, help_text: str, labels: Iterable[str], rows: Iterable[tuple[Iterable[str], float]]
+) -> GaugeMetricFamily:
+    """One gauge with a sample for each (labels, value)."""
+    family = GaugeMetricFamily(f"alexandria_{name}", help_text, labels=list(labels))
+    for values, value in rows:
+        family.add_metric(list(values), value)
+    return family
+
+
+def counters(
+    name: str, help_text: str, labels: Iterable[str], rows: Iterable[tuple[Iterable[str], float]]
+) -> CounterMetricFamily:
+    """The same for a counter; Prometheus adds `_total` to its name."""
+    family = CounterMetricFamily(f"alexandria_{name}", help_text, labels=list(labels))
+    for values, value in rows:
+        family.add_metric(list(values), value)
+    return family
+
+
+def begin_of(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def _ledger(status: QuotaStatus) -> Iterator[Metric]:
+    yield gauge("quota_daily_limit", "Calls that ISBNdb sells us today.", status.daily_limit)
+    yield gauge("quota_safety_limit", "Calls of today that may be used.", status.safety_limit)
+    yield gauge("quota_used", "Calls of today that are used.", status.used)
+    yield gauge("quota_reserved", "Calls of today that are set aside.", status.reserved)
+    yield gauge("quota_remaining", "Calls of today that are neither used nor set aside.", status.remaining)
+    yield gauge("quota_max_rps", "Dispatches a second, of the whole fleet.", status.max_rps)
+    yield gauge("quota_closed", "1 when ISBNdb has closed the day, or else 0.", int(status.closed_reason is not None))
+    yield gauge("quota_enforced", "1 when limits are enforced, 0 when observed.", int(status.enforcement == "enforce"))
+    yield gauge("quota_reset_seconds", "Seconds to the reset at midnight UTC.", status.seconds_to_reset)
+
+
+def _consumers(day: date) -> Iterator[Metric]:
+    rows = list(ConsumerUsage.objects.filter(ledger=day).select_related("consumer"))
+    labels = ["consumer"]
+    yield gauges("consumer_used", "Calls of today used.", labels, (([row.consumer.slug], row.used) for row in rows))
+    yield gauges(
+        "consumer_reserved", "Calls of today set aside.", labels, (([row.consumer.slug], row.reserved) for row in rows)
+    )
+    yield gauges(
+        "consumer_daily_budget",
+        "Calls a day that the consumer may use at the most, where it has a budget.",
+        labels,
+        (([row.consumer.slug], budget) for row in rows if (budget := row.consumer.daily_budget) is not None),
+    )
+
+
+def _journal(day: date) -> Iterator[Metric]:
+    """Counters only of what stays: a call under way has no outcome yet, and what a person puts right goes both ways."""
+    rows = _rows(JOURNAL, [day])
+    passing = {Call.Outcome.UNKNOWN.value, Call.Outcome.ADJUSTED.value}
+    yield counters(
+        "calls",
+        "Calls of today whose outcome is known, by consumer, outcome and class of HTTP status.",
+        ["consumer", "outcome", "status"],
+        ((labels, calls) for *labels, calls, _, _ in rows if labels[1] not in passing),
+    )
+    yield gauge(
+        "calls_unknown",
+        "Calls of today that were dispatched and of which nothing was heard since: under way, or lost.",
+        sum(calls for _, outcome, _, calls, _, _ in rows if outcome == Call.Outcome.UNKNOWN),
+    )
+    yield gauge(
+        "calls_adjusted",
+        "Calls that people have put on today's ledger, or taken from it where below 0.",
+        sum(calls for _, outcome, _, calls, _, _ in rows if outcome == Call.Outcome.ADJUSTED),
+    )
+    for name, column in (("asked", 4), ("found", 5)):
+        by_consumer: dict[str, int] = {}
+        for row in rows:
+            by_consumer[row[0]] = by_consumer.get(row[0], 0) + row[column]
+        help_text = f"ISBNs {name} in today's calls."
+        yield counters(
+            f"isbns_{name}", help_text, ["consumer"], (([slug], isbns) for slug, isbns in by_consumer.items())
+        )
+
+
+def _times(day: date) -> Iterator[Metric]:
+    wait = "extract(epoch FROM greatest(send_at - dispatched_at, interval '0'))"
+    columns = [f"count(*) FILTER (WHERE latency_ms <= {1000 * bound})" for bound in LATENCIES]
+    columns += ["count(latency_ms)", "coalesce(sum(latency_ms), 0) / 1000.0"]
+    columns += [f"count(*) FILTER (WHERE {wait} <= {bound})" for bound in PACE_WAITS]
+    columns += ["count(*)", f"coalesce(sum({wait}), 0)"]
+    sql = f"SELECT {', '.join(columns)} FROM quota_call WHERE day = %s AND reservation_id IS NOT NULL"  # noqa: S608 (our own)
+    [figures] = _rows(sql, [day])
+    middle = len(LATENCIES) + 2
+    yield _histogram("isbndb_latency_seconds", "How long ISBNdb took today.", LATENCIES, figures[:middle])
+    help_text = "From the dispatch to the moment at which the pace let the call go, today."
+    yield _histogram("pace_wait_seconds", help_text, PACE_WAITS, figures[middle:])
+
+
+def _histogram(name: str, help_text: str, bounds: Iterable[float], figures: Iterable[Any]) -> HistogramMetricFamily:
+    """`figures`: how many were within each bound, how many there were, and their sum."""
+    *within, count, total = map(float, figures)
+    buckets = [(str(bound), found) for bound, found in zip(bounds, within, strict=True)]
+    return HistogramMetricFamily(f"alexandria_{name}", help_text, [*buckets, ("+Inf", count)], sum_value=total)
+
+
+def _refusals(day: date) -> Iterator[Metric]:
+    rows = Refusal.objects.filter(at__gte=begin_of(day)).order_by().values_list("consumer__slug", "limit")
+    yield counters(
+        "refusals",
+        "Refusals of today, by consumer and limit.",
+        ["consumer", "limit"],
+        ((labels, times) for *labels, times in rows.annotate(Sum("times"))),
+    )
+
+
+def _reservations(status: QuotaStatus) -> Iterator[Metric]:
+    are_open = Reservation.objects.filter(state=Reservation.State.OPEN).aggregate(Count("pk"), Min("created_at"))
+    oldest = are_open["created_at__min"]
+    age = (status.now - oldest).total_seconds() if oldest else 0
+    yield gauge("reservations_open", "Reservations that are open.", are_open["pk__count"])
+    yield gauge("reservation_oldest_seconds", "Age of the oldest open reservation; 0 without one.", max(0.0, age))
+    expired = Reservation.objects.filter(created_at__gte=begin_of(status.day), state=Reservation.State.EXPIRED)
+    yield counters("leases_expired", "Reservations made today whose lease ran out.", [], [([], expired.count())])
+
+
+def _reconciliations(status: QuotaStatus) -> Iterator[Metric]:
+    """Without a reconciliation there is no drift to tell of, and no age."""
+    raised = Reconciliation.objects.filter(ledger=status.day).aggregate(calls=Sum("raised_by", default=0))["calls"]
+    yield counters("drift", "Calls put on today's ledger because ISBNdb counted more.", [], [([], raised)])
+    last = Reconciliation.objects.filter(ignored="", answered_at__gt=status.now - timedelta(days=2)).first()
+    rows: list[tuple[list[str], float]] = [([], last.drift)] if last else []
+    yield gauges("drift_last", "ISBNdb's count less ours, when it was last asked.", [], rows)
+    rows = [([], max(0.0, (status.now - last.answered_at).total_seconds()))] if last else []
+    yield gauges("reconciliation_age_seconds", "Seconds since ISBNdb's count was last held against ours.", [], rows)
+
+
+def _rows(sql: str, params: list[Any]) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+        return rows
