@@ -1,6 +1,6 @@
 # `make` alone lists the targets. PYTHON=python3.12 make … picks the interpreter; without it, an existing .venv stays.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test lint types ci bench lock clean
+.PHONY: help setup demo run test lint types pgbouncer ci bench lock clean
 
 BIN := .venv/bin
 MANAGE := $(BIN)/python manage.py
@@ -17,7 +17,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --no-strip-extras --python-vers
 	--custom-compile-command "make lock (inputs: $(INPUTS))" $(ARGS)
 
 help: ## lists the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 setup: ## makes .venv from requirements-dev.txt; does nothing when nothing changed
 	@PYTHON="$(PYTHON)" .ci/setup
@@ -45,7 +45,12 @@ lint: setup ## style, import contracts, migrations, Django's deployment checks, 
 types: setup ## mypy, strict
 	$(BIN)/mypy $(CODE)
 
-ci: lint types test ## what every change must pass
+pgbouncer: ## installs Debian's PgBouncer, where it is missing; without it `test` skips what needs it
+	@PATH="$$PATH:/usr/sbin"; command -v pgbouncer > /dev/null || { \
+		[ "$$(id -u)" = 0 ] || { echo "pgbouncer: root installs it: apt-get install pgbouncer" >&2; exit 1; }; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -qq -y --no-install-recommends pgbouncer; }
+
+ci: pgbouncer lint types test ## what every change must pass
 
 bench: setup ## measures the upsert and the quota against their baselines
 	@$(BIN)/python -m tests.bench
