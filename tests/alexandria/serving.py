@@ -46,7 +46,9 @@ def shell(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def process(name: str, environment: Mapping[str, str], folder: Path = embedded.BASE_DIR) -> Iterator[None]:
+def process(
+    name: str, environment: Mapping[str, str], folder: Path = embedded.BASE_DIR
+) -> Iterator["subprocess.Popen[str]"]:
     """A service of compose.yaml by its command, until the block ends. What it printed is shown when that fails."""
     command = COMPOSE["services"][name]["command"]
     words = ["sh", "-c", f"exec {command}"] if isinstance(command, str) else command
@@ -55,7 +57,7 @@ def process(name: str, environment: Mapping[str, str], folder: Path = embedded.B
         words, cwd=folder, env=shell(environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as running:
         try:
-            yield
+            yield running
         except BaseException:
             running.kill()
             sys.stderr.write(f"{name}: {running.communicate()[0]}")

@@ -160,7 +160,7 @@ def test_the_example_documents_every_variable_with_its_default(load_settings: Lo
 
     settings = load_settings(**{**dict.fromkeys(read, ""), "SECRET_KEY": "x" * 50, "ALLOWED_HOSTS": "books.example"})
     defaults = {name: documented[name] for name in read if documented[name] and name in settings}
-    assert {name: str(settings[name]) for name in defaults} == defaults | {"DEBUG": "False"}
+    assert {name: str(settings[name]) for name in defaults} == defaults | {"DEBUG": "False", "DATABASE_POOLED": "False"}
 
 
 def test_the_broker_and_the_cache_share_one_redis_database(load_settings: LoadSettings) -> None:
