@@ -45,6 +45,16 @@ def shell(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, "PATH": programs, "HOSTNAME": socket.gethostname()}
 
 
+def shell_for_docs(environment: Mapping[str, str], folder: Path, *programs: Path) -> dict[str, str]:
+    """The environment in which the lines of the docs run: `manage.py` is a command, and `programs` are found."""
+    command = folder / "bin" / "manage.py"
+    command.parent.mkdir(exist_ok=True)
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} {embedded.BASE_DIR}/manage.py "$@"\n')
+    command.chmod(0o755)
+    found = shell(environment)
+    return found | {"PATH": os.pathsep.join([str(command.parent), *map(str, programs), found["PATH"]])}
+
+
 @contextmanager
 def process(
     name: str, environment: Mapping[str, str], folder: Path = embedded.BASE_DIR
