@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -116,7 +117,7 @@ def test_every_process_starts_from_the_images_files_and_is_found_healthy(instruc
     ):
         until(web_is_healthy)
         for name in ("worker", "jobs"):
-            until(lambda name=name: passes_its_health_check(name, environment, image))
+            until(partial(passes_its_health_check, name, environment, image))
         assert beat.poll() is None
     assert {path.name for path in image.iterdir() if not path.name.startswith("__")} == {
         *("alexandria", "quota", "enrichment", "harvest", "manage.py", "requirements.txt")
