@@ -1,6 +1,9 @@
 # `make` alone lists the targets. PYTHON=python3.12 make … picks the interpreter; without it, an existing .venv stays.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test browser screenshots lint types ci bench lock clean
+.PHONY: help setup demo run test browser screenshots lint types pgbouncer ci bench lock clean
+=======
+.PHONY: help setup demo run test lint types pgbouncer ci bench lock clean
+>>>>>>> deploy
 
 BIN := .venv/bin
 MANAGE := $(BIN)/python manage.py
@@ -46,10 +49,15 @@ types: setup ## mypy, strict
 	$(BIN)/mypy $(CODE)
 
 ci: export CI := on
-ci: browser lint types test ## what every change must pass; no browser is a failure here
+ci: browser pgbouncer lint types test ## what every change must pass; no browser is a failure here
 
 browser: ## installs Debian's chromium for the browser tests, unless there is one (CHROMIUM=/path: another)
 	@.ci/browser
+
+pgbouncer: ## installs Debian's PgBouncer, where it is missing; without it `test` skips what needs it
+	@PATH="$$PATH:/usr/sbin"; command -v pgbouncer > /dev/null || { \
+		[ "$$(id -u)" = 0 ] || { echo "pgbouncer: root installs it: apt-get install pgbouncer" >&2; exit 1; }; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -qq -y --no-install-recommends pgbouncer; }
 
 screenshots: setup browser ## renews docs/screenshots from a day made up for it
 	@$(BIN)/python -m tests.browser.screenshots

@@ -100,19 +100,26 @@ AUTH_PASSWORD_VALIDATORS = [
 
 # --- Database: one short transaction a service, no ATOMIC_REQUESTS. The time-outs keep "503 within 5 seconds".
 DATABASE = env.postgres("DATABASE_URL", default=embedded.database_url)
-DATABASE |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
-DATABASE["OPTIONS"] = {
-    "connect_timeout": 2,
-    "tcp_user_timeout": 2000,
-    "keepalives_idle": 10,
-    "keepalives_interval": 2,
-    "keepalives_count": 2,
-    "application_name": "alexandria",
-    # Nobody's lock and no statement of ours holds a request for longer. The quota's own statements say it once more;
-    # migrations lift the second (quota/apps.py). A PgBouncer in between has to be told: docs/adr/0003.
-    "options": "-c lock_timeout=2s -c statement_timeout=15s",
-    "prepare_threshold": 5,  # not None, Django's default, with which psycopg prepares nothing; see quota/database.py
-} | DATABASE.get("OPTIONS", {})
+# Behind a pooler a session is whose transaction runs in it: nothing may be left in it, nor be expected there.
+DATABASE_POOLED = env.flag("DATABASE_POOLED", default=False)
+DATABASE |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True, "DISABLE_SERVER_SIDE_CURSORS": DATABASE_POOLED}
+# Nobody's lock and no statement of ours holds a request for longer. The quota's own statements say the first once more;
+# migrations lift the second (quota/apps.py). Behind a pooler the role has to have them: docs/deploy.md.
+BOUNDS = {} if DATABASE_POOLED else {"options": "-c lock_timeout=2s -c statement_timeout=15s"}
+DATABASE["OPTIONS"] = (
+    BOUNDS
+    | {
+        "connect_timeout": 2,
+        "tcp_user_timeout": 2000,
+        "keepalives_idle": 10,
+        "keepalives_interval": 2,
+        "keepalives_count": 2,
+        "application_name": "alexandria",
+        # With None, Django's default, psycopg prepares nothing at all, not even when asked to, as in quota/database.py.
+        "prepare_threshold": None if DATABASE_POOLED else 5,
+    }
+    | DATABASE.get("OPTIONS", {})
+)
 DATABASES = {"default": DATABASE}
 
 # --- Redis: cache and Celery's broker. Nothing about the quota rests on it.

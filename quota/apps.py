@@ -1,6 +1,7 @@
 from typing import Any
 
 from django.apps import AppConfig
+from django.conf import settings
 from django.db import connections
 from django.db.models.signals import post_migrate, pre_migrate
 
@@ -10,6 +11,8 @@ class QuotaConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        if settings.DATABASE_POOLED:
+            return  # the session is everybody's: what is set in it would hold for others. Migrations go past the pooler
         pre_migrate.connect(_take_your_time, sender=self)
         post_migrate.connect(_back_to_business, sender=self)
 

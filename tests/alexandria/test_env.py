@@ -193,7 +193,7 @@ def test_the_example_documents_every_variable_with_its_default(load_settings: Lo
     settings = load_settings(**{**dict.fromkeys(read, ""), "SECRET_KEY": "x" * 50, "ALLOWED_HOSTS": "books.example"})
     defaults = {name: documented[name] for name in read if documented[name] and name in settings}
     assert {name: str(settings[name]) for name in defaults} == defaults | dict.fromkeys(
-        ("DEBUG", "ALERT_WEBHOOKS_TO_PRIVATE"), "False"
+        ("DEBUG", "DATABASE_POOLED", "ALERT_WEBHOOKS_TO_PRIVATE"), "False"
     )
 
 

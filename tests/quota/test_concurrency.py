@@ -44,10 +44,11 @@ def lock_taken_out() -> Iterator[None]:
             cursor.execute(locking)
 
 
-def race(calls_at_once: int = 1) -> list[dict[str, Any]]:
+def race(calls_at_once: int = 1, **environment: str) -> list[dict[str, Any]]:
+    """What each of the racers got, in processes with the test's environment and what is added to it here."""
     result = subprocess.run(
         [sys.executable, "-m", "tests.quota.racing", str(PROCESSES), str(calls_at_once)],
-        env=processes.environment(),
+        env=processes.environment() | environment,
         capture_output=True,
         text=True,
         timeout=180,

@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("enrichment", "0006_job_failures")]
+    dependencies = [("enrichment", "0007_staff_lists")]
     operations = [
         migrations.AddIndex(
             model_name="job",

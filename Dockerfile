@@ -1,0 +1,24 @@
+# syntax=docker/dockerfile:1
+# One image for every process: web by itself, the others by the commands in compose.yaml. docs/deploy.md says how.
+FROM python:3.13-slim AS build
+RUN python -m venv /venv
+COPY requirements.txt /
+RUN /venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check --only-binary :all: \
+    --require-hashes -r /requirements.txt
+
+FROM python:3.13-slim
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin alexandria
+COPY --from=build /venv /venv
+WORKDIR /app
+COPY . .
+# The settings want to be complete, and are not used for anything here: nothing listens on port 1.
+RUN SECRET_KEY=a-key-for-the-build-alone-long-and-varied-0123456789 ALLOWED_HOSTS=alexandria.example \
+    DATABASE_URL=postgres://alexandria:none@127.0.0.1:1/alexandria REDIS_URL=redis://127.0.0.1:1/0 \
+    python manage.py collectstatic --no-input && python -m compileall -q .
+USER 10001:10001
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-c", \
+    "import os, urllib.request; urllib.request.urlopen(f\"http://127.0.0.1:{os.environ.get('PORT') or 8000}/livez\", timeout=4)"]
+CMD ["/bin/sh", "-c", "exec gunicorn alexandria.wsgi --bind ${BIND:-0.0.0.0}:${PORT:-8000} --workers ${WEB_CONCURRENCY:-2} --worker-class gthread --threads 8 --timeout 180 --graceful-timeout 30 --no-control-socket"]

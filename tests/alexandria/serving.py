@@ -1,0 +1,121 @@
+"""The processes of compose.yaml, started by its own words beside the test's own servers."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import yaml
+
+from alexandria import embedded
+
+COMPOSE: dict[str, Any] = yaml.safe_load((embedded.BASE_DIR / "compose.yaml").read_text())
+SECONDS_TO_END = 30
+
+
+def filled_in(text: str, environment: Mapping[str, str]) -> str:
+    """Compose's ${NAME:-default} and ${NAME:?message} with what the environment has, and $$ as one $."""
+    names = r"\$\{(\w+)(?::-([^}]*)|:\?[^}]*)\}"
+    return re.sub(names, lambda found: environment.get(found[1]) or found[2] or "", text).replace("$$", "$")
+
+
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def until(holds: Callable[[], Any], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def shell(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment, with the programs of this interpreter first: what PATH is in the image."""
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**environment, "PATH": programs, "HOSTNAME": socket.gethostname()}
+
+
+def shell_for_docs(environment: Mapping[str, str], folder: Path, *programs: Path) -> dict[str, str]:
+    """The environment in which the lines of the docs run: `manage.py` is a command, and `programs` are found."""
+    command = folder / "bin" / "manage.py"
+    command.parent.mkdir(exist_ok=True)
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} {embedded.BASE_DIR}/manage.py "$@"\n')
+    command.chmod(0o755)
+    found = shell(environment)
+    return found | {"PATH": os.pathsep.join([str(command.parent), *map(str, programs), found["PATH"]])}
+
+
+@contextmanager
+def process(
+    name: str, environment: Mapping[str, str], folder: Path = embedded.BASE_DIR
+) -> Iterator["subprocess.Popen[str]"]:
+    """A service of compose.yaml by its command, until the block ends. What it printed is shown when that fails."""
+    command = COMPOSE["services"][name]["command"]
+    words = ["sh", "-c", f"exec {command}"] if isinstance(command, str) else command
+    words = [filled_in(word, environment) for word in words]
+    with subprocess.Popen(
+        words, cwd=folder, env=shell(environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as running:
+        try:
+            yield running
+        except BaseException:
+            running.kill()
+            sys.stderr.write(f"{name}: {running.communicate()[0]}")
+            raise
+        running.send_signal(signal.SIGTERM)
+        try:
+            running.communicate(timeout=SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            running.kill()
+
+
+def passes_its_health_check(name: str, environment: Mapping[str, str], folder: Path = embedded.BASE_DIR) -> bool:
+    _, check = COMPOSE["services"][name]["healthcheck"]["test"]
+    command = ["sh", "-c", filled_in(check, environment)]
+    return subprocess.run(command, cwd=folder, env=shell(environment), capture_output=True, check=False).returncode == 0
+
+
+@contextmanager
+def serving(*names: str, environment: Mapping[str, str]) -> Iterator[httpx2.Client]:
+    """`web` and other services of compose.yaml; gives a client of web once that answers."""
+    port = str(unused_port())
+    environment = {**environment, "BIND": "127.0.0.1", "PORT": port}
+    with ExitStack() as stack:
+        for name in ("web", *names):
+            stack.enter_context(process(name, environment))
+        client = stack.enter_context(httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=60))
+        until(lambda: answers(client))
+        yield client
+
+
+def answers(client: httpx2.Client) -> bool:
+    try:
+        return bool(client.get("/livez").status_code == 200)
+    except httpx2.ConnectError:
+        return False
+
+
+def run(environment: Mapping[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """A command of manage.py, with what it printed."""
+    command = [sys.executable, "manage.py", *arguments]
+    return subprocess.run(
+        command, cwd=embedded.BASE_DIR, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def account_of(path: Path) -> dict[str, Any]:
+    """For subprocess, when we are root and a program refuses root: the owner of `path`, or nobody."""
+    if os.geteuid() != 0:
+        return {}
+    owner = path.stat()
+    return {"user": owner.st_uid or 65534, "group": owner.st_gid or 65534, "extra_groups": []}

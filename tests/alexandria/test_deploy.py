@@ -1,0 +1,131 @@
+"""Dockerfile and compose.yaml, as far as they can be tried without Docker: what they hold, and that it runs."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from honcho.environ import parse_procfile
+
+from alexandria import embedded
+from tests import processes
+from tests.alexandria.serving import COMPOSE, passes_its_health_check, process, shell, until, unused_port
+from tests.alexandria.test_env import ENV_EXAMPLE
+
+BASE_DIR = embedded.BASE_DIR
+SERVICES = COMPOSE["services"]
+OURS = ("web", "worker", "jobs", "beat", "migrate", "flower")
+OTHERS_VARIABLES = {"POSTGRES_USER", "POSTGRES_DB", "PROMETHEUS_MULTIPROC_DIR"}
+
+
+@pytest.fixture(scope="module")
+def instructions() -> list[tuple[str, str]]:
+    """The Dockerfile's instructions with their arguments, continued lines joined."""
+    text = re.sub(r"^#.*\n", "", (BASE_DIR / "Dockerfile").read_text(), flags=re.MULTILINE)
+    lines = text.replace("\\\n", "").splitlines()
+    return [(name, rest.strip()) for name, _, rest in (line.partition(" ") for line in lines if line)]
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """The folder /app of the image: what .dockerignore lets through."""
+    ignored = (BASE_DIR / ".dockerignore").read_text().splitlines()
+    assert ignored[1] == "*", "nothing but what is named"
+    for name in [line[1:] for line in ignored if line.startswith("!")]:
+        if (BASE_DIR / name).is_dir():
+            shutil.copytree(BASE_DIR / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(BASE_DIR / name, tmp_path / name)
+    return tmp_path
+
+
+def test_the_image_compose_and_the_procfile_start_each_process_by_the_same_command(instructions) -> None:
+    procfile = parse_procfile((BASE_DIR / "Procfile").read_text()).processes
+    assert {name: SERVICES[name]["command"] for name in procfile} == dict(procfile)
+    assert json.loads(dict(instructions)["CMD"]) == ["/bin/sh", "-c", f"exec {procfile['web']}"]
+
+
+def test_a_worker_takes_from_every_queue_that_tasks_go_to() -> None:
+    taken = {queue for name in ("worker", "jobs") for queue in queues(SERVICES[name]["command"])}
+    assert {route["queue"] for route in settings.CELERY_TASK_ROUTES.values()} | {"celery"} <= taken
+
+
+def queues(command: str) -> list[str]:
+    _, _, rest = command.partition("--queues ")
+    return rest.split(maxsplit=1)[0].split(",")
+
+
+def test_compose_sets_variables_that_there_are_and_names_parts_that_there_are() -> None:
+    documented = set(re.findall(r"^# ([A-Z_]+)=", ENV_EXAMPLE.read_text(), re.MULTILINE))
+    set_here = {name for service in SERVICES.values() for name in service.get("environment", {})}
+    filled_in = set(re.findall(r"\$\{?(\w+)", (BASE_DIR / "compose.yaml").read_text())) - {"HOSTNAME"}
+    assert set_here | filled_in <= documented | OTHERS_VARIABLES
+
+    for service in SERVICES.values():
+        for name, needed in service.get("depends_on", {}).items():
+            if needed["condition"] == "service_healthy":
+                assert SERVICES[name]["healthcheck"]["test"]
+        assert {volume.partition(":")[0] for volume in service.get("volumes", [])} <= set(COMPOSE["volumes"])
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), "nothing is open to the world"
+    for name in set(OURS) - {"migrate"}:
+        assert set(SERVICES[name]["depends_on"]) == {"migrate", "redis"}
+        assert SERVICES[name]["restart"] == "unless-stopped"
+    for name in OURS:
+        assert (SERVICES[name]["read_only"], SERVICES[name]["init"]) == (True, True)
+
+
+def test_the_image_is_not_roots_and_what_is_done_at_its_build_works_without_a_database(instructions, image) -> None:
+    names = [name for name, _ in instructions]
+    user = names.index("USER")
+    assert instructions[user][1].split(":")[0] not in {"root", "0"}
+    assert "RUN" not in names[user:]
+    build = next(command for name, command in instructions if name == "RUN" and "collectstatic" in command)
+    nothing_set = {"PATH": shell({})["PATH"]}
+    built = subprocess.run(
+        ["sh", "-c", build.replace("--no-input", "--no-input --dry-run")],
+        cwd=image,
+        env=nothing_set,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    assert "static files" in built.stdout
+    assert list(image.glob("*/__pycache__"))
+
+
+def test_every_process_starts_from_the_images_files_and_is_found_healthy(instructions, image, set_clock) -> None:
+    port = str(unused_port())
+    environment = processes.environment() | {"DEBUG": "off", "ALLOWED_HOSTS": "books.example", "PORT": port}
+    healthcheck = json.loads(dict(instructions)["HEALTHCHECK"].partition("CMD ")[2])
+    healthcheck[0] = sys.executable
+
+    def web_is_healthy() -> bool:
+        return subprocess.run(healthcheck, env=environment, capture_output=True, check=False).returncode == 0
+
+    assert not web_is_healthy()
+    with (
+        process("web", environment, image),
+        process("worker", environment, image),
+        process("jobs", environment, image),
+        process("beat", environment, image) as beat,
+    ):
+        until(web_is_healthy)
+        for name in ("worker", "jobs"):
+            until(partial(passes_its_health_check, name, environment, image))
+        assert beat.poll() is None
+    assert {path.name for path in image.iterdir() if not path.name.startswith("__")} == {
+        *("alexandria", "quota", "enrichment", "harvest", "manage.py", "requirements.txt")
+    }, "it writes nothing where it runs"
+
+
+def test_flower_wants_a_password_and_does_not_start_without_one(image) -> None:
+    environment = processes.environment() | {"FLOWER_BASIC_AUTH": ""}
+    with process("flower", environment, image) as flower:
+        assert flower.wait(60) == 1
+        assert "FLOWER_BASIC_AUTH" in str(flower.stdout and flower.stdout.read())

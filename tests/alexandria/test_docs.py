@@ -1,0 +1,189 @@
+"""What README.md and docs/ say can be typed, set and followed is there, and works.
+
+A block that begins with ```sh and another word after it is not run: by a reason, or because another test runs it.
+"""
+
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+import pytest
+from django.apps import apps
+from django.core.management import BaseCommand, call_command, get_commands, load_command_class
+
+from alexandria import embedded
+from alexandria.sandbox.server import Sandbox
+from enrichment.models import Job
+from enrichment.services.jobs import running
+from quota import services
+from quota.models import Consumer
+from tests.alexandria.test_env import ENV_EXAMPLE
+
+BASE_DIR = embedded.BASE_DIR
+DOCS = [BASE_DIR / "README.md", *sorted((BASE_DIR / "docs").rglob("*.md"))]
+WITH_REQUESTS = [doc for doc in DOCS if "\ncurl -sS" in doc.read_text() or "\n    curl -sS" in doc.read_text()]
+NOT_RUN = {
+    *("run", "demo", "embedded", "isbndb_sandbox", "migrate", "collectstatic"),  # have tests of their own
+    *("smoke", "bulk_author_harvest"),  # likewise, and want a server or a list
+}
+READ_BY_OTHERS = {"ALEXANDRIA_API_KEY", "ALEXANDRIA_REFUSED_KEY", "CONN_MAX_AGE"}
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class Block(NamedTuple):
+    """A block of code: what stands after its ```, or None where it is indented, and its lines."""
+
+    info: str | None
+    text: str
+
+    def commands(self) -> list[str]:
+        """Its lines for a shell, continued ones joined; none where they are marked."""
+        if self.info not in {None, "sh"}:
+            return []
+        lines = re.sub(r"\\\n\s*", "", self.text).splitlines()
+        return [line.strip() for line in lines if re.match(r"(curl|manage\.py) ", line.strip())]
+
+
+def blocks(doc: Path) -> Iterator[Block]:
+    fence: list[str] | None = None
+    info, indented = "", []
+    for line in [*doc.read_text().splitlines(), ""]:
+        if (mark := re.match(r" *```(.*)", line)) and fence is None:
+            fence, info = [], mark[1].strip()
+        elif mark:
+            yield Block(info, "\n".join(fence or []))
+            fence = None
+        elif fence is not None:
+            fence.append(line)
+        elif line.startswith("    "):
+            indented.append(line[4:])
+        elif indented:
+            yield Block(None, "\n".join(indented))
+            indented = []
+
+
+def inline(doc: Path) -> list[str]:
+    """What stands between `backticks`, on one line or two."""
+    prose = re.sub(r"^ *```.*?^ *```", "", doc.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return [" ".join(code.replace("\\|", "|").split()) for code in re.findall(r"`([^`]+)`", prose)]
+
+
+def arguments(command: str) -> list[str]:
+    """What follows manage.py, without a comment."""
+    return shlex.split(command.partition("manage.py ")[2], comments=True)
+
+
+def command_class(name: str) -> BaseCommand:
+    known = get_commands()
+    assert name in known, f"there is no manage.py {name}"
+    app = known[name]
+    return app if isinstance(app, BaseCommand) else load_command_class(app, name)
+
+
+@pytest.mark.parametrize("doc", DOCS, ids=lambda doc: doc.name)
+def test_every_command_and_option_and_target_and_setting_exists(doc: Path) -> None:
+    for line in [command for block in blocks(doc) for command in block.commands() if command.startswith("manage.py")]:
+        name, *options = arguments(line)
+        given = [option for option in options if not option.startswith("[")]
+        command_class(name).create_parser("manage.py", name).parse_args(given)
+
+    for code in inline(doc):
+        if synopsis := re.match(r"(?:.*\s)?manage\.py ([a-z_]+)(.*)", code):
+            known = command_class(synopsis[1]).create_parser("manage.py", synopsis[1]).format_help()
+            for option in re.findall(r"--[a-z][a-z-]+", synopsis[2]):
+                assert option in known, f"{code}: there is no {option}"
+
+    makefile = (BASE_DIR / "Makefile").read_text()
+    shown = [*inline(doc), *(line for block in blocks(doc) for line in block.text.splitlines())]
+    for target in [found[1] for code in shown if (found := re.match(r"(?:[A-Z]+=\S+ )?make ([a-z]+)\b", code.strip()))]:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"there is no make {target}"
+
+    documented = set(re.findall(r"^# ([A-Z_]+)=", ENV_EXAMPLE.read_text(), re.MULTILINE)) | READ_BY_OTHERS
+    named = {found[1] for code in inline(doc) if (found := re.fullmatch(r"([A-Z]+(?:_[A-Z]+)+)(?:=.*)?", code))}
+    assert named <= documented
+
+
+@pytest.mark.parametrize("doc", DOCS, ids=lambda doc: doc.name)
+def test_every_link_leads_somewhere(doc: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", doc.read_text()):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (doc.parent / unquote(path)).resolve() if path else doc
+        assert linked.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}, (
+                target
+            )
+
+
+def test_the_variables_that_the_readme_lists_are_those_of_the_example() -> None:
+    rows = re.findall(r"^\| (`[A-Z_`, ]+`) \|", (BASE_DIR / "README.md").read_text(), re.MULTILINE)
+    listed = {name for row in rows for name in re.findall(r"[A-Z_]{3,}", row)}
+    assert listed <= set(re.findall(r"^# ([A-Z_]+)=", ENV_EXAMPLE.read_text(), re.MULTILINE))
+
+
+def test_what_an_operator_types_works(sandbox: Sandbox, consumer: Consumer) -> None:
+    import_module("harvest.migrations.0002_defaults").create(apps, None)
+    services.increment(20)  # of which a correction can take some away
+    lines = {line for doc in DOCS for block in blocks(doc) for line in block.commands() if "manage.py " in line}
+    lines = {line for line in lines if arguments(line)[0] not in NOT_RUN and " [--" not in line}
+    assert len(lines) >= 8
+    for line in sorted(lines):
+        said = io.StringIO()
+        with suppress(SystemExit):  # with an exit code that says more than 0 or 1: there is drift, it was skipped
+            call_command(*arguments(line), stdout=said, stderr=said)
+        assert said.getvalue(), line
+
+
+def keys_of(value: Any) -> set[str]:
+    """The names of fields at any depth."""
+    if isinstance(value, dict):
+        return set(value).union(*map(keys_of, value.values()))
+    return set().union(*map(keys_of, value)) if isinstance(value, list) else set()
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl here")
+@pytest.mark.parametrize("doc", WITH_REQUESTS, ids=lambda doc: doc.name)
+def test_every_request_is_answered_as_shown(doc: Path, live_server, sandbox: Sandbox, key: str, tmp_path: Path) -> None:
+    environment = os.environ | {"URL": live_server.url, "KEY": key}
+    answer = ""
+    for block in blocks(doc):
+        requests = [command for command in block.commands() if command.startswith("curl")]
+        for line in requests:
+            job = Job.objects.order_by("created_at").last()
+            command = UUID.sub(str(job.pk), line) if job else line
+            asked = subprocess.run(
+                ["sh", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+            )
+            assert (asked.returncode, asked.stderr) == (0, ""), line
+            answer = asked.stdout.replace("\r", "")
+            assert " -sSi " in line or "urn:alexandria:problem" not in answer, f"{line}: {answer}"
+            for waiting in Job.objects.filter(state="queued"):
+                running.run_job(waiting.pk)
+        if answer and not requests:
+            compare(block.text, answer)
+            answer = ""
+
+
+def compare(shown: str, answer: str) -> None:
+    """An answer has the status, the headers and the fields that the page shows of it."""
+    lines = answer.splitlines()
+    if status := re.match(r"HTTP/1.1 (\d+)", shown):
+        assert lines[0].split()[1] == status[1], answer
+    for header in re.findall(r"^([A-Z][A-Za-z-]+): ", shown, re.MULTILINE):
+        assert any(line.startswith(f"{header}: ") for line in lines), f"{header} is not in {answer}"
+    if fields := set(re.findall(r'"(\w+)":', shown)):
+        _, _, body = answer.rpartition("\n\n")
+        assert fields <= keys_of(json.loads(body)), body

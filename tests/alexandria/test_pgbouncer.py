@@ -1,0 +1,144 @@
+"""All of it through a real PgBouncer in transaction mode, told what docs/deploy.md says and no more."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import psycopg
+import pytest
+from django.core.management import call_command
+from django.db import connection
+
+from alexandria import embedded
+from alexandria.management.commands import smoke
+from alexandria.sandbox.server import Sandbox
+from enrichment.models import Job
+from quota import services
+from quota.models import Call, Consumer
+from quota.selectors import check_ledger, get_status
+from tests import processes
+from tests.alexandria.serving import account_of, run, serving, until, unused_port
+from tests.fixtures import NOON, SetClock, balance, known_isbns
+from tests.quota.test_concurrency import granted, race
+
+PROGRAM = shutil.which("pgbouncer", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no pgbouncer here: `make pgbouncer` installs it")
+POOL = 8
+"""Connections to PostgreSQL, far fewer than clients: every transaction gets whichever is free."""
+
+
+class Bouncer(NamedTuple):
+    url: str
+    environment: dict[str, str]
+    """What tells a process to go through it."""
+
+
+@pytest.fixture
+def bouncer(set_clock: SetClock) -> Iterator[Bouncer]:
+    """A PgBouncer before the test's own PostgreSQL, as a user who is not root: it refuses root."""
+    direct, given = connection.get_connection_params(), urlsplit(os.environ["DATABASE_URL"])
+    host, port = direct.get("host") or "127.0.0.1", unused_port()
+    folder = Path(tempfile.mkdtemp(prefix="alx-bouncer-"))
+    account = account_of(Path(host) if host.startswith("/") else Path("/"))
+    (folder / "users.txt").write_text(f'"{unquote(given.username or "")}" "{unquote(given.password or "")}"\n')
+    ini = settings_in_docs().replace("db.example port=5432", f"{host} port={direct.get('port') or 5432}")
+    ini = ini.replace("/etc/pgbouncer/users.txt", str(folder / "users.txt")).replace("= 6432", f"= {port}")
+    (folder / "ini").write_text(ini.replace("default_pool_size = 40", f"default_pool_size = {POOL}"))
+    if account:
+        for path in (folder, *folder.iterdir()):
+            os.chown(path, account["user"], account["group"])
+    with (folder / "log").open("w") as log:
+        running = subprocess.Popen([str(PROGRAM), str(folder / "ini")], stdout=log, stderr=log, **account)
+    try:
+        until(lambda: accepts(port) or running.poll() is not None)
+        assert running.poll() is None, (folder / "log").read_text()
+        url = given._replace(netloc=f"{given.netloc.rpartition('@')[0]}@127.0.0.1:{port}", query="")
+        url = url._replace(path=f"/{direct['dbname']}")
+        yield Bouncer(url.geturl(), {"DATABASE_URL": url.geturl(), "DATABASE_POOLED": "on"})
+    finally:
+        running.terminate()
+        running.wait()
+        shutil.rmtree(folder)
+
+
+def settings_in_docs() -> str:
+    """pgbouncer.ini as docs/deploy.md has it."""
+    return (embedded.BASE_DIR / "docs" / "deploy.md").read_text().split("```ini\n")[1].split("```")[0]
+
+
+def accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def through(bouncer: Bouncer) -> dict[str, str]:
+    """The environment of a process that goes through it, with the settings of the test at this moment."""
+    return processes.environment() | bouncer.environment
+
+
+def test_64_processes_race_for_the_last_calls_through_8_connections_and_get_exactly_those(
+    bouncer: Bouncer, settings
+) -> None:
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 1000, 300
+    services.increment(200)
+    Consumer.objects.create(slug="racer")
+    racers = race(1, **bouncer.environment)
+    assert granted(racers) == 500 == Call.objects.filter(consumer__slug="racer").count()
+    status = get_status()
+    assert (status.used, status.reserved, status.remaining) == (700, 0, 0)
+    assert check_ledger(status.day) == []
+
+
+def test_web_and_jobs_work_through_it_and_the_figures_are_exact(
+    bouncer: Bouncer, sandbox: Sandbox, settings, key: str, capsys, monkeypatch
+) -> None:
+    settings.ISBNDB_BATCH_SIZE = 5
+    monkeypatch.setattr(smoke, "now", lambda: NOON)
+    with serving("jobs", environment=through(bouncer)) as client:
+        call_command("smoke", "--server", str(client.base_url).rstrip("/"), "--api-key", key, "--json")
+        checks = json.loads(capsys.readouterr().out)
+        assert {check["outcome"] for check in checks} == {"ok", "skipped"}
+        body = {"isbns": known_isbns(40)}
+        headers = {"Authorization": f"Api-Key {key}", "Prefer": "respond-async"}
+        accepted = client.post("/api/enrich/batch-direct", json=body, headers=headers)
+        assert accepted.status_code == 202, accepted.text
+        until(lambda: Job.objects.get().ended_at)
+    assert (Job.objects.get().state, Job.objects.get().done) == ("succeeded", 40)
+    assert balance(sandbox) == (10, 10)
+    checked = run(through(bouncer), "quota_status", "--check")
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert "The ledger agrees with its rows." in checked.stdout
+
+
+def test_a_process_that_was_not_told_of_it_is_refused_and_sends_nothing(bouncer: Bouncer) -> None:
+    refused = run(through(bouncer) | {"DATABASE_POOLED": "off"}, "quota_status")
+    assert refused.returncode == 1
+    assert "database did not answer" in refused.stderr
+
+
+def test_the_bounds_of_the_role_hold_in_every_session_and_a_migration_that_is_cut_short_changes_none(
+    bouncer: Bouncer,
+) -> None:
+    role = f'"{connection.settings_dict["USER"]}" IN DATABASE "{connection.settings_dict["NAME"]}"'
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER ROLE {role} SET lock_timeout = '2s'")
+        cursor.execute(f"ALTER ROLE {role} SET statement_timeout = '15s'")
+    try:
+        begun = "from django.core.management.sql import emit_pre_migrate_signal as emit; emit(0, False, 'default')"
+        assert run(through(bouncer), "shell", "-v0", "-c", begun).returncode == 0
+        with psycopg.connect(bouncer.url, prepare_threshold=None) as session:
+            bounds = session.execute("SELECT current_setting('lock_timeout'), current_setting('statement_timeout')")
+            assert bounds.fetchone() == ("2s", "15s")
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER ROLE {role} RESET ALL")

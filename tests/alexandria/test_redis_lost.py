@@ -1,0 +1,50 @@
+"""Redis is killed in the midst of it, with all its data, and comes back: nothing about the quota rests on it."""
+
+import shutil
+from pathlib import Path
+
+from alexandria import embedded
+from alexandria.sandbox.server import Sandbox
+from enrichment.models import Job
+from tests import processes
+from tests.alexandria.serving import run, serving, until
+from tests.fixtures import balance, known_isbns
+
+
+def test_without_redis_calls_are_exact_and_jobs_are_kept_and_with_it_the_same_worker_goes_on(
+    home: Path, sandbox: Sandbox, settings, key: str
+) -> None:
+    settings.ISBNDB_BATCH_SIZE = 2
+    embedded.start(["redis"], home)
+    environment = processes.environment() | {"REDIS_URL": embedded.redis_url(home)}
+    wanted = iter(known_isbns(12))
+    later = {"Prefer": "respond-async"}
+
+    with serving("jobs", environment=environment) as client:
+        client.headers["Authorization"] = f"Api-Key {key}"
+
+        def enrich(count: int, **headers: str) -> tuple[int, dict[str, object]]:
+            body = {"isbns": [next(wanted) for _ in range(count)]}
+            answer = client.post("/api/enrich/batch-direct", json=body, headers=headers)
+            return answer.status_code, answer.json()
+
+        assert enrich(2, **later)[0] == 202
+        until(lambda: Job.objects.get().ended_at)
+
+        embedded.stop(["redis"], home)
+        shutil.rmtree(home / "redis")
+        assert enrich(4)[1]["api_calls"] == 2
+        assert enrich(4, **later)[0] == 202
+        health = client.get("/healthz")
+        assert (health.status_code, health.json()["status"]) == (200, "degraded")
+        assert client.get("/api/quota/status").json()["used"] == sandbox.spent == 3
+
+        embedded.start(["redis"], home)
+        resumed = run(environment, "shell", "-v0", "-c", "from enrichment.tasks import resume_jobs; resume_jobs()")
+        assert resumed.returncode == 0, resumed.stderr
+        until(lambda: not Job.objects.filter(ended_at=None).exists())
+        assert client.get("/healthz").json()["status"] == "ok"
+        assert enrich(2)[1]["enriched"] == 2
+
+    assert set(Job.objects.values_list("state", "done")) == {("succeeded", 2), ("succeeded", 4)}
+    assert balance(sandbox) == (6, 6)
