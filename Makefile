@@ -1,7 +1,6 @@
 # `make` alone lists the targets. PYTHON=python3.12 make … picks the interpreter; without it, an existing .venv stays.
 .DEFAULT_GOAL := help
 .PHONY: help setup demo run test browser screenshots lint types pgbouncer ci bench lock clean
-.PHONY: help setup demo run test lint types pgbouncer ci bench lock clean
 
 BIN := .venv/bin
 MANAGE := $(BIN)/python manage.py
