@@ -1,7 +1,7 @@
 """`python -m tests.browser.screenshots`: renews docs/screenshots, from a stack of its own on a day made up in SQL.
 
-Consumers, ledgers and the calls of the last days are invented; the job, the refusal and the alerts are real ones, of the
-service that runs meanwhile with a sandbox ISBNdb.
+Consumers, ledgers and the calls of the last days are invented; job, refusal and alerts are real ones, of the service
+that runs meanwhile with a sandbox ISBNdb.
 """
 
 import os
@@ -22,7 +22,14 @@ WIDTH, HEIGHT = 1280, 960
 PASSWORD = "only-for-screenshots"
 DAYS, DAYS_WITH_CALLS = 30, 2
 AFTERNOON = time(15, 40, tzinfo=UTC)
-CALLS_A_DAY = {"reading-room": 2_400, "catalogue": 3_900, "acquisitions": 900, "cron-queue-flush": 1_700, "bulk": 1_900}
+CALLS_A_DAY = {
+    "catalogue": 4_100,
+    "reading-room": 2_600,
+    "acquisitions": 900,
+    "bulk-author": 1_900,
+    "cron-queue-flush": 1_300,
+    "cron-new-releases": 500,
+}
 """By consumer; each day has a share of it, today one by the hour."""
 
 DAY = """
@@ -31,24 +38,28 @@ WITH who AS (
     WHERE %(calls)s::jsonb ? slug
 ), spent AS (SELECT id, slug, greatest(1, (planned * (0.7 + 0.5 * random()))::int) AS calls FROM who
 ), ledger AS (
-    INSERT INTO quota_dailyledger (day, daily_limit, safety_buffer, max_rps, used, reserved, next_dispatch_at, closed_reason, opened_at)
+    INSERT INTO quota_dailyledger
+        (day, daily_limit, safety_buffer, max_rps, used, reserved, next_dispatch_at, closed_reason, opened_at)
     SELECT %(day)s, 15000, 2000, 3, sum(calls), 0, %(day)s::date, '', %(day)s::date FROM spent
 )
 INSERT INTO quota_consumerusage (day, consumer_id, used, reserved) SELECT %(day)s, id, calls, 0 FROM spent
 """
 RESERVATIONS = """
-INSERT INTO quota_reservation (id, day, consumer_id, operation, source, asked, calls, dispatched, state, created_at, expires_at, closed_at)
+INSERT INTO quota_reservation
+    (id, day, consumer_id, operation, source, asked, calls, dispatched, state, created_at, expires_at, closed_at)
 SELECT gen_random_uuid(), day, consumer_id, CASE WHEN c.kind = 'api' THEN 'batch-direct' ELSE 'bibliography' END, '',
     used, used, used, 'settled', %(from)s, %(until)s, %(until)s
 FROM quota_consumerusage u JOIN quota_consumer c ON c.id = consumer_id WHERE day = %(day)s
 """
 CALLS = """
-INSERT INTO quota_call (day, consumer_id, reservation_id, operation, calls, dispatched_at, send_at, method, path, outcome,
-    status, latency_ms, isbns_asked, isbns_found, error)
+INSERT INTO quota_call
+    (day, consumer_id, reservation_id, operation, calls, dispatched_at, send_at, method, path, outcome, status,
+    latency_ms, isbns_asked, isbns_found, error)
 SELECT day, consumer_id, id, operation, 1, at, at,
     CASE WHEN operation = 'batch-direct' THEN 'POST' ELSE 'GET' END,
     CASE WHEN operation = 'batch-direct' THEN '/books' ELSE '/author/Ursula K. Le Guin' END,
-    CASE WHEN luck < 0.97 THEN 'ok' WHEN luck < 0.985 THEN 'too_fast' WHEN luck < 0.995 THEN 'server_error' ELSE 'timeout' END,
+    CASE WHEN luck < 0.97 THEN 'ok' WHEN luck < 0.985 THEN 'too_fast' WHEN luck < 0.995 THEN 'server_error'
+        ELSE 'timeout' END,
     CASE WHEN luck < 0.97 THEN 200 WHEN luck < 0.985 THEN 429 WHEN luck < 0.995 THEN 502 END,
     120 + (400 * random())::int,
     CASE WHEN operation = 'batch-direct' THEN 1000 END, CASE WHEN luck < 0.97 THEN 760 + (200 * random())::int END, ''
@@ -93,7 +104,7 @@ def make_history() -> None:
     User.objects.create_superuser("librarian", password=PASSWORD)
     now = datetime.combine(datetime.now(UTC).date(), AFTERNOON)
     for slug in CALLS_A_DAY:
-        Consumer.objects.get_or_create(slug=slug, defaults={"kind": "bulk" if slug == "bulk" else "api"})
+        Consumer.objects.get_or_create(slug=slug)
     Consumer.objects.filter(slug="reading-room").update(daily_budget=4_000)
     Consumer.objects.filter(slug="acquisitions").update(cap_per_operation=2)
     with transaction.atomic(), connection.cursor() as cursor:
@@ -102,7 +113,7 @@ def make_history() -> None:
         for ago in range(DAYS):
             midnight = datetime.combine(now.date() - timedelta(days=ago), time(), tzinfo=UTC)
             until = now if ago == 0 else midnight + timedelta(hours=23, minutes=50)
-            names = {"day": midnight.date(), "from": midnight, "until": until, "calls": json.dumps(CALLS_A_DAY)}
+            names: dict[str, Any] = {"day": midnight.date(), "from": midnight, "until": until, "calls": json.dumps(CALLS_A_DAY)}
             names["share"] = 0.98 if ago == 0 else 0.55 + 0.5 * abs((ago % 7) - 3) / 3
             cursor.execute(DAY, names)
             if ago < DAYS_WITH_CALLS:
@@ -176,8 +187,7 @@ def run_job(page: Page) -> None:
 
 def shoot(page: Page, name: str) -> None:
     page.wait_for_load_state("networkidle")
-    page.screenshot(path=FOLDER / f"{name}.png", animations="disabled")
-    print(f"docs/screenshots/{name}.png  {(FOLDER / f'{name}.png').stat().st_size // 1024} kB")
+    page.screenshot(path=FOLDER / f"{name}.png", animations="disabled", full_page=name == "dashboard")
 
 
 if __name__ == "__main__":

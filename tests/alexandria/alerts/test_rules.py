@@ -21,6 +21,7 @@ STATUS = QuotaStatus(
     max_rps=3,
     closed_reason=None,
     enforcement="enforce",
+    harvest_enabled=True,
     now=NOON,
 )
 QUEUES = {"celery": ["celery@one"], "jobs": ["jobs@one"], "alerts": ["celery@one", "jobs@one"]}
