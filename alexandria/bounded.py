@@ -10,7 +10,7 @@ from django.db import connections
 Result = TypeVar("Result")
 
 
-class Overdue(Exception):
+class Overdue(TimeoutError):
     """There is no result yet; the thread goes on."""
 
 
@@ -62,3 +62,8 @@ def wait_for(run: _Run[Result], *, until: float) -> Result:
     if run.error is not None:
         raise run.error
     return run.result
+
+
+def within(seconds: float, function: Callable[[], Result]) -> Result:
+    """What the function returns or raises, in a thread of its own. Raises Overdue."""
+    return wait_for(Bounded(function).start(), until=time.monotonic() + seconds)

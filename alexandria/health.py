@@ -5,11 +5,9 @@ They need no key, answer within three seconds whatever is down, and tell nothing
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
-from typing import Any
 
 import structlog
 from django.conf import settings
@@ -22,7 +20,7 @@ from django.utils.log import log_response
 
 from alexandria import metrics
 from alexandria.bounded import Bounded, Overdue, wait_for
-from alexandria.celery import app
+from alexandria.workers import has_beat, workers_by_queue
 from quota.selectors import get_status, key_refused_at
 
 log = structlog.get_logger(__name__)
@@ -33,10 +31,6 @@ REPLIES_WITHIN = 1.5
 """Seconds for which workers and beat are listened to after the last reply; they reply at once, as a rule."""
 KEY_REFUSED_RECENTLY = timedelta(hours=1)
 QUEUES = {settings.CELERY_TASK_DEFAULT_QUEUE} | {route["queue"] for route in settings.CELERY_TASK_ROUTES.values()}
-
-
-class _HeardEnough(Exception):
-    pass
 
 
 class Unwell(Exception):
@@ -101,29 +95,15 @@ def check_redis() -> str:
 
 def check_workers() -> str:
     """That every queue has a worker."""
-    missing = set(QUEUES)
-
-    def heard(replies: dict[str, Any]) -> bool:
-        for queues in replies.values():
-            missing.difference_update(queue["name"] for queue in queues)
-        return not missing
-
-    _ask_all("active_queues", heard)
-    if missing:
-        raise Unwell(f"no worker takes tasks from the queue {' and '.join(sorted(missing))}")
+    found = workers_by_queue(expected=QUEUES, seconds=REPLIES_WITHIN)
+    if missing := sorted(QUEUES - set(found)):
+        raise Unwell(f"no worker takes tasks from the queue {' and '.join(missing)}")
     return "each queue has one"
 
 
 def check_beat() -> str:
-    """That a beat ticks: one that does not, for a minute, keeps silent (celery.beat.BeatPidbox)."""
-    beats: list[str] = []
-
-    def heard(replies: dict[str, Any]) -> bool:
-        beats.extend(name for name in replies if name.startswith("celerybeat@"))
-        return bool(beats)
-
-    _ask_all("ping", heard)
-    if not beats:
+    """That a beat ticks."""
+    if not has_beat(seconds=REPLIES_WITHIN):
         raise Unwell("no beat answers: nothing is begun on schedule")
     return "ticks"
 
@@ -139,24 +119,6 @@ def check_isbndb() -> str:
     if refused_at and status.now - refused_at < KEY_REFUSED_RECENTLY:
         raise Unwell(f"did not accept our key at {refused_at:%H:%M} UTC, and has answered nothing since")
     return "open"
-
-
-def _ask_all(command: str, heard: Callable[[dict[str, Any]], bool]) -> None:
-    """Sends a command of Celery's remote control to all workers and beats; hands over what each replies, by its name.
-
-    Until `heard` says that it is enough, or nobody has replied for REPLIES_WITHIN.
-    """
-
-    def reply(replies: dict[str, Any]) -> None:
-        if heard(replies):
-            raise _HeardEnough
-
-    patience = {"socket_timeout": PATIENCE, "socket_connect_timeout": PATIENCE, "max_retries": 0}
-    with (
-        suppress(_HeardEnough),
-        app.connection_for_write(settings.CELERY_BROKER_URL, transport_options=patience) as broker,
-    ):
-        app.control.broadcast(command, reply=True, timeout=REPLIES_WITHIN, connection=broker, callback=reply)
 
 
 CHECKS: dict[str, Bounded[str]] = {

@@ -3,6 +3,7 @@
 import hmac
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
@@ -17,7 +18,9 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from alexandria.alerts.selectors import open_alerts
 from alexandria.bounded import Bounded, Overdue, wait_for
+from alexandria.models import Severity
 from alexandria.multiprocess import VARIABLE
 from enrichment import metrics as enrichment
 from harvest import metrics as harvest
@@ -72,7 +75,13 @@ def _figures() -> list[Metric]:
     return [metric for collect in COLLECT for metric in collect()]
 
 
-COLLECT: tuple[Callable[[], Iterator[Metric]], ...] = (quota.collect, enrichment.collect, harvest.collect)
+def _alerts() -> Iterator[Metric]:
+    counts = Counter(alert.severity for alert in open_alerts())
+    rows = (([severity.value], counts[severity]) for severity in Severity)
+    yield quota.gauges("alerts_open", "Alerts that are open, by severity.", ["severity"], rows)
+
+
+COLLECT: tuple[Callable[[], Iterator[Metric]], ...] = (quota.collect, enrichment.collect, harvest.collect, _alerts)
 _FIGURES = Bounded(_figures)
 
 

@@ -19,6 +19,7 @@ from alexandria.alerts.exceptions import AddressRefused, NothingToRetry
 from alexandria.alerts.webhooks import check_url, secret_of
 from alexandria.models import Alert, Delivery, Webhook, new_seed
 from quota.admin.base import ReadOnlyAdmin
+from quota.admin.reasons import ask_why
 
 SEVERITY = {"info": "info", "warning": "warning", "critical": "danger"}
 STATE = {"pending": "warning", "delivered": "success", "failed": "danger"}
@@ -33,10 +34,9 @@ def shortened(text: str) -> str:
     return Truncator(text).chars(70)
 
 
-def ask(page: ModelAdmin, request: HttpRequest, **context: Any) -> HttpResponse:
-    """A page that asks before something is done. `title`, also its button's; `text`; `back`; `original`: the row."""
-    context = {**page.admin_site.each_context(request), "opts": page.opts, **context}
-    return TemplateResponse(request, "admin/alexandria/ask.html", context)
+def ask(request: HttpRequest, *, title: str, text: str, back: str) -> HttpResponse:
+    """A page that asks before something is done. `title`: also its button's; `back`: where the way back leads."""
+    return ask_why(request, forms.Form(), title=title, question=title, told=[text], button=title, back=back)
 
 
 def tell(request: HttpRequest, message: Delivery) -> HttpResponse:
@@ -163,7 +163,7 @@ class WebhookAdmin(ModelAdmin, WithoutTransaction):
         return self._show_secret(request, webhook)
 
     def _ask(self, request: HttpRequest, webhook: Webhook, title: str, text: str) -> HttpResponse:
-        return ask(self, request, title=title, text=text, back=change_page(webhook), original=webhook)
+        return ask(request, title=title, text=text, back=change_page(webhook))
 
     def _show_secret(self, request: HttpRequest, webhook: Webhook) -> HttpResponse:
         """The only page that ever shows it."""
@@ -214,7 +214,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
         if request.method != "POST":
             text = f"A test message is sent to {', '.join(settings.ALERT_EMAIL_TO)} now."
             back = reverse("admin:alexandria_delivery_changelist")
-            return ask(self, request, title="Send a test e-mail", text=text, back=back)
+            return ask(request, title="Send a test e-mail", text=text, back=back)
         message = delivery.send_test(None)
         self.log_change(request, message, "Sent a test message.")
         return tell(request, message)
@@ -224,7 +224,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
         message = get_object_or_404(Delivery, pk=object_id)
         if request.method != "POST":
             text = f"It is sent to {message.to} once more now, and again later if that fails."
-            return ask(self, request, title="Send again", text=text, back=change_page(message), original=message)
+            return ask(request, title="Send again", text=text, back=change_page(message))
         try:
             message = delivery.retry(message.pk)
         except NothingToRetry as error:

@@ -49,6 +49,7 @@ GROUPS = {
         _list_of("enrichment.work", "Works", "auto_stories"),
         _list_of("enrichment.author", "Authors", "history_edu"),
         _list_of("enrichment.miss", "Misses", "search_off"),
+        Page("Check ISBNs", "checklist", "check_isbns", ("enrichment.view_edition",)),
     ],
     "Work": [
         _list_of("enrichment.job", "Jobs", "work"),
@@ -59,6 +60,11 @@ GROUPS = {
         _list_of("django_celery_beat.periodictask", "Periodic tasks", "event_repeat"),
         _list_of("django_celery_beat.crontabschedule", "Crontabs", "calendar_clock"),
         _list_of("django_celery_beat.intervalschedule", "Intervals", "timer"),
+    ],
+    "Alerts": [
+        _list_of("alexandria.alert", "Alerts", "notifications"),
+        _list_of("alexandria.webhook", "Webhooks", "webhook"),
+        _list_of("alexandria.delivery", "Deliveries", "outgoing_mail"),
     ],
     "Staff": [
         _list_of("auth.user", "Users", "person"),

@@ -7,7 +7,7 @@ import structlog
 from django.conf import settings
 
 from alexandria.alerts.exceptions import AddressRefused
-from alexandria.alerts.waiting import within
+from alexandria.bounded import Overdue, within
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +44,7 @@ def look_up(host: str, port: int, *, seconds: float) -> list[str]:
     """
     try:
         found = within(seconds, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-    except TimeoutError as error:
+    except Overdue as error:
         raise AddressRefused(f"{host} could not be looked up within {seconds:.0f} s.") from error
     except (OSError, UnicodeError) as error:  # no such host; a name that cannot be one
         raise AddressRefused(f"{host} has no address.") from error

@@ -8,8 +8,8 @@ import structlog
 from django.db.models import OuterRef, Q, Subquery, Sum
 from kombu.exceptions import OperationalError as BrokerUnavailable
 
-from alexandria.alerts.waiting import within
-from alexandria.celery import app
+from alexandria.bounded import within
+from alexandria.workers import workers_by_queue
 from harvest.models import CronState, HarvestRun
 from harvest.ticks import overdue
 from quota.database import reachable
@@ -90,10 +90,7 @@ def consumed_queues(*, expected: Sequence[str]) -> dict[str, list[str]] | None:
 def _ask_workers(expected: Sequence[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for seconds in SECONDS_TO_ANSWER:
-        found = {}
-        for worker, consumed in (app.control.inspect(timeout=seconds).active_queues() or {}).items():
-            for queue in consumed:
-                found.setdefault(queue["name"], []).append(worker)
+        found = workers_by_queue(expected=expected, seconds=seconds)
         if all(queue in found for queue in expected):
             break
     return found

@@ -2,22 +2,19 @@
 
 from typing import Any, cast
 
-from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from unfold.decorators import display
-from unfold.widgets import UnfoldAdminTextInputWidget
 
 from enrichment.admin.books import IsbnSearch
 from enrichment.models import Wish
 from enrichment.selectors import get_queue
 from enrichment.selectors.queue import FAILED, UNDER_WAY, WAITING
 from enrichment.services.queue import drop, retry
+from quota.admin.reasons import ask_why, posted_again, reason_of
 from quota.exceptions import QuotaUnavailable
 
 SHOWN_BEFORE_DROPPING = 20
@@ -34,10 +31,6 @@ class StateFilter(admin.SimpleListFilter):
         states = {"waiting": WAITING, "under_way": UNDER_WAY, "failed": FAILED}
         state = states.get(self.value() or "")
         return queryset if state is None else queryset.filter(state)
-
-
-class DropForm(forms.Form):
-    reason = forms.CharField(max_length=200, widget=UnfoldAdminTextInputWidget(), help_text="For the history.")
 
 
 @admin.register(Wish)
@@ -79,23 +72,27 @@ class WishAdmin(IsbnSearch):
     @admin.action(description="Drop…", permissions=["drop"])
     def drop_wishes(self, request: HttpRequest, wishes: QuerySet[Wish]) -> HttpResponse | None:
         """Asks for a reason first: nobody else learns that the wishes are gone."""
-        form = DropForm(request.POST if "confirmed" in request.POST else None)
+        form = reason_of(request)
         if form.is_valid():
             dropped = list(wishes)
             count = drop([wish.isbn13 for wish in dropped])
-            _log(request, dropped, DELETION, f"Dropped: {form.cleaned_data['reason']}")
+            _log(request, dropped, DELETION, f"Dropped. Reason: {form.cleaned_data['reason']}")
             messages.success(request, f"Dropped: {_counted(count)}.")
             return None
-        context = self.admin_site.each_context(request) | {
-            "title": "Drop these wishes?",
-            "opts": self.opts,
-            "form": form,
-            "counted": _counted(wishes.count()),
-            "isbns": list(wishes.values_list("isbn13", flat=True)[:SHOWN_BEFORE_DROPPING]),
-            "chosen": request.POST.getlist(ACTION_CHECKBOX_NAME),
-            "checkbox": ACTION_CHECKBOX_NAME,
-        }
-        return TemplateResponse(request, "enrichment/admin/drop_wishes.html", context)
+        isbns = list(wishes.values_list("isbn13", flat=True)[:SHOWN_BEFORE_DROPPING])
+        return ask_why(
+            request,
+            form,
+            title="Drop these wishes?",
+            question=f"Drop {_counted(wishes.count())}?",
+            told=["Nobody who asked for the ISBN is told."],
+            columns=["ISBN"],
+            rows=[[isbn] for isbn in isbns],
+            button="Drop",
+            variant="danger",
+            back=request.get_full_path(),
+            hidden=posted_again(request),
+        )
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("enrichment.change_wish"))

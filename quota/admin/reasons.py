@@ -76,7 +76,8 @@ def reason_of(request: HttpRequest) -> ReasonForm:
 def posted_again(request: HttpRequest) -> list[tuple[str, str]]:
     """What an action's page has to post for the list to run the action again, with the reason."""
     chosen = [(ACTION_CHECKBOX_NAME, pk) for pk in request.POST.getlist(ACTION_CHECKBOX_NAME)]
-    return [("action", request.POST["action"]), (SAID, "yes"), *chosen]
+    across = ("select_across", request.POST.get("select_across", "0"))
+    return [("action", request.POST["action"]), across, (SAID, "yes"), *chosen]
 
 
 def _told(value: Any) -> str:

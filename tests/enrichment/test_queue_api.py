@@ -165,15 +165,15 @@ def test_an_operator_sees_what_waits_tries_again_what_failed_and_drops_wishes(
     assert "Tried again with the next batch: 0 wishes." in act(admin_client, "retry_failed")
     detail = admin_client.get(reverse("admin:enrichment_wish_change", args=KNOWN[:1])).content.decode()
     assert 'name="_save"' not in detail
-    for unconfirmed in ({}, {"confirmed": "1", "reason": " "}):
+    for unconfirmed in ({}, {"said": "yes", "reason": " "}):
         asked = act(admin_client, "drop_wishes", **unconfirmed)
-        assert "4 wishes will be forgotten" in asked
+        assert "Drop 4 wishes?" in asked
         assert all(f'value="{isbn}"' in asked for isbn in KNOWN)
     assert Wish.objects.count() == 4
-    assert "Dropped: 4 wishes." in act(admin_client, "drop_wishes", confirmed="1", reason="asked for by mistake")
+    assert "Dropped: 4 wishes." in act(admin_client, "drop_wishes", said="yes", reason="asked for by mistake")
     assert not Wish.objects.exists()
     said = list(LogEntry.objects.order_by("pk").values_list("change_message", flat=True))
-    assert said == ["Tried again."] * 3 + ["Dropped: asked for by mistake"] * 4
+    assert said == ["Tried again."] * 3 + ["Dropped. Reason: asked for by mistake"] * 4
 
 
 def test_the_queue_as_a_whole_stands_above_its_wishes(admin_client: Client, consumer: Consumer) -> None:
@@ -190,6 +190,6 @@ def test_who_may_only_look_may_not_drop(admin_user, client: Client, consumer: Co
     admin_user.save()
     admin_user.user_permissions.add(Permission.objects.get(codename="view_wish"))
     client.force_login(admin_user)
-    act(client, "drop_wishes", confirmed="1", reason="out of malice")
+    act(client, "drop_wishes", said="yes", reason="out of malice")
     assert Wish.objects.count() == len(KNOWN)
     assert not Edition.objects.exists()

@@ -6,6 +6,8 @@ from typing import Any
 from django.contrib.auth.models import AnonymousUser, User
 from django.urls import reverse
 
+from alexandria.alerts.selectors import open_alerts
+from alexandria.models import Severity
 from enrichment.selectors import queue_warning
 from quota.selectors import QuotaStatus
 
@@ -20,7 +22,9 @@ class Notice:
 
 
 def current_alerts(status: QuotaStatus, *, user: User | AnonymousUser) -> list[Notice]:
-    """What stands in the way of calls at this moment, the gravest first, with links that `user` may follow.
+    """The open alerts, and what stands in the way of calls at this moment: the gravest first.
+
+    An alert takes up to a minute to open; what the status shows is told at once. Links are those that `user` may follow.
 
     Raises QuotaUnavailable.
     """
@@ -28,16 +32,25 @@ def current_alerts(status: QuotaStatus, *, user: User | AnonymousUser) -> list[N
     def link(permission: str, page: str, *args: Any) -> str:
         return reverse(page, args=args) if user.has_perm(permission) else ""
 
+    alerts = open_alerts()
+    notices = [
+        Notice(
+            "danger" if alert.severity == Severity.CRITICAL else "warning",
+            f"{alert.title}. {alert.detail}",
+            link("alexandria.view_alert", "admin:alexandria_alert_change", alert.pk),
+        )
+        for alert in alerts
+    ]
+    told = {alert.rule for alert in alerts}
     switches = link("quota.view_switches", "admin:quota_switches_changelist")
-    notices = []
-    if status.closed_reason is not None:
+    if status.closed_reason is not None and "closed_day" not in told:
         ledger = link("quota.view_dailyledger", "admin:quota_dailyledger_change", status.day)
         notices.append(Notice("danger", f"The day is closed. {status.closed_reason}", ledger))
-    if status.enforcement == "observe":
+    if status.enforcement == "observe" and "observing" not in told:
         notices.append(Notice("warning", "Observe mode: calls are counted, and none is refused.", switches))
     if not status.harvest_enabled:
         off = "Harvesting is switched off: crons and bulk work are refused every call, and the queue waits."
         notices.append(Notice("warning", off, switches))
     elif warning := queue_warning(status):
         notices.append(Notice("warning", warning, link("enrichment.view_wish", "admin:enrichment_wish_changelist")))
-    return notices
+    return sorted(notices, key=lambda notice: notice.level)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from alexandria.alerts.waiting import within
+from alexandria.bounded import within
 from alexandria.models import Alert, Delivery, Webhook
 from quota import services as quota
 from quota.models import Call
