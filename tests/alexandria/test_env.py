@@ -78,6 +78,9 @@ def load_settings(monkeypatch: pytest.MonkeyPatch) -> LoadSettings:
         ("QUOTA_MAX_RPS", "0"),
         ("QUOTA_ENFORCEMENT", "off"),
         ("API_REQUESTS_PER_MINUTE", "-1"),
+        ("METRICS_ALLOW", "localhost"),
+        ("METRICS_ALLOW", "127.0.0.1,10.0.0.1/8"),
+        ("METRICS_TOKEN", "19-characters-short"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_by_name(load_settings: LoadSettings, variable: str, value: str) -> None:
