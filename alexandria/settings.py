@@ -173,13 +173,7 @@ JOURNAL_KEEP_DAYS = env.integer("JOURNAL_KEEP_DAYS", 400, minimum=7, maximum=36_
 API_REQUESTS_PER_MINUTE = env.integer("API_REQUESTS_PER_MINUTE", 600, minimum=0, maximum=1_000_000)
 CORS_URLS_REGEX = r"^/api/"
 CORS_ALLOW_HEADERS = [
-    "accept",
-    "authorization",
-    "content-type",
-    "idempotency-key",
-    "if-none-match",
-    "prefer",
-    "x-request-id",
+    *("accept", "authorization", "content-type", "idempotency-key", "if-none-match", "prefer", "x-request-id"),
 ]
 CORS_EXPOSE_HEADERS = [
     *("ETag", "Location", "Preference-Applied", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID"),
