@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 from django.conf import settings
+from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse
 from django_prometheus.middleware import PrometheusAfterMiddleware
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -25,7 +26,6 @@ from alexandria.multiprocess import VARIABLE
 from enrichment import metrics as enrichment
 from harvest import metrics as harvest
 from quota import metrics as quota
-from quota.database import OUT_OF_REACH
 from quota.exceptions import QuotaUnavailable
 
 log = structlog.get_logger(__name__)
@@ -65,7 +65,7 @@ class _Tables:
         try:
             yield from wait_for(_FIGURES.start(), until=time.monotonic() + PATIENCE)
             is_up = 1
-        except (Overdue, QuotaUnavailable, *OUT_OF_REACH) as error:
+        except (Overdue, QuotaUnavailable, DatabaseError, InterfaceError) as error:
             log.warning("metrics.no_database", error=f"{type(error).__name__}: {error}")
             is_up = 0
         yield quota.gauge("database_up", "1 when the figures of the tables are here, 0 when they cannot be had.", is_up)

@@ -195,7 +195,9 @@ ALERT_LEASES_EXPIRED = env.integer("ALERT_LEASES_EXPIRED", 5, minimum=1, maximum
 # --- API
 API_REQUESTS_PER_MINUTE = env.integer("API_REQUESTS_PER_MINUTE", 600, minimum=0, maximum=1_000_000)
 CORS_URLS_REGEX = r"^/api/"
-CORS_ALLOW_HEADERS = ["accept", "authorization", "content-type", "idempotency-key", "if-none-match", "prefer"]
+CORS_ALLOW_HEADERS = [
+    *("accept", "authorization", "content-type", "idempotency-key", "if-none-match", "prefer", "x-request-id"),
+]
 CORS_EXPOSE_HEADERS = [
     *("ETag", "Location", "Preference-Applied", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID"),
 ]

@@ -92,6 +92,9 @@ def load_settings(monkeypatch: pytest.MonkeyPatch) -> LoadSettings:
         ("ALERT_WEBHOOKS_TO_PRIVATE", "maybe"),
         ("ALERT_ERROR_PERCENT", "0"),
         ("ALERT_LEASES_EXPIRED", "0"),
+        ("METRICS_ALLOW", "localhost"),
+        ("METRICS_ALLOW", "127.0.0.1,10.0.0.1/8"),
+        ("METRICS_TOKEN", "19-characters-short"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_by_name(load_settings: LoadSettings, variable: str, value: str) -> None:

@@ -155,6 +155,8 @@ def test_no_key_is_written_wherever_it_stands(
     assert api.post(BATCH, known_isbns(1), format="json").status_code == 500
     log.error("addresses", of="postgres://user:word-to-pass@db.example/books", sent="Bearer some.body-else")
 
+    log.error("empty", token=None, password="", cookie=0, headers=[{"authorization": None}])
+
     text = written.getvalue()
     assert len(lines(text)) > 20
     assert "Traceback" in text

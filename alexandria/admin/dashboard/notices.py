@@ -24,7 +24,8 @@ class Notice:
 def current_alerts(status: QuotaStatus, *, user: User | AnonymousUser) -> list[Notice]:
     """The open alerts, and what stands in the way of calls at this moment: the gravest first.
 
-    An alert takes up to a minute to open; what the status shows is told at once. Links are those that `user` may follow.
+    An alert takes up to a minute to open; what the status shows is told at once. Links are those that `user` may
+    follow.
 
     Raises QuotaUnavailable.
     """
