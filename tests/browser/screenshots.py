@@ -18,7 +18,7 @@ from alexandria import embedded, stack
 from alexandria.management.commands.demo import OWN_STACK
 
 FOLDER = embedded.BASE_DIR / "docs" / "screenshots"
-WIDTH, HEIGHT = 1280, 960
+WIDTH, HEIGHT, TALL = 1280, 960, 1680
 PASSWORD = "only-for-screenshots"
 DAYS, DAYS_WITH_CALLS = 30, 2
 AFTERNOON = time(15, 40, tzinfo=UTC)
@@ -125,6 +125,7 @@ def make_history() -> None:
 def take(browser: Browser, running: stack.Stack) -> None:
     from django.urls import reverse
 
+    from alexandria.alerts import services
     from quota.models import Consumer, DailyLedger, Refusal
 
     page = log_in(browser, running)
@@ -141,8 +142,10 @@ def take(browser: Browser, running: stack.Stack) -> None:
         "alerts": reverse("admin:alexandria_alert_changelist"),
     }
     run_job(page)
+    services.check()
     for name, path in shots.items():
         page.goto(path)
+        page.set_viewport_size({"width": WIDTH, "height": TALL if name == "dashboard" else HEIGHT})
         shoot(page, name)
     page.goto(shots["dashboard"])
     page.keyboard.press("Control+e")
@@ -187,7 +190,7 @@ def run_job(page: Page) -> None:
 
 def shoot(page: Page, name: str) -> None:
     page.wait_for_load_state("networkidle")
-    page.screenshot(path=FOLDER / f"{name}.png", animations="disabled", full_page=name == "dashboard")
+    page.screenshot(path=FOLDER / f"{name}.png", animations="disabled")
 
 
 if __name__ == "__main__":
