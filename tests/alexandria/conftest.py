@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from alexandria import embedded
-from tests.fixtures import api, api_past_the_door, consumer, key, sandbox, set_clock
+from tests.fixtures import api, api_past_the_door, at, consumer, key, sandbox, set_clock
 
-__all__ = ["api", "api_past_the_door", "consumer", "key", "sandbox", "set_clock"]
+__all__ = ["api", "api_past_the_door", "at", "consumer", "key", "sandbox", "set_clock"]
 
 # As on a machine with nothing set up: neither the servers of this test run nor a key for ISBNdb.
 NOTHING_SET = {"DATABASE_URL": "", "REDIS_URL": "", "ISBNDB_API_KEY": "", "SECRET_KEY": "", "DEBUG": "on"}
