@@ -11,6 +11,7 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, StreamingHttpResponse
 from unfold.decorators import action
 
+from quota.admin.filters import chosen_day
 from quota.selectors import get_status
 
 Row = Sequence[Any]
@@ -51,7 +52,7 @@ class ExportMixin:
         except IncorrectLookupParameters:
             return HttpResponseRedirect(request.path)
         rows = self.export_rows(request, listed.queryset)
-        name = f"{self.export_name}-{request.GET.get('day') or get_status().day}.{suffix}"
+        name = f"{self.export_name}-{chosen_day(request) or get_status().day}.{suffix}"
         return StreamingHttpResponse(
             render(self.export_columns, rows),
             content_type=content_type,

@@ -27,13 +27,13 @@ class NewKeyForm(forms.Form):
         max_length=50, widget=UnfoldAdminTextInputWidget(), help_text="For people: whose it is, or where it is used."
     )
     sees_all = forms.BooleanField(
-        label="sees all",
+        label="Sees all",
         required=False,
         widget=UnfoldBooleanSwitchWidget(),
         help_text="A manager's key: it is told the calls of all consumers.",
     )
     last_day = forms.DateField(
-        label="last day",
+        label="Last day",
         required=False,
         widget=UnfoldAdminTextInputWidget(attrs={"type": "date"}),
         help_text="The last day, UTC, on which it works. Empty: it works until it is revoked.",
@@ -54,7 +54,7 @@ class NewKeyForm(forms.Form):
 
 class RotateForm(forms.Form):
     ends = forms.ChoiceField(
-        label="the old key ends",
+        label="The old key ends",
         required=False,
         choices=list(GRACES.items()),
         widget=UnfoldAdminSelectWidget(),

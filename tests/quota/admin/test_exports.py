@@ -60,6 +60,7 @@ def test_an_export_has_what_the_filtered_list_has(wanted: str, pages: Client, co
     assert call["dispatched_at"] == f"{row.dispatched_at:%Y-%m-%dT%H:%M:%S.%fZ}"
     assert call["reservation"] == str(row.reservation_id)
     assert lines(pages, CALLS, wanted, day="2026-05-04") == []
+    assert lines(pages, CALLS, wanted, day='no day"\r\n') == []
     usages = lines(pages, LEDGERS, wanted, day__year="2026", day__month="5")
     assert [(usage["consumer"], str(usage["used"]), str(usage["reserved"])) for usage in usages] == [
         ("external", "2", "0"),
