@@ -7,8 +7,8 @@ from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
 from django.urls import reverse
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import RangeDateFilter
 from unfold.decorators import action
@@ -18,6 +18,7 @@ from unfold.paginator import InfinitePaginator
 from enrichment import selectors
 from enrichment.admin.dialogs import ask, leave_to
 from enrichment.admin.lists import cost_context, job_page, run_and_log
+from enrichment.admin.pieces import link
 from enrichment.exceptions import JobError
 from enrichment.isbn import InvalidIsbn, parse
 from enrichment.models import Author, Edition, Miss, Work
@@ -111,7 +112,8 @@ class EditionAdmin(IsbnSearch):
         dialog=ask("Ask ISBNdb for this book again?", "However fresh it is. Run as a job.", "Refresh", RefreshForm),
     )
     def refresh_one(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
-        kept = keep_list([object_id], made_by=cast(User, request.user), refresh=True, purpose="refresh")
+        edition = get_object_or_404(Edition, pk=object_id)
+        kept = keep_list([edition.pk], made_by=cast(User, request.user), refresh=True, purpose="refresh")
         try:
             job = run_and_log(request, kept)
         except (QuotaError, JobError) as error:
@@ -135,10 +137,7 @@ def _editions_link(count: int | None, **lookup: object) -> SafeString:
     [(name, value)] = lookup.items()
     editions = "1 edition" if count == 1 else f"{count or 0:,} editions"
     address = reverse("admin:enrichment_edition_changelist")
-    return format_html(
-        '<a class="text-primary-600 dark:text-primary-500 underline" href="{}?{}={}">{}</a>',
-        *(address, name, value, editions),
-    )
+    return link(f"{address}?{name}={value}", editions)
 
 
 @admin.register(Work)

@@ -13,8 +13,8 @@ from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 
 from enrichment.admin import lists, progress
-from enrichment.admin.bars import bar
 from enrichment.admin.dialogs import ask, leave_to
+from enrichment.admin.pieces import bar
 from enrichment.exceptions import JobError
 from enrichment.models import Job
 from enrichment.services.jobs import cancel_job, retry_job
@@ -98,12 +98,12 @@ class JobAdmin(ReadOnlyAdmin):
         self._act(request, queryset, retry_job, "queued again")
 
     def has_cancel_permission(self, request: HttpRequest, object_id: str) -> bool:
-        return self.has_operate_permission(request) and Job.objects.filter(pk=object_id, ended_at=None).exists()
+        job = self.get_object(request, object_id)
+        return self.has_operate_permission(request) and job is not None and job.ended_at is None
 
     def has_retry_permission(self, request: HttpRequest, object_id: str) -> bool:
-        return (
-            self.has_operate_permission(request) and Job.objects.filter(pk=object_id, ended_at__isnull=False).exists()
-        )
+        job = self.get_object(request, object_id)
+        return self.has_operate_permission(request) and job is not None and job.ended_at is not None
 
     @action(
         description="Cancel",

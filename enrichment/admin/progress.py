@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.template.response import TemplateResponse
 
-from enrichment.admin.bars import percentage
+from enrichment.admin.pieces import percentage
 from enrichment.models import Edition, Job, JobItem
 from enrichment.selectors import item_counts, job_calls_left, job_eta, job_failures
 from quota.exceptions import QuotaError

@@ -9,12 +9,11 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
 
-from enrichment.admin.bars import bar
+from enrichment.admin.pieces import bar, link
 from harvest.models import BulkAuthor, BulkHarvest
 from harvest.selectors import bulk_figures
 from quota.admin.base import ReadOnlyAdmin
@@ -85,10 +84,7 @@ class BulkHarvestAdmin(ReadOnlyAdmin):
     @admin.display(description="authors")
     def authors_link(self, harvest: BulkHarvest) -> SafeString:
         address = reverse("admin:harvest_bulkauthor_changelist")
-        return format_html(
-            '<a class="text-primary-600 dark:text-primary-500 underline" href="{}?harvest__id__exact={}">show</a>',
-            *(address, harvest.pk),
-        )
+        return link(f"{address}?harvest__id__exact={harvest.pk}", "show")
 
 
 def _set_figures(harvests: Iterable[Any]) -> None:

@@ -9,7 +9,7 @@ from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from kombu.exceptions import OperationalError
 from unfold.decorators import action, display
@@ -17,6 +17,7 @@ from unfold.forms import BaseDialogForm
 from unfold.paginator import InfinitePaginator
 
 from enrichment.admin.dialogs import ReasonForm, ask, leave_to
+from enrichment.admin.pieces import link
 from harvest import services
 from harvest.exceptions import CronUnknown, RunUnderWay
 from harvest.models import CronState, HarvestRun
@@ -32,10 +33,6 @@ OUTCOME_COLOURS = {
     HarvestRun.Outcome.STOPPED.label: "warning",
     HarvestRun.Outcome.FAILED.label: "danger",
 }
-
-
-def _link(address: str, text: object) -> SafeString:
-    return format_html('<a class="text-primary-600 dark:text-primary-500 underline" href="{}">{}</a>', address, text)
 
 
 @admin.register(HarvestRun)
@@ -78,7 +75,7 @@ class HarvestRunAdmin(ReadOnlyAdmin):
     def spent_by(self, run: HarvestRun) -> SafeString | str:
         if not run.calls:
             return ""
-        return _link(f"{reverse('admin:quota_reservation_changelist')}?source=run:{run.pk}", "its reservations")
+        return link(f"{reverse('admin:quota_reservation_changelist')}?source=run:{run.pk}", "its reservations")
 
 
 @admin.register(CronState)
@@ -123,7 +120,7 @@ class CronStateAdmin(ReadOnlyAdmin):
 
     @admin.display(description="its runs")
     def runs(self, state: CronState) -> SafeString:
-        return _link(f"{reverse('admin:harvest_harvestrun_changelist')}?cron={state.name}", "show")
+        return link(f"{reverse('admin:harvest_harvestrun_changelist')}?cron={state.name}", "show")
 
     def has_run_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         return bool(request.user.has_perm("harvest.change_cronstate"))
@@ -241,7 +238,7 @@ def _is_scheduled(name: str, *, enabled: bool) -> bool:
 
 def _schedule_link(task: Any) -> SafeString:
     address = reverse("admin:django_celery_beat_periodictask_change", args=[task.pk])
-    return _link(address, f"{task.scheduler}{'' if task.enabled else ' (off)'}")
+    return link(address, f"{task.scheduler}{'' if task.enabled else ' (off)'}")
 
 
 def _back_to(request: HttpRequest, name: str) -> HttpResponse:

@@ -149,6 +149,9 @@ def test_viewers_check_and_operators_run(client: Client, group: str) -> None:
     assert checked.context["plan"].calls == 1
     page = run(client, checked)
     assert (page.status_code, Job.objects.count()) == ((403, 0) if group == "viewers" else (200, 1))
+    anew = run(client, give(client, isbns=known_isbns(1)[0], refresh="on"))
+    one = client.post(reverse("admin:enrichment_edition_refresh_one", args=["9780441172719"]), {"_form_submitted": "1"})
+    assert (anew.status_code, one.status_code) == ((403, 403) if group == "viewers" else (200, 404))
 
 
 def test_who_may_see_no_jobs_may_not_check(client: Client, django_user_model) -> None:

@@ -1,4 +1,4 @@
-"""Bars of how much is done."""
+"""What cells of lists and pages are made of."""
 
 from django.template.loader import render_to_string
 from django.utils.html import format_html
@@ -15,3 +15,7 @@ def bar(done: int, total: int, unit: str) -> SafeString:
     figures = f"{done:,} of {total:,} {unit}"
     shown = {"percentage": percentage(done, total), "label": figures, "class": "w-24"}
     return format_html("{}{}", render_to_string("enrichment/admin/bar.html", shown), figures)
+
+
+def link(address: str, text: object) -> SafeString:
+    return format_html('<a class="text-primary-600 dark:text-primary-400 underline" href="{}">{}</a>', address, text)
