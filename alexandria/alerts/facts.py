@@ -27,8 +27,9 @@ CRON_GRACE = timedelta(minutes=10)
 ERRORS = ("too_fast", "quota_exceeded", "refused", "server_error", "timeout", "connection_failed", "undecodable")
 """Outcomes of calls that failed. Those that are under way, or were not sent, are neither good nor bad."""
 
-SECONDS_TO_ANSWER = (1.0, 4.0)
-"""How long workers have to say which queues they consume; the second time only when a queue is missing by then."""
+SECONDS_TO_ANSWER = (1.0, 9.0)
+"""How long workers have to say which queues they consume; the second time only when a queue is missing by then,
+as it is while workers are started anew."""
 SECONDS_FOR_BROKER = 15.0
 
 
