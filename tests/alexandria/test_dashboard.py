@@ -194,7 +194,7 @@ def test_everything_in_the_sidebar_opens(viewer: Client, admin_client: Client, c
         groups = client.get(INDEX).context["sidebar_navigation"]
         for item in (item for group in groups for item in group["items"]):
             assert client.get(item["link"], follow=True).status_code == 200, item["title"]
-    assert [group.get("title") for group in groups] == [None, "Quota", "Books", "Work", "Staff"]
+    assert [group.get("title") for group in groups] == [None, "Quota", "Books", "Work", "Alerts", "Staff"]
     assert "Users" not in str(viewer.get(INDEX).context["sidebar_navigation"])
 
 

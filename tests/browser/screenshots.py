@@ -18,7 +18,7 @@ from alexandria import embedded, stack
 from alexandria.management.commands.demo import OWN_STACK
 
 FOLDER = embedded.BASE_DIR / "docs" / "screenshots"
-WIDTH, HEIGHT = 1280, 960
+WIDTH, HEIGHT, TALL = 1280, 960, 1680
 PASSWORD = "only-for-screenshots"
 DAYS, DAYS_WITH_CALLS = 30, 2
 AFTERNOON = time(15, 40, tzinfo=UTC)
@@ -113,6 +113,7 @@ def make_history() -> None:
         for ago in range(DAYS):
             midnight = datetime.combine(now.date() - timedelta(days=ago), time(), tzinfo=UTC)
             until = now if ago == 0 else midnight + timedelta(hours=23, minutes=50)
+<<<<<<< HEAD
             names: dict[str, Any] = {
                 "day": midnight.date(),
                 "from": midnight,
@@ -120,6 +121,11 @@ def make_history() -> None:
                 "calls": json.dumps(CALLS_A_DAY),
             }
             names["share"] = 0.98 if ago == 0 else 0.55 + 0.5 * abs((ago % 7) - 3) / 3
+=======
+            share = 0.98 if ago == 0 else 0.55 + 0.5 * abs((ago % 7) - 3) / 3
+            names: dict[str, Any] = {"day": midnight.date(), "from": midnight, "until": until, "share": share}
+            names["calls"] = json.dumps(CALLS_A_DAY)
+>>>>>>> browser
             cursor.execute(DAY, names)
             if ago < DAYS_WITH_CALLS:
                 cursor.execute(RESERVATIONS, names)
@@ -130,6 +136,7 @@ def make_history() -> None:
 def take(browser: Browser, running: stack.Stack) -> None:
     from django.urls import reverse
 
+    from alexandria.alerts import services
     from quota.models import Consumer, DailyLedger, Refusal
 
     page = log_in(browser, running)
@@ -146,8 +153,10 @@ def take(browser: Browser, running: stack.Stack) -> None:
         "alerts": reverse("admin:alexandria_alert_changelist"),
     }
     run_job(page)
+    services.check()
     for name, path in shots.items():
         page.goto(path)
+        page.set_viewport_size({"width": WIDTH, "height": TALL if name == "dashboard" else HEIGHT})
         shoot(page, name)
     page.goto(shots["dashboard"])
     page.keyboard.press("Control+e")
@@ -192,7 +201,7 @@ def run_job(page: Page) -> None:
 
 def shoot(page: Page, name: str) -> None:
     page.wait_for_load_state("networkidle")
-    page.screenshot(path=FOLDER / f"{name}.png", animations="disabled", full_page=name == "dashboard")
+    page.screenshot(path=FOLDER / f"{name}.png", animations="disabled")
 
 
 if __name__ == "__main__":
