@@ -113,19 +113,9 @@ def make_history() -> None:
         for ago in range(DAYS):
             midnight = datetime.combine(now.date() - timedelta(days=ago), time(), tzinfo=UTC)
             until = now if ago == 0 else midnight + timedelta(hours=23, minutes=50)
-<<<<<<< HEAD
-            names: dict[str, Any] = {
-                "day": midnight.date(),
-                "from": midnight,
-                "until": until,
-                "calls": json.dumps(CALLS_A_DAY),
-            }
-            names["share"] = 0.98 if ago == 0 else 0.55 + 0.5 * abs((ago % 7) - 3) / 3
-=======
             share = 0.98 if ago == 0 else 0.55 + 0.5 * abs((ago % 7) - 3) / 3
             names: dict[str, Any] = {"day": midnight.date(), "from": midnight, "until": until, "share": share}
             names["calls"] = json.dumps(CALLS_A_DAY)
->>>>>>> browser
             cursor.execute(DAY, names)
             if ago < DAYS_WITH_CALLS:
                 cursor.execute(RESERVATIONS, names)
