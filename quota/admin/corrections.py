@@ -51,6 +51,9 @@ class AdjustmentAdmin(ReadOnlyAdmin):
             return HttpResponseRedirect(request.get_full_path())
         return page
 
+    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> str:  # noqa: FBT001, FBT002
+        return f"Put right by {form.cleaned_data['calls']:+,}. Reason: {form.cleaned_data['reason']}"
+
     def save_model(self, request: HttpRequest, obj: Adjustment, form: AdjustmentForm, change: bool) -> None:  # noqa: FBT001
         made = adjust(
             calls=obj.calls,

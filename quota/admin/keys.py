@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils.cache import add_never_cache_headers
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget, UnfoldBooleanSwitchWidget
 
-from quota.admin.reasons import ReasonField, ask_why
+from quota.admin.reasons import ReasonField, ReasonForm, ask_why
 from quota.exceptions import KeyNotUsable
 from quota.models import Consumer, ConsumerKey
 from quota.services.keys import create_key, revoke_key, rotate_key
@@ -65,10 +65,6 @@ class RotateForm(forms.Form):
     @property
     def grace(self) -> timedelta:
         return timedelta(hours=int(self.cleaned_data["ends"] or 0))
-
-
-class RevokeForm(forms.Form):
-    reason = ReasonField()
 
 
 def new_key(request: HttpRequest, model_admin: Any, pk: int) -> HttpResponse:
@@ -128,7 +124,7 @@ def rotate(request: HttpRequest, model_admin: Any, pk: int, prefix: str) -> Http
 def revoke(request: HttpRequest, model_admin: Any, pk: int, prefix: str) -> HttpResponse:
     consumer = _consumer(request, pk, "quota.change_consumerkey")
     row = _key(consumer, prefix)
-    form = RevokeForm(request.POST or None)
+    form = ReasonForm(request.POST or None)
     if not form.is_valid():
         return ask_why(
             request,

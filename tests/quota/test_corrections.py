@@ -6,6 +6,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import DataError
@@ -165,6 +166,7 @@ def test_staff_put_a_day_right_in_the_admin_and_are_named(admin_client: Client) 
     assert used() == 6
     made = Adjustment.objects.get()
     assert (made.made_by, made.made_with) == (User.objects.get(username="admin"), "the admin")
+    assert LogEntry.objects.get().change_message == "Put right by -4. Reason: never sent"
     assert "never sent" in admin_client.get(reverse("admin:quota_adjustment_changelist")).content.decode()
     assert admin_client.post(reverse("admin:quota_adjustment_delete", args=[made.pk])).status_code == 403
 

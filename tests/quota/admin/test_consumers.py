@@ -107,3 +107,14 @@ def test_many_consumers_take_no_more_queries(admin_client: Client, consumer: Con
     many = Consumer.objects.bulk_create(Consumer(slug=f"consumer-{number}") for number in range(60))
     ConsumerUsage.objects.bulk_create(ConsumerUsage(ledger_id=NOON.date(), consumer=one, used=1) for one in many)
     assert queries() == few < 12
+
+
+def test_going_back_to_an_earlier_state_wants_a_reason_too(admin_client: Client, consumer: Consumer) -> None:
+    admin_client.post(page_of(consumer), limits(floor="10", reason="a busy week"))
+    page = f"{LIST}{consumer.pk}/history/{consumer.history.earliest().pk}/"
+    assert 'name="reason"' in admin_client.get(page).text
+    assert "This field is required" in admin_client.post(page, limits()).text
+    assert admin_client.post(page, limits(reason="it is over")).status_code == 302
+    consumer.refresh_from_db()
+    assert consumer.floor == 0
+    assert consumer.history.latest().history_change_reason == "it is over"
