@@ -64,7 +64,7 @@ class RefreshForm(BaseDialogForm):
 @admin.register(Edition)
 class EditionAdmin(IsbnSearch):
     list_display = ["isbn13", "title", "author_names", "publisher", "published", "synced_at"]
-    list_filter = [("synced_at", RangeDateFilter), ("date_published", RangeDateFilter)]
+    list_filter = ["synced_at", ("date_published", RangeDateFilter)]
     list_filter_submit = True
     search_fields = ["title"]
     search_help_text = "An ISBN in any form, a title, or an author."
@@ -187,7 +187,6 @@ class AuthorAdmin(ReadOnlyAdmin):
 @admin.register(Miss)
 class MissAdmin(IsbnSearch):
     list_display = ["isbn13", "asked_at"]
-    list_filter = [("asked_at", RangeDateFilter)]
-    list_filter_submit = True
+    list_filter = ["asked_at"]
     search_fields = ["isbn13"]
     search_help_text = "An ISBN in any form."

@@ -24,7 +24,7 @@ _COLOURS = {"running": "primary", "late": "danger", "stopped": "warning", "finis
 
 @admin.register(BulkHarvest)
 class BulkHarvestAdmin(ReadOnlyAdmin):
-    list_display = ["__str__", "label", "standing", "started_at", "ended_at", *_TOTALS, "reason"]
+    list_display = ["label", "standing", "started_at", *_TOTALS, "reason"]
     list_filter = ["state"]
     date_hierarchy = "started_at"
     search_fields = ["label"]
