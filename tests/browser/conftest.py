@@ -27,21 +27,27 @@ SCREENSHOTS = embedded.BASE_DIR / ".data" / "browser"
 """Where the last sight of a test that failed is kept."""
 
 
-def browser_path() -> str:
-    """The browser's path; without one the test is skipped, but for `make ci`, where it fails."""
-    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
+def browser_path() -> str | None:
+    """Where the browser is, if there is one: CHROMIUM, or what is in the PATH."""
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser's path; without one the tests are skipped, but for `make ci`, where they fail."""
+    path = browser_path()
+    if path is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("no browser: make browser")
-    return str(found)
+    return path
 
 
 @pytest.fixture(scope="module")
-def browser_process() -> Iterator[Browser]:
+def browser_process(chromium: str) -> Iterator[Browser]:
     """Ends with the module: meanwhile Django takes this thread, in which Playwright's loop runs, for an async one."""
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "on")
-        browser = playwright.chromium.launch(executable_path=browser_path(), args=arguments)
+        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
         yield browser
         browser.close()
 
@@ -53,7 +59,9 @@ def isbndb() -> Iterator[Sandbox]:
 
 
 @pytest.fixture(scope="session")
-def site(django_db_setup: None, isbndb: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def site(
+    chromium: str, django_db_setup: None, isbndb: Sandbox, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """The address of a web process, which all tests share."""
     port = processes.unused_port()
     address = f"http://127.0.0.1:{port}"
@@ -91,7 +99,7 @@ def tables(transactional_db: None, isbndb: Sandbox, settings) -> None:
 
 
 @pytest.fixture
-def tab(tables: None, site: str, browser_process: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+def tab(site: str, tables: None, browser_process: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     """A tab of a fresh browser. Whatever goes wrong in it by the end of the test fails the test."""
     context = browser_process.new_context(base_url=site, viewport=WIDE, color_scheme="light", locale="en-GB")
     page = context.new_page()

@@ -18,7 +18,7 @@ from alexandria import embedded, stack
 from alexandria.management.commands.demo import OWN_STACK
 
 FOLDER = embedded.BASE_DIR / "docs" / "screenshots"
-WIDTH, HEIGHT, TALL = 1280, 960, 1680
+WIDTH, HEIGHT, TALL = 1280, 960, 1500
 PASSWORD = "only-for-screenshots"
 DAYS, DAYS_WITH_CALLS = 30, 2
 AFTERNOON = time(15, 40, tzinfo=UTC)
