@@ -52,8 +52,10 @@ def _rows(text: str) -> Iterable[Sequence[str]]:
     delimiter, found = counts.most_common(1)[0]
     if not found:
         return [[line] for line in lines]
-    csv.field_size_limit(len(text) + 1)  # a stray quote makes one cell of the rest
-    return csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter, skipinitialspace=True)
+    try:
+        return list(csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter, skipinitialspace=True))
+    except csv.Error:  # a stray quote has made one cell, too large, of the rest
+        return [line.split(delimiter) for line in lines]
 
 
 def _cell(cell: str) -> str:

@@ -91,7 +91,12 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
 
 
 def environment(request: HttpRequest) -> list[str] | None:
-    """The badge beside the user's name, in unfold's form: its text and colour; None where everything is as usual."""
+    """The badge beside the user's name, in unfold's form: its text and colour; None where everything is as usual.
+
+    Whoever has not logged in is told nothing.
+    """
+    if not request.user.is_authenticated:
+        return None
     switches = Switches.objects.first() or Switches()
     said = []
     if (switches.enforcement or settings.QUOTA_ENFORCEMENT) == "observe":

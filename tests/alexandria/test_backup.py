@@ -31,6 +31,7 @@ def restored() -> Iterator[str]:
     """The address of a database that is not there yet."""
     yield urlsplit(processes.environment()["DATABASE_URL"])._replace(path=f"/{RESTORED}").geturl()
     with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = 0")
         cursor.execute(f"DROP DATABASE IF EXISTS {RESTORED} WITH (FORCE)")
 
 

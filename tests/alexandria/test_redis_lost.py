@@ -43,7 +43,7 @@ def test_without_redis_calls_are_exact_and_jobs_are_kept_and_with_it_the_same_wo
         resumed = run(environment, "shell", "-v0", "-c", "from enrichment.tasks import resume_jobs; resume_jobs()")
         assert resumed.returncode == 0, resumed.stderr
         until(lambda: not Job.objects.filter(ended_at=None).exists())
-        assert client.get("/healthz").json()["status"] == "ok"
+        assert client.get("/healthz").json()["checks"]["redis"]["status"] == "ok"
         assert enrich(2)[1]["enriched"] == 2
 
     assert set(Job.objects.values_list("state", "done")) == {("succeeded", 2), ("succeeded", 4)}

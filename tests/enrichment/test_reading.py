@@ -53,3 +53,8 @@ def test_a_real_file_gives_its_column_of_isbns() -> None:
     with BESTSELLERS.open(newline="") as file:
         wanted = [isbn for row in csv.DictReader(file) if (isbn := row["ISBN-13"].strip())]
     assert read_values(decode(BESTSELLERS.read_bytes())) == wanted
+
+
+def test_a_stray_quote_costs_no_more_than_its_line_however_long_the_file_is() -> None:
+    lines = ['9780593135204;"Project Hail Mary', *["9780735211292;Atomic Habits"] * 10_000]
+    assert read_values("\n".join(lines)).count("9780735211292") == 10_000
