@@ -43,6 +43,10 @@ class ParsedIsbns:
 # After `_compact`. A whole number is tried first: `ISBN 1036…` is an ISBN-10, `ISBN10 036…` a label and its number.
 _ISBN = re.compile(r"(?:(?:URN:)?ISBN(?:1[03])?:?)?([0-9]{13}|[0-9]{9}[0-9X])")
 _DIGITS = re.compile(r"(?:(?:URN:)?ISBN(?:1[03])?:?)?[0-9]+X?")
+# What library catalogues (MARC 21, field 020) write behind an ISBN: a qualifier in brackets, or terms after a colon.
+_CATALOGUED = re.compile(r"(?<=[0-9Xx])\s*(\(.*\)|\[.*\]|\s:\s.*)?[\s.,;:/]*$", re.DOTALL)
+_PUNCTUATION = " \t\r\n.,;:()[]\"'"
+LONGEST_CATALOGUED = 200
 # Dashes, white space, controls, and invisible characters such as the byte order mark and the soft hyphen.
 _SEPARATOR_CATEGORIES = {"Pd", "Zs", "Zl", "Zp", "Cc", "Cf"}
 _OTHER_DASHES = "−⁃˗"  # minus sign, hyphen bullet, modifier letter minus
@@ -54,7 +58,8 @@ def parse(value: str | int) -> str:
     """The ISBN-13, 13 digits, of an ISBN-10 or ISBN-13 in any usual form.
 
     Hyphens, spaces, Unicode dashes and digits, invisible characters, `ISBN-13:`, `urn:isbn:` and a lower-case x are
-    understood. A number of 7 to 9 digits is an ISBN-10 that lost its leading zeros; a text is never padded.
+    understood, and so is what catalogues write behind a number: `(pbk.)`, ` : $20.00`, a full stop. A number of 7 to 9
+    digits is an ISBN-10 that lost its leading zeros; a text is never padded.
 
     Raises InvalidIsbn. 13 digits that do not begin with 978 or 979, or that begin with 979-0 (music), are "not an
     ISBN", whatever their check digit.
@@ -119,9 +124,14 @@ def _from_number(value: int) -> str:
 
 def _from_text(value: str) -> str:
     compact = _compact(value)
-    if match := _ISBN.fullmatch(compact):
+    if match := _ISBN.fullmatch(compact) or _ISBN.fullmatch(_compact(_bare(value))):
         return match[1]
     raise InvalidIsbn(Reason.WRONG_LENGTH if _DIGITS.fullmatch(compact) else Reason.NOT_AN_ISBN)
+
+
+def _bare(value: str) -> str:
+    """Without what catalogues write behind a number; nothing of a value that is too long for one of theirs."""
+    return _CATALOGUED.sub("", value).strip(_PUNCTUATION) if len(value) <= LONGEST_CATALOGUED else ""
 
 
 def _compact(value: str) -> str:

@@ -47,7 +47,11 @@ class QuotaRefused(QuotaError):
 
 
 class ReservationClosed(QuotaError):
-    """The reservation is settled, its lease ran out or its day is over: no call can come from it."""
+    """The reservation is settled, or its lease ran out: no call can come from it."""
+
+
+class DayOver(ReservationClosed):
+    """The reservation is of a day that is over."""
 
 
 class ReservationSpent(QuotaError):

@@ -51,5 +51,5 @@ def look_up(host: str, port: int, *, seconds: float) -> list[str]:
     addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
     if not settings.ALERT_WEBHOOKS_TO_PRIVATE and not all(map(is_public, addresses)):
         log.warning("webhook.not_public", host=host, addresses=addresses)
-        raise AddressRefused(f"{host} is not a public address.")
+        raise AddressRefused(f"{host} is not a public address (ALERT_WEBHOOKS_TO_PRIVATE allows others).")
     return addresses

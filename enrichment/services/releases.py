@@ -12,7 +12,7 @@ from enrichment.gateway.listings import Listing, books_of_month
 from enrichment.services import ENDINGS, EnrichmentStopped
 from enrichment.services.listings import Position, Progress, calls_needed, walk
 from enrichment.services.stopping import STOPS, stop_reason
-from quota.exceptions import QuotaRefused, ReservationClosed
+from quota.exceptions import DayOver, QuotaRefused
 from quota.spending import spending
 
 MOST_PAGES = 10
@@ -130,7 +130,7 @@ def enrich_new_releases(
         result.stopped_reason = None if result.complete else "time_limit"
     except ENDINGS as error:
         result.stopped_reason = stop_reason(error)
-        result.quota_exhausted = isinstance(error, QuotaRefused | ReservationClosed)
+        result.quota_exhausted = isinstance(error, QuotaRefused | DayOver)
         if not isinstance(error, STOPS) or not result.progress.came_forward:
             raise EnrichmentStopped(result) from error
     return result

@@ -5,7 +5,7 @@ from datetime import timedelta
 from django.db import DatabaseError, InterfaceError
 
 from enrichment.exceptions import IsbndbError, IsbndbTimeout
-from quota.exceptions import ConsumerInactive, PaceTimeout, QuotaError, QuotaRefused, ReservationClosed
+from quota.exceptions import ConsumerInactive, DayOver, PaceTimeout, QuotaError, QuotaRefused, ReservationClosed
 
 STOPS = (QuotaRefused, ReservationClosed, ConsumerInactive)
 """The quota's own reasons: what came until then is a result, not a failure."""
@@ -14,7 +14,8 @@ FIRST_PAUSE = timedelta(seconds=30)
 LONGEST_PAUSE = timedelta(minutes=15)
 
 _WORDS: dict[type[Exception], str] = {
-    ReservationClosed: "midnight",  # or a lease that ran out; either way no call can come from it
+    DayOver: "midnight",
+    ReservationClosed: "released",  # by staff, or because its lease ran out
     ConsumerInactive: "switched_off",
     PaceTimeout: "fleet_busy",
     QuotaError: "quota_unavailable",

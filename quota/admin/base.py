@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.contrib import admin
+from django.core.paginator import Paginator
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
@@ -24,3 +25,8 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def get_paginator(self, request: HttpRequest, queryset: Any, *args: Any, **kwargs: Any) -> "Paginator[Any]":
+        """An admin history is short and can be counted, whatever pages the list itself has."""
+        of_rows = super().get_paginator(request, queryset, *args, **kwargs)
+        return of_rows if queryset.model is self.model else Paginator(queryset, *args, **kwargs)

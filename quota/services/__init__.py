@@ -18,6 +18,7 @@ from quota.database import FIELDS, FIELDS_OF_DECISION, Decision, ask, reachable
 from quota.exceptions import (
     ConsumerInactive,
     ConsumerUnknown,
+    DayOver,
     HarvestSwitchedOff,
     IdempotencyConflict,
     QuotaRefused,
@@ -27,7 +28,7 @@ from quota.exceptions import (
 )
 from quota.metrics import measured
 from quota.models import Call, Consumer, DailyLedger
-from quota.selectors import effective_limits
+from quota.selectors import effective_limits, get_status
 from quota.services.refusals import Asker, record_refusal
 
 log = structlog.get_logger(__name__)
@@ -279,7 +280,9 @@ def _raise_unless_granted(decision: Decision, *, asked: int, asker: Asker) -> No
                 log.warning("quota.observed", limit=decision.broken_limit, asked=asked, free=decision.free)
             return
         case "closed":
-            raise ReservationClosed("The reservation is settled, its lease ran out or its day is over.")
+            if decision.day is not None and decision.day != get_status().day:
+                raise DayOver("The day of the reservation is over.")
+            raise ReservationClosed("The reservation was closed, by whoever released it or because its lease ran out.")
         case "spent":
             raise ReservationSpent("Every call of the reservation is dispatched.")
         case "conflict":

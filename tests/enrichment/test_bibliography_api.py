@@ -16,7 +16,7 @@ from alexandria.sandbox import facts, listings
 from alexandria.sandbox.server import Sandbox
 from enrichment.models import AuthorMiss, Edition
 from quota import services
-from quota.models import Call, Consumer, DailyLedger
+from quota.models import Call, Consumer, DailyLedger, Reservation
 from quota.selectors import check_ledger, get_status
 from quota.services import corrections
 from tests.enrichment.listening import isbns_of, on_request, pages_asked, stored, to_the_next_day
@@ -226,6 +226,10 @@ def midnight_is_near(sandbox: Sandbox) -> None:
     set_database_clock(datetime(2026, 5, 5, 23, 59, 58, 500_000, tzinfo=UTC))
 
 
+def released_by_staff(sandbox: Sandbox) -> None:
+    services.settle(Reservation.objects.get(state="open").pk)
+
+
 def limit_lowered(sandbox: Sandbox) -> None:
     conf.settings.QUOTA_DAILY_LIMIT, conf.settings.QUOTA_SAFETY_BUFFER = 2, 1
     corrections.apply_limits()
@@ -236,6 +240,7 @@ ENDINGS: dict[str, tuple[int, Callable[[Sandbox], None], str]] = {
     "spent elsewhere": (1, spent_elsewhere, "safety_limit"),
     "limit lowered": (1, limit_lowered, "safety_limit"),
     "switched off": (1, switched_off, "switched_off"),
+    "released by staff": (1, released_by_staff, "released"),
     "midnight": (1, to_the_next_day, "midnight"),
 }
 

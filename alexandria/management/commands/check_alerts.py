@@ -78,8 +78,8 @@ exit codes:
             for message in sent:
                 said = f"status {message.status}" if message.status else message.error or "handed over"
                 self.stdout.write(f"{message.get_channel_display()} {message.to}: {said}, {message.latency_ms} ms")
-            if not sent:
-                self.stdout.write("There is no channel: neither ALERT_EMAIL_TO nor a webhook is set.")
+        if not sent:
+            raise CommandError("There is no channel to test: neither ALERT_EMAIL_TO nor a webhook is set.")
         if any(message.state != Delivery.State.DELIVERED for message in sent):
             raise CommandError("Not every test was delivered.")
 

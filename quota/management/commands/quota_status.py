@@ -41,7 +41,7 @@ exit codes:
             hours, minutes = divmod(status.seconds_to_reset // 60, 60)
             self.stdout.write(f"Starts anew at {figures['reset_at']}, in {hours} h {minutes} min.")
             if status.enforcement == "observe":
-                self.stdout.write("QUOTA_ENFORCEMENT=observe: everything is counted, nothing is refused.")
+                self.stdout.write("Observe mode: everything is counted, nothing is refused.")
             if figures["isbndb"]:
                 self._tell_counter(figures["isbndb"], status.daily_limit)
             if status.closed_reason is not None:

@@ -111,7 +111,7 @@ def test_another_secret_takes_the_place_of_the_one_that_got_out(admin_client: Cl
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("https://127.0.0.1/", "127.0.0.1 is not a public address."),
+        ("https://127.0.0.1/", "127.0.0.1 is not a public address (ALERT_WEBHOOKS_TO_PRIVATE allows others)."),
         ("http://hooks.example/", "The address has to begin with https://."),
         ("https://me:hunter2@hooks.example/", "The address must be without user:password@."),
     ],

@@ -77,8 +77,9 @@ def test_a_test_goes_to_every_channel_and_a_failure_is_exit_code_1(
     assert Alert.objects.count() == 0
 
 
-def test_without_a_channel_a_test_says_so() -> None:
-    assert run("--test") == (0, "There is no channel: neither ALERT_EMAIL_TO nor a webhook is set.\n")
+def test_without_a_channel_a_test_has_failed() -> None:
+    with pytest.raises(CommandError, match="There is no channel to test"):
+        run("--test")
 
 
 def test_without_a_database_it_says_so() -> None:
