@@ -24,7 +24,13 @@ TOO_EARLY = timedelta(minutes=5)
 ENTERED = (Call.Outcome.EXTERNAL, Call.Outcome.ADJUSTED)
 """Calls that we did not send: they stand in the journal when they were found out, not when they were made."""
 
-NO_ERROR = (Call.Outcome.OK, Call.Outcome.NOT_FOUND, Call.Outcome.UNKNOWN, *ENTERED)
+ANSWERED = (Call.Outcome.OK, Call.Outcome.NOT_FOUND)
+FAILED = tuple(
+    outcome
+    for outcome in Call.Outcome
+    if outcome not in (*ANSWERED, Call.Outcome.UNKNOWN, Call.Outcome.NOT_SENT, *ENTERED)
+)
+"""Outcomes of calls that ISBNdb was asked in vain. Those that are under way, or were not sent, are neither."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +148,7 @@ def _summed_up(rows: list[tuple[str, str, datetime, int, int, int, int, int]]) -
         asked += isbns_asked
         found += isbns_found
         books += books_found
-        if outcome not in NO_ERROR:
+        if outcome in FAILED or outcome == Call.Outcome.NOT_SENT:
             errors[Call.Outcome(outcome)] += calls
     return Today(
         slots=[Slot(begins_at, dict(slots[begins_at])) for begins_at in sorted(slots)],
