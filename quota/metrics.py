@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from quota.database import Decision, reachable
 from quota.exceptions import QuotaUnavailable
 from quota.models import Call, ConsumerUsage, Reconciliation, Refusal, Reservation
-from quota.selectors import QuotaStatus, drift_of, expired_reservations, get_status
+from quota.selectors import QuotaStatus, drift_of, get_status
 
 LATENCIES = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
 PACE_WAITS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -198,7 +198,7 @@ def _reservations(status: QuotaStatus) -> Iterator[Metric]:
     age = (status.now - oldest).total_seconds() if oldest else 0
     yield gauge("reservations_open", "Reservations that are open.", are_open["pk__count"])
     yield gauge("reservation_oldest_seconds", "Age of the oldest open reservation; 0 without one.", max(0.0, age))
-    expired = expired_reservations(created_since=begin_of(status.day))
+    expired = Reservation.objects.filter(created_at__gte=begin_of(status.day), state=Reservation.State.EXPIRED)
     yield counters("leases_expired", "Reservations made today whose lease ran out.", [], [([], expired.count())])
 
 

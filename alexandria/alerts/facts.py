@@ -13,8 +13,8 @@ from alexandria.workers import workers_by_queue
 from harvest.models import CronState, HarvestRun
 from harvest.ticks import overdue
 from quota.database import reachable
-from quota.models import Call
-from quota.selectors import QuotaStatus, drift_of, expired_reservations, get_status
+from quota.models import Call, Reservation
+from quota.selectors import QuotaStatus, drift_of, get_status
 from quota.selectors.dashboard import ANSWERED, FAILED, calls_of_today
 
 log = structlog.get_logger(__name__)
@@ -96,7 +96,8 @@ def _outcomes(status: QuotaStatus) -> dict[str, int]:
 def _leases_expired(status: QuotaStatus) -> int:
     """The reservations that nobody closed in time. None lives for longer than its day: the index is by creation."""
     since = status.now - LEASE_WINDOW
-    return expired_reservations(created_since=since - timedelta(days=1)).filter(closed_at__gt=since).count()
+    recent = Reservation.objects.filter(state="expired", created_at__gt=since - timedelta(days=1))
+    return recent.filter(closed_at__gt=since).count()
 
 
 def _failed_crons() -> list[HarvestRun]:

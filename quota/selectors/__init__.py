@@ -6,11 +6,10 @@ from datetime import UTC, date, datetime, time, timedelta
 import structlog
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import QuerySet, Sum
+from django.db.models import Sum
 
 from quota.database import ask, reachable
 from quota.models import Call, ConsumerUsage, DailyLedger, Reconciliation, Reservation, Switches
-from quota.models.ledger import IS_OPEN
 
 log = structlog.get_logger(__name__)
 
@@ -142,12 +141,6 @@ def drift_of(day: date) -> int:
     with reachable():
         raised = Reconciliation.objects.filter(ledger=day).aggregate(calls=Sum("raised_by", default=0))
     return int(raised["calls"])
-
-
-def expired_reservations(*, created_since: datetime) -> QuerySet[Reservation]:
-    """Those made since then whose lease ran out, by the index that has the open ones first."""
-    closed = Reservation.objects.alias(is_open=IS_OPEN).filter(is_open=False, created_at__gte=created_since)
-    return closed.filter(state=Reservation.State.EXPIRED)
 
 
 def last_reconciliation(day: date) -> Reconciliation | None:
