@@ -12,6 +12,7 @@ from django.db.models import DateTimeField, F, Func, Q, QuerySet, Sum, Value
 from quota.database import reachable
 from quota.models import Call, Reconciliation, Refusal, Reservation
 from quota.selectors import QuotaStatus, get_status
+from quota.selectors.days import refusals_of
 from quota.selectors.usage import DayUsage, usage_history
 
 HISTORY_DAYS = 30
@@ -185,6 +186,5 @@ def _open_reservations(day: date) -> QuerySet[Reservation]:
 
 
 def _refusals(day: date) -> dict[Refusal.Limit, int]:
-    since = datetime.combine(day, time(), tzinfo=UTC)
-    counts = Refusal.objects.filter(at__gte=since).order_by().values_list("limit").annotate(Sum("times"))
+    counts = refusals_of(day).order_by().values_list("limit").annotate(Sum("times"))
     return {Refusal.Limit(limit): times for limit, times in sorted(counts, key=lambda row: (-row[1], row[0]))}
