@@ -10,7 +10,8 @@ from django.conf import settings
 
 REDACTED = "<redacted>"
 SHORT = 12
-"""Characters. A database's password that is shorter may be a word that stands everywhere: it is hidden in addresses."""
+"""Characters. A password, of PostgreSQL or for mail, that is shorter may be a word that stands everywhere: it is hidden
+in addresses."""
 
 _SECRET_NAME = re.compile(r"authorization|cookie|passw|secret|token|credential|api.?key", re.IGNORECASE)
 _SECRETS_IN_TEXT = (
@@ -117,7 +118,7 @@ def _own_secrets() -> list[str]:
     """Those of the settings, as they are by now; none before the settings are read."""
     if not settings.configured:
         return []
-    password = settings.DATABASES["default"].get("PASSWORD", "")
-    if len(password) < SHORT:
-        password = ""
-    return [each for each in (settings.ISBNDB_API_KEY, settings.METRICS_TOKEN, settings.SECRET_KEY, password) if each]
+    passwords = [settings.DATABASES["default"].get("PASSWORD", ""), settings.EMAIL_HOST_PASSWORD]
+    passwords = [each for each in passwords if len(each) >= SHORT]
+    keys = (settings.ISBNDB_API_KEY, settings.METRICS_TOKEN, settings.SECRET_KEY)
+    return [each for each in (*keys, *passwords) if each]

@@ -260,6 +260,9 @@ STORAGES = {
 WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = DEBUG
 
 # --- Admin
+LOGIN_REDIRECT_URL = (
+    "admin:index"  # for who opens the log-in itself: unfold's form does not say where to go, as Django's does
+)
 UNFOLD = {
     "SITE_TITLE": "Alexandria",
     "SITE_HEADER": "Alexandria",

@@ -16,8 +16,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from quota.database import Decision, reachable
 from quota.exceptions import QuotaUnavailable
-from quota.models import Call, ConsumerUsage, Reconciliation, Refusal, Reservation
-from quota.selectors import QuotaStatus, get_status
+from quota.models import Call, ConsumerUsage, Reconciliation, Reservation
+from quota.selectors import QuotaStatus, drift_of, get_status
+from quota.selectors.days import refusals_of
 
 LATENCIES = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
 PACE_WAITS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -183,7 +184,7 @@ def _histogram(name: str, help_text: str, bounds: Iterable[float], figures: Iter
 
 
 def _refusals(day: date) -> Iterator[Metric]:
-    rows = Refusal.objects.filter(at__gte=begin_of(day)).order_by().values_list("consumer__slug", "limit")
+    rows = refusals_of(day).order_by().values_list("consumer__slug", "limit")
     yield counters(
         "refusals",
         "Refusals of today, by consumer and limit.",
@@ -204,8 +205,8 @@ def _reservations(status: QuotaStatus) -> Iterator[Metric]:
 
 def _reconciliations(status: QuotaStatus) -> Iterator[Metric]:
     """Without a reconciliation there is no drift to tell of, and no age."""
-    raised = Reconciliation.objects.filter(ledger=status.day).aggregate(calls=Sum("raised_by", default=0))["calls"]
-    yield counters("drift", "Calls put on today's ledger because ISBNdb counted more.", [], [([], raised)])
+    help_text = "Calls put on today's ledger because ISBNdb counted more."
+    yield counters("drift", help_text, [], [([], drift_of(status.day))])
     last = Reconciliation.objects.filter(ignored="", answered_at__gt=status.now - timedelta(days=2)).first()
     rows: list[tuple[list[str], float]] = [([], last.drift)] if last else []
     yield gauges("drift_last", "ISBNdb's count less ours, when it was last asked.", [], rows)

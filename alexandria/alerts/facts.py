@@ -13,19 +13,16 @@ from alexandria.workers import workers_by_queue
 from harvest.models import CronState, HarvestRun
 from harvest.ticks import overdue
 from quota.database import reachable
-from quota.models import Call, Reconciliation, Reservation
-from quota.selectors import QuotaStatus, get_status
+from quota.models import Call, Reservation
+from quota.selectors import QuotaStatus, drift_of, get_status
+from quota.selectors.dashboard import ANSWERED, FAILED, calls_of_today
 
 log = structlog.get_logger(__name__)
 
-BURN_WINDOW = timedelta(hours=1)
 ERROR_WINDOW = timedelta(minutes=15)
 LEASE_WINDOW = timedelta(hours=1)
 CRON_GRACE = timedelta(minutes=10)
 """How late a cron may begin: its worker may be busy with another."""
-
-ERRORS = ("too_fast", "quota_exceeded", "refused", "server_error", "timeout", "connection_failed", "undecodable")
-"""Outcomes of calls that failed. Those that are under way, or were not sent, are neither good nor bad."""
 
 SECONDS_TO_ANSWER = (1.0, 9.0)
 """How long workers have to say which queues they consume; the second time only when a queue is missing by then,
@@ -37,12 +34,13 @@ SECONDS_FOR_BROKER = 15.0
 class Facts:
     """All counts are calls unless their name says otherwise.
 
-    `queues`: the workers of each queue that is consumed; None when the broker is out of reach. `failed_crons`: the last
-    run of each cron whose last run failed. `late_crons`: those that did not begin in time, and when they were due.
+    `last_hour`: those sent since an hour ago, or since midnight. `queues`: the workers of each queue that is consumed;
+    None when the broker is out of reach. `failed_crons`: the last run of each cron whose last run failed. `late_crons`:
+    those that did not begin in time, and when they were due.
     """
 
     status: QuotaStatus
-    burned: int = 0
+    last_hour: int = 0
     drift: int = 0
     answered: int = 0
     errors: Mapping[str, int] = field(default_factory=dict)
@@ -50,12 +48,6 @@ class Facts:
     queues: Mapping[str, Sequence[str]] | None = field(default_factory=dict)
     failed_crons: Sequence[HarvestRun] = ()
     late_crons: Mapping[str, datetime] = field(default_factory=dict)
-
-    @property
-    def burn_seconds(self) -> float:
-        """The time in which `burned` was spent: the last hour, or what there is of today."""
-        midnight = self.status.reset_at - timedelta(days=1)
-        return min(BURN_WINDOW, self.status.now - midnight).total_seconds()
 
 
 def gather(*, queues: Sequence[str]) -> Facts:
@@ -65,12 +57,10 @@ def gather(*, queues: Sequence[str]) -> Facts:
         outcomes = _outcomes(status)
         return Facts(
             status=status,
-            burned=_burned(status),
-            drift=Reconciliation.objects.filter(ledger=status.day).aggregate(calls=Sum("raised_by", default=0))[
-                "calls"
-            ],
-            answered=outcomes.get("ok", 0) + outcomes.get("not_found", 0),
-            errors={outcome: calls for outcome, calls in outcomes.items() if outcome in ERRORS},
+            last_hour=calls_of_today(status).last_hour,
+            drift=drift_of(status.day),
+            answered=sum(calls for outcome, calls in outcomes.items() if outcome in ANSWERED),
+            errors={outcome: calls for outcome, calls in outcomes.items() if outcome in FAILED},
             leases_expired=_leases_expired(status),
             queues=consumed_queues(expected=queues),
             failed_crons=_failed_crons(),
@@ -94,11 +84,6 @@ def _ask_workers(expected: Sequence[str]) -> dict[str, list[str]]:
         if all(queue in found for queue in expected):
             break
     return found
-
-
-def _burned(status: QuotaStatus) -> int:
-    spent = Call.objects.filter(ledger=status.day, dispatched_at__gt=status.now - BURN_WINDOW)
-    return int(spent.exclude(outcome="adjusted").aggregate(calls=Sum("calls", default=0))["calls"])
 
 
 def _outcomes(status: QuotaStatus) -> dict[str, int]:

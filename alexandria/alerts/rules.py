@@ -8,6 +8,7 @@ from django.conf import settings
 
 from alexandria.alerts.facts import CRON_GRACE, ERROR_WINDOW, LEASE_WINDOW, Facts
 from alexandria.models import Severity
+from quota.selectors.dashboard import burn_rate
 
 QUEUES = ("celery", "jobs")
 """Each needs a worker. The checks have a queue of their own, `alerts`, which all workers consume."""
@@ -20,7 +21,7 @@ FORECAST_AFTER = timedelta(minutes=30)
 FORECAST_PERCENT = 25
 """… and so much of the safety limit used, or the crons of the night would cry wolf."""
 FORECAST_MARGIN = timedelta(minutes=30)
-"""Running out within so short a time before the reset is as it should be."""
+"""Running out within so short a time before the reset is as it should be, and opens no alert."""
 
 ERRORS_AMONG = 20
 """Calls in ERROR_WINDOW, below which a share of them means nothing."""
@@ -28,13 +29,17 @@ ERRORS_AMONG = 20
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong. `key` is the same for as long as it is the same thing."""
+    """Something wrong. `key` is the same for as long as it is the same thing.
+
+    `opens`: or else it opens no alert, and only keeps one open.
+    """
 
     key: str
     rule: str
     severity: Severity
     title: str
     detail: str
+    opens: bool = True
 
 
 def find(facts: Facts) -> list[Finding]:
@@ -57,24 +62,34 @@ def usage(facts: Facts) -> Iterator[Finding]:
             )
 
 
+def usage_percent(key: str) -> int:
+    """The step of an alert of `usage`, by its key."""
+    return int(key.rpartition(":")[2])
+
+
 def forecast(facts: Facts) -> Iterator[Finding]:
-    """At the pace of the last hour the calls run out before the reset."""
-    status = facts.status
-    seconds = facts.burn_seconds
-    if seconds < FORECAST_AFTER.total_seconds() or status.percentage_used < FORECAST_PERCENT:
+    """At the pace of the last hour the calls run out before the reset.
+
+    What was told is over when they would last, and not because they have run out meanwhile.
+    """
+    status, burn = facts.status, burn_rate(facts.status, last_hour=facts.last_hour)
+    so_far = timedelta(days=1) - (status.reset_at - status.now)
+    if so_far < FORECAST_AFTER or status.percentage_used < FORECAST_PERCENT or burn.left_at_reset is not None:
         return
-    if not facts.burned or not status.remaining:
-        return
-    runs_out = status.now + timedelta(seconds=status.remaining * seconds / facts.burned)
-    if runs_out < status.reset_at - FORECAST_MARGIN:
-        yield Finding(
-            key=f"forecast:{status.day}",
-            rule="forecast",
-            severity=Severity.WARNING,
-            title="The calls will run out before the reset",
-            detail=f"{facts.burned:,} calls were used in the last {round(seconds / 60)} minutes and "
-            f"{status.remaining:,} are free: at this pace they last until about {runs_out:%H:%M} UTC.",
+    detail = "They have run out, or ISBNdb has closed the day."
+    if burn.runs_out_at:
+        detail = (
+            f"{burn.per_hour:,.0f} calls an hour are used and {status.safety_limit - status.used:,} are left: "
+            f"at this pace they last until about {burn.runs_out_at:%H:%M} UTC."
         )
+    yield Finding(
+        key=f"forecast:{status.day}",
+        rule="forecast",
+        severity=Severity.WARNING,
+        title="The calls will run out before the reset",
+        detail=detail,
+        opens=burn.runs_out_at is not None and burn.runs_out_at < status.reset_at - FORECAST_MARGIN,
+    )
 
 
 def drift(facts: Facts) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from alexandria.alerts.facts import gather
-from alexandria.alerts.rules import QUEUES, Finding, find
+from alexandria.alerts.rules import QUEUES, Finding, find, usage_percent
 from alexandria.models import Alert, Delivery, Severity, Webhook
 
 log = structlog.get_logger(__name__)
@@ -33,17 +33,15 @@ def check() -> Checked:
 
     Whoever checks at the same moment, an alert is opened, and recovers, once. Raises QuotaUnavailable.
     """
-    facts = gather(queues=QUEUES)
-    findings = find(facts)
-    opened, recovered = apply(findings, now=facts.status.now)
+    findings, now = _judge()
+    opened, recovered = apply(findings, now=now)
     return Checked(findings, opened, recovered)
 
 
 def would_check() -> Checked:
     """As `check`, and nothing is written; the alerts that it would open are not in the database."""
-    facts = gather(queues=QUEUES)
-    findings, now = find(facts), facts.status.now
-    known = set(Alert.objects.filter(recovered_at=None).values_list("key", flat=True))
+    findings, now = _judge()
+    known = _open_keys()
     opened = [_new(finding, now) for finding in findings if finding.key not in known]
     return Checked(findings, opened, list(_over(findings, now)))
 
@@ -65,10 +63,11 @@ def apply(findings: Sequence[Finding], *, now: datetime) -> tuple[list[Alert], l
             alert.recovered_at = now
             alert.save(update_fields=["recovered_at"])
             recovered.append(alert)
-        for event, alerts in ((Delivery.Event.OPENED, opened), (Delivery.Event.RECOVERED, recovered)):
-            Delivery.objects.bulk_create(
-                message for alert in alerts for message in _messages(event, alert=alert, now=now)
-            )
+        said = [message for alert in opened for message in _messages(Delivery.Event.OPENED, alert=alert, now=now)]
+        to_people = _but_lower_steps(recovered)
+        for alert in recovered:
+            said += _messages(Delivery.Event.RECOVERED, alert=alert, now=now, by_mail=alert in to_people)
+        Delivery.objects.bulk_create(said)
         if opened or recovered:
             _prune(now)
     for alert in opened:
@@ -100,6 +99,16 @@ def new_message(
     return message
 
 
+def _judge() -> tuple[list[Finding], datetime]:
+    """What is wrong, but for what only would keep an alert open that is not; and when."""
+    facts, known = gather(queues=QUEUES), _open_keys()
+    return [finding for finding in find(facts) if finding.opens or finding.key in known], facts.status.now
+
+
+def _open_keys() -> set[str]:
+    return set(Alert.objects.filter(recovered_at=None).values_list("key", flat=True))
+
+
 def _new(finding: Finding, now: datetime) -> Alert:
     return Alert(
         key=finding.key,
@@ -117,12 +126,18 @@ def _over(findings: Sequence[Finding], now: datetime) -> QuerySet[Alert]:
     return gone.exclude(key__in=[finding.key for finding in findings])
 
 
-def _messages(event: Delivery.Event, *, alert: Alert, now: datetime) -> list[Delivery]:
+def _but_lower_steps(recovered: Sequence[Alert]) -> list[Alert]:
+    """All but the lower steps of use: they are over with the highest, and people need not be told four times."""
+    steps = sorted((alert for alert in recovered if alert.rule == "usage"), key=lambda alert: usage_percent(alert.key))
+    return [alert for alert in recovered if alert not in steps[:-1]]
+
+
+def _messages(event: Delivery.Event, *, alert: Alert, now: datetime, by_mail: bool = True) -> list[Delivery]:
     """One for each channel that wants alerts of this severity."""
     severity = Severity(alert.severity)
     webhooks = Webhook.objects.filter(active=True, min_severity__in=severity.and_below)
     messages = [new_message(event, now=now, alert=alert, webhook=webhook) for webhook in webhooks]
-    if settings.ALERT_EMAIL_TO and severity.rank >= Severity(settings.ALERT_EMAIL_SEVERITY).rank:
+    if by_mail and settings.ALERT_EMAIL_TO and severity.rank >= Severity(settings.ALERT_EMAIL_SEVERITY).rank:
         messages.append(new_message(event, now=now, alert=alert))
     return messages
 

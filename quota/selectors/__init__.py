@@ -136,6 +136,13 @@ def calls_spent(*, source: str) -> int:
         return int(Reservation.objects.filter(source=source).aggregate(calls=Sum("dispatched", default=0))["calls"])
 
 
+def drift_of(day: date) -> int:
+    """The calls that were put on a day's ledger because ISBNdb's own counter was higher. Raises QuotaUnavailable."""
+    with reachable():
+        raised = Reconciliation.objects.filter(ledger=day).aggregate(calls=Sum("raised_by", default=0))
+    return int(raised["calls"])
+
+
 def last_reconciliation(day: date) -> Reconciliation | None:
     """ISBNdb's own counter as it was last held against ours on a day; None before. Raises QuotaUnavailable."""
     with reachable():

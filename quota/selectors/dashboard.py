@@ -12,6 +12,7 @@ from django.db.models import DateTimeField, F, Func, Q, QuerySet, Sum, Value
 from quota.database import reachable
 from quota.models import Call, Reconciliation, Refusal, Reservation
 from quota.selectors import QuotaStatus, get_status
+from quota.selectors.days import refusals_of
 from quota.selectors.usage import DayUsage, usage_history
 
 HISTORY_DAYS = 30
@@ -24,7 +25,13 @@ TOO_EARLY = timedelta(minutes=5)
 ENTERED = (Call.Outcome.EXTERNAL, Call.Outcome.ADJUSTED)
 """Calls that we did not send: they stand in the journal when they were found out, not when they were made."""
 
-NO_ERROR = (Call.Outcome.OK, Call.Outcome.NOT_FOUND, Call.Outcome.UNKNOWN, *ENTERED)
+ANSWERED = (Call.Outcome.OK, Call.Outcome.NOT_FOUND)
+FAILED = tuple(
+    outcome
+    for outcome in Call.Outcome
+    if outcome not in (*ANSWERED, Call.Outcome.UNKNOWN, Call.Outcome.NOT_SENT, *ENTERED)
+)
+"""Outcomes of calls that ISBNdb was asked in vain. Those that are under way, or were not sent, are neither."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +149,7 @@ def _summed_up(rows: list[tuple[str, str, datetime, int, int, int, int, int]]) -
         asked += isbns_asked
         found += isbns_found
         books += books_found
-        if outcome not in NO_ERROR:
+        if outcome in FAILED or outcome == Call.Outcome.NOT_SENT:
             errors[Call.Outcome(outcome)] += calls
     return Today(
         slots=[Slot(begins_at, dict(slots[begins_at])) for begins_at in sorted(slots)],
@@ -179,6 +186,5 @@ def _open_reservations(day: date) -> QuerySet[Reservation]:
 
 
 def _refusals(day: date) -> dict[Refusal.Limit, int]:
-    since = datetime.combine(day, time(), tzinfo=UTC)
-    counts = Refusal.objects.filter(at__gte=since).order_by().values_list("limit").annotate(Sum("times"))
+    counts = refusals_of(day).order_by().values_list("limit").annotate(Sum("times"))
     return {Refusal.Limit(limit): times for limit, times in sorted(counts, key=lambda row: (-row[1], row[0]))}

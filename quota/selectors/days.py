@@ -9,6 +9,7 @@ from django.db.models.functions import ExtractHour
 
 from quota.database import reachable
 from quota.models import Call, ConsumerUsage, DailyLedger, Refusal
+from quota.selectors import drift_of
 
 HOURS = 24
 
@@ -46,7 +47,7 @@ def day_in_figures(ledger: DailyLedger) -> DayInFigures:
         )
         refusals = refusals_of(ledger.day).aggregate(times=Sum("times", default=0))["times"]
         adjusted = ledger.adjustments.aggregate(calls=Sum("calls", default=0))["calls"]
-        drift = ledger.reconciliations.aggregate(calls=Sum("raised_by", default=0))["calls"]
+        drift = drift_of(ledger.day)
     hours: Counter[int] = Counter()
     outcomes: Counter[str] = Counter()
     for hour, outcome, calls in journal:

@@ -89,6 +89,12 @@ def links(page: Any) -> set[str]:
     return {link.replace("&amp;", "&") for link in re.findall(r'<a\s[^>]*?href="(/admin/[^"]*)"', page.text)}
 
 
+def test_who_opens_the_log_in_itself_arrives_at_the_dashboard(transactional_db: None, client: Client) -> None:
+    User.objects.create_user("viewer", password="as-good-as-any", is_staff=True)
+    entered = client.post("/admin/login/", {"username": "viewer", "password": "as-good-as-any"})
+    assert (entered.status_code, entered["Location"]) == (302, INDEX)
+
+
 def test_the_figures_are_those_of_the_api(busy_day: None, viewer: Client, api: APIClient) -> None:
     page, fragment = viewer.get(INDEX), viewer.get(FRAGMENT)
     told, history = api.get("/api/quota/status").json(), api.get("/api/quota/history", {"days": 30}).json()["days"]

@@ -20,7 +20,7 @@ from tests.alexandria.test_env import ENV_EXAMPLE
 BASE_DIR = embedded.BASE_DIR
 SERVICES = COMPOSE["services"]
 OURS = ("web", "worker", "jobs", "beat", "migrate", "flower")
-OTHERS_VARIABLES = {"POSTGRES_USER", "POSTGRES_DB", "PROMETHEUS_MULTIPROC_DIR"}
+OTHERS_VARIABLES = {"POSTGRES_USER", "POSTGRES_DB"}
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_every_process_starts_from_the_images_files_and_is_found_healthy(instruc
             until(partial(passes_its_health_check, name, environment, image))
         assert beat.poll() is None
     assert {path.name for path in image.iterdir() if not path.name.startswith("__")} == {
-        *("alexandria", "quota", "enrichment", "harvest", "manage.py", "requirements.txt")
+        *("alexandria", "quota", "enrichment", "harvest", "manage.py", "gunicorn.conf.py", "requirements.txt")
     }, "it writes nothing where it runs"
 
 

@@ -137,9 +137,11 @@ def test_no_key_is_written_wherever_it_stands(
 ) -> None:
     settings.ISBNDB_API_KEY = 'isbndb"key-of\\the-account'
     settings.METRICS_TOKEN = "scrapers-token-of-the-machine"
+    settings.EMAIL_HOST_PASSWORD = "postmans-word-to-pass"
     password = settings.DATABASES["default"]["PASSWORD"]
     log = structlog.get_logger("alexandria.test")
     secrets = [key, settings.ISBNDB_API_KEY, settings.METRICS_TOKEN, password, settings.SECRET_KEY]
+    secrets.append(settings.EMAIL_HOST_PASSWORD)
 
     def mistaken(*args: object, **options: object) -> None:
         for secret in secrets:

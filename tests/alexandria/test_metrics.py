@@ -27,8 +27,9 @@ from enrichment.services.queue import flush
 from harvest.models import BulkAuthor, BulkHarvest
 from harvest.services import run_cron
 from quota import services
-from quota.models import Call, Consumer
+from quota.models import Call, Consumer, DailyLedger, Refusal
 from quota.selectors import get_status
+from quota.selectors.dashboard import get_dashboard
 from quota.services.corrections import adjust
 from tests import processes
 from tests.fixtures import NOON, database_moved, known_isbns, set_database_clock, silent_port, unknown_isbns
@@ -140,6 +141,24 @@ def test_a_new_day_begins_at_nothing(trace, scraper: Client) -> None:
     counted = {key: count for key, count in found.items() if key[0] in names}
     assert set(counted.values()) == {0}, counted
     assert value(found, "cron_last_outcome", cron="reconciliation", outcome="succeeded") == 1
+
+
+def test_a_refusal_of_the_days_last_moment_is_none_of_the_next_day(consumer: Consumer, scraper: Client) -> None:
+    services.open_ledger()
+    midnight = NOON + timedelta(hours=12)
+    Refusal.objects.create(
+        ledger=DailyLedger.objects.get(),
+        consumer=consumer,
+        operation="late",
+        limit="midnight",
+        asked=1,
+        free=0,
+        **dict.fromkeys(("at", "last_at", "within"), midnight + timedelta(seconds=1)),
+        figures={},
+    )
+    set_database_clock(midnight + timedelta(minutes=10))
+    assert not [name for name, _ in samples(scraper) if name == "alexandria_refusals_total"]
+    assert get_dashboard(reservations=1).refusals == {}
 
 
 def test_a_scrape_asks_a_few_times_and_never_for_the_whole_journal(trace, scraper: Client) -> None:

@@ -58,7 +58,7 @@ def journal(consumer: Consumer, outcomes: dict[str, int]) -> None:
     quota.settle(reservation)
 
 
-def test_each_step_of_use_opens_once_and_recovers_on_the_next_day(at: At) -> None:
+def test_each_step_of_use_opens_once_and_recovers_on_the_next_day(at: At, webhook: Webhook, mailing: None) -> None:
     use(6_500)
     assert keys(check().opened) == {"usage:2026-05-05:50"}
     assert check().opened == []
@@ -71,6 +71,11 @@ def test_each_step_of_use_opens_once_and_recovers_on_the_next_day(at: At) -> Non
     assert check().recovered == []
     at(MIDNIGHT + HELD)
     assert len(check().recovered) == 4
+    told = Delivery.objects.filter(event="alert.recovered").order_by("channel")
+    assert [message.payload["data"]["alert"]["key"] for message in told if message.channel == "email"] == [
+        "usage:2026-05-05:100"
+    ]
+    assert sum(message.channel == "webhook" for message in told) == 4, "a machine hears of the end of each"
     assert open_alerts() == []
     assert check().recovered == []
     use(6_500)
@@ -87,7 +92,8 @@ def test_the_worst_and_then_the_newest_come_first(at: At) -> None:
 
 
 def break_forecast(consumer: Consumer) -> None:
-    quota.increment(4_000, note="test")
+    journal(consumer, {"ok": 1_000})
+    DailyLedger.objects.update(used=4_000)
 
 
 def break_drift(consumer: Consumer) -> None:
@@ -204,6 +210,21 @@ def test_what_comes_and_goes_is_told_once(workers_there: dict[str, list[str]], a
     assert Alert.objects.filter(recovered_at=None).count() == Alert.objects.count() == 1
     at(60 * 30)
     assert keys(check().recovered) == {"workers:jobs"}
+
+
+def test_a_forecast_does_not_recover_when_it_comes_true_and_is_not_told_anew(consumer: Consumer, at: At) -> None:
+    break_forecast(consumer)
+    assert keys(check().opened) == {"forecast:2026-05-05"}
+    DailyLedger.objects.update(used=13_000)
+    at(3 * 3600)
+    assert "forecast:2026-05-05" in keys(open_alerts())
+    assert check().recovered == []
+    at(3 * 3600 + HELD)
+    assert check().recovered == []
+    at(MIDNIGHT + HELD)
+    assert "forecast:2026-05-05" in keys(check().recovered)
+    at(0)
+    assert "forecast:2026-05-05" not in {finding.key for finding in services.would_check().findings}
 
 
 @pytest.mark.parametrize("checkers", [8])

@@ -34,11 +34,11 @@ def facts(status: dict[str, Any] | None = None, **others: Any) -> Facts:
 
 
 def found(status: dict[str, Any] | None = None, **others: Any) -> dict[str, str]:
-    return {finding.key: finding.severity.value for finding in find(facts(status, **others))}
+    return {finding.key: finding.severity.value for finding in find(facts(status, **others)) if finding.opens}
 
 
 def test_nothing_is_found_on_a_day_on_which_all_is_well() -> None:
-    assert found({"used": 6_499}, burned=100, answered=900, errors={"timeout": 100}, drift=9, leases_expired=4) == {}
+    assert found({"used": 6_499}, last_hour=100, answered=900, errors={"timeout": 100}, drift=9, leases_expired=4) == {}
 
 
 @pytest.mark.parametrize(
@@ -61,12 +61,11 @@ def test_use_is_told_at_each_step_of_each_day(used: int, percents: list[int]) ->
 
 
 @pytest.mark.parametrize(
-    ("status", "burned", "is_told"),
+    ("status", "last_hour", "is_told"),
     [
         ({"used": 6_000}, 700, True),  # 7,000 left, 700 an hour, twelve hours to go
         ({"used": 6_000}, 600, False),
         ({"used": 6_000}, 0, False),
-        ({"used": 5_000, "reserved": 1_000}, 700, True),
         ({"used": 3_249}, 9_000, False),  # too little used to say
         ({"used": 6_000, "now": MORNING}, 5_000, False),  # too early to say
         ({"used": 6_000, "now": MORNING + timedelta(minutes=15)}, 2_000, True),
@@ -75,13 +74,29 @@ def test_use_is_told_at_each_step_of_each_day(used: int, percents: list[int]) ->
     ],
 )
 def test_the_forecast_is_told_when_the_calls_run_out_well_before_the_reset(
-    status: dict[str, Any], burned: int, *, is_told: bool
+    status: dict[str, Any], last_hour: int, *, is_told: bool
 ) -> None:
-    assert ("forecast:2026-05-05" in found(status, burned=burned)) is is_told
+    assert ("forecast:2026-05-05" in found(status, last_hour=last_hour)) is is_told
+
+
+@pytest.mark.parametrize(
+    ("status", "last_hour", "is_kept"),
+    [
+        ({"used": 6_000}, 600, True),  # until 23:40
+        ({"used": 6_000}, 583, False),
+        ({"used": 13_000}, 0, True),  # they have run out
+        ({"used": 6_000, "closed_reason": "Gone."}, 0, True),
+    ],
+)
+def test_a_forecast_that_was_told_is_over_when_the_calls_last_and_not_when_they_are_gone(
+    status: dict[str, Any], last_hour: int, *, is_kept: bool
+) -> None:
+    kept = [each for each in find(facts(status, last_hour=last_hour)) if each.rule == "forecast"]
+    assert [each.opens for each in kept] == [False] * is_kept
 
 
 def test_the_forecast_says_when() -> None:
-    [told] = [each for each in find(facts({"used": 6_000}, burned=3_500)) if each.rule == "forecast"]
+    [told] = [each for each in find(facts({"used": 6_000}, last_hour=3_500)) if each.rule == "forecast"]
     assert told.detail.endswith("until about 14:00 UTC.")
 
 
