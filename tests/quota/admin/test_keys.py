@@ -57,6 +57,9 @@ def test_a_new_key_is_shown_once_and_opens_the_door(
     assert row.expiry_date.date() == last_day + timedelta(days=1)
     assert log() == [f"Made the key “shelf” ({row.prefix}…). Reason: a new client"]
     assert key.partition(".")[2] not in caplog.text
+    changes = admin_client.get("/admin/admin/logentry/").text
+    assert "Reason: a new client" in changes
+    assert f"/admin/quota/consumer/{consumer.pk}/change/" in changes
     page = admin_client.get(f"/admin/quota/consumer/{consumer.pk}/change/").text
     assert row.prefix in page
     assert key not in page
