@@ -102,6 +102,23 @@ def test_a_revoked_key_opens_nothing_and_cannot_be_rotated(admin_client: Client,
     assert act(admin_client, other, f"{row.prefix}/revoke", reason="not its own").status_code == 404
 
 
+def test_a_page_that_is_loaded_again_makes_no_other_key(admin_client: Client, consumer: Consumer) -> None:
+    def once(what: str) -> str:
+        [token] = re.findall(r'name="once" value="([^"]+)"', act(admin_client, consumer, what).text)
+        return str(token)
+
+    for what, fields in (("add", {"name": "shelf"}), ("rotate", {"ends": "24"})):
+        page = what if what == "add" else f"{ConsumerKey.objects.get().prefix}/rotate"
+        given = fields | {"reason": "a new client", "once": once(page)}
+        assert "This field is required" in act(admin_client, consumer, page, **given | {"name": "", "reason": ""}).text
+        key = shown(act(admin_client, consumer, page, **given))
+        again = act(admin_client, consumer, page, **given)
+        assert "its key was shown then" in again.text
+        assert key.partition(".")[2] not in again.text
+        assert len(log()) == ConsumerKey.objects.count()
+    assert ConsumerKey.objects.count() == 2
+
+
 def test_a_grace_never_lengthens_a_key_and_an_expired_one_is_not_replaced(consumer: Consumer, key: str) -> None:
     soon = datetime.now(UTC) + timedelta(hours=1)
     ConsumerKey.objects.update(expiry_date=soon)
