@@ -97,7 +97,8 @@ class ForecastView(APIView):
 
 
 class CallPages(CursorPages):
-    ordering = "-id"
+    # By the id, of which the time is the order, PostgreSQL may walk through all newer calls in search of an old day's.
+    ordering = ("-dispatched_at", "-id")
     page_size = 100
     page_size_query_param = "page_size"
     max_page_size = LARGEST_PAGE

@@ -61,6 +61,7 @@ DIFFERENT: Mapping[type[Model], Mapping[str, str]] = {
     ClockedSchedule: {},
     User: {"username": "username || n"},
     Group: {"name": "name || ' ' || n"},
+    LogEntry: {},
 }
 """What the further rows of a table have other than the first: SQL by column, where n counts from 1."""
 

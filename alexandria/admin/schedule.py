@@ -1,6 +1,8 @@
 """celery-beat's pages in the look of the others."""
 
 from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
 from django_celery_beat import admin as beat
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 from unfold.admin import ModelAdmin
@@ -23,7 +25,30 @@ class PeriodicTaskForm(beat.PeriodicTaskForm):
 
 @admin.register(PeriodicTask)
 class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, ModelAdmin):
+    """beat's own actions ask for no right and leave nothing in the history: ours do both."""
+
     form = PeriodicTaskForm
+    list_display = ("name", "enabled", "scheduler", "last_run_at")
+    actions = ("enable_tasks", "disable_tasks", "run_tasks")
+
+    @admin.action(description="Switch on", permissions=["change"])
+    def enable_tasks(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
+        super().enable_tasks(request, queryset)
+        self._log(request, queryset, "Switched on.")
+
+    @admin.action(description="Switch off", permissions=["change"])
+    def disable_tasks(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
+        super().disable_tasks(request, queryset)
+        self._log(request, queryset, "Switched off.")
+
+    @admin.action(description="Run now", permissions=["change"])
+    def run_tasks(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
+        self._log(request, queryset, "Run now.")
+        super().run_tasks(request, queryset)
+
+    def _log(self, request: HttpRequest, tasks: QuerySet[PeriodicTask], said: str) -> None:
+        for task in tasks:
+            self.log_change(request, task, said)
 
 
 @admin.register(CrontabSchedule)

@@ -69,6 +69,7 @@ GROUPS = {
     "Staff": [
         _list_of("auth.user", "Users", "person"),
         _list_of("auth.group", "Groups", "groups"),
+        _list_of("admin.logentry", "Changes", "history"),
     ],
 }
 

@@ -11,6 +11,7 @@ LOOKED_AT = {
     ],
     "enrichment": ["edition", "work", "author", "miss", "wish", "job"],
     "harvest": ["harvestrun", "cronstate", "bulkharvest", "bulkauthor"],
+    "admin": ["logentry"],
     "django_celery_beat": ["periodictask", "intervalschedule", "crontabschedule", "solarschedule", "clockedschedule"],
 }
 PERMISSIONS = {
@@ -33,6 +34,7 @@ def make_groups(apps, schema_editor):
 
 class Migration(migrations.Migration):
     dependencies = [
+        ("admin", "0003_logentry_add_action_flag_choices"),
         ("auth", "0012_alter_user_first_name_max_length"),
         ("contenttypes", "0002_remove_content_type_name"),
         ("quota", "0008_release_permission"),

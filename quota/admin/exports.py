@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ERROR_FLAG
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, StreamingHttpResponse
 from unfold.decorators import action
 
@@ -49,8 +50,8 @@ class ExportMixin:
     def _export(self, request: HttpRequest, suffix: str, content_type: str, render: Any) -> HttpResponseBase:
         try:
             listed = self.get_changelist_instance(request)  # type: ignore[attr-defined]
-        except IncorrectLookupParameters:
-            return HttpResponseRedirect(request.path)
+        except IncorrectLookupParameters:  # without its filters it would be the whole table
+            return HttpResponseRedirect(f"../?{ERROR_FLAG}=1")
         rows = self.export_rows(request, listed.queryset)
         name = f"{self.export_name}-{chosen_day(request) or get_status().day}.{suffix}"
         return StreamingHttpResponse(

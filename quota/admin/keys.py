@@ -1,10 +1,12 @@
 """The pages on which a consumer's keys are made, replaced and revoked."""
 
+import uuid
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
@@ -12,6 +14,7 @@ from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.cache import add_never_cache_headers
+from django_redis.exceptions import ConnectionInterrupted
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget, UnfoldBooleanSwitchWidget
 
 from quota.admin.reasons import ReasonField, ReasonForm, ask_why
@@ -21,8 +24,24 @@ from quota.services.keys import create_key, revoke_key, rotate_key
 
 GRACES = {"": "at once", "1": "1 hour from now", "24": "1 day from now", "168": "7 days from now"}
 
+REMEMBERED = timedelta(days=1)
 
-class NewKeyForm(forms.Form):
+
+class OnceForm(forms.Form):
+    """A form that works once: a key that comes of a page loaded again is one that nobody asked for."""
+
+    once = forms.UUIDField(required=False, initial=uuid.uuid4, widget=forms.HiddenInput())
+
+    def is_first(self) -> bool:
+        """Whether this is the first time that it is sent; without Redis every time is."""
+        once: uuid.UUID | None = self.cleaned_data["once"]
+        try:
+            return once is None or bool(cache.add(f"sent:{once}", 1, REMEMBERED.total_seconds()))
+        except ConnectionInterrupted:
+            return True
+
+
+class NewKeyForm(OnceForm):
     name = forms.CharField(
         max_length=50, widget=UnfoldAdminTextInputWidget(), help_text="For people: whose it is, or where it is used."
     )
@@ -52,7 +71,7 @@ class NewKeyForm(forms.Form):
         return datetime.combine(day + timedelta(days=1), time(), tzinfo=UTC) if day else None
 
 
-class RotateForm(forms.Form):
+class RotateForm(OnceForm):
     ends = forms.ChoiceField(
         label="The old key ends",
         required=False,
@@ -80,6 +99,8 @@ def new_key(request: HttpRequest, model_admin: Any, pk: int) -> HttpResponse:
             button="Make the key",
             back=_page(consumer),
         )
+    if not form.is_first():
+        return _sent_before(request, consumer)
     with transaction.atomic():
         row, key = create_key(
             consumer=consumer,
@@ -105,6 +126,8 @@ def rotate(request: HttpRequest, model_admin: Any, pk: int, prefix: str) -> Http
             button="Rotate",
             back=_page(consumer),
         )
+    if not form.is_first():
+        return _sent_before(request, consumer)
     ends = GRACES[form.cleaned_data["ends"]]
     try:
         with transaction.atomic():
@@ -144,6 +167,11 @@ def revoke(request: HttpRequest, model_admin: Any, pk: int, prefix: str) -> Http
         messages.error(request, str(error))
     else:
         messages.success(request, f"Revoked {_called(row)}.")
+    return redirect(_page(consumer))
+
+
+def _sent_before(request: HttpRequest, consumer: Consumer) -> HttpResponse:
+    messages.warning(request, "That was done before, and its key was shown then. Rotate the key if it is lost.")
     return redirect(_page(consumer))
 
 

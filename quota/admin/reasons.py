@@ -5,7 +5,8 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.http import HttpRequest
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from unfold.widgets import UnfoldAdminTextareaWidget
 
@@ -40,6 +41,13 @@ class ReasonedAdmin:
         fieldsets = super().get_fieldsets(request, obj)  # type: ignore[misc]
         may = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)  # type: ignore[attr-defined]
         return [part for part in fieldsets if may or part is not WHY]
+
+    def history_form_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """A row as it was. What is posted here changes the row, and the library asks only whether one may look."""
+        if request.method == "POST" and not self.has_change_permission(request):  # type: ignore[attr-defined]
+            raise PermissionDenied
+        page: HttpResponse = super().history_form_view(request, *args, **kwargs)  # type: ignore[misc]
+        return page
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:  # noqa: FBT001
         obj._change_reason = form.cleaned_data["reason"][:100]  # noqa: SLF001 (django-simple-history's name for it)

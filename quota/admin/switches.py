@@ -4,6 +4,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -38,6 +39,8 @@ class SwitchesAdmin(ReasonedAdmin, SimpleHistoryAdmin, ModelAdmin):
     history_list_display = ("enforcement", "harvest_enabled", "daily_limit", "safety_buffer", "max_rps")
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if not self.has_view_or_change_permission(request):
+            raise PermissionDenied
         switches, _ = Switches.objects.get_or_create(pk=1)
         return HttpResponseRedirect(reverse("admin:quota_switches_change", args=[switches.pk]))
 

@@ -16,6 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from rest_framework.test import APIClient
 
+from alexandria.models import Alert
 from enrichment.models import Job, QueueState
 from enrichment.services.jobs import create_job
 from harvest.models import BulkAuthor, BulkHarvest, CronState, HarvestRun
@@ -227,6 +228,17 @@ def test_what_stands_in_the_way_of_calls_is_said_on_top(viewer: Client, consumer
     assert closed == "The day is closed. ISBNdb said so."
     assert observing.startswith("Observe mode")
     assert off.startswith("Harvesting is switched off")
+    for percent in (80, 95, 50):
+        Alert.objects.create(
+            key=f"usage:2026-05-05:{percent}",
+            rule="usage",
+            severity="warning",
+            title=f"{percent} % are used",
+            opened_at=NOON,
+            last_seen_at=NOON,
+        )
+    assert [text[:13] for text in said() if "are used" in text] == ["95 % are used"]
+    Alert.objects.all().delete()
     Switches.objects.all().delete()
     assert said()[1].startswith("The quota of the day is used up or closed")
 

@@ -23,6 +23,9 @@ def test_staff_log_in_arrive_where_they_wanted_to_and_log_out(tab: Page) -> None
     tab.get_by_role("button", name="Log out").click()
     tab.goto(wanted)
     expect(tab.get_by_role("button", name="Log in")).to_be_visible()
+    tab.goto(reverse("admin:login"))
+    log_in(tab, "admin")
+    expect(tab).to_have_url(reverse("admin:index"))
 
 
 def test_who_is_no_staff_stays_outside(tab: Page) -> None:

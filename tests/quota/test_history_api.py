@@ -1,6 +1,6 @@
 """GET /api/quota/history, /api/quota/forecast and /api/quota/calls."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,8 +10,11 @@ from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from quota import services
+from quota.api import CallPages
 from quota.models import Call, Consumer, ConsumerKey, DailyLedger
+from quota.selectors.usage import journal
 from tests.fixtures import NOON, SetClock
+from tests.quota.admin.test_calls import LONG_DAYS
 
 HISTORY, FORECAST, CALLS = "/api/quota/history", "/api/quota/forecast", "/api/quota/calls"
 
@@ -156,6 +159,18 @@ def test_a_consumer_pages_through_its_own_calls_of_a_day(api: APIClient, set_clo
     assert number(day="2026-05-04") == 0
     set_clock(NOON + timedelta(days=1))
     assert (number(), number(day="2026-05-05")) == (0, 5)
+
+
+def test_an_old_day_is_found_without_a_walk_through_the_newer_ones(consumer: Consumer) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(LONG_DAYS, [consumer.pk])
+        cursor.execute("ANALYZE quota_call")
+        ordered = journal(day=date(2026, 4, 26)).order_by(*CallPages.ordering)[:101]
+        sql, values = ordered.query.sql_with_params()
+        cursor.execute(f"EXPLAIN {sql}", values)
+        plan = "\n".join(line for [line] in cursor.fetchall())
+    assert "quota_call_day_consumer" in plan
+    assert "quota_call_pkey" not in plan
 
 
 def test_only_a_managers_key_is_told_the_calls_of_others(

@@ -57,7 +57,6 @@ def figures(request: HttpRequest) -> dict[str, Any]:
         "month": month,
         "charts": {"day": day.drawn, "month": month.drawn},
         "under_way": under_way(request.user, quota),
-        "midnight": f"{quota.status.day}T00:00:00Z",
     }
 
 

@@ -60,7 +60,7 @@ def gauge(status: QuotaStatus) -> list[Part]:
     return [
         part("used", "sent to ISBNdb, whatever became of it", used),
         part("set aside", "for operations under way", reserved),
-        part("free", "can be had now", free),
+        part("free", "neither used nor set aside", free),
         part("buffer", "never touched", buffer, touchable=False),
     ]
 

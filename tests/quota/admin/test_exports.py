@@ -61,6 +61,8 @@ def test_an_export_has_what_the_filtered_list_has(wanted: str, pages: Client, co
     assert call["reservation"] == str(row.reservation_id)
     assert lines(pages, CALLS, wanted, day="2026-05-04") == []
     assert lines(pages, CALLS, wanted, day='no day"\r\n') == []
+    misspelt: Any = pages.get(f"{CALLS}export-{wanted}/", {"consumr": "reader"}, follow=True)
+    assert (misspelt.request["PATH_INFO"], misspelt.request["QUERY_STRING"]) == (CALLS, "e=1")
     usages = lines(pages, LEDGERS, wanted, day__year="2026", day__month="5")
     assert [(usage["consumer"], str(usage["used"]), str(usage["reserved"])) for usage in usages] == [
         ("external", "2", "0"),

@@ -11,7 +11,7 @@ from django.test import Client
 
 from quota import services
 from quota.exceptions import QuotaRefused
-from quota.models import Call, Consumer, ConsumerKey, Refusal, Reservation
+from quota.models import Call, Consumer, ConsumerKey, Refusal, Reservation, Switches
 from quota.services.corrections import adjust
 
 GROUPS = ("viewers", "operators", "managers")
@@ -96,6 +96,8 @@ def test_each_group_looks_and_exports_and_changes_what_is_its_own_and_nothing_el
         f"{keys}/{key}/rotate/": ("key", WHY, 200),
         f"{keys}/{key}/revoke/": ("key", WHY, 302),
         "/admin/quota/switches/1/change/": ("switches", switches, 302),
+        f"/admin/quota/switches/1/history/{Switches.history.latest().pk}/": ("switches", switches, 302),
+        f"/admin/quota/consumer/{reader.pk}/history/{reader.history.latest().pk}/": ("limits", limits, 302),
         "/admin/quota/adjustment/add/": (
             "adjust",
             {"ledger": "2026-05-05", "consumer": str(reader.pk), "calls": "1", **WHY},
@@ -104,10 +106,11 @@ def test_each_group_looks_and_exports_and_changes_what_is_its_own_and_nothing_el
     }
     for page, (what, fields, done) in posts.items():
         assert client.post(page, fields).status_code == (done if may[what] else 403), page
-        if "/revoke/" not in page and "/change/" not in page:
+        if not any(part in page for part in ("/revoke/", "/change/", "/history/")):
             assert client.get(page).status_code == (200 if may[what] else 403), page
     reader.refresh_from_db()
     assert (reader.floor == 7) is manager
+    assert (Switches.objects.get().daily_limit == 14_000) is manager
     assert (ConsumerKey.objects.count() == 3) is manager
 
     for name in HISTORY:

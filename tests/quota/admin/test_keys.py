@@ -57,6 +57,9 @@ def test_a_new_key_is_shown_once_and_opens_the_door(
     assert row.expiry_date.date() == last_day + timedelta(days=1)
     assert log() == [f"Made the key “shelf” ({row.prefix}…). Reason: a new client"]
     assert key.partition(".")[2] not in caplog.text
+    changes = admin_client.get("/admin/admin/logentry/").text
+    assert "Reason: a new client" in changes
+    assert f"/admin/quota/consumer/{consumer.pk}/change/" in changes
     page = admin_client.get(f"/admin/quota/consumer/{consumer.pk}/change/").text
     assert row.prefix in page
     assert key not in page
@@ -97,6 +100,23 @@ def test_a_revoked_key_opens_nothing_and_cannot_be_rotated(admin_client: Client,
     assert ConsumerKey.objects.count() == len(log()) == 1
     other = Consumer.objects.create(slug="other")
     assert act(admin_client, other, f"{row.prefix}/revoke", reason="not its own").status_code == 404
+
+
+def test_a_page_that_is_loaded_again_makes_no_other_key(admin_client: Client, consumer: Consumer) -> None:
+    def once(what: str) -> str:
+        [token] = re.findall(r'name="once" value="([^"]+)"', act(admin_client, consumer, what).text)
+        return str(token)
+
+    for what, fields in (("add", {"name": "shelf"}), ("rotate", {"ends": "24"})):
+        page = what if what == "add" else f"{ConsumerKey.objects.get().prefix}/rotate"
+        given = fields | {"reason": "a new client", "once": once(page)}
+        assert "This field is required" in act(admin_client, consumer, page, **given | {"name": "", "reason": ""}).text
+        key = shown(act(admin_client, consumer, page, **given))
+        again = act(admin_client, consumer, page, **given)
+        assert "its key was shown then" in again.text
+        assert key.partition(".")[2] not in again.text
+        assert len(log()) == ConsumerKey.objects.count()
+    assert ConsumerKey.objects.count() == 2
 
 
 def test_a_grace_never_lengthens_a_key_and_an_expired_one_is_not_replaced(consumer: Consumer, key: str) -> None:

@@ -1,0 +1,33 @@
+"""What people did on all pages together, with their reasons: what was done to a key, or deleted, has no other page."""
+
+from django.contrib import admin
+from django.contrib.admin.models import DELETION, LogEntry
+from django.utils.html import format_html
+from unfold.contrib.filters.admin import RelatedDropdownFilter
+from unfold.paginator import InfinitePaginator
+
+from quota.admin.base import ReadOnlyAdmin
+
+
+@admin.register(LogEntry)
+class LogEntryAdmin(ReadOnlyAdmin):
+    list_display = ("action_time", "user", "content_type", "changed", "said")
+    list_filter = (("user", RelatedDropdownFilter), ("content_type", RelatedDropdownFilter))
+    list_filter_submit = True
+    list_select_related = ("user", "content_type")
+    list_disable_select_all = True
+    ordering = ("-id",)
+    paginator = InfinitePaginator
+    sortable_by = ()
+    search_fields = ("object_repr", "change_message")
+    search_help_text = "What was changed, or a word of the reason."
+    fields = ("action_time", "user", "content_type", "changed", "said")
+
+    @admin.display(description="what was changed")
+    def changed(self, entry: LogEntry) -> str:
+        address = None if entry.action_flag == DELETION else entry.get_admin_url()
+        return format_html('<a href="{}">{}</a>', address, entry.object_repr) if address else entry.object_repr
+
+    @admin.display(description="how, and why")
+    def said(self, entry: LogEntry) -> str:
+        return entry.get_change_message() or entry.get_action_flag_display()

@@ -1,0 +1,64 @@
+"""celery-beat's pages: they look like the others, they save, and who may only look can do nothing on them."""
+
+import importlib
+
+import pytest
+from django.apps import apps
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Group, User
+from django.test import Client
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
+
+LIST = "/admin/django_celery_beat/periodictask/"
+
+
+@pytest.fixture
+def task(transactional_db: None) -> PeriodicTask:
+    every = IntervalSchedule.objects.create(every=1, period="hours")
+    return PeriodicTask.objects.create(name="nothing", task="enrichment.tasks.resume_jobs", interval=every)
+
+
+def staff(group: str) -> Client:
+    importlib.import_module("alexandria.migrations.0001_groups").make_groups(apps, None)
+    user = User.objects.create_user(group, is_staff=True)
+    user.groups.add(Group.objects.get(name=group))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def act(client: Client, task: PeriodicTask, action: str) -> bool:
+    client.post(LIST, {"action": action, "_selected_action": [task.pk]})
+    task.refresh_from_db()
+    return task.enabled
+
+
+def log() -> list[str]:
+    return list(LogEntry.objects.order_by("pk").values_list("change_message", flat=True))
+
+
+def test_only_who_runs_things_switches_and_starts_tasks_and_the_history_says_so(task: PeriodicTask) -> None:
+    viewer, operator = staff("viewers"), staff("operators")
+    assert "_selected_action" not in viewer.get(LIST).text
+    for action in ("disable_tasks", "toggle_tasks", "run_tasks", "delete_selected"):
+        assert act(viewer, task, action) is True
+    assert viewer.get(f"{LIST}{task.pk}/change/").status_code == 200
+    assert viewer.post(f"{LIST}{task.pk}/change/", {"name": "mine"}).status_code == 403
+    assert log() == []
+    assert act(operator, task, "disable_tasks") is False
+    assert act(operator, task, "enable_tasks") is True
+    assert act(operator, task, "delete_selected") is True
+    assert log() == ["Switched off.", "Switched on."]
+
+
+def test_a_task_is_changed_on_its_page(task: PeriodicTask, admin_client: Client) -> None:
+    page = admin_client.get(f"{LIST}{task.pk}/change/")
+    form = page.context["adminform"].form
+    fields = {name: form[name].value() for name in form.fields}
+    given = {name: value for name, value in fields.items() if value not in (None, False)}
+    refused = admin_client.post(f"{LIST}{task.pk}/change/", given | {"kwargs": "{", "task": ""})
+    assert ("Unable to parse JSON" in refused.text, "Need name of task" in refused.text) == (True, True)
+    saved = admin_client.post(f"{LIST}{task.pk}/change/", given | {"description": "every hour", "args": "[1]"})
+    assert saved.status_code == 302
+    task.refresh_from_db()
+    assert (task.description, task.args, task.task) == ("every hour", "[1]", "enrichment.tasks.resume_jobs")
