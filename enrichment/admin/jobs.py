@@ -6,9 +6,10 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
+from unfold.dataclasses import UnfoldAction
 from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 
@@ -97,18 +98,17 @@ class JobAdmin(ReadOnlyAdmin):
     def retry(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
         self._act(request, queryset, retry_job, "queued again")
 
-    def has_cancel_permission(self, request: HttpRequest, object_id: str) -> bool:
+    def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[UnfoldAction]:
+        """Those that make sense as the job stands. On a page that is out of date, the other one says why it did not."""
         job = self.get_object(request, object_id)
-        return self.has_operate_permission(request) and job is not None and job.ended_at is None
-
-    def has_retry_permission(self, request: HttpRequest, object_id: str) -> bool:
-        job = self.get_object(request, object_id)
-        return self.has_operate_permission(request) and job is not None and job.ended_at is not None
+        useless = "retry_one" if job is None or job.ended_at is None else "cancel_one"
+        offered = super().get_actions_detail(request, object_id)
+        return [each for each in offered if each.method.original_function_name != useless]
 
     @action(
         description="Cancel",
         url_path="cancel",
-        permissions=["cancel"],
+        permissions=["operate"],
         icon="cancel",
         dialog=ask("Cancel this job?", "What is done stays. A call that is under way is waited for.", "Cancel the job"),
     )
@@ -118,7 +118,7 @@ class JobAdmin(ReadOnlyAdmin):
     @action(
         description="Retry what failed",
         url_path="retry",
-        permissions=["retry"],
+        permissions=["operate"],
         icon="replay",
         dialog=ask("Retry what failed?", "What came off is not asked for again; the rest costs calls.", "Retry"),
     )
@@ -128,8 +128,11 @@ class JobAdmin(ReadOnlyAdmin):
     def _act_on_one(
         self, request: HttpRequest, object_id: str, act: Callable[[uuid.UUID], Job], done: str
     ) -> HttpResponse:
+        job = self.get_object(request, object_id)
+        if job is None:
+            raise Http404
         try:
-            job = act(uuid.UUID(object_id))
+            act(job.pk)
         except JobError as error:
             messages.warning(request, str(error))
         else:

@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from kombu.exceptions import OperationalError
+from unfold.dataclasses import UnfoldAction
 from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 from unfold.paginator import InfinitePaginator
@@ -125,11 +126,13 @@ class CronStateAdmin(ReadOnlyAdmin):
     def has_run_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         return bool(request.user.has_perm("harvest.change_cronstate"))
 
-    def has_pause_permission(self, request: HttpRequest, object_id: str) -> bool:
-        return self.has_run_permission(request) and _is_scheduled(object_id, enabled=True)
-
-    def has_resume_permission(self, request: HttpRequest, object_id: str) -> bool:
-        return self.has_run_permission(request) and _is_scheduled(object_id, enabled=False)
+    def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[UnfoldAction]:
+        """Those that would change something as its schedules stand."""
+        tasks = schedules_by_cron().get(object_id, [])
+        useful = {True: "pause_one", False: "resume_one"}
+        offered = {"run_one", *(useful[task.enabled] for task in tasks)}
+        actions = super().get_actions_detail(request, object_id)
+        return [each for each in actions if each.method.original_function_name in offered]
 
     @admin.action(description="Run now, whatever the schedule says", permissions=["run"])
     def run_now(self, request: HttpRequest, states: QuerySet[CronState]) -> None:
@@ -171,7 +174,7 @@ class CronStateAdmin(ReadOnlyAdmin):
     @action(
         description="Pause",
         url_path="pause",
-        permissions=["pause"],
+        permissions=["run"],
         icon="pause",
         dialog=ask("Switch its schedule off?", "A run that is under way goes on.", "Pause", ReasonForm),
     )
@@ -183,7 +186,7 @@ class CronStateAdmin(ReadOnlyAdmin):
     @action(
         description="Resume",
         url_path="resume",
-        permissions=["resume"],
+        permissions=["run"],
         icon="resume",
         dialog=ask("Switch its schedule on again?", "It runs when it is next due.", "Resume"),
     )
@@ -230,10 +233,6 @@ def _set_standings(states: Iterable[Any]) -> None:
     standings = cron_standings(states)
     for state in states:
         state.standing = standings[state.name]
-
-
-def _is_scheduled(name: str, *, enabled: bool) -> bool:
-    return any(task.enabled is enabled for task in schedules_by_cron().get(name, []))
 
 
 def _schedule_link(task: Any) -> SafeString:

@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from django.conf import settings
 from honcho.environ import parse_procfile
 
 from alexandria import embedded
+from alexandria.workers import workers_by_queue
 from tests import processes
 from tests.alexandria.serving import COMPOSE, passes_its_health_check, process, shell, until, unused_port
 from tests.alexandria.test_env import ENV_EXAMPLE
@@ -31,17 +31,18 @@ def instructions() -> list[tuple[str, str]]:
     return [(name, rest.strip()) for name, _, rest in (line.partition(" ") for line in lines if line)]
 
 
-@pytest.fixture
-def image(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder /app of the image: what .dockerignore lets through."""
+    folder = tmp_path_factory.mktemp("app")
     ignored = (BASE_DIR / ".dockerignore").read_text().splitlines()
     assert ignored[1] == "*", "nothing but what is named"
     for name in [line[1:] for line in ignored if line.startswith("!")]:
         if (BASE_DIR / name).is_dir():
-            shutil.copytree(BASE_DIR / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(BASE_DIR / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
-            shutil.copy(BASE_DIR / name, tmp_path / name)
-    return tmp_path
+            shutil.copy(BASE_DIR / name, folder / name)
+    return folder
 
 
 def test_the_image_compose_and_the_procfile_start_each_process_by_the_same_command(instructions) -> None:
@@ -116,8 +117,9 @@ def test_every_process_starts_from_the_images_files_and_is_found_healthy(instruc
         process("beat", environment, image) as beat,
     ):
         until(web_is_healthy)
-        for name in ("worker", "jobs"):
-            until(partial(passes_its_health_check, name, environment, image))
+        until(lambda: {"celery", "jobs"} <= set(workers_by_queue(expected=["celery", "jobs"], seconds=1)))
+        for name in ("worker", "jobs"):  # once: without an answer, each waits for 10 seconds
+            assert passes_its_health_check(name, environment, image)
         assert beat.poll() is None
     assert {path.name for path in image.iterdir() if not path.name.startswith("__")} == {
         *("alexandria", "quota", "enrichment", "harvest", "manage.py", "gunicorn.conf.py", "requirements.txt")

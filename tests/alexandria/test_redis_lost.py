@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import redis
+
 from alexandria import embedded
 from alexandria.sandbox.server import Sandbox
 from enrichment.models import Job
@@ -30,6 +32,8 @@ def test_without_redis_calls_are_exact_and_jobs_are_kept_and_with_it_the_same_wo
 
         assert enrich(2, **later)[0] == 202
         until(lambda: Job.objects.get().ended_at)
+        with redis.Redis.from_url(embedded.redis_url(home)) as broker:
+            until(lambda: not broker.exists("unacked"))  # or else Celery's worker ends
 
         embedded.stop(["redis"], home)
         shutil.rmtree(home / "redis")
@@ -37,6 +41,7 @@ def test_without_redis_calls_are_exact_and_jobs_are_kept_and_with_it_the_same_wo
         assert enrich(4, **later)[0] == 202
         health = client.get("/healthz")
         assert (health.status_code, health.json()["status"]) == (200, "degraded")
+        assert health.json()["checks"]["redis"]["status"] == "down"
         assert client.get("/api/quota/status").json()["used"] == sandbox.spent == 3
 
         embedded.start(["redis"], home)

@@ -10,11 +10,9 @@ from playwright.sync_api import Page, ViewportSize, expect
 
 WIDE: ViewportSize = {"width": 1440, "height": 900}
 PHONE: ViewportSize = {"width": 390, "height": 844}
-ONLY = {
-    "light": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"],
-    "dark": ["color-contrast", "link-in-text-block"],  # the page is the same but for its colours
-}
-"""axe-core's rules, or sets of them, by theme."""
+EVERY_RULE = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
+OF_COLOUR_AND_SIZE = ["color-contrast", "link-in-text-block", "scrollable-region-focusable", "nested-interactive"]
+"""axe-core's rules, or sets of them: the second for a page that is the same but for its colours and its width."""
 NOT_OURS = [
     ".search-label-icon",  # Django's SelectFilter2.js gives this span an aria-label; the field beside it has its own
 ]
@@ -30,14 +28,16 @@ def sign_in(tab: Page, user: User, *, site: str) -> None:
 
 
 def flaws(tab: Page) -> list[str]:
-    """What is wrong with the page in light and dark, wide and on a phone: axe-core's word, and what hangs over."""
+    """What is wrong with the page, light and wide as well as dark and on a phone: axe-core's word, and what hangs over.
+
+    It takes most of the time of the tests in a browser, so that not every pair of the two is tried.
+    """
     found = []
-    for theme in ("light", "dark"):
+    for theme, size, rules in (("light", WIDE, EVERY_RULE), ("dark", PHONE, OF_COLOUR_AND_SIZE)):
+        tab.set_viewport_size(size)
         set_theme(tab, theme)
-        for size in (WIDE, PHONE):
-            tab.set_viewport_size(size)
-            where = f"{tab.url}, {theme}, {size['width']} wide"
-            found += [f"{where}: {flaw}" for flaw in (*faults(tab, ONLY[theme]), *overhang(tab))]
+        where = f"{tab.url}, {theme}, {size['width']} wide"
+        found += [f"{where}: {flaw}" for flaw in (*faults(tab, rules), *overhang(tab))]
     tab.set_viewport_size(WIDE)
     return found
 

@@ -32,3 +32,5 @@ def test_an_isbn_leads_to_the_calls_answered_before_it_was_stored(
     assert found(admin_client, unknown) == [asked]
     assert found(admin_client, known_isbns(2)[1]) == []
     assert found(admin_client, "no ISBN") == []
+    address = f"{reverse('admin:quota_call_changelist')}?isbn={known}"
+    assert address in admin_client.get(reverse("admin:enrichment_edition_change", args=[known])).text

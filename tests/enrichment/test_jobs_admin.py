@@ -111,4 +111,8 @@ def test_one_job_is_cancelled_and_retried_from_its_page_by_operators_alone(clien
         job.refresh_from_db()
         assert job.state == state
     assert set(LogEntry.objects.values_list("change_message", flat=True)) == {"Cancelled.", "Queued again."}
-    assert client.post(retry, {"_form_submitted": "True"}).status_code == 403  # it is under way
+    stale = client.post(retry, {"_form_submitted": "True"}, follow=True)  # from a page that was opened before
+    assert "The job is still under way." in stale.text
+    job.refresh_from_db()
+    assert job.state == "queued"
+    assert client.post(cancel.replace(str(job.pk), "nothing"), {"_form_submitted": "True"}).status_code == 404

@@ -65,6 +65,8 @@ def test_operators_pause_and_resume_and_viewers_look(client: Client, group: str)
     answer = client.post(pause, {"_form_submitted": "True", "reason": "ISBNdb moves house"})
     assert answer.status_code == (302 if may else 403)
     assert PeriodicTask.objects.get(name="new-releases").enabled is not may
+    stale = client.post(pause, {"_form_submitted": "True", "reason": "again"}, follow=True)
+    assert (stale.status_code, "0 crons paused." in stale.text) == ((200, True) if may else (403, False))
     chosen = {"action": "resume", "_selected_action": ["new-releases", "open-ledger"]}
     client.post(reverse(CRONS), chosen)
     assert PeriodicTask.objects.get(name="new-releases").enabled
