@@ -51,7 +51,7 @@ class ReservationClosed(QuotaError):
 
 
 class DayOver(ReservationClosed):
-    """The reservation is of a day that is over."""
+    """The reservation is of a day that is over, or will be within seconds."""
 
 
 class ReservationSpent(QuotaError):

@@ -54,9 +54,14 @@ class QuotaStatus:
         return -((self.now - self.reset_at) // timedelta(seconds=1))
 
     @property
+    def midnight_is_near(self) -> bool:
+        """So near that nothing is sent."""
+        return self.reset_at - self.now <= MIDNIGHT_GUARD
+
+    @property
     def can_make_calls(self) -> bool:
         """Whether a call would be granted to a consumer with neither floor nor budget."""
-        is_open = self.closed_reason is None and self.reset_at - self.now > MIDNIGHT_GUARD
+        is_open = self.closed_reason is None and not self.midnight_is_near
         return self.enforcement == "observe" or (self.remaining > 0 and is_open)
 
 

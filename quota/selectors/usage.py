@@ -130,7 +130,7 @@ def _free(consumer: Consumer, spent: int, status: QuotaStatus) -> tuple[int, str
     """How many calls are free and by which limit: in the order in which quota_reserve, in SQL, looks at them."""
     if status.closed_reason is not None:
         return 0, "day_closed"
-    if status.reset_at - status.now <= MIDNIGHT_GUARD:
+    if status.midnight_is_near:
         return 0, "midnight"
     budget = consumer.daily_budget
     left = {

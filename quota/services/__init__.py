@@ -280,7 +280,8 @@ def _raise_unless_granted(decision: Decision, *, asked: int, asker: Asker) -> No
                 log.warning("quota.observed", limit=decision.broken_limit, asked=asked, free=decision.free)
             return
         case "closed":
-            if decision.day is not None and decision.day != get_status().day:
+            status = get_status()
+            if decision.day is not None and (decision.day != status.day or status.midnight_is_near):
                 raise DayOver("The day of the reservation is over.")
             raise ReservationClosed("The reservation was closed, by whoever released it or because its lease ran out.")
         case "spent":
