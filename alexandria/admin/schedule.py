@@ -1,10 +1,11 @@
 """celery-beat's pages in the look of the others."""
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django_celery_beat import admin as beat
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
+from kombu.exceptions import OperationalError
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
@@ -43,8 +44,12 @@ class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, ModelAdmin):
 
     @admin.action(description="Run now", permissions=["change"])
     def run_tasks(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
+        try:
+            super().run_tasks(request, queryset)
+        except (OperationalError, TypeError) as error:  # no Redis; arguments that the task does not take
+            messages.error(request, f"Not all of them are handed to the workers: {error}")
+            return
         self._log(request, queryset, "Run now.")
-        super().run_tasks(request, queryset)
 
     def _log(self, request: HttpRequest, tasks: QuerySet[PeriodicTask], said: str) -> None:
         for task in tasks:

@@ -18,12 +18,11 @@ PERMISSIONS = {
     "viewers": [f"{app}.view_{model}" for app, models in LOOKED_AT.items() for model in models],
     "operators": [
         *("enrichment.change_job", "enrichment.change_wish", "enrichment.delete_wish", "harvest.change_cronstate"),
-        *("django_celery_beat.change_periodictask", "quota.release_reservation"),
-        *("enrichment.add_job", "enrichment.refresh_edition"),
+        *("quota.release_reservation", "enrichment.add_job", "enrichment.refresh_edition"),
     ],
     "managers": [
         *("quota.add_consumer", "quota.change_consumer", "quota.change_switches", "quota.add_adjustment"),
-        *("quota.add_consumerkey", "quota.change_consumerkey"),
+        *("quota.add_consumerkey", "quota.change_consumerkey", "django_celery_beat.change_periodictask"),
     ],
 }
 

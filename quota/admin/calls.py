@@ -55,8 +55,7 @@ class OperationFilter(TextFilter):
 @admin.register(Call)
 class CallAdmin(ExportMixin, ReadOnlyAdmin):
     list_display = (
-        *("dispatched_at", "consumer", "operation", "method", "path", "outcome", "status", "latency_ms"),
-        *("isbns_asked", "isbns_found", "calls"),
+        *("dispatched_at", "consumer", "operation", "request_line", "outcome", "status", "took", "books", "calls"),
     )
     list_filter: tuple[Any, ...] = (
         DayFilter,
@@ -74,6 +73,21 @@ class CallAdmin(ExportMixin, ReadOnlyAdmin):
     search_help_text = "The id of a call or of its reservation."
     export_name = "calls"
     export_columns = CALL_COLUMNS
+
+    @admin.display(description="request")
+    def request_line(self, call: Call) -> str:
+        return f"{call.method} {call.path}".strip()
+
+    @admin.display(description="took")
+    def took(self, call: Call) -> str | None:
+        return None if call.latency_ms is None else f"{call.latency_ms:,}\N{NO-BREAK SPACE}ms"
+
+    @admin.display(description="books found")
+    def books(self, call: Call) -> str | None:
+        """Of the ISBNs that were asked for, or, for a list of an author or a month, in all."""
+        if call.isbns_found is None:
+            return None
+        return f"{call.isbns_found:,}" + ("" if call.isbns_asked is None else f" of {call.isbns_asked:,}")
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
         """The newest first.

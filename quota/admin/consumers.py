@@ -81,7 +81,7 @@ class ConsumerAdmin(ReasonedAdmin, SimpleHistoryAdmin, ModelAdmin):
         bar = rendered(_parts(allowance))
         return format_html('<span class="quota-cell">{}{}{}</span>', f"{allowance.used:,}", budget, bar)
 
-    @admin.display(description="free today")
+    @admin.display(description="free for one operation")
     def free_today(self, consumer: Any) -> str:
         return f"{consumer.allowance.free:,}: {_limited_by(consumer.allowance)}"
 
@@ -92,6 +92,11 @@ class ConsumerAdmin(ReasonedAdmin, SimpleHistoryAdmin, ModelAdmin):
         consumer = self.get_object(request, object_id)
         told = _told(consumer) if consumer and self.has_view_permission(request, consumer) else {}
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), **told})
+
+    def has_delete_permission(self, request: HttpRequest, obj: Consumer | None = None) -> bool:
+        """One that has spent is switched off instead: the ledgers name it."""
+        has_spent = obj is not None and obj.usages.exists()
+        return not has_spent and super().has_delete_permission(request, obj)
 
     @admin.action(description="Switch off: refuse every request", permissions=["change"])
     def switch_off(self, request: HttpRequest, queryset: QuerySet[Consumer]) -> HttpResponse | None:

@@ -27,9 +27,7 @@ TO_DO = {
     Refusal.Limit.FLOOR: (
         "Nothing: the floor keeps calls free for those who cannot wait. If they need none, lower the consumer's floor."
     ),
-    Refusal.Limit.DAILY_BUDGET: (
-        "Raise the consumer's daily budget, which holds at once, or wait for the reset at 00:00 UTC."
-    ),
+    Refusal.Limit.DAILY_BUDGET: ("Raise the consumer's daily budget: it holds at once."),
     Refusal.Limit.CAP_PER_OPERATION: "Ask for fewer at a time, or raise the consumer's cap per operation.",
     Refusal.Limit.DAY_CLOSED: (
         "Wait for the reset at 00:00 UTC. If this comes often, our daily limit is more than ISBNdb sells: look at the "

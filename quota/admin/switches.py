@@ -1,5 +1,6 @@
 """The run-time settings."""
 
+from dataclasses import asdict
 from typing import Any
 
 from django import forms
@@ -14,6 +15,7 @@ from unfold.admin import ModelAdmin
 from quota.admin.reasons import WHY, ReasonedAdmin, ReasonField
 from quota.exceptions import LedgerNotOpen, QuotaError
 from quota.models import Switches
+from quota.selectors import chosen_limits
 from quota.services.corrections import apply_limits
 
 
@@ -24,6 +26,13 @@ class SwitchesForm(forms.ModelForm):  # type: ignore[type-arg]
         label="Also give today's ledger these limits",
         help_text="Otherwise limits and pace hold from the next day that is opened. Used calls stay used.",
     )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Shows in each empty field what holds instead."""
+        super().__init__(*args, **kwargs)
+        for name, value in asdict(chosen_limits(Switches())).items():
+            if name in self.fields:
+                self.fields[name].widget.attrs["placeholder"] = value
 
 
 @admin.register(Switches)

@@ -11,6 +11,9 @@ from alexandria.models import Alert, Severity
 from enrichment.selectors import queue_warning
 from quota.selectors import QuotaStatus
 
+TOLD_AT_ONCE = ("closed_day", "observing")
+"""Rules of alerts whose matter the status shows, too."""
+
 
 @dataclass(frozen=True)
 class Notice:
@@ -24,8 +27,8 @@ class Notice:
 def current_alerts(status: QuotaStatus, *, user: User | AnonymousUser) -> list[Notice]:
     """The open alerts, and what stands in the way of calls at this moment: the gravest first.
 
-    An alert takes up to a minute to open; what the status shows is told at once. Links are those that `user` may
-    follow.
+    An alert takes minutes to open and to recover; what the status shows is told at once, and from the status alone.
+    Links are those that `user` may follow.
 
     Raises QuotaUnavailable.
     """
@@ -33,7 +36,7 @@ def current_alerts(status: QuotaStatus, *, user: User | AnonymousUser) -> list[N
     def link(permission: str, page: str, *args: Any) -> str:
         return reverse(page, args=args) if user.has_perm(permission) else ""
 
-    alerts = _last_mark_alone(open_alerts())
+    alerts = [alert for alert in _last_mark_alone(open_alerts()) if alert.rule not in TOLD_AT_ONCE]
     notices = [
         Notice(
             "danger" if alert.severity == Severity.CRITICAL else "warning",
@@ -42,12 +45,11 @@ def current_alerts(status: QuotaStatus, *, user: User | AnonymousUser) -> list[N
         )
         for alert in alerts
     ]
-    told = {alert.rule for alert in alerts}
     switches = link("quota.view_switches", "admin:quota_switches_changelist")
-    if status.closed_reason is not None and "closed_day" not in told:
+    if status.closed_reason is not None:
         ledger = link("quota.view_dailyledger", "admin:quota_dailyledger_change", status.day)
         notices.append(Notice("danger", f"The day is closed. {status.closed_reason}", ledger))
-    if status.enforcement == "observe" and "observing" not in told:
+    if status.enforcement == "observe":
         notices.append(Notice("warning", "Observe mode: calls are counted, and none is refused.", switches))
     if not status.harvest_enabled:
         off = "Harvesting is switched off: crons and bulk work are refused every call, and the queue waits."

@@ -1,4 +1,4 @@
-// The button beside a new key. Without the clipboard (plain http) the key is selected, to be copied by hand.
+// The button beside a new key, or a webhook's new secret. Without the clipboard (plain http) the key is selected, to be copied by hand.
 document.querySelector(".quota-copy").addEventListener("click", async () => {
   const key = document.getElementById("key");
   const told = document.getElementById("copied");
