@@ -1,6 +1,5 @@
 """How far a job is, told anew every two seconds, and what became of each of its ISBNs."""
 
-import csv
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +14,7 @@ from django.template.response import TemplateResponse
 from enrichment.admin.pieces import percentage
 from enrichment.models import Edition, Job, JobItem
 from enrichment.selectors import item_counts, job_calls_left, job_eta, job_failures
+from quota.admin.exports import Row, as_csv
 from quota.exceptions import QuotaError
 from quota.selectors import calls_spent
 
@@ -35,7 +35,6 @@ ITEM_COLOURS = {
 }
 ROWS = 100
 ROWS_AT_A_TIME = 2000
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would take for one
 
 
 def progress_context(job: Job) -> dict[str, Any]:
@@ -118,23 +117,14 @@ def _with_titles(page: list[JobItem]) -> list[tuple[JobItem, str]]:
     return [(item, titles.get(item.isbn13, "")) for item in page]
 
 
-class _Echo:
-    """What `csv` writes into: it gives the line back."""
-
-    def write(self, line: str) -> str:
-        return line
-
-
 def _lines(chosen: QuerySet[JobItem]) -> Iterator[str]:
-    writer = csv.writer(_Echo())
-    yield "\ufeff" + writer.writerow(["position", "isbn13", "given", "state", "reason", "title"])
+    yield "\ufeff"  # without it Excel does not take the titles for UTF-8
+    yield from as_csv(["position", "isbn13", "given", "state", "reason", "title"], _rows(chosen))
+
+
+def _rows(chosen: QuerySet[JobItem]) -> Iterator[Row]:
     after = 0
     while page := list(chosen.filter(position__gt=after)[:ROWS_AT_A_TIME]):
         for item, title in _with_titles(page):
-            texts = (item.value, item.state, item.reason, title)
-            yield writer.writerow([item.position, item.isbn13, *map(_harmless, texts)])
+            yield item.position, item.isbn13, item.value, item.state, item.reason, title
         after = page[-1].position
-
-
-def _harmless(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text
