@@ -28,9 +28,10 @@ demo: setup ## enriches real books through a sandbox ISBNdb, drives the quota to
 run: setup ## starts everything on this machine, until Ctrl-C
 	@$(MANAGE) run
 
+# A process more than there are cores: many tests wait, for a browser, a worker or the pace.
 test: setup ## runs all tests on a real PostgreSQL and Redis; at least 90% branch coverage
 	@mkdir -p .data && folder=$$(mktemp -d "$(CURDIR)/.data/coverage.XXXXXX") && trap 'rm -rf "$$folder"' EXIT && \
-	COVERAGE_FILE="$$folder/data" $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --cov --cov-report term
+	COVERAGE_FILE="$$folder/data" $(BIN)/python -m pytest --numprocesses $$(($$(nproc) + 1)) --maxprocesses 8 --cov --cov-report term
 
 lint: setup ## style, import contracts, migrations, Django's deployment checks, lock files
 	$(BIN)/ruff check .
