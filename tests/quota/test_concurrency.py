@@ -32,12 +32,16 @@ def last_thousand_calls(set_clock, settings) -> None:
 
 @contextmanager
 def lock_taken_out() -> Iterator[None]:
-    """quota_reserve as it is, but for the words that lock the day's row."""
+    """quota_reserve as it is, but for the words that lock the day's row.
+
+    In their place stands a moment in which others may read the same row: without it a process that is not interrupted
+    has written before the next one reads, and whether the race shows is the scheduler's whim.
+    """
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname = 'quota_reserve'")
         locking = cursor.fetchone()[0]
-        assert locking.count("FOR NO KEY UPDATE") == 1
-        cursor.execute(locking.replace("FOR NO KEY UPDATE", ""))
+        assert locking.count("FOR NO KEY UPDATE;") == 1
+        cursor.execute(locking.replace("FOR NO KEY UPDATE;", "; PERFORM pg_sleep(0.01);"))
         try:
             yield
         finally:
