@@ -20,7 +20,7 @@ from django.utils.log import log_response
 
 from alexandria import metrics
 from alexandria.bounded import Bounded, Overdue, wait_for
-from alexandria.workers import has_beat, workers_by_queue
+from alexandria.workers import QUEUES, has_beat, workers_by_queue
 from quota.selectors import get_status, key_refused_at
 
 log = structlog.get_logger(__name__)
@@ -30,7 +30,6 @@ PATIENCE = 2.5
 REPLIES_WITHIN = 1.5
 """Seconds for which workers and beat are listened to after the last reply; they reply at once, as a rule."""
 KEY_REFUSED_RECENTLY = timedelta(hours=1)
-QUEUES = {settings.CELERY_TASK_DEFAULT_QUEUE} | {route["queue"] for route in settings.CELERY_TASK_ROUTES.values()}
 
 
 class Unwell(Exception):

@@ -8,6 +8,9 @@ from django.conf import settings
 
 from alexandria.celery import app
 
+QUEUES = {settings.CELERY_TASK_DEFAULT_QUEUE} | {route["queue"] for route in settings.CELERY_TASK_ROUTES.values()}
+"""All to which tasks are sent."""
+
 BROKER_SECONDS = 2.5
 
 

@@ -10,7 +10,8 @@ from prometheus_client.core import Metric
 from enrichment.models import Edition, Job
 from enrichment.selectors.queue import get_queue
 from quota.database import reachable
-from quota.metrics import begin_of, counters, gauge, gauges
+from quota.metrics import counters, gauge, gauges
+from quota.selectors import begin_of
 
 
 def collect() -> Iterator[Metric]:

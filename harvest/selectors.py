@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Sum
 from django_celery_beat.models import PeriodicTask
 
 from harvest.models import BulkAuthor, BulkHarvest, CronState
@@ -73,23 +73,11 @@ def cron_standings(states: Iterable[CronState]) -> dict[str, CronStanding]:
     return standings
 
 
-@dataclass(frozen=True)
-class HarvestProgress:
-    """A bulk harvest that runs, how many authors it has, and how many of them were dealt with."""
-
-    harvest: BulkHarvest
-    authors: int
-    dealt_with: int
-
-
 def crons_under_way() -> list[CronState]:
     """The crons that run now, each with its `run`."""
     return list(CronState.objects.filter(run__isnull=False).select_related("run"))
 
 
-def harvests_under_way() -> list[HarvestProgress]:
+def harvests_under_way() -> list[BulkHarvest]:
     """The bulk harvests that run now, the latest first."""
-    running = BulkHarvest.objects.filter(state=BulkHarvest.State.RUNNING).annotate(
-        listed=Count("authors"), dealt_with=Count("authors", filter=~Q(authors__state="pending"))
-    )
-    return [HarvestProgress(harvest, harvest.listed, harvest.dealt_with) for harvest in running]
+    return list(BulkHarvest.objects.filter(state=BulkHarvest.State.RUNNING))

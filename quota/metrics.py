@@ -6,7 +6,7 @@ What is of the day begins at 0 at midnight UTC, as Prometheus allows a counter t
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 from django.db import connection
@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from quota.database import Decision, reachable
 from quota.exceptions import QuotaUnavailable
 from quota.models import Call, ConsumerUsage, Reconciliation, Reservation
-from quota.selectors import QuotaStatus, drift_of, get_status
+from quota.selectors import QuotaStatus, begin_of, drift_of, get_status
 from quota.selectors.days import refusals_of
 
 LATENCIES = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
@@ -99,10 +99,6 @@ def counters(
     for values, value in rows:
         family.add_metric(list(values), value)
     return family
-
-
-def begin_of(day: date) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def _ledger(status: QuotaStatus) -> Iterator[Metric]:

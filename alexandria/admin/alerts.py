@@ -18,7 +18,7 @@ from alexandria.alerts import delivery
 from alexandria.alerts.exceptions import AddressRefused, NothingToRetry
 from alexandria.alerts.webhooks import check_url, secret_of
 from alexandria.models import Alert, Delivery, Webhook, new_seed
-from quota.admin.base import ReadOnlyAdmin
+from quota.admin.base import ReadOnlyAdmin, WithoutTransaction
 from quota.admin.reasons import ask_why
 
 SEVERITY = {"info": "info", "warning": "warning", "critical": "danger"}
@@ -95,17 +95,6 @@ class AlertAdmin(ReadOnlyAdmin):
     @admin.display(description="detail")
     def in_short(self, alert: Alert) -> str:
         return shortened(alert.detail)
-
-
-class WithoutTransaction(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Takes Django's transaction from around a page that is saved, for pages that look hosts up meanwhile.
-
-    A base class behind unfold's, which adds its buttons to the page.
-    """
-
-    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        page: HttpResponse = self._changeform_view(request, *args, **kwargs)  # type: ignore[attr-defined]
-        return page
 
 
 class WebhookForm(forms.ModelForm):  # type: ignore[type-arg]

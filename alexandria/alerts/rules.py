@@ -1,13 +1,13 @@
 """What is wrong, judged from the facts alone. docs/alerts.md lists the rules for people."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from django.conf import settings
 
 from alexandria.alerts.facts import CRON_GRACE, ERROR_WINDOW, LEASE_WINDOW, Facts
-from alexandria.models import Severity
+from alexandria.models import Alert, Severity
 from quota.selectors.dashboard import burn_rate
 
 QUEUES = ("celery", "jobs")
@@ -62,9 +62,11 @@ def usage(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def usage_percent(key: str) -> int:
-    """The step of an alert of `usage`, by its key."""
-    return int(key.rpartition(":")[2])
+def but_lower_steps(alerts: Sequence[Alert]) -> list[Alert]:
+    """All but the lower steps of `usage`, of which the highest says it all."""
+    steps = [alert for alert in alerts if alert.rule == "usage"]
+    highest = max(steps, key=lambda alert: int(alert.key.rpartition(":")[2]), default=None)
+    return [alert for alert in alerts if alert.rule != "usage" or alert is highest]
 
 
 def forecast(facts: Facts) -> Iterator[Finding]:

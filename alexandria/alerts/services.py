@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from alexandria.alerts.facts import gather
-from alexandria.alerts.rules import QUEUES, Finding, find, usage_percent
+from alexandria.alerts.rules import QUEUES, Finding, but_lower_steps, find
 from alexandria.models import Alert, Delivery, Severity, Webhook
 
 log = structlog.get_logger(__name__)
@@ -64,7 +64,7 @@ def apply(findings: Sequence[Finding], *, now: datetime) -> tuple[list[Alert], l
             alert.save(update_fields=["recovered_at"])
             recovered.append(alert)
         said = [message for alert in opened for message in _messages(Delivery.Event.OPENED, alert=alert, now=now)]
-        to_people = _but_lower_steps(recovered)
+        to_people = but_lower_steps(recovered)  # who need not be told four times that the day is over
         for alert in recovered:
             said += _messages(Delivery.Event.RECOVERED, alert=alert, now=now, by_mail=alert in to_people)
         Delivery.objects.bulk_create(said)
@@ -124,12 +124,6 @@ def _new(finding: Finding, now: datetime) -> Alert:
 def _over(findings: Sequence[Finding], now: datetime) -> QuerySet[Alert]:
     gone = Alert.objects.filter(recovered_at=None, last_seen_at__lte=now - HOLD)
     return gone.exclude(key__in=[finding.key for finding in findings])
-
-
-def _but_lower_steps(recovered: Sequence[Alert]) -> list[Alert]:
-    """All but the lower steps of use: they are over with the highest, and people need not be told four times."""
-    steps = sorted((alert for alert in recovered if alert.rule == "usage"), key=lambda alert: usage_percent(alert.key))
-    return [alert for alert in recovered if alert not in steps[:-1]]
 
 
 def _messages(event: Delivery.Event, *, alert: Alert, now: datetime, by_mail: bool = True) -> list[Delivery]:

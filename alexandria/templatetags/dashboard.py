@@ -1,16 +1,10 @@
-"""How figures stand on the admin's own pages."""
+"""How lengths of time stand on the dashboard."""
 
 from datetime import timedelta
 
 from django import template
 
 register = template.Library()
-
-
-@register.filter
-def commas(figure: int) -> str:
-    """12345 as 12,345."""
-    return f"{figure:,}"
 
 
 @register.filter

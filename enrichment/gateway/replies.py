@@ -10,6 +10,7 @@ from django.conf import settings
 from enrichment.exceptions import IsbndbError, IsbndbNotFound, IsbndbRefused, IsbndbUnavailable
 from quota.exceptions import QuotaRefused
 from quota.models import Call
+from quota.selectors import begin_of
 from quota.services import DispatchedCall
 
 TOO_FAST_PAUSE = 1.0  # seconds, when ISBNdb does not say how long
@@ -81,7 +82,7 @@ def _is_daily_limit(reply: Reply) -> bool:
 
 
 def after_midnight(call: DispatchedCall) -> datetime:
-    return datetime.combine(call.day + timedelta(days=1), datetime.min.time(), tzinfo=UTC)
+    return begin_of(call.day + timedelta(days=1))
 
 
 def without_key(text: str) -> str:

@@ -45,8 +45,8 @@ class ListingFiguresSerializer(serializers.Serializer[Any]):
     complete = serializers.BooleanField()
     stopped_reason = serializers.CharField(
         allow_null=True,
-        help_text="The quota's limit (as `limit` of a 429), `switched_off`, `time_limit`, or what failed; null when it "
-        "is complete.",
+        help_text="The quota's limit (as `limit` of a 429), `switched_off`, `released` (by staff), `time_limit`, or "
+        "what failed; null when it is complete.",
     )
     errors = FailedIsbnSerializer(source="progress.errors", many=True)  # type: ignore[assignment]  # likewise
 
@@ -59,7 +59,7 @@ class BibliographySerializer(ListingFiguresSerializer):
     stopped_reason = serializers.CharField(
         allow_null=True,
         help_text="Why it is not complete: `max_pages`, `isbndb_ceiling` (it gives 10,000 books at the most), the "
-        "quota's limit (as `limit` of a 429), `switched_off`, or what failed.",
+        "quota's limit (as `limit` of a 429), `switched_off`, `released` (by staff), or what failed.",
     )
     next_page = serializers.IntegerField(
         allow_null=True, help_text="`start_page` with which to go on; null when there is nothing to go on with."

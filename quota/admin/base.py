@@ -4,7 +4,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.core.paginator import Paginator
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from unfold.admin import ModelAdmin
 
 
@@ -30,3 +30,13 @@ class ReadOnlyAdmin(ModelAdmin):
         """An admin history is short and can be counted, whatever pages the list itself has."""
         of_rows = super().get_paginator(request, queryset, *args, **kwargs)
         return of_rows if queryset.model is self.model else Paginator(queryset, *args, **kwargs)
+
+
+class WithoutTransaction(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Takes Django's transaction from around a page that is saved: for what is one of its own, or takes its time.
+
+    A base class behind unfold's, which adds its buttons to the page.
+    """
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return self._changeform_view(request, *args, **kwargs)  # type: ignore[attr-defined]

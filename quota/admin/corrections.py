@@ -6,7 +6,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 
-from quota.admin.base import ReadOnlyAdmin
+from quota.admin.base import ReadOnlyAdmin, WithoutTransaction
 from quota.exceptions import CorrectionRefused, QuotaError
 from quota.models import Adjustment, Reconciliation
 from quota.services.corrections import adjust, would_adjust
@@ -30,7 +30,7 @@ class AdjustmentForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(Adjustment)
-class AdjustmentAdmin(ReadOnlyAdmin):
+class AdjustmentAdmin(ReadOnlyAdmin, WithoutTransaction):
     """A person's word on what was used. It can be added to, never changed: a mistake is put right by another."""
 
     form = AdjustmentForm
@@ -45,13 +45,13 @@ class AdjustmentAdmin(ReadOnlyAdmin):
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Without Django's transaction around it: the quota's own must not be part of another."""
         try:
-            page: HttpResponse = self._changeform_view(request, *args, **kwargs)
+            page: HttpResponse = super().changeform_view(request, *args, **kwargs)
         except QuotaError as error:
             messages.error(request, f"Nothing was put right. {error}")
             return HttpResponseRedirect(request.get_full_path())
         return page
 
-    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> str:  # noqa: FBT001, FBT002
+    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:  # noqa: FBT001, FBT002
         return f"Put right by {form.cleaned_data['calls']:+,}. Reason: {form.cleaned_data['reason']}"
 
     def save_model(self, request: HttpRequest, obj: Adjustment, form: AdjustmentForm, change: bool) -> None:  # noqa: FBT001

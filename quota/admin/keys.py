@@ -1,7 +1,7 @@
 """The pages on which a consumer's keys are made, replaced and revoked."""
 
 import uuid
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from django import forms
@@ -20,6 +20,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget, 
 from quota.admin.reasons import ReasonField, ReasonForm, ask_why
 from quota.exceptions import KeyNotUsable
 from quota.models import Consumer, ConsumerKey
+from quota.selectors import begin_of
 from quota.services.keys import create_key, revoke_key, rotate_key
 
 GRACES = {"": "at once", "1": "1 hour from now", "24": "1 day from now", "168": "7 days from now"}
@@ -68,7 +69,7 @@ class NewKeyForm(OnceForm):
     @property
     def expires_at(self) -> datetime | None:
         day: date | None = self.cleaned_data["last_day"]
-        return datetime.combine(day + timedelta(days=1), time(), tzinfo=UTC) if day else None
+        return begin_of(day + timedelta(days=1)) if day else None
 
 
 class RotateForm(OnceForm):

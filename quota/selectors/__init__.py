@@ -20,6 +20,11 @@ SECONDS_APART = 1.05
 """Between two calls at one call a second, as quota_pace() in SQL."""
 
 
+def begin_of(day: date) -> datetime:
+    """The midnight with which a UTC day begins."""
+    return datetime.combine(day, time(), tzinfo=UTC)
+
+
 @dataclass(frozen=True)
 class QuotaStatus:
     """One day's quota. All figures are calls; `percentage_used` is of the safety limit, rounded down."""
@@ -46,7 +51,7 @@ class QuotaStatus:
     @property
     def reset_at(self) -> datetime:
         """The next midnight UTC."""
-        return datetime.combine(self.day + timedelta(days=1), time(), tzinfo=UTC)
+        return begin_of(self.day + timedelta(days=1))
 
     @property
     def seconds_to_reset(self) -> int:

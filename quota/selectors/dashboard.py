@@ -5,13 +5,13 @@ Of the journal only today's rows are read, once; everything else comes from tota
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 
 from django.db.models import DateTimeField, F, Func, Q, QuerySet, Sum, Value
 
 from quota.database import reachable
 from quota.models import Call, Reconciliation, Refusal, Reservation
-from quota.selectors import QuotaStatus, get_status
+from quota.selectors import QuotaStatus, begin_of, get_status
 from quota.selectors.days import refusals_of
 from quota.selectors.usage import DayUsage, usage_history
 
@@ -117,7 +117,7 @@ def get_dashboard(*, reservations: int) -> QuotaDashboard:
 
 def calls_of_today(status: QuotaStatus) -> Today:
     """What the journal of the status's day sums up to, in one statement. Raises QuotaUnavailable."""
-    midnight = datetime.combine(status.day, time(), tzinfo=UTC)
+    midnight = begin_of(status.day)
     slot = Func(Value(SLOT), F("dispatched_at"), Value(midnight), function="date_bin", output_field=DateTimeField())
     with reachable():
         rows = list(
@@ -165,8 +165,7 @@ def _summed_up(rows: list[tuple[str, str, datetime, int, int, int, int, int]]) -
 
 def burn_rate(status: QuotaStatus, *, last_hour: int) -> Burn:
     """From the calls of the last hour; of an hour that began yesterday, from those since midnight."""
-    midnight = status.reset_at - timedelta(days=1)
-    elapsed = min(status.now - midnight, timedelta(hours=1))
+    elapsed = min(status.now - begin_of(status.day), timedelta(hours=1))
     if elapsed < TOO_EARLY:
         return Burn(None, None, None)
     per_hour = last_hour / (elapsed / timedelta(hours=1))

@@ -2,14 +2,14 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, timedelta
 
 from django.db.models import QuerySet, Sum
 from django.db.models.functions import ExtractHour
 
 from quota.database import reachable
 from quota.models import Call, ConsumerUsage, DailyLedger, Refusal
-from quota.selectors import drift_of
+from quota.selectors import begin_of, drift_of
 
 HOURS = 24
 
@@ -66,6 +66,6 @@ def day_in_figures(ledger: DailyLedger) -> DayInFigures:
 
 def refusals_of(day: date) -> QuerySet[Refusal]:
     """What was refused on a day, by the index of their times."""
-    midnight = datetime.combine(day, time(), tzinfo=UTC)
+    midnight = begin_of(day)
     end = midnight + timedelta(days=1) + RECORDED_WITHIN
     return Refusal.objects.filter(ledger=day, at__gte=midnight, at__lt=end)

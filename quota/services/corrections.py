@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 from quota.database import ask, reachable
 from quota.exceptions import ConsumerUnknown, CorrectionRefused, LedgerNotOpen
 from quota.models import Adjustment, Call, Consumer, ConsumerUsage, DailyLedger, Reconciliation
-from quota.selectors import Limits, effective_limits, get_status
+from quota.selectors import Limits, begin_of, effective_limits, get_status
 from quota.services import EXTERNAL, DispatchedCall
 
 log = structlog.get_logger(__name__)
@@ -185,8 +185,7 @@ def _why_ignored(call: DispatchedCall, spent: int, answered_at: datetime, today:
     """
     if today != call.day:
         return "The day ended while ISBNdb was asked."
-    midnight = datetime.combine(today, datetime.min.time(), tzinfo=answered_at.tzinfo)
-    if answered_at - midnight >= LATE_RESET:
+    if answered_at - begin_of(today) >= LATE_RESET:
         return ""
     with reachable():
         seen_today = Reconciliation.objects.filter(ledger=today, ignored="").exists()

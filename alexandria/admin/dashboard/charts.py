@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
-from quota.selectors import QuotaStatus
+from quota.selectors import QuotaStatus, begin_of
 from quota.selectors.dashboard import HISTORY_DAYS, SLOT, QuotaDashboard
 
 MOST_SERIES = 7
@@ -79,7 +79,7 @@ def series_of(quota: QuotaDashboard) -> list[str]:
 def day_chart(quota: QuotaDashboard, series: list[str]) -> Chart:
     """Calls a minute of today, each bar the average of ten minutes; in the table the calls themselves."""
     status = quota.status
-    midnight = datetime.combine(status.day, time(), tzinfo=UTC)
+    midnight = begin_of(status.day)
     rows = [
         Row(slot.begins_at, _cells(slot.calls, series), sum(slot.calls.values())) for slot in quota.today.slots
     ]  # fmt: skip

@@ -6,8 +6,9 @@ from typing import Any
 from django.contrib.auth.models import AnonymousUser, User
 from django.urls import reverse
 
+from alexandria.alerts.rules import but_lower_steps
 from alexandria.alerts.selectors import open_alerts
-from alexandria.models import Alert, Severity
+from alexandria.models import Severity
 from enrichment.selectors import queue_warning
 from quota.selectors import QuotaStatus
 
@@ -36,7 +37,7 @@ def current_alerts(status: QuotaStatus, *, user: User | AnonymousUser) -> list[N
     def link(permission: str, page: str, *args: Any) -> str:
         return reverse(page, args=args) if user.has_perm(permission) else ""
 
-    alerts = [alert for alert in _last_mark_alone(open_alerts()) if alert.rule not in TOLD_AT_ONCE]
+    alerts = [alert for alert in but_lower_steps(open_alerts()) if alert.rule not in TOLD_AT_ONCE]
     notices = [
         Notice(
             "danger" if alert.severity == Severity.CRITICAL else "warning",
@@ -57,13 +58,3 @@ def current_alerts(status: QuotaStatus, *, user: User | AnonymousUser) -> list[N
     elif warning := queue_warning(status):
         notices.append(Notice("warning", warning, link("enrichment.view_wish", "admin:enrichment_wish_changelist")))
     return sorted(notices, key=lambda notice: notice.level)
-
-
-def _last_mark_alone(alerts: list[Alert]) -> list[Alert]:
-    """Of the marks that the day's use has passed, each of which has an alert, only the last says something."""
-
-    def mark(alert: Alert) -> int:
-        return int(alert.key.rpartition(":")[2])
-
-    last = max((alert for alert in alerts if alert.rule == "usage"), key=mark, default=None)
-    return [alert for alert in alerts if alert.rule != "usage" or alert is last]

@@ -11,7 +11,7 @@ from django.urls import reverse
 from alexandria.templatetags.dashboard import span
 from enrichment.models import Job
 from enrichment.selectors import jobs_under_way
-from harvest.selectors import crons_under_way, harvests_under_way
+from harvest.selectors import bulk_figures, crons_under_way, harvests_under_way
 from quota.selectors.dashboard import QuotaDashboard
 
 MOST = 10
@@ -86,9 +86,11 @@ def _crons(now: datetime) -> Iterator[Running]:
 
 
 def _harvests(now: datetime) -> Iterator[Running]:
-    for progress in harvests_under_way():
-        harvest = progress.harvest
-        authors = f"{progress.dealt_with:,} of {progress.authors:,} authors"
+    harvests = harvests_under_way()
+    figures = bulk_figures(harvests)
+    for harvest in harvests:
+        figure = figures[harvest.pk]
+        authors = f"{figure.done:,} of {figure.authors:,} authors"
         yield Running(
             kind="bulk harvest",
             name=harvest.label,
@@ -96,8 +98,8 @@ def _harvests(now: datetime) -> Iterator[Running]:
             who=f"{harvest.host}, process {harvest.pid}",
             age=now - harvest.started_at,
             standing=f"{authors}, {_lease(harvest.lease_until, now)}",
-            done=progress.dealt_with,
-            total=progress.authors,
+            done=figure.done,
+            total=figure.authors,
         )
 
 

@@ -99,6 +99,8 @@ exit codes:
             run = last.get(cron.name)
             state = states.get(cron.name)
             # Runs that did nothing, one like the other, are one row: the tick is that of the latest.
-            at = max(run.started_at, (state and state.last_tick_at) or run.started_at) if run else None
-            ran = f"{at:%Y-%m-%d %H:%M} {run.outcome} {run.reason:.80}" if run and at else "not run yet"
+            ran = "not run yet"
+            if run:
+                at = max(run.started_at, (state and state.last_tick_at) or run.started_at)
+                ran = f"{at:%Y-%m-%d %H:%M} {run.outcome} {run.reason:.80}"
             self.stdout.write(f"{cron.name:16} {cron.consumer or 'spends no calls':20} {ran}".rstrip())
