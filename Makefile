@@ -70,7 +70,7 @@ lock: setup ## renews the lock files after a change of requirements*.in (ARGS=--
 clean: ## stops the embedded services and removes .venv, .data and all caches
 	@find .data -name start.lock 2> /dev/null | while read -r lock; do \
 		ALEXANDRIA_DATA_DIR="$(CURDIR)/$${lock%/start.lock}" \
-			$(BIN)/python -c 'from alexandria import embedded; embedded.stop()' || echo "$$lock: not stopped" >&2; \
+			$(BIN)/python -c 'from alexandria.development.embedded import servers; servers.stop()' || echo "$$lock: not stopped" >&2; \
 	done
 	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 	@rm -rf .venv .data .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage* htmlcov staticfiles

@@ -9,7 +9,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "alexandria.settings")
 
 from django.conf import settings
 
-from alexandria.multiprocess import VARIABLE, process_name
+from alexandria.monitoring.multiprocess import VARIABLE, process_name
 
 logconfig_dict = settings.LOGGING  # one form for every line, gunicorn's own included
 

@@ -21,18 +21,18 @@ def main() -> None:
     from django.db import ProgrammingError
     from psycopg.errors import UndefinedFunction, UndefinedTable
 
-    from alexandria import embedded
+    from alexandria.development.embedded import servers
 
     command = sys.argv[1] if len(sys.argv) > 1 else "help"
     try:
-        if needs_database(command, sys.argv[2:]) and (started := embedded.start_unless_configured()):
-            unset = " and ".join(embedded.VARIABLES[name] for name in started)
+        if needs_database(command, sys.argv[2:]) and (started := servers.start_unless_configured()):
+            unset = " and ".join(servers.VARIABLES[name] for name in started)
             sys.stderr.write(
-                f"Started the embedded {' and '.join(started)} in {embedded.data_dir()}: {unset} not set. "
+                f"Started the embedded {' and '.join(started)} in {servers.data_dir()}: {unset} not set. "
                 "`manage.py embedded down` stops what runs there.\n"
             )
         execute_from_command_line(sys.argv)
-    except (ImproperlyConfigured, embedded.EmbeddedError) as error:
+    except (ImproperlyConfigured, servers.EmbeddedError) as error:
         sys.exit(f"Alexandria can't start: {error}")
     except ProgrammingError as error:
         if command == "migrate" or not isinstance(error.__cause__, UndefinedTable | UndefinedFunction):

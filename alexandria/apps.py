@@ -7,4 +7,4 @@ class AlexandriaConfig(AppConfig):
 
     def ready(self) -> None:
         # So that tasks declared with shared_task find our application in every process, and the schema the API key.
-        from alexandria import celery, schema  # noqa: F401, PLC0415
+        from alexandria.api import schema  # noqa: F401, PLC0415

@@ -2,17 +2,18 @@
 
 import logging
 import re
-from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from alexandria import embedded, env, multiprocess
-from alexandria.logs import logging_config
+from alexandria import env
+from alexandria.development.embedded import servers
+from alexandria.env import BASE_DIR
+from alexandria.monitoring import multiprocess
+from alexandria.monitoring.logs import logging_config
 
-BASE_DIR = Path(__file__).resolve().parent.parent
 env.read_dotenv(BASE_DIR / ".env")
 
 DEBUG = env.flag("DEBUG", default=False)
@@ -56,16 +57,17 @@ INSTALLED_APPS = [
     "django_structlog",
     "django_prometheus",
     "alexandria",
+    "alexandria.alerts",
     "quota",
     "enrichment",
     "harvest",
 ]
 MIDDLEWARE = [
-    "alexandria.request_id.request_ids",
-    "alexandria.health.probes",
+    "alexandria.monitoring.request_id.request_ids",
+    "alexandria.monitoring.health.probes",
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "corsheaders.middleware.CorsMiddleware",
-    "alexandria.problems.problem_for_html",
+    "alexandria.api.problems.problem_for_html",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django_structlog.middlewares.RequestMiddleware",
@@ -76,7 +78,7 @@ MIDDLEWARE = [
     "simple_history.middleware.HistoryRequestMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "alexandria.metrics.RequestMetrics",
+    "alexandria.monitoring.metrics.RequestMetrics",
 ]
 ROOT_URLCONF = "alexandria.urls"
 WSGI_APPLICATION = "alexandria.wsgi.application"
@@ -100,7 +102,7 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 # --- Database: one short transaction a service, no ATOMIC_REQUESTS. The time-outs keep "503 within 5 seconds".
-DATABASE = env.postgres("DATABASE_URL", default=embedded.database_url)
+DATABASE = env.postgres("DATABASE_URL", default=servers.database_url)
 # Behind a pooler a session is whose transaction runs in it: nothing may be left in it, nor be expected there.
 DATABASE_POOLED = env.flag("DATABASE_POOLED", default=False)
 DATABASE |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True, "DISABLE_SERVER_SIDE_CURSORS": DATABASE_POOLED}
@@ -124,7 +126,7 @@ DATABASE["OPTIONS"] = (
 DATABASES = {"default": DATABASE}
 
 # --- Redis: cache and Celery's broker. Nothing about the quota rests on it.
-REDIS_URL = env.redis_url("REDIS_URL", default=embedded.redis_url)
+REDIS_URL = env.redis_url("REDIS_URL", default=servers.redis_url)
 CACHES = {
     "default": {
         "BACKEND": "django_redis.cache.RedisCache",
@@ -152,7 +154,7 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = "celery"
 # Jobs have workers of their own: however many there are, and however long, crons and the queue go on.
 # All workers see to the alerts: one that is dead is told of by the others.
-CELERY_TASK_ROUTES = {"enrichment.tasks.run_job": {"queue": "jobs"}, "alexandria.tasks.*": {"queue": "alerts"}}
+CELERY_TASK_ROUTES = {"enrichment.tasks.run_job": {"queue": "jobs"}, "alexandria.alerts.tasks.*": {"queue": "alerts"}}
 CELERY_TASK_TIME_LIMIT = 3600
 # Redis hands out again what is not acknowledged by then: sooner, and a task that still runs would run twice at once.
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 2 * CELERY_TASK_TIME_LIMIT}
@@ -208,15 +210,15 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["quota.authentication.IsActiveConsumer"],
     "DEFAULT_THROTTLE_CLASSES": ["quota.throttling.RequestsPerMinute"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["alexandria.parsers.LimitedJSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["alexandria.api.parsers.LimitedJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
     "UNAUTHENTICATED_USER": None,
     "URL_FORMAT_OVERRIDE": None,
 }
 DRF_STANDARDIZED_ERRORS = {
-    "EXCEPTION_HANDLER_CLASS": "alexandria.problems.ProblemHandler",
-    "EXCEPTION_FORMATTER_CLASS": "alexandria.problems.ProblemFormatter",
+    "EXCEPTION_HANDLER_CLASS": "alexandria.api.problems.ProblemHandler",
+    "EXCEPTION_FORMATTER_CLASS": "alexandria.api.problems.ProblemFormatter",
     "ENABLE_IN_DEBUG_FOR_UNHANDLED_EXCEPTIONS": True,
 }
 SPECTACULAR_SETTINGS = {
@@ -239,7 +241,7 @@ SPECTACULAR_SETTINGS = {
         "JobState": "enrichment.models.Job.State",
         "JobItemState": "enrichment.models.JobItem.State",
     },
-    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "alexandria.schema.add_problems"],
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "alexandria.api.schema.add_problems"],
 }
 
 # --- Web
@@ -276,7 +278,7 @@ UNFOLD = {
     "STYLES": [lambda request: static("alexandria/accessible.css")],
     "SHOW_VIEW_ON_SITE": False,
     "ENVIRONMENT": "alexandria.admin.site.environment",
-    "DASHBOARD_CALLBACK": "alexandria.admin.dashboard.index",
+    "DASHBOARD_CALLBACK": "alexandria.admin.dashboard.views.index",
     "SIDEBAR": {
         "show_search": True,
         "show_all_applications": False,
@@ -300,4 +302,4 @@ METRICS_TOKEN = env.secret("METRICS_TOKEN", shortest=20)
 LOGGING = logging_config(debug=DEBUG)
 DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG  # one line a request: the one that knows how it ended
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
-DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True  # after alexandria.request_id has seen it
+DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True  # after alexandria.monitoring.request_id has seen it

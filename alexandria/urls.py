@@ -3,7 +3,7 @@ from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
-from alexandria import problems
+from alexandria.api import problems
 from quota.admin.refusals import why
 
 urlpatterns = [

@@ -1,4 +1,4 @@
-"""What can go wrong with ISBNdb and with jobs, one class a failure. `alexandria/problems.py` maps them to HTTP."""
+"""What can go wrong with ISBNdb and with jobs, one class a failure. `alexandria/api/problems.py` maps them to HTTP."""
 
 
 class IsbndbError(Exception):

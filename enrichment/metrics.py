@@ -11,7 +11,7 @@ from enrichment.models import Edition, Job
 from enrichment.selectors.queue import get_queue
 from quota.database import reachable
 from quota.metrics import counters, gauge, gauges
-from quota.selectors import begin_of
+from quota.selectors.status import begin_of
 
 
 def collect() -> Iterator[Metric]:

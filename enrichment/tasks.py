@@ -2,8 +2,7 @@ import uuid
 
 from celery import shared_task
 
-from enrichment.services import jobs
-from enrichment.services.jobs import running
+from enrichment.jobs import lifecycle, running
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True)
@@ -15,4 +14,4 @@ def run_job(job_id: str) -> None:
 @shared_task
 def resume_jobs() -> int:
     """Queues the jobs that have waited enough, or whose worker died; returns how many."""
-    return jobs.resume_jobs()
+    return lifecycle.resume_jobs()

@@ -9,7 +9,7 @@ from prometheus_client.core import Metric
 from harvest.models import BulkAuthor, BulkHarvest, HarvestRun
 from quota.database import reachable
 from quota.metrics import counters, gauges
-from quota.selectors import begin_of, get_status
+from quota.selectors.status import begin_of, get_status
 
 # Of each cron, back through its own index to the first run that was begun before today.
 RUNS_OF_TODAY = """

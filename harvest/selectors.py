@@ -9,9 +9,9 @@ from django.db.models import Count, Sum
 from django_celery_beat.models import PeriodicTask
 
 from harvest.models import BulkAuthor, BulkHarvest, CronState
-from harvest.ticks import next_tick, schedules_by_cron
+from harvest.schedules import next_tick, schedules_by_cron
 from quota.models import Reservation
-from quota.selectors import get_status
+from quota.selectors.status import get_status
 
 
 @dataclass

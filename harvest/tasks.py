@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from harvest import services
+from harvest import runs
 from quota.database import OUT_OF_REACH
 from quota.exceptions import QuotaUnavailable
 
@@ -14,4 +14,4 @@ def run_cron(name: str, *, scheduled: bool = True) -> None:
     When PostgreSQL is out of reach, the tick is not taken: it is tried again, for up to an hour, so that a moment
     does not cost a daily cron its day.
     """
-    services.run_cron(name, scheduled=scheduled)
+    runs.run_cron(name, scheduled=scheduled)

@@ -9,9 +9,9 @@ from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
+from alexandria.common.pagination import CursorPages
 from quota.authentication import consumer_of, sees_all
-from quota.pagination import CursorPages
-from quota.selectors import QuotaStatus, get_status
+from quota.selectors.status import QuotaStatus, get_status
 from quota.selectors.usage import forecast, get_allowance, journal, usage_history
 from quota.serializers import (
     LARGEST_PAGE,

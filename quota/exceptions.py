@@ -1,4 +1,4 @@
-"""What can go wrong in the quota, one class a failure. `alexandria/problems.py` maps them to HTTP."""
+"""What can go wrong in the quota, one class a failure. `alexandria/api/problems.py` maps them to HTTP."""
 
 from datetime import datetime
 from typing import ClassVar

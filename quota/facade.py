@@ -1,7 +1,7 @@
 """The four operations that one expects of a quota manager."""
 
-from quota import services
-from quota.selectors import QuotaStatus, get_status
+from quota.selectors.status import QuotaStatus, get_status
+from quota.services import reservations
 
 __all__ = ["check_quota", "get_status", "increment_usage", "reset_if_needed"]
 
@@ -14,9 +14,9 @@ def check_quota(calls: int) -> bool:
 
 def increment_usage(calls: int) -> None:
     """Records `calls` calls that were made outside Alexandria, even past the limit."""
-    services.increment(calls)
+    reservations.increment(calls)
 
 
 def reset_if_needed() -> bool:
     """Opens today's ledger; True when it was not open yet. Yesterday's stays as it is: nothing is ever zeroed."""
-    return services.open_ledger()
+    return reservations.open_ledger()

@@ -17,8 +17,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from quota.database import Decision, reachable
 from quota.exceptions import QuotaUnavailable
 from quota.models import Call, ConsumerUsage, Reconciliation, Reservation
-from quota.selectors import QuotaStatus, begin_of, drift_of, get_status
 from quota.selectors.days import refusals_of
+from quota.selectors.status import QuotaStatus, begin_of, drift_of, get_status
 
 LATENCIES = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
 PACE_WAITS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)

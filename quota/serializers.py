@@ -4,7 +4,7 @@ from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
 from quota.models import Call, Consumer, Refusal
-from quota.selectors import QuotaStatus, key_charged, last_reconciliation
+from quota.selectors.status import QuotaStatus, key_charged, last_reconciliation
 from quota.selectors.usage import HARVEST_OFF
 
 LONGEST_HISTORY = 400

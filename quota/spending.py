@@ -10,10 +10,10 @@ from random import uniform
 
 import structlog
 
-from quota import services
 from quota.exceptions import PaceTimeout, QuotaUnavailable, ReservationClosed
-from quota.selectors import get_status
-from quota.services import MAX_SLOT_DISTANCE, DispatchedCall
+from quota.selectors.status import get_status
+from quota.services import reservations
+from quota.services.reservations import MAX_SLOT_DISTANCE, DispatchedCall
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +36,7 @@ class Spending:
     def need(self, calls: int) -> None:
         """Says how many calls the operation still takes, beyond those dispatched: what is not needed goes back at once.
 
-        When it is more than is set aside, the rest is set aside too; raises as `extend` of quota.services does.
+        When it is more than is set aside, the rest is set aside too; raises as `reservations.extend` does.
         Before the first dispatch it changes what that sets aside.
         """
         if self.reservation is None:
@@ -44,13 +44,13 @@ class Spending:
         elif calls > self.left:
             self._set_aside_more(calls - self.left)
         elif calls < self.left:
-            services.shrink(self.reservation, left=calls)
+            reservations.shrink(self.reservation, left=calls)
             self.left = calls
 
     def dispatch(self, method: str, path: str, *, isbns_asked: int | None = None) -> DispatchedCall:
         """Spends one call for the request described, after waiting for the pace if need be.
 
-        Raises PaceTimeout after MAX_PACE_WAIT and whatever `reserve` and `dispatch` of quota.services raise.
+        Raises PaceTimeout after MAX_PACE_WAIT and whatever `reserve` and `dispatch` of the reservations raise.
         """
         deadline = time.monotonic() + MAX_PACE_WAIT.total_seconds()
         while True:
@@ -63,10 +63,10 @@ class Spending:
             pause = max(timedelta(), answer - MAX_SLOT_DISTANCE).total_seconds() + uniform(0.01, 0.1)  # noqa: S311
             if time.monotonic() + pause > deadline:
                 raise PaceTimeout(f"No send time within {MAX_PACE_WAIT.total_seconds():.0f} s: the fleet is busy.")
-            services.sleep_until(time.monotonic() + pause)
+            reservations.sleep_until(time.monotonic() + pause)
 
     def extend(self) -> None:
-        """Sets one more call aside, for a retry; raises as `extend` of quota.services does."""
+        """Sets one more call aside, for a retry; raises as `reservations.extend` does."""
         if not self.dispatched:
             raise RuntimeError("There is nothing to extend before the first dispatch.")
         self._set_aside_more(1)
@@ -76,7 +76,7 @@ class Spending:
             self.calls += calls
             return
         try:
-            services.extend(self.reservation, calls=calls)
+            reservations.extend(self.reservation, calls=calls)
             self.left += calls
         except ReservationClosed as closed:
             self._begin_anew(closed, calls=self.left + calls)
@@ -86,16 +86,16 @@ class Spending:
         if get_status().enforcement == "enforce":
             raise closed
         if self.reservation is not None:
-            services.settle(self.reservation)
+            reservations.settle(self.reservation)
         self.reservation, self.calls = None, max(1, calls)
 
     def _ask(self, method: str, path: str, isbns_asked: int | None) -> DispatchedCall | timedelta:
         if self.reservation is not None:
             try:
-                return services.dispatch(self.reservation, method=method, path=path, isbns_asked=isbns_asked)
+                return reservations.dispatch(self.reservation, method=method, path=path, isbns_asked=isbns_asked)
             except ReservationClosed as closed:
                 self._begin_anew(closed, calls=self.left)
-        self.reservation, answer = services.reserve_and_dispatch(
+        self.reservation, answer = reservations.reserve_and_dispatch(
             consumer=self.consumer,
             operation=self.operation,
             calls=self.calls,
@@ -123,7 +123,7 @@ def spending(*, consumer: str, operation: str, calls: int, source: str = "") -> 
         finally:
             if spender.reservation is not None:
                 try:
-                    services.settle(spender.reservation)
+                    reservations.settle(spender.reservation)
                 except QuotaUnavailable:
                     # The lease gives back what is left; how the block ended matters more.
                     log.exception("quota.settle_failed")

@@ -20,10 +20,11 @@ from django.db import connection
 from execnet.xspec import XSpec
 from pytest_django import DjangoDbBlocker
 
-from alexandria import embedded
-from alexandria.embedded.files import try_lock
+from alexandria.development.embedded import servers
+from alexandria.development.embedded.files import try_lock
+from alexandria.env import BASE_DIR
 
-ENV_EXAMPLE = embedded.BASE_DIR / ".env.example"
+ENV_EXAMPLE = BASE_DIR / ".env.example"
 FROM_THE_SHELL = {"DATABASE_URL", "REDIS_URL"}
 FIXED = {"DJANGO_SETTINGS_MODULE": "alexandria.settings", "DEBUG": "on", "SECRET_KEY": "only-for-tests-" * 4}
 OWN_SERVERS: list[str] = []
@@ -39,8 +40,8 @@ def settle_environment() -> None:
 def own_data_folder() -> Path:
     """A folder under `.data/test` that no other test run uses at this moment; it stays ours until this process ends."""
     for number in itertools.count(1):
-        folder = embedded.BASE_DIR / ".data" / "test" / str(number)
-        embedded.private_folder(folder)
+        folder = BASE_DIR / ".data" / "test" / str(number)
+        servers.private_folder(folder)
         if try_lock(folder / "session.lock") is not None:
             return folder
     raise AssertionError
@@ -49,15 +50,15 @@ def own_data_folder() -> Path:
 def start_servers() -> None:
     os.environ["ALEXANDRIA_DATA_DIR"] = str(own_data_folder())
     if not os.environ.get("DATABASE_URL"):
-        embedded.start(["postgres"])
+        servers.start(["postgres"])
         OWN_SERVERS.append("postgres")
-        os.environ["DATABASE_URL"] = embedded.database_url()
-        spare_the_disk(embedded.database_url())
+        os.environ["DATABASE_URL"] = servers.database_url()
+        spare_the_disk(servers.database_url())
     if not os.environ.get("REDIS_URL"):
-        embedded.start(["redis"])
+        servers.start(["redis"])
         OWN_SERVERS.append("redis")
-        os.environ["REDIS_URL"] = embedded.redis_url()
-        with redis.Redis.from_url(embedded.redis_url()) as client:
+        os.environ["REDIS_URL"] = servers.redis_url()
+        with redis.Redis.from_url(servers.redis_url()) as client:
             client.flushall()
 
 
@@ -83,7 +84,7 @@ def pytest_xdist_setupnodes(specs: list[XSpec]) -> None:
 
 def pytest_unconfigure() -> None:
     if OWN_SERVERS:
-        embedded.stop(OWN_SERVERS)
+        servers.stop(OWN_SERVERS)
 
 
 @pytest.fixture(scope="session")

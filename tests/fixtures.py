@@ -13,12 +13,12 @@ import stamina
 from django.db import connection
 from rest_framework.test import APIClient
 
-from alexandria.sandbox import isbns
-from alexandria.sandbox.server import Sandbox
-from enrichment import gateway
-from quota import services
+from alexandria.development.sandbox import isbns
+from alexandria.development.sandbox.server import Sandbox
+from enrichment.gateway import client
 from quota.models import Consumer, ConsumerKey
-from quota.selectors import check_ledger, get_status
+from quota.selectors.status import check_ledger, get_status
+from quota.services import reservations
 
 SetClock = Callable[[datetime], timedelta]
 At = Callable[[float], None]
@@ -37,7 +37,7 @@ def unknown_isbns(count: int) -> list[str]:
 
 def balance(sandbox: Sandbox) -> tuple[int, int]:
     """Today's calls as ISBNdb counts them and as we do, when nothing is set aside and the ledger is its rows' sum."""
-    services.open_ledger()
+    reservations.open_ledger()
     status = get_status()
     assert status.reserved == 0
     assert check_ledger(status.day) == []
@@ -126,8 +126,8 @@ def sandbox(settings) -> Iterator[Sandbox]:
 
     Retries do not wait for more than the pace, unless the test says `stamina.set_testing(False)`.
     """
-    no_back_off = stamina.set_testing(True, attempts=gateway.ATTEMPTS, cap=True)
-    no_pause = patch.object(gateway, "PAUSE_BEFORE_LESS", 0.0)
+    no_back_off = stamina.set_testing(True, attempts=client.ATTEMPTS, cap=True)
+    no_pause = patch.object(client, "PAUSE_BEFORE_LESS", 0.0)
     with Sandbox(max_rps=None) as server, no_back_off, no_pause:
         server.set_clock(offset_seconds=(NOON - datetime.now(UTC)).total_seconds())
         settings.ISBNDB_BASE_URL = server.url
@@ -135,7 +135,7 @@ def sandbox(settings) -> Iterator[Sandbox]:
         settings.ISBNDB_TIMEOUT_SECONDS = 5
         settings.QUOTA_MAX_RPS = 1000  # a test of something else need not wait for the pace
         yield server
-        gateway.close_connections()
+        client.close_connections()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import connection
 from honcho.environ import parse_procfile
 
-from alexandria import embedded
+from alexandria.env import BASE_DIR
 
 HANDED_DOWN = (
     *("ISBNDB_BASE_URL", "ISBNDB_API_KEY", "ISBNDB_BATCH_SIZE", "ISBNDB_TIMEOUT_SECONDS"),
@@ -29,12 +29,12 @@ def environment() -> dict[str, str]:
 
 def start(name: str, log: Path, **variables: str) -> subprocess.Popen[str]:
     """The process of that name in the Procfile, in a session of its own; `variables` are added to its environment."""
-    command = parse_procfile((embedded.BASE_DIR / "Procfile").read_text()).processes[name]
+    command = parse_procfile((BASE_DIR / "Procfile").read_text()).processes[name]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with log.open("w") as output:
         return subprocess.Popen(
             ["/bin/sh", "-c", f"exec {command}"],
-            cwd=embedded.BASE_DIR,
+            cwd=BASE_DIR,
             env=environment() | {"PATH": path} | variables,
             stdout=output,
             stderr=output,

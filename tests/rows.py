@@ -11,8 +11,8 @@ from django.db.models import Field, Model
 from django.utils import timezone
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 
-from alexandria.models import Alert, Delivery, Webhook
-from alexandria.sandbox import isbns
+from alexandria.alerts.models import Alert, Delivery, Webhook
+from alexandria.development.sandbox import isbns
 from enrichment.models import Author, Edition, EditionAuthor, Job, JobItem, Miss, Wish, Work
 from harvest.models import BulkAuthor, BulkHarvest, CronState, HarvestRun
 from quota.models import (

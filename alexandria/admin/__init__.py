@@ -1,5 +1,6 @@
-"""The admin beyond the apps: its frame, index and alerts, and Django's and celery-beat's own models in its look."""
+"""The admin beyond the apps: its frame and index, and Django's and celery-beat's own models in its look."""
 
-from alexandria.admin import alerts, changes, dashboard, schedule, users
+from alexandria.admin import changes, schedule, users
+from alexandria.admin.dashboard import views
 
-__all__ = ["alerts", "changes", "dashboard", "schedule", "users"]
+__all__ = ["changes", "schedule", "users", "views"]

@@ -6,7 +6,7 @@ from django.utils.html import format_html
 from unfold.contrib.filters.admin import RelatedDropdownFilter
 from unfold.paginator import InfinitePaginator
 
-from quota.admin.base import ReadOnlyAdmin
+from alexandria.common.admin import ReadOnlyAdmin
 
 
 @admin.register(LogEntry)

@@ -62,9 +62,9 @@ GROUPS = {
         _list_of("django_celery_beat.intervalschedule", "Intervals", "timer"),
     ],
     "Alerts": [
-        _list_of("alexandria.alert", "Alerts", "notifications"),
-        _list_of("alexandria.webhook", "Webhooks", "webhook"),
-        _list_of("alexandria.delivery", "Deliveries", "outgoing_mail"),
+        _list_of("alerts.alert", "Alerts", "notifications"),
+        _list_of("alerts.webhook", "Webhooks", "webhook"),
+        _list_of("alerts.delivery", "Deliveries", "outgoing_mail"),
     ],
     "Staff": [
         _list_of("auth.user", "Users", "person"),

@@ -7,7 +7,7 @@ import structlog
 from django.conf import settings
 
 from alexandria.alerts.exceptions import AddressRefused
-from alexandria.bounded import Overdue, within
+from alexandria.common.timeouts import Overdue, within
 
 log = structlog.get_logger(__name__)
 

@@ -17,10 +17,10 @@ from django.db.models import F
 
 from alexandria.alerts import webhooks
 from alexandria.alerts.exceptions import AlertError, NothingToRetry, NotSent
+from alexandria.alerts.models import Delivery, Webhook
 from alexandria.alerts.services import new_message
-from alexandria.models import Delivery, Webhook
 from quota.database import QuotaNow
-from quota.selectors import get_status
+from quota.selectors.status import get_status
 
 log = structlog.get_logger(__name__)
 

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from django.conf import settings
 
-from alexandria.alerts.facts import CRON_GRACE, ERROR_WINDOW, LEASE_WINDOW, Facts
-from alexandria.models import Alert, Severity
+from alexandria.alerts.models import Alert, Severity
+from alexandria.alerts.snapshot import CRON_GRACE, ERROR_WINDOW, LEASE_WINDOW, Facts
 from quota.selectors.dashboard import burn_rate
 
 QUEUES = ("celery", "jobs")

@@ -1,6 +1,6 @@
 """Everything that only reads the alerts."""
 
-from alexandria.models import Alert, Severity
+from alexandria.alerts.models import Alert, Severity
 
 
 def open_alerts() -> list[Alert]:

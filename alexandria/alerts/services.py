@@ -9,9 +9,9 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
-from alexandria.alerts.facts import gather
+from alexandria.alerts.models import Alert, Delivery, Severity, Webhook
 from alexandria.alerts.rules import QUEUES, Finding, but_lower_steps, find
-from alexandria.models import Alert, Delivery, Severity, Webhook
+from alexandria.alerts.snapshot import gather
 
 log = structlog.get_logger(__name__)
 

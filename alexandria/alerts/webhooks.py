@@ -16,8 +16,8 @@ from django.utils.crypto import salted_hmac
 
 from alexandria.alerts.addresses import look_up
 from alexandria.alerts.exceptions import AddressRefused, NotSent
-from alexandria.models import Webhook
-from enrichment.gateway.deadline import DeadlineTransport
+from alexandria.alerts.models import Webhook
+from alexandria.common.http import DeadlineTransport
 
 SECONDS = 5.0
 """For all of a request, the look-up of the host included."""
@@ -93,7 +93,7 @@ def send(webhook: Webhook, *, message_id: str, payload: Mapping[str, object]) ->
 
 
 def _key(webhook: Webhook) -> bytes:
-    return salted_hmac("alexandria.webhook", webhook.seed, algorithm="sha256").digest()
+    return salted_hmac("alerts.webhook", webhook.seed, algorithm="sha256").digest()
 
 
 def _beginning(answer: httpx2.Response) -> str:

@@ -11,6 +11,7 @@ LOOKED_AT = {
     ],
     "enrichment": ["edition", "work", "author", "miss", "wish", "job"],
     "harvest": ["harvestrun", "cronstate", "bulkharvest", "bulkauthor"],
+    "alerts": ["alert", "delivery"],
     "admin": ["logentry"],
     "django_celery_beat": ["periodictask", "intervalschedule", "crontabschedule", "solarschedule", "clockedschedule"],
 }
@@ -19,10 +20,12 @@ PERMISSIONS = {
     "operators": [
         *("enrichment.change_job", "enrichment.change_wish", "enrichment.delete_wish", "harvest.change_cronstate"),
         *("quota.release_reservation", "enrichment.add_job", "enrichment.refresh_edition"),
+        *("alerts.view_webhook", "alerts.test_webhook", "alerts.retry_delivery"),
     ],
     "managers": [
         *("quota.add_consumer", "quota.change_consumer", "quota.change_switches", "quota.add_adjustment"),
         *("quota.add_consumerkey", "quota.change_consumerkey", "django_celery_beat.change_periodictask"),
+        *("alerts.add_webhook", "alerts.change_webhook", "alerts.delete_webhook"),
     ],
 }
 
@@ -36,9 +39,10 @@ class Migration(migrations.Migration):
         ("admin", "0003_logentry_add_action_flag_choices"),
         ("auth", "0012_alter_user_first_name_max_length"),
         ("contenttypes", "0002_remove_content_type_name"),
-        ("quota", "0008_release_permission"),
-        ("enrichment", "0006_job_failures"),
-        ("harvest", "0003_bulk"),
+        ("quota", "0001_initial"),
+        ("enrichment", "0001_initial"),
+        ("harvest", "0001_initial"),
+        ("alerts", "0001_initial"),
         ("django_celery_beat", "0019_alter_periodictasks_options"),
     ]
     operations = [migrations.RunPython(make_groups, migrations.RunPython.noop)]

@@ -15,17 +15,17 @@ from unfold.decorators import action
 from unfold.forms import BaseDialogForm
 from unfold.paginator import InfinitePaginator
 
+from alexandria.common.admin import ReadOnlyAdmin
 from enrichment import selectors
 from enrichment.admin.dialogs import ask, leave_to
 from enrichment.admin.lists import cost_context, job_page, run_and_log
-from enrichment.admin.pieces import link
+from enrichment.admin.widgets import link
+from enrichment.books.provenance import trace
 from enrichment.exceptions import JobError
-from enrichment.isbn import InvalidIsbn, parse
+from enrichment.isbn.parsing import InvalidIsbn, parse
+from enrichment.jobs.lists import keep_list
 from enrichment.models import Author, Edition, Miss, Work
-from enrichment.provenance import trace
 from enrichment.serializers.books import LARGEST_JOB
-from enrichment.services.lists import keep_list
-from quota.admin.base import ReadOnlyAdmin
 from quota.exceptions import QuotaError
 
 SIBLINGS = 20

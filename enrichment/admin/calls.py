@@ -7,7 +7,7 @@ from django.db.models import DurationField, ExpressionWrapper, F, QuerySet, Valu
 from django.http import HttpRequest
 from unfold.contrib.filters.admin import TextFilter
 
-from enrichment.isbn import InvalidIsbn, parse
+from enrichment.isbn.parsing import InvalidIsbn, parse
 from enrichment.selectors.books import last_told
 from quota.admin.calls import CallAdmin as CallAdminOfTheQuota
 from quota.models import Call

@@ -13,13 +13,13 @@ from unfold.dataclasses import UnfoldAction
 from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 
+from alexandria.common.admin import ReadOnlyAdmin
 from enrichment.admin import lists, progress
 from enrichment.admin.dialogs import ask, leave_to
-from enrichment.admin.pieces import bar
+from enrichment.admin.widgets import bar
 from enrichment.exceptions import JobError
+from enrichment.jobs.lifecycle import cancel_job, retry_job
 from enrichment.models import Job
-from enrichment.services.jobs import cancel_job, retry_job
-from quota.admin.base import ReadOnlyAdmin
 
 
 @admin.register(Job)

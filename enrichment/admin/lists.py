@@ -22,13 +22,13 @@ from unfold.widgets import (
 )
 
 from enrichment.exceptions import JobError
-from enrichment.isbn import corrected
+from enrichment.isbn.input import decode, read_values
+from enrichment.isbn.parsing import corrected
+from enrichment.jobs.lists import keep_list, key_of, run_list
 from enrichment.models import IsbnList, Job
 from enrichment.models.jobs import STAFF
-from enrichment.reading import decode, read_values
 from enrichment.selectors import plan_isbns
 from enrichment.serializers.books import LARGEST_JOB
-from enrichment.services.lists import keep_list, key_of, run_list
 from quota.exceptions import QuotaError
 from quota.models import Consumer
 from quota.selectors.usage import forecast, get_allowance

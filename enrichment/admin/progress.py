@@ -11,12 +11,12 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.template.response import TemplateResponse
 
-from enrichment.admin.pieces import percentage
+from enrichment.admin.widgets import percentage
 from enrichment.models import Edition, Job, JobItem
 from enrichment.selectors import item_counts, job_calls_left, job_eta, job_failures
 from quota.admin.exports import Row, as_csv
 from quota.exceptions import QuotaError
-from quota.selectors import calls_spent
+from quota.selectors.status import calls_spent
 
 STATE_COLOURS = {
     "queued": "info",

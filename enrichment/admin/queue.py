@@ -9,12 +9,12 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from unfold.decorators import display
 
+from alexandria.common.reasons import ask_why, posted_again, reason_of
 from enrichment.admin.books import IsbnSearch
 from enrichment.models import Wish
 from enrichment.selectors import get_queue
 from enrichment.selectors.queue import FAILED, UNDER_WAY, WAITING
 from enrichment.services.queue import drop, retry
-from quota.admin.reasons import ask_why, posted_again, reason_of
 from quota.exceptions import QuotaUnavailable
 
 SHOWN_BEFORE_DROPPING = 20

@@ -9,7 +9,7 @@ from rest_framework.response import Response
 
 from quota.api import ratelimit_headers
 from quota.exceptions import QuotaUnavailable
-from quota.selectors import get_status
+from quota.selectors.status import get_status
 from quota.serializers import QuotaStatusSerializer
 
 log = structlog.get_logger(__name__)

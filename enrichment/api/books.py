@@ -10,10 +10,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from enrichment import selectors, services
+from enrichment import selectors
 from enrichment.api import jobs
 from enrichment.api.answers import spending_answer
-from enrichment.isbn import InvalidIsbn, parse
+from enrichment.isbn.parsing import InvalidIsbn, parse
 from enrichment.models import Edition, Job
 from enrichment.serializers.books import (
     BatchAnswerSerializer,
@@ -22,6 +22,7 @@ from enrichment.serializers.books import (
     EnrichmentSerializer,
 )
 from enrichment.serializers.jobs import JobDetailSerializer
+from enrichment.services.enrich import enrich_isbns
 from quota.authentication import consumer_of
 
 
@@ -46,7 +47,7 @@ class EnrichBatchView(APIView):
         wanted.is_valid(raise_exception=True)
         if as_job:
             return jobs.accept_job(request, kind=Job.Kind.BATCH_DIRECT, wanted=wanted.validated_data)
-        result = services.enrich_isbns(
+        result = enrich_isbns(
             wanted.validated_data["isbns"],
             consumer=consumer_of(request).slug,
             source=wanted.validated_data["source"],

@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from alexandria.common.pagination import CursorPages
 from enrichment import selectors
 from enrichment.models import Author, Edition
 from enrichment.serializers.catalogue import (
@@ -23,7 +24,6 @@ from enrichment.serializers.catalogue import (
     WorkDetailSerializer,
 )
 from quota.api import asked_for
-from quota.pagination import CursorPages
 
 
 class CataloguePages(CursorPages):

@@ -13,9 +13,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from alexandria.common.pagination import CursorPages
 from enrichment import selectors
 from enrichment.api.answers import VARY
 from enrichment.exceptions import IdempotencyKeyMalformed
+from enrichment.jobs import lifecycle
 from enrichment.models import Job, JobItem
 from enrichment.serializers.jobs import (
     JobDetailSerializer,
@@ -25,11 +27,9 @@ from enrichment.serializers.jobs import (
     JobsQuerySerializer,
     job_detail,
 )
-from enrichment.services import jobs
 from quota.api import asked_for, ratelimit_headers
 from quota.authentication import consumer_of
-from quota.pagination import CursorPages
-from quota.selectors import get_status
+from quota.selectors.status import get_status
 
 LONGEST_KEY = 128  # characters
 
@@ -64,7 +64,7 @@ def accept_job(request: Request, *, kind: Job.Kind, wanted: dict[str, Any]) -> R
     """202 with a job for what the body `wanted` (validated, as `create_job` takes it, with `on_exhausted`)."""
     work = dict(wanted)
     on_exhausted = Job.OnExhausted(work.pop("on_exhausted", Job.OnExhausted.FAIL))
-    job = jobs.create_job(
+    job = lifecycle.create_job(
         consumer=consumer_of(request),
         kind=kind,
         wanted=work,
@@ -120,7 +120,7 @@ class JobCancelView(APIView):
     )
     def post(self, request: Request, job_id: UUID) -> Response:
         """What is done stays. 202: it runs, and ends after the call that is under way."""
-        job = jobs.cancel_job(_job_of(request, job_id).pk)
+        job = lifecycle.cancel_job(_job_of(request, job_id).pk)
         return _answer(job, status=202 if job.ended_at is None else 200)
 
 
@@ -134,7 +134,7 @@ class JobRetryView(APIView):
     )
     def post(self, request: Request, job_id: UUID) -> Response:
         """Asks again for what failed, or was given up when the job ended, and for nothing else."""
-        return _answer(jobs.retry_job(_job_of(request, job_id).pk), status=202)
+        return _answer(lifecycle.retry_job(_job_of(request, job_id).pk), status=202)
 
 
 class NewestFirst(CursorPages):

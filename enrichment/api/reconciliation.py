@@ -8,8 +8,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from enrichment.api.answers import spending_answer
-from enrichment.reconciliation import reconcile
 from enrichment.serializers.reconciliation import ReconciledSerializer, ReconciliationAnswerSerializer
+from enrichment.services.reconciliation import reconcile
 from quota.authentication import consumer_of
 
 

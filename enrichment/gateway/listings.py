@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 import msgspec
 
-from enrichment import fields
-from enrichment.decoding import Answer, UndecodableAnswer, decode_books
-from enrichment.gateway import SMALLEST_PAGE, ask, new_request
+from enrichment.books import cleaning
+from enrichment.books.decoding import Answer, UndecodableAnswer, decode_books
+from enrichment.gateway.client import SMALLEST_PAGE, ask, new_request
 from quota.spending import Spending
 
 PAGE_SIZE = 1000  # the most on a page
@@ -86,5 +86,5 @@ def _decode_updates(body: bytes) -> list[str]:
         data: list[dict[str, object]]
 
     items = msgspec.json.decode(body, type=Updates).data
-    found = (fields.isbn(item.get("isbn13")) or fields.isbn(item.get("isbn")) for item in items)
+    found = (cleaning.isbn(item.get("isbn13")) or cleaning.isbn(item.get("isbn")) for item in items)
     return list(dict.fromkeys(isbn for isbn in found if isbn))

@@ -10,8 +10,8 @@ from django.conf import settings
 from enrichment.exceptions import IsbndbError, IsbndbNotFound, IsbndbRefused, IsbndbUnavailable
 from quota.exceptions import QuotaRefused
 from quota.models import Call
-from quota.selectors import begin_of
-from quota.services import DispatchedCall
+from quota.selectors.status import begin_of
+from quota.services.reservations import DispatchedCall
 
 TOO_FAST_PAUSE = 1.0  # seconds, when ISBNdb does not say how long
 LONGEST_PAUSE = 900.0  # seconds for which ISBNdb can stop the whole fleet with one answer

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db.models import Exists, OuterRef, QuerySet
 from django.db.models.functions import Now
 
-from enrichment.keys import name_key
+from enrichment.books.match_keys import name_key
 from enrichment.models import AuthorMiss, Edition, Miss
 
 

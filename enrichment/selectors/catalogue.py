@@ -5,7 +5,7 @@ from typing import Any
 from django.db.models import Count, OuterRef, Prefetch, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce, Upper
 
-from enrichment.keys import name_key, title_key
+from enrichment.books.match_keys import name_key, title_key
 from enrichment.models import Author, Edition, EditionAuthor, Work
 
 MOST_EDITIONS = 1000

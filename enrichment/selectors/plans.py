@@ -6,7 +6,7 @@ from math import ceil
 
 from django.conf import settings
 
-from enrichment.isbn import ParsedIsbns, parse_many
+from enrichment.isbn.parsing import ParsedIsbns, parse_many
 from enrichment.selectors.books import known_isbns
 
 _PART = 1000

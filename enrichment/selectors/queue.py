@@ -12,7 +12,7 @@ from enrichment.models import QueueState, Wish
 from enrichment.models.queue import FLUSHER, MOST_ATTEMPTS
 from quota.database import QuotaNow
 from quota.exceptions import ConsumerUnknown
-from quota.selectors import QuotaStatus, get_status
+from quota.selectors.status import QuotaStatus, get_status
 from quota.selectors.usage import why_no_call
 
 NOBODY_LOOKS = timedelta(seconds=60)

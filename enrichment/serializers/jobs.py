@@ -7,7 +7,7 @@ from rest_framework import serializers
 from enrichment.models import Job, JobItem
 from enrichment.selectors import job_eta, job_failures
 from enrichment.serializers.strict import StrictSerializer
-from quota.selectors import QuotaStatus, calls_spent
+from quota.selectors.status import QuotaStatus, calls_spent
 from quota.serializers import QuerySerializer, QuotaStatusSerializer
 
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from django.db.models.functions import Now
 
 from enrichment import selectors
+from enrichment.books.match_keys import name_key
 from enrichment.gateway.listings import PAGE_SIZE, books_by_author
-from enrichment.keys import name_key
 from enrichment.models import AuthorMiss
-from enrichment.services import ENDINGS, EnrichmentStopped
+from enrichment.services.enrich import ENDINGS, EnrichmentStopped
 from enrichment.services.listings import Progress, calls_needed, position_at, walk
-from enrichment.services.stopping import STOPS, stop_reason
+from enrichment.services.stop_reasons import STOPS, stop_reason
 from quota.spending import spending
 
 MOST_PAGES = 10

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 from math import inf
 
 from enrichment import selectors
-from enrichment.decoding import Answer
+from enrichment.books.decoding import Answer
+from enrichment.books.storage import store_books
 from enrichment.exceptions import IsbndbError, IsbndbNotFound, IsbndbPageTooLarge
-from enrichment.gateway import SMALLEST_PAGE
+from enrichment.gateway.client import SMALLEST_PAGE
 from enrichment.gateway.listings import MOST_RESULTS, PAGE_SIZE, Listing, fetch_page
-from enrichment.services import FailedIsbn
-from enrichment.storage import store_books
+from enrichment.services.enrich import FailedIsbn
 from quota.spending import Spending
 
 

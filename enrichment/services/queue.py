@@ -16,12 +16,12 @@ from django.db import connection, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from enrichment import selectors
-from enrichment.isbn import InvalidEntry, parse_many
+from enrichment.isbn.parsing import InvalidEntry, parse_many
 from enrichment.models import QueueState, Wish
 from enrichment.models.queue import MOST_ATTEMPTS
 from enrichment.selectors.queue import FAILED, UNDER_WAY
-from enrichment.services import ENDINGS, Enrichment, EnrichmentStopped, enrich_batch
-from enrichment.services.stopping import FIRST_PAUSE, LONGEST_PAUSE, STOPS, in_our_words, pause_after, stop_reason
+from enrichment.services.enrich import ENDINGS, Enrichment, EnrichmentStopped, enrich_batch
+from enrichment.services.stop_reasons import FIRST_PAUSE, LONGEST_PAUSE, STOPS, in_our_words, pause_after, stop_reason
 from quota.database import QuotaNow
 from quota.exceptions import ConsumerUnknown, QuotaError
 from quota.models import Consumer

@@ -9,9 +9,9 @@ from typing import Any
 from django.core import signing
 
 from enrichment.gateway.listings import Listing, books_of_month
-from enrichment.services import ENDINGS, EnrichmentStopped
+from enrichment.services.enrich import ENDINGS, EnrichmentStopped
 from enrichment.services.listings import Position, Progress, calls_needed, walk
-from enrichment.services.stopping import STOPS, stop_reason
+from enrichment.services.stop_reasons import STOPS, stop_reason
 from quota.exceptions import DayOver, QuotaRefused
 from quota.spending import spending
 

@@ -13,10 +13,10 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
 
-from enrichment.admin.pieces import bar, link
+from alexandria.common.admin import ReadOnlyAdmin
+from enrichment.admin.widgets import bar, link
 from harvest.models import BulkAuthor, BulkHarvest
 from harvest.selectors import bulk_figures
-from quota.admin.base import ReadOnlyAdmin
 
 _TOTALS = ("progress", "failed", "books", "calls", "books_per_call")
 _COLOURS = {"running": "primary", "late": "danger", "stopped": "warning", "finished": "success", "abandoned": ""}

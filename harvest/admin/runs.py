@@ -17,15 +17,15 @@ from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 from unfold.paginator import InfinitePaginator
 
+from alexandria.common.admin import ReadOnlyAdmin
 from enrichment.admin.dialogs import ReasonForm, ask, leave_to
-from enrichment.admin.pieces import link
-from harvest import services
+from enrichment.admin.widgets import link
+from harvest import runs
 from harvest.exceptions import CronUnknown, RunUnderWay
 from harvest.models import CronState, HarvestRun
+from harvest.schedules import schedules_by_cron
 from harvest.selectors import CronStanding, cron_standings
 from harvest.tasks import run_cron
-from harvest.ticks import schedules_by_cron
-from quota.admin.base import ReadOnlyAdmin
 
 OUTCOME_COLOURS = {
     HarvestRun.Outcome.RUNNING.label: "primary",
@@ -140,18 +140,18 @@ class CronStateAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Pause: switch the schedule off", permissions=["run"])
     def pause(self, request: HttpRequest, states: QuerySet[CronState]) -> None:
-        self._switch(request, states, services.pause_cron, "paused")
+        self._switch(request, states, runs.pause_cron, "paused")
 
     @admin.action(description="Resume: switch the schedule on", permissions=["run"])
     def resume(self, request: HttpRequest, states: QuerySet[CronState]) -> None:
-        self._switch(request, states, services.resume_cron, "resumed")
+        self._switch(request, states, runs.resume_cron, "resumed")
 
     @admin.action(description="Forget the cursor: the next run begins anew", permissions=["run"])
     def forget_cursors(self, request: HttpRequest, states: QuerySet[CronState]) -> None:
         forgotten = []
         for state in states:
             try:
-                services.forget_cursor(state.name)
+                runs.forget_cursor(state.name)
             except RunUnderWay as error:
                 messages.error(request, str(error))
             else:
@@ -180,7 +180,7 @@ class CronStateAdmin(ReadOnlyAdmin):
     )
     def pause_one(self, request: HttpRequest, form: ReasonForm, object_id: str) -> HttpResponse:
         said = f"Paused: {form.cleaned_data['reason']}"
-        self._switch(request, CronState.objects.filter(pk=object_id), services.pause_cron, "paused", said)
+        self._switch(request, CronState.objects.filter(pk=object_id), runs.pause_cron, "paused", said)
         return _back_to(request, object_id)
 
     @action(
@@ -191,7 +191,7 @@ class CronStateAdmin(ReadOnlyAdmin):
         dialog=ask("Switch its schedule on again?", "It runs when it is next due.", "Resume"),
     )
     def resume_one(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
-        self._switch(request, CronState.objects.filter(pk=object_id), services.resume_cron, "resumed")
+        self._switch(request, CronState.objects.filter(pk=object_id), runs.resume_cron, "resumed")
         return _back_to(request, object_id)
 
     def _run(self, request: HttpRequest, states: Iterable[CronState]) -> None:

@@ -14,12 +14,12 @@ from django.db.models import Count, F, Q, QuerySet
 from django.db.models.functions import Now
 
 from enrichment import selectors
+from enrichment.books.match_keys import name_key
 from enrichment.exceptions import IsbndbError
-from enrichment.keys import name_key
 from enrichment.models import Author
-from enrichment.services import EnrichmentStopped
 from enrichment.services.bibliographies import MOST_PAGES, enrich_bibliography
-from enrichment.services.stopping import stop_reason
+from enrichment.services.enrich import EnrichmentStopped
+from enrichment.services.stop_reasons import stop_reason
 from harvest.bulk.exceptions import (
     AlreadyBegun,
     AnotherCopy,
@@ -33,7 +33,7 @@ from harvest.bulk.names import AuthorList
 from harvest.bulk.run import FIGURES, Entry, Page, Quota, Seen, new_entries
 from harvest.models import BulkAuthor, BulkHarvest
 from quota.exceptions import ConsumerInactive, ConsumerUnknown, QuotaRefused, QuotaUnavailable
-from quota.selectors import calls_spent, get_status
+from quota.selectors.status import calls_spent, get_status
 from quota.selectors.usage import forecast, why_no_call
 
 CONSUMER = "bulk-author"

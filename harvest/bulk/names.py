@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import count, pairwise
 
+from enrichment.books.match_keys import name_key
 from enrichment.gateway.listings import LONGEST_NAME
-from enrichment.keys import name_key
 from harvest.bulk.exceptions import NamesUnreadable
 
 COLUMNS = ("author_name", "author", "authors", "full_name", "name")
@@ -37,7 +37,7 @@ class Rejected:
 
 @dataclass
 class Names:
-    """The names of a list in its order, each once however it is written (see enrichment.keys)."""
+    """The names of a list in its order, each once however it is written (see enrichment.books.match_keys)."""
 
     names: list[str] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)

@@ -12,7 +12,7 @@ from django.conf import settings
 from enrichment import selectors
 from enrichment.exceptions import IsbndbError, IsbndbRefused
 from enrichment.gateway.listings import fetch_updates
-from enrichment.services import EnrichmentStopped, enrich_isbns
+from enrichment.services.enrich import EnrichmentStopped, enrich_isbns
 from enrichment.services.listings import Position, step_over
 from enrichment.services.queue import flush
 from enrichment.services.releases import (
@@ -23,7 +23,7 @@ from enrichment.services.releases import (
     read_token,
     resume_token,
 )
-from harvest.crons.work import Work
+from harvest.crons.run_context import Work
 from harvest.exceptions import RunStopped
 from quota.spending import spending
 

@@ -4,15 +4,15 @@ from datetime import date, timedelta
 
 from django.conf import settings
 
-from enrichment import reconciliation
-from enrichment.services.jobs import prune_jobs
-from enrichment.services.lists import prune_lists
-from harvest.crons.work import Work
+from enrichment.jobs.lifecycle import prune_jobs
+from enrichment.jobs.lists import prune_lists
+from enrichment.services import reconciliation
+from harvest.crons.run_context import Work
 from harvest.exceptions import LedgerWrong
 from harvest.models import HarvestRun
-from quota import services
 from quota.models import DailyLedger
-from quota.selectors import check_ledger
+from quota.selectors.status import check_ledger
+from quota.services import reservations
 from quota.services.pruning import prune_journal as prune
 
 
@@ -23,12 +23,12 @@ def reconcile(work: Work) -> None:
 
 def expire_leases(work: Work) -> None:
     """Gives back what operations that died had set aside."""
-    work.idle = services.expire() == 0
+    work.idle = reservations.expire() == 0
 
 
 def open_ledger(work: Work) -> None:
     """Opens the day's ledger, so that the first request of the day need not."""
-    work.idle = not services.open_ledger()
+    work.idle = not reservations.open_ledger()
 
 
 def ledger_check(work: Work) -> None:

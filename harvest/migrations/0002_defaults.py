@@ -39,7 +39,6 @@ def create(apps, schema_editor):
         states.get_or_create(name=name)
 
     tasks = apps.get_model("django_celery_beat", "PeriodicTask").objects
-    tasks.filter(task__in=["quota.tasks.expire_leases", "quota.tasks.open_ledger"]).delete()  # beat's, from before
 
     def schedule(name, task, args, **when):
         tasks.get_or_create(name=name, defaults={"task": task, "args": json.dumps(args), **when})
@@ -67,7 +66,7 @@ def first(rows, **fields):
 class Migration(migrations.Migration):
     dependencies = [
         ("harvest", "0001_initial"),
-        ("quota", "0004_functions"),
+        ("quota", "0002_functions"),
         ("django_celery_beat", "0019_alter_periodictasks_options"),
     ]
     operations = [migrations.RunPython(create, migrations.RunPython.noop)]

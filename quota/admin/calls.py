@@ -9,12 +9,12 @@ from django.http import HttpRequest
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, RelatedDropdownFilter, TextFilter
 from unfold.paginator import InfinitePaginator
 
-from quota.admin.base import ReadOnlyAdmin
+from alexandria.common.admin import ReadOnlyAdmin
 from quota.admin.exports import ExportMixin, Row
 from quota.admin.filters import DayFilter, chosen_day
 from quota.models import Call
-from quota.selectors import get_status
 from quota.selectors.exports import CALL_COLUMNS, call_rows
+from quota.selectors.status import get_status
 
 ANSWERED = 200
 STATUSES = (ANSWERED, 400, 401, 403, 404, 408, 413, 422, 429, 500, 502, 503, 504)

@@ -13,9 +13,9 @@ from simple_history.admin import SimpleHistoryAdmin
 from unfold.admin import ModelAdmin
 from unfold.views import ChangeList
 
+from alexandria.common.reasons import WHY, ReasonedAdmin, ReasonField, ask_why, posted_again, reason_of
+from alexandria.common.widgets import Part, parts, rendered
 from quota.admin import keys
-from quota.admin.bars import Part, parts, rendered
-from quota.admin.reasons import WHY, ReasonedAdmin, ReasonField, ask_why, posted_again, reason_of
 from quota.models import Consumer, ConsumerKey, Refusal
 from quota.selectors.usage import HARVEST_OFF, Allowance, allowances
 

@@ -6,7 +6,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 
-from quota.admin.base import ReadOnlyAdmin, WithoutTransaction
+from alexandria.common.admin import ReadOnlyAdmin, WithoutTransaction
 from quota.exceptions import CorrectionRefused, QuotaError
 from quota.models import Adjustment, Reconciliation
 from quota.services.corrections import adjust, would_adjust

@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpRespons
 from unfold.decorators import action
 
 from quota.admin.filters import chosen_day
-from quota.selectors import get_status
+from quota.selectors.status import get_status
 
 Row = Sequence[Any]
 FORMULA = ("=", "+", "-", "@", "\t", "\r")

@@ -17,10 +17,10 @@ from django.utils.cache import add_never_cache_headers
 from django_redis.exceptions import ConnectionInterrupted
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget, UnfoldBooleanSwitchWidget
 
-from quota.admin.reasons import ReasonField, ReasonForm, ask_why
+from alexandria.common.reasons import ReasonField, ReasonForm, ask_why
 from quota.exceptions import KeyNotUsable
 from quota.models import Consumer, ConsumerKey
-from quota.selectors import begin_of
+from quota.selectors.status import begin_of
 from quota.services.keys import create_key, revoke_key, rotate_key
 
 GRACES = {"": "at once", "1": "1 hour from now", "24": "1 day from now", "168": "7 days from now"}

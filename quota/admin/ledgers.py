@@ -10,8 +10,8 @@ from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 
-from quota.admin.bars import Part, parts_of_day, rendered, share
-from quota.admin.base import ReadOnlyAdmin
+from alexandria.common.admin import ReadOnlyAdmin
+from alexandria.common.widgets import Part, parts_of_day, rendered, share
 from quota.admin.exports import ExportMixin, Row
 from quota.models import DailyLedger, Reconciliation
 from quota.selectors.days import DayInFigures, day_in_figures

@@ -12,8 +12,8 @@ from django.template.response import TemplateResponse
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 from unfold.paginator import InfinitePaginator
 
-from quota.admin.bars import parts_of_day, share
-from quota.admin.base import ReadOnlyAdmin
+from alexandria.common.admin import ReadOnlyAdmin
+from alexandria.common.widgets import parts_of_day, share
 from quota.admin.filters import RefusalDayFilter
 from quota.exceptions import QuotaRefused
 from quota.models import Refusal

@@ -8,13 +8,13 @@ from django.http import HttpRequest, HttpResponse
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 from unfold.paginator import InfinitePaginator
 
-from quota import services
-from quota.admin.base import ReadOnlyAdmin
-from quota.admin.reasons import ask_why, posted_again, reason_of
+from alexandria.common.admin import ReadOnlyAdmin
+from alexandria.common.reasons import ask_why, posted_again, reason_of
 from quota.database import QuotaNow
 from quota.exceptions import QuotaUnavailable
 from quota.models import Reservation
 from quota.models.ledger import IS_OPEN
+from quota.services import reservations
 
 
 @admin.register(Reservation)
@@ -79,14 +79,14 @@ class ReservationAdmin(ReadOnlyAdmin):
         back, closed = 0, 0
         for reservation in chosen:
             try:
-                calls = services.settle(reservation.pk)
+                calls = reservations.settle(reservation.pk)
             except QuotaUnavailable as error:
                 messages.error(request, f"Not all of them are released. {error}")
                 break
             back, closed = back + calls, closed + 1
             self.log_change(request, reservation, f"Released {_calls(calls)}. Reason: {form.cleaned_data['reason']}")
-        reservations = "reservation" if closed == 1 else "reservations"
-        messages.success(request, f"{_calls(back)} went back from {closed} {reservations}.")
+        noun = "reservation" if closed == 1 else "reservations"
+        messages.success(request, f"{_calls(back)} went back from {closed} {noun}.")
         return None
 
     def _ask(self, request: HttpRequest, form: Any, chosen: list[Reservation]) -> HttpResponse:

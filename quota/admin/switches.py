@@ -12,10 +12,10 @@ from django.urls import reverse
 from simple_history.admin import SimpleHistoryAdmin
 from unfold.admin import ModelAdmin
 
-from quota.admin.reasons import WHY, ReasonedAdmin, ReasonField
+from alexandria.common.reasons import WHY, ReasonedAdmin, ReasonField
 from quota.exceptions import LedgerNotOpen, QuotaError
 from quota.models import Switches
-from quota.selectors import chosen_limits
+from quota.selectors.status import chosen_limits
 from quota.services.corrections import apply_limits
 
 

@@ -40,7 +40,7 @@ class Refusal(models.Model):
     times = models.IntegerField(default=1, help_text="How often within these ten seconds.")
     within = models.DateTimeField(editable=False, help_text="Where the ten seconds begin.")
     figures = models.JSONField(
-        help_text="Calls: the day's limits and totals, the consumer's limits and use, and who had how many set aside."
+        help_text="The limits and totals of the day, of the consumer, and who held how many calls."
     )
 
     class Meta:

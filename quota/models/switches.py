@@ -59,7 +59,7 @@ class Switches(models.Model):
 
     def clean(self) -> None:
         """Raises ValidationError when, with the environment's values for what is empty, no call could be made."""
-        from quota.selectors import chosen_limits  # noqa: PLC0415 (it reads this table)
+        from quota.selectors.status import chosen_limits  # noqa: PLC0415 (it reads this table)
 
         limits = chosen_limits(self)
         if limits.safety_buffer >= limits.daily_limit:

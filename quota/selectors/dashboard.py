@@ -11,8 +11,8 @@ from django.db.models import DateTimeField, F, Func, Q, QuerySet, Sum, Value
 
 from quota.database import reachable
 from quota.models import Call, Reconciliation, Refusal, Reservation
-from quota.selectors import QuotaStatus, begin_of, get_status
 from quota.selectors.days import refusals_of
+from quota.selectors.status import QuotaStatus, begin_of, get_status
 from quota.selectors.usage import DayUsage, usage_history
 
 HISTORY_DAYS = 30

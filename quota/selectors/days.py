@@ -9,7 +9,7 @@ from django.db.models.functions import ExtractHour
 
 from quota.database import reachable
 from quota.models import Call, ConsumerUsage, DailyLedger, Refusal
-from quota.selectors import begin_of, drift_of
+from quota.selectors.status import begin_of, drift_of
 
 HOURS = 24
 

@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from quota.database import reachable
 from quota.exceptions import ConsumerUnknown, QuotaRefused
 from quota.models import Call, Consumer, ConsumerUsage, DailyLedger, Refusal
-from quota.selectors import MIDNIGHT_GUARD, SECONDS_APART, QuotaStatus, get_status
+from quota.selectors.status import MIDNIGHT_GUARD, SECONDS_APART, QuotaStatus, get_status
 
 LAST_REFUSALS = 10
 HARVEST_OFF = "harvest_off"

@@ -12,8 +12,8 @@ from psycopg.types.json import Jsonb
 from quota.database import ask, reachable
 from quota.exceptions import ConsumerUnknown, CorrectionRefused, LedgerNotOpen
 from quota.models import Adjustment, Call, Consumer, ConsumerUsage, DailyLedger, Reconciliation
-from quota.selectors import Limits, begin_of, effective_limits, get_status
-from quota.services import EXTERNAL, DispatchedCall
+from quota.selectors.status import Limits, begin_of, effective_limits, get_status
+from quota.services.reservations import EXTERNAL, DispatchedCall
 
 log = structlog.get_logger(__name__)
 

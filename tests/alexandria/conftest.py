@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from alexandria import embedded
+from alexandria.development.embedded import servers
 from tests.fixtures import api, api_past_the_door, at, consumer, key, sandbox, set_clock
 
 __all__ = ["api", "api_past_the_door", "at", "consumer", "key", "sandbox", "set_clock"]
@@ -21,7 +21,7 @@ def home() -> Iterator[Path]:
     """A data folder that is not there yet, for embedded services; what runs there in the end is stopped."""
     top = Path(tempfile.mkdtemp(prefix="alx-"))
     yield top / "data"
-    embedded.stop(folder=top / "data")
+    servers.stop(folder=top / "data")
     shutil.rmtree(top)
 
 

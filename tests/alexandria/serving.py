@@ -15,9 +15,9 @@ from typing import Any
 import httpx2
 import yaml
 
-from alexandria import embedded
+from alexandria.env import BASE_DIR
 
-COMPOSE: dict[str, Any] = yaml.safe_load((embedded.BASE_DIR / "compose.yaml").read_text())
+COMPOSE: dict[str, Any] = yaml.safe_load((BASE_DIR / "compose.yaml").read_text())
 SECONDS_TO_END = 30
 
 
@@ -49,16 +49,14 @@ def shell_for_docs(environment: Mapping[str, str], folder: Path, *programs: Path
     """The environment in which the lines of the docs run: `manage.py` is a command, and `programs` are found."""
     command = folder / "bin" / "manage.py"
     command.parent.mkdir(exist_ok=True)
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} {embedded.BASE_DIR}/manage.py "$@"\n')
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} {BASE_DIR}/manage.py "$@"\n')
     command.chmod(0o755)
     found = shell(environment)
     return found | {"PATH": os.pathsep.join([str(command.parent), *map(str, programs), found["PATH"]])}
 
 
 @contextmanager
-def process(
-    name: str, environment: Mapping[str, str], folder: Path = embedded.BASE_DIR
-) -> Iterator["subprocess.Popen[str]"]:
+def process(name: str, environment: Mapping[str, str], folder: Path = BASE_DIR) -> Iterator["subprocess.Popen[str]"]:
     """A service of compose.yaml by its command, until the block ends. What it printed is shown when that fails."""
     command = COMPOSE["services"][name]["command"]
     words = ["sh", "-c", f"exec {command}"] if isinstance(command, str) else command
@@ -79,7 +77,7 @@ def process(
             running.kill()
 
 
-def passes_its_health_check(name: str, environment: Mapping[str, str], folder: Path = embedded.BASE_DIR) -> bool:
+def passes_its_health_check(name: str, environment: Mapping[str, str], folder: Path = BASE_DIR) -> bool:
     _, check = COMPOSE["services"][name]["healthcheck"]["test"]
     command = ["sh", "-c", filled_in(check, environment)]
     return subprocess.run(command, cwd=folder, env=shell(environment), capture_output=True, check=False).returncode == 0
@@ -109,7 +107,7 @@ def run(environment: Mapping[str, str], *arguments: str) -> "subprocess.Complete
     """A command of manage.py, with what it printed."""
     command = [sys.executable, "manage.py", *arguments]
     return subprocess.run(
-        command, cwd=embedded.BASE_DIR, env=environment, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=BASE_DIR, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
 
 

@@ -13,10 +13,10 @@ import pytest
 from django.db import connection
 from psycopg import sql
 
-from alexandria import embedded
-from alexandria.embedded.files import wheel_folder
-from alexandria.sandbox.server import Sandbox
-from quota import services
+from alexandria.development.embedded.files import wheel_folder
+from alexandria.development.sandbox.server import Sandbox
+from alexandria.env import BASE_DIR
+from quota.services import reservations
 from quota.services.corrections import adjust
 from tests import processes
 from tests.alexandria.serving import run, shell_for_docs
@@ -37,7 +37,7 @@ def restored() -> Iterator[str]:
 
 def lines_in_docs(name: str) -> str:
     """The block of commands of that name in docs/deploy.md."""
-    text = (embedded.BASE_DIR / "docs" / "deploy.md").read_text()
+    text = (BASE_DIR / "docs" / "deploy.md").read_text()
     found = re.search(rf"^ *```sh {name}\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
     assert found
     return found[1]
@@ -72,7 +72,7 @@ def test_a_dump_holds_everything_and_an_old_one_is_raised_to_what_isbndb_counts(
     assert api.post("/api/enrich/batch-direct", {"isbns": known_isbns(8)}, format="json").json()["api_calls"] == 5
     sandbox.set_limits(spent=sandbox.spent + 3)
     adjust(calls=3, reason="a test", consumer="reader", made_with="a test")
-    services.reserve(consumer="reader", operation="under way", calls=5)
+    reservations.reserve(consumer="reader", operation="under way", calls=5)
 
     dumped = follow("backup", tmp_path)
     assert dumped.returncode == 0, dumped.stderr

@@ -11,13 +11,12 @@ import pytest
 from django.conf import settings
 from honcho.environ import parse_procfile
 
-from alexandria import embedded
-from alexandria.workers import workers_by_queue
+from alexandria.env import BASE_DIR
+from alexandria.monitoring.workers import workers_by_queue
 from tests import processes
 from tests.alexandria.serving import COMPOSE, passes_its_health_check, process, shell, until, unused_port
 from tests.alexandria.test_env import ENV_EXAMPLE
 
-BASE_DIR = embedded.BASE_DIR
 SERVICES = COMPOSE["services"]
 OURS = ("web", "worker", "jobs", "beat", "migrate", "flower")
 OTHERS_VARIABLES = {"POSTGRES_USER", "POSTGRES_DB"}

@@ -21,15 +21,14 @@ import pytest
 from django.apps import apps
 from django.core.management import BaseCommand, call_command, get_commands, load_command_class
 
-from alexandria import embedded
-from alexandria.sandbox.server import Sandbox
+from alexandria.development.sandbox.server import Sandbox
+from alexandria.env import BASE_DIR
+from enrichment.jobs import running
 from enrichment.models import Job
-from enrichment.services.jobs import running
-from quota import services
 from quota.models import Consumer
+from quota.services import reservations
 from tests.alexandria.test_env import ENV_EXAMPLE
 
-BASE_DIR = embedded.BASE_DIR
 DOCS = [BASE_DIR / "README.md", *sorted((BASE_DIR / "docs").rglob("*.md"))]
 WITH_REQUESTS = [doc for doc in DOCS if "\ncurl -sS" in doc.read_text() or "\n    curl -sS" in doc.read_text()]
 NOT_RUN = {
@@ -137,7 +136,7 @@ def test_the_variables_that_the_readme_lists_are_those_of_the_example() -> None:
 
 def test_what_an_operator_types_works(sandbox: Sandbox, consumer: Consumer) -> None:
     import_module("harvest.migrations.0002_defaults").create(apps, None)
-    services.increment(20, consumer="bulk-author")  # of which a correction can take some away
+    reservations.increment(20, consumer="bulk-author")  # of which a correction can take some away
     lines = {line for doc in DOCS for block in blocks(doc) for line in block.commands() if "manage.py " in line}
     lines = {line for line in lines if arguments(line)[0] not in NOT_RUN and " [--" not in line}
     assert len(lines) >= 8

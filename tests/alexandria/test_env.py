@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from alexandria import embedded, env
+from alexandria import env
+from alexandria.env import BASE_DIR
 
-SETTINGS = embedded.BASE_DIR / "alexandria" / "settings.py"
-ENV_EXAMPLE = embedded.BASE_DIR / ".env.example"
+SETTINGS = BASE_DIR / "alexandria" / "settings.py"
+ENV_EXAMPLE = BASE_DIR / ".env.example"
 LoadSettings = Callable[..., dict[str, Any]]
 
 
@@ -168,7 +169,7 @@ def test_a_refused_setting_is_one_line_on_the_command_line() -> None:
     result = subprocess.run(
         [sys.executable, "manage.py", "check"],
         env={**os.environ, "QUOTA_MAX_RPS": "fast"},
-        cwd=embedded.BASE_DIR,
+        cwd=BASE_DIR,
         capture_output=True,
         text=True,
         check=False,

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from alexandria import embedded
+from alexandria.env import BASE_DIR
 from tests.alexandria.conftest import NOTHING_SET
 
 
@@ -13,7 +13,7 @@ def manage(home: Path, *arguments: str, **environment: str) -> "subprocess.Compl
     return subprocess.run(
         [sys.executable, "manage.py", *arguments],
         env=os.environ | NOTHING_SET | {"ALEXANDRIA_DATA_DIR": str(home)} | environment,
-        cwd=embedded.BASE_DIR,
+        cwd=BASE_DIR,
         capture_output=True,
         text=True,
         check=False,

@@ -16,13 +16,13 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from alexandria import embedded
+from alexandria.development.sandbox.server import Sandbox
+from alexandria.env import BASE_DIR
 from alexandria.management.commands import smoke
-from alexandria.sandbox.server import Sandbox
 from enrichment.models import Job
-from quota import services
 from quota.models import Call, Consumer
-from quota.selectors import check_ledger, get_status
+from quota.selectors.status import check_ledger, get_status
+from quota.services import reservations
 from tests import processes
 from tests.alexandria.serving import account_of, run, serving, until, unused_port
 from tests.fixtures import NOON, SetClock, balance, known_isbns
@@ -70,7 +70,7 @@ def bouncer(set_clock: SetClock) -> Iterator[Bouncer]:
 
 def settings_in_docs() -> str:
     """pgbouncer.ini as docs/deploy.md has it."""
-    return (embedded.BASE_DIR / "docs" / "deploy.md").read_text().split("```ini\n")[1].split("```")[0]
+    return (BASE_DIR / "docs" / "deploy.md").read_text().split("```ini\n")[1].split("```")[0]
 
 
 def accepts(port: int) -> bool:
@@ -90,7 +90,7 @@ def test_64_processes_race_for_the_last_calls_through_8_connections_and_get_exac
     bouncer: Bouncer, settings
 ) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 1000, 300
-    services.increment(200)
+    reservations.increment(200)
     Consumer.objects.create(slug="racer")
     racers = race(1, **bouncer.environment)
     assert granted(racers) == 500 == Call.objects.filter(consumer__slug="racer").count()

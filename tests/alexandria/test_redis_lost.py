@@ -5,8 +5,8 @@ from pathlib import Path
 
 import redis
 
-from alexandria import embedded
-from alexandria.sandbox.server import Sandbox
+from alexandria.development.embedded import servers
+from alexandria.development.sandbox.server import Sandbox
 from enrichment.models import Job
 from tests import processes
 from tests.alexandria.serving import run, serving, until
@@ -17,8 +17,8 @@ def test_without_redis_calls_are_exact_and_jobs_are_kept_and_with_it_the_same_wo
     home: Path, sandbox: Sandbox, settings, key: str
 ) -> None:
     settings.ISBNDB_BATCH_SIZE = 2
-    embedded.start(["redis"], home)
-    environment = processes.environment() | {"REDIS_URL": embedded.redis_url(home)}
+    servers.start(["redis"], home)
+    environment = processes.environment() | {"REDIS_URL": servers.redis_url(home)}
     wanted = iter(known_isbns(12))
     later = {"Prefer": "respond-async"}
 
@@ -32,10 +32,10 @@ def test_without_redis_calls_are_exact_and_jobs_are_kept_and_with_it_the_same_wo
 
         assert enrich(2, **later)[0] == 202
         until(lambda: Job.objects.get().ended_at)
-        with redis.Redis.from_url(embedded.redis_url(home)) as broker:
+        with redis.Redis.from_url(servers.redis_url(home)) as broker:
             until(lambda: not broker.exists("unacked"))  # or else Celery's worker ends
 
-        embedded.stop(["redis"], home)
+        servers.stop(["redis"], home)
         shutil.rmtree(home / "redis")
         assert enrich(4)[1]["api_calls"] == 2
         assert enrich(4, **later)[0] == 202
@@ -44,7 +44,7 @@ def test_without_redis_calls_are_exact_and_jobs_are_kept_and_with_it_the_same_wo
         assert health.json()["checks"]["redis"]["status"] == "down"
         assert client.get("/api/quota/status").json()["used"] == sandbox.spent == 3
 
-        embedded.start(["redis"], home)
+        servers.start(["redis"], home)
         resumed = run(environment, "shell", "-v0", "-c", "from enrichment.tasks import resume_jobs; resume_jobs()")
         assert resumed.returncode == 0, resumed.stderr
         until(lambda: not Job.objects.filter(ended_at=None).exists())

@@ -23,14 +23,14 @@ import pytest
 from django.apps import apps
 from django_celery_beat.models import IntervalSchedule, PeriodicTask, PeriodicTasks
 
-from alexandria import embedded
-from alexandria.sandbox import isbns as sandbox_isbns
-from alexandria.sandbox.server import Sandbox
+from alexandria.development.sandbox import isbns as sandbox_isbns
+from alexandria.development.sandbox.server import Sandbox
+from alexandria.env import BASE_DIR
 from enrichment.models import Job, Wish
 from harvest.models import BulkHarvest, HarvestRun
-from quota import services
 from quota.models import Call, Consumer, ConsumerKey, DailyLedger, Reservation
-from quota.selectors import check_ledger
+from quota.selectors.status import check_ledger
+from quota.services import reservations
 from tests import processes
 from tests.fixtures import SetClock
 
@@ -40,7 +40,7 @@ LIMIT = 300
 USED_BEFORE = 250
 SECONDS_AFTER_MIDNIGHT = 25
 MAX_RPS = 3
-MANAGE = [sys.executable, str(embedded.BASE_DIR / "manage.py")]
+MANAGE = [sys.executable, str(BASE_DIR / "manage.py")]
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def begin(sandbox: Sandbox, set_clock: SetClock) -> timedelta:
     """The end of the day begins; returns how far its clock is ahead of the real one."""
     ahead = set_clock(START)
     sandbox.set_clock(offset_seconds=ahead.total_seconds())
-    services.increment(USED_BEFORE)
+    reservations.increment(USED_BEFORE)
     sandbox.set_limits(spent=USED_BEFORE)
     PeriodicTask.objects.exclude(name__contains="celery").update(enabled=True)
     PeriodicTasks.update_changed()
@@ -72,9 +72,7 @@ def begin(sandbox: Sandbox, set_clock: SetClock) -> timedelta:
 @contextmanager
 def process(log: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as output:
-        running = subprocess.Popen(
-            command, cwd=embedded.BASE_DIR, env=processes.environment(), stdout=output, stderr=output
-        )
+        running = subprocess.Popen(command, cwd=BASE_DIR, env=processes.environment(), stdout=output, stderr=output)
         try:
             yield running
         finally:
@@ -223,7 +221,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 def after_the_leases(set_clock: SetClock, end: datetime) -> None:
     set_clock(end + timedelta(minutes=10))
-    services.expire()
+    reservations.expire()
 
 
 def most_in_a_second(times: list[float]) -> int:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
+from alexandria.development.sandbox.server import Sandbox
 from alexandria.management.commands import smoke
-from alexandria.sandbox.server import Sandbox
-from quota import services
 from quota.models import Consumer, ConsumerKey
+from quota.services import reservations
 from tests.fixtures import NOON, SetClock, balance
 
 CHECKS = [
@@ -72,7 +72,7 @@ def test_calls_that_only_isbndb_knows_of_fail_it(capsys, live_server, sandbox: S
 
 
 def test_fewer_calls_at_isbndb_than_ours_are_told(capsys, live_server, sandbox: Sandbox, key: str) -> None:
-    services.increment(5)
+    reservations.increment(5)
     code, results = walk(capsys, live_server, "--api-key", key)
     assert code == 0
     assert results[-1]["detail"] == "we count 7, 5 more than ISBNdb: that is the safe side"
@@ -97,7 +97,7 @@ def test_a_repeated_request_that_raises_the_count_fails_it(
 
     def with_others(walk: smoke.Walk, *, refresh: bool) -> dict[str, Any]:
         if not refresh:
-            services.increment(1)
+            reservations.increment(1)
         return enrich(walk, refresh=refresh)
 
     monkeypatch.setattr(smoke.Walk, "enrich", with_others)
@@ -107,7 +107,7 @@ def test_a_repeated_request_that_raises_the_count_fails_it(
 
 
 def test_it_ends_at_the_first_failure(capsys, live_server, sandbox: Sandbox, key: str) -> None:
-    services.increment(5)
+    reservations.increment(5)
     code, results = walk(capsys, live_server, "--api-key", key, "--new-day")
     assert code == 1
     assert [result["outcome"] for result in results] == ["failed"]

@@ -16,8 +16,8 @@ from tests.bench.scratch import scratch_database  # isort: skip (first: it sets 
 
 from django.db import connection
 
-from quota import services
 from quota.models import Consumer, DailyLedger
+from quota.services import reservations
 
 WANTED = 0.5
 ROUNDS = 15
@@ -25,7 +25,7 @@ FAR = timedelta(days=1)
 
 
 def spend() -> None:
-    services.reserve_and_dispatch(
+    reservations.reserve_and_dispatch(
         consumer="bench",
         operation="bench",
         calls=1,
@@ -87,7 +87,7 @@ def run() -> bool:
     good = True
     with scratch_database():
         Consumer.objects.create(slug="bench")
-        services.open_ledger()
+        reservations.open_ledger()
         DailyLedger.objects.update(daily_limit=1_000_000_000)
         print("\nReserve and dispatch with its journal row, next to a bare UPDATE of the day's row:")
         for clients, times in ((1, 200), (16, 25)):

@@ -14,8 +14,8 @@ from django.conf import settings
 from django.db import connection
 from django.test.utils import override_settings
 
-from alexandria.sandbox.server import Sandbox
-from enrichment.services import enrich_isbns
+from alexandria.development.sandbox.server import Sandbox
+from enrichment.services.enrich import enrich_isbns
 from quota.models import Consumer
 from tests.bench.queue_trace import CLIENTS, Request, distinct, fewest_calls, make_trace, naive_calls, run_trace
 from tests.fixtures import NOON

@@ -7,7 +7,7 @@ from itertools import count, groupby
 from math import ceil
 from random import Random
 
-from alexandria.sandbox import isbns
+from alexandria.development.sandbox import isbns
 from enrichment.models import Wish
 from enrichment.services.queue import flush, wish
 from quota.models import Call

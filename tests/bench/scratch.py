@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import django
 
-from alexandria import embedded
+from alexandria.development.embedded import servers
 
 # As in production: with DEBUG on, Django keeps a list of all queries.
 os.environ |= {
@@ -15,7 +15,7 @@ os.environ |= {
     "SECRET_KEY": "only-for-the-benchmark-" * 3,
     "ALLOWED_HOSTS": "localhost",
 }
-embedded.start_unless_configured()
+servers.start_unless_configured()
 django.setup()
 
 

@@ -10,11 +10,11 @@ from typing import Any
 from django.db import connection, transaction
 from stdnum import ean
 
-from alexandria.sandbox import answers, facts
-from enrichment.decoding import Book, decode_books
-from enrichment.keys import name_key, title_key
+from alexandria.development.sandbox import answers, catalogue
+from enrichment.books.decoding import Book, decode_books
+from enrichment.books.match_keys import name_key, title_key
+from enrichment.books.storage import BOOK_COLUMNS, column_values, store_books
 from enrichment.models import Author, Edition, EditionAuthor, Miss, Work
-from enrichment.storage import BOOK_COLUMNS, column_values, store_books
 
 BATCH = 1000
 
@@ -23,7 +23,7 @@ def fresh_batches() -> Iterator[list[Book]]:
     """Batches of 1,000 made-up books of the sandbox, about 1.5 KB of JSON each, no ISBN twice."""
     numbers = random.Random(2).sample(range(10**9), 10**5)
     isbns = (f"978{number:09d}" for number in numbers)
-    found = filter(None, (facts.find(isbn + ean.calc_check_digit(isbn)) for isbn in isbns))
+    found = filter(None, (catalogue.find(isbn + ean.calc_check_digit(isbn)) for isbn in isbns))
     while batch := [answers.book(each) for each in itertools.islice(found, BATCH)]:
         yield decode_books(json.dumps({"data": batch}).encode(), key="data").books
 

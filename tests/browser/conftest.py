@@ -13,8 +13,9 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, sync_playwright
 
-from alexandria import embedded
-from alexandria.sandbox.server import Sandbox
+from alexandria.development.embedded import servers
+from alexandria.development.sandbox.server import Sandbox
+from alexandria.env import BASE_DIR
 from tests import processes
 from tests.browser.steps import WIDE, sign_in
 from tests.fixtures import set_clock
@@ -23,7 +24,7 @@ __all__ = ["set_clock"]
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 60.0  # seconds
-SCREENSHOTS = embedded.BASE_DIR / ".data" / "browser"
+SCREENSHOTS = BASE_DIR / ".data" / "browser"
 """Where the last sight of a test that failed is kept."""
 
 
@@ -107,7 +108,7 @@ def tab(site: str, tables: None, browser_process: Browser, request: pytest.Fixtu
     yield page
     report = getattr(request.node, "rep_call", None)  # from pytest-playwright
     if report is not None and report.failed:
-        embedded.private_folder(SCREENSHOTS)
+        servers.private_folder(SCREENSHOTS)
         page.screenshot(path=SCREENSHOTS / f"{request.node.name}.png", full_page=True)
     context.close()
     assert wrong == []

@@ -14,10 +14,12 @@ from typing import Any
 import django
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from alexandria import embedded, stack
+from alexandria.development import stack
+from alexandria.development.embedded import servers
+from alexandria.env import BASE_DIR
 from alexandria.management.commands.demo import OWN_STACK
 
-FOLDER = embedded.BASE_DIR / "docs" / "screenshots"
+FOLDER = BASE_DIR / "docs" / "screenshots"
 WIDTH, HEIGHT, TALL = 1280, 960, 1500
 PASSWORD = "only-for-screenshots"
 DAYS, DAYS_WITH_CALLS = 30, 2
@@ -72,8 +74,8 @@ FROM (
 
 
 def main() -> None:
-    embedded.private_folder(embedded.data_dir())
-    folder = Path(tempfile.mkdtemp(prefix="screenshots-", dir=embedded.data_dir()))
+    servers.private_folder(servers.data_dir())
+    folder = Path(tempfile.mkdtemp(prefix="screenshots-", dir=servers.data_dir()))
     environment = OWN_STACK | {"QUOTA_DAILY_LIMIT": "15000", "QUOTA_SAFETY_BUFFER": "2000"}
     try:
         with stack.running(data_dir=folder, environment=environment) as running, sync_playwright() as playwright:
@@ -140,7 +142,7 @@ def take(browser: Browser, running: stack.Stack) -> None:
         "refusal": reverse("admin:quota_refusal_change", args=[refusal.pk]),
         "consumers": reverse("admin:quota_consumer_changelist"),
         "consumer": reverse("admin:quota_consumer_change", args=[reader.pk]),
-        "alerts": reverse("admin:alexandria_alert_changelist"),
+        "alerts": reverse("admin:alerts_alert_changelist"),
     }
     run_job(page)
     services.check()
@@ -179,7 +181,7 @@ def run_job(page: Page) -> None:
     from django.urls import reverse
 
     page.goto(reverse("admin:check_isbns"))
-    listed = (embedded.BASE_DIR / "alexandria" / "data" / "demo_isbns.txt").read_text().splitlines()
+    listed = (BASE_DIR / "alexandria" / "data" / "demo_isbns.txt").read_text().splitlines()
     page.get_by_label("ISBNs", exact=True).fill("\n".join(line for line in listed if not line.startswith("#")))
     page.get_by_role("button", name="Check").click()
     page.get_by_role("button", name="Run as a job").wait_for()

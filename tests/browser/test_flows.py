@@ -10,11 +10,11 @@ from django.contrib.auth.models import Group, User
 from django.urls import reverse
 from playwright.sync_api import Locator, Page, expect
 
-from alexandria.sandbox.server import Sandbox
+from alexandria.development.sandbox.server import Sandbox
 from enrichment.models import Edition, Job
 from enrichment.models.jobs import STAFF
-from quota import services
 from quota.models import Consumer, ConsumerKey, Reservation
+from quota.services import reservations
 from tests import processes
 from tests.browser.steps import flaws, sign_in
 from tests.fixtures import SetClock, known_isbns, unknown_isbns
@@ -27,9 +27,9 @@ JOB_PATIENCE = 60_000  # milliseconds
 def reader(tables: None, set_clock: SetClock) -> Consumer:
     """A consumer with a day behind it: 5 calls spent, 4 of another operation set aside."""
     consumer = Consumer.objects.create(slug="reader")
-    services.reserve_and_dispatch(consumer="reader", operation="shelf", calls=1, method="POST", path="/books")
-    services.increment(4, consumer="reader")
-    services.reserve(consumer="reader", operation="stuck", calls=4)
+    reservations.reserve_and_dispatch(consumer="reader", operation="shelf", calls=1, method="POST", path="/books")
+    reservations.increment(4, consumer="reader")
+    reservations.reserve(consumer="reader", operation="stuck", calls=4)
     return consumer
 
 

@@ -11,7 +11,8 @@ import django
 
 django.setup()
 
-from enrichment import gateway, services  # noqa: E402 (after the set-up)
+from enrichment.gateway import client  # noqa: E402 (after the set-up)
+from enrichment.services.enrich import enrich_isbns  # noqa: E402
 from enrichment.services.queue import flush  # noqa: E402
 from quota.spending import Spending  # noqa: E402
 
@@ -28,15 +29,15 @@ def wait_at(point: str) -> None:
             wait_for_the_end() if self.dispatched else dispatch(self, *args, **options)
         )
     elif point == "between dispatch and send":
-        gateway._exchange = wait_for_the_end
+        client._exchange = wait_for_the_end
     elif point == "between answer and record":
-        exchange = gateway._exchange
-        gateway._exchange = lambda request, send_before: wait_for_the_end(exchange(request, send_before))
+        exchange = client._exchange
+        client._exchange = lambda request, send_before: wait_for_the_end(exchange(request, send_before))
 
 
 if __name__ == "__main__":
     wait_at(sys.argv[1])
     if isbns := sys.argv[2:]:
-        services.enrich_isbns(isbns, consumer="reader")
+        enrich_isbns(isbns, consumer="reader")
     else:
         flush(consumer="reader")

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 from django.db import connection
 
-from alexandria.sandbox.listings import Filters, Listing
-from alexandria.sandbox.server import Sandbox
+from alexandria.development.sandbox.listings import Filters, Listing
+from alexandria.development.sandbox.server import Sandbox
 from enrichment.models import Edition
 from tests.fixtures import NOON, set_database_clock
 

@@ -9,9 +9,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from enrichment.decoding import decode_books
+from enrichment.books.decoding import decode_books
+from enrichment.books.storage import remember_misses, store_books
 from enrichment.models import Author, Edition, Work
-from enrichment.storage import remember_misses, store_books
 from tests.fixtures import known_isbns
 
 pytestmark = pytest.mark.django_db

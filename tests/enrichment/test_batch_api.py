@@ -9,13 +9,13 @@ import pytest
 from django.db import connection, transaction
 from rest_framework.test import APIClient
 
-from alexandria.sandbox.server import Sandbox
+from alexandria.development.sandbox.server import Sandbox
 from enrichment.api import answers
 from enrichment.models import Edition
-from quota import services
 from quota.exceptions import QuotaUnavailable
 from quota.models import Call, Consumer, DailyLedger
-from quota.selectors import get_status
+from quota.selectors.status import get_status
+from quota.services import reservations
 from tests.fixtures import balance, database_moved, known_isbns, problem, silent_port, unknown_isbns
 
 PATH = "/api/enrich/batch-direct"
@@ -149,7 +149,7 @@ def test_without_a_key_not_even_the_body_is_read(api: APIClient, sandbox: Sandbo
 
 def test_an_exhausted_quota_says_which_limit_and_when_to_come_back(api: APIClient, sandbox: Sandbox, settings) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 10, 4
-    services.increment(6)
+    reservations.increment(6)
     response = api.post(PATH, KNOWN, format="json")
     body = problem(response, 429)
     assert body["type"] == "urn:alexandria:problem:quota-exhausted"
@@ -246,7 +246,7 @@ def test_when_postgresql_does_not_answer_503_comes_within_five_seconds_and_nothi
 def test_when_the_ledger_stays_locked_503_comes_within_five_seconds_and_nothing_is_sent(
     api: APIClient, sandbox: Sandbox
 ) -> None:
-    services.open_ledger()
+    reservations.open_ledger()
     locked, done = threading.Event(), threading.Event()
 
     def hold() -> None:

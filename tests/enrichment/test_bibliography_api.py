@@ -12,18 +12,17 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 from rest_framework.test import APIClient
 
-from alexandria.sandbox import facts, listings
-from alexandria.sandbox.server import Sandbox
+from alexandria.development.sandbox import catalogue, listings
+from alexandria.development.sandbox.server import Sandbox
 from enrichment.models import AuthorMiss, Edition
-from quota import services
 from quota.models import Call, Consumer, DailyLedger, Reservation
-from quota.selectors import check_ledger, get_status
-from quota.services import corrections
+from quota.selectors.status import check_ledger, get_status
+from quota.services import corrections, reservations
 from tests.enrichment.listening import isbns_of, on_request, pages_asked, stored, to_the_next_day
 from tests.fixtures import NOON, SetClock, balance, database_moved, problem, set_database_clock
 
 PATH = "/api/authors/enrich-bibliography"
-LARGE, NO_TOTAL, HEAVY = facts.MORE_THAN_1000, facts.FULL_PAGES_WITHOUT_TOTAL, facts.PAGES_OVER_6_MB
+LARGE, NO_TOTAL, HEAVY = catalogue.MORE_THAN_1000, catalogue.FULL_PAGES_WITHOUT_TOTAL, catalogue.PAGES_OVER_6_MB
 
 
 def ask(api: APIClient, author: str, **fields: object) -> dict:
@@ -138,7 +137,7 @@ def test_a_retry_takes_a_call_in_hand_and_the_quota_ends_what_is_then_missing(ap
 
 
 def test_of_an_author_with_more_than_10_000_books_the_rest_is_beyond_reach(api: APIClient, sandbox: Sandbox) -> None:
-    body = ask(api, facts.MORE_THAN_10000, start_page=10)
+    body = ask(api, catalogue.MORE_THAN_10000, start_page=10)
     assert (body["books_found"], body["api_calls"]) == (1000, 1)
     assert (body["complete"], body["stopped_reason"], body["next_page"]) == (False, "isbndb_ceiling", None)
     assert balance(sandbox) == (1, 1)
@@ -148,7 +147,7 @@ def test_of_an_author_with_more_than_10_000_books_the_rest_is_beyond_reach(api: 
 def test_an_author_whom_isbndb_does_not_know_costs_one_call_and_is_remembered(
     api: APIClient, sandbox: Sandbox, settings, fault: dict | None
 ) -> None:
-    author = "Somebody New" if fault else facts.UNKNOWN_AUTHOR
+    author = "Somebody New" if fault else catalogue.UNKNOWN_AUTHOR
     if fault:
         sandbox.add_fault(**fault)
     body = ask(api, author)
@@ -197,7 +196,7 @@ def test_bad_input_is_refused_with_the_name_of_the_field(
 
 def test_what_cannot_be_covered_is_not_begun(api: APIClient, sandbox: Sandbox, settings) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 20, 1
-    services.increment(10)
+    reservations.increment(10)
     response = api.post(PATH, {"author_name": LARGE}, format="json")
     body = problem(response, 429)
     assert (body["limit"], body["asked"], body["free"], body["api_calls"]) == ("safety_limit", 10, 9, 0)
@@ -214,7 +213,7 @@ def closed_by_isbndb(sandbox: Sandbox) -> None:
 
 
 def spent_elsewhere(sandbox: Sandbox) -> None:
-    services.increment(13_000)
+    reservations.increment(13_000)
     sandbox.set_limits(spent=13_001)
 
 
@@ -227,7 +226,7 @@ def midnight_is_near(sandbox: Sandbox) -> None:
 
 
 def released_by_staff(sandbox: Sandbox) -> None:
-    services.settle(Reservation.objects.get(state="open").pk)
+    reservations.settle(Reservation.objects.get(state="open").pk)
 
 
 def limit_lowered(sandbox: Sandbox) -> None:
@@ -339,7 +338,7 @@ def test_when_the_ledger_is_locked_on_the_way_503_has_what_was_stored(
     assert (body["result"]["stopped_reason"], body["result"]["next_page"]) == ("quota_unavailable", 2)
     assert body["result"]["enriched"] == Edition.objects.count() == 1000
     set_clock(NOON + timedelta(minutes=5))  # what could not be given back comes back with the lease
-    services.expire()
+    reservations.expire()
     assert balance(sandbox) == (1, 1)
 
 

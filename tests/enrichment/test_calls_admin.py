@@ -6,9 +6,9 @@ from typing import Any
 from django.test import Client
 from django.urls import reverse
 
-from alexandria.sandbox.server import Sandbox
+from alexandria.development.sandbox.server import Sandbox
 from enrichment.models import Edition, Miss
-from enrichment.services import enrich_isbns
+from enrichment.services.enrich import enrich_isbns
 from quota.models import Call, Consumer
 from tests.fixtures import known_isbns, unknown_isbns
 

@@ -12,16 +12,15 @@ from django.db.models import QuerySet
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
-from alexandria.sandbox import answers, facts
+from alexandria.development.sandbox import answers, catalogue
 from enrichment import selectors
-from enrichment.decoding import decode_books
-from enrichment.keys import name_key, title_key
+from enrichment.books.decoding import decode_books
+from enrichment.books.match_keys import name_key, title_key
+from enrichment.books.storage import store_books
 from enrichment.models import Author, Edition, Work
-from enrichment.selectors import catalogue
-from enrichment.storage import store_books
 from tests.fixtures import database_moved, problem
 
-REAL = facts.real_books()
+REAL = catalogue.real_books()
 
 
 @pytest.fixture
@@ -154,7 +153,7 @@ def test_an_author_leads_to_the_editions_and_an_edition_to_its_work(api: APIClie
     assert (work["id"], work["title"]) == (mockingbird["id"], mockingbird["title"])
     assert work["editions"] == [book for book in editions if book["work"]["id"] == work["id"]]
     assert work["editions_count"] == len(work["editions"]) >= 2
-    monkeypatch.setattr(catalogue, "MOST_EDITIONS", 1)
+    monkeypatch.setattr("enrichment.selectors.catalogue.MOST_EDITIONS", 1)
     first = api.get(f"/api/works/{mockingbird['id']}").json()
     assert (first["editions"], first["editions_count"]) == (work["editions"][:1], work["editions_count"])
 

@@ -6,10 +6,10 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
-from alexandria.sandbox.server import Sandbox
+from alexandria.development.sandbox.server import Sandbox
+from enrichment.jobs.lifecycle import cancel_job, create_job
+from enrichment.jobs.running import run_job
 from enrichment.models import Job
-from enrichment.services.jobs import cancel_job, create_job
-from enrichment.services.jobs.running import run_job
 from quota.models import Consumer
 from tests.enrichment.staff import member
 from tests.fixtures import known_isbns, unknown_isbns

@@ -10,11 +10,11 @@ import pytest
 from django.db import connection
 from rest_framework.test import APIClient
 
-from alexandria.sandbox.server import Sandbox
+from alexandria.development.sandbox.server import Sandbox
+from enrichment.jobs.running import run_job
 from enrichment.models import Job
-from enrichment.services.jobs.running import run_job
-from quota import services
 from quota.models import Consumer, ConsumerKey
+from quota.services import reservations
 from tests.fixtures import NOON, balance, database_moved, known_isbns, problem, unknown_isbns
 
 PATH = "/api/enrich/batch-direct"
@@ -131,7 +131,7 @@ def test_a_hundred_thousand_isbns_are_taken_for_a_job_and_no_more(api: APIClient
 
 
 def test_a_job_waits_only_when_told_to_and_says_until_when(api: APIClient, sandbox: Sandbox) -> None:
-    services.increment(13_000)
+    reservations.increment(13_000)
     failed, waiting = created(api), created(api, BODY | {"on_exhausted": "wait"})
     run(failed)
     run(waiting)

@@ -11,10 +11,10 @@ from datetime import timedelta
 
 import pytest
 
-from alexandria.sandbox.server import Sandbox
-from quota import services
+from alexandria.development.sandbox.server import Sandbox
 from quota.models import Call, Consumer, Reservation
-from quota.selectors import get_status
+from quota.selectors.status import get_status
+from quota.services import reservations
 from tests import processes
 from tests.fixtures import NOON, SetClock, balance, known_isbns
 
@@ -45,7 +45,7 @@ def kill(worker: subprocess.Popen[str]) -> None:
 
 def after_the_lease(set_clock: SetClock) -> None:
     set_clock(NOON + timedelta(minutes=10))
-    services.expire()
+    reservations.expire()
 
 
 @pytest.mark.parametrize(

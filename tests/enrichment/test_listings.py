@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from enrichment.decoding import Answer
+from enrichment.books.decoding import Answer
 from enrichment.exceptions import IsbndbNotFound, IsbndbPageTooLarge
-from enrichment.gateway import SMALLEST_PAGE
+from enrichment.gateway.client import SMALLEST_PAGE
 from enrichment.gateway.listings import MOST_RESULTS, PAGE_SIZE, Listing
 from enrichment.services import listings
 from enrichment.services.listings import Position, Progress, calls_needed, fetch_next, position_at, walk

@@ -11,13 +11,13 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
-from alexandria.sandbox import isbns
-from alexandria.sandbox.server import Sandbox
+from alexandria.development.sandbox import isbns
+from alexandria.development.sandbox.server import Sandbox
+from enrichment.jobs.lists import prune_lists
+from enrichment.jobs.running import run_job
 from enrichment.models import Edition, IsbnList, Job
-from enrichment.services import enrich_isbns
-from enrichment.services.jobs.running import run_job
-from enrichment.services.lists import prune_lists
-from harvest.services import run_cron
+from enrichment.services.enrich import enrich_isbns
+from harvest.runs import run_cron
 from quota.models import Consumer
 from tests.enrichment.staff import STAFF_GROUPS, member
 from tests.fixtures import NOON, SetClock, balance, known_isbns, unknown_isbns

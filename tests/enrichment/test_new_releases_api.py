@@ -6,14 +6,14 @@ import pytest
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from alexandria.sandbox import listings
-from alexandria.sandbox.listings import Filters
-from alexandria.sandbox.server import Sandbox
+from alexandria.development.sandbox import listings
+from alexandria.development.sandbox.listings import Filters
+from alexandria.development.sandbox.server import Sandbox
 from enrichment.api import releases
 from enrichment.models import Edition
-from quota import services
 from quota.models import Call, Consumer
-from quota.selectors import get_status
+from quota.selectors.status import get_status
+from quota.services import reservations
 from tests.enrichment.listening import isbns_of, on_request, pages_asked, stored, to_the_next_day
 from tests.fixtures import balance, database_moved, problem
 
@@ -75,7 +75,7 @@ def test_the_answer_accounts_for_every_book_month_and_call(api: APIClient, sandb
 
 
 def test_each_subject_of_each_month_is_asked_for_by_itself(api: APIClient, sandbox: Sandbox) -> None:
-    services.open_ledger()
+    reservations.open_ledger()
     on_request(sandbox, lambda number: sandbox.add_fault("daily_limit", times=1) if number == 4 else None)
     wanted = {"start_month": "2024-09", "end_month": "2024-10", "subjects": ["Science Fiction", "Poetry", "Poetry"]}
     body = ask(api, **wanted)
@@ -127,7 +127,7 @@ def test_a_run_that_stops_every_day_fetches_every_page_once(api: APIClient, sand
 def test_calls_made_elsewhere_end_it_with_what_came_until_then(api: APIClient, sandbox: Sandbox) -> None:
     def spend_elsewhere(number: int) -> None:
         if number == 1:
-            services.increment(13_000)
+            reservations.increment(13_000)
             sandbox.set_limits(spent=13_001)
 
     on_request(sandbox, spend_elsewhere)

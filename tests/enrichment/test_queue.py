@@ -16,18 +16,18 @@ import pytest
 from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.models import F
 
-from alexandria.sandbox.server import Sandbox
+from alexandria.development.sandbox.server import Sandbox
 from enrichment import selectors
-from enrichment import services as enrichment
-from enrichment.isbn import InvalidEntry, Reason
+from enrichment.isbn.parsing import InvalidEntry, Reason
 from enrichment.models import Edition, Miss, QueueState, Wish
 from enrichment.models.queue import MOST_ATTEMPTS
-from enrichment.services import EnrichmentStopped
+from enrichment.services import enrich as enrichment
 from enrichment.services import queue as services
+from enrichment.services.enrich import EnrichmentStopped
 from enrichment.services.queue import LEASE, Accepted, Flush, drop, flush, retry, wish
-from quota import services as quota
 from quota.exceptions import ConsumerUnknown, QuotaUnavailable
 from quota.models import Call, Consumer, Switches
+from quota.services import reservations as quota
 from tests import processes
 from tests.bench.queue_trace import distinct, fewest_calls, make_trace, naive_calls, run_trace
 from tests.fixtures import NOON, At, balance, known_isbns, unknown_isbns

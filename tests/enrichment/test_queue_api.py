@@ -10,13 +10,13 @@ from django.test import Client
 from django.urls import reverse
 from rest_framework.test import APIClient
 
-from alexandria.sandbox.server import Sandbox
-from enrichment import services as enrichment
+from alexandria.development.sandbox.server import Sandbox
 from enrichment.models import Edition, Wish
 from enrichment.models.queue import MOST_ATTEMPTS
+from enrichment.services import enrich as enrichment
 from enrichment.services.queue import flush, wish
-from quota import services as quota
 from quota.models import Call, Consumer, Switches
+from quota.services import reservations as quota
 from tests.enrichment.test_batch_api import BAD_BODIES
 from tests.fixtures import At, database_moved, known_isbns, problem, unknown_isbns
 

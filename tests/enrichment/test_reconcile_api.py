@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from rest_framework.test import APIClient
 
-from alexandria.sandbox.server import Sandbox
-from quota import services
+from alexandria.development.sandbox.server import Sandbox
 from quota.models import Consumer
-from quota.selectors import get_status
+from quota.selectors.status import get_status
+from quota.services import reservations
 from tests.fixtures import balance, problem
 
 PATH = "/api/quota/reconcile"
@@ -26,7 +26,7 @@ def test_it_answers_with_both_counters_for_one_call_of_the_keys_consumer(sandbox
 
 
 def test_calls_that_isbndb_alone_knows_of_are_put_on_our_ledger(sandbox: Sandbox, api: APIClient) -> None:
-    services.open_ledger()
+    reservations.open_ledger()
     sandbox.set_limits(spent=7)
     assert api.post(PATH).json()["raised_by"] == 7
     assert get_status().used == 8

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 from django.db import DataError, connection
 
-from alexandria.sandbox.server import Sandbox
-from enrichment.reconciliation import reconcile
-from quota import services
+from alexandria.development.sandbox.server import Sandbox
+from enrichment.services.reconciliation import reconcile
 from quota.models import Call, Consumer, DailyLedger, Reconciliation
-from quota.selectors import check_ledger, get_status, key_charged
-from quota.services import corrections
+from quota.selectors.status import check_ledger, get_status, key_charged
+from quota.services import corrections, reservations
 from quota.spending import spending
 from tests.fixtures import NOON, SetClock, balance
 
@@ -35,7 +34,7 @@ def test_calls_that_isbndb_alone_knows_of_are_put_on_our_ledger_with_who_was_act
     ask()
     with spending(consumer="other", operation="test", calls=2) as spender:
         for _ in range(2):
-            services.record(spender.dispatch("GET", "/key"), Call.Outcome.OK)
+            reservations.record(spender.dispatch("GET", "/key"), Call.Outcome.OK)
     sandbox.set_limits(spent=sandbox.spent + 2 + 7)
 
     found = ask()
@@ -55,7 +54,7 @@ def test_what_cannot_be_put_on_record_raises_nothing(sandbox: Sandbox) -> None:
 
 
 def test_ours_is_never_lowered(sandbox: Sandbox) -> None:
-    services.increment(10)
+    reservations.increment(10)
     assert ask().drift == -10
     assert balance(sandbox) == (1, 11)
 
@@ -126,7 +125,7 @@ def test_a_count_that_was_ignored_yesterday_tells_nothing_of_today(set_clock: Se
         set_clock(moment)
         with spending(consumer="reader", operation="test", calls=1) as spender:
             call = spender.dispatch("GET", "/key")
-            services.record(call, Call.Outcome.OK)
+            reservations.record(call, Call.Outcome.OK)
             return corrections.reconcile(call, spent=spent, total=15_000)
 
     assert answer(MIDNIGHT + timedelta(minutes=5), 12_000).ignored, "the count of the day before"
@@ -145,7 +144,7 @@ def test_an_answer_that_comes_after_the_day_has_ended_changes_nothing(sandbox: S
     with spending(consumer="reader", operation="test", calls=1) as spender:
         call = spender.dispatch("GET", "/key")
         set_clock(MIDNIGHT + timedelta(minutes=1))
-        services.open_ledger()
+        reservations.open_ledger()
         found = corrections.reconcile(call, spent=101, total=15_000)
     assert (found.raised_by, found.ledger_id) == (0, NOON.date())
     assert "ended" in found.ignored

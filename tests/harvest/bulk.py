@@ -11,10 +11,10 @@ from urllib.parse import parse_qs, unquote
 
 from django.core.management import CommandError, call_command
 
-from alexandria import embedded
-from alexandria.sandbox.server import Sandbox
+from alexandria.development.sandbox.server import Sandbox
+from alexandria.env import BASE_DIR
 
-COMMAND = [sys.executable, str(embedded.BASE_DIR / "manage.py"), "bulk_author_harvest"]
+COMMAND = [sys.executable, str(BASE_DIR / "manage.py"), "bulk_author_harvest"]
 
 
 @dataclass

@@ -12,7 +12,7 @@ django.setup()
 
 from django.db import connection  # noqa: E402 (after the set-up)
 
-from harvest import services  # noqa: E402
+from harvest import runs  # noqa: E402
 from harvest.tasks import run_cron  # noqa: E402
 
 
@@ -25,7 +25,7 @@ def take(name: str, start: Barrier, done: Connection) -> None:
 
 def main(processes: int, name: str, claims: str) -> None:
     if claims == "without":
-        vars(services)["claim_tick"] = lambda name, *, now: True
+        vars(runs)["claim_tick"] = lambda name, *, now: True
     fork = multiprocessing.get_context("fork")
     start = fork.Barrier(processes, timeout=60)
     pipes = [fork.Pipe(duplex=False) for _ in range(processes)]

@@ -19,15 +19,15 @@ from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 
-from alexandria.sandbox.server import Sandbox
+from alexandria.development.sandbox.server import Sandbox
 from enrichment.models import Author, Edition
 from harvest.bulk import local, run
 from harvest.bulk.exceptions import AnotherCopy
 from harvest.bulk.local import DatabaseStore
 from harvest.bulk.names import AuthorList
 from harvest.models import BulkAuthor, BulkHarvest
-from quota import services
 from quota.models import Call, Consumer, Switches
+from quota.services import reservations
 from tests import processes
 from tests.fixtures import NOON, SetClock, balance, database_moved
 from tests.harvest.bulk import COMMAND, a_list, harvest, pages_asked, start
@@ -141,7 +141,7 @@ def test_with_wait_it_sleeps_over_midnight_and_goes_on_by_itself(
 ) -> None:
     listed = a_list(tmp_path, *SHORT[:3])
     set_both_clocks(datetime(2026, 5, 5, 23, 59, 50, tzinfo=UTC))
-    services.increment(11_000 - 2)
+    reservations.increment(11_000 - 2)
     ended = harvest(listed, "--wait")
     assert ended.code == 0, ended.message
     assert ended.named("waiting")[-1]["until"].startswith("2026-05-06T00:00:0")

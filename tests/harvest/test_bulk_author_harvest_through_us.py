@@ -6,7 +6,7 @@ import pytest
 from django.urls import NoReverseMatch, reverse
 from pytest_django.live_server_helper import LiveServer
 
-from alexandria.sandbox.server import Sandbox
+from alexandria.development.sandbox.server import Sandbox
 from quota.models import Call, Consumer, Switches
 from tests.fixtures import balance
 from tests.harvest.bulk import a_list, harvest, pages_asked

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enrichment.keys import name_key
+from enrichment.books.match_keys import name_key
 from harvest.bulk.exceptions import NamesUnreadable
 from harvest.bulk.names import read_names
 

@@ -7,18 +7,19 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, connection
 
-from alexandria.sandbox.server import Sandbox
-from enrichment.services import enrich_isbns
-from harvest import services
-from harvest.crons import CRONS, books, get_cron, housekeeping
-from harvest.crons.work import Work
+from alexandria.development.sandbox.server import Sandbox
+from enrichment.services.enrich import enrich_isbns
+from harvest import runs
+from harvest.crons import books, housekeeping
+from harvest.crons.registry import CRONS, get_cron
+from harvest.crons.run_context import Work
 from harvest.exceptions import CronUnknown
 from harvest.models import CronState, HarvestRun
-from harvest.services import run_cron
-from quota import services as quota
+from harvest.runs import run_cron
 from quota.exceptions import ConsumerUnknown, ReservationClosed
 from quota.models import Call, Consumer, DailyLedger, Switches
-from quota.selectors import calls_spent, get_status
+from quota.selectors.status import calls_spent, get_status
+from quota.services import reservations as quota
 from quota.spending import spending
 from tests.fixtures import NOON, SetClock, balance, known_isbns
 
@@ -209,8 +210,8 @@ def test_a_run_is_taken_for_dead_when_its_lease_is_over_and_what_it_spent_is_on_
 ) -> None:
     def die(work: Work) -> None:
         housekeeping.reconcile(work)
-        set_clock(NOON + services.LEASE + timedelta(minutes=1))
-        assert services.end_dead_runs() == 1, "as the next tick of any cron does"
+        set_clock(NOON + runs.LEASE + timedelta(minutes=1))
+        assert runs.end_dead_runs() == 1, "as the next tick of any cron does"
 
     carry_out(monkeypatch, "reconciliation", die)
     run = run_cron("reconciliation")
@@ -222,7 +223,7 @@ def test_a_run_is_taken_for_dead_when_its_lease_is_over_and_what_it_spent_is_on_
 def test_a_worker_that_was_taken_for_dead_spends_no_more_and_its_totals_are_put_on_record(
     sandbox: Sandbox, monkeypatch
 ) -> None:
-    monkeypatch.setattr(services, "HEARTBEAT", timedelta(milliseconds=10))
+    monkeypatch.setattr(runs, "HEARTBEAT", timedelta(milliseconds=10))
     states = CronState.objects.filter(name="reconciliation")
 
     def freeze(work: Work) -> None:
@@ -231,7 +232,7 @@ def test_a_worker_that_was_taken_for_dead_spends_no_more_and_its_totals_are_put_
             spender.dispatch("GET", "/key")
             for _ in range(3000):  # the heartbeat renews it meanwhile
                 states.update(lease_until=NOON - timedelta(days=1))
-                if services.end_dead_runs():
+                if runs.end_dead_runs():
                     break
             assert get_status().reserved == 0
             with pytest.raises(ReservationClosed):
@@ -251,7 +252,7 @@ def test_a_worker_that_was_taken_for_dead_spends_no_more_and_its_totals_are_put_
 
 
 def test_a_run_that_takes_long_keeps_its_lease_and_saves_its_cursor(set_clock: SetClock, monkeypatch) -> None:
-    monkeypatch.setattr(services, "HEARTBEAT", timedelta(milliseconds=10))
+    monkeypatch.setattr(runs, "HEARTBEAT", timedelta(milliseconds=10))
     states = CronState.objects.filter(name="open-ledger")
 
     def take_long(work: Work) -> None:
@@ -260,7 +261,7 @@ def test_a_run_that_takes_long_keeps_its_lease_and_saves_its_cursor(set_clock: S
         for _ in range(3000):
             if states.filter(lease_until__gt=NOON + timedelta(hours=1), cursor={"page": 3}).exists():
                 break
-        assert services.end_dead_runs() == 0
+        assert runs.end_dead_runs() == 0
 
     carry_out(monkeypatch, "open-ledger", take_long)
     assert recorded(run_cron("open-ledger"))[0] == "succeeded"
@@ -305,7 +306,7 @@ def test_a_ledger_that_does_not_agree_with_its_rows_fails_the_nightly_check_unti
     reason = run_cron("ledger-check").reason
     assert len(reason) == 1000
     assert all(str(NOON.date() + timedelta(days=days)) in reason for days in range(5, 25))
-    services.forget_cursor("ledger-check")
+    runs.forget_cursor("ledger-check")
     assert run_cron("ledger-check").outcome == "failed", "yesterday is wrong still"
     set_clock(NOON + timedelta(days=26))
     assert run_cron("ledger-check").outcome == "idle", "a person has taken note of it"

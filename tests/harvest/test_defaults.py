@@ -8,9 +8,9 @@ from django.apps import apps
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from alexandria.celery import app
-from harvest.crons import CRONS
+from harvest.crons.registry import CRONS
 from harvest.models import CronState
-from harvest.ticks import TASK
+from harvest.schedules import TASK
 from quota.models import Consumer
 
 migration = import_module("harvest.migrations.0002_defaults")

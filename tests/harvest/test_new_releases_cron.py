@@ -4,15 +4,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from alexandria.sandbox import listings
-from alexandria.sandbox.server import Sandbox
+from alexandria.development.sandbox import listings
+from alexandria.development.sandbox.server import Sandbox
 from enrichment.models import Edition
 from enrichment.services.releases import read_token
 from harvest.models import CronState
-from harvest.services import run_cron
-from quota import services as quota
+from harvest.runs import run_cron
 from quota.models import Reservation
-from quota.selectors import get_status
+from quota.selectors.status import get_status
+from quota.services import reservations as quota
 from tests.fixtures import NOON, SetClock, balance
 
 pytestmark = pytest.mark.usefixtures("defaults")

@@ -4,17 +4,17 @@ from datetime import timedelta
 
 import pytest
 
-from alexandria.sandbox.server import Sandbox
+from alexandria.development.sandbox.server import Sandbox
+from enrichment.jobs.lifecycle import create_job
+from enrichment.jobs.running import run_job
 from enrichment.models import Job, JobItem
-from enrichment.services.jobs import create_job
-from enrichment.services.jobs.running import run_job
 from harvest.models import HarvestRun
-from harvest.services import run_cron
-from quota import services as quota
+from harvest.runs import run_cron
 from quota.exceptions import QuotaRefused
 from quota.models import Call, Consumer, ConsumerUsage, DailyLedger, Reconciliation, Refusal, Reservation
-from quota.selectors import check_ledger
+from quota.selectors.status import check_ledger
 from quota.services import pruning
+from quota.services import reservations as quota
 from tests.fixtures import NOON, SetClock, balance, known_isbns
 
 pytestmark = pytest.mark.usefixtures("defaults", "consumer", "sandbox")

@@ -2,14 +2,14 @@
 
 import pytest
 
-from alexandria.sandbox.server import Sandbox
+from alexandria.development.sandbox.server import Sandbox
 from enrichment import selectors
 from enrichment.models import Edition, Wish
 from enrichment.services.queue import wish
 from harvest.models import HarvestRun
-from harvest.services import run_cron
-from quota import services as quota
+from harvest.runs import run_cron
 from quota.models import Consumer
+from quota.services import reservations as quota
 from tests.fixtures import balance, known_isbns
 
 pytestmark = pytest.mark.usefixtures("defaults")

@@ -12,12 +12,12 @@ from django.core.management import CommandError, call_command, get_commands, loa
 from django.test import Client
 from django.urls import reverse
 
-from alexandria import embedded
 from alexandria.celery import app
-from alexandria.sandbox.server import Sandbox
-from harvest.crons import CRONS
+from alexandria.development.sandbox.server import Sandbox
+from alexandria.env import BASE_DIR
+from harvest.crons.registry import CRONS
 from harvest.models import CronState, HarvestRun
-from harvest.services import LEASE, run_cron
+from harvest.runs import LEASE, run_cron
 from quota.models import Consumer, Switches
 from tests import processes
 from tests.fixtures import NOON, SetClock, balance, database_moved, silent_port
@@ -129,7 +129,7 @@ def test_after_kill_9_the_next_tick_ends_the_run_and_its_calls_are_on_record(
     settings.ISBNDB_TIMEOUT_SECONDS = 60
     sandbox.add_fault("latency", seconds=30)
     worker = subprocess.Popen(
-        [sys.executable, str(embedded.BASE_DIR / "manage.py"), "run_cron", "reconciliation"],
+        [sys.executable, str(BASE_DIR / "manage.py"), "run_cron", "reconciliation"],
         env=processes.environment(),
         stderr=subprocess.DEVNULL,
     )

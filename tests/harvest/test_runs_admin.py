@@ -10,10 +10,10 @@ from django_celery_beat.models import PeriodicTask, PeriodicTasks
 
 from harvest.exceptions import CronUnknown
 from harvest.models import CronState, HarvestRun
+from harvest.runs import pause_cron, resume_cron
 from harvest.selectors import cron_standings
-from harvest.services import pause_cron, resume_cron
 from quota.models import Consumer
-from quota.services import reserve
+from quota.services.reservations import reserve
 from tests.enrichment.staff import STAFF_GROUPS, member
 from tests.fixtures import NOON
 

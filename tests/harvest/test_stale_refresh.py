@@ -5,15 +5,15 @@ from datetime import timedelta
 import pytest
 from django.db.models.functions import Now
 
-from alexandria.sandbox.server import Sandbox
+from alexandria.development.sandbox.server import Sandbox
+from enrichment.books.storage import remember_misses
 from enrichment.models import Edition
-from enrichment.services import enrich_isbns
-from enrichment.storage import remember_misses
+from enrichment.services.enrich import enrich_isbns
 from harvest.crons import books
 from harvest.models import CronState
-from harvest.services import run_cron
-from quota import services as quota
-from quota.selectors import get_status
+from harvest.runs import run_cron
+from quota.selectors.status import get_status
+from quota.services import reservations as quota
 from tests.fixtures import balance, known_isbns
 
 BATCH = 10

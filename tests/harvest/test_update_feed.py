@@ -6,14 +6,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db.models.functions import Now
 
-from alexandria.sandbox import feed
-from alexandria.sandbox.server import Sandbox
+from alexandria.development.sandbox import feed
+from alexandria.development.sandbox.server import Sandbox
+from enrichment.books.storage import remember_misses
 from enrichment.models import Edition
-from enrichment.services import enrich_isbns
-from enrichment.storage import remember_misses
+from enrichment.services.enrich import enrich_isbns
 from harvest.crons import books
 from harvest.models import CronState
-from harvest.services import run_cron
+from harvest.runs import run_cron
 from quota.models import DailyLedger
 from tests.fixtures import NOON, SetClock, balance, known_isbns, unknown_isbns
 

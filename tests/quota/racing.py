@@ -11,17 +11,17 @@ import django
 
 django.setup()
 
-from quota import services  # noqa: E402 (after the set-up)
 from quota.exceptions import QuotaRefused  # noqa: E402
+from quota.services import reservations  # noqa: E402 (after the set-up)
 
 
 def spend(calls_at_once: int, start: Barrier, results: Connection) -> None:
-    services.expire()  # connects
+    reservations.expire()  # connects
     granted, sent = 0, []
     start.wait()
     while True:
         try:
-            _, call = services.reserve_and_dispatch(
+            _, call = reservations.reserve_and_dispatch(
                 consumer="racer",
                 operation="race",
                 calls=calls_at_once,
@@ -32,7 +32,7 @@ def spend(calls_at_once: int, start: Barrier, results: Connection) -> None:
         except QuotaRefused:
             break
         granted += calls_at_once
-        if isinstance(call, services.DispatchedCall):
+        if isinstance(call, reservations.DispatchedCall):
             sent.append(call.send_at.timestamp())
     results.send({"granted": granted, "sent": sent})
 

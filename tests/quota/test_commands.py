@@ -9,10 +9,10 @@ import pytest
 from django.core.management import CommandError, call_command
 from rest_framework.test import APIClient
 
-from alexandria import embedded
-from alexandria.sandbox.server import Sandbox
-from quota import services
+from alexandria.development.sandbox.server import Sandbox
+from alexandria.env import BASE_DIR
 from quota.models import Call, Consumer, ConsumerKey, ConsumerUsage, DailyLedger
+from quota.services import reservations
 from tests import processes
 from tests.fixtures import SetClock, balance, database_moved
 
@@ -26,7 +26,7 @@ def gets_in(key: str) -> bool:
 
 
 def test_a_new_key_stands_alone_on_stdout_and_works_at_once(consumer: Consumer) -> None:
-    manage = [sys.executable, str(embedded.BASE_DIR / "manage.py"), "create_api_key"]
+    manage = [sys.executable, str(BASE_DIR / "manage.py"), "create_api_key"]
     made = subprocess.run(
         [*manage, "Back office"], env=processes.environment(), capture_output=True, text=True, timeout=60, check=True
     )
@@ -71,7 +71,7 @@ def test_a_key_that_cannot_be_made_is_refused_with_the_argument_at_fault(
 
 def test_the_status_is_told_in_words(consumer: Consumer, set_clock: SetClock, capsys: Capture) -> None:
     set_clock(datetime(2026, 5, 5, 12, 30, 30, tzinfo=UTC))
-    services.increment(8_456)
+    reservations.increment(8_456)
     call_command("quota_status")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "2026-05-05 UTC: 8,456 of 13,000 calls used (65 %), 0 set aside, 4,544 free."
@@ -80,7 +80,7 @@ def test_the_status_is_told_in_words(consumer: Consumer, set_clock: SetClock, ca
 
 
 def test_the_status_as_json_is_that_of_the_api(api: APIClient, capsys: Capture) -> None:
-    services.increment(5)
+    reservations.increment(5)
     call_command("quota_status", "--json")
     assert json.loads(capsys.readouterr().out) == api.get("/api/quota/status").json()
 
@@ -94,7 +94,7 @@ def test_that_isbndb_sells_less_than_our_limit_is_told(sandbox: Sandbox, consume
 
 
 def test_when_nothing_is_left_the_exit_code_is_3(consumer: Consumer, capsys: Capture) -> None:
-    services.increment(13_000)
+    reservations.increment(13_000)
     with pytest.raises(SystemExit) as caught:
         call_command("quota_status")
     assert caught.value.code == 3
@@ -105,13 +105,13 @@ def test_observing_is_told_and_nothing_is_left_does_not_matter_then(
     consumer: Consumer, settings, capsys: Capture
 ) -> None:
     settings.QUOTA_ENFORCEMENT = "observe"
-    services.increment(13_000)
+    reservations.increment(13_000)
     call_command("quota_status")
     assert "Observe mode" in capsys.readouterr().out
 
 
 def test_a_day_closed_by_isbndb_is_told_with_its_words(consumer: Consumer, capsys: Capture) -> None:
-    services.open_ledger()
+    reservations.open_ledger()
     DailyLedger.objects.update(closed_at="2026-05-05T10:00:00Z", closed_reason="Daily quota exceeded")
     with pytest.raises(SystemExit):
         call_command("quota_status")
@@ -123,7 +123,7 @@ def test_a_check_finds_the_figure_that_its_rows_do_not_bear_out(
 ) -> None:
     call_command("quota_status", "--check")  # no ledger yet
     assert "The ledger agrees with its rows." in capsys.readouterr().out
-    services.increment(7, consumer="reader")
+    reservations.increment(7, consumer="reader")
     call_command("quota_status", "--check")
     DailyLedger.objects.update(used=6)
     ConsumerUsage.objects.update(used=5)
@@ -162,7 +162,7 @@ def test_calls_that_isbndb_alone_knows_of_give_the_exit_code_4(
 
 
 def test_calls_that_we_alone_know_of_are_no_drift(sandbox: Sandbox, consumer: Consumer, capsys: Capture) -> None:
-    services.increment(10)
+    reservations.increment(10)
     call_command("isbndb_key", "--json")
     assert json.loads(capsys.readouterr().out)["drift"] == -10
 
@@ -171,14 +171,14 @@ def test_when_isbndb_cannot_be_asked_the_command_says_why(sandbox: Sandbox, cons
     settings.ISBNDB_API_KEY = "wrong"
     with pytest.raises(CommandError, match="does not accept our key"):
         call_command("isbndb_key")
-    services.increment(13_000)
+    reservations.increment(13_000)
     with pytest.raises(CommandError, match="used up"):
         call_command("isbndb_key")
 
 
 def test_the_status_names_who_holds_calls_set_aside(consumer: Consumer, capsys: Capture) -> None:
-    reservation = services.reserve(consumer="reader", operation="shelf", calls=5)
-    services.dispatch(reservation, method="GET", path="/key")
+    reservation = reservations.reserve(consumer="reader", operation="shelf", calls=5)
+    reservations.dispatch(reservation, method="GET", path="/key")
     call_command("quota_status")
     assert "reader, shelf: 4 of 5 calls set aside, lease until 12:0" in (printed := capsys.readouterr().out)
     assert str(reservation) in printed

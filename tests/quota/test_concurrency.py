@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from quota import services
 from quota.models import Call, Consumer, Reservation
-from quota.selectors import check_ledger, get_status
+from quota.selectors.status import check_ledger, get_status
+from quota.services import reservations
 from tests import processes
 
 PROCESSES = 64
@@ -26,7 +26,7 @@ def last_thousand_calls(set_clock, settings) -> None:
     settings.QUOTA_DAILY_LIMIT = 500 + LEFT + 200
     settings.QUOTA_SAFETY_BUFFER = 200
     settings.QUOTA_MAX_RPS = MAX_RPS
-    services.increment(500)
+    reservations.increment(500)
     Consumer.objects.create(slug="racer")
 
 
@@ -97,5 +97,5 @@ def test_operations_of_several_calls_never_split_or_overrun_what_is_left() -> No
     assert status.used + status.reserved == 500 + LEFT // 7 * 7
     assert check_ledger(status.day) == []
     for reservation in Reservation.objects.values_list("id", flat=True):
-        services.settle(reservation)
+        reservations.settle(reservation)
     assert get_status().reserved == 0

@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from quota import services
 from quota.exceptions import ConsumerUnknown, CorrectionRefused, LedgerNotOpen, QuotaRefused, QuotaUnavailable
 from quota.models import Adjustment, Call, Consumer, ConsumerUsage, DailyLedger
-from quota.selectors import check_ledger, get_status
+from quota.selectors.status import check_ledger, get_status
+from quota.services import reservations
 from quota.services.corrections import adjust
 from tests.fixtures import NOON, SetClock
 
@@ -29,7 +29,7 @@ TODAY = NOON.date()
 
 @pytest.fixture(autouse=True)
 def ten_calls_used(consumer: Consumer) -> None:
-    services.increment(10, consumer="reader")
+    reservations.increment(10, consumer="reader")
 
 
 def put_right(calls: int, **options: Any) -> Adjustment:
@@ -56,7 +56,7 @@ def test_no_limit_refuses_a_correction_and_from_then_on_nothing_is_granted() -> 
     put_right(13_000)
     assert used() == 13_010
     with pytest.raises(QuotaRefused):
-        services.reserve(consumer="reader", operation="test", calls=1)
+        reservations.reserve(consumer="reader", operation="test", calls=1)
 
 
 def test_what_cannot_be_put_on_record_is_not_put_on_the_ledger() -> None:
@@ -94,7 +94,7 @@ def test_what_makes_no_sense_changes_nothing(options: dict[str, Any], error: typ
 
 def test_a_past_day_is_put_right_without_touching_today(set_clock: SetClock) -> None:
     set_clock(NOON + timedelta(days=1))
-    services.open_ledger()
+    reservations.open_ledger()
     put_right(-4, day=TODAY)
     assert DailyLedger.objects.get(day=TODAY).used == 6
     assert used() == 0

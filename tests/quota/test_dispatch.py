@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import connection
 
-from quota import services
 from quota.database import Decision
 from quota.exceptions import QuotaRefused, ReservationClosed, ReservationSpent, SendWindowMissed
 from quota.models import Call, Consumer, DailyLedger
-from quota.selectors import get_status
-from quota.services import DispatchedCall
+from quota.selectors.status import get_status
+from quota.services import reservations
+from quota.services.reservations import DispatchedCall
 from tests.fixtures import SetClock
 
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
@@ -24,11 +24,11 @@ TYPE_OF_FIELD = """
 
 @pytest.fixture
 def reservation(consumer: Consumer) -> uuid.UUID:
-    return services.reserve(consumer="reader", operation="test", calls=10, source="shelf 3", lease=FAR)
+    return reservations.reserve(consumer="reader", operation="test", calls=10, source="shelf 3", lease=FAR)
 
 
 def dispatch(reservation: uuid.UUID, **options) -> DispatchedCall:
-    call = services.dispatch(reservation, method="POST", path="/books", isbns_asked=7, **options)
+    call = reservations.dispatch(reservation, method="POST", path="/books", isbns_asked=7, **options)
     assert isinstance(call, DispatchedCall)
     return call
 
@@ -45,7 +45,7 @@ def test_a_dispatch_moves_one_call_from_set_aside_to_used_and_writes_the_journal
 
 def test_the_outcome_is_recorded_in_the_journal(reservation: uuid.UUID) -> None:
     call = dispatch(reservation)
-    services.record(call, Call.Outcome.OK, status=200, latency_ms=12, isbns_found=6)
+    reservations.record(call, Call.Outcome.OK, status=200, latency_ms=12, isbns_found=6)
     row = Call.objects.get()
     assert (row.outcome, row.status, row.latency_ms, row.isbns_found) == ("ok", 200, 12, 6)
 
@@ -58,7 +58,7 @@ def test_send_times_are_never_more_than_max_rps_in_any_second(reservation: uuid.
 
 def test_nothing_is_spent_for_a_send_time_that_is_too_far_away(reservation: uuid.UUID) -> None:
     near = timedelta(seconds=1)
-    answers = [services.dispatch(reservation, method="GET", path="/key", max_slot_distance=near) for _ in range(10)]
+    answers = [reservations.dispatch(reservation, method="GET", path="/key", max_slot_distance=near) for _ in range(10)]
     granted = [answer for answer in answers if isinstance(answer, DispatchedCall)]
     waits = [answer for answer in answers if isinstance(answer, timedelta)]
     assert waits
@@ -68,18 +68,18 @@ def test_nothing_is_spent_for_a_send_time_that_is_too_far_away(reservation: uuid
 
 def test_slowing_down_moves_everybodys_next_send_time(reservation: uuid.UUID) -> None:
     call = dispatch(reservation)
-    services.slow_down(call, seconds=60)
-    other = services.reserve(consumer="reader", operation="other", calls=1)
-    wait = services.dispatch(other, method="GET", path="/key")
+    reservations.slow_down(call, seconds=60)
+    other = reservations.reserve(consumer="reader", operation="other", calls=1)
+    wait = reservations.dispatch(other, method="GET", path="/key")
     assert isinstance(wait, timedelta)
     assert timedelta(seconds=50) < wait <= timedelta(seconds=60)
 
 
 def test_slowing_down_never_brings_a_send_time_forward(reservation: uuid.UUID) -> None:
     call = dispatch(reservation)
-    services.slow_down(call, seconds=60)
+    reservations.slow_down(call, seconds=60)
     before = DailyLedger.objects.get().next_dispatch_at
-    services.slow_down(call, seconds=1)
+    reservations.slow_down(call, seconds=1)
     assert DailyLedger.objects.get().next_dispatch_at == before
 
 
@@ -87,10 +87,10 @@ def test_a_pause_that_isbndb_asked_for_before_midnight_holds_after_it(
     reservation: uuid.UUID, set_clock: SetClock
 ) -> None:
     set_clock(MIDNIGHT - timedelta(seconds=10))
-    services.slow_down(dispatch(reservation), seconds=60)
+    reservations.slow_down(dispatch(reservation), seconds=60)
     until = DailyLedger.objects.get().next_dispatch_at
     set_clock(MIDNIGHT + timedelta(seconds=5))
-    today = services.reserve(consumer="reader", operation="test", calls=1)
+    today = reservations.reserve(consumer="reader", operation="test", calls=1)
     assert dispatch(today, max_slot_distance=FAR).send_at == until > MIDNIGHT + timedelta(seconds=45)
 
 
@@ -100,7 +100,7 @@ def test_a_pause_that_isbndb_asks_for_as_the_day_ends_holds_for_the_day_that_beg
     set_clock(MIDNIGHT - timedelta(seconds=3))
     call = dispatch(reservation)
     set_clock(MIDNIGHT + timedelta(seconds=1))
-    services.slow_down(call, seconds=60)
+    reservations.slow_down(call, seconds=60)
     assert DailyLedger.objects.get(day=MIDNIGHT.date()).next_dispatch_at > MIDNIGHT + timedelta(seconds=60)
 
 
@@ -115,12 +115,12 @@ def test_figures_are_read_by_name_whatever_their_order_in_the_database(consumer:
         first, *others = Decision._fields
         move_to_the_end(first)
         try:
-            reservation, call = services.reserve_and_dispatch(
+            reservation, call = reservations.reserve_and_dispatch(
                 consumer="reader", operation="test", calls=2, method="GET", path="/key"
             )
             assert isinstance(call, DispatchedCall)
             dispatch(reservation, max_slot_distance=FAR)
-            services.extend(reservation)
+            reservations.extend(reservation)
         finally:
             for name in others:
                 move_to_the_end(name)
@@ -136,17 +136,17 @@ def test_every_call_of_a_reservation_can_be_dispatched_and_no_more(reservation: 
 
 
 def test_no_call_comes_from_a_settled_reservation(reservation: uuid.UUID) -> None:
-    services.settle(reservation)
+    reservations.settle(reservation)
     with pytest.raises(ReservationClosed):
         dispatch(reservation)
 
 
 def test_no_call_comes_from_a_reservation_whose_lease_ran_out(consumer: Consumer) -> None:
-    reservation = services.reserve(consumer="reader", operation="test", calls=1, lease=timedelta())
+    reservation = reservations.reserve(consumer="reader", operation="test", calls=1, lease=timedelta())
     with pytest.raises(ReservationClosed):
         dispatch(reservation)
     with pytest.raises(ReservationClosed):
-        services.extend(reservation)
+        reservations.extend(reservation)
 
 
 def test_no_call_comes_from_a_reservation_that_never_was(consumer: Consumer) -> None:
@@ -176,7 +176,7 @@ def test_a_pace_that_reaches_into_the_last_two_seconds_is_refused(reservation: u
 
 def test_the_first_call_of_a_day_is_sent_two_seconds_after_midnight(consumer: Consumer, set_clock: SetClock) -> None:
     set_clock(MIDNIGHT)
-    reservation = services.reserve(consumer="reader", operation="test", calls=1)
+    reservation = reservations.reserve(consumer="reader", operation="test", calls=1)
     call = dispatch(reservation, max_slot_distance=FAR)
     assert call.send_at == MIDNIGHT + timedelta(seconds=2)
     assert call.day == MIDNIGHT.date()
@@ -184,14 +184,14 @@ def test_the_first_call_of_a_day_is_sent_two_seconds_after_midnight(consumer: Co
 
 def test_a_call_is_charged_to_the_day_of_the_databases_clock(consumer: Consumer, set_clock: SetClock) -> None:
     set_clock(MIDNIGHT - timedelta(seconds=30))
-    dispatch(services.reserve(consumer="reader", operation="test", calls=1))
+    dispatch(reservations.reserve(consumer="reader", operation="test", calls=1))
     set_clock(MIDNIGHT + timedelta(seconds=30))
-    dispatch(services.reserve(consumer="reader", operation="test", calls=1))
+    dispatch(reservations.reserve(consumer="reader", operation="test", calls=1))
     assert list(DailyLedger.objects.order_by("day").values_list("day__day", "used")) == [(5, 1), (6, 1)]
 
 
 def test_reserving_and_dispatching_in_one_statement_does_what_both_do(consumer: Consumer) -> None:
-    reservation, call = services.reserve_and_dispatch(
+    reservation, call = reservations.reserve_and_dispatch(
         consumer="reader", operation="test", calls=4, method="POST", path="/books", isbns_asked=7
     )
     assert isinstance(call, DispatchedCall)
@@ -201,18 +201,18 @@ def test_reserving_and_dispatching_in_one_statement_does_what_both_do(consumer: 
 
 
 def test_when_the_first_call_has_to_wait_the_reservation_stands(consumer: Consumer, reservation: uuid.UUID) -> None:
-    services.slow_down(dispatch(reservation), seconds=60)
-    made, wait = services.reserve_and_dispatch(consumer="reader", operation="x", calls=4, method="GET", path="/key")
+    reservations.slow_down(dispatch(reservation), seconds=60)
+    made, wait = reservations.reserve_and_dispatch(consumer="reader", operation="x", calls=4, method="GET", path="/key")
     assert isinstance(wait, timedelta)
-    assert services.settle(made) == 4
+    assert reservations.settle(made) == 4
 
 
 def test_nothing_set_aside_is_dispatched_past_the_safety_limit_that_calls_made_outside_have_reached(
     consumer: Consumer, settings
 ) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 20, 5
-    reservation = services.reserve(consumer="reader", operation="test", calls=10)
-    services.increment(14)
+    reservation = reservations.reserve(consumer="reader", operation="test", calls=10)
+    reservations.increment(14)
     dispatch(reservation, max_slot_distance=FAR)
     with pytest.raises(QuotaRefused) as caught:
         dispatch(reservation, max_slot_distance=FAR)
@@ -244,7 +244,7 @@ def test_a_call_that_could_not_be_sent_in_time_must_not_be_sent(reservation: uui
 
 
 def test_observing_goes_on_when_isbndb_closed_the_day(reservation: uuid.UUID, settings) -> None:
-    services.close_day(dispatch(reservation), reason="Daily quota exceeded")
+    reservations.close_day(dispatch(reservation), reason="Daily quota exceeded")
     settings.QUOTA_ENFORCEMENT = "observe"
     dispatch(reservation)
     assert get_status().used == 2
@@ -256,14 +256,14 @@ def test_observing_waits_out_midnight_instead_of_refusing(
 ) -> None:
     settings.QUOTA_ENFORCEMENT = "observe"
     set_clock(MIDNIGHT - timedelta(seconds=1))
-    wait = services.dispatch(reservation, method="GET", path="/key", max_slot_distance=FAR)
+    wait = reservations.dispatch(reservation, method="GET", path="/key", max_slot_distance=FAR)
     assert isinstance(wait, timedelta)
     assert timedelta(seconds=2) < wait <= timedelta(seconds=3)
 
 
 def test_calls_made_outside_are_recorded_even_past_the_limit(consumer: Consumer, settings) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 10, 2
-    services.increment(50, note="found in ISBNdb's dashboard")
+    reservations.increment(50, note="found in ISBNdb's dashboard")
     status = get_status()
     assert (status.used, status.remaining, status.can_make_calls) == (50, 0, False)
     row = Call.objects.get()
@@ -276,4 +276,4 @@ def test_calls_made_outside_are_recorded_even_past_the_limit(consumer: Consumer,
 @pytest.mark.parametrize("calls", [0, -3])
 def test_less_than_one_call_made_outside_is_refused(consumer: Consumer, calls: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        services.increment(calls)
+        reservations.increment(calls)

@@ -2,8 +2,9 @@
 
 import pytest
 
-from quota import facade, services
+from quota import facade
 from quota.models import Consumer, DailyLedger
+from quota.services import reservations
 
 
 @pytest.fixture(autouse=True)
@@ -14,7 +15,7 @@ def small_day(settings, consumer: Consumer) -> None:
 def test_check_quota_says_whether_so_many_calls_are_free_and_sets_none_aside() -> None:
     assert facade.check_quota(100)
     assert not facade.check_quota(101)
-    services.reserve(consumer="reader", operation="test", calls=60)
+    reservations.reserve(consumer="reader", operation="test", calls=60)
     assert (facade.check_quota(40), facade.check_quota(41)) == (True, False)
 
 

@@ -4,11 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from quota import services
 from quota.exceptions import ConsumerUnknown, QuotaError
 from quota.models import Consumer, DailyLedger, Switches
-from quota.selectors import get_status
+from quota.selectors.status import get_status
 from quota.selectors.usage import forecast, why_no_call
+from quota.services import reservations
 from tests.fixtures import NOON, SetClock
 
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
@@ -28,7 +28,7 @@ def test_what_fits_today_ends_by_the_pace() -> None:
 
 
 def test_what_does_not_fit_goes_on_after_as_many_resets_as_it_takes() -> None:
-    services.increment(40)
+    reservations.increment(40)
     plan = forecast(260, consumer="reader")
     assert (plan.today, plan.days) == (60, 3)
     assert plan.finish_at is not None
@@ -38,10 +38,10 @@ def test_what_does_not_fit_goes_on_after_as_many_resets_as_it_takes() -> None:
 
 def test_a_floor_and_a_budget_stretch_it() -> None:
     Consumer.objects.create(slug="slow", floor=50, daily_budget=25)
-    services.increment(60)
+    reservations.increment(60)
     plan = forecast(35, consumer="slow")
     assert (plan.today, plan.days) == (0, 2)
-    services.increment(3, consumer="slow")
+    reservations.increment(3, consumer="slow")
     assert forecast(25, consumer="slow").today == 0
 
 
@@ -51,16 +51,16 @@ def test_a_consumer_that_may_never_spend_never_ends() -> None:
 
 
 def test_a_closed_day_gives_nothing_today_and_nothing_takes_no_time(set_clock: SetClock) -> None:
-    _, call = services.reserve_and_dispatch(consumer="reader", operation="x", calls=1, method="GET", path="/key")
-    assert isinstance(call, services.DispatchedCall)
-    services.close_day(call, reason="Daily quota exceeded")
+    _, call = reservations.reserve_and_dispatch(consumer="reader", operation="x", calls=1, method="GET", path="/key")
+    assert isinstance(call, reservations.DispatchedCall)
+    reservations.close_day(call, reason="Daily quota exceeded")
     assert forecast(1, consumer="reader").today == 0
     assert forecast(0, consumer="reader").days == 0
 
 
 def refused(consumer: str) -> bool:
     try:
-        services.settle(services.reserve(consumer=consumer, operation="x", calls=1))
+        reservations.settle(reservations.reserve(consumer=consumer, operation="x", calls=1))
     except QuotaError:
         return True
     return False
@@ -76,7 +76,7 @@ def test_no_call_is_free_today_for_whom_a_call_is_refused_and_the_reason_is_told
     Consumer.objects.create(slug="polite", floor=100)
     Consumer.objects.create(slug="broke", daily_budget=0)
     Switches.objects.create(harvest_enabled=False)
-    services.open_ledger()
+    reservations.open_ledger()
 
     def told(consumer: str) -> tuple[bool, bool]:
         """Whether a call is refused by what is foretold, and by what is said of now."""
@@ -92,10 +92,10 @@ def test_no_call_is_free_today_for_whom_a_call_is_refused_and_the_reason_is_told
     DailyLedger.objects.update(closed_at=NOON, closed_reason="Daily quota exceeded")
     check(reader=limits, off=True)
     DailyLedger.objects.update(closed_at=None, closed_reason="")
-    services.increment(100)
+    reservations.increment(100)
     check(reader=limits)
     set_clock(MIDNIGHT + timedelta(days=1) - SECOND)
-    services.open_ledger()
+    reservations.open_ledger()
     check(reader=limits)
 
 

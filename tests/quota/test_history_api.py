@@ -9,10 +9,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
-from quota import services
 from quota.api import CallPages
 from quota.models import Call, Consumer, ConsumerKey, DailyLedger
 from quota.selectors.usage import journal
+from quota.services import reservations
 from tests.fixtures import NOON, SetClock
 from tests.quota.admin.test_calls import LONG_DAYS
 
@@ -21,17 +21,17 @@ HISTORY, FORECAST, CALLS = "/api/quota/history", "/api/quota/forecast", "/api/qu
 
 def spend(calls: int, *, consumer: str = "reader", operation: str = "shelf") -> None:
     for _ in range(calls):
-        reservation = services.reserve(consumer=consumer, operation=operation, calls=1)
-        services.dispatch(reservation, method="POST", path="/books", max_slot_distance=timedelta(days=1))
-        services.settle(reservation)
+        reservation = reservations.reserve(consumer=consumer, operation=operation, calls=1)
+        reservations.dispatch(reservation, method="POST", path="/books", max_slot_distance=timedelta(days=1))
+        reservations.settle(reservation)
 
 
 def test_history_tells_each_days_limits_and_who_used_how_much(api: APIClient, set_clock: SetClock, settings) -> None:
-    services.increment(9, consumer="reader")
+    reservations.increment(9, consumer="reader")
     settings.QUOTA_DAILY_LIMIT = 12_000
     set_clock(NOON + timedelta(days=2))
-    services.increment(3, consumer="reader")
-    services.increment(5)
+    reservations.increment(3, consumer="reader")
+    reservations.increment(5)
     with CaptureQueriesContext(connection) as captured:
         body = api.get(HISTORY, {"days": 400}).json()
     assert not any("quota_call" in query["sql"] for query in captured)
@@ -50,7 +50,7 @@ def test_history_tells_each_days_limits_and_who_used_how_much(api: APIClient, se
 
 
 def test_a_year_of_history_takes_as_many_queries_as_a_day(api: APIClient, consumer: Consumer) -> None:
-    services.increment(1, consumer="reader")
+    reservations.increment(1, consumer="reader")
     with CaptureQueriesContext(connection) as one:
         api.get(HISTORY)
     DailyLedger.objects.bulk_create(
@@ -71,7 +71,7 @@ def test_a_year_of_history_takes_as_many_queries_as_a_day(api: APIClient, consum
 
 def test_a_forecast_says_whether_a_job_can_finish_today_and_if_not_when(api: APIClient, settings) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 120, 20
-    services.increment(40)
+    reservations.increment(40)
     body = api.get(FORECAST, {"calls": 60}).json()
     assert (body["calls"], body["finishes_today"], body["today"], body["days"]) == (60, True, 60, 1)
     assert body["finish_at"].startswith("2026-05-05T12:")
@@ -119,11 +119,11 @@ def test_a_consumer_pages_through_its_own_calls_of_a_day(api: APIClient, set_clo
     spend(3)
     spend(2, consumer="other")
     spend(1, operation="pages")
-    _, call = services.reserve_and_dispatch(
+    _, call = reservations.reserve_and_dispatch(
         consumer="reader", operation="pages", calls=1, method="POST", path="/books", max_slot_distance=timedelta(days=1)
     )
-    assert isinstance(call, services.DispatchedCall)
-    services.record(call, Call.Outcome.NOT_FOUND, status=404, latency_ms=12)
+    assert isinstance(call, reservations.DispatchedCall)
+    reservations.record(call, Call.Outcome.NOT_FOUND, status=404, latency_ms=12)
     newest = Call.objects.get(pk=call.id)
 
     first = api.get(CALLS, {"page_size": 3}).json()

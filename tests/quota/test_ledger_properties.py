@@ -10,11 +10,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
 
-from quota import services
 from quota.exceptions import QuotaRefused, ReservationClosed, ReservationSpent
 from quota.models import Call, Consumer, ConsumerUsage, DailyLedger, Refusal, Reservation
-from quota.selectors import check_ledger
-from quota.services import DispatchedCall
+from quota.selectors.status import check_ledger
+from quota.services import reservations
+from quota.services.reservations import DispatchedCall
 from tests.fixtures import SetClock
 
 NOON = datetime(2026, 5, 5, 12, tzinfo=UTC)
@@ -24,7 +24,7 @@ SAFETY_LIMIT = 40
 
 class Ledgers(RuleBasedStateMachine):
     set_clock: SetClock
-    reservations = Bundle("reservations")
+    opened = Bundle("opened")
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,46 +42,46 @@ class Ledgers(RuleBasedStateMachine):
         DailyLedger.objects.all().delete()
 
     @rule(
-        target=reservations,
+        target=opened,
         consumer=st.sampled_from(["api", "cron", "thrifty"]),
         calls=st.integers(1, 15),
         lease=st.sampled_from([timedelta(), FAR]),
     )
     def reserve(self, consumer: str, calls: int, lease: timedelta) -> uuid.UUID | None:
         try:
-            return services.reserve(consumer=consumer, operation="x", calls=calls, lease=lease)
+            return reservations.reserve(consumer=consumer, operation="x", calls=calls, lease=lease)
         except QuotaRefused:
             return None
 
-    @rule(reservation=reservations)
+    @rule(reservation=opened)
     def dispatch(self, reservation: uuid.UUID | None) -> None:
         if reservation:
             try:
-                call = services.dispatch(reservation, method="GET", path="/key", max_slot_distance=FAR, lease=FAR)
+                call = reservations.dispatch(reservation, method="GET", path="/key", max_slot_distance=FAR, lease=FAR)
             except (ReservationClosed, ReservationSpent, QuotaRefused):  # refused: calls made outside passed the limit
                 return
             assert isinstance(call, DispatchedCall)
 
-    @rule(reservation=reservations, calls=st.integers(1, 3))
+    @rule(reservation=opened, calls=st.integers(1, 3))
     def extend(self, reservation: uuid.UUID | None, calls: int) -> None:
         if reservation:
             try:
-                services.extend(reservation, calls=calls)
+                reservations.extend(reservation, calls=calls)
             except (ReservationClosed, QuotaRefused):
                 return
 
-    @rule(reservation=consumes(reservations))
+    @rule(reservation=consumes(opened))
     def settle(self, reservation: uuid.UUID | None) -> None:
         if reservation:
-            services.settle(reservation)
+            reservations.settle(reservation)
 
     @rule()
     def expire(self) -> None:
-        services.expire()
+        reservations.expire()
 
     @rule(calls=st.integers(1, 30))
     def increment(self, calls: int) -> None:
-        services.increment(calls)
+        reservations.increment(calls)
         self.external[self.day] = self.external.get(self.day, 0) + calls
 
     @rule()

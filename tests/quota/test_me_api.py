@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from rest_framework.test import APIClient
 
-from quota import services
 from quota.exceptions import HarvestSwitchedOff, QuotaRefused
 from quota.models import Consumer, Switches
 from quota.selectors.usage import get_allowance
+from quota.services import reservations
 from tests.fixtures import SetClock
 
 PATH = "/api/quota/me"
@@ -24,13 +24,13 @@ def day_of_100(settings, consumer: Consumer) -> None:
 def test_a_consumer_is_told_its_limits_its_use_and_its_last_refusals(api: APIClient) -> None:
     Consumer.objects.filter(slug="reader").update(floor=10, daily_budget=50, cap_per_operation=30)
     Consumer.objects.create(slug="other", daily_budget=0)
-    services.increment(20)
-    services.increment(5, consumer="reader")
-    services.reserve(consumer="reader", operation="test", calls=7)
+    reservations.increment(20)
+    reservations.increment(5, consumer="reader")
+    reservations.reserve(consumer="reader", operation="test", calls=7)
     with pytest.raises(QuotaRefused) as caught:
-        services.reserve(consumer="reader", operation="big", calls=31, source="shelf")
+        reservations.reserve(consumer="reader", operation="big", calls=31, source="shelf")
     with pytest.raises(QuotaRefused):
-        services.reserve(consumer="other", operation="test", calls=1)
+        reservations.reserve(consumer="other", operation="test", calls=1)
     response = api.get(PATH)
     assert response.status_code == 200
     assert response.headers["RateLimit"].startswith('"daily";r=68;')
@@ -73,14 +73,14 @@ def test_what_is_free_is_granted_and_one_more_is_refused_by_the_limit_that_was_t
     for limit, calls in limits.items():
         setattr(consumer, limit, calls)
     consumer.save()
-    services.increment(40)
+    reservations.increment(40)
     allowance = get_allowance(consumer)
     assert (allowance.free, allowance.limited_by) == (free, limited_by)
     with pytest.raises(QuotaRefused) as caught:
-        services.reserve(consumer="reader", operation="test", calls=free + 1)
+        reservations.reserve(consumer="reader", operation="test", calls=free + 1)
     assert (caught.value.limit, caught.value.free) == (limited_by, free)
     if free:
-        services.reserve(consumer="reader", operation="test", calls=free)
+        reservations.reserve(consumer="reader", operation="test", calls=free)
 
 
 def test_nothing_is_free_on_a_closed_day_next_to_midnight_or_while_harvesting_is_off(
@@ -90,11 +90,11 @@ def test_nothing_is_free_on_a_closed_day_next_to_midnight_or_while_harvesting_is
     cron = Consumer.objects.create(slug="cron", kind="cron")
     assert (get_allowance(cron).free, get_allowance(cron).limited_by) == (0, "harvest_off")
     with pytest.raises(HarvestSwitchedOff):
-        services.reserve(consumer="cron", operation="test", calls=1)
+        reservations.reserve(consumer="cron", operation="test", calls=1)
     assert get_allowance(consumer).free == 100
-    _, call = services.reserve_and_dispatch(consumer="reader", operation="x", calls=1, method="GET", path="/key")
-    assert isinstance(call, services.DispatchedCall)
-    services.close_day(call, reason="Daily quota exceeded")
+    _, call = reservations.reserve_and_dispatch(consumer="reader", operation="x", calls=1, method="GET", path="/key")
+    assert isinstance(call, reservations.DispatchedCall)
+    reservations.close_day(call, reason="Daily quota exceeded")
     assert (get_allowance(consumer).free, get_allowance(consumer).limited_by) == (0, "day_closed")
     set_clock(MIDNIGHT - timedelta(seconds=1.9))
     allowance = get_allowance(consumer)

@@ -9,10 +9,10 @@ from django.test import Client
 from django.urls import reverse
 from rest_framework.test import APIClient
 
-from alexandria.sandbox.server import Sandbox
-from quota import services
+from alexandria.development.sandbox.server import Sandbox
 from quota.exceptions import QuotaRefused
 from quota.models import Consumer, Refusal
+from quota.services import reservations
 from tests.fixtures import NOON, SetClock, known_isbns
 
 
@@ -21,18 +21,18 @@ def holder(settings, consumer: Consumer) -> Consumer:
     """Somebody who holds 60 of the day's 100 calls."""
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 120, 20
     holder = Consumer.objects.create(slug="holder")
-    services.reserve(consumer="holder", operation="shelf", calls=60)
+    reservations.reserve(consumer="holder", operation="shelf", calls=60)
     return holder
 
 
 def refused(calls: int = 1, operation: str = "test", **options: Any) -> QuotaRefused:
     with pytest.raises(QuotaRefused) as caught:
-        services.reserve(consumer="reader", operation=operation, calls=calls, **options)
+        reservations.reserve(consumer="reader", operation=operation, calls=calls, **options)
     return caught.value
 
 
 def test_a_refusal_is_on_record_with_its_limit_the_figures_then_and_who_held_the_calls() -> None:
-    services.increment(5, consumer="reader")
+    reservations.increment(5, consumer="reader")
     Consumer.objects.filter(slug="reader").update(floor=30, daily_budget=90)
     error = refused(calls=6, operation="batch", source="shelf 7")
     row = Refusal.objects.select_related("consumer").get()
@@ -57,15 +57,15 @@ def test_a_refusal_is_on_record_with_its_limit_the_figures_then_and_who_held_the
 
 
 def test_what_a_reservation_is_refused_is_put_down_to_its_consumer() -> None:
-    reservation, call = services.reserve_and_dispatch(
+    reservation, call = reservations.reserve_and_dispatch(
         consumer="reader", operation="pages", source="x", calls=2, method="GET", path="/books"
     )
-    assert isinstance(call, services.DispatchedCall)
+    assert isinstance(call, reservations.DispatchedCall)
     with pytest.raises(QuotaRefused) as extended:
-        services.extend(reservation, calls=50)
-    services.close_day(call, reason="Daily quota exceeded")
+        reservations.extend(reservation, calls=50)
+    reservations.close_day(call, reason="Daily quota exceeded")
     with pytest.raises(QuotaRefused) as dispatched:
-        services.dispatch(reservation, method="GET", path="/key")
+        reservations.dispatch(reservation, method="GET", path="/key")
     asked = ("consumer__slug", "operation", "source", "limit", "asked")
     rows = {row.pop("id"): tuple(row.values()) for row in Refusal.objects.values("id", *asked)}
     assert rows == {
@@ -102,7 +102,7 @@ def test_a_refusal_that_cannot_be_recorded_is_a_refusal_all_the_same(caplog: pyt
 
 def test_observing_and_granting_leave_no_refusal(settings) -> None:
     settings.QUOTA_ENFORCEMENT = "observe"
-    services.reserve(consumer="reader", operation="test", calls=41)
+    reservations.reserve(consumer="reader", operation="test", calls=41)
     assert not Refusal.objects.exists()
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from quota import services
 from quota.exceptions import (
     ConsumerInactive,
     ConsumerUnknown,
@@ -18,7 +17,8 @@ from quota.exceptions import (
     ReservationClosed,
 )
 from quota.models import Consumer, ConsumerUsage, DailyLedger, Reservation, Switches
-from quota.selectors import check_ledger, get_status
+from quota.selectors.status import check_ledger, get_status
+from quota.services import reservations
 from tests.fixtures import SetClock
 
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
@@ -31,7 +31,7 @@ def small_day(settings, consumer: Consumer) -> None:
 
 
 def reserve(calls: int, consumer: str = "reader", **options: Any) -> uuid.UUID:
-    return services.reserve(consumer=consumer, operation="test", calls=calls, **options)
+    return reservations.reserve(consumer=consumer, operation="test", calls=calls, **options)
 
 
 def refusal(calls: int, consumer: str = "reader") -> tuple[str, int, int, datetime | None]:
@@ -71,7 +71,7 @@ def test_the_daily_budget_counts_used_and_set_aside_calls_of_that_consumer_alone
     Consumer.objects.create(slug="frugal", daily_budget=10)
     reserve(60)
     reserve(4, "frugal")
-    services.increment(3, consumer="frugal")
+    reservations.increment(3, consumer="frugal")
     assert refusal(4, "frugal") == ("daily_budget", 4, 3, MIDNIGHT)
     reserve(3, "frugal")
 
@@ -104,9 +104,9 @@ def test_the_cap_per_operation_refuses_what_no_waiting_would_help() -> None:
 def test_extending_counts_towards_the_cap_and_the_limits() -> None:
     Consumer.objects.create(slug="capped", cap_per_operation=5)
     reservation = reserve(4, "capped")
-    services.extend(reservation)
+    reservations.extend(reservation)
     with pytest.raises(QuotaRefused) as caught:
-        services.extend(reservation)
+        reservations.extend(reservation)
     assert (caught.value.limit, caught.value.free) == ("cap_per_operation", 0)
     assert get_status().reserved == 5
 
@@ -114,10 +114,10 @@ def test_extending_counts_towards_the_cap_and_the_limits() -> None:
 def test_extending_takes_back_what_the_dead_had_set_aside_before_it_refuses() -> None:
     reservation = reserve(50)
     reserve(50, lease=timedelta())
-    services.extend(reservation, calls=50)
+    reservations.extend(reservation, calls=50)
     assert get_status().reserved == 100
     with pytest.raises(QuotaRefused):
-        services.extend(reservation)
+        reservations.extend(reservation)
 
 
 def test_nothing_is_added_for_a_consumer_that_is_switched_off() -> None:
@@ -125,20 +125,20 @@ def test_nothing_is_added_for_a_consumer_that_is_switched_off() -> None:
     reservation, crons = reserve(1), reserve(1, "cron")
     Switches.objects.create(harvest_enabled=False)
     with pytest.raises(HarvestSwitchedOff):
-        services.extend(crons)
-    services.extend(reservation)
+        reservations.extend(crons)
+    reservations.extend(reservation)
     Consumer.objects.update(active=False)
     with pytest.raises(ConsumerInactive):
-        services.extend(reservation)
+        reservations.extend(reservation)
     assert get_status().reserved == 3
 
 
 def close_the_day() -> uuid.UUID:
     """A reservation with one call left, on a day that ISBNdb closed."""
     reservation = reserve(2)
-    call = services.dispatch(reservation, method="GET", path="/key")
-    assert isinstance(call, services.DispatchedCall)
-    services.close_day(call, reason="Daily quota exceeded")
+    call = reservations.dispatch(reservation, method="GET", path="/key")
+    assert isinstance(call, reservations.DispatchedCall)
+    reservations.close_day(call, reason="Daily quota exceeded")
     return reservation
 
 
@@ -146,7 +146,7 @@ def test_a_day_that_isbndb_closed_grants_nothing() -> None:
     reservation = close_the_day()
     assert refusal(1) == ("day_closed", 1, 0, MIDNIGHT)
     with pytest.raises(QuotaRefused) as caught:
-        services.dispatch(reservation, method="GET", path="/key")
+        reservations.dispatch(reservation, method="GET", path="/key")
     assert caught.value.limit == "day_closed"
 
 
@@ -177,8 +177,8 @@ def test_the_same_idempotency_key_gives_the_same_reservation_and_sets_nothing_mo
 
 def test_an_idempotency_key_stands_for_the_calls_asked_at_first_whatever_became_of_them() -> None:
     smaller, larger = reserve(5, idempotency_key="job-1"), reserve(5, idempotency_key="job-2")
-    services.shrink(smaller, left=2)
-    services.extend(larger, calls=3)
+    reservations.shrink(smaller, left=2)
+    reservations.extend(larger, calls=3)
     assert [reserve(5, idempotency_key="job-1"), reserve(5, idempotency_key="job-2")] == [smaller, larger]
     for calls, key in ((2, "job-1"), (8, "job-2")):
         with pytest.raises(IdempotencyConflict):
@@ -190,23 +190,23 @@ def test_an_idempotency_key_belongs_to_one_consumer_and_one_operation() -> None:
     first = reserve(5, idempotency_key="job-1")
     assert reserve(5, "other", idempotency_key="job-1") != first
     with pytest.raises(IdempotencyConflict):
-        services.reserve(consumer="reader", operation="something else", calls=5, idempotency_key="job-1")
+        reservations.reserve(consumer="reader", operation="something else", calls=5, idempotency_key="job-1")
     with pytest.raises(IdempotencyConflict):
         reserve(6, idempotency_key="job-1")
 
 
 def test_an_idempotency_key_of_a_closed_reservation_does_not_reserve_again() -> None:
-    services.settle(reserve(5, idempotency_key="job-1"))
+    reservations.settle(reserve(5, idempotency_key="job-1"))
     reserve(5, idempotency_key="job-2", lease=timedelta())
     for key in ("job-1", "job-2"):
         with pytest.raises(ReservationClosed):
             reserve(5, idempotency_key=key)
-    services.expire()
+    reservations.expire()
     assert get_status().reserved == 0
 
 
 def test_calls_made_outside_are_recorded_even_when_their_day_is_not_open() -> None:
-    services.increment(7)
+    reservations.increment(7)
     assert get_status().used == 7
     assert check_ledger(get_status().day) == []
 
@@ -214,13 +214,13 @@ def test_calls_made_outside_are_recorded_even_when_their_day_is_not_open() -> No
 @pytest.mark.parametrize("calls", [0, -4])
 def test_a_reservation_cannot_be_extended_by_less_than_one_call(calls: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        services.extend(reserve(5), calls=calls)
+        reservations.extend(reserve(5), calls=calls)
 
 
 def test_settling_gives_back_what_was_not_dispatched_once() -> None:
     reservation = reserve(5)
-    services.dispatch(reservation, method="GET", path="/key")
-    assert [services.settle(reservation), services.settle(reservation)] == [4, 0]
+    reservations.dispatch(reservation, method="GET", path="/key")
+    assert [reservations.settle(reservation), reservations.settle(reservation)] == [4, 0]
     status = get_status()
     assert (status.used, status.reserved) == (1, 0)
 
@@ -228,7 +228,7 @@ def test_settling_gives_back_what_was_not_dispatched_once() -> None:
 def test_a_lease_that_ran_out_is_given_back_by_expire() -> None:
     reserve(5, lease=timedelta())
     kept = reserve(3)
-    assert services.expire() == 1
+    assert reservations.expire() == 1
     assert get_status().reserved == 3
     assert Reservation.objects.get(state="open").id == kept
 
@@ -242,7 +242,7 @@ def test_a_lease_that_ran_out_does_not_stand_in_the_way_even_before_expire_runs(
 def test_every_dispatch_extends_the_lease() -> None:
     reservation = reserve(2, lease=timedelta(seconds=60))
     before = Reservation.objects.get().expires_at
-    services.dispatch(reservation, method="GET", path="/key", lease=timedelta(hours=1))
+    reservations.dispatch(reservation, method="GET", path="/key", lease=timedelta(hours=1))
     assert Reservation.objects.get().expires_at > before + timedelta(minutes=50)
 
 
@@ -251,8 +251,8 @@ def test_calls_set_aside_yesterday_neither_count_today_nor_come_back_into_it(set
     set_clock(MIDNIGHT + timedelta(minutes=1))
     reserve(100)
     with pytest.raises(ReservationClosed):
-        services.dispatch(reservation, method="GET", path="/key")
-    services.settle(reservation)
+        reservations.dispatch(reservation, method="GET", path="/key")
+    reservations.settle(reservation)
     yesterday, today = DailyLedger.objects.order_by("day")
     assert (yesterday.reserved, today.reserved) == (0, 100)
 
@@ -260,23 +260,23 @@ def test_calls_set_aside_yesterday_neither_count_today_nor_come_back_into_it(set
 def test_expire_closes_reservations_of_past_days_whatever_their_lease(set_clock: SetClock) -> None:
     reserve(9, lease=timedelta(days=3))
     set_clock(MIDNIGHT)
-    assert services.expire() == 1
+    assert reservations.expire() == 1
     assert check_ledger(MIDNIGHT.date() - timedelta(days=1)) == []
 
 
 def test_a_new_day_leaves_yesterdays_figures_as_they_are(set_clock: SetClock) -> None:
-    services.dispatch(reserve(1), method="GET", path="/key")
+    reservations.dispatch(reserve(1), method="GET", path="/key")
     set_clock(MIDNIGHT)
-    assert services.open_ledger() is True
-    assert services.open_ledger() is False
+    assert reservations.open_ledger() is True
+    assert reservations.open_ledger() is False
     assert [ledger.used for ledger in DailyLedger.objects.order_by("day")] == [1, 0]
 
 
 def test_observing_counts_past_the_limit_and_refuses_nothing(settings) -> None:
     settings.QUOTA_ENFORCEMENT = "observe"
     reservation = reserve(150)
-    services.dispatch(reservation, method="GET", path="/key")
-    services.extend(reservation, calls=10)
+    reservations.dispatch(reservation, method="GET", path="/key")
+    reservations.extend(reservation, calls=10)
     status = get_status()
     assert (status.used, status.reserved, status.remaining) == (1, 159, 0)
     assert status.can_make_calls
@@ -284,7 +284,7 @@ def test_observing_counts_past_the_limit_and_refuses_nothing(settings) -> None:
 
 def test_per_consumer_use_is_kept_beside_the_ledger() -> None:
     Consumer.objects.create(slug="other")
-    services.dispatch(reserve(2), method="GET", path="/key")
+    reservations.dispatch(reserve(2), method="GET", path="/key")
     reserve(3, "other")
     rows = ConsumerUsage.objects.order_by("consumer__slug").values_list("consumer__slug", "used", "reserved")
     assert list(rows) == [("other", 0, 3), ("reader", 1, 1)]

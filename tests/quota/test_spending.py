@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import connection, transaction
 
-from quota import services
 from quota import spending as spending_module
 from quota.exceptions import PaceTimeout, QuotaRefused, QuotaUnavailable, ReservationClosed
 from quota.models import Call, Consumer, DailyLedger, Reservation
-from quota.selectors import check_ledger, get_status
+from quota.selectors.status import check_ledger, get_status
+from quota.services import reservations
 from quota.spending import spending
 from tests.fixtures import SetClock
 
@@ -68,7 +68,7 @@ def test_a_dispatch_waits_for_the_pace_without_holding_a_connection_for_long(
         sleep(seconds)
 
     with spend(2) as operation:
-        services.slow_down(operation.dispatch("GET", "/key"), seconds=pause)
+        reservations.slow_down(operation.dispatch("GET", "/key"), seconds=pause)
         monkeypatch.setattr(time, "sleep", watched_sleep)
         operation.dispatch("GET", "/key")
     assert held[0] is holds
@@ -78,7 +78,7 @@ def test_a_dispatch_waits_for_the_pace_without_holding_a_connection_for_long(
 def test_a_dispatch_gives_up_when_the_fleet_is_too_busy(monkeypatch) -> None:
     monkeypatch.setattr(spending_module, "MAX_PACE_WAIT", timedelta(seconds=5))
     with pytest.raises(PaceTimeout), spend(2) as operation:
-        services.slow_down(operation.dispatch("GET", "/key"), seconds=60)
+        reservations.slow_down(operation.dispatch("GET", "/key"), seconds=60)
         operation.dispatch("GET", "/key")
     assert (get_status().used, get_status().reserved) == (1, 0)
 
@@ -107,7 +107,7 @@ def test_when_observing_an_operation_goes_on_past_midnight(settings, set_clock: 
         operation.dispatch("GET", "/key")
         set_clock(MIDNIGHT + timedelta(minutes=1))
         operation.dispatch("GET", "/key")
-    services.expire()
+    reservations.expire()
     assert list(DailyLedger.objects.order_by("day").values_list("used", "reserved")) == [(1, 0), (1, 0)]
 
 
@@ -117,7 +117,7 @@ def test_a_database_that_goes_away_does_not_hide_how_the_block_ended(monkeypatch
 
     with pytest.raises(ValueError, match="mine"), spend(2) as operation:
         operation.dispatch("GET", "/key")
-        monkeypatch.setattr(services, "settle", out_of_reach)
+        monkeypatch.setattr(reservations, "settle", out_of_reach)
         raise ValueError("mine")
     assert "quota.settle_failed" in caplog.text
 

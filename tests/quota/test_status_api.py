@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rest_framework.test import APIClient
 
-from quota import services
 from quota.api import ratelimit_headers
-from quota.selectors import QuotaStatus, get_status
+from quota.selectors.status import QuotaStatus, get_status
+from quota.services import reservations
 from tests.fixtures import SetClock
 
 PATH = "/api/quota/status"
@@ -36,9 +36,9 @@ def status_of(**changes: Any) -> QuotaStatus:
 
 
 def test_the_status_has_the_figures_of_the_day(api: APIClient) -> None:
-    services.increment(8_400)
-    reservation = services.reserve(consumer="reader", operation="test", calls=156)
-    services.dispatch(reservation, method="GET", path="/key")
+    reservations.increment(8_400)
+    reservation = reservations.reserve(consumer="reader", operation="test", calls=156)
+    reservations.dispatch(reservation, method="GET", path="/key")
     response = api.get(PATH)
     assert response.status_code == 200
     assert response.json() == {
@@ -105,13 +105,13 @@ def test_who_waits_for_the_seconds_to_the_reset_comes_neither_early_nor_a_second
 
 
 def test_the_days_own_limits_are_told_when_the_settings_change_during_it(api: APIClient, settings) -> None:
-    services.open_ledger()
+    reservations.open_ledger()
     settings.QUOTA_DAILY_LIMIT = settings.QUOTA_DAILY_LIMIT * 2
     assert api.get(PATH).json()["daily_limit"] == 15_000
 
 
 def test_a_new_day_begins_with_nothing_used(api: APIClient, set_clock: SetClock) -> None:
-    services.increment(13_000)
+    reservations.increment(13_000)
     assert api.get(PATH).json()["can_make_calls"] is False
     set_clock(MIDNIGHT)
     body = api.get(PATH).json()
@@ -120,15 +120,17 @@ def test_a_new_day_begins_with_nothing_used(api: APIClient, set_clock: SetClock)
 
 
 def test_more_than_the_limit_is_told_as_it_is_and_nothing_remains(api: APIClient) -> None:
-    services.increment(14_000)
+    reservations.increment(14_000)
     body = api.get(PATH).json()
     assert (body["used"], body["remaining"], body["percentage_used"]) == (14_000, 0, 107)
 
 
 def test_a_closed_day_is_told_with_isbndbs_words(api: APIClient) -> None:
-    call = services.dispatch(services.reserve(consumer="reader", operation="test", calls=1), method="GET", path="/key")
-    assert isinstance(call, services.DispatchedCall)
-    services.close_day(call, reason="Daily quota exceeded")
+    call = reservations.dispatch(
+        reservations.reserve(consumer="reader", operation="test", calls=1), method="GET", path="/key"
+    )
+    assert isinstance(call, reservations.DispatchedCall)
+    reservations.close_day(call, reason="Daily quota exceeded")
     answer = api.get(PATH)
     body = answer.json()
     assert (body["can_make_calls"], body["closed_reason"]) == (False, "Daily quota exceeded")
@@ -137,7 +139,7 @@ def test_a_closed_day_is_told_with_isbndbs_words(api: APIClient) -> None:
 
 def test_observing_is_told(api: APIClient, settings) -> None:
     settings.QUOTA_ENFORCEMENT = "observe"
-    services.increment(13_000)
+    reservations.increment(13_000)
     body = api.get(PATH).json()
     assert (body["enforcement"], body["remaining"], body["can_make_calls"]) == ("observe", 0, True)
 

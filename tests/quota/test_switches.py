@@ -10,10 +10,10 @@ from django.db import IntegrityError, connection
 from django.test import Client
 from django.urls import reverse
 
-from quota import services
 from quota.exceptions import ConsumerInactive, HarvestSwitchedOff, LedgerNotOpen, QuotaRefused
 from quota.models import Consumer, DailyLedger, Switches
-from quota.selectors import effective_limits, get_status
+from quota.selectors.status import effective_limits, get_status
+from quota.services import reservations
 from quota.services.corrections import apply_limits
 from quota.spending import spending
 from tests import processes
@@ -37,7 +37,7 @@ def switch(**fields: object) -> None:
 
 
 def reserve(consumer: str = "reader", calls: int = 1) -> None:
-    services.reserve(consumer=consumer, operation="test", calls=calls)
+    reservations.reserve(consumer=consumer, operation="test", calls=calls)
 
 
 def test_without_a_row_everything_is_as_the_environment_says(settings) -> None:
@@ -60,7 +60,9 @@ def test_observing_refuses_nothing_from_the_moment_it_is_switched_on_until_it_is
 
 
 def test_another_process_sees_a_switch_without_being_told() -> None:
-    asks = "import django; django.setup(); from quota.selectors import get_status; print(get_status().enforcement)"
+    asks = (
+        "import django; django.setup(); from quota.selectors.status import get_status; print(get_status().enforcement)"
+    )
     switch(enforcement="observe")
     told = subprocess.run(
         [sys.executable, "-c", asks], env=processes.environment(), capture_output=True, text=True, check=True
@@ -95,7 +97,7 @@ def test_a_consumer_that_is_switched_off_dispatches_nothing_more_of_what_it_has_
 
 
 def test_other_limits_hold_from_the_next_day_and_today_only_when_they_are_applied(set_clock: SetClock) -> None:
-    services.open_ledger()
+    reservations.open_ledger()
     switch(daily_limit=500, safety_buffer=100, max_rps=7)
     assert get_status().safety_limit == 13_000
     apply_limits()
@@ -104,12 +106,12 @@ def test_other_limits_hold_from_the_next_day_and_today_only_when_they_are_applie
     assert get_status().safety_limit == 400, "before the ledger is open, too"
     with pytest.raises(LedgerNotOpen):
         apply_limits()
-    services.open_ledger()
+    reservations.open_ledger()
     assert [ledger.safety_limit for ledger in DailyLedger.objects.all()] == [400, 400]
 
 
 def test_a_limit_below_what_is_used_refuses_everything_and_takes_nothing_back() -> None:
-    services.increment(50)
+    reservations.increment(50)
     switch(daily_limit=20, safety_buffer=10)
     apply_limits()
     status = get_status()
@@ -139,7 +141,7 @@ def test_a_buffer_that_a_deploy_lifts_over_the_limit_leaves_one_call_a_day_and_a
 
 
 def test_staff_change_the_switches_on_one_page_with_a_history(admin_client: Client) -> None:
-    services.open_ledger()
+    reservations.open_ledger()
     assert admin_client.get(reverse("admin:quota_switches_changelist")).headers["Location"] == PAGE
     answer = admin_client.post(PAGE, NOTHING_SET | {"daily_limit": "600", "safety_buffer": "600"})
     assert "must be less than the daily limit" in answer.content.decode()
@@ -159,7 +161,7 @@ def test_staff_change_the_switches_on_one_page_with_a_history(admin_client: Clie
 
 def test_limits_that_cannot_be_applied_at_once_are_saved_and_the_page_says_so(admin_client: Client) -> None:
     switch()
-    services.open_ledger()
+    reservations.open_ledger()
     with connection.cursor() as cursor:
         cursor.execute("ALTER FUNCTION quota_apply_limits RENAME TO quota_away")
         cursor.execute(

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from quota.selectors import QuotaStatus, begin_of
 from quota.selectors.dashboard import HISTORY_DAYS, SLOT, QuotaDashboard
+from quota.selectors.status import QuotaStatus, begin_of
 
 MOST_SERIES = 7
 """Consumers with a colour of their own; the rest are drawn together."""

@@ -6,11 +6,11 @@ from typing import Any
 from django.contrib.auth.models import AnonymousUser, User
 from django.urls import reverse
 
+from alexandria.alerts.models import Severity
 from alexandria.alerts.rules import but_lower_steps
 from alexandria.alerts.selectors import open_alerts
-from alexandria.models import Severity
 from enrichment.selectors import queue_warning
-from quota.selectors import QuotaStatus
+from quota.selectors.status import QuotaStatus
 
 TOLD_AT_ONCE = ("closed_day", "observing")
 """Rules of alerts whose matter the status shows, too."""
@@ -42,7 +42,7 @@ def current_alerts(status: QuotaStatus, *, user: User | AnonymousUser) -> list[N
         Notice(
             "danger" if alert.severity == Severity.CRITICAL else "warning",
             f"{alert.title}. {alert.detail}",
-            link("alexandria.view_alert", "admin:alexandria_alert_change", alert.pk),
+            link("alerts.view_alert", "admin:alerts_alert_change", alert.pk),
         )
         for alert in alerts
     ]

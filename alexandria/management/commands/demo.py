@@ -12,9 +12,10 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.table import Column, Table
 
-from alexandria import embedded, stack
+from alexandria.development import stack
+from alexandria.development.embedded import servers
 
-ISBNS = Path(__file__).parents[2] / "data" / "demo_isbns.txt"
+ISBNS = Path(__file__).parents[2] / "development" / "data" / "demo_isbns.txt"
 SAFETY_LIMIT = 8
 # Whatever is configured here, the demo has servers and a sandbox of its own and spends nobody's calls: "" means unset.
 OWN_STACK = dict.fromkeys(
@@ -44,8 +45,8 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def handle(self, *args: Any, **options: Any) -> None:
-        embedded.private_folder(embedded.data_dir())
-        folder = Path(tempfile.mkdtemp(prefix="demo-", dir=embedded.data_dir()))
+        servers.private_folder(servers.data_dir())
+        folder = Path(tempfile.mkdtemp(prefix="demo-", dir=servers.data_dir()))
         console = Console()
         try:
             console.print("Starting PostgreSQL, Redis, ISBNdb, web, workers and beat …")
@@ -54,7 +55,7 @@ class Command(BaseCommand):
                 headers = {"Authorization": f"Api-Key {key}"}
                 with httpx2.Client(base_url=running.base_url, headers=headers, timeout=120, trust_env=False) as client:
                     Demo(console, running, client).run()
-        except (Mismatch, stack.StackError, embedded.EmbeddedError, httpx2.HTTPError) as error:
+        except (Mismatch, stack.StackError, servers.EmbeddedError, httpx2.HTTPError) as error:
             raise CommandError(f"The demo failed: {error}") from error
         except KeyboardInterrupt:
             raise CommandError("Interrupted; everything is stopped.", returncode=130) from None

@@ -7,9 +7,10 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from alexandria import embedded, stack
-from alexandria.embedded.files import try_lock
-from quota.management.base import ToolCommand
+from alexandria.common.commands import ToolCommand
+from alexandria.development import stack
+from alexandria.development.embedded import servers
+from alexandria.development.embedded.files import try_lock
 
 NOT_RUNNING = 3
 
@@ -30,19 +31,19 @@ exit codes:
     def handle(self, *args: Any, action: str, json: bool, **options: Any) -> None:
         try:
             if action == "up":
-                embedded.start()
+                servers.start()
             elif action == "down":
                 self._refuse_while_run_uses_them()
-                embedded.stop()
-        except embedded.EmbeddedError as error:
+                servers.stop()
+        except servers.EmbeddedError as error:
             raise CommandError(str(error)) from error
-        services = embedded.status()
+        services = servers.status()
         self._show(services, as_json=json)
         if action == "status" and not all(service.running for service in services):
             raise SystemExit(NOT_RUNNING)
 
     def _refuse_while_run_uses_them(self) -> None:
-        path = embedded.data_dir() / stack.LOCK
+        path = servers.data_dir() / stack.LOCK
         if not path.exists():
             return
         lock = try_lock(path)
@@ -50,11 +51,11 @@ exit codes:
             raise CommandError("`manage.py run` uses them: end it with Ctrl-C first.")
         os.close(lock)
 
-    def _show(self, services: list[embedded.Status], *, as_json: bool) -> None:
+    def _show(self, services: list[servers.Status], *, as_json: bool) -> None:
         if as_json:
             self.stdout.write(json.dumps([asdict(service) for service in services], indent=2))
             return
         for service in services:
             state = "running" if service.running else "stopped"
             self.stdout.write(f"{service.service:9} {state}  {service.address}  log: {service.log}")
-        self.stdout.write(f"The password of postgres is in {embedded.data_dir() / 'password'}.")
+        self.stdout.write(f"The password of postgres is in {servers.data_dir() / 'password'}.")

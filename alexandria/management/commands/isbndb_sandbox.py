@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from alexandria.sandbox import Sandbox, control
-from quota.management.base import ToolCommand
+from alexandria.common.commands import ToolCommand
+from alexandria.development.sandbox import Sandbox, control
 
 _ENDS = {signal.SIGINT, signal.SIGTERM}
 

@@ -16,8 +16,10 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 
-from alexandria import embedded, env, stack
-from alexandria.embedded.files import write_private
+from alexandria import env
+from alexandria.development import stack
+from alexandria.development.embedded import servers
+from alexandria.development.embedded.files import write_private
 from quota.models import Consumer
 
 LAST_PORT = 65_535
@@ -41,14 +43,14 @@ something, named in the message, does not start or has ended."""
         )
 
     def handle(self, *args: Any, port: int, **options: Any) -> None:
-        data_dir = embedded.data_dir()
+        data_dir = servers.data_dir()
         with contextlib.suppress(KeyboardInterrupt), interrupted_alone():
             try:
                 with stack.running(data_dir=data_dir, port=port, output=sys.stdout) as running:
                     self.stdout.write(welcome(running, data_dir))
                     self.stdout.flush()
                     running.wait()
-            except (stack.StackError, embedded.EmbeddedError) as error:
+            except (stack.StackError, servers.EmbeddedError) as error:
                 raise CommandError(str(error)) from error
 
 
@@ -116,7 +118,7 @@ def welcome(running: stack.Stack, data_dir: Path) -> str:
 def shell(running: stack.Stack, data_dir: Path, key: str) -> str:
     """A shell line after which curl lines with $URL and $KEY work, and manage.py's commands use the stack's ISBNdb."""
     variables = {"URL": running.base_url, "KEY": key, "DEBUG": "on"}
-    if data_dir != embedded.DEFAULT_DATA_DIR:
+    if data_dir != servers.DEFAULT_DATA_DIR:
         variables["ALEXANDRIA_DATA_DIR"] = str(data_dir)
     if any(process.name == "sandbox" for process in running.processes):  # else they are in the shell or in `.env`
         variables |= {name: running.environment[name] for name in ("ISBNDB_BASE_URL", "ISBNDB_API_KEY")}
@@ -127,7 +129,7 @@ def shell(running: stack.Stack, data_dir: Path, key: str) -> str:
 
 def admin_password(path: Path) -> str:
     """Makes the admin user once; says which password it has, unless somebody has changed that since."""
-    password = embedded.kept_secret(path)
+    password = servers.kept_secret(path)
     users = get_user_model().objects
     user = users.filter(username=ADMIN).first()
     if user is None:

@@ -13,8 +13,8 @@ from django.core.management.base import CommandError
 from rich.console import Console
 from rich.table import Table
 
+from alexandria.common.commands import ToolCommand
 from harvest.bulk.server import Unusable, server_address, usable_key
-from quota.management.base import ToolCommand
 
 KEY, REFUSED_KEY = "ALEXANDRIA_API_KEY", "ALEXANDRIA_REFUSED_KEY"
 BATCH = "/api/enrich/batch-direct"

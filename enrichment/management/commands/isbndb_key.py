@@ -5,8 +5,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from enrichment.reconciliation import reconcile
-from enrichment.services import EnrichmentStopped
+from enrichment.services.enrich import EnrichmentStopped
+from enrichment.services.reconciliation import reconcile
 from quota.models import Consumer
 
 CONSUMER = "operator"

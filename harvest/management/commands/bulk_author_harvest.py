@@ -15,6 +15,7 @@ from django.conf import settings
 from django.core.management.base import CommandError
 from rich.console import Console
 
+from alexandria.common.commands import ToolCommand
 from enrichment.services.bibliographies import MOST_PAGES
 from harvest.bulk.checkpoint_file import FileStore, default_path
 from harvest.bulk.exceptions import (
@@ -43,7 +44,6 @@ from harvest.bulk.reporting import (
 )
 from harvest.bulk.run import FAILED, PENDING, Entry, Fetcher, Run, Seen, Store, to_do
 from harvest.bulk.server import Unusable, server_address, usable_key
-from quota.management.base import ToolCommand
 
 # By number of stored editions: the first rank and the last.
 TIERS = {"top-100": (1, 100), "top-1000": (1, 1000), "1000-5000": (1001, 5000), "5000-20000": (5001, 20_000)}

@@ -4,13 +4,13 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from harvest.crons import CRONS, get_cron
+from alexandria.common.commands import ToolCommand
+from harvest.crons.registry import CRONS, get_cron
 from harvest.exceptions import HarvestError
 from harvest.models import CronState, HarvestRun
-from harvest.services import forget_cursor, run_cron
+from harvest.runs import forget_cursor, run_cron
 from quota.exceptions import QuotaError
-from quota.management.base import ToolCommand
-from quota.selectors import get_status
+from quota.selectors.status import get_status
 from quota.selectors.usage import why_no_call
 
 EXIT_CODES = {HarvestRun.Outcome.FAILED: 1, HarvestRun.Outcome.STOPPED: 2, HarvestRun.Outcome.SKIPPED: 3}

@@ -6,11 +6,11 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
+from alexandria.common.commands import ToolCommand
 from quota.exceptions import QuotaError
-from quota.management.base import ToolCommand
 from quota.models import DailyLedger
-from quota.services import EXTERNAL
 from quota.services.corrections import adjust, would_adjust
+from quota.services.reservations import EXTERNAL
 
 
 class Command(ToolCommand):

@@ -4,10 +4,10 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
+from alexandria.common.commands import ToolCommand
 from quota.exceptions import QuotaUnavailable
-from quota.management.base import ToolCommand
 from quota.models import DailyLedger, Reservation
-from quota.selectors import check_ledger, get_status
+from quota.selectors.status import check_ledger, get_status
 from quota.serializers import status_detail
 
 

@@ -2,8 +2,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from alexandria.alerts import facts
-from alexandria.models import Webhook
+from alexandria.alerts import snapshot
+from alexandria.alerts.models import Webhook
 from tests.alexandria.alerts.receiver import Receiver, receiving
 from tests.fixtures import At, at
 
@@ -14,7 +14,7 @@ __all__ = ["at", "mailing", "receiver", "webhook", "workers_there"]
 def workers_there(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     """Queues and who says that he consumes them; real workers say so in test_with_workers.py."""
     queues = {"celery": ["celery@here"], "jobs": ["jobs@here"]}
-    monkeypatch.setattr(facts, "consumed_queues", lambda *, expected: queues)
+    monkeypatch.setattr(snapshot, "consumed_queues", lambda *, expected: queues)
     return queues
 
 

@@ -12,12 +12,12 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from alexandria.admin import alerts
+from alexandria.alerts import admin
 from alexandria.alerts.delivery import deliver_due
+from alexandria.alerts.models import Alert, Delivery, Severity, Webhook
 from alexandria.alerts.rules import Finding
 from alexandria.alerts.services import HOLD, apply
 from alexandria.alerts.webhooks import secret_of
-from alexandria.models import Alert, Delivery, Severity, Webhook
 from tests.alexandria.alerts.receiver import Receiver
 from tests.fixtures import NOON
 
@@ -128,7 +128,7 @@ def test_a_host_is_looked_up_outside_of_any_transaction(
     admin_client: Client, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inside: list[bool] = []
-    monkeypatch.setattr(alerts, "check_url", lambda url: inside.append(connection.in_atomic_block))
+    monkeypatch.setattr(admin, "check_url", lambda url: inside.append(connection.in_atomic_block))
     admin_client.post(page("webhook", "add"), {"name": "chat", "url": receiver.url, "min_severity": "info"})
     assert inside == [False]
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from alexandria.bounded import within
-from alexandria.models import Alert, Delivery, Webhook
-from quota import services as quota
+from alexandria.alerts.models import Alert, Delivery, Webhook
+from alexandria.common.timeouts import within
 from quota.models import Call
+from quota.services import reservations as quota
 from tests.alexandria.alerts.receiver import Receiver
 from tests.fixtures import database_moved
 

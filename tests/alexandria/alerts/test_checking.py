@@ -12,13 +12,13 @@ from django.db import IntegrityError, connection
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from alexandria.alerts import services
+from alexandria.alerts.models import Alert, Delivery, Severity, Webhook
 from alexandria.alerts.rules import Finding
 from alexandria.alerts.selectors import open_alerts
 from alexandria.alerts.services import HOLD, apply, check
-from alexandria.models import Alert, Delivery, Severity, Webhook
 from harvest.models import CronState, HarvestRun
-from quota import services as quota
 from quota.models import Call, Consumer, DailyLedger, Reconciliation, Reservation, Switches
+from quota.services import reservations as quota
 from tests.fixtures import NOON, At
 
 pytestmark = pytest.mark.usefixtures("at", "workers_there")
@@ -257,7 +257,7 @@ def test_of_many_checkers_at_once_one_opens_and_one_recovers(checkers: int, webh
 
 def test_the_database_allows_one_open_alert_of_a_key() -> None:
     apply([FIRE], now=NOON)
-    with pytest.raises(IntegrityError, match="alexandria_alert_one_open_of_a_key"):
+    with pytest.raises(IntegrityError, match="alerts_alert_one_open_of_a_key"):
         Alert.objects.create(key="fire", rule="fire", severity="info", opened_at=NOON, last_seen_at=NOON)
 
 
@@ -328,7 +328,11 @@ def test_the_schedule_and_what_each_group_may_are_made_by_the_migration() -> Non
     migration.schedule(apps, None)
     migration.give_permissions(apps, None)
     row = PeriodicTask.objects.get(name="alerts")
-    assert (row.task, row.interval.every, row.interval.period) == ("alexandria.tasks.check_alerts", 30, "seconds")
+    assert (row.task, row.interval.every, row.interval.period) == (
+        "alexandria.alerts.tasks.check_alerts",
+        30,
+        "seconds",
+    )
     may = {group.name: set(group.permissions.values_list("codename", flat=True)) for group in Group.objects.all()}
     assert may["viewers"] == {"view_alert", "view_delivery"}
     assert may["operators"] - may["viewers"] == {"view_webhook", "test_webhook", "retry_delivery"}

@@ -18,10 +18,10 @@ from django.db import IntegrityError, connection
 from alexandria.alerts import delivery
 from alexandria.alerts.delivery import CLAIM, PAUSES, deliver_due, retry, send_test
 from alexandria.alerts.exceptions import NothingToRetry
+from alexandria.alerts.models import Delivery, Severity, Webhook
 from alexandria.alerts.rules import Finding
 from alexandria.alerts.services import HOLD, apply
 from alexandria.alerts.webhooks import secret_of
-from alexandria.models import Delivery, Severity, Webhook
 from tests import processes
 from tests.alexandria.alerts.receiver import Receiver
 from tests.fixtures import NOON, At
@@ -262,7 +262,7 @@ def test_neither_the_secret_nor_the_path_of_the_address_is_logged_or_kept(
 
 
 def test_the_database_refuses_a_message_that_nobody_would_ever_send(message: Delivery) -> None:
-    with pytest.raises(IntegrityError, match="alexandria_delivery_pending_has_next_attempt"):
+    with pytest.raises(IntegrityError, match="alerts_delivery_pending_has_next_attempt"):
         Delivery.objects.update(next_attempt_at=None)
-    with pytest.raises(IntegrityError, match="alexandria_delivery_channel_known"):
+    with pytest.raises(IntegrityError, match="alerts_delivery_channel_known"):
         Delivery.objects.update(channel="email")

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from alexandria.alerts.facts import Facts
 from alexandria.alerts.rules import find
+from alexandria.alerts.snapshot import Facts
 from harvest.models import HarvestRun
-from quota.selectors import QuotaStatus
+from quota.selectors.status import QuotaStatus
 from tests.fixtures import NOON
 
 STATUS = QuotaStatus(

@@ -14,12 +14,12 @@ from typing import Any
 import httpx2
 import pytest
 
-from alexandria import embedded
 from alexandria.alerts import webhooks
 from alexandria.alerts.addresses import is_public
 from alexandria.alerts.exceptions import AddressRefused, NotSent
+from alexandria.alerts.models import Webhook, new_seed
 from alexandria.alerts.webhooks import check_url, secret_of, send
-from alexandria.models import Webhook, new_seed
+from alexandria.env import BASE_DIR
 from tests.alexandria.alerts.receiver import Receiver, receiving
 
 PAYLOAD = {"type": "alert.test", "data": {"service": "Bücherei"}}
@@ -48,7 +48,7 @@ def resolves_to(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[st
 @pytest.fixture
 def verify() -> Any:
     """The function that docs/alerts.md gives to receivers."""
-    [code] = re.findall(r"```python\n(.*?)```", (embedded.BASE_DIR / "docs" / "alerts.md").read_text(), re.DOTALL)
+    [code] = re.findall(r"```python\n(.*?)```", (BASE_DIR / "docs" / "alerts.md").read_text(), re.DOTALL)
     names: dict[str, Any] = {}
     exec(code, names)  # noqa: S102
     return names["verify"]

@@ -13,12 +13,12 @@ import pytest
 from celery import signature
 from honcho.environ import parse_procfile
 
-from alexandria import embedded
-from alexandria.alerts import facts
-from alexandria.alerts.facts import consumed_queues
+from alexandria.alerts import snapshot
+from alexandria.alerts.models import Alert, Delivery, Webhook
 from alexandria.alerts.rules import QUEUES
+from alexandria.alerts.snapshot import consumed_queues
 from alexandria.celery import app
-from alexandria.models import Alert, Delivery, Webhook
+from alexandria.env import BASE_DIR
 from tests import processes
 from tests.alexandria.alerts.receiver import Receiver
 from tests.fixtures import silent_port
@@ -29,12 +29,12 @@ PATIENCE = 60.0  # seconds
 @contextmanager
 def worker(name: str, log: Path) -> Iterator[None]:
     """The worker of that name in the Procfile, ready, until it is killed."""
-    command = parse_procfile((embedded.BASE_DIR / "Procfile").read_text()).processes[name]
+    command = parse_procfile((BASE_DIR / "Procfile").read_text()).processes[name]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with log.open("w") as output:
         process = subprocess.Popen(
             ["/bin/sh", "-c", f"exec {command}"],
-            cwd=embedded.BASE_DIR,
+            cwd=BASE_DIR,
             env=processes.environment() | {"PATH": path, "ALERT_WEBHOOKS_TO_PRIVATE": "on"},
             stdout=output,
             stderr=output,
@@ -59,8 +59,8 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def test_the_worker_that_is_left_tells_of_the_one_that_is_dead_and_of_its_return(
     webhook: Webhook, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(facts, "SECONDS_TO_ANSWER", (1.0,))  # here, where the question is put again until it is true
-    check = signature("alexandria.tasks.check_alerts")
+    monkeypatch.setattr(snapshot, "SECONDS_TO_ANSWER", (1.0,))  # here, where the question is put again until it is true
+    check = signature("alexandria.alerts.tasks.check_alerts")
     with worker("jobs", tmp_path / "jobs.log"):
         assert set(consumed_queues(expected=QUEUES) or {}) == {"jobs", "alerts"}
         check.apply_async()
@@ -77,7 +77,7 @@ def test_the_worker_that_is_left_tells_of_the_one_that_is_dead_and_of_its_return
 
 
 def test_a_broker_that_is_out_of_reach_is_no_reason_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(facts, "SECONDS_FOR_BROKER", 0.2)
+    monkeypatch.setattr(snapshot, "SECONDS_FOR_BROKER", 0.2)
     inspect = app.control.inspect
     with silent_port() as port, app.connection_for_write(f"redis://127.0.0.1:{port}/0") as silent:
         monkeypatch.setattr(app.control, "inspect", lambda *, timeout: inspect(timeout=timeout, connection=silent))

@@ -8,8 +8,8 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from quota import services
 from quota.models import Consumer, ConsumerUsage, Switches
+from quota.services import reservations
 from tests.fixtures import NOON
 
 LIST = "/admin/quota/consumer/"
@@ -76,8 +76,8 @@ def test_the_list_says_what_each_may_still_spend_today_and_why_no_more(
     Consumer.objects.filter(pk=consumer.pk).update(daily_budget=50)
     Consumer.objects.create(slug="night", kind="cron", floor=1000)
     Consumer.objects.create(slug="off", active=False)
-    services.increment(20, consumer="reader")
-    services.reserve(consumer="reader", operation="shelf", calls=5)
+    reservations.increment(20, consumer="reader")
+    reservations.reserve(consumer="reader", operation="shelf", calls=5)
 
     def shown() -> dict[str, str]:
         page = admin_client.get(LIST)
@@ -101,7 +101,7 @@ def test_many_consumers_take_no_more_queries(admin_client: Client, consumer: Con
             admin_client.get(LIST)
         return len(asked)
 
-    services.open_ledger()
+    reservations.open_ledger()
     queries()  # what is remembered from the first request is asked for no more
     few = queries()
     many = Consumer.objects.bulk_create(Consumer(slug=f"consumer-{number}") for number in range(60))

@@ -9,9 +9,9 @@ from django.apps import apps
 from django.contrib.auth.models import Group, User
 from django.test import Client
 
-from quota import services
 from quota.exceptions import QuotaRefused
 from quota.models import Call, Consumer, ConsumerKey, Refusal, Reservation, Switches
+from quota.services import reservations
 from quota.services.corrections import adjust
 
 GROUPS = ("viewers", "operators", "managers")
@@ -24,11 +24,11 @@ def rows(consumer: Consumer) -> dict[str, Any]:
     """One of each, and the groups as the migration makes them."""
     import_module("alexandria.migrations.0001_groups").make_groups(apps, None)
     poor = Consumer.objects.create(slug="poor", daily_budget=0)
-    reservation = services.reserve(consumer="reader", operation="shelf", calls=2)
-    services.dispatch(reservation, method="GET", path="/key")
+    reservation = reservations.reserve(consumer="reader", operation="shelf", calls=2)
+    reservations.dispatch(reservation, method="GET", path="/key")
     adjust(calls=1, reason="a test", made_with="a test")
     with pytest.raises(QuotaRefused):
-        services.reserve(consumer="poor", operation="shelf", calls=1)
+        reservations.reserve(consumer="poor", operation="shelf", calls=1)
     ConsumerKey.objects.create_key(name="one", consumer=consumer)
     return {"poor": poor, "reader": consumer, "reservation": reservation, "key": ConsumerKey.objects.get().prefix}
 

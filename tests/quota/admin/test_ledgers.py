@@ -6,9 +6,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from quota import services
 from quota.exceptions import QuotaRefused
 from quota.models import Call, Consumer, ConsumerUsage, DailyLedger
+from quota.services import reservations
 from quota.services.corrections import adjust
 from tests.fixtures import NOON
 
@@ -21,7 +21,7 @@ def test_a_day_is_shown_by_consumer_hour_and_outcome_with_links_to_its_calls(pag
     adjust(calls=5, reason="a test", made_with="a test")
     Consumer.objects.create(slug="poor", daily_budget=0)
     with pytest.raises(QuotaRefused):
-        services.reserve(consumer="poor", operation="test", calls=1)
+        reservations.reserve(consumer="poor", operation="test", calls=1)
     page = pages.get(DAY_PAGE)
     day = page.context["day"]
     assert (day.ledger.used, day.hours[12], sum(day.hours)) == (8, 8, 8)

@@ -8,8 +8,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from quota import services
 from quota.models import Call, Consumer, DailyLedger, Reservation
+from quota.services import reservations
 
 HISTORY = [DailyLedger, Reservation, Call]
 
@@ -49,7 +49,7 @@ def test_history_can_be_neither_added_to_nor_changed_nor_deleted(model: Any, pag
 def test_the_number_of_queries_does_not_grow_with_the_journal(pages: Client, django_assert_max_num_queries) -> None:
     for number in range(20):
         Consumer.objects.create(slug=f"consumer-{number}")
-        services.increment(1, consumer=f"consumer-{number}")
+        reservations.increment(1, consumer=f"consumer-{number}")
     with django_assert_max_num_queries(12):
         pages.get(changelist(Call))
 

@@ -8,10 +8,10 @@ from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.test import Client
 
-from quota import services
 from quota.exceptions import ReservationClosed
 from quota.models import Consumer, Reservation
-from quota.selectors import check_ledger, get_status
+from quota.selectors.status import check_ledger, get_status
+from quota.services import reservations
 from tests.fixtures import NOON, SetClock
 
 PAGE = "/admin/quota/reservation/"
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("consumer")
 
 
 def reserve(calls: int) -> Any:
-    return services.reserve(consumer="reader", operation="shelf", calls=calls, source="shelf 7")
+    return reservations.reserve(consumer="reader", operation="shelf", calls=calls, source="shelf 7")
 
 
 def release(client: Client, *chosen: Any, **fields: str) -> Any:
@@ -31,9 +31,9 @@ def test_open_ones_come_first_with_their_age_and_what_they_still_hold(
     admin_client: Client, set_clock: SetClock
 ) -> None:
     old = reserve(3)
-    services.dispatch(old, method="GET", path="/key")
+    reservations.dispatch(old, method="GET", path="/key")
     newer = reserve(1)
-    services.settle(newer)
+    reservations.settle(newer)
     set_clock(NOON + timedelta(seconds=90))
     page = admin_client.get(PAGE)
     first, second = page.context["cl"].result_list
@@ -44,7 +44,7 @@ def test_open_ones_come_first_with_their_age_and_what_they_still_hold(
 
 def test_the_list_walks_an_index_however_long_it_is(admin_client: Client, consumer: Consumer) -> None:
     with connection.cursor() as cursor:
-        services.open_ledger()
+        reservations.open_ledger()
         cursor.execute(
             "INSERT INTO quota_reservation (id, day, consumer_id, operation, source, asked, calls, dispatched, state,"
             " created_at, expires_at, closed_at) SELECT gen_random_uuid(), '2026-05-05', %s, 'x', '', 1, 1, 1,"
@@ -62,8 +62,8 @@ def test_the_list_walks_an_index_however_long_it_is(admin_client: Client, consum
 
 def test_a_release_asks_for_a_reason_gives_back_what_was_not_dispatched_and_is_on_record(admin_client: Client) -> None:
     used, idle, closed = reserve(5), reserve(2), reserve(1)
-    services.dispatch(used, method="GET", path="/key")
-    services.settle(closed)
+    reservations.dispatch(used, method="GET", path="/key")
+    reservations.settle(closed)
     asked = release(admin_client, used, idle, closed)
     assert "Give back 6 calls?" in asked.text
     assert get_status().reserved == 6
@@ -81,7 +81,7 @@ def test_a_release_asks_for_a_reason_gives_back_what_was_not_dispatched_and_is_o
         ]
     )
     with pytest.raises(ReservationClosed):
-        services.dispatch(used, method="GET", path="/key")
+        reservations.dispatch(used, method="GET", path="/key")
     again = release(admin_client, used, said="yes", reason="twice")
     assert [str(message) for message in again.context["messages"]] == [
         "None of these is open: there is nothing to release."

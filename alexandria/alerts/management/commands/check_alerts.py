@@ -1,0 +1,89 @@
+import json as json_module
+from argparse import ArgumentParser
+from collections.abc import Iterable
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import CommandError
+
+from alexandria.alerts import delivery, services
+from alexandria.alerts.models import Delivery, Severity, Webhook
+from alexandria.alerts.rules import Finding
+from alexandria.common.commands import ToolCommand
+from quota.database import OUT_OF_REACH
+from quota.exceptions import QuotaUnavailable
+
+
+class Command(ToolCommand):
+    help = """\
+Checks once what should be told, tells it, and sends what is due. For a cron outside of Alexandria too, which goes on
+when no worker does.
+
+exit codes:
+  0  nothing is wrong, or at most worth knowing
+  1  the database is out of reach, a test was not delivered, or wrong usage
+  2  a warning
+  3  something critical"""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        instead = parser.add_mutually_exclusive_group()
+        instead.add_argument("--dry-run", action="store_true", help="Write and send nothing.")
+        instead.add_argument("--test", action="store_true", help="Only send a test message to every channel.")
+        parser.add_argument("--json", action="store_true", help='{"findings", "opened", "recovered"}, or the tests.')
+
+    def handle(self, *args: Any, dry_run: bool, test: bool, json: bool, **options: Any) -> None:
+        try:
+            if test:
+                self._test(as_json=json)
+                return
+            checked = services.would_check() if dry_run else services.check()
+            if not dry_run:
+                delivery.deliver_due()
+        except (QuotaUnavailable, *OUT_OF_REACH) as error:
+            raise CommandError(str(error)) from error
+        opened = [alert.key for alert in checked.opened]
+        recovered = [alert.key for alert in checked.recovered]
+        if json:
+            findings = [
+                {"key": each.key, "severity": each.severity, "title": each.title, "detail": each.detail}
+                for each in checked.findings
+            ]
+            self.stdout.write(
+                json_module.dumps({"findings": findings, "opened": opened, "recovered": recovered}, indent=2)
+            )
+        else:
+            for finding in checked.findings:
+                new = " (new)" if finding.key in opened else ""
+                self.stdout.write(f"{finding.severity:8} {finding.title}{new}. {finding.detail}")
+            for alert in checked.recovered:
+                self.stdout.write(f"{'over':8} {alert.title}")
+            if not checked.findings:
+                self.stdout.write("Nothing is wrong.")
+        if code := exit_code(checked.findings):
+            raise SystemExit(code)
+
+    def _test(self, *, as_json: bool) -> None:
+        channels: list[Webhook | None] = list(Webhook.objects.filter(active=True))
+        if settings.ALERT_EMAIL_TO:
+            channels.append(None)
+        sent = [delivery.send_test(webhook) for webhook in channels]
+        if as_json:
+            results = [
+                {"channel": each.channel, "to": each.to, "state": each.state, "status": each.status}
+                | {"latency_ms": each.latency_ms, "error": each.error}
+                for each in sent
+            ]
+            self.stdout.write(json_module.dumps(results, indent=2))
+        else:
+            for message in sent:
+                said = f"status {message.status}" if message.status else message.error or "handed over"
+                self.stdout.write(f"{message.get_channel_display()} {message.to}: {said}, {message.latency_ms} ms")
+        if not sent:
+            raise CommandError("There is no channel to test: neither ALERT_EMAIL_TO nor a webhook is set.")
+        if any(message.state != Delivery.State.DELIVERED for message in sent):
+            raise CommandError("Not every test was delivered.")
+
+
+def exit_code(findings: Iterable[Finding]) -> int:
+    worst = max((finding.severity.rank for finding in findings), default=Severity.INFO.rank)
+    return {Severity.INFO.rank: 0, Severity.WARNING.rank: 2, Severity.CRITICAL.rank: 3}[worst]

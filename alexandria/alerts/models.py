@@ -1,0 +1,154 @@
+"""What people are told: alerts, where they go, and what became of each message; docs/alerts.md has the words."""
+
+import secrets
+import uuid
+from urllib.parse import urlsplit
+
+from django.db import models
+from django.db.models import Q
+
+
+class Severity(models.TextChoices):
+    """From the least; `rank` is for sorting and comparing."""
+
+    INFO = "info", "info"
+    WARNING = "warning", "warning"
+    CRITICAL = "critical", "critical"
+
+    @property
+    def rank(self) -> int:
+        return list(Severity).index(self)
+
+    @property
+    def and_below(self) -> list["Severity"]:
+        return list(Severity)[: self.rank + 1]
+
+
+def new_seed() -> str:
+    return secrets.token_urlsafe(32)
+
+
+class Alert(models.Model):
+    """Something that people should know of, from when it was first found until it is over."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    key = models.CharField(max_length=200, help_text="What it is about; there is one open alert of a key.")
+    rule = models.CharField(max_length=32)
+    severity = models.CharField(max_length=8, choices=Severity.choices)
+    title = models.CharField(max_length=200)
+    detail = models.TextField(help_text="As it was last seen.")
+    opened_at = models.DateTimeField()
+    last_seen_at = models.DateTimeField()
+    recovered_at = models.DateTimeField(null=True, blank=True, help_text="Empty: open.")
+
+    class Meta:
+        ordering = ["-opened_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["key"], condition=Q(recovered_at=None), name="alerts_alert_one_open_of_a_key"
+            ),
+            models.CheckConstraint(
+                condition=Q(severity__in=["info", "warning", "critical"]), name="alerts_alert_severity_known"
+            ),
+        ]
+        indexes = [models.Index(fields=["-opened_at"], name="alerts_alert_latest")]
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class Webhook(models.Model):
+    """An address that is sent a signed request when an alert opens or recovers.
+
+    What it is signed with is not stored but made of `seed` and SECRET_KEY: a copy of the database does not hold it.
+    """
+
+    name = models.CharField(max_length=64, unique=True)
+    url = models.CharField(
+        "address", max_length=1000, help_text="https://… on a public address. Its path may be a secret."
+    )
+    min_severity = models.CharField(
+        "least severity", max_length=8, choices=Severity.choices, default=Severity.INFO, help_text="Of what it is sent."
+    )
+    active = models.BooleanField(default=True, help_text="Off: nothing is sent, nor what still waits.")
+    seed = models.CharField(max_length=64, default=new_seed, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(min_severity__in=["info", "warning", "critical"]),
+                name="alerts_webhook_severity_known",
+            ),
+        ]
+        permissions = [("test_webhook", "Can send a test message")]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def host(self) -> str:
+        """All of the address that may be shown to everybody."""
+        return urlsplit(self.url).hostname or ""
+
+
+class Delivery(models.Model):
+    """One message to one channel: what is to be sent, or what became of it."""
+
+    class Event(models.TextChoices):
+        OPENED = "alert.opened", "opened"
+        RECOVERED = "alert.recovered", "recovered"
+        TEST = "alert.test", "test"
+
+    class State(models.TextChoices):
+        PENDING = "pending", "to be sent"
+        DELIVERED = "delivered", "delivered"
+        FAILED = "failed", "given up"
+
+    class Channel(models.TextChoices):
+        EMAIL = "email", "e-mail"
+        WEBHOOK = "webhook", "webhook"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    alert = models.ForeignKey(Alert, on_delete=models.CASCADE, null=True, blank=True, related_name="deliveries")
+    event = models.CharField(max_length=16, choices=Event.choices)
+    channel = models.CharField(max_length=8, choices=Channel.choices)
+    webhook = models.ForeignKey(
+        Webhook, on_delete=models.SET_NULL, null=True, blank=True, related_name="deliveries", help_text="Empty: e-mail."
+    )
+    to = models.CharField(max_length=200, help_text="The webhook's name, or the addresses of the e-mail.")
+    payload = models.JSONField(help_text="What is sent, the same at every attempt.")
+    state = models.CharField(max_length=9, choices=State.choices, default=State.PENDING)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    next_attempt_at = models.DateTimeField(
+        null=True, blank=True, help_text="When it is sent; while it is being sent, when it is taken for lost."
+    )
+    status = models.PositiveSmallIntegerField(null=True, blank=True, help_text="HTTP status of the last answer.")
+    latency_ms = models.PositiveIntegerField("took", null=True, blank=True, help_text="Milliseconds, the last time.")
+    error = models.TextField(blank=True, help_text="Why the last attempt failed.")
+    created_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+        verbose_name_plural = "deliveries"
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(state="pending", ended_at=None, next_attempt_at__isnull=False)
+                | Q(state__in=["delivered", "failed"], ended_at__isnull=False, next_attempt_at=None),
+                name="alerts_delivery_pending_has_next_attempt",
+            ),
+            models.CheckConstraint(
+                condition=Q(channel="webhook") | Q(channel="email", webhook=None),
+                name="alerts_delivery_channel_known",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["next_attempt_at"], condition=Q(state="pending"), name="alerts_delivery_due"),
+            models.Index(fields=["-created_at"], name="alerts_delivery_latest"),
+        ]
+        permissions = [("retry_delivery", "Can send a failed message again")]
+
+    def __str__(self) -> str:
+        return f"{self.get_event_display()} to {self.to}"

@@ -1,0 +1,204 @@
+"""Every error of the API as application/problem+json (RFC 9457), and the one place that maps exceptions to statuses."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
+from django.db import DatabaseError, InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponseBase, JsonResponse
+from django.utils.log import log_response
+from drf_standardized_errors.formatter import ExceptionFormatter
+from drf_standardized_errors.handler import ExceptionHandler
+from drf_standardized_errors.types import ErrorResponse
+from rest_framework.exceptions import APIException, NotFound, ValidationError
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import Serializer
+from rest_framework.settings import api_settings
+from rest_framework.views import APIView
+
+from alexandria.monitoring.request_id import HEADER as REQUEST_ID
+from enrichment import exceptions as enrichment
+from enrichment.serializers.bibliographies import BibliographySerializer
+from enrichment.serializers.books import EnrichmentSerializer
+from enrichment.serializers.reconciliation import NotReconciledSerializer
+from enrichment.serializers.releases import NewReleasesSerializer
+from enrichment.services.bibliographies import Bibliography
+from enrichment.services.enrich import Enrichment, EnrichmentStopped
+from enrichment.services.reconciliation import NotReconciled
+from enrichment.services.releases import NewReleases
+from quota import exceptions as quota
+from quota.api import ratelimit_headers
+from quota.database import READ_ONLY, sqlstate
+from quota.selectors.status import QuotaStatus, get_status
+from quota.serializers import QuotaStatusSerializer
+
+log = structlog.get_logger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+RETRY_SOON = 5  # seconds
+
+# exception -> status, code
+STATUSES: dict[type[Exception], tuple[int, str]] = {
+    quota.QuotaRefused: (429, "quota_exhausted"),
+    quota.QuotaUnavailable: (503, "quota_unavailable"),
+    quota.ConsumerInactive: (403, "consumer_inactive"),
+    quota.ConsumerUnknown: (403, "consumer_unknown"),
+    quota.IdempotencyConflict: (409, "idempotency_conflict"),
+    quota.QuotaError: (503, "quota_unavailable"),
+    enrichment.JobEnded: (409, "job_ended"),
+    enrichment.NothingToRetry: (409, "nothing_to_retry"),
+    enrichment.IdempotencyKeyReused: (409, "idempotency_conflict"),
+    enrichment.IdempotencyKeyMalformed: (422, "idempotency_key_malformed"),
+    enrichment.IsbndbTimeout: (504, "isbndb_timeout"),
+    enrichment.IsbndbError: (502, "isbndb_failed"),
+    OperationalError: (503, "database_unavailable"),
+    InterfaceError: (503, "database_unavailable"),
+    RequestDataTooBig: (413, "body_too_large"),
+}
+# what an operation that ended early has done -> how it is told
+RESULTS: dict[type, type[Serializer[Any]]] = {
+    Enrichment: EnrichmentSerializer,
+    Bibliography: BibliographySerializer,
+    NewReleases: NewReleasesSerializer,
+    NotReconciled: NotReconciledSerializer,
+}
+# code -> what to say instead of the exception's own words
+DETAILS = {
+    "database_unavailable": "The database is out of reach.",
+    "body_too_large": f"The body may have {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes at the most.",
+}
+
+
+class Problem(APIException):
+    """A domain exception on its way out, with the members that its problem body gets besides the standard ones."""
+
+    def __init__(self, cause: Exception, status: int, code: str) -> None:
+        self.status_code = status
+        self.members: dict[str, Any] = {}
+        self.headers: dict[str, str] = {}
+        self.wait: int | None = RETRY_SOON if status == 503 else None
+        super().__init__(DETAILS.get(code) or str(cause), code)
+        if isinstance(cause, quota.QuotaRefused):
+            self._add_refusal(cause)
+
+    def _add_refusal(self, refusal: quota.QuotaRefused) -> None:
+        self.members |= {"limit": refusal.limit, "asked": refusal.asked, "free": refusal.free}
+        self.members |= {"retry_at": refusal.retry_at, "refusal": refusal.refusal_id}
+        if status := _status():
+            self.add_status(status)
+            if refusal.retry_at is not None:
+                self.wait = max(1, -int((status.now - refusal.retry_at).total_seconds() // 1))
+
+    def add_status(self, status: QuotaStatus) -> None:
+        self.members["quota"] = QuotaStatusSerializer(status).data
+        self.headers |= ratelimit_headers(status)
+
+
+class ProblemHandler(ExceptionHandler):
+    def convert_known_exceptions(self, exc: Exception) -> Exception:
+        cause = exc.__cause__ if isinstance(exc, EnrichmentStopped) and isinstance(exc.__cause__, Exception) else exc
+        if isinstance(cause, DatabaseError) and sqlstate(cause) == READ_ONLY:
+            cause = OperationalError()  # which Django does not count it among
+        for kind, (status, code) in STATUSES.items():
+            if isinstance(cause, kind):
+                problem = Problem(cause, status, code)
+                if isinstance(exc, EnrichmentStopped):
+                    result = RESULTS[type(exc.result)](exc.result).data
+                    problem.members |= {"api_calls": result["api_calls"], "result": result}
+                    # With 503 the database is slow or gone: it is not asked again within the same five seconds.
+                    if status != 503 and "quota" not in problem.members and (now := _status()):
+                        problem.add_status(now)
+                return problem
+        converted: Exception = super().convert_known_exceptions(exc)
+        return converted
+
+    def report_exception(self, exc: APIException, response: Response) -> None:
+        """One line for what we foresaw; the base class takes every 5xx for a crash: "request_failed" with code 500."""
+        request: Any = self.context["request"]
+        if not isinstance(exc, Problem):
+            super().report_exception(exc, response)
+        elif exc.status_code >= 500:
+            log_response(
+                *("%s: %s", exc.detail, request.path),
+                response=response,
+                request=request,
+                exception=self.exc if exc.status_code == 503 else None,  # what ISBNdb said is in the journal
+            )
+
+    def get_response(self, exc: APIException, data: dict[str, Any]) -> Response:
+        request: Any = self.context["request"]  # its view may render something else: the schema, the docs
+        request.accepted_renderer, request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
+        headers = self.get_headers(exc) | getattr(exc, "headers", {})
+        return Response(data, status=exc.status_code, headers=headers, content_type=CONTENT_TYPE)
+
+
+class ProblemFormatter(ExceptionFormatter):
+    def format_error_response(self, error_response: ErrorResponse) -> dict[str, Any]:
+        errors = error_response.errors
+        body = problem_body(self.exc.status_code, errors[0].code, str(errors[0].detail))
+        if isinstance(self.exc, ValidationError):
+            body = problem_body(self.exc.status_code, "invalid", str(errors[0].detail))
+            whole_body = api_settings.NON_FIELD_ERRORS_KEY
+            fields = [None if error.attr == whole_body else error.attr for error in errors]
+            body["detail"] = f"{fields[0]}: {body['detail']}" if fields[0] else body["detail"]
+            body["errors"] = [
+                {"field": field, "detail": str(error.detail), "code": error.code}
+                for field, error in zip(fields, errors, strict=True)
+            ]
+        return body | getattr(self.exc, "members", {}) | request_id_of(self.context["request"])
+
+
+class NoSuchPath(APIView):
+    """Whatever under /api/ has no view; like the views, it wants a key first."""
+
+    schema = None
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        raise NotFound(f"There is nothing at {request.path}. /api/docs/ lists what there is.")
+
+
+def problem_body(status: int, code: str, detail: str) -> dict[str, Any]:
+    return {
+        "type": f"urn:alexandria:problem:{code.replace('_', '-')}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+    }
+
+
+def problem_for_html(
+    get_response: Callable[[HttpRequest], HttpResponseBase],
+) -> Callable[[HttpRequest], HttpResponseBase]:
+    """Middleware: what fails outside the API's views (a bad host, a middleware) answers as a problem, too."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        response = get_response(request)
+        is_html = response.headers.get("Content-Type", "").startswith("text/html")
+        if response.status_code < 400 or not is_html or not request.path.startswith("/api/"):
+            return response
+        status = response.status_code
+        body = problem_body(status, "error", "The request could not be answered; the log says why.")
+        return JsonResponse(body | request_id_of(request), status=status, content_type=CONTENT_TYPE)
+
+    return middleware
+
+
+def request_id_of(request: Any) -> dict[str, str]:
+    """The member that tells the request's id, by which the log is searched; the header of the answer has it, too."""
+    request_id = request.headers.get(REQUEST_ID)
+    return {"request_id": request_id} if request_id else {}
+
+
+def _status() -> QuotaStatus | None:
+    """Today's quota, where it can be had: an error must not end in another."""
+    try:
+        return get_status()
+    except quota.QuotaUnavailable:
+        return None

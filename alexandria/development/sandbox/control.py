@@ -1,0 +1,114 @@
+"""The uncounted endpoints under /_sandbox/, by which tests and people look in and make things go wrong."""
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from alexandria.development.sandbox.api import Answer
+from alexandria.development.sandbox.faults import KINDS, Fault
+
+if TYPE_CHECKING:
+    from alexandria.development.sandbox.server import Sandbox
+
+HELP = f"""\
+GET    /_sandbox/state    day, spent, limit, faults in force and every request of late
+POST   /_sandbox/faults   a rule: kind, times (null: until deleted), path (prefix), seconds, status, body, headers
+DELETE /_sandbox/faults   all rules
+POST   /_sandbox/limits   daily_limit, max_rps (null: none), spent (of today); what is left out stays as it is
+POST   /_sandbox/clock    offset_seconds to the machine's clock, so that midnight comes when it is wanted
+Kinds of faults:
+{"".join(f"  {kind:<19} {meaning}{chr(10)}" for kind, meaning in KINDS.items())}"""
+
+
+class BadInput(ValueError):
+    """A field is missing, unknown or makes no sense."""
+
+    def __init__(self, name: str, wanted: str) -> None:
+        super().__init__(f"{name} must be {wanted}.")
+        self.name = name
+
+
+def answer(sandbox: "Sandbox", method: str, path: str, body: bytes) -> Answer:
+    """Answers a request under /_sandbox/: 200 with the state, 400 naming the field, or 404."""
+    try:
+        match method, path.removeprefix("/_sandbox/"):
+            case "GET", "state":
+                pass
+            case "POST", "faults":
+                sandbox.faults.add(fault(_object(body)))
+            case "DELETE", "faults":
+                sandbox.clear_faults()
+            case "POST", "limits":
+                sandbox.set_limits(**limits(_object(body)))
+            case "POST", "clock":
+                sandbox.set_clock(**_checked(_object(body), {"offset_seconds": (_number, "a number of seconds")}))
+            case _:
+                return Answer(404, {"message": "Not Found"})
+    except BadInput as error:
+        return Answer(400, {"field": error.name, "message": str(error)})
+    return Answer(200, sandbox.state())
+
+
+def fault(asked: dict[str, Any]) -> Fault:
+    """The rule that a JSON object describes. Raises BadInput."""
+    if "kind" not in asked:
+        raise BadInput("kind", "given")
+    rules: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "kind": (lambda value: isinstance(value, str) and value in KINDS, f"one of {', '.join(KINDS)}"),
+        "times": (lambda value: value is None or (_whole(value) and value >= 1), "a whole number from 1, or null"),
+        "path": (lambda value: value is None or (isinstance(value, str) and value.startswith("/")), "a path, or null"),
+        "seconds": (lambda value: _number(value) and 0 <= value <= 3600, "a number from 0 to 3600"),
+        "status": (lambda value: value is None or (_whole(value) and 200 <= value <= 599), "from 200 to 599, or null"),
+        "body": (lambda _: True, "anything"),
+        "headers": (_headers, "an object of texts"),
+    }
+    return Fault(**_checked(asked, rules))
+
+
+def limits(asked: dict[str, Any]) -> dict[str, Any]:
+    """The limits that a JSON object gives, as arguments of `Sandbox.set_limits`. Raises BadInput."""
+    return _checked(
+        asked,
+        {
+            "daily_limit": (lambda value: _whole(value) and value >= 0, "a whole number from 0"),
+            "max_rps": (
+                lambda value: value is None or (_whole(value) and value >= 1),
+                "a whole number from 1, or null",
+            ),
+            "spent": (lambda value: _whole(value) and value >= 0, "a whole number from 0"),
+        },
+    )
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        asked = json.loads(body)
+    except ValueError:
+        asked = None
+    if not isinstance(asked, dict):
+        raise BadInput("body", "a JSON object")
+    return asked
+
+
+def _checked(asked: dict[str, Any], rules: dict[str, tuple[Callable[[Any], bool], str]]) -> dict[str, Any]:
+    for name, value in asked.items():
+        if name not in rules:
+            raise BadInput(name, f"left out: the fields are {', '.join(rules)}")
+        is_right, wanted = rules[name]
+        if not is_right(value):
+            raise BadInput(name, wanted)
+    return asked
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 10**9
+
+
+def _headers(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(text, str) and text.isprintable() and text.isascii() for pair in value.items() for text in pair
+    )

@@ -1,0 +1,296 @@
+"""The HTTP server, and `Sandbox`, by which tests and the command start, steer and stop it."""
+
+import hmac
+import socket
+import socketserver
+import sys
+import threading
+from contextlib import suppress
+from email.utils import formatdate
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import EllipsisType, TracebackType
+from typing import Any, Self
+
+from alexandria.development.sandbox import api, control
+from alexandria.development.sandbox.api import Answer, Call
+from alexandria.development.sandbox.faults import Fault, Faults
+from alexandria.development.sandbox.meter import Meter, Request
+
+_LONGEST_BODY = 16 * 1024 * 1024
+_DRIPS = 20
+
+
+class Sandbox:
+    """ISBNdb on this machine, as a context manager: it listens from entry to exit, in threads of its own.
+
+    `key`: what `Authorization` must hold. `daily_limit`, `max_rps`, `state_file`: see `Meter`. `max_batch`: ISBNs in
+    one POST /books. `quota_status`: 429 or 403, sent when the daily limit is passed. `retry_after`: seconds, sent with
+    "too fast". `port` 0: any free one. Raises ValueError or OSError when the state file is of no use, and on entry
+    OSError when the address cannot be had.
+    """
+
+    def __init__(
+        self,
+        *,
+        key: str = "sandbox-key",
+        daily_limit: int = 15_000,
+        max_rps: int | None = 3,
+        max_batch: int = 1_000,
+        state_file: Path | None = None,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        quota_status: int = 429,
+        retry_after: int | None = None,
+    ) -> None:
+        self.key = key
+        self.max_batch = max_batch
+        self.host = host
+        self.quota_status = quota_status
+        self.retry_after = retry_after
+        self.meter = Meter(daily_limit, max_rps, state_file)
+        self.faults = Faults()
+        self.stopping = threading.Event()
+        self._wanted_port = port
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        self.stopping.clear()
+        self._server = _Server((self.host, self._wanted_port), partial(_Handler, self))
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), name="sandbox", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._server is None or self._thread is None:
+            return
+        self.stopping.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        self._server = None
+
+    @property
+    def port(self) -> int:
+        if self._server is None:
+            raise RuntimeError("The sandbox is not running.")
+        return int(self._server.server_address[1])
+
+    @property
+    def url(self) -> str:
+        """The base address, without a slash at the end."""
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def spent(self) -> int:
+        """Calls counted today."""
+        return self.meter.spent()
+
+    @property
+    def requests(self) -> list[dict[str, Any]]:
+        """All requests outside `/_sandbox/` in the order of arrival, as the fields of `Request`."""
+        return self.meter.requests()
+
+    def state(self) -> dict[str, Any]:
+        """What `GET /_sandbox/state` answers."""
+        return {
+            "day": self.meter.day(),
+            "spent": self.spent,
+            "limit": self.meter.daily_limit,
+            "max_rps": self.meter.max_rps,
+            "offset_seconds": self.meter.offset_seconds,
+            "faults": self.faults.list(),
+            "requests": self.requests,
+        }
+
+    def add_fault(self, kind: str, **fields: Any) -> None:
+        """Puts a rule in force, after those that are. `fields`: see `Fault`. Raises BadInput, which is a ValueError."""
+        self.faults.add(control.fault({"kind": kind, **fields}))
+
+    def clear_faults(self) -> None:
+        self.faults.clear()
+
+    def set_limits(
+        self, *, daily_limit: int | None = None, max_rps: int | EllipsisType | None = ..., spent: int | None = None
+    ) -> None:
+        """Changes what is given. `max_rps` None: no limit. `spent`: the calls counted today."""
+        if daily_limit is not None:
+            self.meter.daily_limit = daily_limit
+        if max_rps is not ...:
+            self.meter.max_rps = max_rps
+        if spent is not None:
+            self.meter.set_spent(spent)
+
+    def set_clock(self, *, offset_seconds: float) -> None:
+        """Sets the sandbox's clock this far ahead of the machine's (behind it when negative)."""
+        self.meter.offset_seconds = offset_seconds
+
+
+class _Server(ThreadingHTTPServer):
+    """A burst of connections finds room, no address is looked up in the DNS, and no thread outlives the server."""
+
+    request_queue_size = 1024
+
+    def __init__(self, address: tuple[str, int], handler: Any) -> None:
+        self._open: dict[threading.Thread, socket.socket] = {}
+        super().__init__(address, handler)
+
+    def server_bind(self) -> None:
+        socketserver.TCPServer.server_bind(self)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        thread = threading.Thread(target=self.process_request_thread, args=(request, client_address), daemon=True)
+        self._open[thread] = request
+        thread.start()
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            del self._open[threading.current_thread()]
+
+    def server_close(self) -> None:
+        """Hangs up on every client and waits for the threads, so that no socket is left open."""
+        super().server_close()
+        for thread, connection in list(self._open.items()):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            thread.join(timeout=5)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection of a client."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def __init__(self, sandbox: Sandbox, *args: Any) -> None:
+        self._sandbox = sandbox
+        self._arrived = 0.0
+        super().__init__(*args)
+
+    def parse_request(self) -> bool:
+        self._arrived = self._sandbox.meter.now()
+        return super().parse_request()
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the library's name)
+        """Silent: the record of requests says it better."""
+
+    def _handle(self) -> None:
+        path, _, query = self.path.partition("?")
+        if path.startswith("/_sandbox/"):
+            body = self._read_body()
+            if body is not None:
+                self._send(control.answer(self._sandbox, self.command, path, body))
+            return
+        given = self.headers.get("Authorization", "")
+        has_key = hmac.compare_digest(given.encode(), self._sandbox.key.encode())
+        request = Request(at=self._arrived, method=self.command, path=path, query=query, counted=has_key)
+        refusal = self._refusal(has_key=has_key, limit=self._sandbox.meter.count(request))
+        seconds, fault = (0.0, None) if refusal else self._sandbox.faults.meet(path)
+        if fault and fault.kind == "drop":
+            self.close_connection = True
+            return
+        body = self._read_body()
+        if body is None or self._sandbox.stopping.wait(seconds):
+            self.close_connection = True
+            return
+        answer = refusal or self._answer(request, body, fault)
+        if fault and fault.kind == "drop_before_answer":
+            self.close_connection = True
+            return
+        request.status = answer.status
+        self._send(answer, fault)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _handle  # noqa: N815 (the library's names)
+
+    def _refusal(self, *, has_key: bool, limit: str) -> Answer | None:
+        if not has_key:
+            message = "The API key is missing or wrong."
+            return Answer(401, {"message": "Unauthorized", "error": message, "error_message": message})
+        if limit == "daily":
+            return Answer(self._sandbox.quota_status, {"message": "Daily quota exceeded"})
+        if limit == "pace":
+            retry_after = self._sandbox.retry_after
+            headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+            return Answer(429, {"message": "Per minute quota exceeded"}, headers)
+        return None
+
+    def _answer(self, request: Request, body: bytes, fault: Fault | None) -> Answer:
+        """The answer of the endpoint, or what a fault puts in its place."""
+        kind = fault.kind if fault else ""
+        if fault and kind in {"status", "redirect"}:
+            status = fault.status or (503 if kind == "status" else 302)
+            location = {"Location": f"/redirected{self.path}"} if kind == "redirect" else {}
+            return Answer(status, _text(fault.body, {"message": self._phrase(status)}), location | fault.headers)
+        if kind == "daily_limit":
+            return Answer(self._sandbox.quota_status, {"message": "Daily quota exceeded"})
+        answer = api.answer(
+            Call(
+                request=request,
+                content_type=self.headers.get("Content-Type", ""),
+                body=body,
+                meter=self._sandbox.meter,
+                host=self._sandbox.url,
+                max_batch=self._sandbox.max_batch,
+            )
+        )
+        if fault and kind == "garbage":
+            return Answer(200, _text(fault.body, b"<html><body>Bad Gateway</body></html>"), fault.headers)
+        return answer
+
+    def _read_body(self) -> bytes | None:
+        """The body; None when there is none to be had, and then the connection is of no more use."""
+        length = self.headers.get("Content-Length", "0")
+        if "Transfer-Encoding" in self.headers or not length.isdecimal() or int(length) > _LONGEST_BODY:
+            self.close_connection = True
+            self._send(Answer(411, {"message": f"A Content-Length of at most {_LONGEST_BODY} is needed."}))
+            return None
+        body = self.rfile.read(int(length))
+        return body if len(body) == int(length) else None
+
+    def _send(self, answer: Answer, fault: Fault | None = None) -> None:
+        """Sends head and body in one piece, unless a fault is to break or stretch it."""
+        content = b"" if answer.status in {204, 304} else answer.content()
+        kind = fault.kind if fault else ""
+        self.close_connection = self.close_connection or kind == "truncate"
+        headers = {
+            "Date": formatdate(usegmt=True),
+            "Content-Type": "application/json",
+            **{name.title(): text for name, text in answer.headers.items()},
+            "Content-Length": str(len(content)),
+            "Connection": "close" if self.close_connection else "keep-alive",
+        }
+        lines = [f"HTTP/1.1 {answer.status} {self._phrase(answer.status)}", *map(": ".join, headers.items()), "", ""]
+        head = "\r\n".join(lines).encode("latin-1")
+        if self.command == "HEAD":
+            content = b""
+        if kind == "truncate":
+            content = content[: len(content) // 2]
+        if not fault or kind != "drip":
+            self.wfile.write(head + content)
+            return
+        self.wfile.write(head)
+        size = len(content) // _DRIPS + 1
+        for start in range(0, len(content), size):
+            if self._sandbox.stopping.wait(fault.seconds / _DRIPS):
+                return
+            self.wfile.write(content[start : start + size])
+
+    def _phrase(self, status: int) -> str:
+        return self.responses.get(status, ("",))[0]
+
+
+def _text(body: Any, default: Any) -> Any:
+    """The body of a fault as `Answer` takes it: text goes out as it is, all else as JSON."""
+    if body is None:
+        return default
+    return body.encode() if isinstance(body, str) else body

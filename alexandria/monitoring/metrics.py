@@ -1,0 +1,101 @@
+"""`/metrics`, for Prometheus: what the tables say, and what the processes of this machine have measured."""
+
+import hmac
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from http import HTTPStatus
+from ipaddress import IPv6Address, ip_address
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError
+from django.http import HttpRequest, HttpResponse
+from django_prometheus.middleware import PrometheusAfterMiddleware
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.core import Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from alexandria.alerts.models import Severity
+from alexandria.alerts.selectors import open_alerts
+from alexandria.common.timeouts import Bounded, Overdue, wait_for
+from alexandria.monitoring.multiprocess import VARIABLE
+from enrichment import metrics as enrichment
+from harvest import metrics as harvest
+from quota import metrics as quota
+from quota.exceptions import QuotaUnavailable
+
+log = structlog.get_logger(__name__)
+
+PATIENCE = 2.5
+"""Seconds for which the database is waited for; then there is what the processes know by themselves."""
+THROUGH_A_PROXY = ("X-Forwarded-For", "Forwarded")
+
+
+class RequestMetrics(PrometheusAfterMiddleware):  # type: ignore[misc]
+    """django-prometheus' own, in which a client can't make up methods: each would be a series for good."""
+
+    def label_metric(self, metric: Any, request: HttpRequest, response: Any = None, **labels: str) -> Any:
+        if "method" in labels:
+            labels["method"] = self._method(request)
+        return super().label_metric(metric, request, response, **labels)
+
+
+def scrape(request: HttpRequest) -> HttpResponse:
+    """All metrics, in the format that the scraper asks for; 403 for whoever may not have them."""
+    if not _may_scrape(request):
+        return HttpResponse("Not for you: see METRICS_ALLOW and METRICS_TOKEN.\n", "text/plain", HTTPStatus.FORBIDDEN)
+    registry = CollectorRegistry()
+    registry.register(_Tables())
+    if VARIABLE in os.environ:
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    else:
+        registry.register(REGISTRY)
+    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    return HttpResponse(encode(registry), content_type=content_type)
+
+
+class _Tables:
+    """What the tables say, or that they say nothing."""
+
+    def collect(self) -> Iterable[Metric]:
+        try:
+            yield from wait_for(_FIGURES.start(), until=time.monotonic() + PATIENCE)
+            is_up = 1
+        except (Overdue, QuotaUnavailable, DatabaseError, InterfaceError) as error:
+            log.warning("metrics.no_database", error=f"{type(error).__name__}: {error}")
+            is_up = 0
+        yield quota.gauge("database_up", "1 when the figures of the tables are here, 0 when they cannot be had.", is_up)
+
+
+def _figures() -> list[Metric]:
+    return [metric for collect in COLLECT for metric in collect()]
+
+
+def _alerts() -> Iterator[Metric]:
+    counts = Counter(alert.severity for alert in open_alerts())
+    rows = (([severity.value], counts[severity]) for severity in Severity)
+    yield quota.gauges("alerts_open", "Alerts that are open, by severity.", ["severity"], rows)
+
+
+COLLECT: tuple[Callable[[], Iterator[Metric]], ...] = (quota.collect, enrichment.collect, harvest.collect, _alerts)
+_FIGURES = Bounded(_figures)
+
+
+def _may_scrape(request: HttpRequest) -> bool:
+    """By the token, or by the address of the connection; a proxy's address says nothing of who is behind it."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if settings.METRICS_TOKEN and scheme.lower() == "bearer":
+        return hmac.compare_digest(token.strip().encode(), settings.METRICS_TOKEN.encode())
+    if any(header in request.headers for header in THROUGH_A_PROXY):
+        return False
+    try:
+        address = ip_address(request.META.get("REMOTE_ADDR", ""))
+    except ValueError:  # a socket has none
+        return False
+    if isinstance(address, IPv6Address):
+        address = address.ipv4_mapped or address
+    return any(address in network for network in settings.METRICS_NETWORKS)

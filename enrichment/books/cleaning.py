@@ -1,0 +1,152 @@
+"""One untidy JSON value of ISBNdb's in, one clean value out. None of these raises, whatever value comes in."""
+
+import re
+from collections.abc import Collection
+from datetime import date
+from decimal import Decimal, InvalidOperation
+from typing import Literal
+
+from enrichment.books.match_keys import name_key
+from enrichment.isbn.parsing import InvalidIsbn, parse
+
+DatePrecision = Literal["", "day", "month", "year"]
+
+_MOST_PAGES = 100_000
+_HIGHEST_PRICE = 1_000_000
+_FIRST_YEAR, _LAST_YEAR = 1400, 2100
+_LONGEST_NUMBER = 10**30
+_PAGES = re.compile(r"^([0-9]{1,6})(?:\.0+)?$|(?<![-.0-9])([0-9]{1,6}) ?p(?:ages?|p)?\b", re.IGNORECASE)
+_THOUSANDS = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
+_AMOUNT = re.compile(r"-?[0-9][0-9.,]*")
+_DECIMAL_COMMA = re.compile(r",[0-9]{1,2}$")
+_LINK = re.compile(r"https?://\S+$", re.IGNORECASE)
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTH = (
+    r"(?P<month>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?"
+    r"|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)[ .,/-]+"
+)
+_DAY = r"\b(?P<day>[0-9]{1,2})(?:st|nd|rd|th)?[ .,/-]+"
+_YEAR = r"(?P<year>[0-9]{4})(?![0-9])"
+_DATE_FORMS = [
+    re.compile(form, re.IGNORECASE)
+    for form in (
+        r"^(?P<year>[0-9]{4})(?:[-/.](?P<month>[0-9]{1,2})(?:[-/.](?P<day>[0-9]{1,2}))?)?(?![0-9])",  # 2023-10-05T…
+        r"^(?P<year>[0-9]{4})(?P<month>[0-9]{2})(?P<day>[0-9]{2})?(?![0-9])",  # 20231005
+        rf"{_DAY}{_MONTH}{_YEAR}",  # 5 October 2023
+        rf"\b{_MONTH}(?:{_DAY})?{_YEAR}",  # October 5, 2023; October 2023
+        r"(?<![0-9])(?P<year>1[4-9][0-9]{2}|20[0-9]{2})(?![0-9])",  # c1998; 05/10/2023, whichever of them is the day
+    )
+]
+
+
+def text(value: object) -> str:
+    """Trimmed text; a number as text; "" for anything else."""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, float):
+        value = int(value) if value.is_integer() else repr(value)
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LONGEST_NUMBER:
+        return str(value)
+    return value if isinstance(value, str) else ""
+
+
+def texts(value: object) -> list[str]:
+    """The distinct texts of a list, in order; also of one text alone, or of a list sent as {"0": …, "1": …}."""
+    return [item for item in dict.fromkeys(map(text, _items(value))) if item]
+
+
+def names(value: object) -> list[str]:
+    """The texts of a list, in order, each author once, however often and differently written."""
+    found = texts(value)
+    if len(found) < 2:
+        return found
+    first: dict[str, str] = {}
+    for name in found:
+        first.setdefault(name_key(name), name)
+    return list(first.values())
+
+
+def isbns(value: object, *, but: str) -> list[str]:
+    """The distinct ISBN-13s, in order, of a list of ISBNs or of objects with an `isbn`, leaving out the ISBN `but`."""
+    found = (isbn(item.get("isbn") if isinstance(item, dict) else item) for item in _items(value))
+    return [isbn13 for isbn13 in dict.fromkeys(found) if isbn13 and isbn13 != but]
+
+
+def isbn(value: object) -> str | None:
+    """The ISBN-13 of a text or number; None when it is not valid."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, str | int):
+        return None
+    try:
+        return parse(value)
+    except InvalidIsbn:
+        return None
+
+
+def whole_number(value: object) -> int | None:
+    """A whole number from 0, also as text with thousands separators."""
+    digits = _THOUSANDS.sub("", text(value))
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 19 else None
+
+
+def pages(value: object) -> int | None:
+    """A number of pages, 1 to 100,000; also from "352 pages", "xii, 352 p.", "1,024"."""
+    prose = _THOUSANDS.sub("", text(value)[:100])
+    match = _PAGES.search(prose)
+    number = int(match[1] or match[2]) if match else 0
+    return number if 0 < number <= _MOST_PAGES else None
+
+
+def price(value: object) -> Decimal | None:
+    """An amount of money, in hundredths; also from "USD 12.99", "12,99". None for 0: ISBNdb's unknown."""
+    match = _AMOUNT.search(text(value)[:100])
+    if match is None:
+        return None
+    amount = match[0]
+    amount = amount.replace(".", "").replace(",", ".") if _DECIMAL_COMMA.search(amount) else amount.replace(",", "")
+    try:
+        number = Decimal(amount)
+    except InvalidOperation:
+        return None
+    return number.quantize(Decimal("0.01")) if Decimal("0.005") < number < _HIGHEST_PRICE else None
+
+
+def link(value: object) -> str:
+    """An http(s) address, else ""."""
+    address = text(value)
+    return address if _LINK.match(address) else ""
+
+
+def publication_date(value: object) -> tuple[date | None, DatePrecision]:
+    """As much of a date as can be believed, and to what precision; the unknown rest is 1: (2023-10-01, "month").
+
+    A time of day and its zone are left out. A month or day that does not exist ("2023-02-31", "2023-00-00") is
+    unknown. Without a year from 1400 to 2100 there is no date: (None, "").
+    """
+    prose = text(value)[:100]
+    for form in _DATE_FORMS:
+        match = form.search(prose)
+        if match and _FIRST_YEAR <= int(match["year"]) <= _LAST_YEAR:
+            parts = match.groupdict()
+            return _partial_date(int(match["year"]), _month(parts.get("month")), int(parts.get("day") or 0))
+    return None, ""
+
+
+def _partial_date(year: int, month: int, day: int) -> tuple[date, DatePrecision]:
+    try:
+        return date(year, month, day), "day"
+    except ValueError:
+        return (date(year, month, 1), "month") if 1 <= month <= 12 else (date(year, 1, 1), "year")
+
+
+def _month(written: str | None) -> int:
+    if not written or written.isdigit():
+        return int(written or 0)
+    return _MONTHS.index(written[:3].lower()) + 1
+
+
+def _items(value: object) -> Collection[object]:
+    if isinstance(value, list):
+        return value
+    return value.values() if isinstance(value, dict) else [value]

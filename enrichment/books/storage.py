@@ -1,0 +1,215 @@
+"""The set-based upsert of books: a whole batch in a handful of statements.
+
+A batch is copied into a temporary table; from there one statement fills each table. Two workers whose batches overlap
+wait for each other, but never in a circle, because every transaction takes its locks in one order: authors by key,
+works by key, editions by ISBN, misses by ISBN. (An edition's links are guarded by the lock on the edition.)
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from operator import attrgetter
+
+import structlog
+from django.db import DatabaseError, DataError, IntegrityError, OperationalError, connection, transaction
+from django.db.backends.utils import CursorWrapper
+
+from enrichment.books.decoding import Book
+from enrichment.books.match_keys import name_key, title_key
+from quota.database import READ_ONLY, sqlstate
+
+log = structlog.get_logger(__name__)
+
+# Columns of Edition that have the name and the value of a field of Book.
+BOOK_COLUMNS = (
+    *("isbn13", "isbn10", "title", "title_long", "publisher", "language", "binding", "edition", "pages"),
+    *("date_published", "date_precision", "dewey_decimal", "subjects", "msrp", "image", "dimensions"),
+    *("synopsis", "overview", "excerpt", "other_isbns", "raw", "content_hash"),
+)
+_LIST = ", ".join(BOOK_COLUMNS)
+_values: Callable[[Book], tuple[object, ...]] = attrgetter(*BOOK_COLUMNS)
+
+# S608: only names of columns go into these statements.
+_CREATE_INCOMING = f"""
+    CREATE TEMPORARY TABLE incoming AS
+    SELECT {_LIST}, '' COLLATE "C" AS title_key, '' COLLATE "C" AS author_key,
+        '{{}}'::text[] COLLATE "C" AS author_keys, '{{}}'::text[] AS author_names
+    FROM enrichment_edition WITH NO DATA"""  # noqa: S608
+_COPY_INCOMING = f"COPY incoming ({_LIST}, title_key, author_key, author_keys, author_names) FROM STDIN"
+_INSERT_AUTHORS = """
+    INSERT INTO enrichment_author (name_key, name)
+    SELECT DISTINCT ON (key) key, name
+    FROM incoming, unnest(author_keys, author_names) AS author (key, name)
+    ORDER BY key, isbn13
+    ON CONFLICT (name_key) DO NOTHING"""
+_INSERT_WORKS = """
+    INSERT INTO enrichment_work (title_key, author_key, title)
+    SELECT DISTINCT ON (title_key, author_key) title_key, author_key, title
+    FROM incoming
+    ORDER BY title_key, author_key, isbn13
+    ON CONFLICT (title_key, author_key) DO NOTHING"""
+# Ids are looked up row by row, since the planner, which has no statistics of `incoming`, would rather hash all works.
+# Rows that the last WHERE leaves alone are locked all the same, in the same order.
+_UPSERT_EDITIONS = f"""
+    INSERT INTO enrichment_edition ({_LIST}, work_id, synced_at, created_at, updated_at)
+    SELECT {_LIST},
+        (SELECT id FROM enrichment_work AS work
+         WHERE work.title_key = incoming.title_key AND work.author_key = incoming.author_key),
+        COALESCE(%s, now()), now(), now()
+    FROM incoming
+    ORDER BY isbn13
+    ON CONFLICT (isbn13) DO UPDATE
+    SET {", ".join(f"{name} = EXCLUDED.{name}" for name in (*BOOK_COLUMNS, "work_id", "synced_at", "updated_at"))}
+    WHERE enrichment_edition.content_hash <> EXCLUDED.content_hash
+    RETURNING isbn13, xmax = 0"""  # noqa: S608 (xmax is 0 in a row that is new)
+_FORGET_MISSES = """
+    DELETE FROM enrichment_miss WHERE isbn13 = ANY (ARRAY(
+        SELECT isbn13 FROM enrichment_miss WHERE isbn13 = ANY (ARRAY(SELECT isbn13 FROM incoming))
+        ORDER BY isbn13 FOR UPDATE))"""
+_TOUCH_EDITIONS = "UPDATE enrichment_edition SET synced_at = COALESCE(%s, now()) WHERE isbn13 = ANY(%s)"
+_SKIP_INCOMING = "DELETE FROM incoming WHERE isbn13 = ANY(%s)"
+_DROP_INCOMING = "DROP TABLE incoming"
+_DELETE_LINKS = "DELETE FROM enrichment_editionauthor WHERE edition_id = ANY(%s)"
+_INSERT_LINKS = """
+    INSERT INTO enrichment_editionauthor (edition_id, position, author_id)
+    SELECT isbn13, position, (SELECT id FROM enrichment_author WHERE name_key = key)
+    FROM incoming, unnest(author_keys) WITH ORDINALITY AS link (key, position)
+    ORDER BY isbn13, position"""
+_REMEMBER_MISSES = """
+    INSERT INTO enrichment_miss (isbn13, asked_at)
+    SELECT isbn13, COALESCE(%s, now()) FROM unnest(%s::text[]) AS asked (isbn13) ORDER BY isbn13
+    ON CONFLICT (isbn13) DO UPDATE SET asked_at = EXCLUDED.asked_at"""
+_PROGRAM_LIMIT_EXCEEDED = "54"  # class of SQLSTATEs: too deeply nested, too large
+_IN_THE_WAY = ("40", "55P03")  # SQLSTATEs of somebody else's locks: a deadlock and its like, a lock not had in time
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class StoreError:
+    """A book that the database refused, and the first line of what it said."""
+
+    isbn: str
+    error: str
+
+
+@dataclass(slots=True)
+class StoreResult:
+    """How many editions were new, changed, the same as before; and those that could not be stored."""
+
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    errors: list[StoreError] = field(default_factory=list)
+
+
+def store_books(books: Iterable[Book], *, synced_at: datetime | None = None) -> StoreResult:
+    """Stores up to about 1,000 books, with their works, authors and links, in one short transaction of its own.
+
+    Of two books with one ISBN the later is stored. Of an edition with the same content as before, only `synced_at` is
+    moved (to the transaction's time, unless given). Remembered misses among the ISBNs are forgotten.
+
+    When the database refuses the batch for its data, halves of it are tried, down to the single book, which is then
+    reported. When somebody else's locks stand in the way, it is tried again: the answer is paid for.
+    Raises RuntimeError inside a transaction, and OperationalError as any query does.
+    """
+    batch = list({book.isbn13: book for book in books}.values())
+    result = StoreResult()
+    parts = [batch] if batch else []
+    while parts:
+        part = parts.pop()
+        try:
+            _retried(partial(_store, part, synced_at, result))
+        except DatabaseError as error:
+            if not _is_about_the_data(error):
+                raise
+            if len(part) == 1:
+                result.errors.append(StoreError(isbn=part[0].isbn13, error=str(error).partition("\n")[0]))
+            else:
+                middle = len(part) // 2
+                parts += [part[middle:], part[:middle]]
+    return result
+
+
+def remember_misses(isbns: Iterable[str], *, asked_at: datetime | None = None) -> None:
+    """Records valid ISBN-13s that ISBNdb does not know, as of `asked_at` (now, unless given).
+
+    In a transaction of its own. Raises IntegrityError for what is no ISBN-13, and OperationalError as `store_books`.
+    """
+    _retried(partial(_remember, sorted(set(isbns)), asked_at))
+
+
+def _remember(isbns: list[str], asked_at: datetime | None) -> None:
+    with transaction.atomic(durable=True), connection.cursor() as cursor:
+        cursor.execute(_REMEMBER_MISSES, [asked_at, isbns])
+
+
+def _retried(write: Callable[[], None]) -> None:
+    """Calls `write`, a transaction, up to _ATTEMPTS times while locks stand in its way."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            write()
+        except DatabaseError as error:
+            if sqlstate(error) == READ_ONLY:  # which Django does not count among the operational ones
+                raise OperationalError("The database takes no writes at present.") from error
+            if not sqlstate(error).startswith(_IN_THE_WAY) or attempt == _ATTEMPTS:
+                raise
+            log.warning("books.locks_in_the_way", attempt=attempt, sqlstate=sqlstate(error))
+        else:
+            return
+
+
+def _store(books: Sequence[Book], synced_at: datetime | None, result: StoreResult) -> None:
+    """Stores all of `books`, or raises and stores none. The counts are added to `result`."""
+    with transaction.atomic(durable=True), connection.cursor() as cursor:
+        cursor.execute(_CREATE_INCOMING)
+        _copy(cursor, books)
+        cursor.execute(_INSERT_AUTHORS)
+        cursor.execute(_INSERT_WORKS)
+        cursor.execute(_UPSERT_EDITIONS, [synced_at])
+        is_new: dict[str, bool] = dict(cursor.fetchall())
+        cursor.execute(_FORGET_MISSES)
+        unchanged = [book.isbn13 for book in books if book.isbn13 not in is_new]
+        if unchanged:
+            cursor.execute(_TOUCH_EDITIONS, [synced_at, unchanged])
+            cursor.execute(_SKIP_INCOMING, [unchanged])
+        updated = [isbn13 for isbn13, new in is_new.items() if not new]
+        if updated:
+            cursor.execute(_DELETE_LINKS, [updated])
+        cursor.execute(_INSERT_LINKS)
+        cursor.execute(_DROP_INCOMING)
+    result.created += len(is_new) - len(updated)
+    result.updated += len(updated)
+    result.unchanged += len(unchanged)
+
+
+def _copy(cursor: CursorWrapper, books: Sequence[Book]) -> None:
+    with connection.wrap_database_errors, cursor.copy(_COPY_INCOMING) as copy:
+        for book in books:
+            keys = [name_key(name) for name in book.authors]
+            copy.write_row(
+                (
+                    *column_values(book),
+                    title_key(book.title) if book.title else book.isbn13,
+                    keys[0] if keys else book.isbn13,
+                    _array(keys),
+                    _array(book.authors),
+                )
+            )
+
+
+def column_values(book: Book) -> list[object]:
+    """What the BOOK_COLUMNS of `book` hold, as psycopg's COPY takes it."""
+    return [_array(value) if isinstance(value, list) else value for value in _values(book)]
+
+
+def _array(texts: list[str]) -> str:
+    """PostgreSQL's notation of an array. psycopg writes it too, but takes half the time of the whole COPY for it."""
+    if not texts:
+        return "{}"
+    escaped = [text.replace("\\", "\\\\").replace('"', '\\"') for text in texts]
+    return '{"' + '","'.join(escaped) + '"}'
+
+
+def _is_about_the_data(error: DatabaseError) -> bool:
+    return isinstance(error, DataError | IntegrityError) or sqlstate(error).startswith(_PROGRAM_LIMIT_EXCEEDED)

@@ -1,0 +1,109 @@
+"""ISBNs out of whatever people have them in: a text, or a CSV file with any columns and any delimiter."""
+
+import codecs
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from enrichment.isbn.parsing import InvalidIsbn, Reason, parse
+
+_BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_DELIMITERS = "\t;,|"
+_SAMPLE = 200  # rows that tell which columns hold ISBNs
+_NAME = re.compile(r"[^0-9]*")
+_ISBN_NAME = re.compile(r"(e-?)?(isbn|ean)[ _-]?(1[03])?$", re.IGNORECASE)
+_FORMULA = re.compile(r'="(.*)"')  # how spreadsheets are kept from taking an ISBN for a number
+
+
+def decode(content: bytes) -> str:
+    """The text of a file: by its byte order mark, as UTF-8, or else as Windows' Latin-1, which any bytes are."""
+    for mark, encoding in _BOMS.items():
+        if content.startswith(mark):
+            return content.decode(encoding, "replace")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return content.decode("cp1252", "replace")
+
+
+def read_values(text: str) -> list[str]:
+    """What of a text may be meant as an ISBN, in order, with duplicates and mistakes; whether it is one, is not said.
+
+    Of rows of several cells those columns count in which most cells are ISBNs, or the one that has the most of them. A
+    first row of headings is left out. A cell of several words is taken apart when one of them is an ISBN.
+    """
+    rows = [cells for row in _rows(text) if any(cells := [_cell(cell) for cell in row])]
+    if rows and _is_heading(rows[0]):
+        del rows[0]
+    chosen = _columns(rows[:_SAMPLE])
+    values: list[str] = []
+    for row in rows:
+        for column, cell in enumerate(row):
+            if cell and (chosen is None or column in chosen):
+                values += _words(cell)
+    return values
+
+
+def _rows(text: str) -> Iterable[Sequence[str]]:
+    lines = text.replace("\0", "").splitlines()
+    counts = Counter({mark: sum(line.count(mark) for line in lines[:_SAMPLE]) for mark in _DELIMITERS})
+    delimiter, found = counts.most_common(1)[0]
+    if not found:
+        return [[line] for line in lines]
+    try:
+        return list(csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter, skipinitialspace=True))
+    except csv.Error:  # a stray quote has made one cell, too large, of the rest
+        return [line.split(delimiter) for line in lines]
+
+
+def _cell(cell: str) -> str:
+    cell = cell.strip()
+    formula = _FORMULA.fullmatch(cell)
+    return (formula[1] if formula else cell).strip("\"' ")
+
+
+def _is_heading(row: Sequence[str]) -> bool:
+    return all(map(_NAME.fullmatch, row)) or any(map(_ISBN_NAME.match, row))
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> set[int] | None:
+    """Where the ISBNs are; None when every cell may be one: there is one row or column, or no ISBN at all."""
+    filled: Counter[int] = Counter()
+    good: Counter[int] = Counter()
+    for row in rows:
+        for column, cell in enumerate(row):
+            if cell:
+                filled[column] += 1
+                good[column] += any(map(_is_meant, _words(cell)))
+    if len(rows) < 2 or len(filled) < 2 or not good.total():
+        return None
+    mostly = {column for column in filled if good[column] * 2 > filled[column]}
+    return mostly or {good.most_common(1)[0][0]}
+
+
+def _words(cell: str) -> list[str]:
+    """The cell; or its words with a digit, when it is no ISBN and one of them is."""
+    if _reason(cell) is None:
+        return [cell]
+    words = [word for word in cell.split() if _has_digit(word)]
+    return words if any(_reason(word) is None for word in words) else [cell]
+
+
+def _is_meant(value: str) -> bool:
+    """Whether it is an ISBN, or an ISBN-13 but for its check digit; of ten digits many other numbers are, too."""
+    reason = _reason(value)
+    return reason is None or (reason is Reason.WRONG_CHECK_DIGIT and sum(map(str.isdigit, value)) == 13)
+
+
+def _reason(value: str) -> Reason | None:
+    try:
+        parse(value)
+    except InvalidIsbn as error:
+        return error.reason
+    return None
+
+
+def _has_digit(text: str) -> bool:
+    return any(map(str.isdigit, text))

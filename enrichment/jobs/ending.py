@@ -1,0 +1,41 @@
+"""How a job ends."""
+
+import structlog
+
+from enrichment.jobs.claims import held
+from enrichment.jobs.kinds import work_of
+from enrichment.models import Job
+from quota.database import QuotaNow
+from quota.selectors.status import calls_spent
+
+log = structlog.get_logger(__name__)
+
+
+def end(job: Job, *, state: Job.State, reason: str = "", error: str = "") -> None:
+    """Ends a job that we hold; what is not done fails with `error`, so that it can be retried. Raises ClaimLost.
+
+    One that fails and is to be cancelled is cancelled: that is what its caller was told.
+    """
+    calls = calls_spent(source=job.source)
+    with held(job):
+        if job.cancel_requested and state != Job.State.SUCCEEDED:
+            cancel(job, calls=calls)
+        else:
+            close(job, state=state, calls=calls, reason=reason, error=error)
+
+
+def cancel(job: Job, *, calls: int) -> None:
+    """Ends a job whose row is locked because somebody wants it to end; `calls` as `close` takes it."""
+    close(job, state=Job.State.CANCELLED, calls=calls, reason="cancelled", error="Cancelled.")
+
+
+def close(job: Job, *, state: Job.State, calls: int, reason: str = "", error: str = "") -> None:
+    """Ends a job whose row is locked. `calls`: what it has spent, which a transaction cannot ask for."""
+    job.stopped_reason, job.error = reason, error
+    work_of(job).give_up_rest(job)
+    job.result = work_of(job).result(job) | {"api_calls": calls}
+    job.state, job.ended_at = state, QuotaNow()
+    job.runner = job.lease_until = job.resume_at = None
+    columns = ("state", "ended_at", "runner", "lease_until", "resume_at", "result", "stopped_reason", "error")
+    job.save(update_fields=columns)
+    log.info("job.ended", job=str(job.pk), state=state.value, reason=reason, calls=calls)

@@ -1,0 +1,239 @@
+"""Running crons: whose turn it is, whether the quota allows it, and what is left on record."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+import structlog
+from django.db import connection, transaction
+from django.db.models import F, Q
+
+from enrichment.exceptions import IsbndbError
+from enrichment.services.enrich import EnrichmentStopped
+from enrichment.services.stop_reasons import STOPS
+from harvest.crons.registry import Cron, get_cron
+from harvest.crons.run_context import Work
+from harvest.exceptions import FailedTooOften, LedgerWrong, RunLost, RunStopped, RunUnderWay
+from harvest.models import CronState, HarvestRun
+from harvest.schedules import claim_tick, schedules_by_cron
+from quota.database import OUT_OF_REACH, QuotaNow, reachable
+from quota.exceptions import QuotaError, QuotaRefused
+from quota.models import Reservation
+from quota.selectors.status import QuotaStatus, calls_spent, get_status
+from quota.selectors.usage import why_no_call
+from quota.services import reservations as quota
+
+log = structlog.get_logger(__name__)
+
+LEASE = timedelta(minutes=1)
+"""A run whose worker has not been heard of for so long is over."""
+
+HEARTBEAT = timedelta(seconds=15)
+
+Outcome = HarvestRun.Outcome
+
+
+def run_cron(name: str, *, scheduled: bool = False, force: bool = False) -> HarvestRun | None:
+    """Runs the cron now and returns its run, which has ended.
+
+    `scheduled`: for a tick of its schedule; None is returned when that tick was run before, by whomever. `force`: also
+    where it would be skipped for want of quota; the quota itself still refuses what it must. Two runs of one cron
+    never overlap: while one is under way, the other is skipped.
+
+    Raises CronUnknown and QuotaUnavailable, and whatever nobody has foreseen, with the run on record as failed.
+    """
+    cron = get_cron(name)
+    end_dead_runs()
+    status = get_status()
+    run = _begin(cron, now=status.now, scheduled=scheduled)
+    if run is None:
+        return None
+    work = Work(cron.consumer, f"run:{run.pk}", today=status.day, cursor=run.cursor)
+    with structlog.contextvars.bound_contextvars(cron=name, run=run.pk):
+        if not CronState.objects.filter(run=run).exists():
+            return _end(run, work, Outcome.SKIPPED, "The run before it is still under way.")
+        try:
+            with _heartbeat(run, work):
+                outcome, reason = _carry_out(cron, work, status, force=force)
+        except BaseException as error:
+            _end(run, work, Outcome.FAILED, f"{type(error).__name__}: {error}")
+            raise
+        return _end(run, work, outcome, reason)
+
+
+def forget_cursor(name: str) -> None:
+    """Lets the cron's next run begin anew, and ledger-check with yesterday. Raises CronUnknown and RunUnderWay."""
+    get_cron(name)
+    end_dead_runs()
+    with reachable():
+        CronState.objects.get_or_create(name=name)
+        if CronState.objects.filter(pk=name, run=None).update(cursor={}) == 0:
+            raise RunUnderWay(f"A run of {name} is under way: try again when it has ended.")
+    log.info("harvest.cursor_forgotten", cron=name)
+
+
+def pause_cron(name: str) -> int:
+    """Switches the schedules of the cron off; returns how many were on. A run under way goes on. Raises CronUnknown."""
+    return _switch(name, enabled=False)
+
+
+def resume_cron(name: str) -> int:
+    """Switches the schedules of the cron on; returns how many were off. Raises CronUnknown."""
+    return _switch(name, enabled=True)
+
+
+def end_dead_runs() -> int:
+    """Ends, as failed, the runs whose worker died: their lease is over. Returns how many.
+
+    What they had set aside goes back. So a worker that was only slow spends no more, and its run ends at the next call.
+    """
+    ended = 0
+    with reachable():
+        over = list(HarvestRun.objects.filter(state__lease_until__lt=QuotaNow()).select_related("state"))
+    for run in over:
+        calls = calls_spent(source=f"run:{run.pk}")
+        with transaction.atomic(durable=True):
+            lease = CronState.objects.filter(run=run, lease_until=run.state.lease_until)
+            if lease.update(run=None, lease_until=None) == 1:
+                HarvestRun.objects.filter(pk=run.pk, outcome=Outcome.RUNNING).update(
+                    outcome=Outcome.FAILED, reason="Its worker died.", ended_at=QuotaNow(), calls=calls
+                )
+                ended += 1
+                log.error("harvest.worker_died", cron=run.cron, run=run.pk, calls=calls)
+        with reachable():
+            held = list(Reservation.objects.filter(source=f"run:{run.pk}", state="open").values_list("pk", flat=True))
+        for reservation in held:
+            quota.settle(reservation)
+    return ended
+
+
+def _switch(name: str, *, enabled: bool) -> int:
+    get_cron(name)
+    changed = [task for task in schedules_by_cron().get(name, []) if task.enabled != enabled]
+    for task in changed:
+        task.enabled = enabled
+        task.save()  # one by one, and all of it: beat learns of it so, and begins anew when it is on again
+    return len(changed)
+
+
+def _begin(cron: Cron, *, now: datetime, scheduled: bool) -> HarvestRun | None:
+    """Claims the tick and makes the run; it holds the cron's lease unless another run does."""
+    with reachable():
+        CronState.objects.get_or_create(name=cron.name)
+    with reachable(), transaction.atomic(durable=True):
+        if scheduled and not claim_tick(cron.name, now=now):
+            return None
+        state = CronState.objects.select_for_update(no_key=True).get(pk=cron.name)
+        run = HarvestRun.objects.create(cron=cron.name, started_at=now, cursor=state.cursor)
+        CronState.objects.filter(pk=cron.name, run=None).update(run=run, lease_until=QuotaNow() + LEASE)
+    return run
+
+
+@contextmanager
+def _heartbeat(run: HarvestRun, work: Work) -> Iterator[None]:
+    """Renews the run's lease, and saves its cursor, from a thread of its own for as long as the block takes.
+
+    When the lease is not the run's any more, `work` is told that it is lost.
+    """
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(HEARTBEAT.total_seconds()):
+            try:
+                lease = CronState.objects.filter(run=run)
+                work.lost = lease.update(lease_until=QuotaNow() + LEASE, cursor=work.cursor) == 0
+            except OUT_OF_REACH:
+                log.warning("harvest.heartbeat_failed", run=run.pk, exc_info=True)
+            finally:
+                connection.close()
+
+    thread = threading.Thread(target=beat, name=f"heartbeat of run {run.pk}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _carry_out(cron: Cron, work: Work, status: QuotaStatus, *, force: bool) -> tuple[Outcome, str]:
+    """Does the work and says what came of it, and why it was not all."""
+    outcome, reason = _try(cron, work, status, force=force)
+    if not work.failures:
+        return outcome, reason
+    failures = [f"{failure} ({count} times)" if count > 1 else failure for failure, count in work.failures.items()]
+    log.error("harvest.run_failed", failures=failures)
+    ended_early = outcome in (Outcome.STOPPED, Outcome.FAILED)
+    return (outcome if ended_early else Outcome.FAILED), "; ".join(filter(None, [reason, *failures]))
+
+
+def _try(cron: Cron, work: Work, status: QuotaStatus, *, force: bool) -> tuple[Outcome, str]:
+    try:
+        if not (force or cron.is_due()):
+            return Outcome.IDLE, ""
+        reason = why_no_call(cron.consumer, status) if cron.consumer and not force else ""
+        log.info(
+            "harvest.run_skipped" if reason else "harvest.run_started",
+            reason=reason,
+            used=status.used,
+            reserved=status.reserved,
+            remaining=status.remaining,
+        )
+        if reason:
+            return Outcome.SKIPPED, reason
+        cron.carry_out(work)
+    except RunStopped as stopped:
+        return Outcome.STOPPED, str(stopped)
+    except EnrichmentStopped as stopped:
+        return _judge(stopped.__cause__ or stopped, work)
+    except (QuotaError, IsbndbError, *OUT_OF_REACH, LedgerWrong, RunLost, FailedTooOften) as error:
+        return _judge(error, work)
+    return (Outcome.IDLE if work.idle else Outcome.SUCCEEDED), ""
+
+
+def _judge(error: BaseException, work: Work) -> tuple[Outcome, str]:
+    if isinstance(error, STOPS):
+        begun = calls_spent(source=work.source) > 0
+        reason = f"{error.limit}: {error.EXPLANATIONS[error.limit]}" if isinstance(error, QuotaRefused) else str(error)
+        return (Outcome.STOPPED if begun else Outcome.SKIPPED), reason
+    log.error("harvest.run_failed", error=str(error), kind=type(error).__name__)
+    return Outcome.FAILED, f"{type(error).__name__}: {error}"
+
+
+def _end(run: HarvestRun, work: Work, outcome: Outcome, reason: str) -> HarvestRun:
+    """Puts the outcome on record and lets the next run begin; returns the row that tells of the run."""
+    calls = calls_spent(source=work.source)
+    with transaction.atomic(durable=True):
+        CronState.objects.filter(run=run).update(run=None, lease_until=None, cursor=work.cursor)
+        ended = HarvestRun.objects.filter(pk=run.pk, outcome=Outcome.RUNNING).update(
+            outcome=outcome,
+            reason=reason[:1000],
+            ended_at=QuotaNow(),
+            calls=calls,
+            books=work.books,
+            cursor=work.cursor,
+        )
+        run.refresh_from_db()
+        kept = _fold(run) if ended else run
+    if not ended:
+        HarvestRun.objects.filter(pk=run.pk).update(calls=calls, books=work.books)
+        run.refresh_from_db()
+        log.error("harvest.taken_for_dead", outcome=outcome, calls=calls, books=work.books)
+    say = log.debug if outcome == Outcome.IDLE else log.info
+    say("harvest.run_ended", outcome=outcome, reason=reason, calls=calls, books=work.books)
+    return kept
+
+
+def _fold(run: HarvestRun) -> HarvestRun:
+    """Adds a run that did nothing to the row of the one before, when that did nothing for the same reason."""
+    does_nothing = Q(outcome__in=[Outcome.IDLE, Outcome.SKIPPED], calls=0, books=0)
+    before = HarvestRun.objects.filter(cron=run.cron, pk__lt=run.pk).first()
+    alike = HarvestRun.objects.filter(does_nothing, outcome=run.outcome, reason=run.reason, cursor=run.cursor)
+    if before is None or not alike.filter(pk=run.pk).exists():
+        return run
+    if alike.filter(pk=before.pk).update(repeats=F("repeats") + 1, ended_at=run.ended_at) == 0:
+        return run
+    run.delete()
+    before.refresh_from_db()
+    return before

@@ -1,0 +1,329 @@
+"""The admin's index: figures equal to the API's, for those who may see them, cheap on a long history."""
+
+import importlib
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import Group, Permission, User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from rest_framework.test import APIClient
+
+from alexandria.alerts.models import Alert
+from enrichment.jobs.lifecycle import create_job
+from enrichment.models import Job, QueueState
+from harvest.models import BulkAuthor, BulkHarvest, CronState, HarvestRun
+from quota.exceptions import QuotaRefused
+from quota.models import Call, Consumer, DailyLedger, Switches
+from quota.selectors.dashboard import burn_rate
+from quota.selectors.status import get_status
+from quota.services import reservations
+from tests.alexandria.admin import long_history
+from tests.fixtures import NOON, At, SetClock, known_isbns
+
+INDEX, FRAGMENT = "/admin/", "/admin/dashboard/"
+BIG = ("quota_call", "quota_reservation", "quota_refusal")
+
+
+@pytest.fixture
+def viewer(transactional_db: None) -> Client:
+    """Somebody of the staff who may look at everything and change nothing."""
+    importlib.import_module("alexandria.migrations.0001_groups").make_groups(apps, None)
+    user = User.objects.create_user("viewer", is_staff=True)
+    user.groups.add(Group.objects.get(name="viewers"))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def onlooker(transactional_db: None) -> Client:
+    """Somebody of the staff who is in no group."""
+    client = Client()
+    client.force_login(User.objects.create_user("onlooker", is_staff=True))
+    return client
+
+
+def send(
+    outcome: Call.Outcome, *, consumer: str = "reader", asked: int | None = None, found: int | None = None
+) -> None:
+    _, call = reservations.reserve_and_dispatch(
+        consumer=consumer,
+        operation="shelf",
+        calls=1,
+        method="POST",
+        path="/books",
+        isbns_asked=asked,
+        max_slot_distance=timedelta(days=1),
+    )
+    assert isinstance(call, reservations.DispatchedCall)
+    reservations.record(call, outcome, isbns_found=found)
+
+
+@pytest.fixture
+def busy_day(consumer: Consumer, set_clock: SetClock) -> None:
+    """Yesterday 4 calls; today 3 sent at 11:30 and 3 at noon, 7 made outside, 5 of 6 still set aside, a refusal."""
+    Consumer.objects.create(slug="other", cap_per_operation=8)
+    set_clock(NOON - timedelta(days=1))
+    reservations.increment(4, consumer="other")
+    set_clock(NOON - timedelta(minutes=30))
+    for _ in range(3):
+        send(Call.Outcome.OK, asked=1_000, found=900)
+    set_clock(NOON)
+    send(Call.Outcome.TIMEOUT, consumer="other", asked=1_000)
+    send(Call.Outcome.OK, found=50)
+    reservations.increment(7)
+    held = reservations.reserve(consumer="other", operation="held", calls=6)
+    reservations.dispatch(held, method="GET", path="/key", max_slot_distance=timedelta(days=1))
+    with pytest.raises(QuotaRefused):
+        reservations.reserve(consumer="other", operation="too much", calls=9)
+
+
+def links(page: Any) -> set[str]:
+    return {link.replace("&amp;", "&") for link in re.findall(r'<a\s[^>]*?href="(/admin/[^"]*)"', page.text)}
+
+
+def test_who_opens_the_log_in_itself_arrives_at_the_dashboard(transactional_db: None, client: Client) -> None:
+    User.objects.create_user("viewer", password="as-good-as-any", is_staff=True)
+    entered = client.post("/admin/login/", {"username": "viewer", "password": "as-good-as-any"})
+    assert (entered.status_code, entered["Location"]) == (302, INDEX)
+
+
+def test_the_figures_are_those_of_the_api(busy_day: None, viewer: Client, api: APIClient) -> None:
+    page, fragment = viewer.get(INDEX), viewer.get(FRAGMENT)
+    told, history = api.get("/api/quota/status").json(), api.get("/api/quota/history", {"days": 30}).json()["days"]
+    for shown in (page, fragment):
+        status = shown.context["status"]
+        for name in ("daily_limit", "safety_limit", "used", "reserved", "remaining", "percentage_used"):
+            assert getattr(status, name) == told[name], name
+        assert [part.calls for part in shown.context["parts"]] == [13, 5, 12_982, 2_000]
+        rows = shown.context["month"].rows
+        names = shown.context["month"].series
+        assert [(str(row.at), row.total, row.limit) for row in rows] == [
+            (day["day"], day["used"], day["safety_limit"]) for day in history
+        ]
+        for row, day in zip(rows, history, strict=True):
+            assert {name: calls for name, calls in zip(names, row.cells, strict=True) if calls} == {
+                usage["consumer"]: usage["used"] for usage in day["consumers"]
+            }
+        assert "<strong>13</strong> of 13,000 used" in shown.text
+    assert "<title>" not in fragment.text
+
+
+def test_the_day_is_told_by_consumer_and_ten_minutes(busy_day: None, viewer: Client) -> None:
+    context = viewer.get(FRAGMENT).context
+    day, today = context["day"], context["quota"].today
+    assert day.series == ["external", "other", "reader"]
+    assert [(f"{row.at:%H:%M}", row.total, row.cells) for row in day.rows] == [
+        ("11:30", 3, [0, 0, 3]),
+        ("12:00", 3, [0, 2, 1]),
+    ]
+    drawn = {series["name"]: series["values"] for series in day.drawn["series"]}
+    assert (drawn["reader"][69], len(drawn["reader"]), sum(drawn["external"])) == (0.3, 144, 0)
+    assert (today.sent, today.entered, today.books, today.books_per_call) == (6, 7, 2_750, 2_750 / 6)
+    assert (today.isbns_asked, today.isbns_found, today.hit_rate) == (4_000, 2_700, 0.675)
+    assert today.errors == {Call.Outcome.TIMEOUT: 1}
+    assert context["quota"].burn.per_hour == 6
+
+
+def test_what_went_wrong_and_what_runs_leads_to_its_page(busy_day: None, viewer: Client) -> None:
+    reader = Consumer.objects.get(slug="reader")
+    job = create_job(consumer=reader, kind=Job.Kind.BATCH_DIRECT, wanted={"isbns": known_isbns(3)})
+    run = HarvestRun.objects.create(cron="cron-x", started_at=NOON)
+    CronState.objects.create(name="cron-x", run=run, lease_until=NOON + timedelta(minutes=15))
+    harvest = BulkHarvest.objects.create(
+        key="k", label="names.csv", max_pages=1, state="running", holder=job.pk, host="h", pid=1, lease_until=NOON
+    )
+    for position in (1, 2):
+        BulkAuthor.objects.create(
+            harvest=harvest, position=position, name=f"{position}", state="pending" if position > 1 else "done"
+        )
+    page = viewer.get(INDEX)
+    kinds = [(row.kind, row.who, row.done, row.total) for row in page.context["under_way"].rows]
+    assert kinds[:3] == [
+        ("job", "reader", 0, 3),
+        ("cron", "cron-x", None, None),
+        ("bulk harvest", "h, process 1", 1, 2),
+    ]
+    assert {row.kind for row in page.context["under_way"].rows[3:]} == {"reservation"}
+    assert "1 of 6 calls sent" in page.text
+    found = links(page)
+    assert {
+        reverse("admin:enrichment_job_change", args=[job.pk]),
+        reverse("admin:harvest_harvestrun_change", args=[run.pk]),
+        reverse("admin:harvest_bulkharvest_change", args=[harvest.pk]),
+        reverse("admin:quota_dailyledger_change", args=["2026-05-04"]),
+    } < found
+    timeouts = next(link for link in found if "outcome__exact=timeout" in link)
+    refusals = next(link for link in found if "limit__exact=cap_per_operation" in link)
+    for link in (timeouts, refusals):
+        assert len(viewer.get(link).context["cl"].result_list) == 1
+    for link in found - {item["link"] for group in page.context["sidebar_navigation"] for item in group["items"]}:
+        assert viewer.get(link, follow=True).status_code == 200, link
+
+
+def test_a_first_day_reads_well(viewer: Client, at: At) -> None:
+    page = viewer.get(INDEX)
+    assert (page.status_code, DailyLedger.objects.count()) == (200, 0)
+    for said in (
+        *("<strong>0</strong> of 13,000 used", "No call has been sent today.", "No day has been opened yet"),
+        *("Nothing runs at the moment.", "No ISBN asked for yet.", "Not asked yet.", "12 h 00 min"),
+        *("No worker consumes the queue", "As of", "12:00:00 UTC"),
+    ):
+        assert said in page.text
+    assert "<canvas" not in page.text
+
+
+def test_nobody_sees_what_they_may_not_open(busy_day: None, onlooker: Client, client: Client) -> None:
+    page = onlooker.get(INDEX)
+    assert "Nothing here for you yet" in page.text
+    assert "13,000" not in page.text
+    assert {link for link in links(page) if link.startswith(("/admin/quota", "/admin/enrichment"))} == set()
+    assert onlooker.get(FRAGMENT).status_code == 403
+    assert client.get(FRAGMENT).status_code == 302
+    User.objects.get(username="onlooker").user_permissions.add(Permission.objects.get(codename="view_dailyledger"))
+    page = onlooker.get(INDEX)
+    assert "<strong>13</strong> of 13,000 used" in page.text
+    assert page.context["under_way"].rows == []
+    for link in links(page):
+        assert onlooker.get(link, follow=True).status_code == 200, link
+
+
+def test_everything_in_the_sidebar_opens(viewer: Client, admin_client: Client, consumer: Consumer) -> None:
+    for client in (viewer, admin_client):
+        groups = client.get(INDEX).context["sidebar_navigation"]
+        for item in (item for group in groups for item in group["items"]):
+            assert client.get(item["link"], follow=True).status_code == 200, item["title"]
+    assert [group.get("title") for group in groups] == [None, "Quota", "Books", "Work", "Alerts", "Staff"]
+    assert "Users" not in str(viewer.get(INDEX).context["sidebar_navigation"])
+
+
+def test_what_stands_in_the_way_of_calls_is_said_on_top(viewer: Client, consumer: Consumer, settings) -> None:
+    QueueState.objects.create(looked_at=NOON + timedelta(hours=1))
+    Consumer.objects.create(slug="cron-queue-flush", kind="cron")
+
+    def said() -> list[str]:
+        return [notice.text for notice in viewer.get(FRAGMENT).context["alerts"]]
+
+    def badge() -> Any:
+        return viewer.get(INDEX).context["environment"]
+
+    settings.ISBNDB_BASE_URL = "https://api.premium.isbndb.com"
+    assert (said(), badge()) == ([], None)
+    settings.ISBNDB_BASE_URL = "http://127.0.0.1:8001"
+    assert badge() == ["sandbox", "info"]
+    Switches.objects.create(harvest_enabled=False, enforcement="observe")
+    assert badge() == ["observe mode, harvest off, sandbox", "warning"]
+    _, call = reservations.reserve_and_dispatch(consumer="reader", operation="x", calls=1, method="GET", path="/key")
+    assert isinstance(call, reservations.DispatchedCall)
+    reservations.close_day(call, reason="ISBNdb said so.")
+    closed, observing, off = said()
+    assert closed == "The day is closed. ISBNdb said so."
+    assert observing.startswith("Observe mode")
+    assert off.startswith("Harvesting is switched off")
+    for percent in (80, 95, 50):
+        Alert.objects.create(
+            key=f"usage:2026-05-05:{percent}",
+            rule="usage",
+            severity="warning",
+            title=f"{percent} % are used",
+            opened_at=NOON,
+            last_seen_at=NOON,
+        )
+    assert [text[:13] for text in said() if "are used" in text] == ["95 % are used"]
+    Alert.objects.all().delete()
+    Switches.objects.all().delete()
+    assert said()[1].startswith("The quota of the day is used up or closed")
+
+
+@pytest.mark.parametrize(
+    ("at", "used", "last_hour", "per_hour", "runs_out_at", "left"),
+    [
+        (datetime(2026, 5, 5, 0, 4, tzinfo=UTC), 100, 100, None, None, None),
+        (datetime(2026, 5, 5, 0, 30, tzinfo=UTC), 100, 100, 200, None, 13_000 - 100 - 4_700),
+        (NOON, 1_000, 900, 900, None, 1_200),
+        (NOON, 1_000, 2_400, 2_400, NOON + timedelta(hours=5), None),
+        (NOON, 1_000, 1_000, 1_000, datetime(2026, 5, 6, tzinfo=UTC), None),
+        (NOON, 13_000, 900, 900, None, None),
+        (NOON, 1_000, 0, 0, None, 12_000),
+    ],
+)
+def test_a_forecast_follows_from_the_rate_of_the_last_hour(
+    at: datetime, used: int, last_hour: int, per_hour: int, runs_out_at: datetime, left: int, set_clock: SetClock
+) -> None:
+    status = replace(get_status(), used=used, now=at)
+    burn = burn_rate(status, last_hour=last_hour)
+    assert (burn.per_hour, burn.runs_out_at, burn.left_at_reset) == (per_hour, runs_out_at, left)
+
+
+def plan_nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", []):
+        yield from plan_nodes(child)
+
+
+def reads_one_day_at_most(sql: str) -> None:
+    """By an index, and no row in vain. A day has no more than 60 rows in any of the big tables."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}")
+        (told,) = cursor.fetchone()
+    for node in plan_nodes(told[0]["Plan"]):
+        if node.get("Relation Name") in BIG:
+            assert node["Node Type"] in ("Index Scan", "Index Only Scan", "Bitmap Heap Scan"), sql
+            assert node["Actual Rows"] <= 60, sql
+            assert node.get("Rows Removed by Filter", 0) == 0, sql
+
+
+def test_a_year_of_history_opens_in_few_queries_that_read_one_day_at_most(
+    viewer: Client, set_clock: SetClock, consumer: Consumer
+) -> None:
+    payers = [consumer.pk, *(Consumer.objects.create(slug=f"payer-{number}").pk for number in range(9))]
+    long_history.fill(today=NOON.date(), consumers=payers, days=400, calls_a_day=60, rows_a_day=20)
+    reservations.reserve(consumer="reader", operation="open", calls=1)
+    QueueState.objects.create(looked_at=NOON + timedelta(hours=1))
+    Consumer.objects.create(slug="cron-queue-flush", kind="cron")
+    for address in (INDEX, FRAGMENT):
+        with CaptureQueriesContext(connection) as captured:
+            page = viewer.get(address)
+        assert page.context["status"].used == page.context["quota"].today.sent == 31
+        assert len(page.context["month"].rows) == 30
+        assert page.context["month"].series[-1] == "others"
+        assert len(captured) + 1 < 20  # the status is asked for where Django does not count
+        for query in captured:
+            if query["sql"].startswith("SELECT") and any(table in query["sql"] for table in BIG):
+                reads_one_day_at_most(query["sql"])
+
+
+def test_a_database_that_does_not_answer_leaves_the_page_standing(viewer: Client, set_clock: SetClock) -> None:
+    def ask(address: str) -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '50ms'")
+        return viewer.get(address)
+
+    other = connection.copy()
+    other.set_autocommit(False)
+    with other.cursor() as cursor:
+        cursor.execute("LOCK TABLE quota_refusal")
+    try:
+        refreshed, page = ask(FRAGMENT), ask(INDEX)
+    finally:
+        other.close()
+    assert (refreshed.status_code, page.status_code) == (503, 200)
+    assert "did not answer in time. The figures come as soon as it does." in page.text
+    assert ask(FRAGMENT).status_code == 200
+
+
+def test_no_page_asks_another_host_for_anything(busy_day: None, admin_client: Client, client: Client) -> None:
+    addresses = [INDEX, "/admin/quota/call/", "/admin/quota/consumer/add/", "/admin/auth/user/"]
+    for page in (client.get("/admin/login/"), *(admin_client.get(address) for address in addresses)):
+        assert page.status_code == 200
+        loaded = re.findall(r'<(?:link|script|img|iframe|source)\b[^>]*?\s(?:src|href)="([^"]*)"', page.text)
+        assert len(loaded) > 5
+        assert [found for found in loaded if re.match(r"(?:[a-z]+:)?//", found)] == []

@@ -1,0 +1,66 @@
+"""`manage.py demo`, as a newcomer runs it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx2
+import pytest
+from rich.console import Console
+
+from alexandria.development.stack import Stack
+from alexandria.env import BASE_DIR
+from alexandria.management.commands.demo import Demo, Mismatch, expect
+from alexandria.wsgi import application
+from quota.selectors.status import get_status
+
+# What an operator may have set. Nothing listens on port 1: a demo that used one of them would fail.
+CONFIGURED = {
+    "DATABASE_URL": "postgres://user:password@127.0.0.1:1/production",
+    "REDIS_URL": "redis://127.0.0.1:1/0",
+    "ISBNDB_API_KEY": "a-key-that-costs-money",
+    "ISBNDB_BASE_URL": "http://127.0.0.1:1",
+    "ISBNDB_BATCH_SIZE": "100",
+    "QUOTA_DAILY_LIMIT": "15000",
+    "QUOTA_ENFORCEMENT": "observe",
+    "ALLOWED_HOSTS": "books.example",
+    "PORT": "1",
+}
+
+
+def test_the_demo_ends_by_itself_with_everything_as_it_should_be_whatever_is_configured(tmp_path: Path) -> None:
+    demo = subprocess.run(
+        [sys.executable, str(BASE_DIR / "manage.py"), "demo"],
+        cwd=tmp_path,
+        env=os.environ | CONFIGURED | {"ALEXANDRIA_DATA_DIR": str(tmp_path / "data"), "DEBUG": "on"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    for words in ("calls for the whole list: 1", "calls for asking again: 0", "HTTP 429", "ISBNdb counts 8 calls"):
+        assert words in demo.stdout
+    figures = next(line for line in demo.stdout.splitlines() if "281" in re.findall(r"\d+", line) and "│" in line)
+    assert re.findall(r"\d+", figures)[:4] == ["281", "32", "24", "225"]
+    assert "postgres://" not in demo.stdout + demo.stderr
+    assert not list((tmp_path / "data").glob("demo-*"))
+
+
+def test_it_spends_nothing_of_a_stack_that_is_not_its_own(key: str) -> None:
+    stack = Stack("http://testserver", {}, [])
+    headers = {"Authorization": f"Api-Key {key}", "Host": "localhost"}
+    transport = httpx2.WSGITransport(app=application)
+    with (
+        httpx2.Client(base_url=stack.base_url, headers=headers, transport=transport) as client,
+        pytest.raises(Mismatch, match="not the demo's stack: safety limit 13000, not 8"),
+    ):
+        Demo(Console(), stack, client).run()
+    assert get_status().used == 0
+
+
+def test_a_figure_that_is_not_as_it_should_be_fails_the_demo() -> None:
+    with pytest.raises(Mismatch, match="calls used: 7 instead of 8"):
+        expect(Console(), "calls used", 7, 8)

@@ -1,0 +1,180 @@
+"""What the sandbox can be made to do wrong, and how it treats its connections."""
+
+import json
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx2
+import pytest
+
+from alexandria.development.sandbox import Sandbox
+
+DUNE = {"isbns": ["9780441013593", "9780451524935", "9780441013594"]}
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(max_rps=None) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def client(sandbox: Sandbox) -> Iterator[httpx2.Client]:
+    with connect(sandbox) as client:
+        yield client
+
+
+def connect(sandbox: Sandbox) -> httpx2.Client:
+    return httpx2.Client(base_url=sandbox.url, headers={"Authorization": sandbox.key}, timeout=30)
+
+
+def test_a_fault_meets_as_many_requests_of_its_path_as_it_says(sandbox: Sandbox, client: httpx2.Client) -> None:
+    rule = {"kind": "status", "status": 502, "times": 2, "path": "/book/", "body": "down"}
+    client.post("/_sandbox/faults", json={**rule, "headers": {"Retry-After": "7"}})
+
+    answers = [client.get("/key"), *(client.get("/book/9780441013593") for _ in range(3))]
+
+    assert [answer.status_code for answer in answers] == [200, 502, 502, 200]
+    assert (answers[1].text, answers[1].headers["Retry-After"]) == ("down", "7")
+    assert sandbox.state()["faults"] == []
+
+
+def test_a_fault_without_times_stays_until_it_is_deleted(client: httpx2.Client) -> None:
+    client.post("/_sandbox/faults", json={"kind": "daily_limit"})
+
+    assert [client.get("/key").status_code for _ in range(3)] == [429, 429, 429]
+    assert client.delete("/_sandbox/faults").json()["faults"] == []
+    assert client.get("/key").status_code == 200
+
+
+def test_a_refused_request_uses_up_no_fault(sandbox: Sandbox, client: httpx2.Client) -> None:
+    sandbox.add_fault("garbage", times=1)
+    sandbox.set_limits(daily_limit=0)
+
+    assert client.get("/key").status_code == 429
+    assert sandbox.state()["faults"][0]["times"] == 1
+
+
+@pytest.mark.parametrize(("kind", "found"), [("drop", None), ("drop_before_answer", 2)])
+def test_a_dropped_request_has_no_answer(sandbox: Sandbox, client: httpx2.Client, kind: str, found: int | None) -> None:
+    sandbox.add_fault(kind, times=1)
+
+    with pytest.raises(httpx2.TransportError):
+        client.post("/books", json=DUNE)
+
+    [request] = sandbox.requests
+    assert (request["status"], request["found"]) == (None, found)
+    assert client.post("/books", json=DUNE).status_code == 200
+
+
+def test_garbage_claims_to_be_json(sandbox: Sandbox, client: httpx2.Client) -> None:
+    sandbox.add_fault("garbage", times=1)
+
+    answer = client.get("/key")
+
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    with pytest.raises(json.JSONDecodeError):
+        answer.json()
+
+
+def test_a_truncated_answer_breaks_off(sandbox: Sandbox, client: httpx2.Client) -> None:
+    sandbox.add_fault("truncate", times=1)
+
+    with pytest.raises(httpx2.RemoteProtocolError):
+        client.post("/books", json=DUNE)
+
+
+def test_a_redirect_leads_elsewhere(sandbox: Sandbox, client: httpx2.Client) -> None:
+    sandbox.add_fault("redirect", times=1)
+    sandbox.add_fault("redirect", times=1, status=307, headers={"Location": "https://elsewhere.example/"})
+
+    answers = [client.get("/key"), client.get("/key")]
+
+    assert [answer.status_code for answer in answers] == [302, 307]
+    assert [answer.headers["Location"] for answer in answers] == ["/redirected/key", "https://elsewhere.example/"]
+
+
+def test_latency_is_waited_for_and_then_answered(sandbox: Sandbox, client: httpx2.Client) -> None:
+    sandbox.add_fault("latency", seconds=60, times=1)
+
+    with pytest.raises(httpx2.ReadTimeout):
+        client.get("/key", timeout=httpx2.Timeout(30, read=0.1))
+    wait_until(lambda: len(sandbox.requests) == 1)
+
+    assert client.get("/key").json()["plan_limit"]["spent"] == 2
+
+
+def test_an_answer_that_drips_arrives_whole(sandbox: Sandbox, client: httpx2.Client) -> None:
+    whole = client.post("/books", json=DUNE).content
+    sandbox.add_fault("drip", seconds=0.1, times=1)
+
+    with client.stream("POST", "/books", json=DUNE) as answer:
+        pieces = list(answer.iter_raw())
+
+    assert b"".join(pieces) == whole
+    assert len(pieces) > 1
+
+
+def test_one_connection_serves_many_requests(sandbox: Sandbox) -> None:
+    with socket.create_connection(("127.0.0.1", sandbox.port)) as connection, connection.makefile("rb") as answers:
+        for _ in range(3):
+            connection.sendall(b"GET /key HTTP/1.1\r\nHost: x\r\nAuthorization: sandbox-key\r\n\r\n")
+            headers = dict(line.split(b": ", 1) for line in iter(answers.readline, b"\r\n") if b": " in line)
+            assert answers.read(int(headers[b"Content-Length"])).startswith(b'{"api_host"')
+
+
+@pytest.mark.parametrize("header", ["Transfer-Encoding: chunked", "Content-Length: many", "Content-Length: 99999999"])
+def test_a_body_of_no_known_length_is_refused_and_the_connection_closed(sandbox: Sandbox, header: str) -> None:
+    with socket.create_connection(("127.0.0.1", sandbox.port)) as connection, connection.makefile("rb") as answer:
+        connection.sendall(
+            f"POST /books HTTP/1.1\r\nHost: x\r\nAuthorization: sandbox-key\r\n{header}\r\n\r\n".encode()
+        )
+        assert answer.read().startswith(b"HTTP/1.1 411")
+    assert sandbox.spent == 1
+
+
+def test_a_head_request_gets_no_body(client: httpx2.Client) -> None:
+    answer = client.head("/key")
+
+    assert (answer.status_code, answer.content) == (404, b"")
+    assert client.get("/key").status_code == 200
+
+
+def test_a_client_that_breaks_off_is_no_news(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_connection(("127.0.0.1", sandbox.port)) as connection:
+        connection.sendall(b"GET /key HTTP/1.1\r\n")
+        # With no time to linger, closing sends a reset.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sandbox.__exit__(None, None, None)
+
+    assert capsys.readouterr().err == ""
+    assert sandbox.requests == []
+
+
+def test_leaving_hangs_up_on_everyone_and_leaves_no_thread_behind() -> None:
+    before = set(threading.enumerate())
+    with Sandbox(max_rps=None) as sandbox, connect(sandbox) as idle, ThreadPoolExecutor(1) as threads:
+        sandbox.add_fault("latency", seconds=3600, path="/book/")
+        idle.get("/key")
+        waiting = threads.submit(httpx2.get, f"{sandbox.url}/book/1", headers=idle.headers)
+        wait_until(lambda: len(sandbox.requests) == 2)
+        sandbox.__exit__(None, None, None)
+        assert [thread.name for thread in threading.enumerate() if "process_request_thread" in thread.name] == []
+        with pytest.raises(httpx2.TransportError):
+            waiting.result(timeout=30)
+        with pytest.raises(httpx2.TransportError):
+            idle.get("/key")
+
+    assert set(threading.enumerate()) <= before
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    tick = threading.Event()
+    for _ in range(3000):
+        if is_so():
+            return
+        tick.wait(0.01)
+    raise AssertionError

@@ -1,0 +1,228 @@
+"""What `manage.py run` starts and stops, with real processes."""
+
+import http.client
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import CommandError, call_command
+
+from alexandria.development import stack
+from alexandria.development.embedded import servers
+from alexandria.development.embedded.files import try_lock
+from alexandria.env import BASE_DIR
+from tests.alexandria.conftest import NOTHING_SET
+
+
+def processes_of(home: Path) -> list[str]:
+    """The command lines of living processes that have `home` in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("ALEXANDRIA_DATA_DIR") == str(home) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return found
+
+
+def running(home: Path) -> set[str]:
+    return {each.service for each in servers.status(home) if each.running}
+
+
+def status_of(url: str) -> int:
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
+    try:
+        connection.request("GET", "/livez")
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_the_stack_answers_from_any_folder_and_leaves_only_what_ran_before(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    servers.start(["redis"], home)
+    (home / stack.METRICS).mkdir()
+    (home / stack.METRICS / "counter_of-another-run-1.db").touch()
+    handlers = [signal.getsignal(number) for number in stack.ENDS]
+
+    with (
+        (tmp_path / "output").open("w") as output,
+        stack.running(data_dir=home, environment=NOTHING_SET, output=output) as it,
+    ):
+        assert status_of(it.base_url) == 200
+        assert it.base_url.startswith("http://127.0.0.1:")
+        assert len([line for line in processes_of(home) if "alexandria.wsgi" in line]) >= 3, "a master, two workers"
+        assert running(home) == {"postgres", "redis"}
+        measured = {path.name for path in (home / stack.METRICS).iterdir()}
+        assert measured
+        assert "counter_of-another-run-1.db" not in measured
+        assert it.manage("version").startswith("5.2")
+        with pytest.raises(stack.StackError, match="no_such_command"):
+            it.manage("no_such_command")
+        with pytest.raises(stack.StackError, match="runs already"), stack.running(data_dir=home):
+            pass
+        web = next(each for each in it.processes if each.name == "web")
+        web.popen.kill()
+        with pytest.raises(stack.StackError, match=r"web ended with exit code -9"):
+            it.wait()
+
+    assert processes_of(home) == []
+    assert running(home) == {"redis"}
+    assert re.search(r"^\d\d:\d\d:\d\d worker +\| ", (tmp_path / "output").read_text(), re.MULTILINE)
+    assert [signal.getsignal(number) for number in stack.ENDS] == handlers
+
+
+def test_a_process_that_dies_at_the_start_is_named_and_nothing_stays(home: Path) -> None:
+    environment = {**NOTHING_SET, "WEB_CONCURRENCY": "several"}
+    with (
+        pytest.raises(stack.StackError, match=r"(?s)web ended.*several"),
+        stack.running(data_dir=home, environment=environment),
+    ):
+        pass
+
+    assert (processes_of(home), running(home)) == ([], set())
+
+
+def test_a_port_that_is_taken_is_named_before_anything_starts(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALEXANDRIA_DATA_DIR", str(home))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(CommandError, match=f"Port {port} is taken"):
+            call_command("run", port=port)
+
+    assert (processes_of(home), running(home)) == ([], set())
+
+
+@pytest.mark.parametrize(
+    "ending", ["trap '' TERM; sleep 1000 & echo ready; sleep 1000", "sleep 1000 & echo ready; exit"]
+)
+def test_a_process_that_does_not_end_is_killed_with_its_children(
+    home: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stack, "SECONDS_TO_END", 0.3)
+    ready = threading.Event()
+    environment = {**os.environ, "ALEXANDRIA_DATA_DIR": str(home)}
+    process = stack.Process("child", f'sh -c "{ending}"', environment, lambda name, line: ready.set(), lambda pid: None)
+    process.start()
+    assert ready.wait(timeout=60)
+
+    process.ask_to_end()
+    process.end()
+    assert processes_of(home) == []
+
+
+@contextmanager
+def started_run(
+    home: Path, before: Sequence[str] = (), stdin: int = subprocess.DEVNULL
+) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """`manage.py run` and what it printed until it was ready; `before`: the command that starts it in its place."""
+    run = subprocess.Popen(
+        before or [sys.executable, str(BASE_DIR / "manage.py"), "run"],
+        env={**os.environ, **NOTHING_SET, "ALEXANDRIA_DATA_DIR": str(home), "PORT": "0"},
+        cwd=BASE_DIR,
+        stdin=stdin,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    watchdog = threading.Timer(120, run.terminate)  # so that a run that says nothing fails instead of hanging
+    watchdog.start()
+    with run:
+        try:
+            lines = []
+            for line in run.stdout or ():
+                lines.append(line)
+                if "Ctrl-C" in line:
+                    break
+            yield run, "".join(lines)
+        finally:
+            watchdog.cancel()
+            run.terminate()
+
+
+def test_run_prints_what_works_the_same_every_time_and_ends_with_0_when_it_is_asked_to(home: Path) -> None:
+    printed = []
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        with started_run(home) as (run, text):
+            printed.append(re.findall(r"(?:API key +|user admin, password )(\S+)", text))
+            assert len(printed[-1]) == 2, text
+            if shutil.which("curl"):
+                line = text[text.index("curl ") :].splitlines()[0]
+                answer = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=True)
+                counts = json.loads(answer.stdout)
+                assert counts["found"] + counts["already_fresh"] == 3
+            line = text[text.index("In a shell ") :].splitlines()[0].removeprefix("In a shell ")
+            line += f"; {shlex.join([*stack.MANAGE, 'isbndb_key'])}"
+            asked = subprocess.run(["/bin/sh", "-c", line], env=NOTHING_SET, capture_output=True, text=True, check=True)
+            assert re.match(r"ISBNdb counts (\d+) calls of 15,000; we count \1\.", asked.stdout)
+            line = line.replace("isbndb_key", "embedded down")
+            refused = subprocess.run(
+                ["/bin/sh", "-c", line], env=NOTHING_SET, capture_output=True, text=True, check=False
+            )
+            assert (refused.returncode, "end it with Ctrl-C" in refused.stderr) == (1, True)
+            run.send_signal(number)
+            rest = run.stdout.read() if run.stdout else ""
+        assert run.returncode == 0, rest
+        assert re.search(r"Stopping …(?s:.*)Stopped\.\n$", rest)
+        assert (home / "password").read_text() not in text + rest
+        assert (processes_of(home), running(home)) == ([], set())
+
+    assert printed[0] == printed[1]
+
+
+def test_make_run_ends_with_0_and_without_a_word_of_an_error_on_ctrl_c(home: Path) -> None:
+    keyboard, terminal = os.openpty()
+    take_terminal = "import fcntl, os, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+    make = [sys.executable, "-c", f"{take_terminal}; os.execvp('make', ['make', '--assume-old=setup', 'run'])"]
+    with started_run(home, make, stdin=terminal) as (run, _):
+        os.write(keyboard, b"\x03")
+        rest = run.stdout.read() if run.stdout else ""
+    os.close(keyboard)
+    os.close(terminal)
+    assert run.returncode == 0, rest
+    assert "***" not in rest
+    assert "Stopped." in rest
+    assert (processes_of(home), running(home)) == ([], set())
+
+
+def test_a_run_that_is_killed_leaves_nothing_behind_and_the_way_free(home: Path) -> None:
+    with started_run(home) as (run, text):
+        assert "Ctrl-C" in text, text
+        run.kill()
+        rest = run.stdout.read() if run.stdout else ""  # until the last that holds the pipe has ended
+    assert run.returncode == -signal.SIGKILL
+    assert "was killed. What it has started is being stopped." in rest
+    assert (processes_of(home), running(home)) == ([], set())
+    lock = try_lock(home / "stack.lock")
+    assert lock is not None
+    os.close(lock)
+
+
+@pytest.mark.parametrize(("port", "message"), [("65536", "0 to 65535"), ("-1", "0 to 65535"), ("web", "0 to 65535")])
+def test_a_port_that_is_none_is_refused_as_an_argument_and_by_the_name_of_its_variable(
+    port: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(CommandError, match=message):
+        call_command("run", f"--port={port}")
+    monkeypatch.setenv("PORT", port)
+    with pytest.raises(ImproperlyConfigured, match="PORT must be a whole number from 0 to 65535"):
+        call_command("run")

@@ -1,0 +1,164 @@
+"""/livez, /readyz and /healthz: they answer without a key, and whatever else is down."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+
+from alexandria.development.sandbox.server import Sandbox
+from alexandria.monitoring import health
+from quota.models import Call, Consumer, DailyLedger
+from tests import processes
+from tests.fixtures import NOON, database_moved, known_isbns, silent_port
+
+NOWHERE = "redis://127.0.0.1:1/0"
+
+
+@pytest.fixture
+def client(transactional_db) -> Iterator[Client]:
+    yield Client()
+    for thread in threading.enumerate():  # a check that outlives its test would answer the next one
+        if thread.name.startswith("bounded "):
+            thread.join(timeout=30)
+
+
+@pytest.fixture
+def redis_gone(settings) -> None:
+    settings.CACHES = {"default": settings.CACHES["default"] | {"LOCATION": NOWHERE}}
+    settings.CELERY_BROKER_URL = NOWHERE
+
+
+@pytest.fixture
+def nobody_replies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test waits for the replies of workers and beat that are not there."""
+    monkeypatch.setattr(health, "REPLIES_WITHIN", 0.01)
+
+
+def statuses(body: dict[str, Any]) -> dict[str, str]:
+    return {name: check["status"] for name, check in body["checks"].items()}
+
+
+def test_all_is_well_until_beat_or_a_worker_dies(
+    client: Client, consumer: Consumer, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    running = {name: processes.start(name, tmp_path / name) for name in ("worker", "jobs", "beat")}
+    try:
+        deadline = time.monotonic() + 60
+        while (response := client.get("/healthz")).json()["status"] != "ok" and time.monotonic() < deadline:
+            pass
+        assert response.status_code == 200
+        assert set(statuses(response.json()).values()) == {"ok"}, response.json()
+        assert response.json()["checks"]["database"]["ms"] >= 0
+        for name, check, detail in (
+            ("beat", "beat", "no beat answers: nothing is begun on schedule"),
+            ("jobs", "workers", "no worker takes tasks from the queue jobs"),
+        ):
+            processes.kill(running.pop(name))
+            response = client.get("/healthz")
+            assert (response.status_code, response.json()["status"]) == (200, "degraded")
+            assert response.json()["checks"][check]["detail"] == detail
+        assert statuses(response.json())["redis"] == "ok"
+    finally:
+        for process in running.values():
+            processes.kill(process)
+
+
+def test_without_redis_the_service_is_degraded_and_works(
+    client: Client, consumer: Consumer, sandbox: Sandbox, redis_gone, nobody_replies
+) -> None:
+    response = client.get("/healthz")
+    assert (response.status_code, response.json()["status"]) == (200, "degraded")
+    down = ("redis", "workers", "beat")
+    assert statuses(response.json()) == {name: "down" if name in down else "ok" for name in health.CHECKS}
+
+
+def test_without_postgresql_the_service_is_down_and_takes_no_requests(client: Client, nobody_replies) -> None:
+    with database_moved(port=1):
+        healthy, ready = client.get("/healthz"), client.get("/readyz")
+    for response in (healthy, ready):
+        assert (response.status_code, response.json()["status"]) == (503, "down")
+        assert statuses(response.json())["database"] == "down"
+        for inside in ("127.0.0.1", "port", "postgres"):
+            assert inside not in response.content.decode()
+    assert statuses(healthy.json())["redis"] == "ok"
+
+
+def test_servers_that_hang_hold_no_probe_up_and_take_one_thread_however_often_it_is_asked(
+    client: Client, settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "PATIENCE", 0.2)
+    with silent_port() as port, database_moved(port):
+        settings.CELERY_BROKER_URL = f"redis://127.0.0.1:{port}/0"
+        settings.CACHES = {"default": settings.CACHES["default"] | {"LOCATION": settings.CELERY_BROKER_URL}}
+        for _ in range(3):
+            response = client.get("/healthz")
+            assert (response.status_code, response.json()["status"]) == (503, "down")
+            assert set(statuses(response.json()).values()) == {"down"}
+            assert response.json()["checks"]["database"]["detail"] == "no answer within 0.2 s"
+            assert client.get("/readyz").status_code == 503
+            assert client.get("/livez").status_code == 200
+        waiting = [thread.name for thread in threading.enumerate() if thread.name.startswith("bounded ")]
+        assert "bounded check_database" in waiting
+        assert len(waiting) == len(set(waiting))
+
+
+def test_the_patience_of_all_checks_together_is_less_than_three_seconds() -> None:
+    assert health.PATIENCE < 3
+
+
+def test_a_migration_that_is_not_applied_is_named_and_keeps_requests_away(client: Client) -> None:
+    assert client.get("/readyz").json()["status"] == "ok"
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE django_migrations SET name = 'later' WHERE (app, name) = ('quota', '0005_indexes')")
+        cursor.execute("UPDATE django_migrations SET app = 'gone' WHERE app = 'harvest' AND name ~ '^0003'")
+    try:
+        response = client.get("/readyz")
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE django_migrations SET name = '0005_indexes' WHERE name = 'later'")
+            cursor.execute("UPDATE django_migrations SET app = 'harvest' WHERE app = 'gone'")
+    assert response.status_code == 503
+    assert response.json()["checks"]["migrations"]["detail"] == "not applied: harvest.0003_bulk"
+    assert response.json()["checks"]["database"]["status"] == "ok"
+
+
+def test_what_isbndb_said_last_is_told(
+    api, client: Client, sandbox: Sandbox, settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "CHECKS", {name: health.CHECKS[name] for name in ("database", "isbndb")})
+
+    def isbndb() -> tuple[str, str]:
+        check = client.get("/healthz").json()["checks"]["isbndb"]
+        return check["status"], check["detail"]
+
+    def ask() -> None:
+        api.post("/api/enrich/batch-direct", known_isbns(1), format="json", QUERY_STRING="refresh=true")
+
+    assert isbndb() == ("ok", "open")
+    settings.ISBNDB_API_KEY = "another"
+    ask()
+    assert isbndb() == ("down", "did not accept our key at 12:00 UTC, and has answered nothing since")
+    Call.objects.update(status=400)  # refused as well, but not for the key
+    assert isbndb() == ("ok", "open")
+    Call.objects.update(status=401)
+    settings.ISBNDB_API_KEY = sandbox.key
+    ask()
+    assert isbndb() == ("ok", "open")
+    DailyLedger.objects.update(closed_at=NOON, closed_reason="secret")
+    assert isbndb() == ("down", "closed the day, until 00:00 UTC")
+    settings.ISBNDB_API_KEY = ""
+    assert isbndb()[0] == "down"
+
+
+def test_probes_may_call_the_machine_by_its_address_over_plain_http(client: Client, settings) -> None:
+    assert client.get("/livez", HTTP_HOST="10.1.2.3").status_code == 200
+    assert client.get("/admin/login/", HTTP_HOST="10.1.2.3").status_code == 400
+    settings.SECURE_SSL_REDIRECT = True
+    assert [Client().get(path).status_code for path in ("/livez", "/readyz", "/metrics", "/api/docs/")] == [
+        *(200, 200, 200, 301),
+    ]

@@ -1,0 +1,57 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from enrichment.books.match_keys import name_key, title_key
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["J.R.R. Tolkien", "J. R. R. Tolkien", "JRR Tolkien", "j r r  tolkien", "Tolkien, J. R. R."],
+        ["Charlotte Brontë", "Charlotte Bronte", "Bronte\u0308, Charlotte", "BRONTË, CHARLOTTE"],
+        ["Flann O'Brien", "Flann O’Brien"],
+        ["Martin Luther King Jr.", "Martin Luther King, Jr."],
+        ["Straße", "STRASSE"],
+    ],
+)
+def test_one_name_has_one_key_however_it_is_written(names: list[str]) -> None:
+    assert len({name_key(name) for name in names}) == 1
+
+
+@pytest.mark.parametrize(
+    "names", [["Henry James", "James Henry"], ["が", "か"], ["हिंदी", "हद"], ["???", "!!!"], ["x" * 250, "x" * 251]]
+)
+def test_different_names_have_different_keys(names: list[str]) -> None:
+    assert len({name_key(name) for name in names}) == len(names)
+
+
+@pytest.mark.parametrize(
+    "titles",
+    [
+        ["The Hobbit", "Hobbit, The", "the hobbit", "The  Hobbit."],
+        ["Pride & Prejudice", "Pride and Prejudice"],
+        ["Sapiens: A Brief History", "Sapiens - A brief history", "Sapiens (A Brief History)"],
+    ],
+)
+def test_one_title_has_one_key_however_it_is_written(titles: list[str]) -> None:
+    assert len({title_key(title) for title in titles}) == 1
+
+
+@pytest.mark.parametrize(
+    "titles",
+    [
+        ["Star Wars: A New Hope", "Star Wars: The Last Jedi", "Star Wars"],
+        ["Fables (Volume 1)", "Fables (Volume 2)"],
+        ["A", "The"],
+    ],
+)
+def test_different_titles_have_different_keys(titles: list[str]) -> None:
+    assert len({title_key(title) for title in titles}) == len(titles)
+
+
+@settings(deadline=None)
+@given(st.text(min_size=1))
+def test_a_key_is_never_empty_and_fits_an_index(text: str) -> None:
+    for key in (name_key(text), title_key(text)):
+        assert 0 < len(key) <= 200

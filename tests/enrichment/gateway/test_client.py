@@ -1,0 +1,528 @@
+"""The gateway against a real HTTP server: what goes out, what it costs, and what the journal says of it."""
+
+import importlib.util
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+import stamina
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
+from stamina.instrumentation import RetryDetails
+
+from alexandria.development.sandbox import server
+from alexandria.development.sandbox.faults import Fault, Faults
+from alexandria.development.sandbox.server import Sandbox
+from enrichment.books.decoding import Answer
+from enrichment.exceptions import (
+    IsbndbError,
+    IsbndbRefused,
+    IsbndbTimeout,
+    IsbndbUnavailable,
+    IsbndbUndecodable,
+)
+from enrichment.gateway import client
+from enrichment.gateway.listings import books_by_author, fetch_page
+from enrichment.gateway.replies import TOO_FAST_PAUSE, without_key
+from quota.exceptions import QuotaRefused
+from quota.models import Call, Consumer, DailyLedger
+from quota.selectors.status import get_status
+from quota.services import reservations
+from quota.services.reservations import DispatchedCall
+from quota.spending import Spending, spending
+from tests.fixtures import SetClock, balance, known_isbns, unknown_isbns
+
+MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
+ASKED = known_isbns(3) + unknown_isbns(1)
+TOO_FAST = {"status": 429, "body": {"message": "Per minute quota exceeded"}}
+
+pytestmark = pytest.mark.usefixtures("consumer", "sandbox")
+
+
+def fetch(calls: int = 1) -> Answer:
+    with spending(consumer="reader", operation="test", calls=calls) as spender:
+        return client.fetch_books(ASKED, spender)
+
+
+def journal() -> list[tuple[str, int | None]]:
+    return list(Call.objects.order_by("id").values_list("outcome", "status"))
+
+
+def distance_of_somebody_elses_next_call() -> timedelta:
+    Consumer.objects.create(slug="other")
+    reservation, answer = reservations.reserve_and_dispatch(
+        consumer="other", operation="test", calls=1, method="GET", path="/key"
+    )
+    reservations.settle(reservation)
+    assert isinstance(answer, timedelta)
+    return answer
+
+
+def test_an_answer_brings_the_books_and_costs_one_call(sandbox: Sandbox) -> None:
+    answer = fetch()
+    assert {book.isbn13 for book in answer.books} == set(known_isbns(3))
+    row = Call.objects.get()
+    assert (row.outcome, row.status, row.isbns_asked, row.isbns_found) == ("ok", 200, 4, 3)
+    assert (row.method, row.path, row.error) == ("POST", "/books", "")
+    assert row.latency_ms is not None
+    assert balance(sandbox) == (1, 1)
+
+
+def test_isbndbs_own_counter_can_be_asked(sandbox: Sandbox) -> None:
+    with spending(consumer="reader", operation="test", calls=1) as spender:
+        assert client.fetch_key_usage(spender) == client.KeyUsage(total=15_000, spent=1, left=14_999)
+    row = Call.objects.get()
+    assert (row.outcome, row.method, row.path, row.isbns_asked) == ("ok", "GET", "/key", None)
+    assert balance(sandbox) == (1, 1)
+
+
+def test_when_a_request_arrives_its_call_is_spent_and_committed(sandbox: Sandbox) -> None:
+    seen = []
+
+    class Onlooker(Faults):
+        """Looks into the database, from the server's thread, whenever a request arrives."""
+
+        def meet(self, path: str) -> tuple[float, Fault | None]:
+            seen.append((get_status().used, Call.objects.filter(outcome="unknown", path=path, isbns_asked=4).count()))
+            connection.close()
+            return super().meet(path)
+
+    sandbox.faults = Onlooker()
+    sandbox.add_fault("status", status=500, times=1)
+    fetch()
+    assert seen == [(1, 1), (2, 1)]
+
+
+def test_one_connection_serves_one_request_after_the_other(sandbox: Sandbox) -> None:
+    with spending(consumer="reader", operation="test", calls=3) as spender:
+        for _ in range(3):
+            client.fetch_books(ASKED, spender)
+    assert len(sandbox.requests) == 3
+    assert sandbox._server is not None
+    assert len(sandbox._server._open) == 1
+
+
+@pytest.mark.parametrize("fault", [{"kind": "latency", "seconds": 60}, {"kind": "drip", "seconds": 4}], ids=str)
+def test_an_answer_that_does_not_come_in_time_is_paid_and_not_asked_for_again(
+    sandbox: Sandbox, settings, fault
+) -> None:
+    settings.ISBNDB_TIMEOUT_SECONDS = 0.4
+    sandbox.add_fault(**fault)
+    with pytest.raises(IsbndbTimeout, match=r"within 0\.4 s"):
+        fetch()
+    assert journal() == [("timeout", None)]
+    assert Call.objects.get().error
+    assert balance(sandbox) == (1, 1)
+
+
+@contextmanager
+def trickling_head() -> Iterator[str]:
+    """The address of a server that sends the head of its answer line by line for ten seconds, and then hangs up."""
+
+    def serve() -> None:
+        caller, _ = listener.accept()
+        with caller, suppress(OSError):
+            caller.recv(65536)
+            caller.sendall(b"HTTP/1.1 200 OK\r\n")
+            for number in range(100):
+                if done.wait(0.1):
+                    return
+                caller.sendall(b"X-Line: %d\r\n" % number)
+
+    done = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            done.set()
+            thread.join()
+
+
+def test_a_head_that_trickles_in_is_given_up_when_its_time_is_up(settings) -> None:
+    settings.ISBNDB_TIMEOUT_SECONDS = 0.5
+    with trickling_head() as settings.ISBNDB_BASE_URL:
+        with pytest.raises(IsbndbTimeout):
+            fetch()
+        client.close_connections()
+    assert journal() == [("timeout", None)]
+
+
+def test_a_connection_that_does_not_come_about_in_time_is_tried_again_since_nothing_was_sent(settings) -> None:
+    settings.ISBNDB_TIMEOUT_SECONDS = 0.3
+    with socket.socket() as listener, ExitStack() as waiting:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):  # its queue is full: who comes now is not even refused
+            caller = waiting.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(listener.getsockname())
+        settings.ISBNDB_BASE_URL = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(IsbndbUnavailable):
+            fetch()
+    assert journal() == [("connection_failed", None)] * 3
+    assert "ConnectTimeout" in Call.objects.latest("id").error
+
+
+def test_requests_say_who_asks_and_that_they_take_compressed_answers(sandbox: Sandbox, monkeypatch) -> None:
+    seen = []
+    parse = server._Handler.parse_request
+
+    def look(handler: server._Handler) -> bool:
+        good = parse(handler)
+        seen.append((handler.headers["User-Agent"], "gzip" in handler.headers["Accept-Encoding"]))
+        return good
+
+    monkeypatch.setattr(server._Handler, "parse_request", look)
+    with spending(consumer="reader", operation="test", calls=3) as spender:
+        client.fetch_books(ASKED, spender)
+        client.fetch_key_usage(spender)
+        fetch_page(books_by_author("Somebody"), spender, page=1)
+    assert seen == [("alexandria", True)] * 3
+
+
+class RowsHeld(Faults):
+    """From the first request on, nobody can write into the journal rows that are there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.holder = connection.copy()
+
+    def meet(self, path: str) -> tuple[float, Fault | None]:
+        self.holder.set_autocommit(False)
+        self.holder.cursor().execute("SELECT FROM quota_call FOR UPDATE")
+        return super().meet(path)
+
+
+@pytest.fixture
+def journal_held(consumer: Consumer, sandbox: Sandbox) -> Iterator[None]:
+    sandbox.faults = held = RowsHeld()
+    held.holder.inc_thread_sharing()
+    connection.cursor().execute("SET lock_timeout = '50ms'")
+    yield
+    held.holder.close()
+    held.holder.dec_thread_sharing()
+    connection.close()
+
+
+@pytest.mark.usefixtures("journal_held")
+def test_an_answer_is_not_lost_when_the_journal_cannot_be_written(caplog: pytest.LogCaptureFixture) -> None:
+    assert len(fetch().books) == 3
+    assert journal() == [("unknown", None)]
+    assert get_status().used == 1
+    assert "isbndb.not_recorded" in caplog.text
+
+
+@pytest.mark.usefixtures("journal_held")
+def test_what_isbndb_says_to_everybody_holds_even_when_the_journal_cannot_be_written(sandbox: Sandbox) -> None:
+    sandbox.add_fault("daily_limit", times=1)
+    with pytest.raises(QuotaRefused) as caught:
+        fetch()
+    assert (caught.value.limit, journal()) == ("day_closed", [("unknown", None)])
+    assert not get_status().can_make_calls
+
+
+@pytest.mark.parametrize("kind", ["drop", "drop_before_answer", "truncate"])
+def test_a_broken_connection_is_tried_three_times_with_a_call_each(sandbox: Sandbox, kind: str) -> None:
+    sandbox.add_fault(kind)
+    with pytest.raises(IsbndbUnavailable):
+        fetch()
+    assert journal() == [("connection_failed", None)] * 3
+    assert balance(sandbox) == (3, 3)
+
+
+def test_a_connection_that_is_refused_is_tried_three_times_and_counted_although_nothing_arrived(
+    sandbox: Sandbox, settings
+) -> None:
+    with socket.socket() as nobody_listens:
+        nobody_listens.bind(("127.0.0.1", 0))
+        settings.ISBNDB_BASE_URL = f"http://127.0.0.1:{nobody_listens.getsockname()[1]}"
+        with pytest.raises(IsbndbUnavailable):
+            fetch()
+    assert journal() == [("connection_failed", None)] * 3
+    assert "refused" in Call.objects.latest("id").error
+    assert balance(sandbox) == (0, 3)
+
+
+def test_after_a_failure_of_isbndb_a_second_call_brings_the_books(sandbox: Sandbox) -> None:
+    sandbox.add_fault("status", status=500, times=1, body="<h1>Oops</h1>")
+    assert len(fetch().books) == 3
+    assert journal() == [("server_error", 500), ("ok", 200)]
+    assert Call.objects.earliest("id").error == "<h1>Oops</h1>"
+    assert balance(sandbox) == (2, 2)
+
+
+def test_isbndb_is_given_up_after_three_failures(sandbox: Sandbox) -> None:
+    sandbox.add_fault("status", status=502)
+    with pytest.raises(IsbndbUnavailable, match="502"):
+        fetch()
+    assert journal() == [("server_error", 502)] * 3
+    assert balance(sandbox) == (3, 3)
+
+
+def test_without_a_call_for_it_there_is_no_retry(sandbox: Sandbox, settings) -> None:
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 2, 1
+    sandbox.add_fault("status", status=500, times=1)
+    with pytest.raises(IsbndbUnavailable, match="status 500") as caught:
+        fetch()
+    assert isinstance(caught.value.__cause__, QuotaRefused)
+    assert (caught.value.given_up, caught.value.retry_after) == (True, None)
+    assert balance(sandbox) == (1, 1)
+
+
+def test_a_retry_takes_a_call_of_its_own_while_there_is_one_and_then_one_in_hand(sandbox: Sandbox, settings) -> None:
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 4, 1
+    sandbox.add_fault("status", status=500, times=2)
+    with spending(consumer="reader", operation="test", calls=2) as spender:
+        assert len(client.fetch_books(ASKED, spender).books) == 3
+        assert spender.left == 0, "of 2, a third one was to be had, a fourth was not"
+    assert balance(sandbox) == (3, 3)
+
+
+@pytest.fixture
+def waits() -> Iterator[list[float]]:
+    """The seconds of every back-off, in earnest."""
+    seen: list[float] = []
+
+    def remember(details: RetryDetails) -> None:
+        seen.append(details.wait_for)
+
+    stamina.instrumentation.set_on_retry_hooks([remember])
+    with stamina.set_testing(False):
+        yield seen
+    stamina.instrumentation.set_on_retry_hooks(None)
+
+
+def test_retries_back_off_with_jitter(sandbox: Sandbox, waits: list[float]) -> None:
+    for _ in range(2):
+        sandbox.add_fault("status", status=500, times=1)
+        fetch()
+    assert all(0.5 <= wait <= 1.5 for wait in waits)
+    assert waits[0] != waits[1]
+
+
+def test_a_failing_isbndb_is_left_alone_for_as_long_as_it_asks(sandbox: Sandbox, waits: list[float]) -> None:
+    sandbox.add_fault("status", status=503, times=1, headers={"Retry-After": "1"})
+    fetch()
+    assert 1 <= waits[0] <= 2
+    assert journal() == [("server_error", 503), ("ok", 200)]
+
+
+def test_too_fast_is_tried_again_with_a_call_of_its_own_after_a_second_for_everybody(sandbox: Sandbox) -> None:
+    sandbox.set_limits(max_rps=1)
+    fetch()
+    assert len(fetch().books) == 3
+    assert journal() == [("ok", 200), ("too_fast", 429), ("ok", 200)]
+    _, refused, again = Call.objects.order_by("id")
+    assert again.send_at >= refused.send_at + timedelta(seconds=TOO_FAST_PAUSE)
+    assert balance(sandbox) == (3, 3)
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_too_fast_slows_everybody_down_for_as_long_as_isbndb_asks(
+    sandbox: Sandbox, set_clock: SetClock, form: str
+) -> None:
+    header = "60" if form == "seconds" else format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    sandbox.add_fault("status", **TOO_FAST, headers={"Retry-After": header})
+    with pytest.raises(IsbndbUnavailable):
+        fetch()
+    pause = DailyLedger.objects.get().next_dispatch_at - Call.objects.get().send_at
+    assert timedelta(seconds=58) < pause < timedelta(seconds=70)
+    assert distance_of_somebody_elses_next_call() > timedelta(seconds=30)
+
+
+def test_a_pause_that_is_too_long_is_not_waited_for(sandbox: Sandbox) -> None:
+    sandbox.add_fault("status", **TOO_FAST, headers={"Retry-After": str(int(client.LONGEST_RETRY_AFTER) + 1)})
+    with pytest.raises(IsbndbUnavailable) as caught:
+        fetch()
+    assert caught.value.retry_after == 21
+    assert journal() == [("too_fast", 429)]
+    assert balance(sandbox) == (1, 1)
+
+
+@pytest.mark.parametrize("status", [429, 403])
+def test_when_isbndb_says_that_the_daily_quota_is_gone_nobody_sends_any_more(sandbox: Sandbox, status: int) -> None:
+    sandbox.quota_status = status
+    sandbox.set_limits(daily_limit=1)
+    fetch()
+    for _ in range(2):
+        with pytest.raises(QuotaRefused) as caught:
+            fetch()
+        assert (caught.value.limit, caught.value.retry_at) == ("day_closed", MIDNIGHT)
+    Consumer.objects.create(slug="other")
+    with pytest.raises(QuotaRefused):
+        reservations.reserve(consumer="other", operation="test", calls=1)
+    assert journal() == [("ok", 200), ("quota_exceeded", status)]
+    assert "Daily quota exceeded" in (get_status().closed_reason or "")
+    assert balance(sandbox) == (2, 2)
+
+
+def test_the_day_after_isbndb_closed_one_is_open(sandbox: Sandbox, set_clock: SetClock) -> None:
+    sandbox.add_fault("daily_limit", times=1)
+    with pytest.raises(QuotaRefused):
+        fetch()
+    set_clock(MIDNIGHT + timedelta(minutes=1))
+    assert len(fetch().books) == 3
+
+
+def test_a_key_that_isbndb_does_not_know_is_not_tried_again(sandbox: Sandbox, settings) -> None:
+    settings.ISBNDB_API_KEY = "another-key"
+    with pytest.raises(IsbndbRefused, match="does not accept our key"):
+        fetch()
+    assert journal() == [("refused", 401)]
+    assert balance(sandbox) == (0, 1)
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+def test_a_refused_request_is_not_tried_again_and_leaves_the_day_open(sandbox: Sandbox, status: int) -> None:
+    sandbox.add_fault("status", status=status, body={"message": "Forbidden"})
+    with pytest.raises(IsbndbRefused):
+        fetch()
+    assert journal() == [("not_found" if status == 404 else "refused", status)]
+    assert get_status().can_make_calls
+    assert balance(sandbox) == (1, 1)
+
+
+def test_without_a_key_of_isbndb_no_call_is_spent(sandbox: Sandbox, settings) -> None:
+    settings.ISBNDB_API_KEY = ""
+    with pytest.raises(IsbndbRefused, match="ISBNDB_API_KEY"):
+        fetch()
+    assert not Call.objects.exists()
+    assert sandbox.requests == []
+
+
+@pytest.mark.parametrize("elsewhere", ["here", "another server"])
+def test_a_redirect_is_not_followed(sandbox: Sandbox, elsewhere: str) -> None:
+    with Sandbox() as other:
+        headers = {} if elsewhere == "here" else {"Location": f"{other.url}/books"}
+        sandbox.add_fault("redirect", status=307, headers=headers)
+        with pytest.raises(IsbndbRefused, match="ISBNDB_BASE_URL"):
+            fetch()
+        assert other.requests == []
+    assert [request["path"] for request in sandbox.requests] == ["/books"]
+    assert journal() == [("refused", 307)]
+    assert balance(sandbox) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "body", [None, "", '{"data": [{"isbn13": "97', {"message": "no books"}, [1], {"data": {}}], ids=str
+)
+def test_an_answer_that_makes_no_sense_is_paid_and_not_asked_for_again(sandbox: Sandbox, body: object) -> None:
+    sandbox.add_fault("garbage", body=body)  # None: an HTML page
+    with pytest.raises(IsbndbUndecodable):
+        fetch()
+    assert journal() == [("undecodable", 200)]
+    assert Call.objects.get().error
+    assert balance(sandbox) == (1, 1)
+
+
+def test_a_call_sends_one_request_and_never_another(sandbox: Sandbox, monkeypatch) -> None:
+    dispatch = Spending.dispatch
+    calls: list[DispatchedCall] = []
+
+    def always_the_first(self: Spending, *args, **options) -> DispatchedCall:
+        if not calls:
+            calls.append(dispatch(self, *args, **options))
+        return calls[0]
+
+    monkeypatch.setattr(Spending, "dispatch", always_the_first)
+    fetch()
+    with pytest.raises(RuntimeError, match="a call of its own"):
+        fetch()
+    assert balance(sandbox) == (1, 1)
+
+
+def test_a_call_that_is_held_up_until_midnight_stays_spent_and_is_not_sent(
+    sandbox: Sandbox, set_clock: SetClock, monkeypatch
+) -> None:
+    dispatch = Spending.dispatch
+
+    def held_up(self: Spending, *args, **options) -> DispatchedCall:
+        call = dispatch(self, *args, **options)
+        call.send_after = call.send_before
+        return call
+
+    monkeypatch.setattr(Spending, "dispatch", held_up)
+    set_clock(MIDNIGHT - timedelta(seconds=2.7))
+    with pytest.raises(QuotaRefused) as caught:
+        fetch()
+    assert (caught.value.limit, caught.value.retry_at) == ("midnight", MIDNIGHT)
+    assert journal() == [("not_sent", None)]
+    assert DailyLedger.objects.get().used == 1
+    assert sandbox.requests == []
+
+
+def test_neither_log_nor_journal_nor_error_holds_the_key(
+    sandbox: Sandbox, settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("", "httpx2", "httpcore2"):
+        caplog.set_level(logging.DEBUG, name)
+    settings.ISBNDB_TIMEOUT_SECONDS = 0.5
+    echo = {"body": f"The key {sandbox.key} is not right"}
+    faults: list[dict[str, Any]] = [
+        {"kind": "status", "status": 500, **echo, "times": 3},
+        {"kind": "status", "status": 403, **echo, "times": 1},
+        {"kind": "status", "status": 401, **echo, "times": 1},
+        {"kind": "garbage", **echo, "times": 1},
+        {"kind": "latency", "seconds": 60, "times": 1},
+        {"kind": "daily_limit", "times": 1},
+    ]
+    fetch()
+    said = []
+    for fault in faults:
+        sandbox.add_fault(**fault)
+        with pytest.raises((IsbndbError, QuotaRefused)) as caught:
+            fetch()
+        said.append(str(caught.value))
+    rows = [str(row) for table in (Call, DailyLedger) for row in table.objects.values()]
+    assert len(Call.objects.all()) == 9
+    assert [text for text in (*said, *rows, *caplog.messages, caplog.text) if sandbox.key in text] == []
+    assert "isbndb.call" in caplog.text
+
+
+@pytest.mark.parametrize("fault", [{"kind": "status", "status": 403}, {"kind": "garbage"}], ids=["refused", "garbage"])
+def test_no_part_of_the_key_is_left_where_a_long_answer_is_cut(sandbox: Sandbox, fault: dict[str, Any]) -> None:
+    half = len(sandbox.key) // 2
+    body = {"garbage": "x" * (100 - half), "status": "x" * (1000 - half)}[fault["kind"]] + sandbox.key
+    sandbox.add_fault(**fault, body=body + " \0and more of it")
+    with pytest.raises(IsbndbError) as caught:
+        fetch()
+    assert "xx" not in str(caught.value)
+    assert sandbox.key[:half] not in Call.objects.get().error
+
+
+def test_a_key_that_nul_bytes_take_apart_is_masked_too(sandbox: Sandbox) -> None:
+    sandbox.add_fault("status", status=400, body="\0".join(sandbox.key))
+    with pytest.raises(IsbndbRefused):
+        fetch()
+    assert Call.objects.get().error == "<key>"
+
+
+def test_without_a_key_nothing_is_masked(settings) -> None:
+    settings.ISBNDB_API_KEY = ""
+    assert without_key("as it is") == "as it is"
+
+
+def test_where_isbndb_redirects_to_stands_in_the_journal_alone(sandbox: Sandbox) -> None:
+    sandbox.add_fault("redirect", headers={"Location": f"https://elsewhere.example/?key={sandbox.key}"})
+    with pytest.raises(IsbndbRefused) as caught:
+        fetch()
+    assert "elsewhere.example" not in str(caught.value)
+    assert "https://elsewhere.example/?key=<key>" in Call.objects.get().error
+
+
+def test_a_lease_that_the_longest_call_would_outlive_stops_the_start(monkeypatch) -> None:
+    spec = importlib.util.spec_from_file_location("the_gateway_once_more", client.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    monkeypatch.setattr(reservations, "LEASE", timedelta(seconds=50))
+    with pytest.raises(ImproperlyConfigured, match="lease"):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))

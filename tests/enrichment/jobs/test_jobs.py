@@ -1,0 +1,571 @@
+"""Jobs at work: steps, claims, waiting, failing, cancelling, retrying, and what all of it spends."""
+
+import threading
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+from django.db import IntegrityError, InterfaceError, connection, transaction
+
+from alexandria.development.sandbox import catalogue
+from alexandria.development.sandbox.server import Sandbox
+from enrichment import selectors
+from enrichment.exceptions import JobEnded, NothingToRetry
+from enrichment.jobs import claims, running
+from enrichment.jobs.lifecycle import cancel_job, create_job, resume_jobs, retry_job
+from enrichment.jobs.running import run_job
+from enrichment.models import AuthorMiss, Edition, Job, JobItem
+from enrichment.models.queue import MOST_ATTEMPTS
+from enrichment.services.enrich import enrich_isbns
+from enrichment.services.releases import Wanted, read_token
+from quota.database import ask
+from quota.exceptions import QuotaRefused, QuotaUnavailable
+from quota.models import Call, Consumer, Reservation, Switches
+from quota.selectors.status import calls_spent
+from quota.services import reservations
+from tests.fixtures import NOON, SetClock, balance, known_isbns, unknown_isbns
+
+KNOWN = known_isbns(9)
+UNKNOWN = unknown_isbns(2)
+
+pytestmark = pytest.mark.usefixtures("consumer", "sandbox")
+
+
+@pytest.fixture(autouse=True)
+def three_isbns_a_call(settings) -> None:
+    settings.ISBNDB_BATCH_SIZE = 3
+
+
+def create(kind: Job.Kind = Job.Kind.BATCH_DIRECT, *, on_exhausted: str = "fail", **wanted: Any) -> Job:
+    return create_job(
+        consumer=Consumer.objects.get(slug="reader"),
+        kind=kind,
+        wanted=wanted,
+        on_exhausted=Job.OnExhausted(on_exhausted),
+    )
+
+
+def run(job: Job) -> Job:
+    run_job(job.pk)
+    return Job.objects.get(pk=job.pk)
+
+
+def go_on(job: Job, *, resumed: int = 1) -> Job:
+    """What the periodic task and a worker do."""
+    assert resume_jobs() == resumed
+    return run(job)
+
+
+def outcome(job: Job) -> dict[str, Any]:
+    assert job.result is not None
+    return job.result
+
+
+def states(job: Job) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for item in job.items.all():
+        found.setdefault(item.state, []).append(item.isbn)
+    return found
+
+
+def asked(sandbox: Sandbox) -> list[int | None]:
+    return [request["asked"] for request in sandbox.requests]
+
+
+def during_request(sandbox: Sandbox, number: int, do: Callable[[], object]) -> None:
+    """Does something while ISBNdb has the request of that number (from 1) in hand."""
+    meet, numbers = sandbox.faults.meet, iter(range(1, 1000))
+
+    def met(path: str) -> Any:
+        if next(numbers) == number:
+            do()
+            connection.close()  # that of the sandbox's thread
+        return meet(path)
+
+    sandbox.faults.meet = met
+
+
+def set_both_clocks(moment: datetime, set_clock: SetClock, sandbox: Sandbox) -> None:
+    sandbox.set_clock(offset_seconds=set_clock(moment).total_seconds())
+
+
+def test_a_job_asks_for_what_is_not_known_in_full_batches_and_accounts_for_every_value(sandbox: Sandbox) -> None:
+    enrich_isbns([KNOWN[1], KNOWN[4], UNKNOWN[0]], consumer="reader")
+    job = create(isbns=[*KNOWN[:7], *UNKNOWN, KNOWN[0], "978-0-00-000000-3", "no\0ne"], source="shelf", refresh=False)
+    assert (job.state, job.done, job.total) == ("queued", 0, 9)
+    job = run(job)
+    assert (job.state, job.done, job.total, job.stopped_reason, job.runner) == ("succeeded", 9, 9, "", None)
+    assert asked(sandbox) == [3, 3, 3]
+    assert states(job) == {
+        "enriched": [KNOWN[0], KNOWN[2], KNOWN[3], KNOWN[5], KNOWN[6]],
+        "fresh": [KNOWN[1], KNOWN[4]],
+        "not_found": UNKNOWN,
+        "invalid": ["978-0-00-000000-3", "none"],
+    }
+    assert job.result == {
+        "requested": 12,
+        "valid": 9,
+        "enriched": 5,
+        "created": 5,
+        "updated": 0,
+        "already_fresh": 2,
+        "not_found": 2,
+        "failed": 0,
+        "invalid": 2,
+        "api_calls": 2,
+    }
+    assert set(Reservation.objects.exclude(source="").values_list("source", "calls")) == {(f"job:{job.pk}", 1)}
+    assert calls_spent(source=job.source) == 2
+    assert balance(sandbox) == (3, 3)
+    run(job)
+    assert len(sandbox.requests) == 3, "a job that has ended is not run again"
+
+
+def test_a_refreshing_job_asks_for_all_of_it(sandbox: Sandbox) -> None:
+    enrich_isbns(KNOWN[:3], consumer="reader")
+    job = run(create(isbns=[*KNOWN[:3], "x"], refresh=True))
+    assert (outcome(job)["enriched"], outcome(job)["created"], outcome(job)["api_calls"]) == (3, 0, 1)
+    assert balance(sandbox) == (2, 2)
+
+
+def test_a_job_without_any_isbn_succeeds_at_once_and_costs_nothing(sandbox: Sandbox) -> None:
+    job = run(create(isbns=["x", ""]))
+    assert (job.state, outcome(job)["invalid"], sandbox.requests) == ("succeeded", 2, [])
+
+
+def run_at_once(job: Job) -> None:
+    start = threading.Barrier(2, timeout=60)
+
+    def runner(_: int) -> None:
+        try:
+            start.wait()
+            run_job(job.pk)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(runner, range(2)))
+
+
+def test_of_two_runners_one_works_and_without_the_claim_both_would(sandbox: Sandbox, monkeypatch) -> None:
+    both_in = threading.Barrier(2, timeout=60)
+    meet = sandbox.faults.meet
+
+    def unclaimed(job_id: uuid.UUID) -> Job:
+        """A claim that looks, and then writes without looking at what it has changed."""
+        Job.objects.get(pk=job_id, state="queued")
+        both_in.wait()
+        runner = uuid.UUID(int=1)
+        Job.objects.filter(pk=job_id).update(
+            state="running", runner=runner, lease_until=NOON + timedelta(days=1), started_at=NOON, resume_at=None
+        )
+        return Job.objects.select_related("consumer").get(pk=job_id)
+
+    def met_together(path: str) -> Any:
+        both_in.wait()
+        return meet(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(running, "claim", unclaimed)
+        sandbox.faults.meet = met_together
+        run_at_once(create(isbns=KNOWN[:3]))
+        assert asked(sandbox) == [3, 3]
+
+    sandbox.faults.meet = meet
+    job = create(isbns=KNOWN[3:6])
+    run_at_once(job)
+    assert asked(sandbox) == [3, 3, 3]
+    assert outcome(Job.objects.get(pk=job.pk))["enriched"] == 3
+
+
+def test_who_loses_the_claim_writes_no_more_and_the_other_finishes(sandbox: Sandbox, set_clock: SetClock) -> None:
+    job = create(isbns=KNOWN)
+
+    def takes_over() -> None:
+        set_clock(NOON + 2 * claims.LEASE)
+        assert resume_jobs() == 1
+
+    during_request(sandbox, 2, takes_over)
+    job = run(job)
+    assert (job.state, job.runner, job.done) == ("queued", None, 3)
+    job = run(job)
+    assert (job.state, job.done, len(states(job)["enriched"]), len(states(job)["fresh"])) == ("succeeded", 9, 6, 3)
+    assert asked(sandbox) == [3, 3, 3]
+    assert outcome(job)["api_calls"] == 3
+    assert balance(sandbox) == (3, 3)
+
+
+def test_a_job_that_is_told_to_wait_goes_on_after_midnight_by_itself(
+    sandbox: Sandbox, settings, set_clock: SetClock
+) -> None:
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 3, 1
+    job = run(create(isbns=KNOWN, on_exhausted="wait"))
+    midnight = datetime(2026, 5, 6, tzinfo=UTC)
+    assert (job.state, job.done, job.stopped_reason, job.runner) == ("waiting", 6, "safety_limit", None)
+    assert job.resume_at is not None
+    assert timedelta(seconds=2) <= job.resume_at - midnight <= timedelta(seconds=32)
+    eta = selectors.job_eta(Job.objects.select_related("consumer").get())
+    assert eta is not None
+    assert eta >= job.resume_at
+    assert balance(sandbox) == (2, 2)
+
+    go_on(job, resumed=0)
+    set_both_clocks(job.resume_at - timedelta(seconds=1), set_clock, sandbox)
+    assert go_on(job, resumed=0).state == "waiting"
+    set_both_clocks(job.resume_at, set_clock, sandbox)
+    job = go_on(job)
+    assert (job.state, job.done, job.stopped_reason, outcome(job)["api_calls"]) == ("succeeded", 9, "", 3)
+    assert balance(sandbox) == (1, 1)
+    assert calls_spent(source=job.source) == 3
+
+
+def test_a_job_that_is_not_told_to_wait_fails_with_what_was_done_and_is_retried_for_the_rest(
+    sandbox: Sandbox, set_clock: SetClock
+) -> None:
+    during_request(sandbox, 2, lambda: reservations.increment(13_000))
+    job = run(create(isbns=[*KNOWN, *UNKNOWN]))
+    assert (job.state, job.stopped_reason, job.done) == ("failed", "safety_limit", 6)
+    assert (outcome(job)["enriched"], outcome(job)["failed"], outcome(job)["api_calls"]) == (6, 5, 2)
+    assert states(job)["failed"] == [*KNOWN[6:], *UNKNOWN]
+    failures = selectors.job_failures(job)
+    assert failures.by_reason == {job.error: 5}
+    assert "the calls of the day are used up" in job.error
+
+    set_both_clocks(NOON + timedelta(days=1), set_clock, sandbox)
+    job = run(retry_job(job.pk))
+    assert (job.state, job.done, job.error, job.stopped_reason) == ("succeeded", 11, "", "")
+    assert asked(sandbox) == [3, 3, 3, 2]
+    assert (outcome(job)["enriched"], outcome(job)["not_found"], outcome(job)["api_calls"]) == (9, 2, 4)
+    assert balance(sandbox) == (2, 2)
+    with pytest.raises(NothingToRetry):
+        retry_job(job.pk)
+
+
+def test_waiting_is_no_use_to_a_consumer_who_may_never_spend(sandbox: Sandbox) -> None:
+    Consumer.objects.update(daily_budget=0)
+    job = run(create(isbns=KNOWN, on_exhausted="wait"))
+    assert (job.state, job.stopped_reason) == ("failed", "daily_budget")
+    assert sandbox.requests == []
+
+
+def test_midnight_on_the_way_is_a_pause_of_seconds_even_for_a_job_that_does_not_wait(
+    sandbox: Sandbox, set_clock: SetClock
+) -> None:
+    set_both_clocks(datetime(2026, 5, 5, 23, 59, 59, tzinfo=UTC), set_clock, sandbox)
+    job = run(create(isbns=KNOWN[:3]))
+    assert (job.state, job.stopped_reason, sandbox.requests) == ("waiting", "midnight", [])
+    assert job.resume_at is not None
+    set_both_clocks(job.resume_at, set_clock, sandbox)
+    assert go_on(job).state == "succeeded"
+    assert balance(sandbox) == (1, 1)
+
+
+def test_when_isbndb_fails_the_job_tries_again_later_and_fails_at_last(sandbox: Sandbox, set_clock: SetClock) -> None:
+    during_request(sandbox, 2, lambda: sandbox.add_fault("status", status=503))
+    job = create(isbns=KNOWN[:6])
+    moment = NOON
+    for seconds in (30, 60, 120, 240, 480, 900, 900):
+        pause = timedelta(seconds=seconds)
+        job = run(job)
+        assert (job.state, job.stopped_reason, job.done) == ("waiting", "isbndb_failed", 3)
+        assert job.resume_at is not None
+        assert pause <= job.resume_at - moment <= pause + timedelta(seconds=60)
+        moment = job.resume_at
+        set_both_clocks(moment, set_clock, sandbox)
+        assert resume_jobs() == 1
+    job = run(job)
+    assert (job.state, job.stopped_reason, job.error) == ("failed", "isbndb_failed", "ISBNdb failed with status 503.")
+    assert states(job)["failed"] == KNOWN[3:6]
+    spent = calls_spent(source=job.source)
+    assert (outcome(job)["api_calls"], len(sandbox.requests)) == (spent, spent)
+    assert balance(sandbox) == (spent, spent)
+    sandbox.clear_faults()
+    assert run(retry_job(job.pk)).state == "succeeded"
+
+
+def test_calls_that_others_have_merely_set_aside_put_a_job_off_for_a_moment(
+    sandbox: Sandbox, settings, set_clock: SetClock
+) -> None:
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 20, 10
+    Consumer.objects.create(slug="other")
+    reservation = reservations.reserve(consumer="other", operation="new-releases", calls=10)
+    jobs = [run(create(isbns=KNOWN[:2])), run(create(isbns=KNOWN[2:4], on_exhausted="wait"))]
+    for job in jobs:
+        assert (job.state, job.stopped_reason, job.failures) == ("waiting", "safety_limit", 0)
+        assert job.resume_at is not None
+        assert timedelta(seconds=60) <= job.resume_at - NOON <= timedelta(seconds=120)
+    reservations.settle(reservation)
+    moment = NOON + timedelta(seconds=120)
+    set_both_clocks(moment, set_clock, sandbox)
+    assert resume_jobs() == 2
+    assert [run(job).state for job in jobs] == ["succeeded", "succeeded"]
+
+    Consumer.objects.filter(slug="reader").update(daily_budget=2)
+    assert run(create(isbns=KNOWN[4:6])).state == "failed", "its budget is spent, whoever gives calls back"
+
+
+def test_a_fleet_that_isbndb_slows_down_and_an_unreachable_quota_cost_no_attempt(
+    sandbox: Sandbox, set_clock: SetClock, monkeypatch
+) -> None:
+    monkeypatch.setattr("quota.spending.MAX_PACE_WAIT", timedelta())
+    reservations.open_ledger()
+    ask("SELECT quota_slow_down(900)")
+    job, moment = create(isbns=KNOWN[:2]), NOON
+    for _ in range(MOST_ATTEMPTS + 1):
+        job = run(job)
+        assert (job.state, job.stopped_reason, job.failures) == ("waiting", "fleet_busy", 0)
+        assert job.resume_at is not None
+        moment = job.resume_at
+        set_both_clocks(moment, set_clock, sandbox)
+        assert resume_jobs() == 1
+    with monkeypatch.context() as patched:
+        patched.setattr("quota.services.reservations.ask", Mock(side_effect=QuotaUnavailable("gone")))
+        job = run(job)
+    assert (job.state, job.stopped_reason, job.failures) == ("waiting", "quota_unavailable", 0)
+    set_both_clocks(NOON + timedelta(minutes=20), set_clock, sandbox)
+    assert go_on(job).state == "succeeded"
+    assert balance(sandbox) == (1, 1)
+
+
+@pytest.mark.parametrize("failure", [InterfaceError("the connection is closed"), "read-only"])
+def test_a_database_that_fails_or_takes_no_writes_lets_the_job_wait(
+    failure: Exception | str, sandbox: Sandbox, monkeypatch, set_clock: SetClock
+) -> None:
+    def store(*args: object) -> None:
+        if isinstance(failure, Exception):
+            raise failure
+        with connection.cursor() as cursor:
+            cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+            cursor.execute("DELETE FROM enrichment_edition")
+
+    job = bibliography("Andy Weir")
+    with monkeypatch.context() as patched:
+        patched.setattr("enrichment.services.listings.store_books", store)
+        job = run(job)
+    assert (job.state, job.stopped_reason, job.failures) == ("waiting", "database_unavailable", 1)
+    assert job.error == "The database is out of reach."
+    assert job.resume_at is not None
+    set_both_clocks(job.resume_at, set_clock, sandbox)
+    assert go_on(job).state == "succeeded"
+
+
+def test_a_key_that_isbndb_refuses_or_a_consumer_switched_off_fails_the_job_at_once(sandbox: Sandbox) -> None:
+    sandbox.add_fault("status", status=401, times=1)
+    job = run(create(isbns=KNOWN[:3], on_exhausted="wait"))
+    assert (job.state, job.stopped_reason, len(sandbox.requests)) == ("failed", "isbndb_failed", 1)
+    Consumer.objects.update(active=False)
+    job = run(create(isbns=KNOWN[:3], on_exhausted="wait"))
+    assert (job.state, job.stopped_reason, len(sandbox.requests)) == ("failed", "switched_off", 1)
+    Consumer.objects.update(active=True, kind="cron")
+    Switches.objects.create(harvest_enabled=False)
+    assert run(retry_job(job.pk)).stopped_reason == "switched_off"
+
+
+def test_a_step_that_kills_its_workers_is_given_up(sandbox: Sandbox, set_clock: SetClock, monkeypatch) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(*args: Any, **options: Any) -> None:
+        raise Killed
+
+    monkeypatch.setattr("enrichment.jobs.batches.enrich_isbns", die)
+    job = create(isbns=KNOWN[:3])
+    for attempt in range(1, running.MOST_DEATHS + 1):
+        with pytest.raises(Killed):
+            run(job)
+        assert resume_jobs() == 0, "the lease still stands"
+        set_clock(NOON + attempt * 2 * claims.LEASE)
+        assert resume_jobs() == 1
+    job = run(job)
+    assert (job.state, job.stopped_reason) == ("failed", "crashed")
+
+
+def test_a_long_job_lets_others_have_their_turn(sandbox: Sandbox, monkeypatch) -> None:
+    monkeypatch.setattr(running, "TURN", timedelta())
+    job = create(isbns=KNOWN)
+    done = [(run(job).state, Job.objects.get().done) for _ in range(4)]
+    assert done == [("queued", 3), ("queued", 6), ("queued", 9), ("succeeded", 9)]
+
+
+def test_a_job_whose_message_is_lost_is_queued_again_once(set_clock: SetClock) -> None:
+    job = create(isbns=KNOWN[:3])
+    assert resume_jobs() == 0
+    set_clock(NOON + claims.QUEUE_PATIENCE * 1.1)
+
+    def resume(_: int) -> int:
+        try:
+            return resume_jobs()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(2) as threads:
+        assert sum(threads.map(resume, range(2))) == 1
+    assert run(job).state == "succeeded"
+
+
+def test_a_running_job_is_cancelled_after_the_call_under_way_and_goes_on_when_retried(sandbox: Sandbox) -> None:
+    job = create(isbns=KNOWN)
+    during_request(sandbox, 2, lambda: cancel_job(job.pk))
+    job = run(job)
+    assert (job.state, job.stopped_reason, job.done, len(sandbox.requests)) == ("cancelled", "cancelled", 6, 2)
+    assert (outcome(job)["enriched"], outcome(job)["failed"], outcome(job)["api_calls"]) == (6, 3, 2)
+    with pytest.raises(JobEnded):
+        cancel_job(job.pk)
+    job = run(retry_job(job.pk))
+    assert (job.state, job.done, asked(sandbox)) == ("succeeded", 9, [3, 3, 3])
+
+
+@pytest.mark.parametrize(
+    "fault", [{"kind": "daily_limit"}, {"kind": "status", "status": 503}, {"kind": "status", "status": 401}]
+)
+def test_a_cancel_is_kept_when_the_call_under_way_is_refused_or_fails(fault: dict[str, Any], sandbox: Sandbox) -> None:
+    job = create(isbns=KNOWN, on_exhausted="wait")
+
+    def cancel_and_fail() -> None:
+        assert cancel_job(job.pk).state == "running"
+        sandbox.add_fault(**fault)
+
+    during_request(sandbox, 2, cancel_and_fail)
+    job = run(job)
+    assert (job.state, job.stopped_reason, job.done, outcome(job)["failed"]) == ("cancelled", "cancelled", 3, 6)
+
+
+def test_a_cancel_at_the_end_of_a_turn_is_kept(monkeypatch) -> None:
+    monkeypatch.setattr(running, "TURN", timedelta())
+    job = create(isbns=KNOWN)
+    save_step = claims.save_step
+
+    def save_and_cancel(job: Job, **fields: Any) -> None:
+        save_step(job, **fields)
+        transaction.on_commit(lambda: cancel_job(job.pk))
+
+    monkeypatch.setattr("enrichment.jobs.batches.save_step", save_and_cancel)
+    assert (run(job).state, Job.objects.get().done) == ("cancelled", 3)
+
+
+def test_a_job_that_is_not_running_is_cancelled_at_once(sandbox: Sandbox) -> None:
+    job = cancel_job(create(isbns=KNOWN).pk)
+    assert (job.state, outcome(job)["failed"], outcome(job)["api_calls"]) == ("cancelled", 9, 0)
+    run(job)
+    Consumer.objects.update(daily_budget=1)
+    job = run(create(isbns=KNOWN, on_exhausted="wait"))
+    assert job.state == "waiting"
+    assert cancel_job(job.pk).state == "cancelled"
+    assert len(sandbox.requests) == 1
+    with pytest.raises(NothingToRetry):
+        retry_job(create(isbns=KNOWN).pk)
+
+
+def test_a_job_is_one_operation_under_the_consumers_cap() -> None:
+    Consumer.objects.update(cap_per_operation=2)
+    with pytest.raises(QuotaRefused) as refused:
+        create(isbns=KNOWN)
+    assert (refused.value.limit, refused.value.asked, refused.value.free) == ("cap_per_operation", 3, 2)
+    assert not Job.objects.exists()
+    create(isbns=KNOWN[:6])
+
+
+def bibliography(author: str, **wanted: Any) -> Job:
+    return create(Job.Kind.BIBLIOGRAPHY, author_name=author, **wanted)
+
+
+def test_an_authors_books_are_fetched_page_by_page(sandbox: Sandbox) -> None:
+    job = bibliography(catalogue.MORE_THAN_1000, max_pages=10, skip_existing=True)
+    assert (job.total, selectors.job_calls_left(job)) == (10, 10)
+    job = run(job)
+    assert (job.state, job.done, job.total) == ("succeeded", 2, 2)
+    assert job.result == {
+        "author": catalogue.MORE_THAN_1000,
+        "complete": True,
+        "stopped_reason": None,
+        "next_page": None,
+        "books_found": 1432,
+        "already_existed": 0,
+        "enriched": 1432,
+        "failed": 0,
+        "pages_fetched": 2,
+        "api_calls": 2,
+    }
+    assert Edition.objects.count() == 1432
+    assert balance(sandbox) == (2, 2)
+
+
+def test_a_step_without_a_call_for_a_retry_waits_no_longer_than_others(sandbox: Sandbox) -> None:
+    Consumer.objects.update(cap_per_operation=1)
+    sandbox.add_fault("status", status=503)
+    job = run(bibliography(catalogue.MORE_THAN_1000, max_pages=1))
+    assert (job.state, job.stopped_reason, len(sandbox.requests)) == ("waiting", "isbndb_failed", 1)
+    assert job.resume_at is not None
+    assert job.resume_at < NOON + timedelta(minutes=5)
+
+
+def test_a_job_of_pages_goes_on_where_it_stopped_and_halves_what_is_too_large(sandbox: Sandbox) -> None:
+    job = bibliography(catalogue.PAGES_OVER_6_MB, max_pages=10)
+    during_request(sandbox, 3, lambda: Consumer.objects.update(daily_budget=3))
+    job = run(job)
+    assert (job.state, job.stopped_reason) == ("failed", "daily_budget")
+    assert not outcome(job)["complete"]
+    fetched = outcome(job)["pages_fetched"]
+    assert 0 < fetched == job.done < job.total
+    Consumer.objects.update(daily_budget=None)
+    before = len(sandbox.requests)
+    job = run(retry_job(job.pk))
+    assert (job.state, outcome(job)["complete"], outcome(job)["books_found"]) == (
+        "succeeded",
+        True,
+        Edition.objects.count(),
+    )
+    assert outcome(job)["already_existed"] == 0, "no page was fetched twice"
+    assert outcome(job)["api_calls"] == len(sandbox.requests) > before
+    assert balance(sandbox) == (len(sandbox.requests), len(sandbox.requests))
+    with pytest.raises(NothingToRetry):
+        retry_job(job.pk)
+
+
+def test_an_author_whom_isbndb_does_not_know_costs_one_call_once(sandbox: Sandbox) -> None:
+    sandbox.add_fault("status", status=404, times=1)
+    first, second = run(bibliography("Nobody At All")), run(bibliography("Nobody At All"))
+    assert [outcome(job)["complete"] for job in (first, second)] == [True, True]
+    assert [outcome(job)["api_calls"] for job in (first, second)] == [1, 0]
+    assert AuthorMiss.objects.get().name == "Nobody At All"
+    assert balance(sandbox) == (1, 1)
+
+
+def test_new_releases_are_fetched_month_by_month_and_go_on_with_their_token(sandbox: Sandbox) -> None:
+    wanted = Wanted(date(2026, 1, 1), date(2026, 3, 1), max_pages_per_month=1)
+    during_request(sandbox, 2, lambda: Consumer.objects.update(daily_budget=2))
+    job = run(create(Job.Kind.NEW_RELEASES, wanted=wanted, position=None, source="months"))
+    assert (job.state, job.done, job.total, job.wanted["source"]) == ("failed", 2, 3, "months")
+    assert outcome(job)["months_processed"] == ["2026-01", "2026-02"]
+    assert (outcome(job)["quota_exhausted"], outcome(job)["complete"]) == (True, False)
+
+    Consumer.objects.update(daily_budget=None)
+    wanted, position = read_token(outcome(job)["resume"])
+    rest = run(create(Job.Kind.NEW_RELEASES, wanted=wanted, position=position))
+    assert (rest.state, rest.done, outcome(rest)["resume"]) == ("succeeded", 1, None)
+    assert outcome(rest)["months_processed"] == ["2026-01", "2026-02", "2026-03"]
+    assert run(retry_job(job.pk)).done == 3
+    assert balance(sandbox) == (4, 4)
+    assert Call.objects.filter(operation="new-releases").count() == 4
+
+
+def test_the_database_refuses_a_job_whose_state_lacks_its_fields() -> None:
+    job = create(isbns=[*KNOWN[:2], "x"])
+    for fields in (
+        {"state": "running"},
+        {"state": "succeeded"},
+        {"state": "waiting", "resume_at": None},
+        {"state": "asleep"},
+        {"kind": "other"},
+        {"on_exhausted": "stop"},
+        {"done": 3},
+    ):
+        with pytest.raises(IntegrityError), transaction.atomic():
+            Job.objects.update(**fields)
+    for fields in ({"state": "pending"}, {"isbn13": KNOWN[0]}, {"isbn13": "x"}):
+        with pytest.raises(IntegrityError), transaction.atomic():
+            JobItem.objects.filter(job=job).update(**fields)
