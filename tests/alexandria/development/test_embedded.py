@@ -297,7 +297,7 @@ def test_an_ordinary_user_needs_no_other(home: Path) -> None:
     code = (
         "import os; from alexandria.development.embedded import servers;"
         f"os.setgroups([]); os.setgid({nobody.pw_gid}); os.setuid({nobody.pw_uid});"
-        "print(*embedded.start()); print(*[each.running for each in embedded.status()]); print(*embedded.stop())"
+        "print(*servers.start()); print(*[each.running for each in servers.status()]); print(*servers.stop())"
     )
     result = subprocess.run(
         [sys.executable, "-c", code],
