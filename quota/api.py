@@ -14,7 +14,7 @@ from quota.authentication import consumer_of, sees_all
 from quota.selectors.status import QuotaStatus, get_status
 from quota.selectors.usage import forecast, get_allowance, journal, usage_history
 from quota.serializers import (
-    LARGEST_PAGE,
+    MAX_PAGE_SIZE,
     AllowanceSerializer,
     CallPageSerializer,
     CallSerializer,
@@ -101,7 +101,7 @@ class CallPages(CursorPages):
     ordering = ("-dispatched_at", "-id")
     page_size = 100
     page_size_query_param = "page_size"
-    max_page_size = LARGEST_PAGE
+    max_page_size = MAX_PAGE_SIZE
 
 
 class CallsView(APIView):

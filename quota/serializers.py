@@ -7,9 +7,9 @@ from quota.models import Call, Consumer, Refusal
 from quota.selectors.status import QuotaStatus, key_charged, last_reconciliation
 from quota.selectors.usage import HARVEST_OFF
 
-LONGEST_HISTORY = 400
-LARGEST_PAGE = 1000
-MOST_CALLS_FORECAST = 1_000_000
+MAX_HISTORY_DAYS = 400
+MAX_PAGE_SIZE = 1000
+MAX_FORECAST_CALLS = 1_000_000
 EXAMPLE_STATUS: dict[str, Any] = {
     "daily_limit": 15_000,
     "safety_limit": 13_000,
@@ -166,7 +166,7 @@ class QuerySerializer(serializers.Serializer[dict[str, Any]]):
 
 class HistoryQuerySerializer(QuerySerializer):
     days = serializers.IntegerField(
-        min_value=1, max_value=LONGEST_HISTORY, default=30, help_text="So many UTC days, today among them."
+        min_value=1, max_value=MAX_HISTORY_DAYS, default=30, help_text="So many UTC days, today among them."
     )
 
 
@@ -203,7 +203,7 @@ class HistorySerializer(serializers.Serializer[Any]):
 
 
 class ForecastQuerySerializer(QuerySerializer):
-    calls = serializers.IntegerField(min_value=1, max_value=MOST_CALLS_FORECAST, help_text="Calls that a job takes.")
+    calls = serializers.IntegerField(min_value=1, max_value=MAX_FORECAST_CALLS, help_text="Calls that a job takes.")
 
 
 @example({"calls": 5_000, "finishes_today": False, "today": 4_544, "days": 2, "finish_at": "2026-05-06T00:02:42Z"})
@@ -228,7 +228,7 @@ class CallsQuerySerializer(QuerySerializer):
     )
     cursor = serializers.CharField(required=False, help_text="From `next` or `previous` of a page.")
     page_size = serializers.IntegerField(
-        min_value=1, max_value=LARGEST_PAGE, required=False, help_text="100 unless given."
+        min_value=1, max_value=MAX_PAGE_SIZE, required=False, help_text="100 unless given."
     )
 
 

@@ -22,7 +22,7 @@ MAX_PACE_WAIT = timedelta(seconds=30)
 
 
 @dataclass
-class Spending:
+class Spender:
     """The calls of one operation; `spending` makes it. The reservation comes with the first dispatch."""
 
     consumer: str
@@ -110,13 +110,13 @@ class Spending:
 
 
 @contextmanager
-def spending(*, consumer: str, operation: str, calls: int, source: str = "") -> Iterator[Spending]:
+def spending(*, consumer: str, operation: str, calls: int, source: str = "") -> Iterator[Spender]:
     """Spends up to `calls` calls for one operation of the consumer (a slug); what was not dispatched goes back.
 
     `calls` is what the whole operation needs. The first dispatch sets all of them aside or raises QuotaRefused, so an
     operation that can't be covered sends nothing. Not for use inside a transaction.
     """
-    spender = Spending(consumer=consumer, operation=operation, calls=calls, source=source)
+    spender = Spender(consumer=consumer, operation=operation, calls=calls, source=source)
     with structlog.contextvars.bound_contextvars(consumer=consumer, operation=operation, reservation=None):
         try:
             yield spender

@@ -1,6 +1,6 @@
 """The only code that talks to ISBNdb.
 
-A request goes out with a call that was dispatched for it (`Spending.dispatch`), and `DispatchedCall.claim` gives that
+A request goes out with a call that was dispatched for it (`Spender.dispatch`), and `DispatchedCall.claim` gives that
 right once, so that neither a retry nor a redirect can go out uncounted. The contract is ISBNdb's OpenAPI file,
 https://isbndb.com/isbndb-api-documentation-v2; what it leaves out is in docs/isbndb.md.
 """
@@ -36,7 +36,7 @@ from quota.exceptions import QuotaError, QuotaRefused, QuotaUnavailable, SendWin
 from quota.models import Call
 from quota.services import reservations as quota
 from quota.services.reservations import LEASE, DispatchedCall
-from quota.spending import MAX_PACE_WAIT, Spending
+from quota.spending import MAX_PACE_WAIT, Spender
 
 log = structlog.get_logger(__name__)
 
@@ -68,11 +68,11 @@ class KeyUsage:
     left: int
 
 
-def fetch_books(isbns: Sequence[str], spending: Spending) -> Answer:
+def fetch_books(isbns: Sequence[str], spender: Spender) -> Answer:
     """Asks for up to ISBNDB_BATCH_SIZE ISBN-13s in one call; those that ISBNdb does not know are missing.
 
     Books that it sends unasked are left out. Raises IsbndbPageTooLarge (ask for fewer), any other IsbndbError, or what
-    `Spending.dispatch` raises.
+    `Spender.dispatch` raises.
     """
     wanted = frozenset(isbns)
 
@@ -84,7 +84,7 @@ def fetch_books(isbns: Sequence[str], spending: Spending) -> Answer:
         return replace(answer, books=asked_for)
 
     return ask(
-        spending,
+        spender,
         new_request("POST", "/books", json={"isbns": list(isbns)}),
         isbns_asked=len(isbns),
         decode=decode,
@@ -93,21 +93,21 @@ def fetch_books(isbns: Sequence[str], spending: Spending) -> Answer:
     )
 
 
-def fetch_key_usage(spending: Spending) -> KeyUsage:
+def fetch_key_usage(spender: Spender) -> KeyUsage:
     """Asks for ISBNdb's own counter, in one call. Raises as `fetch_books` does."""
 
     class Answered(msgspec.Struct):
         plan_limit: KeyUsage
 
     return ask(
-        spending,
+        spender,
         new_request("GET", "/key"),
         decode=lambda body: msgspec.json.decode(body, type=Answered).plan_limit,
     )
 
 
 def ask(
-    spending: Spending,
+    spender: Spender,
     request: httpx2.Request,
     *,
     decode: Callable[[bytes], Decoded],
@@ -127,15 +127,15 @@ def ask(
         with attempt:
             if failure:
                 try:
-                    spending.extend()
+                    spender.extend()
                 except QuotaError as refusal:
                     # A call in hand will do: the one that is then missing is set aside when its turn comes, or ends the
                     # operation with what it has.
-                    if not (isinstance(refusal, QuotaRefused) and spending.left > 0):
+                    if not (isinstance(refusal, QuotaRefused) and spender.left > 0):
                         log.warning("isbndb.no_retry", refusal=str(refusal))
                         failure.given_up = True
                         raise failure from refusal
-            call = spending.dispatch(request.method, request.url.raw_path.decode(), isbns_asked=isbns_asked)
+            call = spender.dispatch(request.method, request.url.raw_path.decode(), isbns_asked=isbns_asked)
             try:
                 return _send(call, request, decode, count)
             except IsbndbUnavailable as error:

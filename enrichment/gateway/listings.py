@@ -10,7 +10,7 @@ import msgspec
 from enrichment.books import cleaning
 from enrichment.books.decoding import Answer, UndecodableAnswer, decode_books
 from enrichment.gateway.client import SMALLEST_PAGE, ask, new_request
-from quota.spending import Spending
+from quota.spending import Spender
 
 PAGE_SIZE = 1000  # the most on a page
 MOST_RESULTS = 10_000  # nothing beyond can be had, however it is paged
@@ -39,15 +39,15 @@ def books_of_month(month: date, subject: str | None = None) -> Listing:
     return Listing(f"/books/{quote(subject, safe='')}", {"column": "subjects", **months})
 
 
-def fetch_page(listing: Listing, spending: Spending, *, page: int, page_size: int = PAGE_SIZE) -> Answer:
+def fetch_page(listing: Listing, spender: Spender, *, page: int, page_size: int = PAGE_SIZE) -> Answer:
     """One page (from 1) of a listing, in one call; `total` of the answer is None where ISBNdb does not tell it.
 
     Raises IsbndbNotFound (ISBNdb does not know the name), IsbndbPageTooLarge (ask for less), any other IsbndbError,
-    and what `Spending.dispatch` raises.
+    and what `Spender.dispatch` raises.
     """
     parameters = {**listing.parameters, "page": str(page), "pageSize": str(page_size)}
     return ask(
-        spending,
+        spender,
         new_request("GET", listing.path, params=parameters),
         decode=_decode_listing,
         count=lambda answer: len(answer.books),
@@ -55,7 +55,7 @@ def fetch_page(listing: Listing, spending: Spending, *, page: int, page_size: in
     )
 
 
-def fetch_updates(spending: Spending, *, since: date, page: int, page_size: int = PAGE_SIZE) -> list[str]:
+def fetch_updates(spender: Spender, *, since: date, page: int, page_size: int = PAGE_SIZE) -> list[str]:
     """The valid ISBN-13s of one page (from 1) of what changed since a day, at most 7 days ago, in one call.
 
     `GET /feeds/books/updates`, on Premium plans and above. There is no total: a page without any is the last. Raises as
@@ -63,7 +63,7 @@ def fetch_updates(spending: Spending, *, since: date, page: int, page_size: int 
     """
     parameters = {"lastUpdated": since.isoformat(), "page": str(page), "pageSize": str(page_size)}
     return ask(
-        spending,
+        spender,
         new_request("GET", "/feeds/books/updates", params=parameters),
         decode=_decode_updates,
         count=len,

@@ -16,7 +16,7 @@ from enrichment.isbn.parsing import InvalidEntry, parse_many
 from enrichment.services.stop_reasons import in_our_words
 from quota.database import OUT_OF_REACH
 from quota.exceptions import QuotaError
-from quota.spending import Spending, spending
+from quota.spending import Spender, spending
 
 ENDINGS = (QuotaError, IsbndbError, *OUT_OF_REACH)
 """What ends an operation early: the quota, ISBNdb, or a database that is out of reach."""
@@ -116,7 +116,7 @@ def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = ""
     return result
 
 
-def enrich_batch(batch: list[str], spender: Spending, result: Enrichment) -> dict[str, str]:
+def enrich_batch(batch: list[str], spender: Spender, result: Enrichment) -> dict[str, str]:
     """Asks for up to ISBNDB_BATCH_SIZE ISBN-13s, stores what comes and adds it to `result`.
 
     It takes one call, unless ISBNdb finds the answer too large: then its halves are asked for and stored one after the
@@ -129,7 +129,7 @@ def enrich_batch(batch: list[str], spender: Spending, result: Enrichment) -> dic
     return failed
 
 
-def _ask_for(batch: list[str], spender: Spending) -> Iterator[tuple[list[str], Answer]]:
+def _ask_for(batch: list[str], spender: Spender) -> Iterator[tuple[list[str], Answer]]:
     """The parts of the batch, in order, with what ISBNdb says of each; usually it is one."""
     parts = [batch]
     while parts:

@@ -12,7 +12,7 @@ from enrichment.exceptions import IsbndbError, IsbndbNotFound, IsbndbPageTooLarg
 from enrichment.gateway.client import SMALLEST_PAGE
 from enrichment.gateway.listings import MOST_RESULTS, PAGE_SIZE, Listing, fetch_page
 from enrichment.services.enrich import FailedIsbn
-from quota.spending import Spending
+from quota.spending import Spender
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Progress:
 def walk(
     listings: Sequence[Listing],
     progress: Progress,
-    spender: Spending,
+    spender: Spender,
     *,
     max_pages: int,
     skip_existing: bool,
@@ -95,7 +95,7 @@ def calls_needed(listings: Sequence[Listing], progress: Progress, *, max_pages: 
 
 
 def fetch_next(
-    listings: Sequence[Listing], progress: Progress, spender: Spending, *, max_pages: int, skip_existing: bool
+    listings: Sequence[Listing], progress: Progress, spender: Spender, *, max_pages: int, skip_existing: bool
 ) -> None:
     """Fetches and stores the next page, and moves `progress` on; for as long as `calls_needed` is not 0.
 
@@ -104,7 +104,7 @@ def fetch_next(
     ISBNdb does not say whether it was the size, pages grow again as soon as halves have come. Without a total, a full
     page means that another may follow.
 
-    Raises an IsbndbError, and what `Spending.dispatch` raises; `progress` is then as it was, but for its calls and for
+    Raises an IsbndbError, and what `Spender.dispatch` raises; `progress` is then as it was, but for its calls and for
     the size of the next page: when ISBNdb fails even for little, that was not the reason.
     """
     here = progress.position

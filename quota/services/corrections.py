@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 NOW_AND_TODAY = "SELECT moment, quota_day(moment) FROM (SELECT quota_now() AS moment OFFSET 0) AS clock"
 
-MOST_ADJUSTED = 1_000_000
+MAX_ADJUSTED_CALLS = 1_000_000
 """Calls that one adjustment raises or lowers at the most: whoever types more has mistyped."""
 
 LATE_RESET = timedelta(hours=1)
@@ -58,8 +58,8 @@ def adjust(
     `made_by`: the user, where there is one; `made_with`: the admin, or the command and who ran it. The limits do not
     refuse it: what was spent is spent.
 
-    Raises CorrectionRefused (no calls, more than MOST_ADJUSTED, no reason, more taken back than the consumer has used),
-    ConsumerUnknown, LedgerNotOpen and QuotaUnavailable.
+    Raises CorrectionRefused (no calls, more than MAX_ADJUSTED_CALLS, no reason, more taken back than the consumer has
+    used), ConsumerUnknown, LedgerNotOpen and QuotaUnavailable.
     """
     day = day or get_status().day
     payer = _payer(consumer, calls, reason)
@@ -154,8 +154,8 @@ def apply_limits() -> Limits:
 
 def _payer(consumer: str, calls: int, reason: str) -> Consumer:
     """To whom the calls are put down, when they and the reason make sense whatever the day. Raises as `adjust` does."""
-    if not 1 <= abs(calls) <= MOST_ADJUSTED:
-        raise CorrectionRefused(f"calls must be from 1 to {MOST_ADJUSTED:,}, or as many below 0.")
+    if not 1 <= abs(calls) <= MAX_ADJUSTED_CALLS:
+        raise CorrectionRefused(f"calls must be from 1 to {MAX_ADJUSTED_CALLS:,}, or as many below 0.")
     if not reason.strip():
         raise CorrectionRefused("reason must say why, for whoever reads the ledger later.")
     with reachable():

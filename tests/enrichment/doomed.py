@@ -14,7 +14,7 @@ django.setup()
 from enrichment.gateway import client  # noqa: E402 (after the set-up)
 from enrichment.services.enrich import enrich_isbns  # noqa: E402
 from enrichment.services.queue import flush  # noqa: E402
-from quota.spending import Spending  # noqa: E402
+from quota.spending import Spender  # noqa: E402
 
 
 def wait_for_the_end(*args: Any, **options: Any) -> Any:
@@ -24,8 +24,8 @@ def wait_for_the_end(*args: Any, **options: Any) -> Any:
 
 def wait_at(point: str) -> None:
     if point == "before the second dispatch":
-        dispatch = Spending.dispatch
-        Spending.dispatch = lambda self, *args, **options: (
+        dispatch = Spender.dispatch
+        Spender.dispatch = lambda self, *args, **options: (
             wait_for_the_end() if self.dispatched else dispatch(self, *args, **options)
         )
     elif point == "between dispatch and send":

@@ -19,12 +19,12 @@ from enrichment.services import listings
 from enrichment.services.listings import Position, Progress, calls_needed, fetch_next, position_at, walk
 from enrichment.services.releases import Wanted, read_token, resume_token
 from quota.exceptions import QuotaRefused
-from quota.spending import Spending
+from quota.spending import Spender
 
 WANTED = Wanted(date(2026, 1, 1), date(2026, 3, 1), 10, subjects=("a", "b"))
 
 
-class Purse(Spending):
+class Purse(Spender):
     """Calls without a quota behind them."""
 
     def need(self, calls: int) -> None:
@@ -50,12 +50,12 @@ class Provider:
     given: list[tuple[int, int, int]] = field(default_factory=list)
     """Listing, first book and the one after the last, of each page that had any."""
 
-    def fetch_page(self, listing: Listing, spending: Spending, *, page: int, page_size: int) -> Answer:
+    def fetch_page(self, listing: Listing, spender: Spender, *, page: int, page_size: int) -> Answer:
         self.calls += 1
         if self.calls in self.refused:
             raise QuotaRefused(limit="day_closed", asked=1, free=0, retry_at=None)
-        assert spending.left >= 1, "a call that nobody had set aside"
-        spending.left -= 1
+        assert spender.left >= 1, "a call that nobody had set aside"
+        spender.left -= 1
         if page_size > self.largest_page or self.calls <= self.failures:
             raise IsbndbPageTooLarge
         number = int(listing.path)

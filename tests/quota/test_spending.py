@@ -27,9 +27,9 @@ def spend(calls: int, **options):
 
 
 def test_an_operation_sets_all_its_calls_aside_with_the_first_dispatch() -> None:
-    with spend(5) as operation:
+    with spend(5) as spender:
         assert not Reservation.objects.exists()
-        operation.dispatch("GET", "/key")
+        spender.dispatch("GET", "/key")
         assert (get_status().used, get_status().reserved) == (1, 4)
     assert (get_status().used, get_status().reserved) == (1, 0)
 
@@ -42,8 +42,8 @@ def test_an_operation_that_dispatches_nothing_leaves_no_trace() -> None:
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
 def test_whatever_ends_the_block_the_rest_goes_back(error: type[BaseException]) -> None:
-    with pytest.raises(error), spend(5) as operation:
-        operation.dispatch("GET", "/key")
+    with pytest.raises(error), spend(5) as spender:
+        spender.dispatch("GET", "/key")
         raise error
     assert (get_status().used, get_status().reserved) == (1, 0)
     assert check_ledger(get_status().day) == []
@@ -51,8 +51,8 @@ def test_whatever_ends_the_block_the_rest_goes_back(error: type[BaseException]) 
 
 def test_an_operation_that_cannot_be_covered_spends_nothing(settings) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 10, 2
-    with pytest.raises(QuotaRefused), spend(9) as operation:
-        operation.dispatch("GET", "/key")
+    with pytest.raises(QuotaRefused), spend(9) as spender:
+        spender.dispatch("GET", "/key")
     assert (get_status().used, get_status().reserved, Call.objects.count()) == (0, 0, 0)
 
 
@@ -67,46 +67,46 @@ def test_a_dispatch_waits_for_the_pace_without_holding_a_connection_for_long(
         held.append(connection.connection is not None)
         sleep(seconds)
 
-    with spend(2) as operation:
-        reservations.slow_down(operation.dispatch("GET", "/key"), seconds=pause)
+    with spend(2) as spender:
+        reservations.slow_down(spender.dispatch("GET", "/key"), seconds=pause)
         monkeypatch.setattr(time, "sleep", watched_sleep)
-        operation.dispatch("GET", "/key")
+        spender.dispatch("GET", "/key")
     assert held[0] is holds
     assert get_status().used == 2
 
 
 def test_a_dispatch_gives_up_when_the_fleet_is_too_busy(monkeypatch) -> None:
     monkeypatch.setattr(spending_module, "MAX_PACE_WAIT", timedelta(seconds=5))
-    with pytest.raises(PaceTimeout), spend(2) as operation:
-        reservations.slow_down(operation.dispatch("GET", "/key"), seconds=60)
-        operation.dispatch("GET", "/key")
+    with pytest.raises(PaceTimeout), spend(2) as spender:
+        reservations.slow_down(spender.dispatch("GET", "/key"), seconds=60)
+        spender.dispatch("GET", "/key")
     assert (get_status().used, get_status().reserved) == (1, 0)
 
 
 def test_extending_sets_one_more_call_aside_for_a_retry() -> None:
-    with spend(1) as operation:
+    with spend(1) as spender:
         with pytest.raises(RuntimeError, match="nothing to extend"):
-            operation.extend()
-        operation.dispatch("GET", "/key")
-        operation.extend()
-        operation.dispatch("GET", "/key")
+            spender.extend()
+        spender.dispatch("GET", "/key")
+        spender.extend()
+        spender.dispatch("GET", "/key")
     assert get_status().used == 2
 
 
 def test_an_operation_that_midnight_overtakes_stops(set_clock: SetClock) -> None:
-    with pytest.raises(ReservationClosed), spend(3) as operation:
-        operation.dispatch("GET", "/key")
+    with pytest.raises(ReservationClosed), spend(3) as spender:
+        spender.dispatch("GET", "/key")
         set_clock(MIDNIGHT + timedelta(minutes=1))
-        operation.dispatch("GET", "/key")
+        spender.dispatch("GET", "/key")
     assert list(DailyLedger.objects.values_list("used", "reserved")) == [(1, 0)]
 
 
 def test_when_observing_an_operation_goes_on_past_midnight(settings, set_clock: SetClock) -> None:
     settings.QUOTA_ENFORCEMENT = "observe"
-    with spend(3) as operation:
-        operation.dispatch("GET", "/key")
+    with spend(3) as spender:
+        spender.dispatch("GET", "/key")
         set_clock(MIDNIGHT + timedelta(minutes=1))
-        operation.dispatch("GET", "/key")
+        spender.dispatch("GET", "/key")
     reservations.expire()
     assert list(DailyLedger.objects.order_by("day").values_list("used", "reserved")) == [(1, 0), (1, 0)]
 
@@ -115,14 +115,14 @@ def test_a_database_that_goes_away_does_not_hide_how_the_block_ended(monkeypatch
     def out_of_reach(reservation: object) -> int:
         raise QuotaUnavailable
 
-    with pytest.raises(ValueError, match="mine"), spend(2) as operation:
-        operation.dispatch("GET", "/key")
+    with pytest.raises(ValueError, match="mine"), spend(2) as spender:
+        spender.dispatch("GET", "/key")
         monkeypatch.setattr(reservations, "settle", out_of_reach)
         raise ValueError("mine")
     assert "quota.settle_failed" in caplog.text
 
 
 def test_spending_inside_a_transaction_is_a_mistake_that_spends_nothing() -> None:
-    with pytest.raises(transaction.TransactionManagementError), transaction.atomic(), spend(1) as operation:
-        operation.dispatch("GET", "/key")
+    with pytest.raises(transaction.TransactionManagementError), transaction.atomic(), spend(1) as spender:
+        spender.dispatch("GET", "/key")
     assert not Call.objects.exists()

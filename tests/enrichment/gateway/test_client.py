@@ -35,7 +35,7 @@ from quota.models import Call, Consumer, DailyLedger
 from quota.selectors.status import get_status
 from quota.services import reservations
 from quota.services.reservations import DispatchedCall
-from quota.spending import Spending, spending
+from quota.spending import Spender, spending
 from tests.fixtures import SetClock, balance, known_isbns, unknown_isbns
 
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
@@ -424,15 +424,15 @@ def test_an_answer_that_makes_no_sense_is_paid_and_not_asked_for_again(sandbox: 
 
 
 def test_a_call_sends_one_request_and_never_another(sandbox: Sandbox, monkeypatch) -> None:
-    dispatch = Spending.dispatch
+    dispatch = Spender.dispatch
     calls: list[DispatchedCall] = []
 
-    def always_the_first(self: Spending, *args, **options) -> DispatchedCall:
+    def always_the_first(self: Spender, *args, **options) -> DispatchedCall:
         if not calls:
             calls.append(dispatch(self, *args, **options))
         return calls[0]
 
-    monkeypatch.setattr(Spending, "dispatch", always_the_first)
+    monkeypatch.setattr(Spender, "dispatch", always_the_first)
     fetch()
     with pytest.raises(RuntimeError, match="a call of its own"):
         fetch()
@@ -442,14 +442,14 @@ def test_a_call_sends_one_request_and_never_another(sandbox: Sandbox, monkeypatc
 def test_a_call_that_is_held_up_until_midnight_stays_spent_and_is_not_sent(
     sandbox: Sandbox, set_clock: SetClock, monkeypatch
 ) -> None:
-    dispatch = Spending.dispatch
+    dispatch = Spender.dispatch
 
-    def held_up(self: Spending, *args, **options) -> DispatchedCall:
+    def held_up(self: Spender, *args, **options) -> DispatchedCall:
         call = dispatch(self, *args, **options)
         call.send_after = call.send_before
         return call
 
-    monkeypatch.setattr(Spending, "dispatch", held_up)
+    monkeypatch.setattr(Spender, "dispatch", held_up)
     set_clock(MIDNIGHT - timedelta(seconds=2.7))
     with pytest.raises(QuotaRefused) as caught:
         fetch()
