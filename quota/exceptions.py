@@ -58,10 +58,6 @@ class ReservationSpent(QuotaError):
     """Every call of the reservation is dispatched; a further one takes `extend`."""
 
 
-class IdempotencyConflict(QuotaError):
-    """The idempotency key belongs to another operation, or number of calls, of this consumer today."""
-
-
 class ConsumerUnknown(QuotaError):
     """No consumer has that slug."""
 

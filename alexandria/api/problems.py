@@ -48,7 +48,6 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
     quota.QuotaUnavailable: (503, "quota_unavailable"),
     quota.ConsumerInactive: (403, "consumer_inactive"),
     quota.ConsumerUnknown: (403, "consumer_unknown"),
-    quota.IdempotencyConflict: (409, "idempotency_conflict"),
     quota.QuotaError: (503, "quota_unavailable"),
     enrichment.JobEnded: (409, "job_ended"),
     enrichment.NothingToRetry: (409, "nothing_to_retry"),

@@ -32,12 +32,12 @@ class ReservationAdmin(ReadOnlyAdmin):
     ordering = (IS_OPEN.desc(), F("created_at").desc())
     paginator = InfinitePaginator
     sortable_by = ()
-    search_fields = ("id__exact", "idempotency_key__exact")
-    search_help_text = "The id of a reservation, or its idempotency key."
+    search_fields = ("id__exact",)
+    search_help_text = "The id of a reservation."
     actions = ("release",)
     fields = (
         *("id", "ledger", "consumer", "operation", "source", "state", "age", "lease_left", "asked", "calls"),
-        *("dispatched", "still_set_aside", "idempotency_key", "created_at", "expires_at", "closed_at"),
+        *("dispatched", "still_set_aside", "created_at", "expires_at", "closed_at"),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Reservation]:

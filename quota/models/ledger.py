@@ -156,7 +156,6 @@ class Reservation(models.Model):
     calls = models.IntegerField(help_text="Calls set aside in all, dispatched ones included.")
     dispatched = models.IntegerField(default=0)
     state = models.CharField(max_length=8, choices=State.choices, default=State.OPEN)
-    idempotency_key = models.CharField(max_length=128, null=True, blank=True)  # noqa: DJ001 (many have none)
     created_at = models.DateTimeField()
     expires_at = models.DateTimeField(help_text="The end of the lease; every dispatch extends it.")
     closed_at = models.DateTimeField(null=True, blank=True)
@@ -172,11 +171,6 @@ class Reservation(models.Model):
             models.CheckConstraint(
                 condition=Q(state="open", closed_at=None) | ~Q(state="open") & Q(closed_at__isnull=False),
                 name="quota_reservation_closed_has_time",
-            ),
-            models.UniqueConstraint(
-                fields=["ledger", "consumer", "idempotency_key"],
-                condition=Q(idempotency_key__isnull=False),
-                name="quota_reservation_idempotency_key_once",
             ),
         ]
         indexes = [

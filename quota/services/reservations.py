@@ -20,7 +20,6 @@ from quota.exceptions import (
     ConsumerUnknown,
     DayOver,
     HarvestSwitchedOff,
-    IdempotencyConflict,
     QuotaRefused,
     ReservationClosed,
     ReservationSpent,
@@ -78,24 +77,15 @@ def reserve(
     calls: int,
     source: str = "",
     lease: timedelta = LEASE,
-    idempotency_key: str | None = None,
 ) -> uuid.UUID:
     """Sets `calls` aside for one operation of the consumer (a slug) today and returns the reservation's id.
 
     `source` is what the caller says it is for, for the record.
 
-    `idempotency_key` (up to 128 characters): within one UTC day and one consumer, one key sets calls aside once. Asked
-    again, for as many calls of the same operation as at first, the same reservation is returned for as long as it is
-    open, as it is by then: what was dispatched or given back is gone, what `extend` added is in it, and `lease` and
-    `source` stay those of the first time. It promises nothing about the work: who shares the reservation shares its
-    calls. On the next day the key is new.
-
-    Raises QuotaRefused, ConsumerUnknown, ConsumerInactive, QuotaUnavailable and, because of the key,
-    IdempotencyConflict (given today with another operation or number of calls) and ReservationClosed (its reservation
-    was settled or its lease ran out; nothing is set aside anew).
+    Raises QuotaRefused, ConsumerUnknown, ConsumerInactive and QuotaUnavailable.
     """
     reservation, _ = _reserve(
-        [consumer, operation, source, calls, idempotency_key],
+        [consumer, operation, source, calls],
         [None, None, None, lease.total_seconds(), 0.0, settings.QUOTA_ENFORCEMENT],
     )
     return reservation
@@ -143,7 +133,7 @@ def reserve_and_dispatch(
     """`reserve` and the first `dispatch` in one statement; returns what both return and raises what both raise."""
     asked_at = time.monotonic()
     reservation, decision = _reserve(
-        [consumer, operation, source, calls, None],
+        [consumer, operation, source, calls],
         [
             method,
             path,
@@ -259,10 +249,10 @@ def sleep_until(moment: float) -> None:
 
 def _reserve(what: list[Any], first_call: list[Any]) -> tuple[uuid.UUID, Decision]:
     """Calls the SQL function quota_reserve, opening today's ledger when it is not open yet."""
-    consumer, operation, source, asked, _ = what
+    consumer, operation, source, asked = what
     if asked < 1:
         raise ValueError(f"calls must be at least 1, not {asked}.")
-    arguments = "%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, quota_enforces(%s)"
+    arguments = "%s, %s, %s, %s, %s, %s, %s, %s, %s, quota_enforces(%s)"
     sql = f"SELECT reservation, {FIELDS_OF_DECISION} FROM quota_reserve({arguments})"  # noqa: S608 (names of columns)
     with measured("reserve" if first_call[0] is None else "reserve_and_dispatch") as step:
         reservation, *figures = ask(sql, [*what, *first_call])
@@ -286,8 +276,6 @@ def _raise_unless_granted(decision: Decision, *, asked: int, asker: Asker) -> No
             raise ReservationClosed("The reservation was closed, by whoever released it or because its lease ran out.")
         case "spent":
             raise ReservationSpent("Every call of the reservation is dispatched.")
-        case "conflict":
-            raise IdempotencyConflict("This idempotency key was used for something else today.")
         case "unknown_consumer":
             raise ConsumerUnknown("There is no such consumer.")
         case "inactive":

@@ -20,7 +20,7 @@ AS $$ SELECT day::timestamp AT TIME ZONE 'UTC' $$;
 CREATE FUNCTION quota_midnight_guard() RETURNS interval LANGUAGE sql IMMUTABLE AS $$ SELECT interval '2 seconds' $$;
 
 CREATE TYPE quota_decision AS (
-    outcome text,            -- granted | wait | unopened | inactive | unknown_consumer | conflict | closed | spent,
+    outcome text,            -- granted | wait | unopened | inactive | unknown_consumer | closed | spent,
                              -- or the limit that refused: day_closed | midnight | cap_per_operation | daily_budget
                              -- | safety_limit | floor
     broken_limit text,       -- the limit that would have refused, when enforcement is off
@@ -159,10 +159,9 @@ END $$;
 
 -- Sets calls aside for one operation, today, and, where p_method is given, spends the first of them in the same
 -- breath when the pace has a moment for it within p_max_wait; otherwise the outcome is 'wait' and the reservation
--- stands. With the idempotency key (and without p_method) of an earlier reservation of the same consumer and day
--- nothing more is set aside: that reservation is the answer, if it was for as many calls when it was made (`asked`).
+-- stands.
 CREATE FUNCTION quota_reserve(
-    p_consumer text, p_operation text, p_source text, p_calls integer, p_key text,
+    p_consumer text, p_operation text, p_source text, p_calls integer,
     p_method text, p_path text, p_isbns_asked integer,
     p_lease double precision, p_max_wait double precision, p_enforce boolean,
     OUT reservation uuid, OUT decision quota_decision
@@ -172,7 +171,6 @@ DECLARE
     today date;
     ledger quota_dailyledger;
     consumer record;
-    r quota_reservation;
     again record;
     spent integer := 0;
 BEGIN
@@ -200,22 +198,6 @@ BEGIN
         RETURN;
     END IF;
 
-    IF p_key IS NOT NULL THEN
-        SELECT * INTO r FROM quota_reservation
-        WHERE day = today AND consumer_id = consumer.id AND idempotency_key = p_key;
-        IF FOUND THEN
-            reservation := r.id;
-            IF r.operation <> p_operation OR r.asked <> p_calls THEN
-                decision.outcome := 'conflict';
-            ELSIF r.state <> 'open' OR r.expires_at <= now THEN
-                decision.outcome := 'closed';
-            ELSE
-                decision.outcome := 'granted';
-            END IF;
-            RETURN;
-        END IF;
-    END IF;
-
     decision.broken_limit := quota_broken_limit(
         p_calls, ledger.closed_at IS NOT NULL, now, today, consumer.cap_per_operation, consumer.left_of_budget,
         ledger.safety_limit - ledger.used - ledger.reserved, consumer.floor
@@ -223,7 +205,7 @@ BEGIN
     IF decision.broken_limit IS NOT NULL THEN
         IF quota_expire(today) > 0 THEN  -- somebody had died with calls in his hands: look again
             again := quota_reserve(
-                p_consumer, p_operation, p_source, p_calls, p_key, p_method, p_path, p_isbns_asked,
+                p_consumer, p_operation, p_source, p_calls, p_method, p_path, p_isbns_asked,
                 p_lease, p_max_wait, p_enforce
             );
             reservation := again.reservation;
@@ -265,9 +247,9 @@ BEGIN
         VALUES (today, consumer.id, spent, p_calls - spent);
     END IF;
     INSERT INTO quota_reservation (
-        id, day, consumer_id, operation, source, asked, calls, dispatched, state, idempotency_key, created_at, expires_at
+        id, day, consumer_id, operation, source, asked, calls, dispatched, state, created_at, expires_at
     ) VALUES (
-        reservation, today, consumer.id, p_operation, p_source, p_calls, p_calls, spent, 'open', p_key, now,
+        reservation, today, consumer.id, p_operation, p_source, p_calls, p_calls, spent, 'open', now,
         CASE WHEN spent = 1 THEN decision.send_at ELSE now END + make_interval(secs => p_lease)
     );
     IF spent = 1 THEN

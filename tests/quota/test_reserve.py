@@ -11,7 +11,6 @@ from quota.exceptions import (
     ConsumerInactive,
     ConsumerUnknown,
     HarvestSwitchedOff,
-    IdempotencyConflict,
     QuotaRefused,
     QuotaUnavailable,
     ReservationClosed,
@@ -167,42 +166,6 @@ def test_unknown_and_inactive_consumers_are_refused() -> None:
 def test_less_than_one_call_is_a_mistake_of_the_caller(calls: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         reserve(calls)
-
-
-def test_the_same_idempotency_key_gives_the_same_reservation_and_sets_nothing_more_aside() -> None:
-    first = reserve(5, idempotency_key="job-1")
-    assert reserve(5, idempotency_key="job-1") == first
-    assert get_status().reserved == 5
-
-
-def test_an_idempotency_key_stands_for_the_calls_asked_at_first_whatever_became_of_them() -> None:
-    smaller, larger = reserve(5, idempotency_key="job-1"), reserve(5, idempotency_key="job-2")
-    reservations.shrink(smaller, left=2)
-    reservations.extend(larger, calls=3)
-    assert [reserve(5, idempotency_key="job-1"), reserve(5, idempotency_key="job-2")] == [smaller, larger]
-    for calls, key in ((2, "job-1"), (8, "job-2")):
-        with pytest.raises(IdempotencyConflict):
-            reserve(calls, idempotency_key=key)
-
-
-def test_an_idempotency_key_belongs_to_one_consumer_and_one_operation() -> None:
-    Consumer.objects.create(slug="other")
-    first = reserve(5, idempotency_key="job-1")
-    assert reserve(5, "other", idempotency_key="job-1") != first
-    with pytest.raises(IdempotencyConflict):
-        reservations.reserve(consumer="reader", operation="something else", calls=5, idempotency_key="job-1")
-    with pytest.raises(IdempotencyConflict):
-        reserve(6, idempotency_key="job-1")
-
-
-def test_an_idempotency_key_of_a_closed_reservation_does_not_reserve_again() -> None:
-    reservations.settle(reserve(5, idempotency_key="job-1"))
-    reserve(5, idempotency_key="job-2", lease=timedelta())
-    for key in ("job-1", "job-2"):
-        with pytest.raises(ReservationClosed):
-            reserve(5, idempotency_key=key)
-    reservations.expire()
-    assert get_status().reserved == 0
 
 
 def test_calls_made_outside_are_recorded_even_when_their_day_is_not_open() -> None:

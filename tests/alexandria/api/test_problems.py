@@ -15,11 +15,16 @@ from rest_framework.views import APIView
 
 from alexandria.api.problems import problem_for_html
 from alexandria.development.sandbox.server import Sandbox
-from enrichment.exceptions import IsbndbRefused, IsbndbTimeout, IsbndbUnavailable, IsbndbUndecodable
+from enrichment.exceptions import (
+    IdempotencyKeyReused,
+    IsbndbRefused,
+    IsbndbTimeout,
+    IsbndbUnavailable,
+    IsbndbUndecodable,
+)
 from quota.exceptions import (
     ConsumerInactive,
     ConsumerUnknown,
-    IdempotencyConflict,
     PaceTimeout,
     QuotaRefused,
     QuotaUnavailable,
@@ -61,7 +66,7 @@ def answer_to(error: Exception):
         (ReservationSpent("spent"), 503, "quota_unavailable"),
         (ConsumerInactive("off"), 403, "consumer_inactive"),
         (ConsumerUnknown("who?"), 403, "consumer_unknown"),
-        (IdempotencyConflict("other"), 409, "idempotency_conflict"),
+        (IdempotencyKeyReused("other"), 409, "idempotency_conflict"),
         (IsbndbTimeout("slow"), 504, "isbndb_timeout"),
         (IsbndbUnavailable("down"), 502, "isbndb_failed"),
         (IsbndbRefused("no"), 502, "isbndb_failed"),
