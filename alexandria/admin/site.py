@@ -53,7 +53,7 @@ GROUPS = {
     ],
     "Work": [
         _list_of("enrichment.job", "Jobs", "work"),
-        _list_of("enrichment.wish", "Queue", "low_priority"),
+        _list_of("enrichment.queuedisbn", "Queue", "low_priority"),
         _list_of("harvest.harvestrun", "Runs", "play_circle"),
         _list_of("harvest.cronstate", "Crons", "schedule"),
         _list_of("harvest.bulkharvest", "Bulk harvests", "agriculture"),

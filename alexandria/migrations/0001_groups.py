@@ -9,7 +9,7 @@ LOOKED_AT = {
         *("dailyledger", "consumerusage", "reservation", "call", "refusal", "consumer", "consumerkey", "switches"),
         *("adjustment", "reconciliation"),
     ],
-    "enrichment": ["edition", "work", "author", "miss", "wish", "job"],
+    "enrichment": ["edition", "work", "author", "miss", "queuedisbn", "job"],
     "harvest": ["harvestrun", "cronstate", "bulkharvest", "bulkauthor"],
     "alerts": ["alert", "delivery"],
     "admin": ["logentry"],
@@ -18,7 +18,12 @@ LOOKED_AT = {
 PERMISSIONS = {
     "viewers": [f"{app}.view_{model}" for app, models in LOOKED_AT.items() for model in models],
     "operators": [
-        *("enrichment.change_job", "enrichment.change_wish", "enrichment.delete_wish", "harvest.change_cronstate"),
+        *(
+            "enrichment.change_job",
+            "enrichment.change_queuedisbn",
+            "enrichment.delete_queuedisbn",
+            "harvest.change_cronstate",
+        ),
         *("quota.release_reservation", "enrichment.add_job", "enrichment.refresh_edition"),
         *("alerts.view_webhook", "alerts.test_webhook", "alerts.retry_delivery"),
     ],

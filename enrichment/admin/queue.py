@@ -11,7 +11,7 @@ from unfold.decorators import display
 
 from alexandria.common.reasons import ask_why, posted_again, reason_of
 from enrichment.admin.books import IsbnSearch
-from enrichment.models import Wish
+from enrichment.models import QueuedIsbn
 from enrichment.selectors import get_queue
 from enrichment.selectors.queue import FAILED, UNDER_WAY, WAITING
 from enrichment.services.queue import drop, retry
@@ -27,14 +27,14 @@ class StateFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [("waiting", "waiting"), ("under_way", "under way"), ("failed", "failed")]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Wish]) -> QuerySet[Wish]:
+    def queryset(self, request: HttpRequest, queryset: QuerySet[QueuedIsbn]) -> QuerySet[QueuedIsbn]:
         states = {"waiting": WAITING, "under_way": UNDER_WAY, "failed": FAILED}
         state = states.get(self.value() or "")
         return queryset if state is None else queryset.filter(state)
 
 
-@admin.register(Wish)
-class WishAdmin(IsbnSearch):
+@admin.register(QueuedIsbn)
+class QueuedIsbnAdmin(IsbnSearch):
     list_display = [
         *("isbn13", "priority_label", "consumer", "source", "asked_at", "due_at", "held_until", "attempts", "error"),
     ]
@@ -44,7 +44,7 @@ class WishAdmin(IsbnSearch):
     search_fields = ["isbn13"]
     search_help_text = "An ISBN in any form."
     date_hierarchy = "asked_at"
-    actions = ["retry_failed", "drop_wishes"]
+    actions = ["retry_failed", "drop_queued"]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         try:
@@ -55,36 +55,36 @@ class WishAdmin(IsbnSearch):
         return super().changelist_view(request, {**(extra_context or {}), "queue": queue, "next_flush_why": why})
 
     @display(description="priority", ordering="priority", label={"high": "danger", "normal": "info", "low": ""})
-    def priority_label(self, wish: Wish) -> str:
-        return wish.get_priority_display()
+    def priority_label(self, queued: QueuedIsbn) -> str:
+        return queued.get_priority_display()
 
     @admin.display(description="last error")
-    def error(self, wish: Wish) -> str:
-        return wish.last_error[:80]
+    def error(self, queued: QueuedIsbn) -> str:
+        return queued.last_error[:80]
 
     @admin.action(description="Try the failed ones again", permissions=["retry"])
-    def retry_failed(self, request: HttpRequest, wishes: QuerySet[Wish]) -> None:
-        failed = list(wishes.filter(FAILED))
-        count = retry([wish.isbn13 for wish in failed])
+    def retry_failed(self, request: HttpRequest, queryset: QuerySet[QueuedIsbn]) -> None:
+        failed = list(queryset.filter(FAILED))
+        count = retry([queued.isbn13 for queued in failed])
         _log(request, failed, CHANGE, "Tried again.")
         messages.success(request, f"Tried again with the next batch: {_counted(count)}.")
 
     @admin.action(description="Drop…", permissions=["drop"])
-    def drop_wishes(self, request: HttpRequest, wishes: QuerySet[Wish]) -> HttpResponse | None:
-        """Asks for a reason first: nobody else learns that the wishes are gone."""
+    def drop_queued(self, request: HttpRequest, queryset: QuerySet[QueuedIsbn]) -> HttpResponse | None:
+        """Asks for a reason first: the callers that queued the ISBNs are not informed."""
         form = reason_of(request)
         if form.is_valid():
-            dropped = list(wishes)
-            count = drop([wish.isbn13 for wish in dropped])
+            dropped = list(queryset)
+            count = drop([queued.isbn13 for queued in dropped])
             _log(request, dropped, DELETION, f"Dropped. Reason: {form.cleaned_data['reason']}")
             messages.success(request, f"Dropped: {_counted(count)}.")
             return None
-        isbns = list(wishes.values_list("isbn13", flat=True)[:SHOWN_BEFORE_DROPPING])
+        isbns = list(queryset.values_list("isbn13", flat=True)[:SHOWN_BEFORE_DROPPING])
         return ask_why(
             request,
             form,
-            title="Drop these wishes?",
-            question=f"Drop {_counted(wishes.count())}?",
+            title="Drop these queued ISBNs?",
+            question=f"Drop {_counted(queryset.count())}?",
             told=["Nobody who asked for the ISBN is told."],
             columns=["ISBN"],
             rows=[[isbn] for isbn in isbns],
@@ -95,15 +95,15 @@ class WishAdmin(IsbnSearch):
         )
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
-        return bool(request.user.has_perm("enrichment.change_wish"))
+        return bool(request.user.has_perm("enrichment.change_queuedisbn"))
 
     def has_drop_permission(self, request: HttpRequest) -> bool:
-        return bool(request.user.has_perm("enrichment.delete_wish"))
+        return bool(request.user.has_perm("enrichment.delete_queuedisbn"))
 
 
-def _log(request: HttpRequest, wishes: list[Wish], flag: int, said: str) -> None:
-    LogEntry.objects.log_actions(cast(User, request.user).pk, wishes, flag, change_message=said)
+def _log(request: HttpRequest, queued: list[QueuedIsbn], flag: int, said: str) -> None:
+    LogEntry.objects.log_actions(cast(User, request.user).pk, queued, flag, change_message=said)
 
 
 def _counted(count: int) -> str:
-    return "1 wish" if count == 1 else f"{count} wishes"
+    return "1 queued ISBN" if count == 1 else f"{count} queued ISBNs"

@@ -1,4 +1,4 @@
-"""The queue: wishing, and looking at what waits."""
+"""The queue: adding ISBNs, and looking at what waits."""
 
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
@@ -9,11 +9,11 @@ from rest_framework.views import APIView
 from enrichment import selectors
 from enrichment.serializers.queue import (
     AcceptedSerializer,
+    EnqueueAnswerSerializer,
+    EnqueueRequestSerializer,
     QueueSerializer,
-    WishAnswerSerializer,
-    WishRequestSerializer,
 )
-from enrichment.services.queue import wish
+from enrichment.services.queue import enqueue
 from quota.api import ratelimit_headers
 from quota.authentication import consumer_of
 from quota.serializers import QuotaStatusSerializer
@@ -22,18 +22,19 @@ from quota.serializers import QuotaStatusSerializer
 class QueueView(APIView):
     @extend_schema(
         operation_id="enrich_queue_add",
-        summary="Wish for up to 1,000 ISBNs",
-        request=WishRequestSerializer,
-        responses={202: WishAnswerSerializer},
+        summary="Queue up to 1,000 ISBNs",
+        request=EnqueueRequestSerializer,
+        responses={202: EnqueueAnswerSerializer},
     )
     def post(self, request: Request) -> Response:
-        """Queues those that would have to be asked for; a worker asks for the wishes of all callers in full batches.
+        """Queues the ISBNs that are neither fresh nor remembered as unknown. Never spends a call.
 
-        Never spends a call. A bare list of ISBNs is taken for the body, too.
+        A worker later asks ISBNdb for the queued ISBNs of all callers in full batches. The body can also be a bare
+        list of ISBNs.
         """
-        wanted = WishRequestSerializer(data=request.data)
+        wanted = EnqueueRequestSerializer(data=request.data)
         wanted.is_valid(raise_exception=True)
-        accepted = wish(
+        accepted = enqueue(
             wanted.validated_data["isbns"],
             priority=wanted.validated_data["priority"],
             consumer=consumer_of(request).slug,
@@ -50,8 +51,8 @@ class QueueView(APIView):
         }
         return Response(answer, status=status.HTTP_202_ACCEPTED, headers=ratelimit_headers(queue.quota))
 
-    @extend_schema(operation_id="enrich_queue", summary="What waits in the queue", responses={200: QueueSerializer})
+    @extend_schema(operation_id="enrich_queue", summary="The state of the queue", responses={200: QueueSerializer})
     def get(self, request: Request) -> Response:
-        """How many ISBNs wait, since when, when the next batch is sent, and what stands against it."""
+        """How many ISBNs wait and since when, when the next batch is sent, and what prevents it."""
         queue = selectors.get_queue()
         return Response(QueueSerializer(queue).data, headers=ratelimit_headers(queue.quota))

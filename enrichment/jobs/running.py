@@ -14,9 +14,9 @@ from enrichment.jobs.claims import QUEUE_PATIENCE, ClaimLost, claim, put_back, r
 from enrichment.jobs.ending import end
 from enrichment.jobs.kinds import work_of
 from enrichment.models import Job
-from enrichment.models.queue import MOST_ATTEMPTS
+from enrichment.models.queue import MAX_ATTEMPTS
 from enrichment.services.enrich import ENDINGS, EnrichmentStopped
-from enrichment.services.stop_reasons import LONGEST_PAUSE, in_our_words, pause_after, stop_reason
+from enrichment.services.stop_reasons import MAX_PAUSE, in_our_words, pause_after, stop_reason
 from quota.database import OUT_OF_REACH, READ_ONLY, QuotaNow, sqlstate
 from quota.exceptions import ConsumerInactive, ConsumerUnknown, QuotaError, QuotaRefused, ReservationClosed
 from quota.selectors.status import MIDNIGHT_GUARD
@@ -112,13 +112,13 @@ def _resume_at(job: Job, error: Exception, failures: int) -> datetime | Combinab
         return _after_refusal(job, error)
     if isinstance(error, QuotaRefused | ReservationClosed):  # midnight: the new day's quota is seconds away
         return _later(2 * MIDNIGHT_GUARD)
-    if isinstance(error, _NOT_FOR_WAITING) or failures >= MOST_ATTEMPTS:
+    if isinstance(error, _NOT_FOR_WAITING) or failures >= MAX_ATTEMPTS:
         return None
     if isinstance(error, QuotaError):
         return _later(MOMENT * uniform(1, 1.5))  # noqa: S311
     pause = pause_after(failures)
     if isinstance(error, IsbndbUnavailable) and error.retry_after is not None:
-        pause = max(pause, min(timedelta(seconds=error.retry_after), LONGEST_PAUSE))
+        pause = max(pause, min(timedelta(seconds=error.retry_after), MAX_PAUSE))
     return _later(pause)
 
 

@@ -1,8 +1,8 @@
-"""The tables of enriching."""
+"""The tables of enrichment."""
 
 from enrichment.models.books import Author, AuthorMiss, Edition, EditionAuthor, Miss, Work
 from enrichment.models.jobs import IsbnList, Job, JobItem
-from enrichment.models.queue import QueueState, Wish
+from enrichment.models.queue import QueuedIsbn, QueueState
 
 __all__ = [
     "Author",
@@ -14,6 +14,6 @@ __all__ = [
     "JobItem",
     "Miss",
     "QueueState",
-    "Wish",
+    "QueuedIsbn",
     "Work",
 ]

@@ -1,4 +1,4 @@
-"""What waits in the queue, and what comes next."""
+"""What waits in the queue, and what is sent next."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -8,30 +8,30 @@ from django.db.models import Count, F, Min, Q
 from django.db.models.functions import Greatest
 from django.db.models.lookups import GreaterThan
 
-from enrichment.models import QueueState, Wish
-from enrichment.models.queue import FLUSHER, MOST_ATTEMPTS
+from enrichment.models import QueuedIsbn, QueueState
+from enrichment.models.queue import FLUSHER, MAX_ATTEMPTS
 from quota.database import QuotaNow
 from quota.exceptions import ConsumerUnknown
 from quota.selectors.status import QuotaStatus, get_status
 from quota.selectors.usage import why_no_call
 
-NOBODY_LOOKS = timedelta(seconds=60)
-"""When no flusher has looked at the queue for so long, none is there."""
+MAX_UNATTENDED = timedelta(seconds=60)
+"""When no flusher has looked at the queue for longer, none is running."""
 
 HELD = Q(held_until__gt=QuotaNow())
 UNDER_WAY = HELD & Q(claim__isnull=False)
 FREE = Q(held_until=None) | Q(held_until__lte=QuotaNow())
-CLAIMABLE = FREE & Q(attempts__lt=MOST_ATTEMPTS)
-FAILED = FREE & Q(attempts__gte=MOST_ATTEMPTS)
-WAITING = HELD | Q(attempts__lt=MOST_ATTEMPTS)
-"""In which state a wish is: waiting (under way, held after a failure, or claimable) or failed."""
+CLAIMABLE = FREE & Q(attempts__lt=MAX_ATTEMPTS)
+FAILED = FREE & Q(attempts__gte=MAX_ATTEMPTS)
+WAITING = HELD | Q(attempts__lt=MAX_ATTEMPTS)
+"""An ISBN is either waiting (under way, held after a failure, or claimable) or failed."""
 
 
 def is_flush_due() -> bool:
-    """Whether a batch is full or a wish has waited long enough, and the queue does not pause."""
+    """Whether a batch is full or an ISBN is due, and the queue is not paused."""
     if QueueState.objects.filter(paused_until__gt=QuotaNow()).exists():
         return False
-    claimable = Wish.objects.filter(CLAIMABLE)
+    claimable = QueuedIsbn.objects.filter(CLAIMABLE)
     return (
         claimable.filter(due_at__lte=QuotaNow()).exists()
         or claimable[: settings.ISBNDB_BATCH_SIZE].count() == settings.ISBNDB_BATCH_SIZE
@@ -39,15 +39,15 @@ def is_flush_due() -> bool:
 
 
 def next_batch(size: int) -> list[str]:
-    """The ISBN-13s to be asked for next: what is due, then what else there is, the highest priority first."""
+    """The ISBN-13s of the next batch: first those that are due, then the others; high priorities first in both."""
     is_early = GreaterThan(F("due_at"), QuotaNow())
-    in_turn = Wish.objects.filter(CLAIMABLE).order_by(is_early, "-priority", "due_at", "isbn13")
+    in_turn = QueuedIsbn.objects.filter(CLAIMABLE).order_by(is_early, "-priority", "due_at", "isbn13")
     return list(in_turn.values_list("isbn13", flat=True)[:size])
 
 
 @dataclass(frozen=True)
-class FailedWish:
-    """A wish that failed so often that it is not tried again by itself."""
+class QueueFailure:
+    """An ISBN that has used all its attempts."""
 
     isbn: str
     error: str
@@ -55,26 +55,26 @@ class FailedWish:
 
 @dataclass(frozen=True)
 class QueueOverview:
-    """The queue at one moment, and the quota it lives on. Counts are of wishes, one a distinct ISBN."""
+    """The queue and the quota at one moment. Every count is a number of distinct ISBNs."""
 
     quota: QuotaStatus
     by_priority: dict[str, int]
-    """Waiting, those under way included."""
+    """ISBNs that wait, including those under way."""
     under_way: int
     claimable: int
     failed: int
-    latest_failed: list[FailedWish]
+    latest_failed: list[QueueFailure]
     oldest_asked_at: datetime | None
     next_flush_at: datetime | None
-    """When the next batch is worth a call, as things stand; None when nothing waits."""
+    """When the next batch is worth a call; None when nothing waits. A new ISBN can make it earlier."""
     next_flush_why: str | None
-    """full_batch, high_due, normal_due, low_due, retry, or paused (because ISBNdb failed)."""
+    """full_batch, high_due, normal_due, low_due, retry, or paused (after a failure)."""
     looked_at: datetime | None
     flushed_at: datetime | None
     stopped_reason: str | None
-    """Why the last flush ended early: the limit that refused, or what failed."""
+    """Why the last flush ended early: the limit that refused it, or what failed."""
     warning: str | None
-    """Why wishes do not come true, in words for people; None while they do."""
+    """Why the queue does not move, in words for people; None while it does."""
 
     @property
     def depth(self) -> int:
@@ -90,23 +90,26 @@ class QueueOverview:
 
 
 def get_queue() -> QueueOverview:
-    """What waits, what comes next, and what stands against it. Raises QuotaUnavailable."""
+    """What waits, what is sent next, and what prevents it. Raises QuotaUnavailable."""
     status = get_status()
     state = QueueState.objects.first()
-    figures = Wish.objects.aggregate(
+    figures = QueuedIsbn.objects.aggregate(
         under_way=Count("pk", filter=UNDER_WAY),
         claimable=Count("pk", filter=CLAIMABLE),
         failed=Count("pk", filter=FAILED),
         oldest_asked_at=Min("asked_at", filter=WAITING),
-        **{f"of_{priority.label}": Count("pk", filter=WAITING & Q(priority=priority)) for priority in Wish.Priority},
+        **{
+            f"of_{priority.label}": Count("pk", filter=WAITING & Q(priority=priority))
+            for priority in QueuedIsbn.Priority
+        },
     )
-    by_priority = {priority.label: figures.pop(f"of_{priority.label}") for priority in reversed(Wish.Priority)}
-    failed = Wish.objects.filter(FAILED).order_by("-asked_at").values_list("isbn13", "last_error")
+    by_priority = {priority.label: figures.pop(f"of_{priority.label}") for priority in reversed(QueuedIsbn.Priority)}
+    failed = QueuedIsbn.objects.filter(FAILED).order_by("-asked_at").values_list("isbn13", "last_error")
     at, why = _next_flush(status.now, state, figures["claimable"])
     return QueueOverview(
         quota=status,
         by_priority=by_priority,
-        latest_failed=[FailedWish(isbn, error) for isbn, error in failed[:10]],
+        latest_failed=[QueueFailure(isbn, error) for isbn, error in failed[:10]],
         next_flush_at=at,
         next_flush_why=why,
         looked_at=state.looked_at if state else None,
@@ -118,17 +121,17 @@ def get_queue() -> QueueOverview:
 
 
 def queue_warning(status: QuotaStatus) -> str | None:
-    """Why wishes do not come true, as `get_queue` has it, without counting them. Raises QuotaUnavailable."""
+    """The `warning` of `get_queue`, without counting the queue. Raises QuotaUnavailable."""
     return _warning(status, QueueState.objects.first())
 
 
 def _warning(status: QuotaStatus, state: QueueState | None) -> str | None:
     if not status.harvest_enabled:
-        return "Harvesting is switched off: the queue waits until it is switched on."
-    if state is None or status.now - state.looked_at > NOBODY_LOOKS:
-        return "No worker consumes the queue: is a worker and beat running?"
+        return "Harvesting is switched off. The queue waits until somebody switches it on."
+    if state is None or status.now - state.looked_at > MAX_UNATTENDED:
+        return "No worker processes the queue. Check that a worker and beat are running."
     if not status.can_make_calls:
-        return f"The quota of the day is used up or closed: the queue waits until {status.reset_at:%H:%M} UTC."
+        return f"Today's quota is used up or closed. The queue waits until {status.reset_at:%H:%M} UTC."
     if refused := _refused(status):
         return f"The queue waits: {refused}"
     if state.stopped_reason:
@@ -137,16 +140,16 @@ def _warning(status: QuotaStatus, state: QueueState | None) -> str | None:
 
 
 def _refused(status: QuotaStatus) -> str:
-    """Why the cron that sends batches would be refused a call now, in words; "" when it would not."""
+    """Why the quota would refuse a call to the cron that sends batches; "" when it would not."""
     try:
         return why_no_call(FLUSHER, status)
     except ConsumerUnknown as unknown:
-        return f"{unknown} manage.py migrate makes it."
+        return f"{unknown} Run manage.py migrate to create it."
 
 
 def _next_flush(now: datetime, state: QueueState | None, claimable: int) -> tuple[datetime | None, str | None]:
     free_at = Greatest("due_at", "held_until")
-    first = Wish.objects.filter(WAITING).exclude(UNDER_WAY).annotate(free_at=free_at).order_by("free_at").first()
+    first = QueuedIsbn.objects.filter(WAITING).exclude(UNDER_WAY).annotate(free_at=free_at).order_by("free_at").first()
     if first is None:
         return None, None
     at, why = first.free_at, f"{first.get_priority_display()}_due" if first.free_at == first.due_at else "retry"

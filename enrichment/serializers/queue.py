@@ -1,42 +1,46 @@
-"""What the queue's API takes and gives."""
+"""Requests and answers of the queue's API."""
 
 from typing import Any
 
 from rest_framework import serializers
 
-from enrichment.models import Wish
+from enrichment.models import QueuedIsbn
 from enrichment.serializers.books import InvalidIsbnSerializer, IsbnListSerializer
 from quota.serializers import QuotaStatusSerializer
 
-PRIORITIES = [priority.label for priority in reversed(Wish.Priority)]
+PRIORITIES = [priority.label for priority in reversed(QueuedIsbn.Priority)]
 
 
-class WishRequestSerializer(IsbnListSerializer):
+class EnqueueRequestSerializer(IsbnListSerializer):
     priority = serializers.ChoiceField(
-        PRIORITIES, default="normal", help_text="high waits 10 seconds at the most, normal 60, low an hour."
+        PRIORITIES,
+        default="normal",
+        help_text="Maximum wait for a full batch: high 10 seconds, normal 60 seconds, low 1 hour.",
     )
 
-    def validate_priority(self, value: str) -> Wish.Priority:
-        return Wish.Priority[value.upper()]
+    def validate_priority(self, value: str) -> QueuedIsbn.Priority:
+        return QueuedIsbn.Priority[value.upper()]
 
 
 class AcceptedSerializer(serializers.Serializer[Any]):
     """valid = queued + already_queued + already_fresh + not_found."""
 
-    requested = serializers.IntegerField(help_text="Values given.")
-    valid = serializers.IntegerField(help_text="Distinct ISBNs among them.")
-    queued = serializers.IntegerField(help_text="Wait now, and did not before.")
-    already_queued = serializers.IntegerField(help_text="Waited before, whoever asked; they stay one wish.")
-    already_fresh = serializers.IntegerField(help_text="Stored and recent enough: not queued.")
-    not_found = serializers.IntegerField(help_text="Unknown to ISBNdb when last asked: not queued.")
+    requested = serializers.IntegerField(help_text="Number of values given.")
+    valid = serializers.IntegerField(help_text="Number of distinct ISBNs among them.")
+    queued = serializers.IntegerField(help_text="Added to the queue by this request.")
+    already_queued = serializers.IntegerField(help_text="Waited already, for any caller. They stay in the queue once.")
+    already_fresh = serializers.IntegerField(help_text="Stored and recent enough; not queued.")
+    not_found = serializers.IntegerField(help_text="Unknown to ISBNdb when last asked; not queued.")
     invalid = InvalidIsbnSerializer(many=True)
 
 
-class WishAnswerSerializer(AcceptedSerializer):
-    depth = serializers.IntegerField(help_text="Distinct ISBNs that wait now, of all callers.")
-    next_flush_at = serializers.DateTimeField(allow_null=True, help_text="null: nothing waits.")
-    warning = serializers.CharField(allow_null=True, help_text="Why wishes do not come true; null while they do.")
-    api_calls = serializers.IntegerField(help_text="0: a wish spends none.")
+class EnqueueAnswerSerializer(AcceptedSerializer):
+    depth = serializers.IntegerField(help_text="Number of distinct ISBNs that wait now, of all callers.")
+    next_flush_at = serializers.DateTimeField(
+        allow_null=True, help_text="When the next batch is sent. null: nothing waits."
+    )
+    warning = serializers.CharField(allow_null=True, help_text="Why the queue does not move; null while it does.")
+    api_calls = serializers.IntegerField(help_text="Always 0: queuing spends no call.")
     quota = QuotaStatusSerializer()
 
 
@@ -46,34 +50,36 @@ class DepthSerializer(serializers.Serializer[Any]):
     low = serializers.IntegerField()
 
 
-class FailedWishSerializer(serializers.Serializer[Any]):
+class QueueFailureSerializer(serializers.Serializer[Any]):
     isbn = serializers.CharField()
-    error = serializers.CharField(allow_blank=True, help_text="Empty: whoever asked for it died every time.")
+    error = serializers.CharField(allow_blank=True, help_text="Empty: the worker died on every attempt.")
 
 
 class QueueSerializer(serializers.Serializer[Any]):
-    """Counts are of distinct ISBNs."""
+    """Every count is a number of distinct ISBNs."""
 
-    depth = serializers.IntegerField(help_text="ISBNs that wait, those under way included.")
+    depth = serializers.IntegerField(help_text="ISBNs that wait, including those under way.")
     by_priority = DepthSerializer()
-    under_way = serializers.IntegerField(help_text="Being asked for now.")
-    full_batches = serializers.IntegerField(help_text="Full batches that could be sent now.")
+    under_way = serializers.IntegerField(help_text="ISBNs in a batch that is being sent now.")
+    full_batches = serializers.IntegerField(help_text="Number of full batches that could be sent now.")
     oldest_asked_at = serializers.DateTimeField(allow_null=True)
     oldest_age_seconds = serializers.IntegerField(allow_null=True)
     next_flush_at = serializers.DateTimeField(
-        allow_null=True, help_text="When a batch is worth a call, as things stand; null: nothing waits."
+        allow_null=True, help_text="When the next batch is worth a call. null: nothing waits."
     )
     next_flush_why = serializers.ChoiceField(
         ["full_batch", "high_due", "normal_due", "low_due", "retry", "paused"],
         allow_null=True,
-        help_text="retry: what failed is tried again; paused: ISBNdb failed, and is left alone until then.",
+        help_text="retry: an ISBN that failed is tried again. paused: a batch failed, and the queue pauses until then.",
     )
-    failed = serializers.IntegerField(help_text="Tried so often that they are not tried again by themselves.")
-    latest_failed = FailedWishSerializer(many=True, help_text="Up to 10 of them.")
+    failed = serializers.IntegerField(
+        help_text="ISBNs that have used all their attempts. They are not tried again automatically."
+    )
+    latest_failed = QueueFailureSerializer(many=True, help_text="The latest of them, at most 10.")
     looked_at = serializers.DateTimeField(allow_null=True, help_text="When a worker last looked at the queue.")
-    flushed_at = serializers.DateTimeField(allow_null=True, help_text="When a batch was last sent and answered.")
+    flushed_at = serializers.DateTimeField(allow_null=True, help_text="When ISBNdb last answered a batch.")
     stopped_reason = serializers.CharField(
-        allow_null=True, help_text="What ended the last flush early: a limit of the quota, or what failed."
+        allow_null=True, help_text="Why the last flush ended early: a limit of the quota, or what failed."
     )
-    warning = serializers.CharField(allow_null=True, help_text="Why wishes do not come true; null while they do.")
+    warning = serializers.CharField(allow_null=True, help_text="Why the queue does not move; null while it does.")
     quota = QuotaStatusSerializer()

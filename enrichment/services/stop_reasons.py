@@ -11,7 +11,7 @@ STOPS = (QuotaRefused, ReservationClosed, ConsumerInactive)
 """The quota's own reasons: what came until then is a result, not a failure."""
 
 FIRST_PAUSE = timedelta(seconds=30)
-LONGEST_PAUSE = timedelta(minutes=15)
+MAX_PAUSE = timedelta(minutes=15)
 
 _WORDS: dict[type[Exception], str] = {
     DayOver: "midnight",
@@ -37,6 +37,6 @@ def in_our_words(error: Exception) -> str:
 
 
 def pause_after(failures: int) -> timedelta:
-    """How long to leave alone what failed so many times in a row: FIRST_PAUSE, doubled each time, to LONGEST_PAUSE."""
+    """How long to leave alone what failed so many times in a row: FIRST_PAUSE, doubled each time, to MAX_PAUSE."""
     doublings = min(failures - 1, 10)
-    return min(LONGEST_PAUSE, FIRST_PAUSE * (1 << doublings))
+    return min(MAX_PAUSE, FIRST_PAUSE * (1 << doublings))

@@ -26,7 +26,7 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask, PeriodicTa
 from alexandria.development.sandbox import isbns as sandbox_isbns
 from alexandria.development.sandbox.server import Sandbox
 from alexandria.env import BASE_DIR
-from enrichment.models import Job, Wish
+from enrichment.models import Job, QueuedIsbn
 from harvest.models import BulkHarvest, HarvestRun
 from quota.models import Call, Consumer, ConsumerKey, DailyLedger, Reservation
 from quota.selectors.status import check_ledger
@@ -126,7 +126,7 @@ def new_releases(client: Client, goes_on: Callable[[], bool]) -> None:
         wanted = {"resume": answer["resume"]} if answer.get("resume") else body
 
 
-def wishes(client: Client, goes_on: Callable[[], bool]) -> None:
+def queue_isbns(client: Client, goes_on: Callable[[], bool]) -> None:
     for number in itertools.count():
         if not goes_on():
             return
@@ -175,7 +175,7 @@ def test_all_spenders_at_once_over_midnight_keep_every_guarantee(
             return datetime.now(UTC) + ahead < end
 
         with ThreadPoolExecutor(5) as pool:
-            works = [start_job, batches, bibliographies, new_releases, wishes]
+            works = [start_job, batches, bibliographies, new_releases, queue_isbns]
             done = [pool.submit(work, client, goes_on) for work, client in zip(works, clients, strict=True)]
             for each in done:
                 each.result()
@@ -244,7 +244,7 @@ def assert_every_operation_ended_or_says_where_it_stopped(answers: list[tuple[in
     assert job.started_at
     assert job.ended_at
     assert job.started_at < MIDNIGHT < job.ended_at, "it waited for the new day by itself"
-    assert not Wish.objects.filter(claim__isnull=False).exists()
+    assert not QueuedIsbn.objects.filter(claim__isnull=False).exists()
     assert not HarvestRun.objects.filter(outcome__in=["running", "failed"]).exists()
     harvest = BulkHarvest.objects.get()
     assert harvest.state == "stopped"

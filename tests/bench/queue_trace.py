@@ -8,8 +8,8 @@ from math import ceil
 from random import Random
 
 from alexandria.development.sandbox import isbns
-from enrichment.models import Wish
-from enrichment.services.queue import flush, wish
+from enrichment.models import QueuedIsbn
+from enrichment.services.queue import enqueue, flush
 from quota.models import Call
 from tests.fixtures import NOON, stop_database_clock
 
@@ -27,7 +27,7 @@ class Request:
     second: int
     client: int
     isbns: list[str]
-    priority: Wish.Priority
+    priority: QueuedIsbn.Priority
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ def make_trace(
         else:
             wanted = [pick() for _ in range(random.randint(1, 10))]
             mine.append(wanted)
-        usual = Wish.Priority.LOW if random.random() < 0.25 else Wish.Priority.NORMAL
-        priority = Wish.Priority.HIGH if random.random() < high else usual
+        usual = QueuedIsbn.Priority.LOW if random.random() < 0.25 else QueuedIsbn.Priority.NORMAL
+        priority = QueuedIsbn.Priority.HIGH if random.random() < high else usual
         trace.append(Request(number * seconds // requests, client, wanted, priority))
     return trace
 
@@ -102,13 +102,13 @@ def run_trace(trace: Sequence[Request], *, consumer: str, start: datetime = NOON
     for second, requests in _seconds(trace):
         stop_database_clock(start + timedelta(seconds=second))
         for request in requests:
-            wish(request.isbns, priority=request.priority, consumer=consumer, source=f"client {request.client}")
+            enqueue(request.isbns, priority=request.priority, consumer=consumer, source=f"client {request.client}")
         if second % TICK == 0:
             flush(consumer=consumer)
     for tick in count(trace[-1].second + TICK, TICK):
-        if not Wish.objects.exists():
+        if not QueuedIsbn.objects.exists():
             break
-        # Nothing more comes: from one hour to the next, when not even a low wish is left.
+        # Nothing more comes: from one hour to the next, when no ISBN of low priority is left.
         stop_database_clock(start + timedelta(seconds=tick if tick < trace[-1].second + 2 * 60 else tick + HOUR))
         flush(consumer=consumer)
     calls = list(Call.objects.order_by("pk").values_list("isbns_asked", "isbns_found"))[already_spent:]

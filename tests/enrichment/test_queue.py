@@ -19,12 +19,12 @@ from django.db.models import F
 from alexandria.development.sandbox.server import Sandbox
 from enrichment import selectors
 from enrichment.isbn.parsing import InvalidEntry, Reason
-from enrichment.models import Edition, Miss, QueueState, Wish
-from enrichment.models.queue import MOST_ATTEMPTS
+from enrichment.models import Edition, Miss, QueuedIsbn, QueueState
+from enrichment.models.queue import MAX_ATTEMPTS
 from enrichment.services import enrich as enrichment
 from enrichment.services import queue as services
 from enrichment.services.enrich import EnrichmentStopped
-from enrichment.services.queue import LEASE, Accepted, Flush, drop, flush, retry, wish
+from enrichment.services.queue import LEASE, Accepted, Flush, drop, enqueue, flush, retry
 from quota.exceptions import ConsumerUnknown, QuotaUnavailable
 from quota.models import Call, Consumer, Switches
 from quota.services import reservations as quota
@@ -32,7 +32,7 @@ from tests import processes
 from tests.bench.queue_trace import distinct, fewest_calls, make_trace, naive_calls, run_trace
 from tests.fixtures import NOON, At, balance, known_isbns, unknown_isbns
 
-HIGH, NORMAL, LOW = Wish.Priority.HIGH, Wish.Priority.NORMAL, Wish.Priority.LOW
+HIGH, NORMAL, LOW = QueuedIsbn.Priority.HIGH, QueuedIsbn.Priority.NORMAL, QueuedIsbn.Priority.LOW
 SIZE = 10
 
 
@@ -41,8 +41,8 @@ def batches_of_ten(settings, consumer: Consumer, flusher: Consumer, sandbox: San
     settings.ISBNDB_BATCH_SIZE = SIZE
 
 
-def queue(isbns: list[str], priority: Wish.Priority = NORMAL) -> Accepted:
-    return wish(isbns, priority=priority, consumer="reader")
+def queue(isbns: list[str], priority: QueuedIsbn.Priority = NORMAL) -> Accepted:
+    return enqueue(isbns, priority=priority, consumer="reader")
 
 
 def sent() -> list[int]:
@@ -91,7 +91,7 @@ def test_what_is_known_is_not_queued_and_what_waits_is_not_queued_twice(sandbox:
     fresh, waiting, missed = known_isbns(5)[:2], known_isbns(5)[2:], unknown_isbns(1)
     enrichment.enrich_isbns([*fresh, *missed], consumer="reader")
     assert queue(waiting[:2]).queued == 2
-    accepted = wish(
+    accepted = enqueue(
         [*fresh, *missed, *waiting, waiting[0], "wrong"], priority=NORMAL, consumer="reader", source="shelf 7"
     )
     assert accepted == Accepted(
@@ -103,12 +103,12 @@ def test_what_is_known_is_not_queued_and_what_waits_is_not_queued_twice(sandbox:
         already_fresh=2,
         not_found=1,
     )
-    assert list(Wish.objects.order_by("asked_at", "pk").values_list("source", flat=True)) == ["", "", "shelf 7"]
+    assert list(QueuedIsbn.objects.order_by("asked_at", "pk").values_list("source", flat=True)) == ["", "", "shelf 7"]
     assert queue(fresh).already_fresh == 2
     assert queue([]) == Accepted(0, 0, [], 0, 0, 0, 0)
     assert balance(sandbox) == (1, 1)
     with pytest.raises(ConsumerUnknown):
-        wish(waiting, priority=NORMAL, consumer="nobody")
+        enqueue(waiting, priority=NORMAL, consumer="nobody")
 
 
 def test_wishes_of_50_callers_at_once_are_folded_into_one_row_an_isbn() -> None:
@@ -122,7 +122,7 @@ def test_wishes_of_50_callers_at_once_are_folded_into_one_row_an_isbn() -> None:
 
     in_threads(*(caller(number) for number in range(50)))
     assert len(accepted) == 250
-    assert sum(each.queued for each in accepted) == Wish.objects.count() <= 200
+    assert sum(each.queued for each in accepted) == QueuedIsbn.objects.count() <= 200
     assert all(each.queued + each.already_queued == 40 for each in accepted)
 
 
@@ -131,17 +131,17 @@ def test_the_higher_priority_the_earlier_due_time_and_the_first_asker_stay(at: A
     isbn = known_isbns(1)
     queue(isbn, LOW)
     at(5)
-    wish(isbn, priority=HIGH, consumer="writer", source="urgent")
+    enqueue(isbn, priority=HIGH, consumer="writer", source="urgent")
     at(10)
     queue(isbn, NORMAL)
-    row = Wish.objects.get()
+    row = QueuedIsbn.objects.get()
     assert (row.get_priority_display(), row.consumer.slug, row.source) == ("high", "reader", "")
     assert (row.asked_at, row.due_at) == (NOON, NOON + timedelta(seconds=15))
 
     queue(known_isbns(2)[1:], NORMAL)
     at(65)
     queue(known_isbns(2)[1:], HIGH)
-    row = Wish.objects.get(pk=known_isbns(2)[1])
+    row = QueuedIsbn.objects.get(pk=known_isbns(2)[1])
     assert (row.priority, row.due_at) == (HIGH, NOON + timedelta(seconds=70))
 
 
@@ -149,9 +149,9 @@ def test_the_database_refuses_rows_that_make_no_sense() -> None:
     queue(known_isbns(1))
     QueueState.objects.create(looked_at=NOON)
     for table, wrong in (
-        (Wish, {"isbn13": "9780000000"}),
-        (Wish, {"priority": 3}),
-        (Wish, {"claim": uuid.uuid4()}),
+        (QueuedIsbn, {"isbn13": "9780000000"}),
+        (QueuedIsbn, {"priority": 3}),
+        (QueuedIsbn, {"claim": uuid.uuid4()}),
         (QueueState, {"id": 2}),
     ):
         with pytest.raises(IntegrityError), transaction.atomic():
@@ -167,7 +167,7 @@ def test_full_batches_are_sent_at_once_and_the_rest_waits(sandbox: Sandbox) -> N
     done = flush(consumer="reader")
     assert (done.batches, done.enrichment.valid, done.enrichment.api_calls, done.stopped_reason) == (2, 20, 2, None)
     assert sent() == [SIZE, SIZE]
-    assert Wish.objects.count() == 5
+    assert QueuedIsbn.objects.count() == 5
     assert Edition.objects.count() + Miss.objects.count() == 20
     assert flush(consumer="reader").batches == 0
     assert set(Call.objects.values_list("operation", "consumer__slug")) == {("queue", "reader")}
@@ -178,7 +178,7 @@ def test_full_batches_are_sent_at_once_and_the_rest_waits(sandbox: Sandbox) -> N
     ("priority", "seconds"), [(HIGH, 10), (NORMAL, 60), (LOW, 3600)], ids=["high", "normal", "low"]
 )
 def test_a_batch_that_is_not_full_is_sent_when_its_oldest_wish_has_waited_long_enough(
-    priority: Wish.Priority, seconds: int, at: At
+    priority: QueuedIsbn.Priority, seconds: int, at: At
 ) -> None:
     queue(known_isbns(1), priority)
     at(seconds - 0.1)
@@ -187,7 +187,7 @@ def test_a_batch_that_is_not_full_is_sent_when_its_oldest_wish_has_waited_long_e
     at(seconds)
     assert flush(consumer="reader").batches == 1
     assert sent() == [3]
-    assert not Wish.objects.exists()
+    assert not QueuedIsbn.objects.exists()
 
 
 def test_what_is_due_goes_first_and_then_the_highest_priorities(at: At) -> None:
@@ -214,13 +214,13 @@ def test_a_wish_that_came_true_by_other_ways_costs_no_call(at: At, sandbox: Sand
     enrichment.enrich_isbns(known_isbns(12), consumer="reader")
     at(120)
     assert flush(consumer="reader").batches == 0
-    assert not Wish.objects.exists()
+    assert not QueuedIsbn.objects.exists()
     assert balance(sandbox) == (3, 3)
 
 
 def test_one_flush_sends_so_many_batches_and_leaves_the_rest_to_the_next() -> None:
     queue(known_isbns(50))
-    with patch.object(services, "MOST_BATCHES", 3):
+    with patch.object(services, "MAX_BATCHES", 3):
         assert flush(consumer="reader").batches == 3
         assert flush(consumer="reader").batches == 2
 
@@ -277,7 +277,7 @@ def test_flushers_at_once_send_every_isbn_once_in_as_few_calls_as_one_flusher(at
     flush_at_once(8)
     assert sorted(sent()) == [5, *[SIZE] * 7]
     assert Edition.objects.count() == 75
-    assert not Wish.objects.exists()
+    assert not QueuedIsbn.objects.exists()
     assert balance(sandbox) == (8, 8)
 
 
@@ -294,7 +294,7 @@ def test_wishing_and_flushing_at_once_neither_loses_a_wish_nor_waits_in_a_circle
     at(60)
     while flush(consumer="reader").batches:
         pass
-    assert not Wish.objects.exists()
+    assert not QueuedIsbn.objects.exists()
     everything = {isbn for parts in wanted for part in parts for isbn in part}
     assert set(Edition.objects.values_list("isbn13", flat=True)) == everything
     spent, used = balance(sandbox)
@@ -312,7 +312,7 @@ def test_the_claim_of_a_flusher_that_was_killed_runs_out(at: At, sandbox: Sandbo
     assert flush(consumer="reader").batches == 0
     at(LEASE.total_seconds())
     assert flush(consumer="reader").batches == 1
-    assert not Wish.objects.exists()
+    assert not QueuedIsbn.objects.exists()
     assert Edition.objects.count() == SIZE
     quota.expire()
     assert balance(sandbox) == (2, 2)
@@ -340,7 +340,7 @@ def test_when_the_quota_is_gone_the_wishes_stay_without_losing_an_attempt_and_th
     queue(known_isbns(25))
     done = flush(consumer="reader")
     assert (done.batches, done.stopped_reason, done.enrichment.api_calls) == (1, "safety_limit", 1)
-    assert set(Wish.objects.values_list("attempts", "claim", "held_until", "last_error")) == {(0, None, None, "")}
+    assert set(QueuedIsbn.objects.values_list("attempts", "claim", "held_until", "last_error")) == {(0, None, None, "")}
     assert flush(consumer="reader").stopped_reason == "safety_limit"
     overview = selectors.get_queue()
     assert (overview.depth, overview.stopped_reason) == (15, "safety_limit")
@@ -350,7 +350,7 @@ def test_when_the_quota_is_gone_the_wishes_stay_without_losing_an_attempt_and_th
     at(24 * 3600)
     done = flush(consumer="reader")
     assert (done.batches, done.stopped_reason) == (1, "safety_limit")
-    assert Wish.objects.count() == 5
+    assert QueuedIsbn.objects.count() == 5
 
 
 def test_when_harvesting_is_switched_off_or_the_database_is_gone_no_wish_is_lost(sandbox: Sandbox) -> None:
@@ -360,7 +360,7 @@ def test_when_harvesting_is_switched_off_or_the_database_is_gone_no_wish_is_lost
     assert "switched off" in warning()
     with patch.object(services, "spending", side_effect=QuotaUnavailable("No answer.")):
         assert failing_flush().stopped_reason == "quota_unavailable"
-    assert set(Wish.objects.values_list("attempts", "claim")) == {(0, None)}
+    assert set(QueuedIsbn.objects.values_list("attempts", "claim")) == {(0, None)}
     assert sandbox.spent == 0
     Switches.objects.update(harvest_enabled=True)
     assert flush(consumer="cron-queue-flush").batches == 1
@@ -373,7 +373,7 @@ def test_while_isbndb_fails_the_queue_pauses_ever_longer_and_what_is_tried_too_o
     sandbox.add_fault("status", status=500)
     queue(known_isbns(SIZE))
     seconds, pauses = 0.0, []
-    for _ in range(MOST_ATTEMPTS):
+    for _ in range(MAX_ATTEMPTS):
         assert failing_flush().batches == 0
         overview = selectors.get_queue()
         assert (overview.stopped_reason, overview.under_way) == ("isbndb_failed", 0)
@@ -385,7 +385,7 @@ def test_while_isbndb_fails_the_queue_pauses_ever_longer_and_what_is_tried_too_o
         seconds += pauses[-1]
         at(seconds)
     assert pauses == [30, 60, 120, 240, 480, 900, 900, 900]
-    assert sent() == [SIZE] * 3 * MOST_ATTEMPTS  # the gateway's own retries
+    assert sent() == [SIZE] * 3 * MAX_ATTEMPTS  # the gateway's own retries
     overview = selectors.get_queue()
     assert (overview.depth, overview.failed, overview.next_flush_at) == (0, SIZE, None)
     assert {failed.error for failed in overview.latest_failed} == {"ISBNdb failed with status 500."}
@@ -397,7 +397,7 @@ def test_while_isbndb_fails_the_queue_pauses_ever_longer_and_what_is_tried_too_o
     assert drop(known_isbns(SIZE + 1)[5:]) == SIZE - 5
     assert flush(consumer="reader").batches == 1
     assert Edition.objects.count() == 4
-    assert (Wish.objects.count(), QueueState.objects.get().failures) == (1, 0)
+    assert (QueuedIsbn.objects.count(), QueueState.objects.get().failures) == (1, 0)
     assert selectors.get_queue().warning is None
     assert retry(known_isbns(SIZE)) == 1
     assert balance(sandbox) == (len(sent()), len(sent()))
@@ -410,7 +410,7 @@ def test_what_fails_within_an_answer_is_held_and_then_fills_up_other_batches_wit
     with unstorable(known_isbns(1)[0]):
         assert flush(consumer="reader").enrichment.failed == 1
     assert Edition.objects.count() == SIZE - 1
-    row = Wish.objects.get()
+    row = QueuedIsbn.objects.get()
     assert (row.pk, row.attempts) == (known_isbns(1)[0], 1)
     assert "tmp" in row.last_error
     at(29.9)
@@ -430,7 +430,7 @@ def test_a_bad_book_ends_the_wish_for_it_as_a_miss_that_is_soon_forgotten(at: At
     queue(books, HIGH)
     at(10)
     assert flush(consumer="reader").batches == 1
-    assert not Wish.objects.exists()
+    assert not QueuedIsbn.objects.exists()
     assert queue(books, HIGH).not_found == 1
     Miss.objects.update(asked_at=F("asked_at") - timedelta(days=1))
     assert queue(books, HIGH).queued == 1
@@ -441,7 +441,7 @@ def test_when_a_batch_cannot_be_stored_its_wishes_are_held_and_tried_again(at: A
     with patch.object(enrichment, "store_books", side_effect=OperationalError("lock timeout")):
         assert failing_flush().stopped_reason == "database_unavailable"
     why = "The database is out of reach."
-    assert set(Wish.objects.values_list("attempts", "claim", "last_error")) == {(1, None, why)}
+    assert set(QueuedIsbn.objects.values_list("attempts", "claim", "last_error")) == {(1, None, why)}
     at(30)
     assert flush(consumer="reader").batches == 1
     assert balance(sandbox) == (2, 2)

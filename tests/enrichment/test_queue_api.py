@@ -11,10 +11,10 @@ from django.urls import reverse
 from rest_framework.test import APIClient
 
 from alexandria.development.sandbox.server import Sandbox
-from enrichment.models import Edition, Wish
-from enrichment.models.queue import MOST_ATTEMPTS
+from enrichment.models import Edition, QueuedIsbn
+from enrichment.models.queue import MAX_ATTEMPTS
 from enrichment.services import enrich as enrichment
-from enrichment.services.queue import flush, wish
+from enrichment.services.queue import enqueue, flush
 from quota.models import Call, Consumer, Switches
 from quota.services import reservations as quota
 from tests.enrichment.test_batch_api import BAD_BODIES
@@ -52,11 +52,11 @@ def test_wishes_are_accepted_with_an_account_of_every_isbn_and_spend_no_call(
         "invalid": [{"isbn": "978-0-00-000000-3", "reason": "wrong check digit"}],
         "depth": 3,
         "next_flush_at": "2026-05-05T12:00:10Z",
-        "warning": "No worker consumes the queue: is a worker and beat running?",
+        "warning": "No worker processes the queue. Check that a worker and beat are running.",
         "api_calls": 0,
     }
     assert response.headers["RateLimit"].startswith('"daily";r=12999;t=')
-    assert set(Wish.objects.values_list("priority", "source", "consumer__slug")) == {(2, "shelf 7", "reader")}
+    assert set(QueuedIsbn.objects.values_list("priority", "source", "consumer__slug")) == {(2, "shelf 7", "reader")}
 
     bare = api.post(PATH, KNOWN, format="json").json()
     assert (bare["queued"], bare["already_queued"], bare["depth"]) == (0, 3, 3)
@@ -123,7 +123,7 @@ def test_the_queue_says_what_stands_against_it(api: APIClient, sandbox: Sandbox,
     Switches.objects.create(harvest_enabled=False)
     assert "switched off" in look(api)["warning"]
 
-    Wish.objects.filter(pk=KNOWN[0]).update(attempts=MOST_ATTEMPTS, last_error="ISBNdb failed with status 500.")
+    QueuedIsbn.objects.filter(pk=KNOWN[0]).update(attempts=MAX_ATTEMPTS, last_error="ISBNdb failed with status 500.")
     body = look(api)
     assert (body["depth"], body["failed"]) == (3, 1)
     assert body["latest_failed"] == [{"isbn": KNOWN[0], "error": "ISBNdb failed with status 500."}]
@@ -138,7 +138,7 @@ def test_without_a_key_or_a_database_nothing_is_accepted(api: APIClient, api_pas
     api.credentials()
     for response in (api.get(PATH), api.post(PATH, KNOWN, format="json")):
         problem(response, 401)
-    assert not Wish.objects.exists()
+    assert not QueuedIsbn.objects.exists()
 
 
 # In the admin
@@ -146,50 +146,50 @@ def test_without_a_key_or_a_database_nothing_is_accepted(api: APIClient, api_pas
 
 def act(client: Client, action: str, **confirmation: str) -> str:
     chosen = {"action": action, "_selected_action": KNOWN, **confirmation}
-    response = client.post(reverse("admin:enrichment_wish_changelist"), chosen, follow=True)
+    response = client.post(reverse("admin:enrichment_queuedisbn_changelist"), chosen, follow=True)
     return response.content.decode()
 
 
 def test_an_operator_sees_what_waits_tries_again_what_failed_and_drops_wishes(
     admin_client: Client, consumer: Consumer
 ) -> None:
-    wish(KNOWN, priority=Wish.Priority.LOW, consumer="reader", source="shelf 7")
-    Wish.objects.filter(pk__in=KNOWN[:3]).update(attempts=MOST_ATTEMPTS, last_error="<b>failed")
+    enqueue(KNOWN, priority=QueuedIsbn.Priority.LOW, consumer="reader", source="shelf 7")
+    QueuedIsbn.objects.filter(pk__in=KNOWN[:3]).update(attempts=MAX_ATTEMPTS, last_error="<b>failed")
     for state, shown in (("failed", KNOWN[:3]), ("waiting", KNOWN[3:]), ("under_way", []), ("", KNOWN)):
-        page = admin_client.get(reverse("admin:enrichment_wish_changelist"), {"state": state} if state else {})
+        page = admin_client.get(reverse("admin:enrichment_queuedisbn_changelist"), {"state": state} if state else {})
         text = page.content.decode()
         assert [isbn for isbn in KNOWN if isbn in text] == shown
         assert "<b>failed" not in text
-    assert "Tried again with the next batch: 3 wishes." in act(admin_client, "retry_failed")
-    assert set(Wish.objects.values_list("attempts", flat=True)) == {0}
-    assert "Tried again with the next batch: 0 wishes." in act(admin_client, "retry_failed")
-    detail = admin_client.get(reverse("admin:enrichment_wish_change", args=KNOWN[:1])).content.decode()
+    assert "Tried again with the next batch: 3 queued ISBNs." in act(admin_client, "retry_failed")
+    assert set(QueuedIsbn.objects.values_list("attempts", flat=True)) == {0}
+    assert "Tried again with the next batch: 0 queued ISBNs." in act(admin_client, "retry_failed")
+    detail = admin_client.get(reverse("admin:enrichment_queuedisbn_change", args=KNOWN[:1])).content.decode()
     assert 'name="_save"' not in detail
     for unconfirmed in ({}, {"said": "yes", "reason": " "}):
-        asked = act(admin_client, "drop_wishes", **unconfirmed)
-        assert "Drop 4 wishes?" in asked
+        asked = act(admin_client, "drop_queued", **unconfirmed)
+        assert "Drop 4 queued ISBNs?" in asked
         assert all(f'value="{isbn}"' in asked for isbn in KNOWN)
-    assert Wish.objects.count() == 4
-    assert "Dropped: 4 wishes." in act(admin_client, "drop_wishes", said="yes", reason="asked for by mistake")
-    assert not Wish.objects.exists()
+    assert QueuedIsbn.objects.count() == 4
+    assert "Dropped: 4 queued ISBNs." in act(admin_client, "drop_queued", said="yes", reason="asked for by mistake")
+    assert not QueuedIsbn.objects.exists()
     said = list(LogEntry.objects.order_by("pk").values_list("change_message", flat=True))
     assert said == ["Tried again."] * 3 + ["Dropped. Reason: asked for by mistake"] * 4
 
 
 def test_the_queue_as_a_whole_stands_above_its_wishes(admin_client: Client, consumer: Consumer) -> None:
-    wish(KNOWN, priority=Wish.Priority.HIGH, consumer="reader")
-    page = admin_client.get(reverse("admin:enrichment_wish_changelist"))
+    enqueue(KNOWN, priority=QueuedIsbn.Priority.HIGH, consumer="reader")
+    page = admin_client.get(reverse("admin:enrichment_queuedisbn_changelist"))
     assert page.context["queue"].by_priority == {"high": 4, "normal": 0, "low": 0}
-    assert "No worker consumes the queue" in page.text
+    assert "No worker processes the queue" in page.text
     assert "UTC: high due" in page.text
 
 
 def test_who_may_only_look_may_not_drop(admin_user, client: Client, consumer: Consumer) -> None:
-    wish(KNOWN, priority=Wish.Priority.LOW, consumer="reader")
+    enqueue(KNOWN, priority=QueuedIsbn.Priority.LOW, consumer="reader")
     admin_user.is_superuser = False
     admin_user.save()
-    admin_user.user_permissions.add(Permission.objects.get(codename="view_wish"))
+    admin_user.user_permissions.add(Permission.objects.get(codename="view_queuedisbn"))
     client.force_login(admin_user)
-    act(client, "drop_wishes", said="yes", reason="out of malice")
-    assert Wish.objects.count() == len(KNOWN)
+    act(client, "drop_queued", said="yes", reason="out of malice")
+    assert QueuedIsbn.objects.count() == len(KNOWN)
     assert not Edition.objects.exists()

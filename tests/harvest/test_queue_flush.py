@@ -4,8 +4,8 @@ import pytest
 
 from alexandria.development.sandbox.server import Sandbox
 from enrichment import selectors
-from enrichment.models import Edition, Wish
-from enrichment.services.queue import wish
+from enrichment.models import Edition, QueuedIsbn
+from enrichment.services.queue import enqueue
 from harvest.models import HarvestRun
 from harvest.runs import run_cron
 from quota.models import Consumer
@@ -21,7 +21,7 @@ def batches_of_five(settings, consumer: Consumer, sandbox: Sandbox) -> None:
 
 
 def queue(count: int) -> None:
-    wish(known_isbns(count), priority=Wish.Priority.NORMAL, consumer="reader")
+    enqueue(known_isbns(count), priority=QueuedIsbn.Priority.NORMAL, consumer="reader")
 
 
 def test_what_fills_batches_is_sent_and_put_down_to_the_run(sandbox: Sandbox) -> None:
@@ -29,7 +29,7 @@ def test_what_fills_batches_is_sent_and_put_down_to_the_run(sandbox: Sandbox) ->
     run = run_cron("queue-flush")
     assert run is not None
     assert (run.outcome, run.calls, run.books) == ("succeeded", 2, 10)
-    assert (Edition.objects.count(), Wish.objects.count()) == (10, 1)
+    assert (Edition.objects.count(), QueuedIsbn.objects.count()) == (10, 1)
     assert balance(sandbox) == (2, 2)
 
 
@@ -51,7 +51,7 @@ def test_below_its_floor_it_is_skipped_and_the_queue_says_so(sandbox: Sandbox) -
     reason = "No call is free above the floor of 1,000."
     assert (run.outcome, run.reason) == ("skipped", reason)
     assert selectors.get_queue().warning == f"The queue waits: {reason}"
-    assert (sandbox.spent, Wish.objects.count()) == (0, 5)
+    assert (sandbox.spent, QueuedIsbn.objects.count()) == (0, 5)
 
 
 def test_when_isbndb_fails_the_run_has_failed_and_the_next_one_waits(sandbox: Sandbox) -> None:

@@ -56,5 +56,7 @@ def current_alerts(status: QuotaStatus, *, user: User | AnonymousUser) -> list[N
         off = "Harvesting is switched off: crons and bulk work are refused every call, and the queue waits."
         notices.append(Notice("warning", off, switches))
     elif warning := queue_warning(status):
-        notices.append(Notice("warning", warning, link("enrichment.view_wish", "admin:enrichment_wish_changelist")))
+        notices.append(
+            Notice("warning", warning, link("enrichment.view_queuedisbn", "admin:enrichment_queuedisbn_changelist"))
+        )
     return sorted(notices, key=lambda notice: notice.level)

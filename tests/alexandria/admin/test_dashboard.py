@@ -175,7 +175,7 @@ def test_a_first_day_reads_well(viewer: Client, at: At) -> None:
     for said in (
         *("<strong>0</strong> of 13,000 used", "No call has been sent today.", "No day has been opened yet"),
         *("Nothing runs at the moment.", "No ISBN asked for yet.", "Not asked yet.", "12 h 00 min"),
-        *("No worker consumes the queue", "As of", "12:00:00 UTC"),
+        *("No worker processes the queue", "As of", "12:00:00 UTC"),
     ):
         assert said in page.text
     assert "<canvas" not in page.text
@@ -240,7 +240,7 @@ def test_what_stands_in_the_way_of_calls_is_said_on_top(viewer: Client, consumer
     assert [text[:13] for text in said() if "are used" in text] == ["95 % are used"]
     Alert.objects.all().delete()
     Switches.objects.all().delete()
-    assert said()[1].startswith("The quota of the day is used up or closed")
+    assert said()[1].startswith("Today's quota is used up or closed")
 
 
 @pytest.mark.parametrize(

@@ -64,8 +64,8 @@ def test_a_client_made_from_the_schema_works(client: Any, live_server, sandbox: 
     author = ask("authors.author", found.authors[0].id)[1]
     assert (found.isbn13, author.name) == (isbn, book.authors[0].name)
     assert ask("works.work", book.work.id)[1].title == book.work.title
-    wish = models.WishRequest(isbns=known_isbns(2), priority=models.PriorityEnum.HIGH)
-    assert ask("enrich.enrich_queue_add", body=wish)[1].queued == 1
+    queued = models.EnqueueRequest(isbns=known_isbns(2), priority=models.PriorityEnum.HIGH)
+    assert ask("enrich.enrich_queue_add", body=queued)[1].queued == 1
     assert ask("enrich.enrich_queue")[1].by_priority.high == 1
     options = {"prefer": "respond-async", "idempotency_key": "a"}
     status, job = ask("enrich.enrich_batch_direct", body=wanted, **options)

@@ -93,12 +93,12 @@ def test_a_database_that_takes_no_writes_is_out_of_reach(api: APIClient) -> None
     with connection.cursor() as cursor:
         cursor.execute("SET default_transaction_read_only = on")
     try:
-        wish = api.post("/api/enrich/queue", ["9780441013593"], format="json")
+        queued = api.post("/api/enrich/queue", ["9780441013593"], format="json")
         job = api.post("/api/enrich/batch-direct", ["9780441013593"], format="json", HTTP_PREFER="respond-async")
     finally:
         with connection.cursor() as cursor:
             cursor.execute("SET default_transaction_read_only = off")
-    for response in (wish, job):
+    for response in (queued, job):
         assert problem(response)["code"] == "database_unavailable"
         assert "Retry-After" in response.headers
 

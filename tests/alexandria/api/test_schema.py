@@ -110,8 +110,8 @@ def test_every_kind_of_answer_is_one_that_the_schema_promises(
     assert [job("POST", "/cancel"), job("POST", "/cancel"), job("POST", "/retry")] == [200, 409, 202]
     run_job(Job.objects.get().pk)
     assert job("GET", "") == 200
-    wishes = {"isbns": [isbn, *known_isbns(3), "wrong"], "priority": "high"}
-    assert answer("POST", QUEUE, body=wishes, media_type="application/json") == 202
+    wanted = {"isbns": [isbn, *known_isbns(3), "wrong"], "priority": "high"}
+    assert answer("POST", QUEUE, body=wanted, media_type="application/json") == 202
     assert answer("GET", QUEUE) == 200
     assert answer("GET", STATUS) == 200
     assert [answer("GET", f"/api/quota/{name}") for name in ("me", "history", "calls")] == [200, 200, 200]

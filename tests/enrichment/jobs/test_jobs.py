@@ -19,7 +19,7 @@ from enrichment.jobs import claims, running
 from enrichment.jobs.lifecycle import cancel_job, create_job, resume_jobs, retry_job
 from enrichment.jobs.running import run_job
 from enrichment.models import AuthorMiss, Edition, Job, JobItem
-from enrichment.models.queue import MOST_ATTEMPTS
+from enrichment.models.queue import MAX_ATTEMPTS
 from enrichment.services.enrich import enrich_isbns
 from enrichment.services.releases import Wanted, read_token
 from quota.database import ask
@@ -315,7 +315,7 @@ def test_a_fleet_that_isbndb_slows_down_and_an_unreachable_quota_cost_no_attempt
     reservations.open_ledger()
     ask("SELECT quota_slow_down(900)")
     job, moment = create(isbns=KNOWN[:2]), NOON
-    for _ in range(MOST_ATTEMPTS + 1):
+    for _ in range(MAX_ATTEMPTS + 1):
         job = run(job)
         assert (job.state, job.stopped_reason, job.failures) == ("waiting", "fleet_busy", 0)
         assert job.resume_at is not None

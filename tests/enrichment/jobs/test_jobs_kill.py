@@ -16,7 +16,7 @@ from alexandria.development.sandbox.server import Sandbox
 from enrichment.jobs import claims
 from enrichment.jobs.lifecycle import create_job, resume_jobs
 from enrichment.jobs.running import run_job
-from enrichment.models import Edition, Job, Wish
+from enrichment.models import Edition, Job, QueuedIsbn
 from enrichment.services import queue
 from quota.models import Call, Consumer
 from quota.selectors.status import calls_spent
@@ -125,10 +125,10 @@ def test_slow_jobs_on_all_their_workers_do_not_hold_up_a_wish(
     others = processes.start("worker", tmp_path / "worker.log")
     try:
         wait_until(lambda: sandbox.spent == 2, jobs)
-        queue.wish(KNOWN[4:5], priority=Wish.Priority.HIGH, consumer="reader")
-        Wish.objects.update(due_at=NOON)
+        queue.enqueue(KNOWN[4:5], priority=QueuedIsbn.Priority.HIGH, consumer="reader")
+        QueuedIsbn.objects.update(due_at=NOON)
         signature("harvest.tasks.run_cron", ["queue-flush"]).apply_async()
-        wait_until(lambda: not Wish.objects.exists(), others)
+        wait_until(lambda: not QueuedIsbn.objects.exists(), others)
         assert set(Job.objects.values_list("state", "done")) == {("running", 0)}
         served.set()
         wait_until(lambda: Job.objects.filter(state="succeeded").count() == 2, jobs)
