@@ -13,7 +13,7 @@ from enrichment.exceptions import IsbndbError
 from enrichment.services.enrich import EnrichmentStopped
 from enrichment.services.stop_reasons import STOPS
 from harvest.crons.registry import Cron, get_cron
-from harvest.crons.run_context import Work
+from harvest.crons.run_context import RunContext
 from harvest.exceptions import FailedTooOften, LedgerWrong, RunLost, RunStopped, RunUnderWay
 from harvest.models import CronState, HarvestRun
 from harvest.schedules import claim_tick, schedules_by_cron
@@ -49,17 +49,17 @@ def run_cron(name: str, *, scheduled: bool = False, force: bool = False) -> Harv
     run = _begin(cron, now=status.now, scheduled=scheduled)
     if run is None:
         return None
-    work = Work(cron.consumer, f"run:{run.pk}", today=status.day, cursor=run.cursor)
+    context = RunContext(cron.consumer, f"run:{run.pk}", today=status.day, cursor=run.cursor)
     with structlog.contextvars.bound_contextvars(cron=name, run=run.pk):
         if not CronState.objects.filter(run=run).exists():
-            return _end(run, work, Outcome.SKIPPED, "The run before it is still under way.")
+            return _end(run, context, Outcome.SKIPPED, "The run before it is still under way.")
         try:
-            with _heartbeat(run, work):
-                outcome, reason = _carry_out(cron, work, status, force=force)
+            with _heartbeat(run, context):
+                outcome, reason = _carry_out(cron, context, status, force=force)
         except BaseException as error:
-            _end(run, work, Outcome.FAILED, f"{type(error).__name__}: {error}")
+            _end(run, context, Outcome.FAILED, f"{type(error).__name__}: {error}")
             raise
-        return _end(run, work, outcome, reason)
+        return _end(run, context, outcome, reason)
 
 
 def forget_cursor(name: str) -> None:
@@ -131,10 +131,10 @@ def _begin(cron: Cron, *, now: datetime, scheduled: bool) -> HarvestRun | None:
 
 
 @contextmanager
-def _heartbeat(run: HarvestRun, work: Work) -> Iterator[None]:
+def _heartbeat(run: HarvestRun, context: RunContext) -> Iterator[None]:
     """Renews the run's lease, and saves its cursor, from a thread of its own for as long as the block takes.
 
-    When the lease is not the run's any more, `work` is told that it is lost.
+    When the lease is not the run's any more, `context` is told that it is lost.
     """
     done = threading.Event()
 
@@ -142,7 +142,7 @@ def _heartbeat(run: HarvestRun, work: Work) -> Iterator[None]:
         while not done.wait(HEARTBEAT.total_seconds()):
             try:
                 lease = CronState.objects.filter(run=run)
-                work.lost = lease.update(lease_until=QuotaNow() + LEASE, cursor=work.cursor) == 0
+                context.lost = lease.update(lease_until=QuotaNow() + LEASE, cursor=context.cursor) == 0
             except OUT_OF_REACH:
                 log.warning("harvest.heartbeat_failed", run=run.pk, exc_info=True)
             finally:
@@ -157,18 +157,18 @@ def _heartbeat(run: HarvestRun, work: Work) -> Iterator[None]:
         thread.join()
 
 
-def _carry_out(cron: Cron, work: Work, status: QuotaStatus, *, force: bool) -> tuple[Outcome, str]:
+def _carry_out(cron: Cron, context: RunContext, status: QuotaStatus, *, force: bool) -> tuple[Outcome, str]:
     """Does the work and says what came of it, and why it was not all."""
-    outcome, reason = _try(cron, work, status, force=force)
-    if not work.failures:
+    outcome, reason = _try(cron, context, status, force=force)
+    if not context.failures:
         return outcome, reason
-    failures = [f"{failure} ({count} times)" if count > 1 else failure for failure, count in work.failures.items()]
+    failures = [f"{failure} ({count} times)" if count > 1 else failure for failure, count in context.failures.items()]
     log.error("harvest.run_failed", failures=failures)
     ended_early = outcome in (Outcome.STOPPED, Outcome.FAILED)
     return (outcome if ended_early else Outcome.FAILED), "; ".join(filter(None, [reason, *failures]))
 
 
-def _try(cron: Cron, work: Work, status: QuotaStatus, *, force: bool) -> tuple[Outcome, str]:
+def _try(cron: Cron, context: RunContext, status: QuotaStatus, *, force: bool) -> tuple[Outcome, str]:
     try:
         if not (force or cron.is_due()):
             return Outcome.IDLE, ""
@@ -182,46 +182,46 @@ def _try(cron: Cron, work: Work, status: QuotaStatus, *, force: bool) -> tuple[O
         )
         if reason:
             return Outcome.SKIPPED, reason
-        cron.carry_out(work)
+        cron.run(context)
     except RunStopped as stopped:
         return Outcome.STOPPED, str(stopped)
     except EnrichmentStopped as stopped:
-        return _judge(stopped.__cause__ or stopped, work)
+        return _judge(stopped.__cause__ or stopped, context)
     except (QuotaError, IsbndbError, *OUT_OF_REACH, LedgerWrong, RunLost, FailedTooOften) as error:
-        return _judge(error, work)
-    return (Outcome.IDLE if work.idle else Outcome.SUCCEEDED), ""
+        return _judge(error, context)
+    return (Outcome.IDLE if context.idle else Outcome.SUCCEEDED), ""
 
 
-def _judge(error: BaseException, work: Work) -> tuple[Outcome, str]:
+def _judge(error: BaseException, context: RunContext) -> tuple[Outcome, str]:
     if isinstance(error, STOPS):
-        begun = calls_spent(source=work.source) > 0
+        begun = calls_spent(source=context.source) > 0
         reason = f"{error.limit}: {error.EXPLANATIONS[error.limit]}" if isinstance(error, QuotaRefused) else str(error)
         return (Outcome.STOPPED if begun else Outcome.SKIPPED), reason
     log.error("harvest.run_failed", error=str(error), kind=type(error).__name__)
     return Outcome.FAILED, f"{type(error).__name__}: {error}"
 
 
-def _end(run: HarvestRun, work: Work, outcome: Outcome, reason: str) -> HarvestRun:
+def _end(run: HarvestRun, context: RunContext, outcome: Outcome, reason: str) -> HarvestRun:
     """Puts the outcome on record and lets the next run begin; returns the row that tells of the run."""
-    calls = calls_spent(source=work.source)
+    calls = calls_spent(source=context.source)
     with transaction.atomic(durable=True):
-        CronState.objects.filter(run=run).update(run=None, lease_until=None, cursor=work.cursor)
+        CronState.objects.filter(run=run).update(run=None, lease_until=None, cursor=context.cursor)
         ended = HarvestRun.objects.filter(pk=run.pk, outcome=Outcome.RUNNING).update(
             outcome=outcome,
             reason=reason[:1000],
             ended_at=QuotaNow(),
             calls=calls,
-            books=work.books,
-            cursor=work.cursor,
+            books=context.books,
+            cursor=context.cursor,
         )
         run.refresh_from_db()
         kept = _fold(run) if ended else run
     if not ended:
-        HarvestRun.objects.filter(pk=run.pk).update(calls=calls, books=work.books)
+        HarvestRun.objects.filter(pk=run.pk).update(calls=calls, books=context.books)
         run.refresh_from_db()
-        log.error("harvest.taken_for_dead", outcome=outcome, calls=calls, books=work.books)
+        log.error("harvest.taken_for_dead", outcome=outcome, calls=calls, books=context.books)
     say = log.debug if outcome == Outcome.IDLE else log.info
-    say("harvest.run_ended", outcome=outcome, reason=reason, calls=calls, books=work.books)
+    say("harvest.run_ended", outcome=outcome, reason=reason, calls=calls, books=context.books)
     return kept
 
 

@@ -23,7 +23,7 @@ from enrichment.services.releases import (
     read_token,
     resume_token,
 )
-from harvest.crons.run_context import Work
+from harvest.crons.run_context import RunContext
 from harvest.exceptions import RunStopped
 from quota.spending import spending
 
@@ -37,7 +37,7 @@ FEED_HISTORY = timedelta(days=7)
 """ISBNdb's feed goes back no further."""
 
 
-def new_releases(work: Work) -> None:
+def new_releases(context: RunContext) -> None:
     """Stores the books of this and last month, or first goes on where an earlier run stopped.
 
     A page that fails is stepped over: once the rest is done, the next run begins with all pages anew. When nothing
@@ -45,24 +45,24 @@ def new_releases(work: Work) -> None:
 
     Cursor: {"resume"}, a token of enrichment.services.releases; empty once all is done.
     """
-    wanted, begun_at = _where_to_go_on(work)
+    wanted, begun_at = _where_to_go_on(context)
     position = begun_at
     while True:
-        work.go_on()
+        context.go_on()
         failure: BaseException | None = None
         try:
-            result = enrich_new_releases(wanted, consumer=work.consumer, position=position, source=work.source)
+            result = enrich_new_releases(wanted, consumer=context.consumer, position=position, source=context.source)
         except EnrichmentStopped as stopped:
             result, failure = stopped.result, stopped.__cause__ or stopped
-        work.books += result.progress.enriched
+        context.books += result.progress.enriched
         if result.progress.came_forward:
-            work.answered()
+            context.answered()
         after = step_over(result.progress.position, max_pages=wanted.max_pages_per_month)
-        if work.in_a_row == 0:  # otherwise the next run goes on at the first of those that failed
+        if context.in_a_row == 0:  # otherwise the next run goes on at the first of those that failed
             again = isinstance(failure, IsbndbError) and result.progress.position == begun_at
-            work.cursor = _releases_cursor(wanted, after if again else result.progress.position)
+            context.cursor = _releases_cursor(wanted, after if again else result.progress.position)
         if failure:
-            work.failed(failure)
+            context.failed(failure)
             position = after
         elif result.stopped_reason:
             raise RunStopped(result.stopped_reason)
@@ -70,28 +70,28 @@ def new_releases(work: Work) -> None:
             return
 
 
-def stale_refresh(work: Work) -> None:
+def stale_refresh(context: RunContext) -> None:
     """Asks again for the editions beyond EDITION_FRESH_DAYS, oldest first, in full batches only.
 
     Cursor: {"aside"}, how many of the oldest were in batches that failed when last asked for: they come last.
     """
     size = settings.ISBNDB_BATCH_SIZE
-    aside: int = work.cursor.get("aside", 0)
+    aside: int = context.cursor.get("aside", 0)
     oldest = selectors.stale_isbns(MOST_BATCHES * size + aside)
     stale = oldest[aside:] + oldest[:aside]
     untried = set(oldest[:aside])
     full = min(len(stale) // size, MOST_BATCHES)
-    work.idle = full == 0
+    context.idle = full == 0
     failed = 0
     for number in range(full):
         batch = stale[number * size : (number + 1) * size]
-        if not _refresh(batch, work):
+        if not _refresh(batch, context):
             failed += size
         untried.difference_update(batch)
-        work.cursor = {"aside": len(untried) + failed} if untried or failed else {}
+        context.cursor = {"aside": len(untried) + failed} if untried or failed else {}
 
 
-def update_feed(work: Work) -> None:
+def update_feed(context: RunContext) -> None:
     """Asks again for what ISBNdb says has changed, of the ISBNs that anybody has ever asked for.
 
     They go out in full batches; the last one is filled up with the oldest stale editions.
@@ -102,7 +102,7 @@ def update_feed(work: Work) -> None:
     "began"}: the page to go on with, ISBNs that were read and not asked for yet, and the day that becomes `since`.
     After failures {"again"}, ISBNs to ask for once more, and {"failed_page"}.
     """
-    through = _FeedPass(work)
+    through = _FeedPass(context)
     for _ in range(MOST_FEED_PAGES):
         through.ask_for_full_batches()
         if through.read_page():
@@ -111,13 +111,13 @@ def update_feed(work: Work) -> None:
 
 
 class _FeedPass:
-    """One pass through the feed, which may take several runs; `work.cursor` always says how far it is."""
+    """One pass through the feed, which may take several runs; `context.cursor` always says how far it is."""
 
-    def __init__(self, work: Work) -> None:
-        cursor, oldest = work.cursor, work.today - FEED_HISTORY
-        self.work = work
+    def __init__(self, context: RunContext) -> None:
+        cursor, oldest = context.cursor, context.today - FEED_HISTORY
+        self.context = context
         self.since = max(oldest, date.fromisoformat(cursor.get("since", oldest.isoformat())))
-        self.began: str = cursor.get("began", work.today.isoformat())
+        self.began: str = cursor.get("began", context.today.isoformat())
         self.page: int = cursor.get("page", 1) if self.since.isoformat() == cursor.get("since") else 1
         self.failed_page: int | None = cursor.get("failed_page")
         self.failed_before: list[str] = cursor.get("again", [])
@@ -134,7 +134,7 @@ class _FeedPass:
 
     def read_page(self) -> bool:
         """Reads the next page; True when nothing comes any more."""
-        self.work.go_on()
+        self.context.go_on()
         try:
             changed = self._fetch()
         except IsbndbError as error:
@@ -142,9 +142,9 @@ class _FeedPass:
             if self.failed_page != self.page or isinstance(error, IsbndbRefused):
                 self._keep_place(failed_page=self.page)
                 raise
-            self.work.failed(error)
+            self.context.failed(error)
         else:
-            self.work.answered()
+            self.context.answered()
             if not changed:
                 return True
             known = selectors.isbns_heard_of(changed) - self.asked.union(self.pending)
@@ -162,12 +162,12 @@ class _FeedPass:
         self._keep(since=self.began)
 
     def _fetch(self) -> list[str]:
-        work = self.work
-        with spending(consumer=work.consumer, operation="update-feed", calls=1, source=work.source) as spender:
+        context = self.context
+        with spending(consumer=context.consumer, operation="update-feed", calls=1, source=context.source) as spender:
             return fetch_updates(spender, since=self.since, page=self.page)
 
     def _ask_for(self, isbns: list[str], *, company: Sequence[str] = ()) -> None:
-        if not _refresh([*isbns, *company], self.work):
+        if not _refresh([*isbns, *company], self.context):
             self.again = self.again + [isbn for isbn in isbns if isbn not in self.failed_before]
         self.asked.update(isbns)
 
@@ -176,43 +176,43 @@ class _FeedPass:
         self._keep(**place, **more)
 
     def _keep(self, **where: Any) -> None:
-        self.work.cursor = where | ({"again": self.again} if self.again else {})
+        self.context.cursor = where | ({"again": self.again} if self.again else {})
 
 
-def queue_flush(work: Work) -> None:
+def queue_flush(context: RunContext) -> None:
     """Sends what waits in the queue and is worth a call."""
     try:
-        result = flush(consumer=work.consumer, source=work.source)
+        result = flush(consumer=context.consumer, source=context.source)
     except EnrichmentStopped as stopped:
-        work.books += stopped.result.enrichment.enriched
+        context.books += stopped.result.enrichment.enriched
         raise
-    work.books += result.enrichment.enriched
-    work.idle = result.batches == 0
+    context.books += result.enrichment.enriched
+    context.idle = result.batches == 0
     if result.stopped_reason:
         raise RunStopped(result.stopped_reason)
 
 
-def _refresh(isbns: list[str], work: Work) -> bool:
+def _refresh(isbns: list[str], context: RunContext) -> bool:
     """Asks again for a batch; False when ISBNdb failed at it, which is noted."""
-    work.go_on()
+    context.go_on()
     try:
-        result = enrich_isbns(isbns, consumer=work.consumer, source=work.source, refresh=True)
+        result = enrich_isbns(isbns, consumer=context.consumer, source=context.source, refresh=True)
     except EnrichmentStopped as stopped:
-        work.books += stopped.result.enriched
-        work.failed(stopped.__cause__ or stopped)
+        context.books += stopped.result.enriched
+        context.failed(stopped.__cause__ or stopped)
         return False
-    work.answered()
-    work.books += result.enriched
+    context.answered()
+    context.books += result.enriched
     return True
 
 
-def _where_to_go_on(work: Work) -> tuple[Wanted, Position | None]:
-    if "resume" in work.cursor:
+def _where_to_go_on(context: RunContext) -> tuple[Wanted, Position | None]:
+    if "resume" in context.cursor:
         try:
-            return read_token(work.cursor["resume"])
+            return read_token(context.cursor["resume"])
         except BadToken:  # SECRET_KEY was changed meanwhile
             pass
-    this_month = work.today.replace(day=1)
+    this_month = context.today.replace(day=1)
     last_month = (this_month - timedelta(days=1)).replace(day=1)
     return Wanted(start_month=last_month, end_month=this_month, max_pages_per_month=MOST_PAGES), None
 

@@ -7,7 +7,7 @@ from django.conf import settings
 from enrichment.jobs.lifecycle import prune_jobs
 from enrichment.jobs.lists import prune_lists
 from enrichment.services import reconciliation
-from harvest.crons.run_context import Work
+from harvest.crons.run_context import RunContext
 from harvest.exceptions import LedgerWrong
 from harvest.models import HarvestRun
 from quota.models import DailyLedger
@@ -16,29 +16,29 @@ from quota.services import reservations
 from quota.services.pruning import prune_journal as prune
 
 
-def reconcile(work: Work) -> None:
+def reconcile(context: RunContext) -> None:
     """Holds ISBNdb's own counter against ours; from QUOTA_DRIFT_ALERT on, drift is logged as an error."""
-    reconciliation.reconcile(consumer=work.consumer, source=work.source)
+    reconciliation.reconcile(consumer=context.consumer, source=context.source)
 
 
-def expire_leases(work: Work) -> None:
+def expire_leases(context: RunContext) -> None:
     """Gives back what operations that died had set aside."""
-    work.idle = reservations.expire() == 0
+    context.idle = reservations.expire() == 0
 
 
-def open_ledger(work: Work) -> None:
+def open_ledger(context: RunContext) -> None:
     """Opens the day's ledger, so that the first request of the day need not."""
-    work.idle = not reservations.open_ledger()
+    context.idle = not reservations.open_ledger()
 
 
-def ledger_check(work: Work) -> None:
+def ledger_check(context: RunContext) -> None:
     """Recomputes the ledgers of the days that are over and were not checked yet, yesterday's at least.
 
     Cursor: {"checked"}, the last day up to which all agreed. Raises LedgerWrong; those days are then checked again, and
     no more once the cursor is forgotten.
     """
-    yesterday = work.today - timedelta(days=1)
-    checked = date.fromisoformat(work.cursor.get("checked", (yesterday - timedelta(days=1)).isoformat()))
+    yesterday = context.today - timedelta(days=1)
+    checked = date.fromisoformat(context.cursor.get("checked", (yesterday - timedelta(days=1)).isoformat()))
     days = DailyLedger.objects.filter(day__gt=checked, day__lte=yesterday).order_by("day").values_list("day", flat=True)
     wrong = {day: found for day in days if (found := check_ledger(day))}
     if wrong:
@@ -49,17 +49,17 @@ def ledger_check(work: Work) -> None:
         ]
         # The days come first: what is too long to be kept loses its end.
         raise LedgerWrong(f"{', '.join(map(str, wrong))}. {'; '.join(details)}")
-    work.idle = not days
-    work.cursor = {"checked": yesterday.isoformat()}
+    context.idle = not days
+    context.cursor = {"checked": yesterday.isoformat()}
 
 
-def prune_journal(work: Work) -> None:
+def prune_journal(context: RunContext) -> None:
     """Deletes jobs, runs, calls, their reservations and refusals older than JOURNAL_KEEP_DAYS; ledgers stay for good.
 
     Jobs come first: what they have spent is counted from the journal. Lists of ISBNs are kept for the day.
     """
-    before = work.today - timedelta(days=settings.JOURNAL_KEEP_DAYS)
+    before = context.today - timedelta(days=settings.JOURNAL_KEEP_DAYS)
     jobs = prune_jobs(before=before)
-    lists = prune_lists(before=work.today)
+    lists = prune_lists(before=context.today)
     runs, _ = HarvestRun.objects.filter(ended_at__date__lt=before).delete()
-    work.idle = prune(before=before) == 0 and runs == 0 and jobs == 0 and lists == 0
+    context.idle = prune(before=before) == 0 and runs == 0 and jobs == 0 and lists == 0

@@ -1,6 +1,7 @@
-"""The crons by name: what runs, and who pays.
+"""All periodic work: what runs, when, and which consumer pays for it. One entry is all that a new cron needs.
 
-Schedules are rows of django_celery_beat, which the admin edits; migration 0002 makes those that there are at first.
+`harvest.defaults` makes the consumer, the schedule and the state of each entry. From then on the schedule is a row of
+django_celery_beat, which people edit in the admin.
 """
 
 from collections.abc import Callable
@@ -9,37 +10,82 @@ from dataclasses import dataclass
 from enrichment.models.queue import FLUSHER
 from enrichment.services import queue
 from harvest.crons import books, housekeeping
-from harvest.crons.run_context import Work
+from harvest.crons.run_context import RunContext
 from harvest.exceptions import CronUnknown
+
+FLOOR = 1000
+"""Calls that a cron leaves free for other consumers, unless its entry says otherwise."""
 
 
 @dataclass(frozen=True)
-class Cron:
-    """`carry_out` does the work of one run; `consumer` is the slug of who pays, "" where no call is spent.
+class Every:
+    """An interval."""
 
-    `is_due`: whether there may be anything to do, asked before the quota is looked at.
-    """
+    seconds: int
+
+    def __str__(self) -> str:
+        minutes, rest = divmod(self.seconds, 60)
+        if rest:
+            return f"every {self.seconds} s"
+        return "every minute" if minutes == 1 else f"every {minutes} min"
+
+
+@dataclass(frozen=True)
+class At:
+    """A time of the day (UTC) or, without an hour, minutes of every hour, as in a crontab."""
+
+    minute: str
+    hour: str = "*"
+
+    def __str__(self) -> str:
+        if self.hour == "*":
+            return "every hour at " + ", ".join(f":{minute:0>2}" for minute in self.minute.split(","))
+        return f"{self.hour:0>2}:{self.minute:0>2}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Periodic:
+    """`description`: what it does, for the admin and docs/harvesting.md. `schedule`: the one that it starts with."""
 
     name: str
-    carry_out: Callable[[Work], None]
+    description: str
+    schedule: Every | At
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cron(Periodic):
+    """Periodic work whose runs are recorded (HarvestRun) and never overlap.
+
+    `run` does the work of one run. `consumer` is the slug of the consumer that pays, "" for a cron that spends no
+    calls; `floor` is the floor that this consumer starts with. `is_due` says whether there can be anything to do, and
+    is called before the quota is read.
+    """
+
+    run: Callable[[RunContext], None]
     consumer: str = ""
+    floor: int = FLOOR
     is_due: Callable[[], bool] = lambda: True
 
 
-CRONS = {
-    cron.name: cron
-    for cron in (
-        Cron("new-releases", books.new_releases, consumer="cron-new-releases"),
-        Cron("stale-refresh", books.stale_refresh, consumer="cron-stale-refresh"),
-        Cron("update-feed", books.update_feed, consumer="cron-update-feed"),
-        Cron("queue-flush", books.queue_flush, consumer=FLUSHER, is_due=queue.look),
-        Cron("reconciliation", housekeeping.reconcile, consumer="cron-reconciliation"),
-        Cron("expire-leases", housekeeping.expire_leases),
-        Cron("open-ledger", housekeeping.open_ledger),
-        Cron("ledger-check", housekeeping.ledger_check),
-        Cron("prune-journal", housekeeping.prune_journal),
-    )
-}
+@dataclass(frozen=True, kw_only=True)
+class PlainTask(Periodic):
+    """Periodic work that spends no calls and records no runs: a Celery task without arguments, by its name."""
+
+    task: str
+
+
+CRONS: dict[str, Cron] = {}
+PLAIN_TASKS: dict[str, PlainTask] = {}
+
+
+def register(entry: Cron | PlainTask) -> None:
+    """Adds an entry; an app that harvest must not import calls it in its `ready()`."""
+    if entry.name in CRONS or entry.name in PLAIN_TASKS:
+        raise ValueError(f"There are two crons {entry.name!r}.")
+    if isinstance(entry, Cron):
+        CRONS[entry.name] = entry
+    else:
+        PLAIN_TASKS[entry.name] = entry
 
 
 def get_cron(name: str) -> Cron:
@@ -48,3 +94,75 @@ def get_cron(name: str) -> Cron:
         return CRONS[name]
     except KeyError:
         raise CronUnknown(f"There is no cron {name!r}. There are: {', '.join(CRONS)}.") from None
+
+
+for _entry in (
+    Cron(
+        name="update-feed",
+        description="Refreshes the known ISBNs that ISBNdb's feed of updates lists.",
+        schedule=At(hour="2", minute="10"),
+        run=books.update_feed,
+        consumer="cron-update-feed",
+    ),
+    Cron(
+        name="new-releases",
+        description="Stores the books of this month and last month.",
+        schedule=At(hour="3", minute="10"),
+        run=books.new_releases,
+        consumer="cron-new-releases",
+    ),
+    Cron(
+        name="stale-refresh",
+        description="Refreshes books older than EDITION_FRESH_DAYS, oldest first.",
+        schedule=At(hour="4", minute="10"),
+        run=books.stale_refresh,
+        consumer="cron-stale-refresh",
+    ),
+    Cron(
+        name="queue-flush",
+        description="Sends the batches of the queue that are full or due.",
+        schedule=Every(seconds=2),
+        run=books.queue_flush,
+        consumer=FLUSHER,
+        is_due=queue.look,
+    ),
+    Cron(
+        name="reconciliation",
+        description="Compares ISBNdb's counter with the ledger.",
+        schedule=At(minute="5,15,25,35,45,55"),
+        run=housekeeping.reconcile,
+        consumer="cron-reconciliation",
+    ),
+    Cron(
+        name="expire-leases",
+        description="Releases the calls that dead operations still reserve.",
+        schedule=Every(seconds=60),
+        run=housekeeping.expire_leases,
+    ),
+    Cron(
+        name="open-ledger",
+        description="Opens the ledger of the day.",
+        # Again a minute after midnight, in case beat's clock is ahead of the database's.
+        schedule=At(minute="0,1,10,20,30,40,50"),
+        run=housekeeping.open_ledger,
+    ),
+    Cron(
+        name="ledger-check",
+        description="Recomputes the ledgers of past days and fails when a figure is wrong.",
+        schedule=At(hour="0", minute="20"),
+        run=housekeeping.ledger_check,
+    ),
+    Cron(
+        name="prune-journal",
+        description="Deletes calls, reservations, refusals, runs and jobs older than JOURNAL_KEEP_DAYS.",
+        schedule=At(hour="0", minute="40"),
+        run=housekeeping.prune_journal,
+    ),
+    PlainTask(
+        name="resume-jobs",
+        description="Queues the jobs that have waited long enough or whose worker died.",
+        schedule=Every(seconds=60),
+        task="enrichment.tasks.resume_jobs",
+    ),
+):
+    register(_entry)

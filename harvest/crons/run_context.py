@@ -13,7 +13,7 @@ MOST_IN_A_ROW = 3
 
 
 @dataclass
-class Work:
+class RunContext:
     """One run's work. What has been done is kept, however the run ends.
 
     `consumer`: the slug of who pays; "" for a cron that spends no calls. `source`: what its calls are recorded under.

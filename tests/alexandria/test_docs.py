@@ -12,19 +12,18 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import pytest
-from django.apps import apps
 from django.core.management import BaseCommand, call_command, get_commands, load_command_class
 
 from alexandria.development.sandbox.server import Sandbox
 from alexandria.env import BASE_DIR
 from enrichment.jobs import running
 from enrichment.models import Job
+from harvest.defaults import ensure_defaults
 from quota.models import Consumer
 from quota.services import reservations
 from tests.alexandria.test_env import ENV_EXAMPLE
@@ -135,7 +134,7 @@ def test_the_variables_that_the_readme_lists_are_those_of_the_example() -> None:
 
 
 def test_what_an_operator_types_works(sandbox: Sandbox, consumer: Consumer) -> None:
-    import_module("harvest.migrations.0002_defaults").create(apps, None)
+    ensure_defaults()
     reservations.increment(20, consumer="bulk-author")  # of which a correction can take some away
     lines = {line for doc in DOCS for block in blocks(doc) for line in block.commands() if "manage.py " in line}
     lines = {line for line in lines if arguments(line)[0] not in NOT_RUN and " [--" not in line}

@@ -14,19 +14,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from django.apps import apps
 from django_celery_beat.models import IntervalSchedule, PeriodicTask, PeriodicTasks
 
 from alexandria.development.sandbox import isbns as sandbox_isbns
 from alexandria.development.sandbox.server import Sandbox
 from alexandria.env import BASE_DIR
 from enrichment.models import Job, QueuedIsbn
+from harvest.defaults import ensure_defaults
 from harvest.models import BulkHarvest, HarvestRun
 from quota.models import Call, Consumer, ConsumerKey, DailyLedger, Reservation
 from quota.selectors.status import check_ledger
@@ -51,7 +50,7 @@ def day(set_clock: SetClock, settings, tmp_path: Path) -> Iterator[Sandbox]:
     settings.API_REQUESTS_PER_MINUTE = 0
     with Sandbox(max_rps=None, daily_limit=LIMIT, max_batch=20) as sandbox:
         settings.ISBNDB_BASE_URL, settings.ISBNDB_API_KEY = sandbox.url, sandbox.key
-        import_module("harvest.migrations.0002_defaults").create(apps, None)
+        ensure_defaults()
         Consumer.objects.filter(kind__in=["cron", "bulk"]).update(floor=10)
         quickly, _ = IntervalSchedule.objects.get_or_create(every=4, period="seconds")
         PeriodicTask.objects.exclude(name__contains="celery").update(interval=quickly, crontab=None, enabled=False)

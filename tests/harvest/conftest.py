@@ -1,8 +1,6 @@
-from importlib import import_module
-
 import pytest
-from django.apps import apps
 
+from harvest.defaults import ensure_defaults
 from quota.models import Consumer
 from tests.fixtures import SetClock, api, api_past_the_door, consumer, key, sandbox, set_clock
 
@@ -11,8 +9,8 @@ __all__ = ["api", "api_past_the_door", "bulk_author", "consumer", "defaults", "k
 
 @pytest.fixture
 def defaults(set_clock: SetClock) -> None:
-    """The consumers and schedules that the migration makes; a test's end empties every table."""
-    import_module("harvest.migrations.0002_defaults").create(apps, None)
+    """The consumers and schedules that `migrate` makes; the end of a test empties every table."""
+    ensure_defaults()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Running a cron: when it is skipped, stopped, idle or failed, and what is left on record."""
 
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ from enrichment.services.enrich import enrich_isbns
 from harvest import runs
 from harvest.crons import books, housekeeping
 from harvest.crons.registry import CRONS, get_cron
-from harvest.crons.run_context import Work
+from harvest.crons.run_context import RunContext
 from harvest.exceptions import CronUnknown
 from harvest.models import CronState, HarvestRun
 from harvest.runs import run_cron
@@ -33,10 +34,9 @@ def recorded(run: HarvestRun | None) -> tuple[str, str, int, int]:
     return row.outcome, row.reason, row.calls, row.repeats
 
 
-def carry_out(monkeypatch: pytest.MonkeyPatch, name: str, work: Any) -> None:
-    """Puts `work` in the place of what the cron does."""
-    cron = get_cron(name)
-    monkeypatch.setitem(CRONS, name, type(cron)(name, work, cron.consumer))
+def replace_run(monkeypatch: pytest.MonkeyPatch, name: str, run: Any) -> None:
+    """Lets the cron do `run` instead of its own context."""
+    monkeypatch.setitem(CRONS, name, replace(get_cron(name), run=run))
 
 
 def test_a_run_that_spends_leaves_its_calls_on_record_under_its_own_source(sandbox: Sandbox) -> None:
@@ -165,7 +165,7 @@ def test_what_isbndb_fails_at_is_a_failed_run_and_what_nobody_foresaw_is_raised_
     assert "IsbndbUnavailable" in run.reason
     assert run.calls == sandbox.spent > 1, "retries are on record"
 
-    carry_out(monkeypatch, "open-ledger", lambda work: 1 / 0)
+    replace_run(monkeypatch, "open-ledger", lambda context: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run_cron("open-ledger")
     assert recorded(HarvestRun.objects.first()) == ("failed", "ZeroDivisionError: division by zero", 0, 0)
@@ -180,10 +180,10 @@ def test_what_isbndb_fails_at_is_a_failed_run_and_what_nobody_foresaw_is_raised_
 def test_two_runs_of_one_cron_never_overlap(monkeypatch) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
-    def wait(work: Work) -> None:
+    def wait(context: RunContext) -> None:
         begun.set()
         assert go_on.wait(60)
-        work.cursor = {"at": 7}
+        context.cursor = {"at": 7}
 
     def in_another_thread() -> None:
         try:
@@ -191,7 +191,7 @@ def test_two_runs_of_one_cron_never_overlap(monkeypatch) -> None:
         finally:
             connection.close()
 
-    carry_out(monkeypatch, "open-ledger", wait)
+    replace_run(monkeypatch, "open-ledger", wait)
     thread = threading.Thread(target=in_another_thread)
     thread.start()
     try:
@@ -208,12 +208,12 @@ def test_two_runs_of_one_cron_never_overlap(monkeypatch) -> None:
 def test_a_run_is_taken_for_dead_when_its_lease_is_over_and_what_it_spent_is_on_record(
     sandbox: Sandbox, set_clock: SetClock, monkeypatch
 ) -> None:
-    def die(work: Work) -> None:
-        housekeeping.reconcile(work)
+    def die(context: RunContext) -> None:
+        housekeeping.reconcile(context)
         set_clock(NOON + runs.LEASE + timedelta(minutes=1))
         assert runs.end_dead_runs() == 1, "as the next tick of any cron does"
 
-    carry_out(monkeypatch, "reconciliation", die)
+    replace_run(monkeypatch, "reconciliation", die)
     run = run_cron("reconciliation")
     assert recorded(run) == ("failed", "Its worker died.", 1, 0), "a word after its death changes nothing"
     assert CronState.objects.get(name="reconciliation").run is None
@@ -226,9 +226,9 @@ def test_a_worker_that_was_taken_for_dead_spends_no_more_and_its_totals_are_put_
     monkeypatch.setattr(runs, "HEARTBEAT", timedelta(milliseconds=10))
     states = CronState.objects.filter(name="reconciliation")
 
-    def freeze(work: Work) -> None:
-        housekeeping.reconcile(work)
-        with spending(consumer=work.consumer, operation="test", calls=5, source=work.source) as spender:
+    def freeze(context: RunContext) -> None:
+        housekeeping.reconcile(context)
+        with spending(consumer=context.consumer, operation="test", calls=5, source=context.source) as spender:
             spender.dispatch("GET", "/key")
             for _ in range(3000):  # the heartbeat renews it meanwhile
                 states.update(lease_until=NOON - timedelta(days=1))
@@ -237,15 +237,15 @@ def test_a_worker_that_was_taken_for_dead_spends_no_more_and_its_totals_are_put_
             assert get_status().reserved == 0
             with pytest.raises(ReservationClosed):
                 spender.dispatch("GET", "/key")
-        work.books = 7
+        context.books = 7
         for _ in range(3000):
-            if work.lost:
+            if context.lost:
                 break
             states.get()
-        work.go_on()
+        context.go_on()
         raise AssertionError
 
-    carry_out(monkeypatch, "reconciliation", freeze)
+    replace_run(monkeypatch, "reconciliation", freeze)
     run = run_cron("reconciliation")
     assert recorded(run) == ("failed", "Its worker died.", 2, 0)
     assert run.books == 7
@@ -255,15 +255,15 @@ def test_a_run_that_takes_long_keeps_its_lease_and_saves_its_cursor(set_clock: S
     monkeypatch.setattr(runs, "HEARTBEAT", timedelta(milliseconds=10))
     states = CronState.objects.filter(name="open-ledger")
 
-    def take_long(work: Work) -> None:
+    def take_long(context: RunContext) -> None:
         set_clock(NOON + timedelta(hours=1))
-        work.cursor = {"page": 3}
+        context.cursor = {"page": 3}
         for _ in range(3000):
             if states.filter(lease_until__gt=NOON + timedelta(hours=1), cursor={"page": 3}).exists():
                 break
         assert runs.end_dead_runs() == 0
 
-    carry_out(monkeypatch, "open-ledger", take_long)
+    replace_run(monkeypatch, "open-ledger", take_long)
     assert recorded(run_cron("open-ledger"))[0] == "succeeded"
 
 

@@ -1,21 +1,34 @@
-"""What exists from the start: consumers, schedules, and a task behind each."""
+"""What exists from the start: consumers, schedules, and a task for each schedule."""
 
 import json
-from importlib import import_module
+import re
 
 import pytest
-from django.apps import apps
-from django_celery_beat.models import IntervalSchedule, PeriodicTask
+from django.core.management import call_command
+from django.core.management.sql import emit_post_migrate_signal
+from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
+from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 
 from alexandria.celery import app
-from harvest.crons.registry import CRONS
+from alexandria.env import BASE_DIR
+from harvest.crons.registry import CRONS, PLAIN_TASKS, PlainTask, register
+from harvest.defaults import ensure_defaults
 from harvest.models import CronState
 from harvest.schedules import TASK
 from quota.models import Consumer
 
-migration = import_module("harvest.migrations.0002_defaults")
-
 pytestmark = pytest.mark.usefixtures("defaults")
+
+
+def counts() -> list[int]:
+    models = (PeriodicTask, CrontabSchedule, IntervalSchedule, CronState, Consumer)
+    return [model.objects.count() for model in models]
+
+
+def delete_all() -> None:
+    for model in (PeriodicTask, CronState, Consumer):
+        model.objects.all().delete()
 
 
 def test_each_cron_has_a_consumer_with_a_floor_a_schedule_and_a_state() -> None:
@@ -29,7 +42,7 @@ def test_each_cron_has_a_consumer_with_a_floor_a_schedule_and_a_state() -> None:
     assert set(CronState.objects.values_list("name", flat=True)) == set(CRONS)
 
 
-def test_bulk_work_leaves_more_to_others_and_smoke_tests_have_a_consumer_that_is_always_refused() -> None:
+def test_the_bulk_harvest_leaves_more_calls_free_and_smoke_tests_have_a_consumer_that_is_always_refused() -> None:
     bulk, refused = (Consumer.objects.get(slug=slug) for slug in ("bulk-author", "smoke-refused"))
     assert (bulk.kind, bulk.floor, bulk.cap_per_operation) == ("bulk", 2000, 100)
     assert (refused.kind, refused.floor, refused.daily_budget) == ("api", 0, 0)
@@ -38,7 +51,16 @@ def test_bulk_work_leaves_more_to_others_and_smoke_tests_have_a_consumer_that_is
 def test_every_scheduled_task_exists() -> None:
     app.loader.import_default_modules()
     scheduled = set(PeriodicTask.objects.values_list("task", flat=True))
+    assert scheduled == {TASK} | {plain.task for plain in PLAIN_TASKS.values()}
     assert scheduled <= set(app.tasks)
+
+
+def test_jobs_are_resumed_every_minute_and_alerts_are_checked_every_30_seconds() -> None:
+    rows = PeriodicTask.objects.exclude(task=TASK).values_list("name", "task", "interval__every", "interval__period")
+    assert set(rows) == {
+        ("resume-jobs", "enrichment.tasks.resume_jobs", 60, "seconds"),
+        ("alerts", "alexandria.alerts.tasks.check_alerts", 30, "seconds"),
+    }
 
 
 def test_what_somebody_has_edited_or_switched_off_stays_so() -> None:
@@ -46,17 +68,50 @@ def test_what_somebody_has_edited_or_switched_off_stays_so() -> None:
     row = PeriodicTask.objects.get(name="new-releases")
     row.crontab, row.interval, row.enabled = None, IntervalSchedule.objects.create(every=2, period="hours"), False
     row.save()
-    before = PeriodicTask.objects.count(), Consumer.objects.count(), IntervalSchedule.objects.count()
+    PeriodicTask.objects.filter(name="alerts").update(name="watch", enabled=False)
+    PeriodicTask.objects.filter(name="update-feed").update(name="the feed", args="[]", kwargs='{"name": "update-feed"}')
+    CronState.objects.filter(name="update-feed").update(cursor={"since": "2026-05-01"})
+    before = counts()
 
-    migration.create(apps, None)
+    ensure_defaults()
 
-    assert before == (PeriodicTask.objects.count(), Consumer.objects.count(), IntervalSchedule.objects.count())
+    assert counts() == before
     row.refresh_from_db()
     assert (row.enabled, row.crontab, row.interval.every) == (False, None, 2)
     assert Consumer.objects.filter(slug="bulk-author", floor=5, active=False).exists()
+    assert CronState.objects.get(name="update-feed").cursor == {"since": "2026-05-01"}
 
 
-def test_schedules_of_tasks_that_are_gone_are_replaced() -> None:
-    PeriodicTask.objects.filter(name="expire-leases").update(task="quota.tasks.expire_leases", args="[]")
-    migration.create(apps, None)
-    assert PeriodicTask.objects.get(name="expire-leases").task == TASK
+def test_what_somebody_has_deleted_is_made_again_by_the_next_migrate() -> None:
+    before = counts()
+    PeriodicTask.objects.filter(name__in=["new-releases", "resume-jobs"]).delete()
+    Consumer.objects.filter(slug="bulk-author").delete()
+    call_command("migrate", verbosity=0)
+    assert counts() == before
+
+
+def test_a_partial_migration_and_a_flush_make_no_rows() -> None:
+    delete_all()
+    migrations = MigrationRecorder(connection)
+    migrations.record_unapplied("harvest", "0001_initial")
+    try:
+        emit_post_migrate_signal(0, False, "default", plan=[])  # as `migrate quota` does
+    finally:
+        migrations.record_applied("harvest", "0001_initial")
+    assert not PeriodicTask.objects.exists()
+    emit_post_migrate_signal(0, False, "default")  # as `flush` does
+    assert not PeriodicTask.objects.exists()
+
+
+def test_two_crons_cannot_have_one_name() -> None:
+    with pytest.raises(ValueError, match="two crons 'new-releases'"):
+        register(PlainTask(name="new-releases", description="", schedule=CRONS["new-releases"].schedule, task="x"))
+
+
+def test_the_documentation_lists_the_registry() -> None:
+    page = (BASE_DIR / "docs" / "harvesting.md").read_text()
+    shown = re.findall(r"^\| `([a-z-]+)` \| ([^|`\n]+) \| ([^|`\n]+) \|$", page, re.MULTILINE)
+    entries = [*CRONS.values(), *PLAIN_TASKS.values()]
+    assert shown == [(entry.name, str(entry.schedule), entry.description) for entry in entries]
+    payers = re.findall(r"^\| `([a-z-]+)` \| `([a-z-]+)` \|", page, re.MULTILINE)
+    assert payers == [(cron.name, cron.consumer) for cron in CRONS.values() if cron.consumer]

@@ -1,0 +1,70 @@
+"""The rows that exist from the start: consumers, and the schedule and state of everything in the registry."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.db.models import Manager
+from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
+
+from harvest.crons.registry import CRONS, PLAIN_TASKS, At, Cron, Every, PlainTask
+from harvest.models import CronState
+from harvest.schedules import TASK, schedules_by_cron
+from quota.models import Consumer
+
+OTHER_CONSUMERS: Mapping[str, Mapping[str, Any]] = {
+    "bulk-author": {"kind": "bulk", "floor": 2000, "cap_per_operation": 100},
+    "smoke-refused": {"kind": "api", "daily_budget": 0},
+}
+"""Consumers that no cron spends as."""
+
+EXPIRE_SECONDS = 120
+"""A message of an interval that waited longer is void: newer ones wait behind it.
+
+This is also how far beat's clock may be behind the workers' clocks. A crontab's message has no such limit: late
+messages of one moment count as one tick.
+"""
+
+
+def ensure_defaults() -> None:
+    """Makes the rows that are missing and changes no other; `migrate` calls it.
+
+    A consumer or a schedule that somebody deleted is made again: to end a cron, pause it.
+    """
+    for slug, fields in _consumers():
+        Consumer.objects.get_or_create(slug=slug, defaults=fields)
+    CronState.objects.bulk_create([CronState(name=name) for name in CRONS], ignore_conflicts=True)
+    # By what it runs, not by its name, which people may change.
+    scheduled = schedules_by_cron()
+    tasks = set(PeriodicTask.objects.values_list("task", flat=True))
+    for cron in CRONS.values():
+        if cron.name not in scheduled:
+            _schedule(cron, TASK, [cron.name])
+    for plain in PLAIN_TASKS.values():
+        if plain.task not in tasks:
+            _schedule(plain, plain.task, [])
+
+
+def _consumers() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for cron in CRONS.values():
+        if cron.consumer:
+            yield cron.consumer, {"kind": "cron", "floor": cron.floor}
+    yield from OTHER_CONSUMERS.items()
+
+
+def _schedule(entry: Cron | PlainTask, task: str, args: list[str]) -> None:
+    fields = {"task": task, "args": json.dumps(args), "description": entry.description, **_when(entry.schedule)}
+    PeriodicTask.objects.get_or_create(name=entry.name, defaults=fields)
+
+
+def _when(schedule: Every | At) -> dict[str, Any]:
+    if isinstance(schedule, Every):
+        interval = _first(IntervalSchedule.objects, every=schedule.seconds, period="seconds")
+        return {"interval": interval, "expire_seconds": EXPIRE_SECONDS}
+    days = {"day_of_week": "*", "day_of_month": "*", "month_of_year": "*", "timezone": "UTC"}
+    return {"crontab": _first(CrontabSchedule.objects, minute=schedule.minute, hour=schedule.hour, **days)}
+
+
+def _first(rows: "Manager[Any]", **fields: Any) -> Any:
+    """Like get_or_create, for tables in which people can make the same row twice."""
+    return rows.filter(**fields).first() or rows.create(**fields)
