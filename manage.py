@@ -4,8 +4,19 @@
 import os
 import sys
 
-# These either work without a database or drive the embedded one themselves.
-WITHOUT_DATABASE = {"embedded", "isbndb_sandbox", "run", "demo", "smoke", "help", "--help", "--version", "version"}
+# These commands work without a database, or start the embedded one themselves.
+WITHOUT_DATABASE = {
+    "embedded",
+    "isbndb_sandbox",
+    "run",
+    "demo",
+    "smoke",
+    "prometheus_rules",
+    "help",
+    "--help",
+    "version",
+    "--version",
+}
 
 
 def needs_database(command: str, options: list[str]) -> bool:

@@ -26,7 +26,7 @@ STATE = {"pending": "warning", "delivered": "success", "failed": "danger"}
 
 
 def change_page(row: Webhook | Delivery) -> str:
-    return reverse(f"admin:alexandria_{type(row).__name__.lower()}_change", args=[row.pk])
+    return reverse(f"admin:alerts_{type(row).__name__.lower()}_change", args=[row.pk])
 
 
 def shortened(text: str) -> str:

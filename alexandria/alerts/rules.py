@@ -1,37 +1,40 @@
-"""What is wrong, judged from the facts alone. docs/alerts.md lists the rules for people."""
+"""The alert rules. Each rule is one entry of RULES: its threshold, severity, words, check and Prometheus expression.
 
-from collections.abc import Callable, Iterator, Sequence
+A check is a pure function of a `Snapshot`. `alerts/prometheus.py` writes docs/prometheus-rules.yml from the same
+entries, so that both engines open the same alerts. docs/alerts.md lists the rules for people; a test compares it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from string import Template
 
 from django.conf import settings
 
 from alexandria.alerts.models import Alert, Severity
-from alexandria.alerts.snapshot import CRON_GRACE, ERROR_WINDOW, LEASE_WINDOW, Facts
-from quota.selectors.dashboard import burn_rate
+from alexandria.alerts.snapshot import CRON_GRACE, ERROR_WINDOW, LEASE_WINDOW, Snapshot
+from harvest.models import HarvestRun
+from quota.selectors.dashboard import ANSWERED, FAILED, burn_rate
 
 QUEUES = ("celery", "jobs")
 """Each needs a worker. The checks have a queue of their own, `alerts`, which all workers consume."""
+LEDGER_CHECK = "ledger-check"
+"""The cron that compares the ledger with the journal."""
 
-USAGE = {50: Severity.INFO, 80: Severity.WARNING, 95: Severity.WARNING, 100: Severity.CRITICAL}
-"""Per cent of the safety limit."""
-
-FORECAST_AFTER = timedelta(minutes=30)
-"""So much of the day has to be over before its pace says anything."""
-FORECAST_PERCENT = 25
-"""… and so much of the safety limit used, or the crons of the night would cry wolf."""
-FORECAST_MARGIN = timedelta(minutes=30)
-"""Running out within so short a time before the reset is as it should be, and opens no alert."""
-
-ERRORS_AMONG = 20
-"""Calls in ERROR_WINDOW, below which a share of them means nothing."""
+MINUTE = timedelta(minutes=1)
+FORECAST_AFTER = 30 * MINUTE
+"""Earlier in the day, the pace says nothing yet."""
+FORECAST_MARGIN = 30 * MINUTE
+"""Running out so shortly before the reset is good use of the quota. It opens no alert."""
+MIN_JUDGED_CALLS = 20
+"""With fewer calls in the ERROR_WINDOW, the share of failed ones means nothing."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong. `key` is the same for as long as it is the same thing.
+    """Something that is wrong. `key` stays the same as long as the cause is the same.
 
-    `opens`: or else it opens no alert, and only keeps one open.
+    `opens`: False keeps an alert open that is open already, and opens none.
     """
 
     key: str
@@ -42,164 +45,321 @@ class Finding:
     opens: bool = True
 
 
-def find(facts: Facts) -> list[Finding]:
-    """All that is wrong, each key once."""
-    return [finding for rule in RULES for finding in rule(facts)]
+@dataclass(frozen=True)
+class Prometheus:
+    """A rule in the language of Prometheus. See `Rule.filled_in` for `expr`."""
+
+    alert: str
+    expr: str
+    detail: str = ""
+    """The figures, where the built-in engine has its own. `{{ $value }}` is the value of the expression."""
+    lasts: str = ""
+    """How long the expression holds before the alert fires (`for`)."""
 
 
-def usage(facts: Facts) -> Iterator[Finding]:
-    """50, 80, 95 and 100 % of the safety limit, each once a day."""
-    status = facts.status
-    for percent, severity in USAGE.items():
-        if status.percentage_used >= percent:
-            yield Finding(
-                key=f"usage:{status.day}:{percent}",
-                rule="usage",
-                severity=severity,
-                title=f"{percent} % of the calls of {status.day} are used",
-                detail=f"{status.used:,} of {status.safety_limit:,} calls are used and {status.reserved:,} set aside. "
-                f"The quota starts anew at {status.reset_at:%H:%M} UTC.",
-            )
+@dataclass(frozen=True)
+class Rule:
+    """`title` and `advice` are the same in both engines. Words in braces in `title` are `threshold` or labels."""
+
+    name: str
+    severity: Severity
+    opens_when: str
+    title: str
+    advice: str
+    check: "Check | None" = None
+    threshold: float | str | None = None
+    """A number, or the name of the setting that holds it."""
+    window: timedelta | None = None
+    """The time that the check looks back."""
+    prometheus: Prometheus | None = None
+
+    @property
+    def limit(self) -> float:
+        """The threshold as a number."""
+        if isinstance(self.threshold, str):
+            return int(getattr(settings, self.threshold))
+        return self.threshold or 0
+
+    def filled_in(self, text: str) -> str:
+        """The text with `$threshold` and `$minutes` (of the window) replaced."""
+        minutes = (self.window or timedelta()) // MINUTE
+        return Template(text).substitute(threshold=self.limit, minutes=minutes)
+
+    def finding(self, key: str, detail: str, *, opens: bool = True, **labels: object) -> Finding:
+        return Finding(
+            key=key,
+            rule=self.name,
+            severity=self.severity,
+            title=self.title.format(threshold=self.limit, **labels),
+            detail=f"{detail} {self.advice}",
+            opens=opens,
+        )
+
+
+Check = Callable[[Rule, Snapshot], Iterator[Finding]]
+
+
+def find(snapshot: Snapshot) -> list[Finding]:
+    """Everything that is wrong. No two findings have the same key."""
+    return [finding for rule in RULES if rule.check for finding in rule.check(rule, snapshot)]
 
 
 def but_lower_steps(alerts: Sequence[Alert]) -> list[Alert]:
-    """All but the lower steps of `usage`, of which the highest says it all."""
+    """The alerts without the lower steps of `usage`. The highest step says everything."""
     steps = [alert for alert in alerts if alert.rule == "usage"]
     highest = max(steps, key=lambda alert: int(alert.key.rpartition(":")[2]), default=None)
     return [alert for alert in alerts if alert.rule != "usage" or alert is highest]
 
 
-def forecast(facts: Facts) -> Iterator[Finding]:
-    """At the pace of the last hour the calls run out before the reset.
+def usage(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
+    status = snapshot.status
+    if status.percentage_used >= rule.limit:
+        yield rule.finding(
+            f"usage:{status.day}:{rule.limit}",
+            f"{status.used:,} of {status.safety_limit:,} calls are used and {status.reserved:,} are reserved.",
+            day=status.day,
+        )
 
-    What was told is over when they would last, and not because they have run out meanwhile.
-    """
-    status, burn = facts.status, burn_rate(facts.status, last_hour=facts.last_hour)
-    so_far = timedelta(days=1) - (status.reset_at - status.now)
-    if so_far < FORECAST_AFTER or status.percentage_used < FORECAST_PERCENT or burn.left_at_reset is not None:
+
+def forecast(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
+    """The alert stays open when the calls have run out: then the forecast has come true. It ends when they last."""
+    status, burn = snapshot.status, burn_rate(snapshot.status, last_hour=snapshot.last_hour)
+    elapsed = timedelta(days=1) - (status.reset_at - status.now)
+    if elapsed < FORECAST_AFTER or status.percentage_used < rule.limit or burn.left_at_reset is not None:
         return
-    detail = "They have run out, or ISBNdb has closed the day."
+    detail = "No call is left, or ISBNdb has closed the day."
     if burn.runs_out_at:
         detail = (
-            f"{burn.per_hour:,.0f} calls an hour are used and {status.safety_limit - status.used:,} are left: "
-            f"at this pace they last until about {burn.runs_out_at:%H:%M} UTC."
+            f"The pace is {burn.per_hour:,.0f} calls an hour and {status.safety_limit - status.used:,} are left: "
+            f"they last until about {burn.runs_out_at:%H:%M} UTC."
         )
-    yield Finding(
-        key=f"forecast:{status.day}",
-        rule="forecast",
-        severity=Severity.WARNING,
-        title="The calls will run out before the reset",
-        detail=detail,
-        opens=burn.runs_out_at is not None and burn.runs_out_at < status.reset_at - FORECAST_MARGIN,
+    opens = burn.runs_out_at is not None and burn.runs_out_at < status.reset_at - FORECAST_MARGIN
+    yield rule.finding(f"forecast:{status.day}", detail, opens=opens)
+
+
+def drift(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
+    if snapshot.drift >= rule.limit:
+        detail = f"ISBNdb's own counter was higher, so {_count(snapshot.drift, 'call')} of today were added to ours."
+        yield rule.finding(f"drift:{snapshot.status.day}", detail)
+
+
+def closed_day(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
+    status = snapshot.status
+    if status.closed_reason is not None:
+        detail = f"{status.closed_reason} No call is made before {status.reset_at:%Y-%m-%d %H:%M} UTC."
+        yield rule.finding(f"closed_day:{status.day}", detail, day=status.day)
+
+
+def workers(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
+    why = "Redis does not answer." if snapshot.queues is None else "No worker reports that it consumes this queue."
+    for queue in QUEUES:
+        if snapshot.queues is None or not snapshot.queues.get(queue):
+            yield rule.finding(f"workers:{queue}", why, queue=queue)
+
+
+def failed_cron(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
+    for run in snapshot.failed_crons:
+        if run.cron != LEDGER_CHECK:
+            yield _failed(rule, run)
+
+
+def failed_ledger_check(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
+    for run in snapshot.failed_crons:
+        if run.cron == LEDGER_CHECK:
+            yield _failed(rule, run)
+
+
+def _failed(rule: Rule, run: HarvestRun) -> Finding:
+    detail = f"Run {run.pk}, started at {run.started_at:%Y-%m-%d %H:%M} UTC: {run.reason[:500]}"
+    return rule.finding(f"failed_cron:{run.cron}", detail, cron=run.cron)
+
+
+def late_crons(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
+    if snapshot.late_crons:
+        due = [f"{name} since {due:%Y-%m-%d %H:%M} UTC" for name, due in sorted(snapshot.late_crons.items())]
+        yield rule.finding("late_crons", f"Due, but not started: {', '.join(due)}.")
+
+
+def error_rate(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
+    failed = sum(snapshot.errors.values())
+    judged = snapshot.answered + failed
+    if judged >= MIN_JUDGED_CALLS and 100 * failed >= rule.limit * judged:
+        outcomes = ", ".join(f"{outcome} {calls:,}" for outcome, calls in sorted(snapshot.errors.items()))
+        detail = f"{failed:,} of the last {judged:,} calls failed ({100 * failed // judged} %): {outcomes}."
+        yield rule.finding("error_rate", detail)
+
+
+def leases(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
+    if snapshot.leases_expired >= rule.limit:
+        detail = f"The leases of {_count(snapshot.leases_expired, 'reservation')} ran out in the last hour."
+        yield rule.finding("leases", detail)
+
+
+def observing(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
+    if snapshot.status.enforcement == "observe":
+        yield rule.finding("observing", "The quota counts every call and refuses none.")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _usage_rule(percent: int, severity: Severity, *, in_prometheus: bool = True) -> Rule:
+    return Rule(
+        name="usage",
+        severity=severity,
+        threshold=percent,
+        opens_when="$threshold % of the safety limit are used. Once a day; over at midnight UTC",
+        title="{threshold} % of the calls of {day} are used",
+        advice="The next day starts at 00:00 UTC. “Consumer usage” in the admin shows who spends the calls.",
+        check=usage,
+        prometheus=Prometheus(
+            alert=f"AlexandriaUsage{percent}",
+            expr="100 * max(alexandria_quota_used) / max(alexandria_quota_safety_limit) >= $threshold",
+        )
+        if in_prometheus
+        else None,
     )
 
 
-def drift(facts: Facts) -> Iterator[Finding]:
-    """ISBNdb counted QUOTA_DRIFT_ALERT calls or more that we did not."""
-    if facts.drift >= settings.QUOTA_DRIFT_ALERT:
-        yield Finding(
-            key=f"drift:{facts.status.day}",
-            rule="drift",
-            severity=Severity.CRITICAL,
-            title="ISBNdb counts calls that are not ours",
-            detail=f"{facts.drift:,} calls of today were put on the ledger because ISBNdb's own counter was higher. "
-            "Something else uses the key.",
-        )
+def _calls(outcomes: Iterable[str]) -> str:
+    """The calls of the rule's window with these outcomes, in the language of Prometheus."""
+    return f'increase(alexandria_calls_total{{outcome=~"{"|".join(sorted(outcomes))}"}}[${{minutes}}m])'
 
 
-def closed_day(facts: Facts) -> Iterator[Finding]:
-    """ISBNdb said that the day's quota is gone."""
-    if facts.status.closed_reason is not None:
-        yield Finding(
-            key=f"closed_day:{facts.status.day}",
-            rule="closed_day",
-            severity=Severity.CRITICAL,
-            title=f"ISBNdb has closed {facts.status.day}",
-            detail=f"{facts.status.closed_reason} No call is made before {facts.status.reset_at:%Y-%m-%d %H:%M} UTC.",
-        )
+_FAILED_CALLS = _calls(FAILED)
+_JUDGED_CALLS = _calls([*ANSWERED, *FAILED])
 
-
-def workers(facts: Facts) -> Iterator[Finding]:
-    """Nobody consumes a queue."""
-    for queue in QUEUES:
-        if facts.queues is None or not facts.queues.get(queue):
-            why = "The broker (Redis) is out of reach." if facts.queues is None else "No worker says that it takes it."
-            yield Finding(
-                key=f"workers:{queue}",
-                rule="workers",
-                severity=Severity.CRITICAL,
-                title=f"Nobody works on the queue “{queue}”",
-                detail=f"{why} What is sent there waits.",
-            )
-
-
-def failed_crons(facts: Facts) -> Iterator[Finding]:
-    """The last run of a cron failed."""
-    for run in facts.failed_crons:
-        yield Finding(
-            key=f"failed_cron:{run.cron}",
-            rule="failed_cron",
-            severity=Severity.CRITICAL if run.cron == "ledger-check" else Severity.WARNING,
-            title=f"The cron {run.cron} failed",
-            detail=f"Run {run.pk}, begun at {run.started_at:%Y-%m-%d %H:%M} UTC: {run.reason[:500]}",
-        )
-
-
-def late_crons(facts: Facts) -> Iterator[Finding]:
-    """A cron did not begin when it should have."""
-    if facts.late_crons:
-        minutes = CRON_GRACE // timedelta(minutes=1)
-        due = [f"{name} since {due:%Y-%m-%d %H:%M} UTC" for name, due in sorted(facts.late_crons.items())]
-        yield Finding(
-            key="late_crons",
-            rule="late_crons",
-            severity=Severity.WARNING,
-            title="Crons do not begin when they should",
-            detail=f"Due for more than {minutes} minutes: {', '.join(due)}. Does beat run, and a worker?",
-        )
-
-
-def error_rate(facts: Facts) -> Iterator[Finding]:
-    """ALERT_ERROR_PERCENT or more of the calls of the last minutes failed."""
-    failed = sum(facts.errors.values())
-    judged = facts.answered + failed
-    if judged >= ERRORS_AMONG and 100 * failed >= settings.ALERT_ERROR_PERCENT * judged:
-        kinds = ", ".join(f"{outcome} {calls:,}" for outcome, calls in sorted(facts.errors.items()))
-        yield Finding(
-            key="error_rate",
-            rule="error_rate",
-            severity=Severity.WARNING,
-            title="Many calls to ISBNdb fail",
-            detail=f"{failed:,} of {judged:,} calls of the last {ERROR_WINDOW // timedelta(minutes=1)} minutes failed "
-            f"({100 * failed // judged} %): {kinds}.",
-        )
-
-
-def leases(facts: Facts) -> Iterator[Finding]:
-    """ALERT_LEASES_EXPIRED or more reservations were closed by nobody: what held them died."""
-    if facts.leases_expired >= settings.ALERT_LEASES_EXPIRED:
-        yield Finding(
-            key="leases",
-            rule="leases",
-            severity=Severity.WARNING,
-            title="Reservations are left behind",
-            detail=f"The leases of {facts.leases_expired:,} reservations ran out in the last "
-            f"{LEASE_WINDOW // timedelta(minutes=1)} minutes. Processes die, or hang, with calls set aside.",
-        )
-
-
-def observing(facts: Facts) -> Iterator[Finding]:
-    """Limits are not enforced."""
-    if facts.status.enforcement == "observe":
-        yield Finding(
-            key="observing",
-            rule="observing",
-            severity=Severity.INFO,
-            title="The limits are not enforced",
-            detail="The quota only observes: everything is counted, nothing is refused.",
-        )
-
-
-RULES: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
-    *(usage, forecast, drift, closed_day, workers, failed_crons, late_crons, error_rate, leases, observing),
+RULES = (
+    _usage_rule(50, Severity.INFO, in_prometheus=False),
+    _usage_rule(80, Severity.WARNING),
+    _usage_rule(95, Severity.WARNING),
+    _usage_rule(100, Severity.CRITICAL),
+    Rule(
+        name="forecast",
+        severity=Severity.WARNING,
+        threshold=25,
+        window=timedelta(hours=1),
+        opens_when="at the pace of the last hour the calls run out more than "
+        f"{FORECAST_MARGIN // MINUTE} minutes before the reset. Not in the first {FORECAST_AFTER // MINUTE} minutes "
+        "of a day, and not before $threshold % are used. Over when the calls last, or at midnight UTC",
+        title="The calls will run out before the reset",
+        advice="“Consumer usage” in the admin shows who spends them.",
+        check=forecast,
+        prometheus=Prometheus(
+            alert="AlexandriaForecast",
+            expr="max(alexandria_quota_used) + max(deriv(alexandria_quota_used[${minutes}m])) "
+            f"* (max(alexandria_quota_reset_seconds) - {FORECAST_MARGIN.seconds})\n"
+            "> max(alexandria_quota_safety_limit)\n"
+            f"and max(alexandria_quota_reset_seconds) < {86_400 - FORECAST_AFTER.seconds}\n"
+            "and 100 * max(alexandria_quota_used) / max(alexandria_quota_safety_limit) >= $threshold",
+            detail="At this pace {{ $value | humanize }} calls are used by then.",
+            lasts="15m",
+        ),
+    ),
+    Rule(
+        name="drift",
+        severity=Severity.CRITICAL,
+        threshold="QUOTA_DRIFT_ALERT",
+        opens_when="ISBNdb has counted $threshold or more calls today that Alexandria has not. Over at midnight UTC",
+        title="ISBNdb counts calls that Alexandria did not make",
+        advice="Something else uses the key, or a call costs more than expected: see docs/troubleshooting.md.",
+        check=drift,
+        prometheus=Prometheus(
+            alert="AlexandriaDrift",
+            expr="max(alexandria_drift_total) >= $threshold",
+            detail="{{ $value }} calls of today.",
+        ),
+    ),
+    Rule(
+        name="closed_day",
+        severity=Severity.CRITICAL,
+        opens_when="ISBNdb reports that the day's quota is used up. Over at midnight UTC",
+        title="ISBNdb has closed the quota of {day}",
+        advice="docs/troubleshooting.md says what to do.",
+        check=closed_day,
+        prometheus=Prometheus(alert="AlexandriaClosedDay", expr="max(alexandria_quota_closed) == 1"),
+    ),
+    Rule(
+        name="workers",
+        severity=Severity.CRITICAL,
+        opens_when="no worker reports within ten seconds that it consumes the queue `celery` or the queue `jobs`. Also "
+        "when Redis does not answer",
+        title="No worker for the queue “{queue}”",
+        advice="Tasks wait there until a worker starts.",
+        check=workers,
+    ),
+    Rule(
+        name="failed_cron",
+        severity=Severity.WARNING,
+        opens_when="the last run of a cron failed. Skipped runs do not count",
+        title="The cron {cron} failed",
+        advice="See “Harvest runs” in the admin.",
+        check=failed_cron,
+        prometheus=Prometheus(
+            alert="AlexandriaFailedCron",
+            expr=f'max by (cron) (alexandria_cron_last_outcome{{outcome="failed", cron!="{LEDGER_CHECK}"}}) == 1',
+        ),
+    ),
+    Rule(
+        name="failed_cron",
+        severity=Severity.CRITICAL,
+        opens_when=f"the last run of `{LEDGER_CHECK}` failed: the ledger does not agree with the journal",
+        title="The cron {cron} failed",
+        advice="See “Harvest runs” in the admin.",
+        check=failed_ledger_check,
+        prometheus=Prometheus(
+            alert="AlexandriaFailedLedgerCheck",
+            expr=f'max by (cron) (alexandria_cron_last_outcome{{outcome="failed", cron="{LEDGER_CHECK}"}}) == 1',
+        ),
+    ),
+    Rule(
+        name="late_crons",
+        severity=Severity.WARNING,
+        window=CRON_GRACE,
+        opens_when="a cron has not started $minutes minutes after it was due",
+        title="Crons do not start on time",
+        advice="Check that beat and a worker run: /healthz shows both.",
+        check=late_crons,
+    ),
+    Rule(
+        name="error_rate",
+        severity=Severity.WARNING,
+        threshold="ALERT_ERROR_PERCENT",
+        window=ERROR_WINDOW,
+        opens_when="$threshold % or more of the calls of the last $minutes minutes failed, and there were at least "
+        f"{MIN_JUDGED_CALLS}",
+        title="Many calls to ISBNdb fail",
+        advice="Failed calls are spent. The journal in the admin shows what ISBNdb answered.",
+        check=error_rate,
+        prometheus=Prometheus(
+            alert="AlexandriaErrorRate",
+            expr=f"100 * sum({_FAILED_CALLS})\n/ sum({_JUDGED_CALLS}) >= $threshold\n"
+            f"and sum(max without (instance) ({_JUDGED_CALLS})) >= {MIN_JUDGED_CALLS}",
+            detail="{{ $value | humanize }} % of the calls failed.",
+        ),
+    ),
+    Rule(
+        name="leases",
+        severity=Severity.WARNING,
+        threshold="ALERT_LEASES_EXPIRED",
+        window=LEASE_WINDOW,
+        opens_when="$threshold or more leases ran out within $minutes minutes",
+        title="Reservations are left open until their lease runs out",
+        advice="Processes die or hang with reserved calls. Look in the log for restarts and for job.claim_lost.",
+        check=leases,
+        prometheus=Prometheus(
+            alert="AlexandriaLeases",
+            expr="max(increase(alexandria_leases_expired_total[${minutes}m])) >= $threshold",
+            detail="{{ $value | humanize }} leases ran out.",
+        ),
+    ),
+    Rule(
+        name="observing",
+        severity=Severity.INFO,
+        opens_when="the limits are not enforced",
+        title="The limits are not enforced",
+        advice="“Switches” in the admin turns enforcement on.",
+        check=observing,
+    ),
 )

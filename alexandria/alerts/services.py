@@ -11,7 +11,7 @@ from django.db.models import Q, QuerySet
 
 from alexandria.alerts.models import Alert, Delivery, Severity, Webhook
 from alexandria.alerts.rules import QUEUES, Finding, but_lower_steps, find
-from alexandria.alerts.snapshot import gather
+from alexandria.alerts.snapshot import take_snapshot
 
 log = structlog.get_logger(__name__)
 
@@ -101,8 +101,8 @@ def new_message(
 
 def _judge() -> tuple[list[Finding], datetime]:
     """What is wrong, but for what only would keep an alert open that is not; and when."""
-    facts, known = gather(queues=QUEUES), _open_keys()
-    return [finding for finding in find(facts) if finding.opens or finding.key in known], facts.status.now
+    snapshot, known = take_snapshot(expected_queues=QUEUES), _open_keys()
+    return [finding for finding in find(snapshot) if finding.opens or finding.key in known], snapshot.status.now
 
 
 def _open_keys() -> set[str]:

@@ -1,4 +1,4 @@
-"""How things stand, as far as the rules ask."""
+"""The state of the system, as far as the alert rules need it. The rules are pure functions over a `Snapshot`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,54 +22,59 @@ log = structlog.get_logger(__name__)
 ERROR_WINDOW = timedelta(minutes=15)
 LEASE_WINDOW = timedelta(hours=1)
 CRON_GRACE = timedelta(minutes=10)
-"""How late a cron may begin: its worker may be busy with another."""
+"""How late a cron may start. Its worker can be busy with another one."""
 
 SECONDS_TO_ANSWER = (1.0, 9.0)
-"""How long workers have to say which queues they consume; the second time only when a queue is missing by then,
-as it is while workers are started anew."""
+"""How long workers have to say which queues they consume. The second, longer question is asked only when a queue is
+missing after the first one, for example while workers restart."""
 SECONDS_FOR_BROKER = 15.0
 
 
 @dataclass(frozen=True)
-class Facts:
-    """All counts are calls unless their name says otherwise.
-
-    `last_hour`: those sent since an hour ago, or since midnight. `queues`: the workers of each queue that is consumed;
-    None when the broker is out of reach. `failed_crons`: the last run of each cron whose last run failed. `late_crons`:
-    those that did not begin in time, and when they were due.
-    """
+class Snapshot:
+    """What the rules look at, read at one moment. Numbers are calls unless the name says something else."""
 
     status: QuotaStatus
     last_hour: int = 0
+    """Calls sent in the last hour, or since midnight UTC."""
     drift: int = 0
     answered: int = 0
+    """Calls of the ERROR_WINDOW that ISBNdb answered."""
     errors: Mapping[str, int] = field(default_factory=dict)
+    """Calls of the ERROR_WINDOW that failed, by outcome."""
     leases_expired: int = 0
+    """Reservations whose lease ran out in the LEASE_WINDOW."""
     queues: Mapping[str, Sequence[str]] | None = field(default_factory=dict)
+    """The workers of each queue. None when Redis does not answer."""
     failed_crons: Sequence[HarvestRun] = ()
+    """The last run of each cron whose last run failed."""
     late_crons: Mapping[str, datetime] = field(default_factory=dict)
+    """The crons that did not start within CRON_GRACE, and when they were due."""
 
 
-def gather(*, queues: Sequence[str]) -> Facts:
-    """How things stand now. `queues`: those that should have a worker. Raises QuotaUnavailable."""
+def take_snapshot(*, expected_queues: Sequence[str]) -> Snapshot:
+    """Reads the state of this moment. Raises QuotaUnavailable.
+
+    `expected_queues`: the queues that need a worker. The workers are asked again when one of these is missing.
+    """
     status = get_status()
     with reachable():
-        outcomes = _outcomes(status)
-        return Facts(
+        outcomes = _recent_outcomes(status)
+        return Snapshot(
             status=status,
             last_hour=calls_of_today(status).last_hour,
             drift=drift_of(status.day),
             answered=sum(calls for outcome, calls in outcomes.items() if outcome in ANSWERED),
             errors={outcome: calls for outcome, calls in outcomes.items() if outcome in FAILED},
             leases_expired=_leases_expired(status),
-            queues=consumed_queues(expected=queues),
+            queues=consumed_queues(expected=expected_queues),
             failed_crons=_failed_crons(),
             late_crons=overdue(now=status.now, grace=CRON_GRACE),
         )
 
 
 def consumed_queues(*, expected: Sequence[str]) -> dict[str, list[str]] | None:
-    """The names of the workers that consume each queue, by their own word; None when the broker is out of reach."""
+    """The names of the workers that consume each queue, as they report it. None when Redis does not answer."""
     try:
         return within(SECONDS_FOR_BROKER, lambda: _ask_workers(expected))
     except (BrokerUnavailable, OSError) as error:
@@ -86,22 +91,25 @@ def _ask_workers(expected: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def _outcomes(status: QuotaStatus) -> dict[str, int]:
-    """The calls of the last ERROR_WINDOW by outcome."""
+def _recent_outcomes(status: QuotaStatus) -> dict[str, int]:
+    """The calls of the last ERROR_WINDOW, by outcome."""
     since = status.now - ERROR_WINDOW
     recent = Call.objects.filter(ledger__in={status.day, since.date()}, dispatched_at__gt=since)
     return dict(recent.order_by().values_list("outcome").annotate(total=Sum("calls")))
 
 
 def _leases_expired(status: QuotaStatus) -> int:
-    """The reservations that nobody closed in time. None lives for longer than its day: the index is by creation."""
+    """Reservations that expired in the last LEASE_WINDOW.
+
+    The filter on `created_at` is there for the index. It loses nothing: no reservation lives longer than its day.
+    """
     since = status.now - LEASE_WINDOW
     recent = Reservation.objects.filter(state="expired", created_at__gt=since - timedelta(days=1))
     return recent.filter(closed_at__gt=since).count()
 
 
 def _failed_crons() -> list[HarvestRun]:
-    """By the last run that ended and was not skipped: a cron is well again when a run of it came off."""
+    """Looks at the last run that ended and was not skipped. So a cron recovers with its next successful run."""
     unfinished = Q(outcome__in=["running", "skipped"])
     last = HarvestRun.objects.filter(cron=OuterRef("name")).exclude(unfinished).values("pk")[:1]
     runs = CronState.objects.annotate(last=Subquery(last)).values_list("last", flat=True)

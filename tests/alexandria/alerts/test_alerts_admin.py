@@ -27,12 +27,12 @@ FINDINGS = [Finding(severity, "fire", Severity(severity), f"It burns: {severity}
 
 
 def page(model: str, view: str = "changelist", *args: Any) -> str:
-    return reverse(f"admin:alexandria_{model}_{view}", args=args)
+    return reverse(f"admin:alerts_{model}_{view}", args=args)
 
 
 def member_of(group: str) -> Client:
     """Staff in one of the groups that the migration has given permissions to."""
-    import_module("alexandria.migrations.0002_alerts").give_permissions(apps, None)
+    import_module("alexandria.migrations.0001_groups").make_groups(apps, None)
     user = User.objects.create(username=group, is_staff=True)
     user.groups.add(Group.objects.get(name=group))
     client = Client()

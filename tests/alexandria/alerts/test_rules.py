@@ -1,4 +1,4 @@
-"""Each rule on its own: what it finds wrong with which facts, and what not."""
+"""Each rule on its own: what it finds wrong in which snapshot, and what not."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from alexandria.alerts.rules import find
-from alexandria.alerts.snapshot import Facts
+from alexandria.alerts.snapshot import Snapshot
 from harvest.models import HarvestRun
 from quota.selectors.status import QuotaStatus
 from tests.fixtures import NOON
@@ -28,13 +28,13 @@ QUEUES = {"celery": ["celery@one"], "jobs": ["jobs@one"], "alerts": ["celery@one
 MORNING = NOON.replace(hour=0, minute=20)
 
 
-def facts(status: dict[str, Any] | None = None, **others: Any) -> Facts:
+def snapshot(status: dict[str, Any] | None = None, **others: Any) -> Snapshot:
     """A day on which all is well, but for what is given."""
-    return replace(Facts(replace(STATUS, **(status or {})), queues=QUEUES), **others)
+    return replace(Snapshot(replace(STATUS, **(status or {})), queues=QUEUES), **others)
 
 
 def found(status: dict[str, Any] | None = None, **others: Any) -> dict[str, str]:
-    return {finding.key: finding.severity.value for finding in find(facts(status, **others)) if finding.opens}
+    return {finding.key: finding.severity.value for finding in find(snapshot(status, **others)) if finding.opens}
 
 
 def test_nothing_is_found_on_a_day_on_which_all_is_well() -> None:
@@ -91,12 +91,12 @@ def test_the_forecast_is_told_when_the_calls_run_out_well_before_the_reset(
 def test_a_forecast_that_was_told_is_over_when_the_calls_last_and_not_when_they_are_gone(
     status: dict[str, Any], last_hour: int, *, is_kept: bool
 ) -> None:
-    kept = [each for each in find(facts(status, last_hour=last_hour)) if each.rule == "forecast"]
+    kept = [each for each in find(snapshot(status, last_hour=last_hour)) if each.rule == "forecast"]
     assert [each.opens for each in kept] == [False] * is_kept
 
 
 def test_the_forecast_says_when() -> None:
-    [told] = [each for each in find(facts({"used": 6_000}, last_hour=3_500)) if each.rule == "forecast"]
+    [told] = [each for each in find(snapshot({"used": 6_000}, last_hour=3_500)) if each.rule == "forecast"]
     assert told.detail.endswith("until about 14:00 UTC.")
 
 
@@ -124,7 +124,7 @@ def test_each_other_rule_finds_what_it_is_for(others: dict[str, Any], expected: 
 def test_each_failed_cron_is_told_by_itself_and_a_ledger_that_is_wrong_is_worse() -> None:
     runs = [HarvestRun(pk=1, cron=cron, started_at=NOON, reason="x" * 900) for cron in ("update-feed", "ledger-check")]
     assert found(failed_crons=runs) == {"failed_cron:update-feed": "warning", "failed_cron:ledger-check": "critical"}
-    assert all(len(finding.detail) < 600 for finding in find(facts(failed_crons=runs)))
+    assert all(len(finding.detail) < 600 for finding in find(snapshot(failed_crons=runs)))
 
 
 def test_thresholds_are_settings(settings) -> None:
