@@ -1,4 +1,4 @@
-"""Each rule on its own: what it finds wrong in which snapshot, and what not."""
+"""Each rule on its own: what it finds in which snapshot, and what it does not find."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -29,7 +29,7 @@ MORNING = NOON.replace(hour=0, minute=20)
 
 
 def snapshot(status: dict[str, Any] | None = None, **others: Any) -> Snapshot:
-    """A day on which all is well, but for what is given."""
+    """A normal day, except for what is given."""
     return replace(Snapshot(replace(STATUS, **(status or {})), queues=QUEUES), **others)
 
 
@@ -37,7 +37,7 @@ def found(status: dict[str, Any] | None = None, **others: Any) -> dict[str, str]
     return {finding.key: finding.severity.value for finding in find(snapshot(status, **others)) if finding.opens}
 
 
-def test_nothing_is_found_on_a_day_on_which_all_is_well() -> None:
+def test_nothing_is_found_on_a_normal_day() -> None:
     assert found({"used": 6_499}, last_hour=100, answered=900, errors={"timeout": 100}, drift=9, leases_expired=4) == {}
 
 
@@ -54,29 +54,33 @@ def test_nothing_is_found_on_a_day_on_which_all_is_well() -> None:
         (14_000, [50, 80, 95, 100]),
     ],
 )
-def test_use_is_told_at_each_step_of_each_day(used: int, percents: list[int]) -> None:
+def test_each_step_of_use_is_found_on_each_day(used: int, percents: list[int]) -> None:
     assert list(found({"used": used})) == [f"usage:2026-05-05:{percent}" for percent in percents]
     tomorrow = {"used": used, "day": NOON.date() + timedelta(days=1), "now": NOON + timedelta(days=1)}
     assert list(found(tomorrow)) == [f"usage:2026-05-06:{percent}" for percent in percents]
 
 
 @pytest.mark.parametrize(
-    ("status", "last_hour", "is_told"),
+    ("status", "last_hour", "opens"),
     [
         ({"used": 6_000}, 700, True),  # 7,000 left, 700 an hour, twelve hours to go
         ({"used": 6_000}, 600, False),
         ({"used": 6_000}, 0, False),
-        ({"used": 3_249}, 9_000, False),  # too little used to say
+        ({"used": 3_249}, 9_000, False),  # too few used to say
         ({"used": 6_000, "now": MORNING}, 5_000, False),  # too early to say
         ({"used": 6_000, "now": MORNING + timedelta(minutes=15)}, 2_000, True),
-        ({"used": 12_999, "now": NOON + timedelta(hours=11, minutes=45)}, 1_000, False),  # as well as at the reset
-        ({"used": 13_000}, 9_000, False),  # they have run out
+        (
+            {"used": 12_999, "now": NOON + timedelta(hours=11, minutes=45)},
+            1_000,
+            False,
+        ),  # too late to matter
+        ({"used": 13_000}, 9_000, False),  # none is left
     ],
 )
-def test_the_forecast_is_told_when_the_calls_run_out_well_before_the_reset(
-    status: dict[str, Any], last_hour: int, *, is_told: bool
+def test_the_forecast_opens_when_the_calls_run_out_well_before_the_reset(
+    status: dict[str, Any], last_hour: int, *, opens: bool
 ) -> None:
-    assert ("forecast:2026-05-05" in found(status, last_hour=last_hour)) is is_told
+    assert ("forecast:2026-05-05" in found(status, last_hour=last_hour)) is opens
 
 
 @pytest.mark.parametrize(
@@ -84,11 +88,11 @@ def test_the_forecast_is_told_when_the_calls_run_out_well_before_the_reset(
     [
         ({"used": 6_000}, 600, True),  # until 23:40
         ({"used": 6_000}, 583, False),
-        ({"used": 13_000}, 0, True),  # they have run out
+        ({"used": 13_000}, 0, True),  # none is left
         ({"used": 6_000, "closed_reason": "Gone."}, 0, True),
     ],
 )
-def test_a_forecast_that_was_told_is_over_when_the_calls_last_and_not_when_they_are_gone(
+def test_an_open_forecast_is_over_when_the_calls_last_and_stays_when_they_are_used_up(
     status: dict[str, Any], last_hour: int, *, is_kept: bool
 ) -> None:
     kept = [each for each in find(snapshot(status, last_hour=last_hour)) if each.rule == "forecast"]
@@ -96,8 +100,8 @@ def test_a_forecast_that_was_told_is_over_when_the_calls_last_and_not_when_they_
 
 
 def test_the_forecast_says_when() -> None:
-    [told] = [each for each in find(snapshot({"used": 6_000}, last_hour=3_500)) if each.rule == "forecast"]
-    assert told.detail.endswith("until about 14:00 UTC.")
+    [finding] = [each for each in find(snapshot({"used": 6_000}, last_hour=3_500)) if each.rule == "forecast"]
+    assert "until about 14:00 UTC." in finding.detail
 
 
 @pytest.mark.parametrize(
@@ -117,11 +121,11 @@ def test_the_forecast_says_when() -> None:
         ({"answered": 0, "errors": {"timeout": 20}}, {"error_rate": "warning"}),
     ],
 )
-def test_each_other_rule_finds_what_it_is_for(others: dict[str, Any], expected: dict[str, str]) -> None:
+def test_each_other_rule_finds_its_problem(others: dict[str, Any], expected: dict[str, str]) -> None:
     assert found(**others) == expected
 
 
-def test_each_failed_cron_is_told_by_itself_and_a_ledger_that_is_wrong_is_worse() -> None:
+def test_each_failed_cron_is_a_finding_and_a_failed_ledger_check_is_critical() -> None:
     runs = [HarvestRun(pk=1, cron=cron, started_at=NOON, reason="x" * 900) for cron in ("update-feed", "ledger-check")]
     assert found(failed_crons=runs) == {"failed_cron:update-feed": "warning", "failed_cron:ledger-check": "critical"}
     assert all(len(finding.detail) < 600 for finding in find(snapshot(failed_crons=runs)))
@@ -130,5 +134,7 @@ def test_each_failed_cron_is_told_by_itself_and_a_ledger_that_is_wrong_is_worse(
 def test_thresholds_are_settings(settings) -> None:
     settings.QUOTA_DRIFT_ALERT, settings.ALERT_LEASES_EXPIRED, settings.ALERT_ERROR_PERCENT = 1, 1, 5
     assert set(found(drift=1, leases_expired=1, answered=19, errors={"refused": 1})) == {
-        *("drift:2026-05-05", "leases", "error_rate"),
+        "drift:2026-05-05",
+        "leases",
+        "error_rate",
     }
