@@ -9,6 +9,7 @@ import structlog
 from django.db import connection, transaction
 from django.db.models import F, Q
 
+from alexandria.common.database import OUT_OF_REACH
 from enrichment.exceptions import IsbndbError
 from enrichment.services.enrich import EnrichmentStopped
 from enrichment.services.stop_reasons import STOPS
@@ -17,7 +18,7 @@ from harvest.crons.run_context import RunContext
 from harvest.exceptions import FailedTooOften, LedgerWrong, RunLost, RunStopped, RunUnderWay
 from harvest.models import CronState, HarvestRun
 from harvest.schedules import claim_tick, schedules_by_cron
-from quota.database import OUT_OF_REACH, QuotaNow, reachable
+from quota.database import QuotaNow, reachable
 from quota.exceptions import QuotaError, QuotaRefused
 from quota.models import Reservation
 from quota.selectors.status import QuotaStatus, calls_spent, get_status

@@ -2,8 +2,8 @@
 
 from celery import shared_task
 
+from alexandria.common.database import OUT_OF_REACH
 from harvest import runs
-from quota.database import OUT_OF_REACH
 from quota.exceptions import QuotaUnavailable
 
 

@@ -6,16 +6,11 @@ from datetime import date, datetime
 from typing import Any, NamedTuple
 
 import psycopg
-from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
+from django.db import DatabaseError, connection, transaction
 from django.db.models import DateTimeField, Func
 
+from alexandria.common.database import OUT_OF_REACH, READ_ONLY, sqlstate
 from quota.exceptions import QuotaUnavailable
-
-OUT_OF_REACH = (OperationalError, InterfaceError)
-"""What a database that does not answer, or not in time, raises: whoever asks anew later may have better luck."""
-
-READ_ONLY = "25006"
-"""The SQLSTATE of a standby, and of a primary that was told to write no more: as good as out of reach."""
 
 
 class Decision(NamedTuple):
@@ -65,11 +60,6 @@ def reachable() -> Iterator[None]:
             raise
         connection.close()  # the next one may find the new primary
         raise QuotaUnavailable("The quota's database takes no writes at present.") from error
-
-
-def sqlstate(error: DatabaseError) -> str:
-    """PostgreSQL's code for what happened; "" when it did not come from there."""
-    return getattr(error.__cause__, "sqlstate", None) or ""
 
 
 def ask(sql: str, params: Sequence[Any] = ()) -> tuple[Any, ...]:

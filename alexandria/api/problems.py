@@ -21,6 +21,7 @@ from rest_framework.serializers import Serializer
 from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
+from alexandria.common.database import READ_ONLY, sqlstate
 from alexandria.monitoring.request_id import HEADER as REQUEST_ID
 from enrichment import exceptions as enrichment
 from enrichment.serializers.bibliographies import BibliographySerializer
@@ -33,7 +34,6 @@ from enrichment.services.reconciliation import NotReconciled
 from enrichment.services.releases import NewReleases
 from quota import exceptions as quota
 from quota.api import ratelimit_headers
-from quota.database import READ_ONLY, sqlstate
 from quota.selectors.status import QuotaStatus, get_status
 from quota.serializers import QuotaStatusSerializer
 

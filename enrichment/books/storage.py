@@ -15,9 +15,9 @@ import structlog
 from django.db import DatabaseError, DataError, IntegrityError, OperationalError, connection, transaction
 from django.db.backends.utils import CursorWrapper
 
+from alexandria.common.database import READ_ONLY, sqlstate
 from enrichment.books.decoding import Book
 from enrichment.books.match_keys import name_key, title_key
-from quota.database import READ_ONLY, sqlstate
 
 log = structlog.get_logger(__name__)
 

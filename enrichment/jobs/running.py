@@ -9,6 +9,7 @@ import structlog
 from django.db import DatabaseError, connection
 from django.db.models.expressions import Combinable
 
+from alexandria.common.database import OUT_OF_REACH, READ_ONLY, sqlstate
 from enrichment.exceptions import IsbndbRefused, IsbndbUnavailable
 from enrichment.jobs.claims import QUEUE_PATIENCE, ClaimLost, claim, put_back, renew
 from enrichment.jobs.ending import end
@@ -17,7 +18,7 @@ from enrichment.models import Job
 from enrichment.models.queue import MAX_ATTEMPTS
 from enrichment.services.enrich import ENDINGS, EnrichmentStopped
 from enrichment.services.stop_reasons import MAX_PAUSE, in_our_words, pause_after, stop_reason
-from quota.database import OUT_OF_REACH, READ_ONLY, QuotaNow, sqlstate
+from quota.database import QuotaNow
 from quota.exceptions import ConsumerInactive, ConsumerUnknown, QuotaError, QuotaRefused, ReservationClosed
 from quota.selectors.status import MIDNIGHT_GUARD
 from quota.selectors.usage import forecast, may_come_free

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import settings
 
+from alexandria.common.database import OUT_OF_REACH
 from enrichment import selectors
 from enrichment.books.decoding import Answer
 from enrichment.books.storage import remember_misses, store_books
@@ -14,7 +15,6 @@ from enrichment.exceptions import IsbndbError, IsbndbPageTooLarge
 from enrichment.gateway import client
 from enrichment.isbn.parsing import InvalidEntry, parse_many
 from enrichment.services.stop_reasons import in_our_words
-from quota.database import OUT_OF_REACH
 from quota.exceptions import QuotaError
 from quota.spending import Spender, spending
 

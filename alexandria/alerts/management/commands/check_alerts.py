@@ -10,7 +10,7 @@ from alexandria.alerts import delivery, services
 from alexandria.alerts.models import Delivery, Severity, Webhook
 from alexandria.alerts.rules import Finding
 from alexandria.common.commands import ToolCommand
-from quota.database import OUT_OF_REACH
+from alexandria.common.database import OUT_OF_REACH
 from quota.exceptions import QuotaUnavailable
 
 
