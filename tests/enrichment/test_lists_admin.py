@@ -13,6 +13,7 @@ from django.urls import reverse
 
 from alexandria.development.sandbox import isbns
 from alexandria.development.sandbox.server import Sandbox
+from enrichment.defaults import ensure_defaults
 from enrichment.jobs.lists import prune_lists
 from enrichment.jobs.running import run_job
 from enrichment.models import Edition, IsbnList, Job
@@ -27,8 +28,9 @@ CHECK = "admin:check_isbns"
 
 @pytest.fixture(autouse=True)
 def payer(set_clock: SetClock) -> Consumer:
-    """Who pays for what staff ask for; a migration makes it."""
-    return Consumer.objects.create(slug="staff")
+    """The consumer that pays for work started in the admin, as `migrate` creates it."""
+    ensure_defaults()
+    return Consumer.objects.get(slug="staff")
 
 
 def give(client: Client, **form: Any) -> Any:

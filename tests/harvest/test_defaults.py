@@ -83,6 +83,7 @@ def test_what_somebody_has_edited_or_switched_off_stays_so() -> None:
 
 
 def test_what_somebody_has_deleted_is_made_again_by_the_next_migrate() -> None:
+    call_command("migrate", verbosity=0)
     before = counts()
     PeriodicTask.objects.filter(name__in=["new-releases", "resume-jobs"]).delete()
     Consumer.objects.filter(slug="bulk-author").delete()
