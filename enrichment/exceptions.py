@@ -1,5 +1,10 @@
 """What can go wrong with ISBNdb and with jobs, one class a failure. `alexandria/api/problems.py` maps them to HTTP."""
 
+from typing import Any
+
+from alexandria.common.database import OUT_OF_REACH
+from quota.exceptions import QuotaError
+
 
 class IsbndbError(Exception):
     """The common parent: ISBNdb did not give a usable answer. What it cost is in the journal."""
@@ -37,6 +42,23 @@ class IsbndbPageTooLarge(IsbndbError):
 
 class IsbndbUndecodable(IsbndbError):
     """ISBNdb answered with something that is not what its contract says."""
+
+
+ENDINGS = (QuotaError, IsbndbError, *OUT_OF_REACH)
+"""What can stop an operation early: the quota, ISBNdb, or a database that does not answer."""
+
+
+class EnrichmentStopped(Exception):
+    """An operation stopped before its end.
+
+    `reason`: the exception that stopped it, one of ENDINGS. `result`: what was stored until then, as an Enrichment,
+    Bibliography, NewReleases, Flush or NotReconciled.
+    """
+
+    def __init__(self, result: Any, reason: Exception) -> None:
+        self.result = result
+        self.reason = reason
+        super().__init__("The operation stopped early.")
 
 
 class JobError(Exception):

@@ -10,8 +10,7 @@ from django.db import connection, transaction
 from django.db.models import F, Q
 
 from alexandria.common.database import OUT_OF_REACH
-from enrichment.exceptions import IsbndbError
-from enrichment.services.enrich import EnrichmentStopped
+from enrichment.exceptions import EnrichmentStopped, IsbndbError
 from enrichment.services.stop_reasons import STOPS
 from harvest.crons.registry import Cron, get_cron
 from harvest.crons.run_context import RunContext
@@ -187,13 +186,13 @@ def _try(cron: Cron, context: RunContext, status: QuotaStatus, *, force: bool) -
     except RunStopped as stopped:
         return Outcome.STOPPED, str(stopped)
     except EnrichmentStopped as stopped:
-        return _judge(stopped.__cause__ or stopped, context)
+        return _judge(stopped.reason, context)
     except (QuotaError, IsbndbError, *OUT_OF_REACH, LedgerWrong, RunLost, FailedTooOften) as error:
         return _judge(error, context)
     return (Outcome.IDLE if context.idle else Outcome.SUCCEEDED), ""
 
 
-def _judge(error: BaseException, context: RunContext) -> tuple[Outcome, str]:
+def _judge(error: Exception, context: RunContext) -> tuple[Outcome, str]:
     if isinstance(error, STOPS):
         begun = calls_spent(source=context.source) > 0
         reason = f"{error.limit}: {error.EXPLANATIONS[error.limit]}" if isinstance(error, QuotaRefused) else str(error)

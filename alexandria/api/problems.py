@@ -29,7 +29,7 @@ from enrichment.serializers.books import EnrichmentSerializer
 from enrichment.serializers.reconciliation import NotReconciledSerializer
 from enrichment.serializers.releases import NewReleasesSerializer
 from enrichment.services.bibliographies import Bibliography
-from enrichment.services.enrich import Enrichment, EnrichmentStopped
+from enrichment.services.enrich import Enrichment
 from enrichment.services.reconciliation import NotReconciled
 from enrichment.services.releases import NewReleases
 from quota import exceptions as quota
@@ -100,13 +100,13 @@ class Problem(APIException):
 
 class ProblemHandler(ExceptionHandler):
     def convert_known_exceptions(self, exc: Exception) -> Exception:
-        cause = exc.__cause__ if isinstance(exc, EnrichmentStopped) and isinstance(exc.__cause__, Exception) else exc
+        cause = exc.reason if isinstance(exc, enrichment.EnrichmentStopped) else exc
         if isinstance(cause, DatabaseError) and sqlstate(cause) == READ_ONLY:
             cause = OperationalError()  # which Django does not count it among
         for kind, (status, code) in STATUSES.items():
             if isinstance(cause, kind):
                 problem = Problem(cause, status, code)
-                if isinstance(exc, EnrichmentStopped):
+                if isinstance(exc, enrichment.EnrichmentStopped):
                     result = RESULTS[type(exc.result)](exc.result).data
                     problem.members |= {"api_calls": result["api_calls"], "result": result}
                     # With 503 the database is slow or gone: it is not asked again within the same five seconds.

@@ -21,8 +21,9 @@ from unfold.widgets import (
     UnfoldBooleanSwitchWidget,
 )
 
+from alexandria.common.text import decode_text
 from enrichment.exceptions import JobError
-from enrichment.isbn.input import decode, read_values
+from enrichment.isbn.input import read_values
 from enrichment.isbn.parsing import corrected
 from enrichment.jobs.lists import keep_list, key_of, run_list
 from enrichment.models import IsbnList, Job
@@ -76,7 +77,7 @@ class IsbnsForm(forms.Form):
         given: dict[str, Any] = super().clean() or {}
         if not self.errors:
             file = given["file"]
-            given["values"] = read_values(given["isbns"]) + (read_values(decode(file.read())) if file else [])
+            given["values"] = read_values(given["isbns"]) + (read_values(decode_text(file.read()).text) if file else [])
             if not given["values"]:
                 raise forms.ValidationError("Paste ISBNs, or choose a file that holds some.")
             if len(given["values"]) > LARGEST_JOB:

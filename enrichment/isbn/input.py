@@ -1,6 +1,5 @@
 """ISBNs out of whatever people have them in: a text, or a CSV file with any columns and any delimiter."""
 
-import codecs
 import csv
 import io
 import re
@@ -9,23 +8,11 @@ from collections.abc import Iterable, Sequence
 
 from enrichment.isbn.parsing import InvalidIsbn, Reason, parse
 
-_BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _DELIMITERS = "\t;,|"
 _SAMPLE = 200  # rows that tell which columns hold ISBNs
 _NAME = re.compile(r"[^0-9]*")
 _ISBN_NAME = re.compile(r"(e-?)?(isbn|ean)[ _-]?(1[03])?$", re.IGNORECASE)
 _FORMULA = re.compile(r'="(.*)"')  # how spreadsheets are kept from taking an ISBN for a number
-
-
-def decode(content: bytes) -> str:
-    """The text of a file: by its byte order mark, as UTF-8, or else as Windows' Latin-1, which any bytes are."""
-    for mark, encoding in _BOMS.items():
-        if content.startswith(mark):
-            return content.decode(encoding, "replace")
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:
-        return content.decode("cp1252", "replace")
 
 
 def read_values(text: str) -> list[str]:

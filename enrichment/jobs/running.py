@@ -10,13 +10,12 @@ from django.db import DatabaseError, connection
 from django.db.models.expressions import Combinable
 
 from alexandria.common.database import OUT_OF_REACH, READ_ONLY, sqlstate
-from enrichment.exceptions import IsbndbRefused, IsbndbUnavailable
+from enrichment.exceptions import ENDINGS, EnrichmentStopped, IsbndbRefused, IsbndbUnavailable
 from enrichment.jobs.claims import QUEUE_PATIENCE, ClaimLost, claim, put_back, renew
 from enrichment.jobs.ending import end
 from enrichment.jobs.kinds import work_of
 from enrichment.models import Job
 from enrichment.models.queue import MAX_ATTEMPTS
-from enrichment.services.enrich import ENDINGS, EnrichmentStopped
 from enrichment.services.stop_reasons import MAX_PAUSE, in_our_words, pause_after, stop_reason
 from quota.database import QuotaNow
 from quota.exceptions import ConsumerInactive, ConsumerUnknown, QuotaError, QuotaRefused, ReservationClosed
@@ -57,7 +56,7 @@ def run_job(job_id: uuid.UUID) -> None:
         except ClaimLost:
             log.warning("job.claim_lost")
         except EnrichmentStopped as stopped:
-            _stop(job, stopped.__cause__ if isinstance(stopped.__cause__, Exception) else stopped)
+            _stop(job, stopped.reason)
         except ENDINGS as error:
             _stop(job, error)
         except DatabaseError as error:

@@ -6,9 +6,9 @@ from django.db.models.functions import Now
 
 from enrichment import selectors
 from enrichment.books.match_keys import name_key
+from enrichment.exceptions import ENDINGS, EnrichmentStopped
 from enrichment.gateway.listings import PAGE_SIZE, books_by_author
 from enrichment.models import AuthorMiss
-from enrichment.services.enrich import ENDINGS, EnrichmentStopped
 from enrichment.services.listings import Progress, calls_needed, position_at, walk
 from enrichment.services.stop_reasons import STOPS, stop_reason
 from quota.spending import spending
@@ -55,7 +55,7 @@ def enrich_bibliography(
 
     The whole operation is covered before it starts; what turns out not to be needed goes back at once. When the quota
     ends it after some pages, that is a result; anything else raises EnrichmentStopped with what was stored so far,
-    caused by one of ENDINGS.
+    with one of ENDINGS as its reason.
     """
     result = Bibliography(author=author, progress=Progress(position_at((start_page - 1) * PAGE_SIZE)))
     if skip_existing and start_page == 1 and selectors.is_missed_author(author):
@@ -71,7 +71,7 @@ def enrich_bibliography(
     except ENDINGS as error:
         result.stopped_reason = stop_reason(error)
         if not isinstance(error, STOPS) or not result.progress.came_forward:
-            raise EnrichmentStopped(result) from error
+            raise EnrichmentStopped(result, error) from error
     return result
 
 

@@ -3,23 +3,17 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from django.conf import settings
 
-from alexandria.common.database import OUT_OF_REACH
 from enrichment import selectors
 from enrichment.books.decoding import Answer
 from enrichment.books.storage import remember_misses, store_books
-from enrichment.exceptions import IsbndbError, IsbndbPageTooLarge
+from enrichment.exceptions import ENDINGS, EnrichmentStopped, IsbndbPageTooLarge
 from enrichment.gateway import client
 from enrichment.isbn.parsing import InvalidEntry, parse_many
 from enrichment.services.stop_reasons import in_our_words
-from quota.exceptions import QuotaError
 from quota.spending import Spender, spending
-
-ENDINGS = (QuotaError, IsbndbError, *OUT_OF_REACH)
-"""What ends an operation early: the quota, ISBNdb, or a database that is out of reach."""
 
 DOUBTFUL_MISS_DAYS = 1
 """How long it is remembered that ISBNdb does not know an ISBN when a book of the same answer could not be read."""
@@ -65,17 +59,6 @@ class Enrichment:
         return len(self.not_found_isbns)
 
 
-class EnrichmentStopped(Exception):
-    """The quota or ISBNdb ended it early; `result` has what was stored until then and the reason is `__cause__`.
-
-    `result`: an Enrichment, a Bibliography, a NewReleases, a Flush or a NotReconciled.
-    """
-
-    def __init__(self, result: Any) -> None:
-        self.result = result
-        super().__init__("Enriching ended early.")
-
-
 def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = "", refresh: bool = False) -> Enrichment:
     """Stores what ISBNdb knows of the ISBNs, at one call per ISBNDB_BATCH_SIZE of those that have to be asked for.
 
@@ -84,8 +67,8 @@ def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = ""
     `refresh`. Each batch is stored before the next is asked for; of one whose answer is too large for ISBNdb, halves
     are asked for.
 
-    Raises EnrichmentStopped, caused by one of ENDINGS; when it is the quota's refusal before the first call, nothing
-    was spent.
+    Raises EnrichmentStopped with one of ENDINGS; when that is the quota's refusal before the first call, nothing was
+    spent.
     """
     given = list(values)
     parsed = parse_many(given)
@@ -110,7 +93,7 @@ def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = ""
         except ENDINGS as error:
             result.failed += len(rest)
             result.errors += [FailedIsbn(isbn, in_our_words(error)) for isbn in rest]
-            raise EnrichmentStopped(result) from error
+            raise EnrichmentStopped(result, error) from error
         finally:
             result.api_calls = len(spender.dispatched)
     return result

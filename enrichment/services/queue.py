@@ -16,11 +16,12 @@ from django.db import connection, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from enrichment import selectors
+from enrichment.exceptions import ENDINGS, EnrichmentStopped
 from enrichment.isbn.parsing import InvalidEntry, parse_many
 from enrichment.models import QueuedIsbn, QueueState
 from enrichment.models.queue import MAX_ATTEMPTS
 from enrichment.selectors.queue import FAILED, UNDER_WAY
-from enrichment.services.enrich import ENDINGS, Enrichment, EnrichmentStopped, enrich_batch
+from enrichment.services.enrich import Enrichment, enrich_batch
 from enrichment.services.stop_reasons import FIRST_PAUSE, MAX_PAUSE, STOPS, in_our_words, pause_after, stop_reason
 from quota.database import QuotaNow
 from quota.exceptions import ConsumerUnknown, QuotaError
@@ -151,8 +152,8 @@ def flush(*, consumer: str, source: str = "") -> Flush:
     Any number of flushers can run at the same time: no ISBN is in two batches.
 
     When the quota ends the flush, it returns with a `stopped_reason`, and the ISBNs stay in the queue. Every other end
-    raises EnrichmentStopped with the Flush, caused by one of ENDINGS. Unless the cause is a QuotaError, the ISBNs of
-    the batch lose one attempt and the queue pauses.
+    raises EnrichmentStopped with the Flush and one of ENDINGS. Unless that is a QuotaError, the ISBNs of the batch
+    lose one attempt and the queue pauses.
     """
     result = Flush()
     if selectors.is_flush_due():
@@ -164,7 +165,7 @@ def flush(*, consumer: str, source: str = "") -> Flush:
             result.stopped_reason = stop_reason(error)
             _give_back(claim, error)
             if not isinstance(error, STOPS):
-                raise EnrichmentStopped(result) from error
+                raise EnrichmentStopped(result, error) from error
             return result
         result.batches += 1
     QueueState.objects.exclude(paused_until__gt=QuotaNow()).update(stopped_reason="")

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from enrichment.exceptions import ENDINGS, EnrichmentStopped
 from enrichment.gateway.client import fetch_key_usage
-from enrichment.services.enrich import ENDINGS, EnrichmentStopped
 from quota.models import Reconciliation
 from quota.services import corrections
 from quota.spending import spending
@@ -27,7 +27,7 @@ class NotReconciled:
 def reconcile(*, consumer: str, source: str = "") -> Reconciled:
     """Asks ISBNdb for its own counter (`GET /key`, one call of `consumer`, a slug) and raises ours where it is lower.
 
-    Raises EnrichmentStopped with a NotReconciled, caused by one of ENDINGS; then nothing is raised or recorded but the
+    Raises EnrichmentStopped with a NotReconciled and one of ENDINGS; then nothing is raised or recorded but the
     calls.
     """
     with spending(consumer=consumer, operation="reconciliation", calls=1, source=source) as spender:
@@ -35,5 +35,5 @@ def reconcile(*, consumer: str, source: str = "") -> Reconciled:
             theirs = fetch_key_usage(spender)
             counters = corrections.reconcile(spender.dispatched[-1], spent=theirs.spent, total=theirs.total)
         except ENDINGS as error:
-            raise EnrichmentStopped(NotReconciled(len(spender.dispatched))) from error
+            raise EnrichmentStopped(NotReconciled(len(spender.dispatched)), error) from error
         return Reconciled(counters, len(spender.dispatched))

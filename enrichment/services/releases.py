@@ -8,8 +8,8 @@ from typing import Any
 
 from django.core import signing
 
+from enrichment.exceptions import ENDINGS, EnrichmentStopped
 from enrichment.gateway.listings import Listing, books_of_month
-from enrichment.services.enrich import ENDINGS, EnrichmentStopped
 from enrichment.services.listings import Position, Progress, calls_needed, walk
 from enrichment.services.stop_reasons import STOPS, stop_reason
 from quota.exceptions import DayOver, QuotaRefused
@@ -113,7 +113,7 @@ def enrich_new_releases(
     `consumer`: the slug of who pays. `position`: where an earlier run stopped. The whole operation is covered before it
     starts, and what a month does not need goes back as soon as its total is known. When the quota ends it after some
     pages, that is a result with `quota_exhausted`; anything else raises EnrichmentStopped with what was stored so far,
-    caused by one of ENDINGS. No page is begun after `seconds`, but for the first: the result then says `time_limit`.
+    and one of ENDINGS. No page is begun after `seconds`, but for the first: the result then says `time_limit`.
     """
     result = NewReleases(wanted, Progress(position or Position()))
     needed = calls_needed(wanted.listings, result.progress, max_pages=wanted.max_pages_per_month)
@@ -132,5 +132,5 @@ def enrich_new_releases(
         result.stopped_reason = stop_reason(error)
         result.quota_exhausted = isinstance(error, QuotaRefused | DayOver)
         if not isinstance(error, STOPS) or not result.progress.came_forward:
-            raise EnrichmentStopped(result) from error
+            raise EnrichmentStopped(result, error) from error
     return result

@@ -15,10 +15,9 @@ from django.db.models.functions import Now
 
 from enrichment import selectors
 from enrichment.books.match_keys import name_key
-from enrichment.exceptions import IsbndbError
+from enrichment.exceptions import EnrichmentStopped, IsbndbError
 from enrichment.models import Author
 from enrichment.services.bibliographies import MOST_PAGES, enrich_bibliography
-from enrichment.services.enrich import EnrichmentStopped
 from enrichment.services.stop_reasons import stop_reason
 from harvest.bulk.exceptions import (
     AlreadyBegun,
@@ -298,7 +297,7 @@ def _free_calls() -> int | None:
 
 def _failure(stopped: EnrichmentStopped) -> Exception:
     """What the end of a page means for the harvest."""
-    error, calls = stopped.__cause__, stopped.result.progress.api_calls
+    error, calls = stopped.reason, stopped.result.progress.api_calls
     match error:
         case QuotaRefused():
             seconds = None if error.retry_at is None else (error.retry_at - get_status().now).total_seconds()

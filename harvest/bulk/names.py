@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import count, pairwise
 
+from alexandria.common.text import decode_text
 from enrichment.books.match_keys import name_key
 from enrichment.gateway.listings import LONGEST_NAME
 from harvest.bulk.exceptions import NamesUnreadable
@@ -65,9 +66,9 @@ def read_names(content: bytes) -> Names:
 
     Raises NamesUnreadable when no name is left, or a quote in a table is never closed.
     """
-    text, encoding = _decode(content)
-    names = collect(_cells(text))
-    names.encoding = encoding
+    decoded = decode_text(content)
+    names = collect(_cells(decoded.text))
+    names.encoding = decoded.guessed
     return names
 
 
@@ -98,15 +99,6 @@ def _objection(name: str) -> str:
     if not any(map(str.isalpha, name)):
         return "no letter in it"
     return ""
-
-
-def _decode(content: bytes) -> tuple[str, str]:
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return content.decode("utf-16", errors="replace"), ""
-    try:
-        return content.decode("utf-8-sig"), ""
-    except UnicodeDecodeError:
-        return content.decode("cp1252", errors="replace"), "Windows-1252"
 
 
 def _cells(text: str) -> Iterator[tuple[int, str]]:

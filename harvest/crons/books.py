@@ -10,9 +10,9 @@ from typing import Any
 from django.conf import settings
 
 from enrichment import selectors
-from enrichment.exceptions import IsbndbError, IsbndbRefused
+from enrichment.exceptions import EnrichmentStopped, IsbndbError, IsbndbRefused
 from enrichment.gateway.listings import fetch_updates
-from enrichment.services.enrich import EnrichmentStopped, enrich_isbns
+from enrichment.services.enrich import enrich_isbns
 from enrichment.services.listings import Position, step_over
 from enrichment.services.queue import flush
 from enrichment.services.releases import (
@@ -49,11 +49,11 @@ def new_releases(context: RunContext) -> None:
     position = begun_at
     while True:
         context.go_on()
-        failure: BaseException | None = None
+        failure: Exception | None = None
         try:
             result = enrich_new_releases(wanted, consumer=context.consumer, position=position, source=context.source)
         except EnrichmentStopped as stopped:
-            result, failure = stopped.result, stopped.__cause__ or stopped
+            result, failure = stopped.result, stopped.reason
         context.books += result.progress.enriched
         if result.progress.came_forward:
             context.answered()
@@ -199,7 +199,7 @@ def _refresh(isbns: list[str], context: RunContext) -> bool:
         result = enrich_isbns(isbns, consumer=context.consumer, source=context.source, refresh=True)
     except EnrichmentStopped as stopped:
         context.books += stopped.result.enriched
-        context.failed(stopped.__cause__ or stopped)
+        context.failed(stopped.reason)
         return False
     context.answered()
     context.books += result.enriched

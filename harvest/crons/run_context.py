@@ -47,7 +47,7 @@ class RunContext:
         """Says that ISBNdb has answered."""
         self.in_a_row = 0
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, error: Exception) -> None:
         """Notes a failure of ISBNdb's, for the run to go on with something else. Raises any other error."""
         if not isinstance(error, IsbndbError):
             raise error

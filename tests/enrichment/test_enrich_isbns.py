@@ -18,10 +18,10 @@ from alexandria.development.sandbox import answers, catalogue
 from alexandria.development.sandbox import api as sandbox_api
 from alexandria.development.sandbox.faults import Fault, Faults
 from alexandria.development.sandbox.server import Sandbox
-from enrichment.exceptions import IsbndbRefused, IsbndbTimeout
+from enrichment.exceptions import EnrichmentStopped, IsbndbRefused, IsbndbTimeout
 from enrichment.isbn.parsing import to_isbn10
 from enrichment.models import Edition, Miss
-from enrichment.services.enrich import Enrichment, EnrichmentStopped, FailedIsbn, enrich_isbns
+from enrichment.services.enrich import Enrichment, FailedIsbn, enrich_isbns
 from quota.exceptions import ConsumerUnknown, QuotaRefused
 from quota.models import Call, Consumer, DailyLedger, Reservation
 from quota.selectors.status import get_status
@@ -217,7 +217,7 @@ def test_halves_before_the_quota_ends_it_are_stored_and_the_rest_has_failed(
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 3, 1
     isbns = known_isbns(500)
     stopped = enrich_until_it_stops(isbns)
-    assert isinstance(stopped.__cause__, QuotaRefused)
+    assert isinstance(stopped.reason, QuotaRefused)
     assert (stopped.result.enriched, stopped.result.api_calls) == (250, 2)
     assert [error.isbn for error in stopped.result.errors] == isbns[250:]
     assert set(Edition.objects.values_list("isbn13", flat=True)) == set(isbns[:250])
@@ -229,8 +229,8 @@ def test_a_list_that_the_quota_cannot_cover_is_refused_before_anything_is_sent(s
     settings.ISBNDB_BATCH_SIZE = 2
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 3, 1
     stopped = enrich_until_it_stops(KNOWN)
-    assert isinstance(stopped.__cause__, QuotaRefused)
-    assert (stopped.__cause__.asked, stopped.__cause__.free) == (3, 2)
+    assert isinstance(stopped.reason, QuotaRefused)
+    assert (stopped.reason.asked, stopped.reason.free) == (3, 2)
     assert (stopped.result.failed, stopped.result.api_calls) == (6, 0)
     assert sandbox.requests == []
     assert (get_status().used, get_status().reserved) == (0, 0)
@@ -239,7 +239,7 @@ def test_a_list_that_the_quota_cannot_cover_is_refused_before_anything_is_sent(s
 def test_an_unknown_consumer_spends_nothing(sandbox: Sandbox) -> None:
     with pytest.raises(EnrichmentStopped) as caught:
         enrich_isbns(KNOWN, consumer="nobody")
-    assert isinstance(caught.value.__cause__, ConsumerUnknown)
+    assert isinstance(caught.value.reason, ConsumerUnknown)
     assert sandbox.requests == []
 
 
@@ -250,10 +250,10 @@ def test_when_a_later_batch_fails_the_earlier_ones_are_stored_and_the_rest_is_no
     sandbox.faults = FaultsLater(spared=1)
     sandbox.add_fault("status", status=400, body="Bad Request")
     stopped = enrich_until_it_stops(KNOWN)
-    assert isinstance(stopped.__cause__, IsbndbRefused)
+    assert isinstance(stopped.reason, IsbndbRefused)
     result = stopped.result
     assert (result.enriched, result.failed, result.api_calls) == (2, 4, 2)
-    assert result.errors == [FailedIsbn(isbn, str(stopped.__cause__)) for isbn in KNOWN[2:]]
+    assert result.errors == [FailedIsbn(isbn, str(stopped.reason)) for isbn in KNOWN[2:]]
     assert set(Edition.objects.values_list("isbn13", flat=True)) == set(KNOWN[:2])
     assert not Miss.objects.exists()
     assert asked(sandbox)[0] == 2
@@ -264,8 +264,8 @@ def test_when_isbndb_closes_the_day_between_batches_the_result_so_far_is_kept(sa
     settings.ISBNDB_BATCH_SIZE = 2
     sandbox.set_limits(daily_limit=1)
     stopped = enrich_until_it_stops(KNOWN)
-    assert isinstance(stopped.__cause__, QuotaRefused)
-    assert stopped.__cause__.limit == "day_closed"
+    assert isinstance(stopped.reason, QuotaRefused)
+    assert stopped.reason.limit == "day_closed"
     assert (stopped.result.enriched, stopped.result.failed, stopped.result.api_calls) == (2, 4, 2)
     assert balance(sandbox) == (2, 2)
 
@@ -282,7 +282,7 @@ def test_an_error_of_isbndb_that_is_not_waited_out_costs_one_call_and_stores_not
     settings.ISBNDB_TIMEOUT_SECONDS = 0.3
     sandbox.add_fault("latency", seconds=60)
     stopped = enrich_until_it_stops(KNOWN)
-    assert isinstance(stopped.__cause__, IsbndbTimeout)
+    assert isinstance(stopped.reason, IsbndbTimeout)
     assert (stopped.result.failed, stopped.result.api_calls) == (6, 1)
     assert not Edition.objects.exists()
     assert not Miss.objects.exists()
@@ -340,7 +340,7 @@ def test_a_database_that_is_gone_when_the_answer_comes_ends_it_with_what_was_sto
 
     monkeypatch.setattr("enrichment.services.enrich.remember_misses", gone)
     stopped = enrich_until_it_stops(KNOWN)
-    assert isinstance(stopped.__cause__, error)
+    assert isinstance(stopped.reason, error)
     assert (stopped.result.enriched, stopped.result.failed, stopped.result.api_calls) == (2, 4, 2)
     assert {failed.error for failed in stopped.result.errors} == {"The database is out of reach."}
 

@@ -18,12 +18,12 @@ from django.db.models import F
 
 from alexandria.development.sandbox.server import Sandbox
 from enrichment import selectors
+from enrichment.exceptions import EnrichmentStopped
 from enrichment.isbn.parsing import InvalidEntry, Reason
 from enrichment.models import Edition, Miss, QueuedIsbn, QueueState
 from enrichment.models.queue import MAX_ATTEMPTS
 from enrichment.services import enrich as enrichment
 from enrichment.services import queue as services
-from enrichment.services.enrich import EnrichmentStopped
 from enrichment.services.queue import LEASE, Accepted, Flush, drop, enqueue, flush, retry
 from quota.exceptions import ConsumerUnknown, QuotaUnavailable
 from quota.models import Call, Consumer, Switches

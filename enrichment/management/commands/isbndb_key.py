@@ -5,7 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from enrichment.services.enrich import EnrichmentStopped
+from enrichment.exceptions import EnrichmentStopped
 from enrichment.services.reconciliation import reconcile
 from quota.models import Consumer
 
@@ -30,7 +30,7 @@ class Command(BaseCommand):
             Consumer.objects.get_or_create(slug=CONSUMER)
             found = reconcile(consumer=CONSUMER).counters
         except EnrichmentStopped as stopped:
-            raise CommandError(str(stopped.__cause__)) from stopped
+            raise CommandError(str(stopped.reason)) from stopped
         if json:
             figures = {"isbndb_spent": found.spent, "isbndb_limit": found.total, "used": found.used}
             verdict = {"drift": found.drift, "raised_by": found.raised_by, "ignored": found.ignored}
