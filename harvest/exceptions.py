@@ -1,4 +1,4 @@
-"""What can go wrong in the harvest, one class a failure."""
+"""What can go wrong in the harvest, one class per failure."""
 
 
 class HarvestError(Exception):
@@ -6,24 +6,24 @@ class HarvestError(Exception):
 
 
 class CronUnknown(HarvestError):
-    """No cron has that name."""
+    """There is no cron with this name."""
 
 
 class RunUnderWay(HarvestError):
-    """A run of the cron is under way, which says where it goes on."""
+    """A run of the cron is in progress, and only this run may move the cursor."""
 
 
 class RunStopped(HarvestError):
-    """The quota ended a run after some of its work; the message says which limit."""
+    """The quota ended a run early; the message names the limit."""
 
 
 class LedgerWrong(HarvestError):
-    """A day's ledger does not equal what its rows sum up to; the message says where."""
+    """The ledger of a day is not the sum of its rows; the message says where."""
 
 
 class RunLost(HarvestError):
-    """The run's lease went to another one: it may do no more."""
+    """The run lost its lease: it must not continue."""
 
 
 class FailedTooOften(HarvestError):
-    """ISBNdb failed at one thing after the other: the run leaves it alone."""
+    """ISBNdb failed several times in a row: the run sends no more."""

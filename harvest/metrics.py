@@ -1,4 +1,4 @@
-"""Crons and bulk harvests in figures, for Prometheus: docs/monitoring.md says what each means."""
+"""Prometheus metrics of crons and bulk harvests; docs/monitoring.md explains each."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from quota.database import reachable
 from quota.metrics import counters, gauges
 from quota.selectors.status import begin_of, get_status
 
-# Of each cron, back through its own index to the first run that was begun before today.
+# For each cron: uses its own index backwards, to the first run that started before today.
 RUNS_OF_TODAY = """
 SELECT run.cron, run.outcome, sum(1 + run.repeats)
 FROM harvest_cronstate state
@@ -36,7 +36,7 @@ CROSS JOIN LATERAL (
 
 
 def collect() -> Iterator[Metric]:
-    """From the tables. Raises QuotaUnavailable."""
+    """Reads the figures from the tables. Raises QuotaUnavailable."""
     today = begin_of(get_status().day)
     with reachable():
         with connection.cursor() as cursor:
@@ -46,14 +46,14 @@ def collect() -> Iterator[Metric]:
             last = cursor.fetchall()
         yield counters(
             "cron_runs",
-            "Runs of today that have ended; one that did nothing, like the one before, counts with that one.",
+            "Runs that ended today; consecutive runs that did nothing count on the day of the first one.",
             ["cron", "outcome"],
             ((labels, times) for *labels, times in runs),
         )
         outcomes = [outcome for outcome in HarvestRun.Outcome if outcome != HarvestRun.Outcome.RUNNING]
         yield gauges(
             "cron_last_outcome",
-            "1 for what came of the cron's last run, 0 for what else could have.",
+            "1 for the outcome of the cron's last run, 0 for all other outcomes.",
             ["cron", "outcome"],
             (([row[0], outcome.value], int(outcome == row[1])) for row in last for outcome in outcomes),
         )
@@ -65,7 +65,7 @@ def collect() -> Iterator[Metric]:
         )
         yield gauges(
             "cron_last_duration_seconds",
-            "How long the cron's last run took; of runs that did nothing, only the first is told.",
+            "Seconds that the cron's last run took; not shown for repeated runs that did nothing.",
             ["cron"],
             (([name], float(duration)) for name, _, repeats, _, duration in last if repeats == 0),
         )
@@ -75,8 +75,8 @@ def collect() -> Iterator[Metric]:
 def _bulk() -> Iterator[Metric]:
     harvests = dict(BulkHarvest.objects.order_by().values_list("state").annotate(Count("pk")))
     rows = (([state.value], harvests.get(state, 0)) for state in BulkHarvest.State)
-    yield gauges("bulk_harvests", "Bulk harvests of authors on record.", ["state"], rows)
+    yield gauges("bulk_harvests", "Bulk harvests of authors, by state.", ["state"], rows)
     of_running = BulkAuthor.objects.filter(harvest__state=BulkHarvest.State.RUNNING)
     authors = dict(of_running.order_by().values_list("state").annotate(Count("pk")))
     rows = (([state.value], authors.get(state, 0)) for state in BulkAuthor.State)
-    yield gauges("bulk_authors", "Authors of the bulk harvests that run.", ["state"], rows)
+    yield gauges("bulk_authors", "Authors of the running bulk harvests, by state.", ["state"], rows)

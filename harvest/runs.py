@@ -1,4 +1,4 @@
-"""Running crons: whose turn it is, whether the quota allows it, and what is left on record."""
+"""Runs crons: claims the tick, asks the quota, does the work and records the result."""
 
 import threading
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ from quota.services import reservations as quota
 log = structlog.get_logger(__name__)
 
 LEASE = timedelta(minutes=1)
-"""A run whose worker has not been heard of for so long is over."""
+"""A run that does not renew its lease for this long is dead."""
 
 HEARTBEAT = timedelta(seconds=15)
 
@@ -37,11 +37,11 @@ Outcome = HarvestRun.Outcome
 def run_cron(name: str, *, scheduled: bool = False, force: bool = False) -> HarvestRun | None:
     """Runs the cron now and returns its run, which has ended.
 
-    `scheduled`: for a tick of its schedule; None is returned when that tick was run before, by whomever. `force`: also
-    where it would be skipped for want of quota; the quota itself still refuses what it must. Two runs of one cron
-    never overlap: while one is under way, the other is skipped.
+    `scheduled`: run it for a tick of its schedule, and return None when that tick has already run. `force`: run it even
+    where it would be skipped because of the quota; the quota itself still refuses calls. Two runs of one cron never
+    overlap: while one is in progress, the other is skipped.
 
-    Raises CronUnknown and QuotaUnavailable, and whatever nobody has foreseen, with the run on record as failed.
+    Raises CronUnknown and QuotaUnavailable. Any unexpected error is raised too, after the run is recorded as failed.
     """
     cron = get_cron(name)
     end_dead_runs()
@@ -52,7 +52,7 @@ def run_cron(name: str, *, scheduled: bool = False, force: bool = False) -> Harv
     context = RunContext(cron.consumer, f"run:{run.pk}", today=status.day, cursor=run.cursor)
     with structlog.contextvars.bound_contextvars(cron=name, run=run.pk):
         if not CronState.objects.filter(run=run).exists():
-            return _end(run, context, Outcome.SKIPPED, "The run before it is still under way.")
+            return _end(run, context, Outcome.SKIPPED, "The previous run is still in progress.")
         try:
             with _heartbeat(run, context):
                 outcome, reason = _carry_out(cron, context, status, force=force)
@@ -63,18 +63,18 @@ def run_cron(name: str, *, scheduled: bool = False, force: bool = False) -> Harv
 
 
 def forget_cursor(name: str) -> None:
-    """Lets the cron's next run begin anew, and ledger-check with yesterday. Raises CronUnknown and RunUnderWay."""
+    """Clears the cursor: the next run starts from the beginning. Raises CronUnknown and RunUnderWay."""
     get_cron(name)
     end_dead_runs()
     with reachable():
         CronState.objects.get_or_create(name=name)
         if CronState.objects.filter(pk=name, run=None).update(cursor={}) == 0:
-            raise RunUnderWay(f"A run of {name} is under way: try again when it has ended.")
+            raise RunUnderWay(f"A run of {name} is in progress. Try again when it has ended.")
     log.info("harvest.cursor_forgotten", cron=name)
 
 
 def pause_cron(name: str) -> int:
-    """Switches the schedules of the cron off; returns how many were on. A run under way goes on. Raises CronUnknown."""
+    """Switches the schedules of the cron off; returns how many were on. Does not end a run. Raises CronUnknown."""
     return _switch(name, enabled=False)
 
 
@@ -84,9 +84,9 @@ def resume_cron(name: str) -> int:
 
 
 def end_dead_runs() -> int:
-    """Ends, as failed, the runs whose worker died: their lease is over. Returns how many.
+    """Ends the runs whose lease is over, because their worker died, as failed. Returns how many.
 
-    What they had set aside goes back. So a worker that was only slow spends no more, and its run ends at the next call.
+    Releases the calls that they reserved. So a worker that was only slow spends no more: its run ends at the next call.
     """
     ended = 0
     with reachable():
@@ -113,12 +113,12 @@ def _switch(name: str, *, enabled: bool) -> int:
     changed = [task for task in schedules_by_cron().get(name, []) if task.enabled != enabled]
     for task in changed:
         task.enabled = enabled
-        task.save()  # one by one, and all of it: beat learns of it so, and begins anew when it is on again
+        task.save()  # each row as a whole: the signal of save() tells beat, which restarts the schedule
     return len(changed)
 
 
 def _begin(cron: Cron, *, now: datetime, scheduled: bool) -> HarvestRun | None:
-    """Claims the tick and makes the run; it holds the cron's lease unless another run does."""
+    """Claims the tick and makes the run, which takes the cron's lease unless another run holds it."""
     with reachable():
         CronState.objects.get_or_create(name=cron.name)
     with reachable(), transaction.atomic(durable=True):
@@ -132,9 +132,9 @@ def _begin(cron: Cron, *, now: datetime, scheduled: bool) -> HarvestRun | None:
 
 @contextmanager
 def _heartbeat(run: HarvestRun, context: RunContext) -> Iterator[None]:
-    """Renews the run's lease, and saves its cursor, from a thread of its own for as long as the block takes.
+    """Renews the lease and saves the cursor of the run, in a separate thread, during the block.
 
-    When the lease is not the run's any more, `context` is told that it is lost.
+    When the run has lost its lease, it sets `context.lost`.
     """
     done = threading.Event()
 
@@ -158,7 +158,7 @@ def _heartbeat(run: HarvestRun, context: RunContext) -> Iterator[None]:
 
 
 def _carry_out(cron: Cron, context: RunContext, status: QuotaStatus, *, force: bool) -> tuple[Outcome, str]:
-    """Does the work and says what came of it, and why it was not all."""
+    """Does the work; returns the outcome, and the reason when not everything was done."""
     outcome, reason = _try(cron, context, status, force=force)
     if not context.failures:
         return outcome, reason
@@ -202,7 +202,7 @@ def _judge(error: Exception, context: RunContext) -> tuple[Outcome, str]:
 
 
 def _end(run: HarvestRun, context: RunContext, outcome: Outcome, reason: str) -> HarvestRun:
-    """Puts the outcome on record and lets the next run begin; returns the row that tells of the run."""
+    """Records the outcome and lets the next run start; returns the row that records this run."""
     calls = calls_spent(source=context.source)
     with transaction.atomic(durable=True):
         CronState.objects.filter(run=run).update(run=None, lease_until=None, cursor=context.cursor)
@@ -226,7 +226,7 @@ def _end(run: HarvestRun, context: RunContext, outcome: Outcome, reason: str) ->
 
 
 def _fold(run: HarvestRun) -> HarvestRun:
-    """Adds a run that did nothing to the row of the one before, when that did nothing for the same reason."""
+    """Adds a run that did nothing to the row of the previous run, if that did nothing for the same reason."""
     does_nothing = Q(outcome__in=[Outcome.IDLE, Outcome.SKIPPED], calls=0, books=0)
     before = HarvestRun.objects.filter(cron=run.cron, pk__lt=run.pk).first()
     alike = HarvestRun.objects.filter(does_nothing, outcome=run.outcome, reason=run.reason, cursor=run.cursor)

@@ -1,4 +1,4 @@
-"""Everything that only reads how harvests stand."""
+"""Everything that only reads the state of crons and bulk harvests."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from quota.selectors.status import get_status
 
 @dataclass
 class BulkFigures:
-    """What came of a bulk harvest's authors until now, and the calls that it has spent."""
+    """The results of a bulk harvest so far, and the calls that it has spent."""
 
     authors: int = 0
     pending: int = 0
@@ -26,12 +26,12 @@ class BulkFigures:
 
     @property
     def done(self) -> int:
-        """Authors that were dealt with, whatever came of it."""
+        """Authors with a result, good or bad."""
         return self.authors - self.pending
 
 
 def bulk_figures(harvests: Iterable[BulkHarvest]) -> dict[int, BulkFigures]:
-    """The figures of each of the harvests, by its id: two queries, however many harvests there are."""
+    """The figures of each harvest, by its id, in two queries for all of them."""
     ids = {harvest.source: harvest.pk for harvest in harvests}
     figures: dict[int, BulkFigures] = defaultdict(BulkFigures)
     authors = BulkAuthor.objects.filter(harvest__in=ids.values()).order_by().values_list("harvest", "state")
@@ -51,19 +51,19 @@ def bulk_figures(harvests: Iterable[BulkHarvest]) -> dict[int, BulkFigures]:
 
 @dataclass(frozen=True)
 class CronStanding:
-    """How a cron is scheduled. `due_at`: its next tick; None when it has no schedule that is on, or none can tell."""
+    """How a cron is scheduled. `due_at`: its next tick; None without an enabled schedule or a known next tick."""
 
     tasks: list[PeriodicTask]
     due_at: datetime | None
 
     @property
     def is_paused(self) -> bool:
-        """Whether it has schedules, all of them off."""
+        """Whether it has schedules and all of them are off."""
         return bool(self.tasks) and not any(task.enabled for task in self.tasks)
 
 
 def cron_standings(states: Iterable[CronState]) -> dict[str, CronStanding]:
-    """How each of the crons is scheduled, by name: one query for all of them. Raises QuotaUnavailable."""
+    """How each cron is scheduled, by name, in one query for all of them. Raises QuotaUnavailable."""
     tasks, now = schedules_by_cron(), get_status().now
     standings = {}
     for state in states:
@@ -74,10 +74,10 @@ def cron_standings(states: Iterable[CronState]) -> dict[str, CronStanding]:
 
 
 def crons_under_way() -> list[CronState]:
-    """The crons that run now, each with its `run`."""
+    """The crons that are running now, each with its `run`."""
     return list(CronState.objects.filter(run__isnull=False).select_related("run"))
 
 
 def harvests_under_way() -> list[BulkHarvest]:
-    """The bulk harvests that run now, the latest first."""
+    """The bulk harvests that are running now, newest first."""
     return list(BulkHarvest.objects.filter(state=BulkHarvest.State.RUNNING))

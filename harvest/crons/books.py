@@ -1,6 +1,6 @@
-"""The crons that spend calls on books. Each gets the most books out of a call and can be ended anywhere.
+"""The crons that spend calls on books. Each gets many books out of a call, and can be ended at any point.
 
-A batch or a page that ISBNdb fails at is noted and left aside, so that it blocks nothing that comes after it.
+When ISBNdb fails to answer a batch or a page, the run records the failure and continues with the next one.
 """
 
 from collections.abc import Sequence
@@ -27,28 +27,29 @@ from harvest.crons.run_context import RunContext
 from harvest.exceptions import RunStopped
 from quota.spending import spending
 
-MOST_BATCHES = 100
-"""Full batches that one run of stale-refresh sends at the most."""
+MAX_BATCHES = 100
+"""Maximum number of batches in one run of stale-refresh."""
 
-MOST_FEED_PAGES = 100
-"""Pages of the update feed that one run reads at the most; the next run goes on from there."""
+MAX_FEED_PAGES = 100
+"""Maximum number of pages of the update feed in one run; the next run continues after them."""
 
 FEED_HISTORY = timedelta(days=7)
-"""ISBNdb's feed goes back no further."""
+"""How far back ISBNdb's feed goes."""
 
 
 def new_releases(context: RunContext) -> None:
-    """Stores the books of this and last month, or first goes on where an earlier run stopped.
+    """Stores the books of this month and last month, or continues where an earlier run stopped.
 
-    A page that fails is stepped over: once the rest is done, the next run begins with all pages anew. When nothing
-    comes after it, the next run goes on there, and after it when it fails again.
+    A run skips a page that fails. When it reaches the end all the same, the next run reads all pages again. When
+    ISBNdb answers no page after the failed one, the next run starts with the failed page, and skips it when it fails
+    again.
 
-    Cursor: {"resume"}, a token of enrichment.services.releases; empty once all is done.
+    Cursor: {"resume"}, a token of enrichment.services.releases; empty when everything is done.
     """
-    wanted, begun_at = _where_to_go_on(context)
-    position = begun_at
+    wanted, start = _wanted_and_start(context)
+    position = start
     while True:
-        context.go_on()
+        context.check_can_continue()
         failure: Exception | None = None
         try:
             result = enrich_new_releases(wanted, consumer=context.consumer, position=position, source=context.source)
@@ -56,13 +57,13 @@ def new_releases(context: RunContext) -> None:
             result, failure = stopped.result, stopped.reason
         context.books += result.progress.enriched
         if result.progress.came_forward:
-            context.answered()
+            context.record_answer()
         after = step_over(result.progress.position, max_pages=wanted.max_pages_per_month)
-        if context.in_a_row == 0:  # otherwise the next run goes on at the first of those that failed
-            again = isinstance(failure, IsbndbError) and result.progress.position == begun_at
+        if context.in_a_row == 0:  # otherwise the next run starts with the first page of those that failed
+            again = isinstance(failure, IsbndbError) and result.progress.position == start
             context.cursor = _releases_cursor(wanted, after if again else result.progress.position)
         if failure:
-            context.failed(failure)
+            context.record_failure(failure)
             position = after
         elif result.stopped_reason:
             raise RunStopped(result.stopped_reason)
@@ -71,16 +72,16 @@ def new_releases(context: RunContext) -> None:
 
 
 def stale_refresh(context: RunContext) -> None:
-    """Asks again for the editions beyond EDITION_FRESH_DAYS, oldest first, in full batches only.
+    """Refreshes editions older than EDITION_FRESH_DAYS, oldest first, in full batches only.
 
-    Cursor: {"aside"}, how many of the oldest were in batches that failed when last asked for: they come last.
+    Cursor: {"aside"}, how many of the oldest editions were in batches that failed the last time: they come last.
     """
     size = settings.ISBNDB_BATCH_SIZE
     aside: int = context.cursor.get("aside", 0)
-    oldest = selectors.stale_isbns(MOST_BATCHES * size + aside)
+    oldest = selectors.stale_isbns(MAX_BATCHES * size + aside)
     stale = oldest[aside:] + oldest[:aside]
     untried = set(oldest[:aside])
-    full = min(len(stale) // size, MOST_BATCHES)
+    full = min(len(stale) // size, MAX_BATCHES)
     context.idle = full == 0
     failed = 0
     for number in range(full):
@@ -92,26 +93,26 @@ def stale_refresh(context: RunContext) -> None:
 
 
 def update_feed(context: RunContext) -> None:
-    """Asks again for what ISBNdb says has changed, of the ISBNs that anybody has ever asked for.
+    """Refreshes the known ISBNs in ISBNdb's feed of updates: those that are stored or were requested before.
 
-    They go out in full batches; the last one is filled up with the oldest stale editions.
+    They go out in full batches. The oldest stale editions fill the last batch.
 
-    A batch that fails is asked for once more by the next run, and a page that fails twice is stepped over.
+    The next run sends a failed batch once more. A page that fails in two runs is skipped.
 
-    Cursor: {"since"}, the day from which on the feed is read next; of a pass that was stopped also {"page", "pending",
-    "began"}: the page to go on with, ISBNs that were read and not asked for yet, and the day that becomes `since`.
-    After failures {"again"}, ISBNs to ask for once more, and {"failed_page"}.
+    Cursor: {"since"}, the first day to read next time. After a stop also {"page", "pending", "began"}: the page to
+    continue with, ISBNs that were read but not sent yet, and the day that becomes `since`. After failures {"again"},
+    ISBNs to send once more, and {"failed_page"}.
     """
-    through = _FeedPass(context)
-    for _ in range(MOST_FEED_PAGES):
-        through.ask_for_full_batches()
-        if through.read_page():
-            through.finish()
+    feed = _FeedPass(context)
+    for _ in range(MAX_FEED_PAGES):
+        feed.send_full_batches()
+        if feed.read_page():
+            feed.finish()
             return
 
 
 class _FeedPass:
-    """One pass through the feed, which may take several runs; `context.cursor` always says how far it is."""
+    """One pass through the feed. It can take several runs; `context.cursor` always holds the current place."""
 
     def __init__(self, context: RunContext) -> None:
         cursor, oldest = context.cursor, context.today - FEED_HISTORY
@@ -123,64 +124,64 @@ class _FeedPass:
         self.failed_before: list[str] = cursor.get("again", [])
         self.pending: list[str] = cursor.get("pending", []) + self.failed_before
         self.again: list[str] = []
-        self.asked: set[str] = set()  # a book that changed on several days comes up several times
+        self.sent: set[str] = set()  # a book that changed on several days is in the feed several times
 
-    def ask_for_full_batches(self) -> None:
+    def send_full_batches(self) -> None:
         size = settings.ISBNDB_BATCH_SIZE
         while len(self.pending) >= size:
-            self._ask_for(self.pending[:size])
+            self._send(self.pending[:size])
             self.pending = self.pending[size:]
-            self._keep_place()
+            self._save_place()
 
     def read_page(self) -> bool:
-        """Reads the next page; True when nothing comes any more."""
-        self.context.go_on()
+        """Reads the next page; True at the end of the feed."""
+        self.context.check_can_continue()
         try:
             changed = self._fetch()
         except IsbndbError as error:
-            # A plan without the feed, or a key that is not accepted, has no other page either.
+            # Without the feed in the plan, or with a refused key, every other page fails too.
             if self.failed_page != self.page or isinstance(error, IsbndbRefused):
-                self._keep_place(failed_page=self.page)
+                self._save_place(failed_page=self.page)
                 raise
-            self.context.failed(error)
+            self.context.record_failure(error)
         else:
-            self.context.answered()
+            self.context.record_answer()
             if not changed:
                 return True
-            known = selectors.isbns_heard_of(changed) - self.asked.union(self.pending)
+            known = selectors.isbns_heard_of(changed) - self.sent.union(self.pending)
             self.pending = self.pending + [isbn for isbn in changed if isbn in known]
         self.page += 1
-        self._keep_place()
+        self._save_place()
         return False
 
     def finish(self) -> None:
-        """Asks for the rest, filled up with the oldest stale editions."""
+        """Sends the rest. The oldest stale editions fill the batch."""
         if self.pending:
             size = settings.ISBNDB_BATCH_SIZE
-            company = [isbn for isbn in selectors.stale_isbns(size) if isbn not in set(self.pending)]
-            self._ask_for(self.pending, company=company[: size - len(self.pending)])
-        self._keep(since=self.began)
+            fill = [isbn for isbn in selectors.stale_isbns(size) if isbn not in set(self.pending)]
+            self._send(self.pending, fill=fill[: size - len(self.pending)])
+        self._save(since=self.began)
 
     def _fetch(self) -> list[str]:
         context = self.context
         with spending(consumer=context.consumer, operation="update-feed", calls=1, source=context.source) as spender:
             return fetch_updates(spender, since=self.since, page=self.page)
 
-    def _ask_for(self, isbns: list[str], *, company: Sequence[str] = ()) -> None:
-        if not _refresh([*isbns, *company], self.context):
+    def _send(self, isbns: list[str], *, fill: Sequence[str] = ()) -> None:
+        if not _refresh([*isbns, *fill], self.context):
             self.again = self.again + [isbn for isbn in isbns if isbn not in self.failed_before]
-        self.asked.update(isbns)
+        self.sent.update(isbns)
 
-    def _keep_place(self, **more: int) -> None:
+    def _save_place(self, **more: int) -> None:
         place = {"since": self.since.isoformat(), "began": self.began, "page": self.page, "pending": self.pending}
-        self._keep(**place, **more)
+        self._save(**place, **more)
 
-    def _keep(self, **where: Any) -> None:
+    def _save(self, **where: Any) -> None:
         self.context.cursor = where | ({"again": self.again} if self.again else {})
 
 
 def queue_flush(context: RunContext) -> None:
-    """Sends what waits in the queue and is worth a call."""
+    """Sends the batches of the queue that are full or due."""
     try:
         result = flush(consumer=context.consumer, source=context.source)
     except EnrichmentStopped as stopped:
@@ -193,24 +194,24 @@ def queue_flush(context: RunContext) -> None:
 
 
 def _refresh(isbns: list[str], context: RunContext) -> bool:
-    """Asks again for a batch; False when ISBNdb failed at it, which is noted."""
-    context.go_on()
+    """Refreshes a batch; False when ISBNdb failed to answer it, which is recorded."""
+    context.check_can_continue()
     try:
         result = enrich_isbns(isbns, consumer=context.consumer, source=context.source, refresh=True)
     except EnrichmentStopped as stopped:
         context.books += stopped.result.enriched
-        context.failed(stopped.reason)
+        context.record_failure(stopped.reason)
         return False
-    context.answered()
+    context.record_answer()
     context.books += result.enriched
     return True
 
 
-def _where_to_go_on(context: RunContext) -> tuple[Wanted, Position | None]:
+def _wanted_and_start(context: RunContext) -> tuple[Wanted, Position | None]:
     if "resume" in context.cursor:
         try:
             return read_token(context.cursor["resume"])
-        except BadToken:  # SECRET_KEY was changed meanwhile
+        except BadToken:  # SECRET_KEY has changed since
             pass
     this_month = context.today.replace(day=1)
     last_month = (this_month - timedelta(days=1)).replace(day=1)

@@ -17,25 +17,25 @@ from quota.services.pruning import prune_journal as prune
 
 
 def reconcile(context: RunContext) -> None:
-    """Holds ISBNdb's own counter against ours; from QUOTA_DRIFT_ALERT on, drift is logged as an error."""
+    """Compares ISBNdb's own counter with the ledger. Drift of QUOTA_DRIFT_ALERT calls or more is logged as an error."""
     reconciliation.reconcile(consumer=context.consumer, source=context.source)
 
 
 def expire_leases(context: RunContext) -> None:
-    """Gives back what operations that died had set aside."""
+    """Releases the calls that dead operations still reserve."""
     context.idle = reservations.expire() == 0
 
 
 def open_ledger(context: RunContext) -> None:
-    """Opens the day's ledger, so that the first request of the day need not."""
+    """Opens the ledger of the day, so that the first request of the day does not have to."""
     context.idle = not reservations.open_ledger()
 
 
 def ledger_check(context: RunContext) -> None:
-    """Recomputes the ledgers of the days that are over and were not checked yet, yesterday's at least.
+    """Recomputes the ledgers of all past days that were not checked yet; at least yesterday's.
 
-    Cursor: {"checked"}, the last day up to which all agreed. Raises LedgerWrong; those days are then checked again, and
-    no more once the cursor is forgotten.
+    Cursor: {"checked"}, the last day up to which all ledgers were right. Raises LedgerWrong. The next run then checks
+    the same days again, until their figures are right or a person clears the cursor.
     """
     yesterday = context.today - timedelta(days=1)
     checked = date.fromisoformat(context.cursor.get("checked", (yesterday - timedelta(days=1)).isoformat()))
@@ -47,16 +47,16 @@ def ledger_check(context: RunContext) -> None:
             for day, found in wrong.items()
             for item in found
         ]
-        # The days come first: what is too long to be kept loses its end.
+        # The days come first: a reason that is too long loses its end.
         raise LedgerWrong(f"{', '.join(map(str, wrong))}. {'; '.join(details)}")
     context.idle = not days
     context.cursor = {"checked": yesterday.isoformat()}
 
 
 def prune_journal(context: RunContext) -> None:
-    """Deletes jobs, runs, calls, their reservations and refusals older than JOURNAL_KEEP_DAYS; ledgers stay for good.
+    """Deletes jobs, runs, calls with their reservations, and refusals older than JOURNAL_KEEP_DAYS; keeps ledgers.
 
-    Jobs come first: what they have spent is counted from the journal. Lists of ISBNs are kept for the day.
+    Jobs go first, because the journal says what they spent. Lists of ISBNs are kept for one day.
     """
     before = context.today - timedelta(days=settings.JOURNAL_KEEP_DAYS)
     jobs = prune_jobs(before=before)

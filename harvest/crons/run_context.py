@@ -1,4 +1,4 @@
-"""What a cron is given, and what it has done."""
+"""What a run of a cron gets, and what it reports back."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -8,47 +8,47 @@ from typing import Any
 from enrichment.exceptions import IsbndbError
 from harvest.exceptions import FailedTooOften, RunLost
 
-MOST_IN_A_ROW = 3
-"""Failures after which a run leaves ISBNdb alone: it is not the batch or the page any more."""
+MAX_FAILURES_IN_A_ROW = 3
+"""After this many failures a run sends no more: the cause is ISBNdb itself, not one batch or page."""
 
 
 @dataclass
 class RunContext:
-    """One run's work. What has been done is kept, however the run ends.
+    """One run of a cron. Its results are kept, however the run ends.
 
-    `consumer`: the slug of who pays; "" for a cron that spends no calls. `source`: what its calls are recorded under.
-    `today`: the quota's UTC day when it began.
+    `consumer`: the slug of the consumer that pays; "" for a cron that spends no calls. `source`: the source of its
+    reservations. `today`: the UTC day of the quota at the start of the run.
     """
 
     consumer: str
     source: str
     today: date
     cursor: dict[str, Any] = field(default_factory=dict)
-    """Where to go on. It is saved while the cron runs: to be replaced, never changed in place."""
+    """Where to continue. A thread saves it during the run: replace it, never change it in place."""
     books: int = 0
     """Editions stored."""
     idle: bool = False
     """There was nothing to do."""
     failures: Counter[str] = field(default_factory=Counter)
-    """What ISBNdb failed at, and how often; the run went on with something else."""
+    """The failures of ISBNdb after which the run continued, with their number."""
     in_a_row: int = 0
-    """Failures since ISBNdb's last answer."""
+    """Failures since the last answer from ISBNdb."""
     lost: bool = False
-    """The run was taken for dead: another one may be under way."""
+    """The lease is gone: another run may be in progress."""
 
-    def go_on(self) -> None:
-        """To be called before each batch and page. Raises RunLost and FailedTooOften when there is to be no further."""
+    def check_can_continue(self) -> None:
+        """For the start of each batch and page. Raises RunLost and FailedTooOften when the run must end."""
         if self.lost:
-            raise RunLost("It was taken for dead, and another run may be under way.")
-        if self.in_a_row >= MOST_IN_A_ROW:
+            raise RunLost("The run lost its lease, and another run may be in progress.")
+        if self.in_a_row >= MAX_FAILURES_IN_A_ROW:
             raise FailedTooOften(f"{self.in_a_row} failures in a row")
 
-    def answered(self) -> None:
-        """Says that ISBNdb has answered."""
+    def record_answer(self) -> None:
+        """Records that ISBNdb has answered."""
         self.in_a_row = 0
 
-    def failed(self, error: Exception) -> None:
-        """Notes a failure of ISBNdb's, for the run to go on with something else. Raises any other error."""
+    def record_failure(self, error: Exception) -> None:
+        """Records a failure of ISBNdb, so that the run can continue with something else. Raises any other error."""
         if not isinstance(error, IsbndbError):
             raise error
         self.failures[f"{type(error).__name__}: {error}"] += 1

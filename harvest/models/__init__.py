@@ -1,4 +1,4 @@
-"""The tables, a module for each part."""
+"""The tables, one module per part."""
 
 from harvest.models.bulk import BulkAuthor, BulkHarvest
 from harvest.models.runs import CronState, HarvestRun

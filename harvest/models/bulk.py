@@ -1,4 +1,4 @@
-"""How far each bulk harvest of authors is: what `manage.py bulk_author_harvest` resumes from."""
+"""The progress of each bulk harvest of authors, from which `manage.py bulk_author_harvest` resumes."""
 
 from datetime import datetime, timedelta
 
@@ -6,35 +6,35 @@ from django.db import models
 from django.db.models import Q
 
 BULK_SOURCE = "bulk:"
-"""What the sources of bulk harvests' calls begin with."""
+"""The start of the source of every reservation of a bulk harvest."""
 
 
 class BulkHarvest(models.Model):
-    """A list of authors and who works on it. One process at a time holds it, for as long as its lease lasts.
+    """A list of authors and the process that works on it. One process at a time holds it, by a lease.
 
-    The calls that it spends have its `source` as that of their reservations.
+    The reservations of the harvest have its `source`.
     """
 
     class State(models.TextChoices):
         RUNNING = "running", "running"
         STOPPED = "stopped", "stopped, can be resumed"
         FINISHED = "finished", "finished"
-        ABANDONED = "abandoned", "begun anew instead"
+        ABANDONED = "abandoned", "replaced by a restart"
 
     LEASE = timedelta(minutes=15)
-    """Longer than any page takes, and than the harvest sleeps at a time."""
+    """Longer than any page takes, and longer than any single sleep of the harvest."""
 
-    key = models.CharField(max_length=64, editable=False, help_text="The same for the same list of authors.")
-    label = models.CharField(max_length=200, help_text="Where the list comes from.")
-    max_pages = models.PositiveSmallIntegerField(help_text="The most pages of 1,000 books an author.")
+    key = models.CharField(max_length=64, editable=False, help_text="Identifies the list of authors.")
+    label = models.CharField(max_length=200, help_text="Source of the list.")
+    max_pages = models.PositiveSmallIntegerField(help_text="Maximum number of pages of 1,000 books per author.")
     state = models.CharField(max_length=9, choices=State.choices)
     reason = models.TextField(blank=True, help_text="Why it stopped.")
     started_at = models.DateTimeField(auto_now_add=True)
     ended_at = models.DateTimeField(null=True, blank=True)
-    holder = models.UUIDField(null=True, blank=True, editable=False, help_text="A name for the process at work.")
-    host = models.CharField(max_length=255, blank=True, help_text="The machine that works or last worked on it.")
+    holder = models.UUIDField(null=True, blank=True, editable=False, help_text="Identifies the working process.")
+    host = models.CharField(max_length=255, blank=True, help_text="The machine that works on it, or did last.")
     pid = models.PositiveIntegerField("process", null=True, blank=True)
-    lease_until = models.DateTimeField(null=True, blank=True, help_text="Until then nobody else may take it.")
+    lease_until = models.DateTimeField(null=True, blank=True, help_text="No other process may take it before.")
 
     class Meta:
         ordering = ["-id"]
@@ -58,7 +58,7 @@ class BulkHarvest(models.Model):
 
     @property
     def heard_at(self) -> datetime | None:
-        """When the process that holds it was last heard of; None when none does."""
+        """When the process that holds it last renewed the lease; None when no process holds it."""
         return self.lease_until and self.lease_until - self.LEASE
 
     @property
@@ -67,26 +67,26 @@ class BulkHarvest(models.Model):
 
 
 class BulkAuthor(models.Model):
-    """An author of a bulk harvest, and what came of the pages that were fetched until now."""
+    """An author of a bulk harvest, with the results of the pages fetched so far."""
 
     class State(models.TextChoices):
         PENDING = "pending", "pending"
         DONE = "done", "done"
         UNKNOWN = "unknown", "unknown to ISBNdb"
-        CUT = "cut", "more books than were asked for or can be had"
+        CUT = "cut", "more books than requested or available"
         FAILED = "failed", "failed"
 
     id = models.BigAutoField(primary_key=True)
     harvest = models.ForeignKey(BulkHarvest, on_delete=models.CASCADE, related_name="authors", db_index=False)
-    position = models.PositiveIntegerField(help_text="In the list, from 1.")
+    position = models.PositiveIntegerField(help_text="Position in the list, from 1.")
     name = models.TextField()
     state = models.CharField(max_length=7, choices=State.choices, default=State.PENDING)
-    next_page = models.PositiveSmallIntegerField(default=1, help_text="The page of 1,000 books to go on with.")
-    books = models.PositiveIntegerField(default=0, help_text="Books of the author that ISBNdb gave.")
-    enriched = models.PositiveIntegerField(default=0, help_text="Of these, stored by this harvest.")
+    next_page = models.PositiveSmallIntegerField(default=1, help_text="The next page of 1,000 books.")
+    books = models.PositiveIntegerField(default=0, help_text="Books of the author that ISBNdb returned.")
+    enriched = models.PositiveIntegerField(default=0, help_text="Books of these that this harvest stored.")
     calls = models.PositiveIntegerField(default=0)
     reason = models.TextField(blank=True, help_text="Why it failed or was cut.")
-    updated_at = models.DateTimeField(null=True, blank=True, help_text="When the last page was dealt with.")
+    updated_at = models.DateTimeField(null=True, blank=True, help_text="When the last page ended.")
 
     class Meta:
         ordering = ["harvest", "position"]

@@ -1,20 +1,20 @@
-"""What ran on a schedule: every run with what came of it, and where each cron stands."""
+"""The runs of the crons with their results, and the current state of each cron."""
 
 from django.db import models
 from django.db.models import Q
 
 
 class HarvestRun(models.Model):
-    """One run of a cron; runs that did nothing, one like the other, share a row (`repeats`).
+    """One run of a cron. Consecutive runs that did nothing for the same reason share a row (`repeats`).
 
-    The calls that a run spends have `run:<id>` as the source of their reservations.
+    The reservations of a run have the source `run:<id>`.
     """
 
     class Outcome(models.TextChoices):
         RUNNING = "running", "running"
         SUCCEEDED = "succeeded", "succeeded"
         IDLE = "idle", "nothing to do"
-        SKIPPED = "skipped", "not begun"
+        SKIPPED = "skipped", "skipped"
         STOPPED = "stopped", "ended early by the quota"
         FAILED = "failed", "failed"
 
@@ -22,12 +22,12 @@ class HarvestRun(models.Model):
     started_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True, blank=True)
     outcome = models.CharField(max_length=9, choices=Outcome.choices, default=Outcome.RUNNING)
-    reason = models.TextField(blank=True, help_text="Why it was not begun, was ended early or failed.")
-    calls = models.PositiveIntegerField(default=0, help_text="Calls spent, retries included.")
-    books = models.PositiveIntegerField(default=0, help_text="Editions stored: new, changed or the same as before.")
-    cursor = models.JSONField(default=dict, blank=True, help_text="Where the next run goes on.")
+    reason = models.TextField(blank=True, help_text="Why it was skipped, ended early or failed.")
+    calls = models.PositiveIntegerField(default=0, help_text="Calls spent, including retries.")
+    books = models.PositiveIntegerField(default=0, help_text="Editions stored: new, changed or unchanged.")
+    cursor = models.JSONField(default=dict, blank=True, help_text="Where the next run continues.")
     repeats = models.PositiveIntegerField(
-        default=0, help_text="Further runs right after it that did nothing for the same reason."
+        default=0, help_text="Further consecutive runs that did nothing for the same reason."
     )
 
     class Meta:
@@ -53,18 +53,18 @@ class HarvestRun(models.Model):
 
 
 class CronState(models.Model):
-    """Where a cron stands: its last tick, its cursor, and the run under way, which holds a lease."""
+    """The state of a cron: its last tick, its cursor, and the run in progress, which holds a lease."""
 
     name = models.CharField(max_length=64, primary_key=True)
     last_tick_at = models.DateTimeField(
-        null=True, blank=True, help_text="The moment of its schedule that was run last; no other may run it again."
+        null=True, blank=True, help_text="The last moment of its schedule that has run. It does not run again."
     )
-    cursor = models.JSONField(default=dict, blank=True, help_text="Where the next run goes on.")
+    cursor = models.JSONField(default=dict, blank=True, help_text="Where the next run continues.")
     run = models.OneToOneField(
-        HarvestRun, on_delete=models.SET_NULL, null=True, blank=True, related_name="state", help_text="Under way now."
+        HarvestRun, on_delete=models.SET_NULL, null=True, blank=True, related_name="state", help_text="In progress now."
     )
     lease_until = models.DateTimeField(
-        null=True, blank=True, help_text="The run renews it; once it is over, its worker is taken for dead."
+        null=True, blank=True, help_text="The run renews it. When it is over, the worker counts as dead."
     )
 
     class Meta:

@@ -196,7 +196,7 @@ def test_two_runs_of_one_cron_never_overlap(monkeypatch) -> None:
     thread.start()
     try:
         assert begun.wait(60)
-        assert recorded(run_cron("open-ledger")) == ("skipped", "The run before it is still under way.", 0, 0)
+        assert recorded(run_cron("open-ledger")) == ("skipped", "The previous run is still in progress.", 0, 0)
         assert recorded(run_cron("expire-leases"))[0] == "idle", "other crons have nothing to do with it"
     finally:
         go_on.set()
@@ -242,7 +242,7 @@ def test_a_worker_that_was_taken_for_dead_spends_no_more_and_its_totals_are_put_
             if context.lost:
                 break
             states.get()
-        context.go_on()
+        context.check_can_continue()
         raise AssertionError
 
     replace_run(monkeypatch, "reconciliation", freeze)

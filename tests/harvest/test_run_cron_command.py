@@ -100,12 +100,12 @@ def test_a_cursor_is_forgotten_unless_a_run_is_under_way(capsys: Capture, admin_
 
     run = HarvestRun.objects.create(cron="new-releases", started_at=NOON)
     crons.filter(name="new-releases").update(run=run, lease_until=NOON + timedelta(days=1), cursor={"page": 2})
-    with pytest.raises(CommandError, match="A run of new-releases is under way"):
+    with pytest.raises(CommandError, match="A run of new-releases is in progress"):
         call_command("run_cron", "new-releases", "--reset-cursor")
     chosen = {"action": "forget_cursors", "_selected_action": ["new-releases", "ledger-check"]}
     page = admin_client.post(reverse("admin:harvest_cronstate_changelist"), chosen, follow=True)
     assert [str(message) for message in page.context["messages"]] == [
-        "A run of new-releases is under way: try again when it has ended.",
+        "A run of new-releases is in progress. Try again when it has ended.",
         "1 cron begins anew: ledger-check.",
     ]
     assert [state.cursor for state in crons.order_by("name")] == [{}, {"page": 2}]
@@ -139,7 +139,7 @@ def test_after_kill_9_the_next_tick_ends_the_run_and_its_calls_are_on_record(
             assert worker.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        assert run_cron("reconciliation").reason == "The run before it is still under way."
+        assert run_cron("reconciliation").reason == "The previous run is still in progress."
         worker.kill()
     assert worker.returncode == -signal.SIGKILL
     sandbox.clear_faults()

@@ -62,9 +62,9 @@ def test_fresh_books_and_those_that_isbndb_has_dropped_are_left_alone(settings, 
 
 def test_one_run_sends_no_more_than_its_share_and_none_below_the_floor(sandbox: Sandbox, monkeypatch) -> None:
     store(40, days_ago=100)
-    monkeypatch.setattr(books, "MOST_BATCHES", 1)
+    monkeypatch.setattr(books, "MAX_BATCHES", 1)
     assert run_cron("stale-refresh").calls == 1
-    monkeypatch.setattr(books, "MOST_BATCHES", 100)
+    monkeypatch.setattr(books, "MAX_BATCHES", 100)
     sandbox.set_limits(spent=11_998)
     quota.increment(get_status().remaining - 1002)
     run = run_cron("stale-refresh")
@@ -88,7 +88,7 @@ def test_a_batch_that_fails_blocks_none_after_it_and_comes_last_in_the_next_run(
     assert (stale(), aside()) == (set(isbns[30:]), 10)
 
     Edition.objects.filter(pk__in=isbns[:10]).update(synced_at=Now() - timedelta(days=91))
-    monkeypatch.setattr(books, "MOST_BATCHES", 1)
+    monkeypatch.setattr(books, "MAX_BATCHES", 1)
     assert run_cron("stale-refresh").outcome == "succeeded"
     assert (stale(), aside()) == (set(isbns[30:]), 10)
     assert run_cron("stale-refresh").outcome == "succeeded"

@@ -99,12 +99,12 @@ def test_a_run_that_is_stopped_goes_on_with_the_next_page_and_loses_no_isbn(sand
 
     sandbox.clear_faults()
     DailyLedger.objects.update(closed_at=None)
-    monkeypatch.setattr(books, "MOST_FEED_PAGES", 1)
+    monkeypatch.setattr(books, "MAX_FEED_PAGES", 1)
     run = run_cron("update-feed")
     assert (run.outcome, run.books) == ("succeeded", BATCH)
     assert cursor()["page"] == 3, "so many pages a run"
 
-    monkeypatch.setattr(books, "MOST_FEED_PAGES", 100)
+    monkeypatch.setattr(books, "MAX_FEED_PAGES", 100)
     run = run_cron("update-feed")
     assert (run.outcome, run.books) == ("succeeded", 50)
     assert cursor() == {"since": "2026-05-05"}

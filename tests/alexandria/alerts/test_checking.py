@@ -16,6 +16,7 @@ from alexandria.alerts.models import Alert, Delivery, Severity, Webhook
 from alexandria.alerts.rules import Finding
 from alexandria.alerts.selectors import open_alerts
 from alexandria.alerts.services import HOLD, apply, check
+from harvest.defaults import ensure_defaults
 from harvest.models import CronState, HarvestRun
 from quota.models import Call, Consumer, DailyLedger, Reconciliation, Reservation, Switches
 from quota.services import reservations as quota
@@ -323,8 +324,8 @@ def test_a_dry_run_writes_nothing(webhook: Webhook) -> None:
     assert Delivery.objects.count() == before
 
 
-def test_the_migrations_make_the_schedule_and_the_permissions_of_each_group() -> None:
-    import_module("alexandria.alerts.migrations.0002_schedule").schedule(apps, None)
+def test_migrate_makes_the_schedule_and_the_permissions_of_each_group() -> None:
+    ensure_defaults()
     import_module("alexandria.migrations.0001_groups").make_groups(apps, None)
     row = PeriodicTask.objects.get(name="alerts")
     assert (row.task, row.interval.every, row.interval.period) == (
