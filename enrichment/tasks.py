@@ -2,13 +2,13 @@ import uuid
 
 from celery import shared_task
 
-from enrichment.jobs import lifecycle, running
+from enrichment.jobs import lifecycle, runner
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True)
 def run_job(job_id: str) -> None:
     """Works on a job until it ends, has to wait, or its turn is over."""
-    running.run_job(uuid.UUID(job_id))
+    runner.run_job(uuid.UUID(job_id))
 
 
 @shared_task

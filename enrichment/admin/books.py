@@ -23,7 +23,7 @@ from enrichment.admin.widgets import link
 from enrichment.books.provenance import trace
 from enrichment.exceptions import JobError
 from enrichment.isbn.parsing import InvalidIsbn, parse
-from enrichment.jobs.lists import keep_list
+from enrichment.jobs.isbn_lists import keep_list
 from enrichment.models import Author, Edition, Miss, Work
 from enrichment.serializers.books import LARGEST_JOB
 from quota.exceptions import QuotaError

@@ -25,7 +25,7 @@ from alexandria.common.text import decode_text
 from enrichment.exceptions import JobError
 from enrichment.isbn.input import read_values
 from enrichment.isbn.parsing import corrected
-from enrichment.jobs.lists import keep_list, key_of, run_list
+from enrichment.jobs.isbn_lists import keep_list, key_of, run_list
 from enrichment.models import IsbnList, Job
 from enrichment.models.jobs import STAFF
 from enrichment.selectors import plan_isbns

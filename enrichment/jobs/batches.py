@@ -1,4 +1,4 @@
-"""A job of ISBNs: a full batch a step, whatever of it has to be asked for. What is known by then costs no call."""
+"""A job of ISBNs: each step asks ISBNdb for one full batch. ISBNs that are known by then cost no call."""
 
 from collections import Counter, defaultdict
 from typing import Any
@@ -19,35 +19,35 @@ _STATE = JobItem.State
 
 
 def plan(job: Job) -> list[Row]:
-    """The items of a new job, for `insert`: valid ISBNs first. The list of ISBNs leaves `wanted`, its length stays."""
+    """The items of a new job, for `insert`: valid ISBNs first. In `wanted`, the length replaces the list of ISBNs."""
     isbns = job.wanted["isbns"]
     parsed = parse_many(isbns)
     job.wanted = {name: value for name, value in job.wanted.items() if name != "isbns"} | {"requested": len(isbns)}
     job.total = len(parsed.valid)
     rows: list[Row] = [(job.pk, at, "", isbn, _STATE.PENDING.value, "") for at, isbn in enumerate(parsed.valid, 1)]
     for at, entry in enumerate(parsed.invalid, job.total + 1):
-        # PostgreSQL stores no NUL
+        # PostgreSQL cannot store NUL.
         rows.append((job.pk, at, entry.isbn.replace("\0", ""), "", _STATE.INVALID.value, entry.reason.value))
     return rows
 
 
 def insert(rows: list[Row]) -> None:
-    """Stores what `plan` gave: 100,000 rows in one COPY."""
+    """Stores the rows of `plan` with one COPY: there can be 100,000."""
     with connection.cursor() as cursor, connection.wrap_database_errors, cursor.copy(_COPY) as copy:
         for row in rows:
             copy.write_row(row)
 
 
 def step(job: Job) -> bool:
-    """Asks for one batch, with one call, and writes what came of it; False when nothing was left to be asked for.
+    """Asks ISBNdb for one batch and records the outcome of each ISBN; False when nothing was left to ask for.
 
-    Raises EnrichmentStopped and ClaimLost. Whoever dies between storing the books and writing here leaves editions
-    that are fresh: they cost no second call, unless the job is to `refresh`.
+    Raises EnrichmentStopped and ClaimLost. A runner that dies after storing the books and before recording leaves fresh
+    editions. They cost no second call, unless the job has `refresh`.
     """
     batch = _next_batch(job)
     if not batch:
         return False
-    # What is known has just been left out.
+    # `_next_batch` has left out what is known.
     result = enrich_isbns(batch, consumer=job.consumer.slug, source=job.source, refresh=True)
     with held(job):
         states = _mark(job, batch, result)
@@ -56,20 +56,20 @@ def step(job: Job) -> bool:
     return True
 
 
-def give_up_rest(job: Job) -> None:
-    """What is not done has failed, for the reason for which the job ends."""
+def fail_rest(job: Job) -> None:
+    """Marks the pending ISBNs as failed, with the reason for the end of the job."""
     job.items.filter(state=_STATE.PENDING).update(state=_STATE.FAILED, reason=job.error)
 
 
-def try_again(job: Job) -> bool:
-    """Makes what failed pending again; False when nothing did."""
+def reset_failed(job: Job) -> bool:
+    """Makes the failed ISBNs pending again; False when there are none."""
     failed = job.items.filter(state=_STATE.FAILED).update(state=_STATE.PENDING, reason="")
     job.done = job.total - failed
     return failed > 0
 
 
 def result(job: Job) -> dict[str, Any]:
-    """Counts in the terms of POST /api/enrich/batch-direct; what each ISBN came to stands in the items."""
+    """The counts, with the names of POST /api/enrich/batch-direct. The outcome of each ISBN is in the items."""
     counts = selectors.item_counts(job)
     return {
         "requested": job.wanted["requested"],
@@ -85,7 +85,7 @@ def result(job: Job) -> dict[str, Any]:
 
 
 def _next_batch(job: Job) -> list[str]:
-    """The next pending ISBNs that have to be asked for, as many as one call takes; the known ones before are marked."""
+    """The next pending ISBNs that ISBNdb has to be asked for, at most one batch. Marks the known ones before them."""
     size = settings.ISBNDB_BATCH_SIZE
     while True:
         pending = job.items.filter(state=_STATE.PENDING).order_by("position").values_list("isbn13", flat=True)
@@ -102,7 +102,7 @@ def _next_batch(job: Job) -> list[str]:
 
 
 def _mark(job: Job, batch: list[str], result: Enrichment) -> Counter[str]:
-    """Writes into the items what became of a batch; returns how many came to which state."""
+    """Records the outcome of a batch in the items; returns how many are now in which state."""
     failed: dict[str, set[str]] = defaultdict(set)
     asked = set(batch)
     for error in result.errors:
@@ -118,6 +118,6 @@ def _mark(job: Job, batch: list[str], result: Enrichment) -> Counter[str]:
 
 
 def _set(job: Job, isbns: set[str], state: JobItem.State, reason: str = "") -> int:
-    # Of a long list PostgreSQL cannot tell that no ISBN in it is empty, as the index by ISBN wants.
+    # The index by ISBN excludes empty ones, and PostgreSQL cannot see that a long list has none.
     pending = job.items.filter(state=_STATE.PENDING, isbn13__in=isbns).exclude(isbn13="")
     return pending.update(state=state, reason=reason)

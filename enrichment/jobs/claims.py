@@ -1,4 +1,4 @@
-"""Who may write to a job: whoever holds its claim, and, while nobody does, whoever has its row locked."""
+"""Who may write to a job: the runner that holds its claim or, while there is none, whoever has locked its row."""
 
 import uuid
 from collections.abc import Iterator
@@ -20,22 +20,21 @@ from quota.database import QuotaNow
 log = structlog.get_logger(__name__)
 
 LEASE = LONGEST_ASK + timedelta(minutes=2)
-"""Renewed before each step, and longer than a step: its call with all retries and pauses, and storing what came."""
+"""A runner renews it before each step. It is longer than a step: a request with all retries and pauses, and storing."""
 
 QUEUE_PATIENCE = timedelta(hours=1)
-"""A job that nobody took by then is queued once more: the broker may have lost its message, or the line is long."""
+"""A job that no worker has taken by then is sent again: the broker may have lost the message, or workers are busy."""
 
-
-_CAME_OFF = {"attempts": 1, "failures": 0}
-"""What is true after a step that came off."""
+_AFTER_SUCCESS = {"attempts": 1, "failures": 0}
+"""The counters after a successful step."""
 
 
 class ClaimLost(Exception):
-    """The lease ran out and somebody else has the job: nothing more may be written to it."""
+    """The lease has expired and another runner has the job. This one must not write to it any more."""
 
 
-def queue(job_id: uuid.UUID) -> None:
-    """Sends the task once the transaction is committed; when the broker is away, the next `resume_jobs` sends it."""
+def send_to_worker(job_id: uuid.UUID) -> None:
+    """Sends the task after the transaction commits. If the broker is unreachable, the next `resume_jobs` sends it."""
 
     def send() -> None:
         try:
@@ -48,7 +47,7 @@ def queue(job_id: uuid.UUID) -> None:
 
 
 def claim(job_id: uuid.UUID) -> Job | None:
-    """The queued job, running and ours from now on; None when it was not to be had."""
+    """Claims a queued job for a new runner; None when the job is not queued."""
     runner = uuid.uuid4()
     claimed = Job.objects.filter(pk=job_id, state=Job.State.QUEUED).update(
         state=Job.State.RUNNING,
@@ -64,7 +63,7 @@ def claim(job_id: uuid.UUID) -> Job | None:
 
 
 def renew(job: Job) -> bool:
-    """Renews the lease; False when the job is to be cancelled. Raises ClaimLost."""
+    """Renews the lease; False when somebody has requested a cancel. Raises ClaimLost."""
     if Job.objects.filter(pk=job.pk, runner=job.runner).update(lease_until=QuotaNow() + LEASE) != 1:
         raise ClaimLost
     return not Job.objects.values_list("cancel_requested", flat=True).get(pk=job.pk)
@@ -72,7 +71,10 @@ def renew(job: Job) -> bool:
 
 @contextmanager
 def held(job: Job) -> Iterator[None]:
-    """A transaction in which the row is locked and ours; `cancel_requested` is then as it stays. Raises ClaimLost."""
+    """A transaction that locks the row of a job this runner holds. `cancel_requested` cannot change in it.
+
+    Raises ClaimLost.
+    """
     with transaction.atomic(durable=True):
         ours = Job.objects.select_for_update(no_key=True).filter(pk=job.pk, runner=job.runner)
         cancel_requested = ours.values_list("cancel_requested", flat=True).first()
@@ -83,28 +85,28 @@ def held(job: Job) -> Iterator[None]:
 
 
 def save_step(job: Job, **fields: Any) -> None:
-    """Writes how far the job is after a step that came off; inside `held`."""
-    for name, value in (fields | _CAME_OFF).items():
+    """Records the progress after a successful step. Call it inside `held`."""
+    for name, value in (fields | _AFTER_SUCCESS).items():
         setattr(job, name, value)
-    job.save(update_fields=[*fields, *_CAME_OFF])
+    job.save(update_fields=[*fields, *_AFTER_SUCCESS])
 
 
 def put_back(job: Job, *, state: Job.State, resume_at: Any, **fields: Any) -> bool:
-    """Lets the claim go: the job is queued, or waits, until `resume_at`. Raises ClaimLost.
+    """Releases the claim: the job is queued, or waits until `resume_at`. Raises ClaimLost.
 
-    False, and the claim stays, when the job is to be cancelled.
+    Returns False and keeps the claim when somebody has requested a cancel.
     """
     with held(job):
         if job.cancel_requested:
             return False
-        what = fields | {"state": state, "runner": None, "lease_until": None, "resume_at": resume_at, "attempts": 0}
-        Job.objects.filter(pk=job.pk).update(**what)
+        columns = fields | {"state": state, "runner": None, "lease_until": None, "resume_at": resume_at, "attempts": 0}
+        Job.objects.filter(pk=job.pk).update(**columns)
         if state == Job.State.QUEUED:
-            queue(job.pk)
+            send_to_worker(job.pk)
     return True
 
 
 def due() -> Q:
-    """Jobs on which somebody should be working and nobody is: those of the dead, and those that waited enough."""
+    """Jobs that need a worker and have none: their runner died, or their wait is over."""
     lost = Q(state=Job.State.RUNNING, lease_until__lte=QuotaNow())
     return lost | Q(state__in=[Job.State.QUEUED, Job.State.WAITING], resume_at__lte=QuotaNow())

@@ -3,7 +3,7 @@
 import structlog
 
 from enrichment.jobs.claims import held
-from enrichment.jobs.kinds import work_of
+from enrichment.jobs.handlers import handler_of
 from enrichment.models import Job
 from quota.database import QuotaNow
 from quota.selectors.status import calls_spent
@@ -12,9 +12,9 @@ log = structlog.get_logger(__name__)
 
 
 def end(job: Job, *, state: Job.State, reason: str = "", error: str = "") -> None:
-    """Ends a job that we hold; what is not done fails with `error`, so that it can be retried. Raises ClaimLost.
+    """Ends a job that this runner holds. What is not done fails with `error`, so it can be retried. Raises ClaimLost.
 
-    One that fails and is to be cancelled is cancelled: that is what its caller was told.
+    If somebody has requested a cancel and the job fails, it ends as cancelled, because the API has promised that.
     """
     calls = calls_spent(source=job.source)
     with held(job):
@@ -25,15 +25,15 @@ def end(job: Job, *, state: Job.State, reason: str = "", error: str = "") -> Non
 
 
 def cancel(job: Job, *, calls: int) -> None:
-    """Ends a job whose row is locked because somebody wants it to end; `calls` as `close` takes it."""
+    """Ends a job whose row is locked, as cancelled. `calls`: see `close`."""
     close(job, state=Job.State.CANCELLED, calls=calls, reason="cancelled", error="Cancelled.")
 
 
 def close(job: Job, *, state: Job.State, calls: int, reason: str = "", error: str = "") -> None:
-    """Ends a job whose row is locked. `calls`: what it has spent, which a transaction cannot ask for."""
+    """Ends a job whose row is locked. `calls`: what it has spent, read before this transaction."""
     job.stopped_reason, job.error = reason, error
-    work_of(job).give_up_rest(job)
-    job.result = work_of(job).result(job) | {"api_calls": calls}
+    handler_of(job).fail_rest(job)
+    job.result = handler_of(job).result(job) | {"api_calls": calls}
     job.state, job.ended_at = state, QuotaNow()
     job.runner = job.lease_until = job.resume_at = None
     columns = ("state", "ended_at", "runner", "lease_until", "resume_at", "result", "stopped_reason", "error")

@@ -1,4 +1,4 @@
-"""A job of listings, an author's books or new releases: a page a step."""
+"""A job of listings (the books of an author, or new releases): each step fetches one page."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,128 +16,120 @@ from enrichment.services.releases import NewReleases, Wanted, parse_month
 from quota.exceptions import QuotaRefused
 from quota.spending import spending
 
-MOST_ERRORS = 1000
-"""Errors of single books that are kept; all are counted."""
+MAX_ERRORS = 1000
+"""Maximum number of errors of single books that a job stores. It counts all of them."""
 
 
 @dataclass(frozen=True)
-class _Work:
+class PagePlan:
+    """What the job asks ISBNdb for."""
+
     listings: Sequence[Listing]
-    most_pages: int  # of each
+    max_pages: int  # of each listing
     skip_existing: bool
     start: Position
     releases: Wanted | None = None
 
 
 def plan(job: Job) -> list[Row]:
-    """Says in `total` how many pages there are at the most; there are no items."""
-    job.total = _most_pages_left(job)
+    """Sets `total` to the maximum number of pages. There are no items."""
+    job.total = _max_pages_left(job)
     return []
 
 
 def step(job: Job) -> bool:
-    """Fetches and stores one page, with one call; False when nothing was left to be asked for.
+    """Fetches and stores one page with one call; False when no page is left.
 
-    Raises what `fetch_next` raises, and ClaimLost. Whoever dies between storing the page and writing here leaves it to
-    be asked for once more.
+    Raises what `fetch_next` raises, and ClaimLost. A runner that dies after storing the page and before recording
+    leaves the page to be fetched again.
     """
     progress = _progress(job)
-    if not _most_pages_left(job) or _is_known_to_be_missing(job):
+    if not _max_pages_left(job) or _is_known_to_be_missing(job):
         return False
-    work = _work(job)
+    pages = _page_plan(job)
     with spending(consumer=job.consumer.slug, operation=job.kind, calls=1, source=job.source) as spender:
-        fetch_next(*(work.listings, progress, spender), max_pages=work.most_pages, skip_existing=work.skip_existing)
-    left = calls_needed(work.listings, progress, max_pages=work.most_pages)
-    del progress.errors[MOST_ERRORS:]
+        fetch_next(pages.listings, progress, spender, max_pages=pages.max_pages, skip_existing=pages.skip_existing)
+    left = calls_needed(pages.listings, progress, max_pages=pages.max_pages)
+    del progress.errors[MAX_ERRORS:]
     with held(job):
         done = progress.pages_fetched
         save_step(job, progress=asdict(progress), done=done, total=done + left)
     return True
 
 
-def give_up_rest(job: Job) -> None:
-    """A listing goes on from its last page, whenever."""
+def fail_rest(job: Job) -> None:
+    """Does nothing: a retry continues after the last page."""
 
 
-def try_again(job: Job) -> bool:
-    """Whether a page is left to be asked for."""
-    return job.state != Job.State.SUCCEEDED and _most_pages_left(job) > 0
+def reset_failed(job: Job) -> bool:
+    """Whether a page is left to fetch."""
+    return job.state != Job.State.SUCCEEDED and _max_pages_left(job) > 0
 
 
 def result(job: Job) -> dict[str, Any]:
-    """What came of it, in the terms of the answer that the same work gives when it is not a job, but for the errors.
+    """What the API answers for the same work without a job, but without `errors`, which are in `progress`.
 
-    Remembers an author whom ISBNdb does not know.
+    Also remembers an author whom ISBNdb does not know.
     """
-    work, progress = _work(job), _progress(job)
-    figures = ("books_found", "already_existed", "enriched", "failed", "pages_fetched")
-    counts = {name: getattr(progress, name) for name in figures}
-    if work.releases is None:
-        return _bibliography(job, progress) | counts
-    releases = NewReleases(work.releases, progress)
-    exhausted = job.stopped_reason in QuotaRefused.EXPLANATIONS
-    return counts | {
-        "start_month": f"{work.releases.start_month:%Y-%m}",
-        "end_month": f"{work.releases.end_month:%Y-%m}",
-        "complete": releases.complete,
-        "stopped_reason": job.stopped_reason or None,
-        "quota_exhausted": exhausted,
-        "months_processed": [f"{month:%Y-%m}" for month in releases.months_processed],
-        "months_cut": [f"{month:%Y-%m}" for month in releases.months_cut],
-        "resume": releases.resume,
-    }
+    pages, progress = _page_plan(job), _progress(job)
+    if pages.releases is None:
+        figures = _bibliography(job, progress).as_dict()
+    else:
+        months = {name: f"{getattr(pages.releases, name):%Y-%m}" for name in ("start_month", "end_month")}
+        figures = months | _new_releases(job, pages.releases, progress).as_dict()
+    return {name: value for name, value in figures.items() if name != "errors"}
 
 
-def _bibliography(job: Job, progress: Progress) -> dict[str, Any]:
+def _bibliography(job: Job, progress: Progress) -> Bibliography:
     bibliography = Bibliography(author=job.wanted["author_name"], progress=progress)
     if job.stopped_reason:
         bibliography.stopped_reason = job.stopped_reason
     elif job.progress:
         conclude(bibliography)
-    else:  # known to be missing, and not asked for
+    else:  # ISBNdb recently did not know the author, so the job has not asked
         bibliography.complete = True
-    return {
-        "author": bibliography.author,
-        "complete": bibliography.complete,
-        "stopped_reason": bibliography.stopped_reason,
-        "next_page": bibliography.next_page,
-    }
+    return bibliography
+
+
+def _new_releases(job: Job, wanted: Wanted, progress: Progress) -> NewReleases:
+    quota_exhausted = job.stopped_reason in QuotaRefused.EXPLANATIONS
+    return NewReleases(wanted, progress, job.stopped_reason or None, quota_exhausted=quota_exhausted)
 
 
 def _is_known_to_be_missing(job: Job) -> bool:
-    """Whether it is an author, not yet asked for, whom ISBNdb did not know lately."""
+    """Whether the job is at its start and about an author whom ISBNdb recently did not know."""
     if job.kind != Job.Kind.BIBLIOGRAPHY or job.progress or job.wanted.get("start_page", 1) > 1:
         return False
     return job.wanted.get("skip_existing", True) and selectors.is_missed_author(job.wanted["author_name"])
 
 
-def _most_pages_left(job: Job) -> int:
-    work = _work(job)
-    return calls_needed(work.listings, _progress(job), max_pages=work.most_pages)
+def _max_pages_left(job: Job) -> int:
+    pages = _page_plan(job)
+    return calls_needed(pages.listings, _progress(job), max_pages=pages.max_pages)
 
 
-def _work(job: Job) -> _Work:
+def _page_plan(job: Job) -> PagePlan:
     wanted = job.wanted
     if job.kind == Job.Kind.BIBLIOGRAPHY:
         before = wanted.get("start_page", 1) - 1
-        most_pages = before + wanted.get("max_pages", MOST_PAGES)
+        max_pages = before + wanted.get("max_pages", MOST_PAGES)
         listings = [books_by_author(wanted["author_name"])]
         start = position_at(before * PAGE_SIZE)
-        return _Work(listings, most_pages, wanted.get("skip_existing", True), start)
+        return PagePlan(listings, max_pages, wanted.get("skip_existing", True), start)
     months = {name: parse_month(wanted["wanted"][name][:7]) for name in ("start_month", "end_month")}
     releases = Wanted(**wanted["wanted"] | months | {"subjects": tuple(wanted["wanted"]["subjects"])})
     start = Position(**wanted.get("position") or {})
-    return _Work(releases.listings, releases.max_pages_per_month, releases.skip_existing, start, releases)
+    return PagePlan(releases.listings, releases.max_pages_per_month, releases.skip_existing, start, releases)
 
 
 def _progress(job: Job) -> Progress:
-    """As `step` has saved it."""
+    """The progress that `step` has saved."""
     saved = job.progress
     if not saved:
-        return Progress(_work(job).start)
+        return Progress(_page_plan(job).start)
     parts = {
         "position": Position(**saved["position"]),
-        "cut": {int(listing): offset for listing, offset in saved["cut"].items()},  # JSON's names are texts
+        "cut": {int(listing): offset for listing, offset in saved["cut"].items()},  # JSON has only strings as keys
         "errors": [FailedIsbn(**error) for error in saved["errors"]],
     }
     return Progress(**saved | parts)

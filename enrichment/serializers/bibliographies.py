@@ -8,7 +8,8 @@ from enrichment.gateway.listings import LONGEST_NAME
 from enrichment.serializers.books import FailedIsbnSerializer
 from enrichment.serializers.fields import SearchableField, SpendingAnswerSerializer, SpendingRequestSerializer
 from enrichment.serializers.jobs import JobOptionsSerializer
-from enrichment.services.bibliographies import MOST_PAGES
+from enrichment.services.bibliographies import MOST_PAGES, Bibliography
+from enrichment.services.releases import NewReleases
 
 
 class BibliographyRequestSerializer(JobOptionsSerializer, SpendingRequestSerializer):
@@ -32,23 +33,24 @@ class BibliographyRequestSerializer(JobOptionsSerializer, SpendingRequestSeriali
 
 
 class ListingFiguresSerializer(serializers.Serializer[Any]):
-    """What came of pages of books; the source has them in `progress`."""
+    """The figures of pages of books. A result lists its own fields (`as_dict`); the serializers describe them."""
 
-    books_found = serializers.IntegerField(source="progress.books_found", help_text="Usable books on the pages.")
-    already_existed = serializers.IntegerField(source="progress.already_existed", help_text="Of these, stored before.")
-    enriched = serializers.IntegerField(source="progress.enriched", help_text="Of these, stored now.")
-    failed = serializers.IntegerField(source="progress.failed", help_text="Not stored; `errors` says why.")
-    pages_fetched = serializers.IntegerField(source="progress.pages_fetched")
-    api_calls = serializers.IntegerField(
-        source="progress.api_calls", help_text="Calls that this request spent, retries included."
-    )
+    books_found = serializers.IntegerField(help_text="Usable books on the pages.")
+    already_existed = serializers.IntegerField(help_text="Of these, stored before.")
+    enriched = serializers.IntegerField(help_text="Of these, stored now.")
+    failed = serializers.IntegerField(help_text="Not stored; `errors` says why.")
+    pages_fetched = serializers.IntegerField()
+    api_calls = serializers.IntegerField(help_text="Calls that this request spent, retries included.")
     complete = serializers.BooleanField()
     stopped_reason = serializers.CharField(
         allow_null=True,
         help_text="The quota's limit (as `limit` of a 429), `switched_off`, `released` (by staff), `time_limit`, or "
         "what failed; null when it is complete.",
     )
-    errors = FailedIsbnSerializer(source="progress.errors", many=True)  # type: ignore[assignment]  # likewise
+    errors = FailedIsbnSerializer(many=True)  # type: ignore[assignment]  # a field of that name
+
+    def to_representation(self, instance: Bibliography | NewReleases) -> dict[str, Any]:
+        return instance.as_dict()
 
 
 class BibliographySerializer(ListingFiguresSerializer):

@@ -1,6 +1,7 @@
 """All books by one author, with as few calls as can be."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from django.db.models.functions import Now
 
@@ -36,6 +37,16 @@ class Bibliography:
         if self.complete or (progress.position.listing and not progress.cut):
             return None
         return progress.cut.get(0, progress.position.offset) // PAGE_SIZE + 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result as the API and a job show it."""
+        return {
+            "author": self.author,
+            **self.progress.as_dict(),
+            "complete": self.complete,
+            "stopped_reason": self.stopped_reason,
+            "next_page": self.next_page,
+        }
 
 
 def enrich_bibliography(

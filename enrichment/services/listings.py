@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import inf
+from typing import Any
 
 from enrichment import selectors
 from enrichment.books.decoding import Answer
@@ -50,6 +51,18 @@ class Progress:
     beyond_reach: list[int] = field(default_factory=list)
     """Listings with more books than the 10,000 that ISBNdb gives of any."""
     errors: list[FailedIsbn] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures as the API shows them."""
+        return {
+            "books_found": self.books_found,
+            "already_existed": self.already_existed,
+            "enriched": self.enriched,
+            "failed": self.failed,
+            "pages_fetched": self.pages_fetched,
+            "api_calls": self.api_calls,
+            "errors": [asdict(error) for error in self.errors],
+        }
 
     @property
     def came_forward(self) -> bool:

@@ -75,6 +75,18 @@ class NewReleases:
         """A token with which exactly what is missing can be asked for; None when nothing is."""
         return None if self.complete else resume_token(self.wanted, self.progress.position)
 
+    def as_dict(self) -> dict[str, Any]:
+        """The result as the API and a job show it."""
+        return {
+            **self.progress.as_dict(),
+            "complete": self.complete,
+            "stopped_reason": self.stopped_reason,
+            "quota_exhausted": self.quota_exhausted,
+            "months_processed": [f"{month:%Y-%m}" for month in self.months_processed],
+            "months_cut": [f"{month:%Y-%m}" for month in self.months_cut],
+            "resume": self.resume,
+        }
+
 
 class BadToken(ValueError):
     """The token was not made here, or by another version."""

@@ -1,42 +1,46 @@
-"""Why an operation ended before its end, and how long to leave it alone then."""
+"""Why an operation stopped early, as a word for programs and a sentence for people; and how long to pause after it."""
 
 from datetime import timedelta
 
 from django.db import DatabaseError, InterfaceError
 
+from alexandria.common.database import OUT_OF_REACH
 from enrichment.exceptions import IsbndbError, IsbndbTimeout
 from quota.exceptions import ConsumerInactive, DayOver, PaceTimeout, QuotaError, QuotaRefused, ReservationClosed
 
 STOPS = (QuotaRefused, ReservationClosed, ConsumerInactive)
-"""The quota's own reasons: what came until then is a result, not a failure."""
+"""The quota stopped the operation. What was done until then is a result, not a failure."""
 
-FIRST_PAUSE = timedelta(seconds=30)
-MAX_PAUSE = timedelta(minutes=15)
-
-_WORDS: dict[type[Exception], str] = {
+STOP_REASONS: dict[type[Exception], str] = {
+    QuotaRefused: "",  # the name of the limit: see `stop_reason`
     DayOver: "midnight",
-    ReservationClosed: "released",  # by staff, or because its lease ran out
+    ReservationClosed: "released",  # by staff, or because the lease expired
     ConsumerInactive: "switched_off",
     PaceTimeout: "fleet_busy",
     QuotaError: "quota_unavailable",
     IsbndbTimeout: "isbndb_timeout",
     IsbndbError: "isbndb_failed",
+    **dict.fromkeys((DatabaseError, *OUT_OF_REACH), "database_unavailable"),
 }
+"""From exception to `stopped_reason`. A subclass stands before its parent: the first match counts."""
+
+FIRST_PAUSE = timedelta(seconds=30)
+MAX_PAUSE = timedelta(minutes=15)
 
 
 def stop_reason(error: Exception) -> str:
-    """A word for programs: the limit that refused, or what failed."""
+    """The word of STOP_REASONS for one of ENDINGS or a database error; of a refusal, the limit that refused."""
     if isinstance(error, QuotaRefused):
         return error.limit
-    return next((word for kind, word in _WORDS.items() if isinstance(error, kind)), "database_unavailable")
+    return next(reason for kind, reason in STOP_REASONS.items() if isinstance(error, kind))
 
 
 def in_our_words(error: Exception) -> str:
-    """What consumers may read: PostgreSQL's own words name its host and its users."""
+    """A sentence that consumers can read. PostgreSQL's own messages contain names of its host and users."""
     return "The database is out of reach." if isinstance(error, DatabaseError | InterfaceError) else str(error)
 
 
 def pause_after(failures: int) -> timedelta:
-    """How long to leave alone what failed so many times in a row: FIRST_PAUSE, doubled each time, to MAX_PAUSE."""
+    """The pause after so many failures in a row: FIRST_PAUSE, doubled with each failure, up to MAX_PAUSE."""
     doublings = min(failures - 1, 10)
     return min(MAX_PAUSE, FIRST_PAUSE * (1 << doublings))

@@ -4,8 +4,8 @@ from datetime import date, timedelta
 
 from django.conf import settings
 
+from enrichment.jobs.isbn_lists import prune_lists
 from enrichment.jobs.lifecycle import prune_jobs
-from enrichment.jobs.lists import prune_lists
 from enrichment.services import reconciliation
 from harvest.crons.run_context import RunContext
 from harvest.exceptions import LedgerWrong

@@ -21,7 +21,7 @@ from django.core.management import BaseCommand, call_command, get_commands, load
 
 from alexandria.development.sandbox.server import Sandbox
 from alexandria.env import BASE_DIR
-from enrichment.jobs import running
+from enrichment.jobs import runner
 from enrichment.models import Job
 from harvest.defaults import ensure_defaults
 from quota.models import Consumer
@@ -171,7 +171,7 @@ def test_every_request_is_answered_as_shown(doc: Path, live_server, sandbox: San
             answer = asked.stdout.replace("\r", "")
             assert " -sSi " in line or "urn:alexandria:problem" not in answer, f"{line}: {answer}"
             for waiting in Job.objects.filter(state="queued"):
-                running.run_job(waiting.pk)
+                runner.run_job(waiting.pk)
         if answer and not requests:
             compare(block.text, answer)
             answer = ""

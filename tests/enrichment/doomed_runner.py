@@ -8,7 +8,7 @@ import django
 django.setup()
 
 from enrichment.jobs import batches  # noqa: E402 (after the set-up)
-from enrichment.jobs.running import run_job  # noqa: E402
+from enrichment.jobs.runner import run_job  # noqa: E402
 from tests.enrichment.doomed import wait_at, wait_for_the_end  # noqa: E402
 
 if __name__ == "__main__":

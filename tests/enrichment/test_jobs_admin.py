@@ -8,7 +8,7 @@ from django.urls import reverse
 
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.jobs.lifecycle import cancel_job, create_job
-from enrichment.jobs.running import run_job
+from enrichment.jobs.runner import run_job
 from enrichment.models import Job
 from quota.models import Consumer
 from tests.enrichment.staff import member
@@ -112,7 +112,7 @@ def test_one_job_is_cancelled_and_retried_from_its_page_by_operators_alone(clien
         assert job.state == state
     assert set(LogEntry.objects.values_list("change_message", flat=True)) == {"Cancelled.", "Queued again."}
     stale = client.post(retry, {"_form_submitted": "True"}, follow=True)  # from a page that was opened before
-    assert "The job is still under way." in stale.text
+    assert "The job has not ended yet." in stale.text
     job.refresh_from_db()
     assert job.state == "queued"
     assert client.post(cancel.replace(str(job.pk), "nothing"), {"_form_submitted": "True"}).status_code == 404

@@ -14,8 +14,8 @@ from django.urls import reverse
 from alexandria.development.sandbox import isbns
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.defaults import ensure_defaults
-from enrichment.jobs.lists import prune_lists
-from enrichment.jobs.running import run_job
+from enrichment.jobs.isbn_lists import prune_lists
+from enrichment.jobs.runner import run_job
 from enrichment.models import Edition, IsbnList, Job
 from enrichment.services.enrich import enrich_isbns
 from harvest.runs import run_cron

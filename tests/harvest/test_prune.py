@@ -6,7 +6,7 @@ import pytest
 
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.jobs.lifecycle import create_job
-from enrichment.jobs.running import run_job
+from enrichment.jobs.runner import run_job
 from enrichment.models import Job, JobItem
 from harvest.models import HarvestRun
 from harvest.runs import run_cron

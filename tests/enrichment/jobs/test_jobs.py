@@ -15,9 +15,9 @@ from alexandria.development.sandbox import catalogue
 from alexandria.development.sandbox.server import Sandbox
 from enrichment import selectors
 from enrichment.exceptions import JobEnded, NothingToRetry
-from enrichment.jobs import claims, running
+from enrichment.jobs import claims, runner
 from enrichment.jobs.lifecycle import cancel_job, create_job, resume_jobs, retry_job
-from enrichment.jobs.running import run_job
+from enrichment.jobs.runner import run_job
 from enrichment.models import AuthorMiss, Edition, Job, JobItem
 from enrichment.models.queue import MAX_ATTEMPTS
 from enrichment.services.enrich import enrich_isbns
@@ -170,7 +170,7 @@ def test_of_two_runners_one_works_and_without_the_claim_both_would(sandbox: Sand
         return meet(path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(running, "claim", unclaimed)
+        patched.setattr(runner, "claim", unclaimed)
         sandbox.faults.meet = met_together
         run_at_once(create(isbns=KNOWN[:3]))
         assert asked(sandbox) == [3, 3]
@@ -374,7 +374,7 @@ def test_a_step_that_kills_its_workers_is_given_up(sandbox: Sandbox, set_clock: 
 
     monkeypatch.setattr("enrichment.jobs.batches.enrich_isbns", die)
     job = create(isbns=KNOWN[:3])
-    for attempt in range(1, running.MOST_DEATHS + 1):
+    for attempt in range(1, runner.MAX_DEATHS + 1):
         with pytest.raises(Killed):
             run(job)
         assert resume_jobs() == 0, "the lease still stands"
@@ -385,7 +385,7 @@ def test_a_step_that_kills_its_workers_is_given_up(sandbox: Sandbox, set_clock: 
 
 
 def test_a_long_job_lets_others_have_their_turn(sandbox: Sandbox, monkeypatch) -> None:
-    monkeypatch.setattr(running, "TURN", timedelta())
+    monkeypatch.setattr(runner, "TURN", timedelta())
     job = create(isbns=KNOWN)
     done = [(run(job).state, Job.objects.get().done) for _ in range(4)]
     assert done == [("queued", 3), ("queued", 6), ("queued", 9), ("succeeded", 9)]
@@ -435,7 +435,7 @@ def test_a_cancel_is_kept_when_the_call_under_way_is_refused_or_fails(fault: dic
 
 
 def test_a_cancel_at_the_end_of_a_turn_is_kept(monkeypatch) -> None:
-    monkeypatch.setattr(running, "TURN", timedelta())
+    monkeypatch.setattr(runner, "TURN", timedelta())
     job = create(isbns=KNOWN)
     save_step = claims.save_step
 

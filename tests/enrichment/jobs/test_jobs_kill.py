@@ -15,7 +15,7 @@ from celery import signature
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.jobs import claims
 from enrichment.jobs.lifecycle import create_job, resume_jobs
-from enrichment.jobs.running import run_job
+from enrichment.jobs.runner import run_job
 from enrichment.models import Edition, Job, QueuedIsbn
 from enrichment.services import queue
 from quota.models import Call, Consumer

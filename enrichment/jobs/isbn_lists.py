@@ -1,4 +1,4 @@
-"""Lists of ISBNs that staff give: kept until they are made a job, or forgotten."""
+"""Lists of ISBNs that staff enter in the admin, stored until somebody runs them as a job or they are pruned."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -13,20 +13,20 @@ from quota.models import Consumer
 
 
 def keep_list(values: Sequence[str], *, made_by: User, refresh: bool = False, purpose: str = "") -> IsbnList:
-    """Keeps the values as they were given, without the NULs that PostgreSQL cannot store."""
+    """Stores the values as given, but without NULs, which PostgreSQL cannot store."""
     return IsbnList.objects.create(
         values=[value.replace("\0", "") for value in values], made_by=made_by, refresh=refresh, purpose=purpose
     )
 
 
 def run_list(isbn_list: IsbnList, *, on_exhausted: Job.OnExhausted) -> Job:
-    """Makes the list a job, for which the consumer STAFF pays; a list that is one already gives that job again.
+    """Turns the list into a job that the consumer STAFF pays for. The same list always gives the same job.
 
-    Raises ConsumerUnknown (there is no such consumer), and what `create_job` raises.
+    Raises ConsumerUnknown (STAFF does not exist), and what `create_job` raises.
     """
     payer = Consumer.objects.filter(slug=STAFF).first()
     if payer is None:
-        raise ConsumerUnknown(f"There is no consumer {STAFF!r}, which pays for this.")
+        raise ConsumerUnknown(f"There is no consumer {STAFF!r} to pay for this. Run manage.py migrate to create it.")
     return create_job(
         consumer=payer,
         kind=Job.Kind.BATCH_DIRECT,
@@ -37,11 +37,11 @@ def run_list(isbn_list: IsbnList, *, on_exhausted: Job.OnExhausted) -> Job:
 
 
 def prune_lists(*, before: date) -> int:
-    """Forgets the lists that were kept on a day before; returns how many. Jobs made of them stay."""
+    """Deletes the lists that were stored before that day; returns how many. Their jobs stay."""
     pruned, _ = IsbnList.objects.filter(created_at__date__lt=before).delete()
     return pruned
 
 
 def key_of(isbn_list: IsbnList) -> str:
-    """The idempotency key of the job that a list becomes."""
+    """The idempotency key of the job of a list."""
     return f"list:{isbn_list.pk}"

@@ -1,4 +1,4 @@
-"""Working on a job: claim it, do a step, write down what came of it, until it ends, has to wait or loses the claim."""
+"""Running a job: claim it and do step after step until it ends, has to wait, or loses the claim."""
 
 import time
 import uuid
@@ -13,7 +13,7 @@ from alexandria.common.database import OUT_OF_REACH, READ_ONLY, sqlstate
 from enrichment.exceptions import ENDINGS, EnrichmentStopped, IsbndbRefused, IsbndbUnavailable
 from enrichment.jobs.claims import QUEUE_PATIENCE, ClaimLost, claim, put_back, renew
 from enrichment.jobs.ending import end
-from enrichment.jobs.kinds import work_of
+from enrichment.jobs.handlers import handler_of
 from enrichment.models import Job
 from enrichment.models.queue import MAX_ATTEMPTS
 from enrichment.services.stop_reasons import MAX_PAUSE, in_our_words, pause_after, stop_reason
@@ -25,34 +25,34 @@ from quota.selectors.usage import forecast, may_come_free
 log = structlog.get_logger(__name__)
 
 TURN = timedelta(minutes=1)
-"""After this the job is queued anew, behind those that wait for a worker."""
+"""After this time the job goes to the end of the line, so that other jobs get a worker."""
 
-MOST_DEATHS = 3
-"""Runners that died of one step: then the job has failed."""
+MAX_DEATHS = 3
+"""After so many runners have died in the same step, the job fails."""
 
-MOMENT = timedelta(seconds=60)
-"""How long a job waits for what is amiss for a moment only, and for nobody's fault."""
+SHORT_WAIT = timedelta(seconds=60)
+"""How long a job waits for something that passes by itself, such as calls that others have reserved."""
 
-SPREAD = 30.0
-"""Seconds over which those that waited for the same midnight are spread."""
+MIDNIGHT_SPREAD = timedelta(seconds=30)
+"""Jobs that wait for midnight start at random times within this span, not all at once."""
 
-_NOT_FOR_WAITING = (IsbndbRefused, ConsumerInactive, ConsumerUnknown)
+_PERMANENT = (IsbndbRefused, ConsumerInactive, ConsumerUnknown)
 _DATABASE = (DatabaseError, *OUT_OF_REACH)
 
 
 def run_job(job_id: uuid.UUID) -> None:
-    """Works on a job that is queued; when it is not, somebody else has it, or it has ended: then nothing happens.
+    """Runs a queued job. Does nothing when the job is not queued: another runner has it, or it has ended.
 
-    Each step asks for one call, on a reservation of its own, whose `source` is the job's. What is wrong with the quota,
-    ISBNdb or the database lets the job wait or fail. Anything else is raised; the job is then resumed when its lease
-    has run out, MOST_DEATHS times in all.
+    Each step reserves one call, with the job's `source`. A failure of the quota, ISBNdb or the database makes the job
+    wait or fail. Any other exception is raised; the job is then resumed after its lease expires, until MAX_DEATHS
+    runners have died.
     """
     job = claim(job_id)
     if job is None:
         return
     with structlog.contextvars.bound_contextvars(job=str(job_id)):
         try:
-            _work_on(job)
+            _run(job)
         except ClaimLost:
             log.warning("job.claim_lost")
         except EnrichmentStopped as stopped:
@@ -65,13 +65,13 @@ def run_job(job_id: uuid.UUID) -> None:
             _stop(job, error)
 
 
-def _work_on(job: Job) -> None:
-    if job.attempts > MOST_DEATHS:
-        end(job, state=Job.State.FAILED, reason="crashed", error="Every worker that took this step has died.")
+def _run(job: Job) -> None:
+    if job.attempts > MAX_DEATHS:
+        end(job, state=Job.State.FAILED, reason="crashed", error="Every worker that tried this step died.")
         return
     turn_ends = time.monotonic() + TURN.total_seconds()
     while renew(job):
-        if not work_of(job).step(job):
+        if not handler_of(job).step(job):
             end(job, state=Job.State.SUCCEEDED)
             return
         if time.monotonic() > turn_ends:
@@ -82,9 +82,9 @@ def _work_on(job: Job) -> None:
 
 
 def _stop(job: Job, error: Exception) -> None:
-    """Lets the job wait, or fail, after what ended a step; or ends it as cancelled, when somebody wants that."""
+    """Decides after a failed step: the job waits, fails, or ends as cancelled when somebody has requested that."""
     if isinstance(error, _DATABASE):
-        connection.close()  # the next one may find a database that works
+        connection.close()  # a new connection can reach a database that works
     failures = job.failures + (not isinstance(error, QuotaError))
     try:
         resume_at = _resume_at(job, error, failures)
@@ -104,18 +104,18 @@ def _stop(job: Job, error: Exception) -> None:
 
 
 def _resume_at(job: Job, error: Exception, failures: int) -> datetime | Combinable | None:
-    """When the job is to go on after the error, by the quota's clock; None when it has failed.
+    """When the job continues after the error, by the quota's clock; None when the job fails.
 
-    `failures`: how often ISBNdb or the database failed at this step.
+    `failures`: how often ISBNdb or the database has failed in this step.
     """
     if isinstance(error, QuotaRefused) and error.limit != "midnight":
         return _after_refusal(job, error)
-    if isinstance(error, QuotaRefused | ReservationClosed):  # midnight: the new day's quota is seconds away
+    if isinstance(error, QuotaRefused | ReservationClosed):  # at midnight, the new quota is seconds away
         return _later(2 * MIDNIGHT_GUARD)
-    if isinstance(error, _NOT_FOR_WAITING) or failures >= MAX_ATTEMPTS:
+    if isinstance(error, _PERMANENT) or failures >= MAX_ATTEMPTS:
         return None
     if isinstance(error, QuotaError):
-        return _later(MOMENT * uniform(1, 1.5))  # noqa: S311
+        return _later(_a_short_wait())
     pause = pause_after(failures)
     if isinstance(error, IsbndbUnavailable) and error.retry_after is not None:
         pause = max(pause, min(timedelta(seconds=error.retry_after), MAX_PAUSE))
@@ -125,11 +125,16 @@ def _resume_at(job: Job, error: Exception, failures: int) -> datetime | Combinab
 def _after_refusal(job: Job, refusal: QuotaRefused) -> datetime | Combinable | None:
     consumer = job.consumer.slug
     if may_come_free(refusal, consumer=consumer):
-        return _later(MOMENT * uniform(1, 1.5))  # noqa: S311
+        return _later(_a_short_wait())
     never = forecast(1, consumer=consumer).finish_at is None
     if refusal.retry_at is None or never or job.on_exhausted == Job.OnExhausted.FAIL:
         return None
-    return refusal.retry_at + MIDNIGHT_GUARD + timedelta(seconds=uniform(0, SPREAD))  # noqa: S311
+    return refusal.retry_at + MIDNIGHT_GUARD + MIDNIGHT_SPREAD * uniform(0, 1)  # noqa: S311
+
+
+def _a_short_wait() -> timedelta:
+    """SHORT_WAIT or a little more, so that jobs do not all return at the same moment."""
+    return SHORT_WAIT * uniform(1, 1.5)  # noqa: S311
 
 
 def _later(pause: timedelta) -> Combinable:
