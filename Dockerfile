@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# One image for every process: web by itself, the others by the commands in compose.yaml. docs/deploy.md says how.
+# One image for every process. It starts web; compose.yaml has the commands of the others. See docs/deploy.md.
 FROM python:3.13-slim AS build
 RUN python -m venv /venv
 COPY requirements.txt /
@@ -12,7 +12,7 @@ RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --
 COPY --from=build /venv /venv
 WORKDIR /app
 COPY . .
-# The settings want to be complete, and are not used for anything here: nothing listens on port 1.
+# collectstatic needs complete settings, but uses none of these: nothing listens on port 1.
 RUN SECRET_KEY=a-key-for-the-build-alone-long-and-varied-0123456789 ALLOWED_HOSTS=alexandria.example \
     DATABASE_URL=postgres://alexandria:none@127.0.0.1:1/alexandria REDIS_URL=redis://127.0.0.1:1/0 \
     python manage.py collectstatic --no-input && python -m compileall -q .

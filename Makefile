@@ -1,4 +1,4 @@
-# `make` alone lists the targets. PYTHON=python3.12 make … picks the interpreter; without it, an existing .venv stays.
+# `make` lists the targets. PYTHON=python3.12 make … selects the interpreter. Without it, an existing .venv is kept.
 .DEFAULT_GOAL := help
 .PHONY: help setup demo run test browser screenshots lint types pgbouncer ci bench lock clean
 
@@ -7,11 +7,11 @@ MANAGE := $(BIN)/python manage.py
 CODE := alexandria quota enrichment harvest tests manage.py
 export DEBUG := on
 
-# A deployment that does not exist: nothing listens on port 1. Every value is given, so that no .env of this machine counts.
+# A deployment that does not exist: nothing listens on port 1. Every value is set, so that no .env on this machine has an effect.
 PRODUCTION := DEBUG=off SECRET_KEY=a-key-for-this-check-alone-long-and-varied-0123456789 TRUST_PROXY_HEADERS=on \
 	ALLOWED_HOSTS=alexandria.example CSRF_TRUSTED_ORIGINS=https://alexandria.example \
 	DATABASE_URL=postgres://alexandria:none@127.0.0.1:1/alexandria REDIS_URL=redis://127.0.0.1:1/0
-# The lock files name the checksum of what they were made from, so that `lint` can tell without the package index.
+# The lock files contain the checksum of their inputs, so that `lint` can compare them without the package index.
 INPUTS = $(shell cat requirements.in requirements-dev.in | cksum)
 LOCK = $(BIN)/uv pip compile --quiet --universal --no-strip-extras --python-version 3.11 --generate-hashes \
 	--custom-compile-command "make lock (inputs: $(INPUTS))" $(ARGS)
@@ -19,13 +19,13 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --no-strip-extras --python-vers
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
-setup: ## makes .venv from requirements-dev.txt; does nothing when nothing changed
+setup: ## makes .venv from requirements-dev.txt; does nothing if nothing changed
 	@PYTHON="$(PYTHON)" .ci/setup
 
-demo: setup ## enriches real books through a sandbox ISBNdb, drives the quota to its limit, and ends by itself
+demo: setup ## enriches ISBNs through the sandbox, uses the whole quota of a small day, and ends by itself
 	@$(MANAGE) demo
 
-run: setup ## starts everything on this machine, until Ctrl-C
+run: setup ## starts the whole service on this machine, until Ctrl-C
 	@$(MANAGE) run
 
 # A process more than there are cores: many tests wait, for a browser, a worker or the pace.
@@ -33,7 +33,7 @@ test: setup ## runs all tests on a real PostgreSQL and Redis; at least 90% branc
 	@mkdir -p .data && folder=$$(mktemp -d "$(CURDIR)/.data/coverage.XXXXXX") && trap 'rm -rf "$$folder"' EXIT && \
 	COVERAGE_FILE="$$folder/data" $(BIN)/python -m pytest --numprocesses $$(($$(nproc) + 1)) --maxprocesses 8 --cov --cov-report term
 
-lint: setup ## style, import contracts, migrations, Django's deployment checks, lock files
+lint: setup ## checks style, import contracts, migrations, deployment settings, lock files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
@@ -43,27 +43,27 @@ lint: setup ## style, import contracts, migrations, Django's deployment checks, 
 		grep -qF "(inputs: $(INPUTS))" $$lock || { echo "$$lock is out of date: make lock" >&2; exit 1; }; \
 	done
 
-types: setup ## mypy, strict
+types: setup ## checks types with mypy, strict
 	$(BIN)/mypy $(CODE)
 
 ci: export CI := on
-ci: browser pgbouncer lint types test ## what every change must pass; no browser is a failure here
+ci: browser pgbouncer lint types test ## every change must pass this; fails without a browser
 
-browser: ## installs Debian's chromium for the browser tests, unless there is one (CHROMIUM=/path: another)
+browser: ## installs Debian's chromium for the browser tests, if there is none (CHROMIUM=/path uses another)
 	@.ci/browser
 
-pgbouncer: ## installs Debian's PgBouncer, where it is missing; without it `test` skips what needs it
+pgbouncer: ## installs Debian's PgBouncer, if it is missing; `test` skips what needs it
 	@PATH="$$PATH:/usr/sbin"; command -v pgbouncer > /dev/null || { \
-		[ "$$(id -u)" = 0 ] || { echo "pgbouncer: root installs it: apt-get install pgbouncer" >&2; exit 1; }; \
+		[ "$$(id -u)" = 0 ] || { echo "pgbouncer: not found. Install it as root: apt-get install pgbouncer" >&2; exit 1; }; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -qq -y --no-install-recommends pgbouncer; }
 
-screenshots: setup browser ## renews docs/screenshots from a day made up for it
+screenshots: setup browser ## renews docs/screenshots from an invented day
 	@$(BIN)/python -m tests.browser.screenshots
 
-bench: setup ## measures the upsert and the quota against their baselines
+bench: setup ## measures the upsert, the quota and the queue, and compares them with their baselines
 	@$(BIN)/python -m tests.bench
 
-lock: setup ## renews the lock files after a change of requirements*.in (ARGS=--upgrade: newer versions too)
+lock: setup ## renews the lock files after a change of requirements*.in (ARGS=--upgrade also takes newer versions)
 	$(LOCK) --output-file requirements.txt requirements.in
 	$(LOCK) --output-file requirements-dev.txt --constraint requirements.txt requirements-dev.in
 

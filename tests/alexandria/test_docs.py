@@ -1,6 +1,6 @@
-"""What README.md and docs/ say can be typed, set and followed is there, and works.
+"""The commands, requests, settings, paths and links in README.md, CONTRIBUTING.md and docs/ exist and work.
 
-A block that begins with ```sh and another word after it is not run: by a reason, or because another test runs it.
+A block that begins with ```sh and another word is not run here: the word says why, or another test runs it.
 """
 
 import io
@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 import pytest
 from django.core.management import BaseCommand, call_command, get_commands, load_command_class
+from drf_spectacular.generators import SchemaGenerator
 
 from alexandria.development.sandbox.server import Sandbox
 from alexandria.env import BASE_DIR
@@ -28,12 +29,19 @@ from quota.models import Consumer
 from quota.services import reservations
 from tests.alexandria.test_env import ENV_EXAMPLE
 
-DOCS = [BASE_DIR / "README.md", *sorted((BASE_DIR / "docs").rglob("*.md"))]
+DOCS = [BASE_DIR / "README.md", BASE_DIR / "CONTRIBUTING.md", *sorted((BASE_DIR / "docs").rglob("*.md"))]
+MARKDOWN = [*DOCS, BASE_DIR / "CHANGELOG.md"]
+MAX_LINE = 120
+MAX_README_LINES = 150
+NOT_YET = re.compile(r"000[1-4]|admin|alerts|bulk-harvest|harvesting|isbndb|jobs|monitoring|queue|quota")
+WRAPPED = [doc for doc in MARKDOWN if not NOT_YET.match(doc.name)]
 WITH_REQUESTS = [doc for doc in DOCS if "\ncurl -sS" in doc.read_text() or "\n    curl -sS" in doc.read_text()]
 NOT_RUN = {
     *("run", "demo", "embedded", "isbndb_sandbox", "migrate", "collectstatic"),  # have tests of their own
     *("smoke", "bulk_author_harvest"),  # likewise, and want a server or a list
 }
+DEFAULTS_IN_WORDS = {"none": "", "embedded": ""}
+FOLDERS = r"(?:alexandria|quota|enrichment|harvest|tests|docs|\.ci)"
 READ_BY_OTHERS = {"ALEXANDRIA_API_KEY", "ALEXANDRIA_REFUSED_KEY", "CONN_MAX_AGE"}
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -127,10 +135,51 @@ def test_every_link_leads_somewhere(doc: Path) -> None:
             )
 
 
-def test_the_variables_that_the_readme_lists_are_those_of_the_example() -> None:
-    rows = re.findall(r"^\| (`[A-Z_`, ]+`) \|", (BASE_DIR / "README.md").read_text(), re.MULTILINE)
-    listed = {name for row in rows for name in re.findall(r"[A-Z_]{3,}", row)}
-    assert listed <= set(re.findall(r"^# ([A-Z_]+)=", ENV_EXAMPLE.read_text(), re.MULTILINE))
+@pytest.mark.parametrize("doc", MARKDOWN, ids=lambda doc: doc.name)
+def test_every_path_that_is_named_exists(doc: Path) -> None:
+    """`quota/limits.py` is a path from the root of the repository; `<name>` and `*` in it stand for any name."""
+    for code in inline(doc):
+        if not re.fullmatch(rf"{FOLDERS}/[\w./<>*-]*|[\w-]+\.(?:md|yaml|toml)", code):
+            continue
+        pattern = re.sub(r"<\w+>", "*", code.rstrip("/"))
+        assert any(found for folder in (BASE_DIR, doc.parent) for found in folder.glob(pattern)), code
+
+
+@pytest.mark.parametrize("doc", WRAPPED, ids=lambda doc: doc.name)
+def test_no_line_is_longer_than_120_characters(doc: Path) -> None:
+    """Code blocks and lines with a long URL may be longer."""
+    prose = re.sub(r"^ *```.*?^ *```", "", doc.read_text(), flags=re.MULTILINE | re.DOTALL)
+    lines = [line for line in prose.splitlines() if not line.startswith("    ")]
+    assert [line for line in lines if len(line) > MAX_LINE and not re.search(r"https?://\S{60}", line)] == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len((BASE_DIR / "README.md").read_text().splitlines()) <= MAX_README_LINES
+
+
+def test_the_settings_page_and_the_example_have_the_same_variables_and_defaults() -> None:
+    listed = re.findall(r"^\| `([A-Z_]+)` \| (\S+) \|", (BASE_DIR / "docs" / "settings.md").read_text(), re.MULTILINE)
+    example = re.findall(r"^# ([A-Z_]+)=(.*)$", ENV_EXAMPLE.read_text(), re.MULTILINE)
+    assert len(listed) == len(dict(listed)), "every setting once"
+    assert {name: DEFAULTS_IN_WORDS.get(default, default) for name, default in listed} == dict(example)
+
+
+def test_the_table_of_endpoints_has_every_path_of_the_schema() -> None:
+    rows = re.findall(r"^\| \[`([A-Z]+) /api/(\S+)`\]", (BASE_DIR / "docs" / "api.md").read_text(), re.MULTILINE)
+    paths = SchemaGenerator().get_schema(public=True)["paths"]
+    served = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    assert {(method, re.sub(r"{\w+}", "{}", f"/api/{path}")) for method, path in rows} == {
+        (method, re.sub(r"{\w+}", "{}", path)) for method, path in served
+    }
+
+
+def test_the_table_of_commands_has_every_command() -> None:
+    table = (BASE_DIR / "docs" / "commands.md").read_text()
+    listed = re.findall(r"^\| `manage\.py (\w+)", table, re.MULTILINE)
+    ours = ("alexandria", "quota", "enrichment", "harvest")
+    assert sorted(listed) == sorted(
+        name for name, app in get_commands().items() if isinstance(app, str) and app.partition(".")[0] in ours
+    )
 
 
 def test_what_an_operator_types_works(sandbox: Sandbox, consumer: Consumer) -> None:
