@@ -1,4 +1,4 @@
-"""What gunicorn reads at its start, from the folder in which it is started; the Procfile has the rest."""
+"""Gunicorn reads this file at its start, from the working directory. The Procfile has the other options."""
 
 import os
 from typing import Any
@@ -11,10 +11,10 @@ from django.conf import settings
 
 from alexandria.monitoring.multiprocess import VARIABLE, process_name
 
-logconfig_dict = settings.LOGGING  # one form for every line, gunicorn's own included
+logconfig_dict = settings.LOGGING  # gunicorn's own lines have the same form as ours
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """What a dead worker had counted stays; what only a living one has (gauges of that kind) goes."""
+    """Removes the live gauges of a dead worker. Its counters stay."""
     if VARIABLE in os.environ:
         mark_process_dead(process_name(worker.pid))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Django's command line, with the embedded PostgreSQL and Redis started where no other is configured."""
+"""Django's command line. Starts the embedded PostgreSQL and Redis when no others are configured."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ WITHOUT_DATABASE = {
 
 
 def needs_database(command: str, options: list[str]) -> bool:
-    """A bulk harvest through a server works on that server's database alone."""
+    """A bulk harvest with `--server` uses only the database of that server."""
     through_a_server = command == "bulk_author_harvest" and any(option.startswith("--server") for option in options)
     return command not in WITHOUT_DATABASE and not through_a_server
 
@@ -38,9 +38,10 @@ def main() -> None:
     try:
         if needs_database(command, sys.argv[2:]) and (started := servers.start_unless_configured()):
             unset = " and ".join(servers.VARIABLES[name] for name in started)
+            unset += " is not set" if len(started) == 1 else " are not set"
             sys.stderr.write(
-                f"Started the embedded {' and '.join(started)} in {servers.data_dir()}: {unset} not set. "
-                "`manage.py embedded down` stops what runs there.\n"
+                f"Started the embedded {' and '.join(started)} in {servers.data_dir()}: {unset}. "
+                "`manage.py embedded down` stops them.\n"
             )
         execute_from_command_line(sys.argv)
     except (ImproperlyConfigured, servers.EmbeddedError) as error:
@@ -48,9 +49,9 @@ def main() -> None:
     except ProgrammingError as error:
         if command == "migrate" or not isinstance(error.__cause__, UndefinedTable | UndefinedFunction):
             raise
-        sys.exit("There are no tables yet: run manage.py migrate.")
+        sys.exit("The database has no tables yet. Run manage.py migrate.")
     except KeyboardInterrupt:
-        sys.exit(130)  # as a shell has it; where the traceback points to is of no interest
+        sys.exit(130)  # the exit code of a shell, without a traceback
 
 
 if __name__ == "__main__":

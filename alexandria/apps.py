@@ -6,5 +6,7 @@ class AlexandriaConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        # So that tasks declared with shared_task find our application in every process, and the schema the API key.
+        # Every process needs our Celery application before it queues a task: shared_task binds to it. drf-spectacular
+        # finds the extensions of the schema only when their module is imported.
+        from alexandria import celery  # noqa: F401, PLC0415
         from alexandria.api import schema  # noqa: F401, PLC0415

@@ -1,4 +1,4 @@
-"""Typed readers of environment variables that refuse nonsense and name the variable."""
+"""Typed readers of environment variables. A value that is not valid stops the start with a message that names it."""
 
 import os
 import re
@@ -21,7 +21,7 @@ _MAILBOX = re.compile(r"[^\s@<>,]+@[^\s@<>,]+")
 
 
 def read_dotenv(path: Path) -> None:
-    """Adds the variables of the file `path` to the environment, where they are not set; no file, no change."""
+    """Adds the variables of the file, if there is one, to the environment. Variables that are set do not change."""
     if path.is_file():
         env.read_env(path, overwrite=False)
 
@@ -48,19 +48,19 @@ def words(name: str, default: Sequence[str] = ()) -> list[str]:
 
 
 def hosts(name: str, default: Sequence[str] = ()) -> list[str]:
-    """Host names as ALLOWED_HOSTS takes them: `books.example`, `.books.example`, `10.0.0.7`, `[::1]`, `*`."""
+    """Host names for ALLOWED_HOSTS: `books.example`, `.books.example`, `10.0.0.7`, `[::1]`, `*`."""
     names = words(name, default)
     if bad := [each for each in names if not _HOST.fullmatch(each)]:
-        raise ImproperlyConfigured(f"{name} must be host names without scheme, port and path, not {bad}.")
+        raise ImproperlyConfigured(f"{name} must be host names without scheme, port or path, not {bad}.")
     return names
 
 
 def networks(name: str, default: Sequence[str]) -> list[IPv4Network | IPv6Network]:
-    """Addresses and ranges of them: `127.0.0.1`, `10.0.0.0/8`, `::1`."""
+    """IP addresses and networks: `127.0.0.1`, `10.0.0.0/8`, `::1`."""
     try:
         return [ip_network(word) for word in words(name, default)]
     except ValueError as error:
-        raise ImproperlyConfigured(f"{name} must be addresses such as 10.0.0.7 or 10.0.0.0/8: {error}.") from None
+        raise ImproperlyConfigured(f"{name} must be IP addresses such as 10.0.0.7 or 10.0.0.0/8: {error}.") from None
 
 
 def integer(name: str, default: int, *, minimum: int, maximum: int) -> int:
@@ -83,11 +83,11 @@ def choice(name: str, default: str, choices: Sequence[str]) -> str:
     return value
 
 
-def secret(name: str, *, shortest: int = 1) -> str:
-    """A key or the like: printable ASCII without spaces, as an HTTP header takes it; "" when it is not set."""
+def secret(name: str, *, min_length: int = 1) -> str:
+    """A key for an HTTP header: printable ASCII without spaces. Empty when it is not set."""
     value = text(name)
-    if value and not (value.isascii() and value.isprintable() and " " not in value and len(value) >= shortest):
-        raise ImproperlyConfigured(f"{name} must be {shortest} or more printable ASCII characters without a space.")
+    if value and not (value.isascii() and value.isprintable() and " " not in value and len(value) >= min_length):
+        raise ImproperlyConfigured(f"{name} must have at least {min_length} printable ASCII characters and no spaces.")
     return value
 
 
@@ -95,7 +95,7 @@ def http_url(name: str, default: str) -> str:
     """An http(s) base address, without the trailing slash."""
     value = text(name) or default
     parts = urlsplit(value)
-    if "@" in parts.netloc:  # it would take the place of our key in the header; and it is not repeated here
+    if "@" in parts.netloc:  # it would replace our key in the header. The message does not repeat it
         raise ImproperlyConfigured(f"{name} must be an address without user:password@.")
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
         raise ImproperlyConfigured(f"{name} must be an address such as https://api2.isbndb.com, not {value!r}.")
@@ -103,20 +103,20 @@ def http_url(name: str, default: str) -> str:
 
 
 def email(name: str) -> dict[str, Any]:
-    """Django's EMAIL_… settings from an smtp:// (plain), smtp+tls:// (STARTTLS) or smtp+ssl:// address; {} when unset.
+    """Django's EMAIL_… settings from an smtp:// (plain), smtp+tls:// (STARTTLS) or smtp+ssl:// address.
 
-    Messages leave its password out.
+    Empty when it is not set. Error messages do not repeat the password.
     """
     value = text(name)
     if not value:
         return {}
     try:
         parts = urlsplit(value)
-        port, is_one = parts.port, bool(parts.hostname) and parts.path in {"", "/"} and not parts.fragment
+        port, is_valid = parts.port, bool(parts.hostname) and parts.path in {"", "/"} and not parts.fragment
     except ValueError:
-        is_one = False
-    if not is_one or parts.scheme not in {"smtp", "smtp+tls", "smtp+ssl"}:
-        hint = "Characters such as # / : @ in user and password are written in per cent, as in %23."
+        is_valid = False
+    if not is_valid or parts.scheme not in {"smtp", "smtp+tls", "smtp+ssl"}:
+        hint = "Percent-encode characters such as # / : @ in user and password: # becomes %23."
         raise ImproperlyConfigured(f"{name} must be an address such as smtp+tls://user:password@host:587. {hint}")
     return {
         "EMAIL_HOST": parts.hostname,
@@ -129,41 +129,41 @@ def email(name: str) -> dict[str, Any]:
 
 
 def mailboxes(name: str) -> list[str]:
-    """E-mail addresses, with commas between."""
+    """E-mail addresses, separated by commas."""
     found = words(name)
     if bad := [each for each in found if not _MAILBOX.fullmatch(each)]:
-        raise ImproperlyConfigured(f"{name} must be e-mail addresses with commas between, not {bad}.")
+        raise ImproperlyConfigured(f"{name} must be e-mail addresses separated by commas, not {bad}.")
     return found
 
 
 def postgres(name: str, default: Callable[[], str]) -> dict[str, Any]:
-    """An entry of Django's DATABASES from a postgres:// or postgresql:// address. Messages leave its password out."""
+    """An entry of DATABASES from a postgres:// or postgresql:// address. Error messages do not repeat the password."""
     value = text(name) or default()
     example = "such as postgres://user:password@host:5432/name"
     if not value.startswith(("postgres://", "postgresql://")):
-        raise ImproperlyConfigured(f"{name} must be an address {example}: the quota rests on PostgreSQL's row locks.")
+        raise ImproperlyConfigured(f"{name} must be an address {example}: the quota needs PostgreSQL's row locks.")
     try:
         database: dict[str, Any] = dict(environ.Env.db_url_config(value))
-        cut_off = bool(urlsplit(value).fragment)
-    except Exception:  # noqa: BLE001 - whatever the parser stumbles over; its own words may hold the password
-        cut_off = True
-    if cut_off:
-        hint = "Characters such as # / : @ in user and password are written in per cent, as in %23."
+        malformed = bool(urlsplit(value).fragment)
+    except Exception:  # noqa: BLE001 - any error of the parser; its message can contain the password
+        malformed = True
+    if malformed:
+        hint = "Percent-encode characters such as # / : @ in user and password: # becomes %23."
         raise ImproperlyConfigured(f"{name} must be an address {example}. {hint}")
     if not database["NAME"]:
-        raise ImproperlyConfigured(f"{name} must end with the name of the database: an address {example}.")
+        raise ImproperlyConfigured(f"{name} must end with the name of the database, in an address {example}.")
     return database
 
 
 def redis_url(name: str, default: Callable[[], str]) -> str:
-    """The address of a Redis, by network or by socket. Messages leave its password out."""
+    """The address of a Redis server, by network or by socket. Error messages do not repeat the password."""
     value = text(name) or default()
     try:
         parts = urlsplit(value)
-        is_one = bool(parts.path if parts.scheme == "unix" else parts.hostname and (parts.port or 1))
+        is_valid = bool(parts.path if parts.scheme == "unix" else parts.hostname and (parts.port or 1))
     except ValueError:
-        is_one = False
-    if not is_one or parts.scheme not in {"redis", "rediss", "unix"}:
+        is_valid = False
+    if not is_valid or parts.scheme not in {"redis", "rediss", "unix"}:
         raise ImproperlyConfigured(
             f"{name} must be an address such as redis://host:6379/0, rediss://host:6379/0 or unix:///run/redis.sock?db=0."
         )

@@ -1,17 +1,17 @@
-"""The groups of staff. Each may do what the ones before it may."""
+"""The groups of staff. Each group has the permissions of the groups before it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 GROUPS = ("viewers", "operators", "managers")
-"""viewers look and export; operators run, pause and release; managers set limits and consumers, and adjust."""
+"""Viewers read and export. Operators run, pause and release. Managers change limits, consumers and the ledger."""
 
 
 def grant(apps: Any, permissions: Mapping[str, Sequence[str]]) -> None:
-    """Gives each group, and those above it, permissions named "<app>.<verb>_<model>"; for migrations.
+    """Gives permissions ("<app>.<verb>_<model>") to each group and the groups after it. For migrations.
 
-    `apps`: the registry that the migration is given. Django makes permissions only after the last migration: what is
-    not there yet is made here.
+    `apps`: the registry that the migration receives. Django creates permissions only after the last migration, so this
+    creates the ones that are missing.
     """
     for lowest, names in permissions.items():
         rows = [_permission(apps, name) for name in names]

@@ -1,4 +1,4 @@
-"""Settings, all from the environment. `.env.example` says what each variable means."""
+"""Settings. All values come from the environment; `.env.example` explains each variable."""
 
 import logging
 import re
@@ -21,19 +21,21 @@ SECRET_KEY = env.text("SECRET_KEY")
 if not DEBUG and len(SECRET_KEY) < 50:
     found = f"has {len(SECRET_KEY)} characters" if SECRET_KEY else "is not set"
     raise ImproperlyConfigured(
-        f"SECRET_KEY {found}. Set it to 50 random characters or more, or DEBUG=on for development."
+        f"SECRET_KEY {found}. Set it to at least 50 random characters, or set DEBUG=on for development."
     )
 SECRET_KEY = SECRET_KEY or "insecure-and-only-for-development"
 ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
 if not ALLOWED_HOSTS:
-    raise ImproperlyConfigured("ALLOWED_HOSTS is not set: every request would be refused. Name the service's hosts.")
+    raise ImproperlyConfigured(
+        "ALLOWED_HOSTS is not set: every request would be refused. Set it to the service's hosts."
+    )
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 if bad_origins := [origin for origin in CSRF_TRUSTED_ORIGINS if "://" not in origin]:
-    raise ImproperlyConfigured(f"CSRF_TRUSTED_ORIGINS must begin with a scheme, as in https://…, not {bad_origins}.")
+    raise ImproperlyConfigured(f"CSRF_TRUSTED_ORIGINS must begin with a scheme such as https://, not {bad_origins}.")
 
 CORS_ALLOWED_ORIGINS = env.words("CORS_ALLOWED_ORIGINS")
 if bad_origins := [origin for origin in CORS_ALLOWED_ORIGINS if not re.fullmatch(r"https?://[^/?#*\s]+", origin)]:
-    raise ImproperlyConfigured(f"CORS_ALLOWED_ORIGINS must be origins, as in https://books.example, not {bad_origins}.")
+    raise ImproperlyConfigured(f"CORS_ALLOWED_ORIGINS must be origins such as https://a.example, not {bad_origins}.")
 
 INSTALLED_APPS = [
     "unfold",
@@ -95,22 +97,22 @@ TEMPLATES = [
         },
     }
 ]
-LOGIN_REDIRECT_URL = "admin:index"
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
 
-# --- Database: one short transaction a service, no ATOMIC_REQUESTS. The time-outs keep "503 within 5 seconds".
+# --- Database: services use short transactions of their own, so there is no ATOMIC_REQUESTS. The time-outs keep the
+# promise of a 503 within 5 seconds.
 DATABASE = env.postgres("DATABASE_URL", default=servers.database_url)
-# Behind a pooler a session is whose transaction runs in it: nothing may be left in it, nor be expected there.
+# A pooler gives each transaction another session, so no session may keep state: no server-side cursors, no options.
 DATABASE_POOLED = env.flag("DATABASE_POOLED", default=False)
 DATABASE |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True, "DISABLE_SERVER_SIDE_CURSORS": DATABASE_POOLED}
-# Nobody's lock and no statement of ours holds a request for longer. The quota's own statements say the first once more;
-# migrations lift the second (quota/apps.py). Behind a pooler the role has to have them: docs/deploy.md.
-BOUNDS = {} if DATABASE_POOLED else {"options": "-c lock_timeout=2s -c statement_timeout=15s"}
+# No lock and no statement blocks a request for longer. The quota's statements set lock_timeout themselves too, and
+# migrations remove statement_timeout (quota/apps.py). Behind a pooler the database role needs both: docs/deploy.md.
+TIMEOUTS = {} if DATABASE_POOLED else {"options": "-c lock_timeout=2s -c statement_timeout=15s"}
 DATABASE["OPTIONS"] = (
-    BOUNDS
+    TIMEOUTS
     | {
         "connect_timeout": 2,
         "tcp_user_timeout": 2000,
@@ -118,14 +120,14 @@ DATABASE["OPTIONS"] = (
         "keepalives_interval": 2,
         "keepalives_count": 2,
         "application_name": "alexandria",
-        # With None, Django's default, psycopg prepares nothing at all, not even when asked to, as in quota/database.py.
+        # With Django's default, None, psycopg prepares no statement, not even the ones that quota/database.py asks for.
         "prepare_threshold": None if DATABASE_POOLED else 5,
     }
     | DATABASE.get("OPTIONS", {})
 )
 DATABASES = {"default": DATABASE}
 
-# --- Redis: cache and Celery's broker. Nothing about the quota rests on it.
+# --- Redis: cache and Celery's broker. The quota does not depend on it.
 REDIS_URL = env.redis_url("REDIS_URL", default=servers.redis_url)
 CACHES = {
     "default": {
@@ -135,32 +137,32 @@ CACHES = {
         "OPTIONS": {
             "SOCKET_CONNECT_TIMEOUT": 2,
             "SOCKET_TIMEOUT": 2,
-            # redis-py's own three retries would make a request wait for ten seconds and more.
+            # The three retries of redis-py would delay a request by more than ten seconds.
             "CONNECTION_POOL_KWARGS": {"retry": Retry(NoBackoff(), 0)},
         },
     }
 }
-# kombu's names for a socket and for the number of the database on it
+# kombu has other names for a socket and for the database number
 CELERY_BROKER_URL = REDIS_URL
 if REDIS_URL.startswith("unix://"):
     CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=", 1)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-# A task is acknowledged when it is done, and goes to another worker when its own is killed: tasks may be run twice, and
-# are never lost. A worker takes none in advance, so that a long one does not hold up those behind it while others idle.
+# A task is acknowledged when it ends. If its worker is killed, another worker takes it: a task can run twice but is
+# never lost. Workers take no tasks in advance, so a long task does not block others while another worker is idle.
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = "celery"
-# Jobs have workers of their own: however many there are, and however long, crons and the queue go on.
-# All workers see to the alerts: one that is dead is told of by the others.
+# Jobs have their own workers, so many or long jobs do not delay crons and the queue. All workers consume the alerts'
+# queue, so each can report that another one is dead.
 CELERY_TASK_ROUTES = {"enrichment.tasks.run_job": {"queue": "jobs"}, "alexandria.alerts.tasks.*": {"queue": "alerts"}}
 CELERY_TASK_TIME_LIMIT = 3600
-# Redis hands out again what is not acknowledged by then: sooner, and a task that still runs would run twice at once.
+# After this time Redis gives an unacknowledged task to another worker. A shorter time would run long tasks twice.
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 2 * CELERY_TASK_TIME_LIMIT}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
-CELERY_BEAT_ENABLE_REMOTE_CONTROL = True  # beat answers to a ping, as long as it ticks: /healthz asks
+CELERY_BEAT_ENABLE_REMOTE_CONTROL = True  # /healthz pings beat, which answers only while it ticks
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 
 # --- ISBNdb
@@ -171,11 +173,11 @@ ISBNDB_TIMEOUT_SECONDS = env.integer("ISBNDB_TIMEOUT_SECONDS", 30, minimum=1, ma
 EDITION_FRESH_DAYS = env.integer("EDITION_FRESH_DAYS", 90, minimum=0, maximum=3650)
 MISS_REMEMBER_DAYS = env.integer("MISS_REMEMBER_DAYS", 30, minimum=0, maximum=3650)
 
-# --- Quota: the environment's figures go into each new day's ledger; the ledger of the day is what counts.
+# --- Quota: each new day's ledger copies these values. After that, the ledger of the day decides.
 QUOTA_DAILY_LIMIT = env.integer("QUOTA_DAILY_LIMIT", 15_000, minimum=1, maximum=10_000_000)
 QUOTA_SAFETY_BUFFER = env.integer("QUOTA_SAFETY_BUFFER", 2_000, minimum=0, maximum=10_000_000)
 if QUOTA_SAFETY_BUFFER >= QUOTA_DAILY_LIMIT:
-    raise ImproperlyConfigured("QUOTA_SAFETY_BUFFER must be less than QUOTA_DAILY_LIMIT, or no call could be made.")
+    raise ImproperlyConfigured("QUOTA_SAFETY_BUFFER must be less than QUOTA_DAILY_LIMIT: otherwise no call is left.")
 QUOTA_MAX_RPS = env.integer("QUOTA_MAX_RPS", 3, minimum=1, maximum=1000)
 QUOTA_ENFORCEMENT = env.choice("QUOTA_ENFORCEMENT", "enforce", ["enforce", "observe"])
 QUOTA_DRIFT_ALERT = env.integer("QUOTA_DRIFT_ALERT", 10, minimum=1, maximum=10_000_000)
@@ -189,7 +191,7 @@ EMAIL_TIMEOUT = 10
 ALERT_EMAIL_TO = env.mailboxes("ALERT_EMAIL_TO")
 ALERT_EMAIL_FROM = (env.mailboxes("ALERT_EMAIL_FROM") or [""])[0]
 if ALERT_EMAIL_TO and not (EMAIL_URL and ALERT_EMAIL_FROM):
-    raise ImproperlyConfigured("ALERT_EMAIL_TO needs EMAIL_URL, through which to send, and ALERT_EMAIL_FROM.")
+    raise ImproperlyConfigured("ALERT_EMAIL_TO also needs EMAIL_URL (the mail server) and ALERT_EMAIL_FROM.")
 ALERT_EMAIL_SEVERITY = env.choice("ALERT_EMAIL_SEVERITY", "info", ["info", "warning", "critical"])
 ALERT_WEBHOOKS_TO_PRIVATE = env.flag("ALERT_WEBHOOKS_TO_PRIVATE", default=False)
 ALERT_ERROR_PERCENT = env.integer("ALERT_ERROR_PERCENT", 25, minimum=1, maximum=100)
@@ -199,10 +201,22 @@ ALERT_LEASES_EXPIRED = env.integer("ALERT_LEASES_EXPIRED", 5, minimum=1, maximum
 API_REQUESTS_PER_MINUTE = env.integer("API_REQUESTS_PER_MINUTE", 600, minimum=0, maximum=1_000_000)
 CORS_URLS_REGEX = r"^/api/"
 CORS_ALLOW_HEADERS = [
-    *("accept", "authorization", "content-type", "idempotency-key", "if-none-match", "prefer", "x-request-id"),
+    "accept",
+    "authorization",
+    "content-type",
+    "idempotency-key",
+    "if-none-match",
+    "prefer",
+    "x-request-id",
 ]
 CORS_EXPOSE_HEADERS = [
-    *("ETag", "Location", "Preference-Applied", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID"),
+    "ETag",
+    "Location",
+    "Preference-Applied",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "X-Request-ID",
 ]
 DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024  # 100,000 ISBNs with hyphens
 REST_FRAMEWORK = {
@@ -263,13 +277,11 @@ STORAGES = {
 WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = DEBUG
 
 # --- Admin
-LOGIN_REDIRECT_URL = (
-    "admin:index"  # for who opens the log-in itself: unfold's form does not say where to go, as Django's does
-)
+LOGIN_REDIRECT_URL = "admin:index"  # unfold's log-in form does not name the next page, as Django's does
 UNFOLD = {
     "SITE_TITLE": "Alexandria",
     "SITE_HEADER": "Alexandria",
-    "SITE_SUBHEADER": "Books, quota and where every call went",
+    "SITE_SUBHEADER": "Books, quota and the use of every call",
     "SITE_SYMBOL": "local_library",
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("alexandria/favicon.svg")},
@@ -286,7 +298,7 @@ UNFOLD = {
     },
 }
 
-# --- Security: on unless DEBUG.
+# --- Security: on, except with DEBUG
 SECURE_SSL_REDIRECT = not DEBUG
 SECURE_HSTS_SECONDS = 0 if DEBUG else 31_536_000
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not DEBUG
@@ -295,11 +307,11 @@ if env.flag("TRUST_PROXY_HEADERS", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 X_FRAME_OPTIONS = "DENY"
 
-# --- Machine room
+# --- Metrics and logs
 multiprocess.measure_into(env.text("PROMETHEUS_MULTIPROC_DIR"))
 METRICS_NETWORKS = env.networks("METRICS_ALLOW", ["127.0.0.1", "::1"])
-METRICS_TOKEN = env.secret("METRICS_TOKEN", shortest=20)
+METRICS_TOKEN = env.secret("METRICS_TOKEN", min_length=20)
 LOGGING = logging_config(debug=DEBUG)
-DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG  # one line a request: the one that knows how it ended
+DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG  # one line for each request: the last one, which has the status
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
-DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True  # after alexandria.monitoring.request_id has seen it
+DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True  # alexandria.monitoring.request_id has checked it before

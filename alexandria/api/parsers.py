@@ -1,4 +1,4 @@
-"""Request bodies."""
+"""Parses request bodies."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from rest_framework.parsers import JSONParser
 
 
 class LimitedJSONParser(JSONParser):
-    """JSON, no deeper than Python can follow; deeper is a ParseError. Django limits the length."""
+    """JSON. Deeper nesting than Python can parse is a ParseError. Django limits the length."""
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
         try:

@@ -1,4 +1,4 @@
-"""Every error of the API as application/problem+json (RFC 9457), and the one place that maps exceptions to statuses."""
+"""Turns every error of the API into application/problem+json (RFC 9457). Maps exceptions to statuses in one place."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -59,22 +59,22 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
     InterfaceError: (503, "database_unavailable"),
     RequestDataTooBig: (413, "body_too_large"),
 }
-# what an operation that ended early has done -> how it is told
+# partial result of an operation that ended early -> its serializer
 RESULTS: dict[type, type[Serializer[Any]]] = {
     Enrichment: EnrichmentSerializer,
     Bibliography: BibliographySerializer,
     NewReleases: NewReleasesSerializer,
     NotReconciled: NotReconciledSerializer,
 }
-# code -> what to say instead of the exception's own words
+# code -> text that replaces the exception's own
 DETAILS = {
-    "database_unavailable": "The database is out of reach.",
-    "body_too_large": f"The body may have {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes at the most.",
+    "database_unavailable": "The database does not answer. Try again soon.",
+    "body_too_large": f"The body is too long: the limit is {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes.",
 }
 
 
 class Problem(APIException):
-    """A domain exception on its way out, with the members that its problem body gets besides the standard ones."""
+    """A domain exception on its way to the client. `members` are added to the standard members of the body."""
 
     def __init__(self, cause: Exception, status: int, code: str) -> None:
         self.status_code = status
@@ -102,14 +102,14 @@ class ProblemHandler(ExceptionHandler):
     def convert_known_exceptions(self, exc: Exception) -> Exception:
         cause = exc.reason if isinstance(exc, enrichment.EnrichmentStopped) else exc
         if isinstance(cause, DatabaseError) and sqlstate(cause) == READ_ONLY:
-            cause = OperationalError()  # which Django does not count it among
+            cause = OperationalError()  # Django raises another class for a read-only database
         for kind, (status, code) in STATUSES.items():
             if isinstance(cause, kind):
                 problem = Problem(cause, status, code)
                 if isinstance(exc, enrichment.EnrichmentStopped):
                     result = RESULTS[type(exc.result)](exc.result).data
                     problem.members |= {"api_calls": result["api_calls"], "result": result}
-                    # With 503 the database is slow or gone: it is not asked again within the same five seconds.
+                    # After a 503 the database is slow or gone. A second question would delay the answer further.
                     if status != 503 and "quota" not in problem.members and (now := _status()):
                         problem.add_status(now)
                 return problem
@@ -117,20 +117,22 @@ class ProblemHandler(ExceptionHandler):
         return converted
 
     def report_exception(self, exc: APIException, response: Response) -> None:
-        """One line for what we foresaw; the base class takes every 5xx for a crash: "request_failed" with code 500."""
+        """Logs one line for an expected error. The base class would log every 5xx as a crash with code 500."""
         request: Any = self.context["request"]
         if not isinstance(exc, Problem):
             super().report_exception(exc, response)
         elif exc.status_code >= 500:
             log_response(
-                *("%s: %s", exc.detail, request.path),
+                "%s: %s",
+                exc.detail,
+                request.path,
                 response=response,
                 request=request,
-                exception=self.exc if exc.status_code == 503 else None,  # what ISBNdb said is in the journal
+                exception=self.exc if exc.status_code == 503 else None,  # the journal has what ISBNdb answered
             )
 
     def get_response(self, exc: APIException, data: dict[str, Any]) -> Response:
-        request: Any = self.context["request"]  # its view may render something else: the schema, the docs
+        request: Any = self.context["request"]  # its view can have another renderer: the schema, the docs
         request.accepted_renderer, request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
         headers = self.get_headers(exc) | getattr(exc, "headers", {})
         return Response(data, status=exc.status_code, headers=headers, content_type=CONTENT_TYPE)
@@ -153,13 +155,13 @@ class ProblemFormatter(ExceptionFormatter):
 
 
 class NoSuchPath(APIView):
-    """Whatever under /api/ has no view; like the views, it wants a key first."""
+    """Answers for paths under /api/ without a view. It needs a key, as the views do."""
 
     schema = None
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        raise NotFound(f"There is nothing at {request.path}. /api/docs/ lists what there is.")
+        raise NotFound(f"There is nothing at {request.path}. /api/docs/ lists all paths.")
 
 
 def problem_body(status: int, code: str, detail: str) -> dict[str, Any]:
@@ -175,7 +177,7 @@ def problem_body(status: int, code: str, detail: str) -> dict[str, Any]:
 def problem_for_html(
     get_response: Callable[[HttpRequest], HttpResponseBase],
 ) -> Callable[[HttpRequest], HttpResponseBase]:
-    """Middleware: what fails outside the API's views (a bad host, a middleware) answers as a problem, too."""
+    """Middleware that turns HTML errors under /api/ into problems: a bad host, an error in another middleware."""
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
         response = get_response(request)
@@ -183,20 +185,20 @@ def problem_for_html(
         if response.status_code < 400 or not is_html or not request.path.startswith("/api/"):
             return response
         status = response.status_code
-        body = problem_body(status, "error", "The request could not be answered; the log says why.")
+        body = problem_body(status, "error", "The request failed. The log of the service says why.")
         return JsonResponse(body | request_id_of(request), status=status, content_type=CONTENT_TYPE)
 
     return middleware
 
 
 def request_id_of(request: Any) -> dict[str, str]:
-    """The member that tells the request's id, by which the log is searched; the header of the answer has it, too."""
+    """The member with the request's id. The log and the answer's header have the same id."""
     request_id = request.headers.get(REQUEST_ID)
     return {"request_id": request_id} if request_id else {}
 
 
 def _status() -> QuotaStatus | None:
-    """Today's quota, where it can be had: an error must not end in another."""
+    """Today's quota, or None when it cannot be read: an error must not cause another one."""
     try:
         return get_status()
     except quota.QuotaUnavailable:

@@ -1,11 +1,12 @@
-"""What drf-spectacular cannot see by itself: the API key, and the problems that every endpoint may answer with."""
+"""Adds to the OpenAPI schema what drf-spectacular cannot find out: the API key, and the problems of every endpoint."""
 
 from copy import deepcopy
+from dataclasses import dataclass, field
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerExtension
 
-from alexandria.api.problems import CONTENT_TYPE, problem_body
+from alexandria.api.problems import CONTENT_TYPE, DETAILS, problem_body
 from quota.exceptions import QuotaRefused
 from quota.serializers import EXAMPLE_STATUS
 
@@ -13,21 +14,21 @@ Schema = dict[str, Any]
 
 PROBLEM: Schema = {
     "type": "object",
-    "description": "An error (RFC 9457). Members beyond the first five come with the errors that they explain.",
+    "description": "An error (RFC 9457). Every error has the first five members. The others depend on the error.",
     "required": ["type", "title", "status", "code", "detail"],
     "properties": {
         "type": {"type": "string", "format": "uri"},
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "code": {"type": "string", "description": "The last part of `type`, for programs."},
-        "detail": {"type": "string", "description": "What went wrong this time, for people."},
+        "detail": {"type": "string", "description": "What happened this time, for people."},
         "request_id": {
             "type": "string",
-            "description": "The request's id, for whoever asks us; `X-Request-ID` has it, too, in every answer.",
+            "description": "The request's id, as in `X-Request-ID` of every answer. Name it when you report a problem.",
         },
         "errors": {
             "type": "array",
-            "description": "With 400: each field that makes no sense; null is the body as a whole.",
+            "description": "With 400: the fields that are not valid. `field` is null when the whole body is not valid.",
             "items": {
                 "type": "object",
                 "properties": {
@@ -40,27 +41,30 @@ PROBLEM: Schema = {
         "limit": {
             "type": "string",
             "enum": list(QuotaRefused.EXPLANATIONS),
-            "description": "With 429: which limit refused it.",
+            "description": "With 429: the limit that refused the calls.",
         },
-        "asked": {"type": "integer", "description": "With 429: calls that were needed."},
-        "free": {"type": "integer", "description": "With 429: calls that could have been had."},
+        "asked": {"type": "integer", "description": "With 429: the number of calls that were needed."},
+        "free": {"type": "integer", "description": "With 429: the number of calls that were free."},
         "retry_at": {
             "type": "string",
             "format": "date-time",
             "nullable": True,
-            "description": "With 429: when to come back; null when that does not help.",
+            "description": "With 429: when to try again. Null when a later retry does not help.",
         },
         "refusal": {
             "type": "string",
             "format": "uuid",
             "nullable": True,
-            "description": "With 429: its id on record, for whoever asks why; null when it could not be written.",
+            "description": "With 429: the id of the recorded refusal. Null when it could not be recorded.",
         },
         "quota": {"$ref": "#/components/schemas/QuotaStatus"},
-        "api_calls": {"type": "integer", "description": "With 429, 502, 503 and 504: calls spent all the same."},
+        "api_calls": {
+            "type": "integer",
+            "description": "With 429, 502, 503 and 504: the number of spent calls.",
+        },
         "result": {
             "type": "object",
-            "description": "With 429, 502, 503 and 504: what was done until then, in the terms of the answer 200.",
+            "description": "With 429, 502, 503 and 504: the part that was done, in the form of the 200 answer.",
         },
     },
 }
@@ -68,7 +72,10 @@ HEADERS: dict[str, Schema] = {
     "WWW-Authenticate": {"schema": {"type": "string"}, "description": "Api-Key"},
     "Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."},
     "RateLimit": {"schema": {"type": "string"}, "description": '"daily";r=<calls free>;t=<seconds to the reset>'},
-    "RateLimit-Policy": {"schema": {"type": "string"}, "description": 'as in "daily";q=13000;w=86400, "pace";q=3;w=1'},
+    "RateLimit-Policy": {
+        "schema": {"type": "string"},
+        "description": 'such as "daily";q=13000;w=86400, "pace";q=3;w=1',
+    },
 }
 QUOTA_EXHAUSTED = {
     "limit": "safety_limit",
@@ -80,89 +87,105 @@ QUOTA_EXHAUSTED = {
     "api_calls": 0,
 }
 INVALID = {"errors": [{"field": "isbns", "detail": "Give a list of 1 to 1,000 ISBNs.", "code": "required"}]}
-# status -> description, headers, and by code an example's detail and what it has besides
-PROBLEMS: dict[int, tuple[str, list[str], dict[str, tuple[str, Schema]]]] = {
-    400: (
-        *("The body, or a parameter, makes no sense.", []),
+
+
+@dataclass(frozen=True)
+class ProblemDoc:
+    """`examples`: by code, the `detail` and the members besides the standard ones."""
+
+    description: str
+    examples: dict[str, tuple[str, Schema]]
+    headers: list[str] = field(default_factory=list)
+
+
+PROBLEMS: dict[int, ProblemDoc] = {
+    400: ProblemDoc(
+        "The body or a parameter is not valid.",
         {
             "invalid": ("isbns: Give a list of 1 to 1,000 ISBNs.", INVALID),
             "parse_error": ("JSON parse error - Expecting value: line 1 column 1 (char 0)", {}),
         },
     ),
-    401: (
-        *("The API key is missing or not valid.", ["WWW-Authenticate"]),
+    401: ProblemDoc(
+        "The API key is missing or not valid.",
         {
             "not_authenticated": ("Authentication credentials were not provided.", {}),
             "authentication_failed": ("The API key is not known, was revoked or has expired.", {}),
         },
+        headers=["WWW-Authenticate"],
     ),
-    403: (
-        *("The key's consumer is switched off, or the key may not do this.", []),
+    403: ProblemDoc(
+        "The key's consumer is switched off, or the key does not allow this.",
         {
             "permission_denied": ("This API key's consumer is switched off.", {}),
             "consumer_inactive": ("Harvesting is switched off: crons and bulk work are refused every call.", {}),
         },
     ),
-    404: (
-        *("There is no such thing, or it is no ISBN.", []),
+    404: ProblemDoc(
+        "There is nothing at this address, or the ISBN is not valid.",
         {"not_found": ("'978044101359' is not a valid ISBN: wrong length.", {})},
     ),
-    406: (
-        *("Only JSON is to be had.", []),
+    406: ProblemDoc(
+        "The API answers only with JSON.",
         {"not_acceptable": ("Could not satisfy the request Accept header.", {})},
     ),
-    409: (
-        *("The job's state, or an earlier use of the idempotency key, stands against it.", []),
+    409: ProblemDoc(
+        "The job's state does not allow this, or the idempotency key was used for another request.",
         {
             "idempotency_conflict": ("This idempotency key was used for something else.", {}),
             "job_ended": ("The job has succeeded already.", {}),
         },
     ),
-    413: (
-        *("The body is too long.", []),
-        {"body_too_large": ("The body may have 4,194,304 bytes at the most.", {})},
+    413: ProblemDoc(
+        "The body is too long.",
+        {"body_too_large": (DETAILS["body_too_large"], {})},
     ),
-    415: (
-        *("The body is not JSON.", []),
+    415: ProblemDoc(
+        "The body is not JSON.",
         {"unsupported_media_type": ('Unsupported media type "text/plain" in request.', {})},
     ),
-    422: (
-        *("The idempotency key cannot be one.", []),
+    422: ProblemDoc(
+        "The idempotency key is not valid.",
         {"idempotency_key_malformed": ("An idempotency key has 1 to 128 printable ASCII characters.", {})},
     ),
-    429: (
-        *("Too many requests by this key within a minute.", ["Retry-After"]),
+    429: ProblemDoc(
+        "This key made too many requests within a minute.",
         {"throttled": ("Request was throttled. Expected available in 12 seconds.", {})},
+        headers=["Retry-After"],
     ),
-    500: (
-        *("A mistake of ours. The log says more.", []),
+    500: ProblemDoc(
+        "An error in Alexandria. Its log has the details.",
         {"error": ("A server error occurred.", {})},
     ),
-    502: (
-        *("ISBNdb failed.", []),
+    502: ProblemDoc(
+        "ISBNdb failed.",
         {"isbndb_failed": ("ISBNdb failed with status 500.", {"api_calls": 3})},
     ),
-    503: (
-        *("The database did not answer in time. No call was granted.", ["Retry-After"]),
+    503: ProblemDoc(
+        "The database did not answer in time. No call was granted.",
         {
             "quota_unavailable": ("The quota's database did not answer in time.", {}),
-            "database_unavailable": ("The database is out of reach.", {}),
+            "database_unavailable": (DETAILS["database_unavailable"], {}),
         },
+        headers=["Retry-After"],
     ),
-    504: (
-        *("ISBNdb gave no answer in time.", []),
+    504: ProblemDoc(
+        "ISBNdb did not answer in time.",
         {"isbndb_timeout": ("ISBNdb gave no answer within 30 s.", {"api_calls": 1})},
     ),
 }
-# What 429 means where calls are spent: that, or a limit of the quota.
-REFUSED_OR_THROTTLED = (
-    "A limit of the quota stands against it, or too many requests by this key within a minute.",
-    ["Retry-After", "RateLimit", "RateLimit-Policy"],
+REFUSED_OR_THROTTLED = ProblemDoc(
+    "A limit of the quota refused the calls, or this key made too many requests within a minute.",
     {
-        "quota_exhausted": ("2 calls asked, 1 free: the calls of the day are used up or set aside.", QUOTA_EXHAUSTED),
-        **PROBLEMS[429][2],
+        "quota_exhausted": (
+            str(QuotaRefused(limit="safety_limit", asked=2, free=1, retry_at=None)),
+            QUOTA_EXHAUSTED,
+        ),
+        **PROBLEMS[429].examples,
     },
+    headers=["Retry-After", "RateLimit", "RateLimit-Policy"],
 )
+"""429 of the operations that spend calls."""
 EVERYWHERE = (401, 403, 406, 429, 500, 503)
 WITH_PATH_PARAMETERS = (404,)
 WITH_QUERY = (400,)
@@ -177,7 +200,7 @@ class ConsumerKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-unty
     name = "ApiKey"
 
     def get_security_definition(self, auto_schema: object) -> Schema:
-        description = "`Api-Key <key>`, both words. `manage.py create_api_key NAME` makes a key."
+        description = "`Api-Key <key>`, with both words. `manage.py create_api_key NAME` creates a key."
         return {"type": "apiKey", "in": "header", "name": "Authorization", "description": description}
 
 
@@ -191,10 +214,9 @@ class StrictSerializerExtension(OpenApiSerializerExtension):  # type: ignore[no-
 
 
 def add_problems(result: Schema, **_: object) -> Schema:
-    """Postprocessing hook: documents the problems of every operation.
+    """Postprocessing hook that documents the problems of every operation.
 
-    An operation that may spend calls says so with the extension `x-spends-calls`; others are `x-may-become-a-job` and
-    `x-changes-a-job`.
+    Operations mark themselves with the extensions `x-spends-calls`, `x-may-become-a-job` and `x-changes-a-job`.
     """
     result["components"]["schemas"]["Problem"] = PROBLEM
     for path, operations in result["paths"].items():
@@ -214,15 +236,15 @@ def add_problems(result: Schema, **_: object) -> Schema:
 
 
 def _problem_response(status: int, *, spends: bool) -> Schema:
-    description, headers, examples = REFUSED_OR_THROTTLED if spends and status == 429 else PROBLEMS[status]
+    doc = REFUSED_OR_THROTTLED if spends and status == 429 else PROBLEMS[status]
     content = {
         "schema": {"$ref": "#/components/schemas/Problem"},
         "examples": {
             code: {"value": problem_body(status, code, detail) | members}
-            for code, (detail, members) in examples.items()
+            for code, (detail, members) in doc.examples.items()
         },
     }
-    response: Schema = {"description": description, "content": {CONTENT_TYPE: content}}
-    if headers:
-        response["headers"] = {name: deepcopy(HEADERS[name]) for name in headers}
+    response: Schema = {"description": doc.description, "content": {CONTENT_TYPE: content}}
+    if doc.headers:
+        response["headers"] = {name: deepcopy(HEADERS[name]) for name in doc.headers}
     return response

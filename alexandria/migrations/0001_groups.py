@@ -1,36 +1,53 @@
-"""The groups of staff, and what each may do. Members are added by hand; a group that was changed by hand stays so."""
+"""Creates the groups of staff with their permissions. People add the members, and may change the groups later."""
 
 from django.db import migrations
 
 from alexandria.groups import grant
 
-LOOKED_AT = {
+VIEWED = {
     "quota": [
-        *("dailyledger", "consumerusage", "reservation", "call", "refusal", "consumer", "consumerkey", "switches"),
-        *("adjustment", "reconciliation"),
+        "adjustment",
+        "call",
+        "consumer",
+        "consumerkey",
+        "consumerusage",
+        "dailyledger",
+        "reconciliation",
+        "refusal",
+        "reservation",
+        "switches",
     ],
-    "enrichment": ["edition", "work", "author", "miss", "queuedisbn", "job"],
-    "harvest": ["harvestrun", "cronstate", "bulkharvest", "bulkauthor"],
+    "enrichment": ["author", "edition", "job", "miss", "queuedisbn", "work"],
+    "harvest": ["bulkauthor", "bulkharvest", "cronstate", "harvestrun"],
     "alerts": ["alert", "delivery"],
     "admin": ["logentry"],
-    "django_celery_beat": ["periodictask", "intervalschedule", "crontabschedule", "solarschedule", "clockedschedule"],
+    "django_celery_beat": ["clockedschedule", "crontabschedule", "intervalschedule", "periodictask", "solarschedule"],
 }
 PERMISSIONS = {
-    "viewers": [f"{app}.view_{model}" for app, models in LOOKED_AT.items() for model in models],
+    "viewers": [f"{app}.view_{model}" for app, models in VIEWED.items() for model in models],
     "operators": [
-        *(
-            "enrichment.change_job",
-            "enrichment.change_queuedisbn",
-            "enrichment.delete_queuedisbn",
-            "harvest.change_cronstate",
-        ),
-        *("quota.release_reservation", "enrichment.add_job", "enrichment.refresh_edition"),
-        *("alerts.view_webhook", "alerts.test_webhook", "alerts.retry_delivery"),
+        "alerts.retry_delivery",
+        "alerts.test_webhook",
+        "alerts.view_webhook",
+        "enrichment.add_job",
+        "enrichment.change_job",
+        "enrichment.change_queuedisbn",
+        "enrichment.delete_queuedisbn",
+        "enrichment.refresh_edition",
+        "harvest.change_cronstate",
+        "quota.release_reservation",
     ],
     "managers": [
-        *("quota.add_consumer", "quota.change_consumer", "quota.change_switches", "quota.add_adjustment"),
-        *("quota.add_consumerkey", "quota.change_consumerkey", "django_celery_beat.change_periodictask"),
-        *("alerts.add_webhook", "alerts.change_webhook", "alerts.delete_webhook"),
+        "alerts.add_webhook",
+        "alerts.change_webhook",
+        "alerts.delete_webhook",
+        "django_celery_beat.change_periodictask",
+        "quota.add_adjustment",
+        "quota.add_consumer",
+        "quota.add_consumerkey",
+        "quota.change_consumer",
+        "quota.change_consumerkey",
+        "quota.change_switches",
     ],
 }
 

@@ -1,4 +1,4 @@
-"""Settings come from the environment, and those that make no sense stop the start with a message that names them."""
+"""Settings come from the environment. A value that is not valid stops the start, and the message names the setting."""
 
 import os
 import re
@@ -22,7 +22,7 @@ LoadSettings = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def load_settings(monkeypatch: pytest.MonkeyPatch) -> LoadSettings:
-    """Runs settings.py anew under the given variables."""
+    """Runs settings.py again with the given variables."""
 
     def load(**variables: str) -> dict[str, Any]:
         for name, value in variables.items():
@@ -98,11 +98,11 @@ def load_settings(monkeypatch: pytest.MonkeyPatch) -> LoadSettings:
         ("METRICS_TOKEN", "19-characters-short"),
     ],
 )
-def test_a_value_that_makes_no_sense_is_refused_by_name(load_settings: LoadSettings, variable: str, value: str) -> None:
+def test_a_value_that_is_not_valid_is_refused_by_name(load_settings: LoadSettings, variable: str, value: str) -> None:
     with pytest.raises(ImproperlyConfigured, match=variable) as refused:
         load_settings(**{variable: value})
-    said = str(refused.value).replace("user:password@host", "").replace("without user:password@", "")
-    assert "user:pass" not in said
+    message = str(refused.value).replace("user:password@host", "").replace("without user:password@", "")
+    assert "user:pass" not in message
 
 
 def test_a_password_in_an_address_is_not_repeated(load_settings: LoadSettings) -> None:
@@ -111,14 +111,14 @@ def test_a_password_in_an_address_is_not_repeated(load_settings: LoadSettings) -
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_database_address_may_set_options_of_its_own(load_settings: LoadSettings) -> None:
+def test_a_database_address_can_set_its_own_options(load_settings: LoadSettings) -> None:
     address = "postgres://user@db.example/books"
     assert "lock_timeout=2s" in load_settings(DATABASE_URL=address)["DATABASE"]["OPTIONS"]["options"]
     own = load_settings(DATABASE_URL=f"{address}?options=-c%20lock_timeout%3D1s")
     assert own["DATABASE"]["OPTIONS"]["options"] == "-c lock_timeout=1s"
 
 
-def test_mail_goes_out_as_its_address_says(load_settings: LoadSettings) -> None:
+def test_the_mail_settings_come_from_the_address(load_settings: LoadSettings) -> None:
     names = ("HOST", "PORT", "HOST_USER", "HOST_PASSWORD", "USE_TLS", "USE_SSL")
 
     def mail(url: str) -> tuple[Any, ...]:
@@ -145,13 +145,13 @@ def test_the_start_stops_without_a_secret_key_unless_debug_is_on(load_settings: 
     assert load_settings(SECRET_KEY="", DEBUG="on")["SECRET_KEY"]
 
 
-def test_the_start_stops_without_a_host_to_answer_to_unless_debug_is_on(load_settings: LoadSettings) -> None:
+def test_the_start_stops_without_allowed_hosts_unless_debug_is_on(load_settings: LoadSettings) -> None:
     with pytest.raises(ImproperlyConfigured, match="ALLOWED_HOSTS"):
         load_settings(DEBUG="off", ALLOWED_HOSTS="")
     assert "localhost" in load_settings(DEBUG="on", ALLOWED_HOSTS="")["ALLOWED_HOSTS"]
 
 
-def test_what_names_a_host_or_a_server_is_taken_in_every_form(load_settings: LoadSettings) -> None:
+def test_hosts_and_servers_are_accepted_in_every_form(load_settings: LoadSettings) -> None:
     hosts = ["books.example", ".books.example", "10.0.0.7", "[::1]", "web", "*"]
     assert load_settings(ALLOWED_HOSTS=", ".join(hosts))["ALLOWED_HOSTS"] == hosts
     for scheme in ("postgres", "postgresql"):
@@ -160,7 +160,7 @@ def test_what_names_a_host_or_a_server_is_taken_in_every_form(load_settings: Loa
         assert (database["USER"], database["PASSWORD"]) == ("user", "pass#word")
 
 
-def test_a_task_is_not_handed_out_again_while_it_may_still_run(load_settings: LoadSettings) -> None:
+def test_redis_does_not_give_a_task_to_another_worker_while_it_can_still_run(load_settings: LoadSettings) -> None:
     settings = load_settings()
     assert settings["CELERY_BROKER_TRANSPORT_OPTIONS"]["visibility_timeout"] > settings["CELERY_TASK_TIME_LIMIT"]
 
@@ -179,7 +179,7 @@ def test_a_refused_setting_is_one_line_on_the_command_line() -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_every_rule_for_https_holds_unless_debug_is_on(load_settings: LoadSettings) -> None:
+def test_https_is_required_unless_debug_is_on(load_settings: LoadSettings) -> None:
     rules = ("SECURE_SSL_REDIRECT", "SECURE_HSTS_SECONDS", "SESSION_COOKIE_SECURE", "CSRF_COOKIE_SECURE")
 
     production = load_settings(DEBUG="off", ALLOWED_HOSTS="books.example")
@@ -203,17 +203,15 @@ def test_the_example_documents_every_variable_with_its_default(load_settings: Lo
 
 def test_the_broker_and_the_cache_share_one_redis_database(load_settings: LoadSettings) -> None:
     assert load_settings(REDIS_URL="redis://redis.example/3")["CELERY_BROKER_URL"] == "redis://redis.example/3"
-    # kombu takes the number of the database from `virtual_host`, and ignores `db`.
+    # kombu reads the database number from `virtual_host` and ignores `db`.
     by_socket = load_settings(REDIS_URL="unix:///run/redis.sock?db=3")
     assert by_socket["CELERY_BROKER_URL"] == "redis+socket:///run/redis.sock?virtual_host=3"
     assert by_socket["CACHES"]["default"]["LOCATION"] == "unix:///run/redis.sock?db=3"
 
 
-def test_a_dotenv_file_fills_in_only_what_the_environment_lacks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_dotenv_file_adds_only_variables_that_are_not_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUOTA_MAX_RPS", "5")
-    monkeypatch.setenv("FROM_THE_FILE", "")  # so that monkeypatch takes it away again
+    monkeypatch.setenv("FROM_THE_FILE", "")  # so that monkeypatch removes it afterwards
     monkeypatch.delenv("FROM_THE_FILE")
     (tmp_path / ".env").write_text("QUOTA_MAX_RPS=1\nFROM_THE_FILE='two words'\n")
 

@@ -1,4 +1,4 @@
-"""manage.py, on a machine where nothing is configured and nothing was started."""
+"""manage.py on a machine where nothing is configured and nothing runs."""
 
 import os
 import subprocess
@@ -21,12 +21,12 @@ def manage(home: Path, *arguments: str, **environment: str) -> "subprocess.Compl
     )
 
 
-def test_it_says_what_it_starts_and_that_there_are_no_tables_yet(home: Path) -> None:
+def test_it_reports_what_it_starts_and_that_there_are_no_tables_yet(home: Path) -> None:
     started = (
-        f"Started the embedded postgres and redis in {home}: DATABASE_URL and REDIS_URL not set. "
-        "`manage.py embedded down` stops what runs there.\n"
+        f"Started the embedded postgres and redis in {home}: DATABASE_URL and REDIS_URL are not set. "
+        "`manage.py embedded down` stops them.\n"
     )
-    no_tables = "There are no tables yet: run manage.py migrate.\n"
+    no_tables = "The database has no tables yet. Run manage.py migrate.\n"
 
     first = manage(home, "quota_status")
     assert (first.returncode, first.stdout) == (1, "")
@@ -42,7 +42,7 @@ def test_it_says_what_it_starts_and_that_there_are_no_tables_yet(home: Path) -> 
         assert (result.returncode, result.stderr) == (1, no_tables), command
 
 
-def test_an_embedded_service_that_cannot_start_is_said_without_a_traceback(home: Path) -> None:
+def test_an_embedded_service_that_cannot_start_is_reported_without_a_traceback(home: Path) -> None:
     home.mkdir()
     home.chmod(0o777)
     result = manage(home, "quota_status")

@@ -1,4 +1,4 @@
-"""ISO 8601, the form in which times stand in the logs and the API."""
+"""How the admin writes dates and times: ISO 8601, as in the logs and the API. Django loads one module per language."""
 
 DATE_FORMAT = SHORT_DATE_FORMAT = "Y-m-d"
 TIME_FORMAT = "H:i:s"
