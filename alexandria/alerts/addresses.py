@@ -1,4 +1,4 @@
-"""Which addresses a webhook may be sent to: public ones, unless ALERT_WEBHOOKS_TO_PRIVATE is on."""
+"""The addresses that webhooks may use: only public ones, unless ALERT_WEBHOOKS_TO_PRIVATE is on."""
 
 import ipaddress
 import socket
@@ -12,7 +12,7 @@ from alexandria.common.timeouts import Overdue, within
 log = structlog.get_logger(__name__)
 
 _GLOBAL_V6 = ipaddress.ip_network("2000::/3")
-"""What is handed out to be reached from everywhere. IPv4 in the clothes of IPv6 (mapped, NAT64) is outside of it."""
+"""The public unicast addresses. IPv4 addresses written as IPv6 (mapped, NAT64) are outside of this range."""
 
 _NOT_IN_V6 = [
     ipaddress.ip_network(network)
@@ -27,7 +27,7 @@ _NOT_IN_V4 = [ipaddress.ip_network(network) for network in ("100.64.0.0/10", "19
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one that anybody on the internet may have. What is not an address is not."""
+    """Whether this is a public IP address. Text that is no IP address is not public."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:
@@ -38,15 +38,15 @@ def is_public(address: str) -> bool:
 
 
 def look_up(host: str, port: int, *, seconds: float) -> list[str]:
-    """The addresses of the host, to one of which a webhook may be sent; all of them have to be public.
+    """The IP addresses of the host. All of them must be public.
 
-    Raises AddressRefused, also when the host has none, or the answer does not come within `seconds`.
+    Raises AddressRefused, also when the host has no address or the look-up takes longer than `seconds`.
     """
     try:
         found = within(seconds, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
     except Overdue as error:
         raise AddressRefused(f"{host} could not be looked up within {seconds:.0f} s.") from error
-    except (OSError, UnicodeError) as error:  # no such host; a name that cannot be one
+    except (OSError, UnicodeError) as error:  # no such host, or not a valid name
         raise AddressRefused(f"{host} has no address.") from error
     addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
     if not settings.ALERT_WEBHOOKS_TO_PRIVATE and not all(map(is_public, addresses)):

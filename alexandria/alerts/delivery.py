@@ -1,7 +1,7 @@
-"""Sending the messages that `services` has written: each until it is through, or was tried often enough.
+"""Sends the messages that `services` has written. Each is tried until it is delivered or has failed too often.
 
-A message is claimed by putting its next attempt off; whoever dies with it in hand leaves it to that attempt. It is sent
-at least once, with the same id each time.
+A sender claims a message when it moves the time of the next attempt into the future. If the sender dies, that next
+attempt sends the message. So each message is sent at least once, always with the same id.
 """
 
 import random
@@ -25,20 +25,20 @@ from quota.selectors.status import get_status
 log = structlog.get_logger(__name__)
 
 PAUSES = tuple(timedelta(seconds=seconds) for seconds in (30, 2 * 60, 10 * 60, 60 * 60, 3 * 60 * 60))
-"""Before the second attempt and those after it, a fifth more or less. A test has one attempt."""
+"""The pauses before the second and each later attempt, plus or minus a fifth. A test message has one attempt."""
 
 CLAIM = timedelta(minutes=2)
-"""A message that is being sent for so long was lost with its sender."""
+"""After this time, the sender of a claimed message is taken for dead."""
 
-TURN = 20.0
-"""Seconds after which no further message is begun: receivers that do not answer must not keep all workers busy."""
+MAX_RUN_SECONDS = 20.0
+"""Later, one run starts no further message. Receivers that do not answer must not keep all workers busy."""
 
 State = Delivery.State
 
 
 def deliver_due() -> int:
-    """Sends the messages whose time has come, for a TURN; returns how many got through. The rest stays due."""
-    end = time.monotonic() + TURN
+    """Sends due messages for at most MAX_RUN_SECONDS and returns how many were delivered. The others stay due."""
+    end = time.monotonic() + MAX_RUN_SECONDS
     due = Delivery.objects.filter(state=State.PENDING, next_attempt_at__lte=QuotaNow()).order_by("next_attempt_at")
     in_time = takewhile(lambda _: time.monotonic() < end, due.values_list("pk", flat=True))
     return sum(_deliver(message) for message in in_time)
@@ -49,7 +49,7 @@ def are_due() -> bool:
 
 
 def send_test(webhook: Webhook | None) -> Delivery:
-    """Sends a test message now, to the webhook or, without one, by e-mail, and returns what became of it."""
+    """Sends a test message now, to the webhook or (with None) by e-mail. Returns it with its result."""
     message = new_message(Delivery.Event.TEST, now=get_status().now, webhook=webhook)
     message.save(force_insert=True)
     _deliver(message.pk)
@@ -58,19 +58,19 @@ def send_test(webhook: Webhook | None) -> Delivery:
 
 
 def retry(message_id: uuid.UUID) -> Delivery:
-    """Sends a message that was given up once more now, and if need be again later; returns what became of it.
+    """Sends a message that was given up again: now and, if that fails, later. Returns it with its result.
 
     Raises NothingToRetry.
     """
-    given_up = Delivery.objects.filter(pk=message_id, state=State.FAILED)
-    if given_up.update(state=State.PENDING, next_attempt_at=QuotaNow(), ended_at=None, attempts=0) != 1:
+    failed = Delivery.objects.filter(pk=message_id, state=State.FAILED)
+    if failed.update(state=State.PENDING, next_attempt_at=QuotaNow(), ended_at=None, attempts=0) != 1:
         raise NothingToRetry("Only a message that was given up can be sent again.")
     _deliver(message_id)
     return Delivery.objects.get(pk=message_id)
 
 
 def _deliver(message_id: uuid.UUID) -> bool:
-    """Makes one attempt, if the message is to be had; whether it got through."""
+    """Makes one attempt, unless another sender has claimed the message. Returns whether it was delivered."""
     due = Delivery.objects.filter(pk=message_id, state=State.PENDING, next_attempt_at__lte=QuotaNow())
     if due.update(next_attempt_at=QuotaNow() + CLAIM, attempts=F("attempts") + 1) != 1:
         return False
@@ -82,33 +82,33 @@ def _deliver(message_id: uuid.UUID) -> bool:
         status, error = getattr(failure, "status", None), str(failure)
     result = {"status": status, "error": error, "latency_ms": round(1000 * (time.monotonic() - started))}
     ours = Delivery.objects.filter(pk=message_id, state=State.PENDING, attempts=message.attempts)
-    say = log.bind(delivery=str(message_id), channel=message.channel, to=message.to, **result)
+    logger = log.bind(delivery=str(message_id), channel=message.channel, to=message.to, **result)
     if not error:
         ours.update(state=State.DELIVERED, next_attempt_at=None, ended_at=QuotaNow(), **result)
-        say.info("alert.delivered")
+        logger.info("alert.delivered")
     elif message.event == Delivery.Event.TEST or message.attempts > len(PAUSES):
         ours.update(state=State.FAILED, next_attempt_at=None, ended_at=QuotaNow(), **result)
-        say.error("alert.delivery_given_up")
+        logger.error("alert.delivery_given_up")
     else:
         pause = PAUSES[message.attempts - 1] * random.uniform(0.8, 1.2)  # noqa: S311
         ours.update(next_attempt_at=QuotaNow() + pause, **result)
-        say.warning("alert.delivery_failed", attempt=message.attempts)
+        logger.warning("alert.delivery_failed", attempt=message.attempts)
     return not error
 
 
 def _send(message: Delivery) -> int | None:
-    """The HTTP status, where there is one. Raises AddressRefused and NotSent."""
+    """The HTTP status, or None for e-mail. Raises AddressRefused and NotSent."""
     if message.channel == Delivery.Channel.EMAIL:
         _send_mail(message)
         return None
     if message.webhook is None or not message.webhook.active:
-        raise NotSent("The webhook is switched off, or there is none any more.")
+        raise NotSent("The webhook is switched off or was deleted.")
     return webhooks.send(message.webhook, message_id=str(message.pk), payload=message.payload)
 
 
 def _send_mail(message: Delivery) -> None:
     if not settings.ALERT_EMAIL_TO:
-        raise NotSent("ALERT_EMAIL_TO is empty: there is nobody to send mail to.")
+        raise NotSent("ALERT_EMAIL_TO is empty. Set it to send e-mail.")
     subject, text = _mail(message)
     thread = f"<{message.alert_id or message.pk}@alerts.alexandria>"
     mail = EmailMessage(
@@ -120,7 +120,7 @@ def _send_mail(message: Delivery) -> None:
     )
     try:
         mail.send()
-    except OSError as error:  # smtplib's errors are OSErrors too
+    except OSError as error:  # the errors of smtplib are OSErrors too
         raise NotSent(f"{type(error).__name__}: {error}"[:500]) from error
 
 
@@ -129,7 +129,7 @@ def _mail(message: Delivery) -> tuple[str, str]:
     data = message.payload["data"]
     alert = data["alert"]
     if alert is None:
-        return f"[{data['service']}] Test", "This is a test: alerts of Alexandria reach you.\n"
+        return f"[{data['service']}] Test", "This is a test. Alerts of Alexandria reach you.\n"
     word = "Recovered" if alert["recovered_at"] else alert["severity"].capitalize()
     lines = [alert["title"], "", alert["detail"], "", f"Severity: {alert['severity']}", f"Opened: {alert['opened_at']}"]
     if alert["recovered_at"]:

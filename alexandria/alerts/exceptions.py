@@ -1,13 +1,13 @@
 class AlertError(Exception):
-    """Base of what the alerts refuse or fail at."""
+    """Base class of the errors of alerts."""
 
 
 class AddressRefused(AlertError):
-    """Nothing is sent to this address."""
+    """Alexandria sends nothing to this address."""
 
 
 class NotSent(AlertError):
-    """The message did not get through; `status` is that of an HTTP answer, if there was one."""
+    """The message was not delivered. `status` is the HTTP status, if there was an answer."""
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""What people are told: alerts, where they go, and what became of each message; docs/alerts.md has the words."""
+"""Alerts, the webhooks that receive them, and each message with its result. See docs/alerts.md."""
 
 import secrets
 import uuid
@@ -9,7 +9,7 @@ from django.db.models import Q
 
 
 class Severity(models.TextChoices):
-    """From the least; `rank` is for sorting and comparing."""
+    """In rising order. `rank` is for sorting and comparing."""
 
     INFO = "info", "info"
     WARNING = "warning", "warning"
@@ -29,17 +29,19 @@ def new_seed() -> str:
 
 
 class Alert(models.Model):
-    """Something that people should know of, from when it was first found until it is over."""
+    """A problem, from the first check that found it until it is over."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    key = models.CharField(max_length=200, help_text="What it is about; there is one open alert of a key.")
+    key = models.CharField(
+        max_length=200, help_text="Identifies the cause. There is at most one open alert for each key."
+    )
     rule = models.CharField(max_length=32)
     severity = models.CharField(max_length=8, choices=Severity.choices)
     title = models.CharField(max_length=200)
-    detail = models.TextField(help_text="As it was last seen.")
+    detail = models.TextField(help_text="The figures of the last check that found it.")
     opened_at = models.DateTimeField()
     last_seen_at = models.DateTimeField()
-    recovered_at = models.DateTimeField(null=True, blank=True, help_text="Empty: open.")
+    recovered_at = models.DateTimeField(null=True, blank=True, help_text="Empty while the alert is open.")
 
     class Meta:
         ordering = ["-opened_at"]
@@ -58,19 +60,24 @@ class Alert(models.Model):
 
 
 class Webhook(models.Model):
-    """An address that is sent a signed request when an alert opens or recovers.
+    """An address that receives a signed request when an alert opens or recovers.
 
-    What it is signed with is not stored but made of `seed` and SECRET_KEY: a copy of the database does not hold it.
+    The signing secret is not stored. It is computed from `seed` and SECRET_KEY, so a copy of the database does not
+    reveal it.
     """
 
     name = models.CharField(max_length=64, unique=True)
     url = models.CharField(
-        "address", max_length=1000, help_text="https://… on a public address. Its path may be a secret."
+        "address", max_length=1000, help_text="https://… with a public IP address. The path can be secret."
     )
     min_severity = models.CharField(
-        "least severity", max_length=8, choices=Severity.choices, default=Severity.INFO, help_text="Of what it is sent."
+        "lowest severity",
+        max_length=8,
+        choices=Severity.choices,
+        default=Severity.INFO,
+        help_text="Alerts below it are not sent.",
     )
-    active = models.BooleanField(default=True, help_text="Off: nothing is sent, nor what still waits.")
+    active = models.BooleanField(default=True, help_text="Sends alerts to this address.")
     seed = models.CharField(max_length=64, default=new_seed, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -89,12 +96,12 @@ class Webhook(models.Model):
 
     @property
     def host(self) -> str:
-        """All of the address that may be shown to everybody."""
+        """The part of the address that everybody may see."""
         return urlsplit(self.url).hostname or ""
 
 
 class Delivery(models.Model):
-    """One message to one channel: what is to be sent, or what became of it."""
+    """One message to one channel, with its result."""
 
     class Event(models.TextChoices):
         OPENED = "alert.opened", "opened"
@@ -102,7 +109,7 @@ class Delivery(models.Model):
         TEST = "alert.test", "test"
 
     class State(models.TextChoices):
-        PENDING = "pending", "to be sent"
+        PENDING = "pending", "waiting"
         DELIVERED = "delivered", "delivered"
         FAILED = "failed", "given up"
 
@@ -115,17 +122,24 @@ class Delivery(models.Model):
     event = models.CharField(max_length=16, choices=Event.choices)
     channel = models.CharField(max_length=8, choices=Channel.choices)
     webhook = models.ForeignKey(
-        Webhook, on_delete=models.SET_NULL, null=True, blank=True, related_name="deliveries", help_text="Empty: e-mail."
+        Webhook,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="deliveries",
+        help_text="Empty for e-mail.",
     )
-    to = models.CharField(max_length=200, help_text="The webhook's name, or the addresses of the e-mail.")
-    payload = models.JSONField(help_text="What is sent, the same at every attempt.")
+    to = models.CharField(max_length=200, help_text="The name of the webhook, or the e-mail addresses.")
+    payload = models.JSONField(help_text="The body. It is the same in every attempt.")
     state = models.CharField(max_length=9, choices=State.choices, default=State.PENDING)
     attempts = models.PositiveSmallIntegerField(default=0)
     next_attempt_at = models.DateTimeField(
-        null=True, blank=True, help_text="When it is sent; while it is being sent, when it is taken for lost."
+        null=True, blank=True, help_text="When it is sent. While a worker sends it: when another worker may take it."
     )
-    status = models.PositiveSmallIntegerField(null=True, blank=True, help_text="HTTP status of the last answer.")
-    latency_ms = models.PositiveIntegerField("took", null=True, blank=True, help_text="Milliseconds, the last time.")
+    status = models.PositiveSmallIntegerField(null=True, blank=True, help_text="The HTTP status of the last answer.")
+    latency_ms = models.PositiveIntegerField(
+        "took", null=True, blank=True, help_text="The duration of the last attempt, in milliseconds."
+    )
     error = models.TextField(blank=True, help_text="Why the last attempt failed.")
     created_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True, blank=True)

@@ -1,4 +1,4 @@
-"""Opening and recovering alerts, and writing down who is to be told."""
+"""Opens and ends alerts, and writes the messages that `delivery` sends."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from alexandria.alerts.snapshot import take_snapshot
 log = structlog.get_logger(__name__)
 
 HOLD = timedelta(minutes=2)
-"""What is wrong has to be gone for so long before it is over: what comes and goes is told once."""
+"""An alert is over when its cause has been gone for this time. So a problem that comes and goes is reported once."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What one check found, and what that opened and recovered."""
+    """What one check found, and the alerts that it opened and ended."""
 
     findings: list[Finding]
     opened: list[Alert]
@@ -29,9 +29,9 @@ class Checked:
 
 
 def check() -> Checked:
-    """Judges how things stand, opens and recovers alerts, and writes the messages that `delivery` is to send.
+    """Applies the rules, opens and ends alerts, and writes the messages that `delivery` sends.
 
-    Whoever checks at the same moment, an alert is opened, and recovers, once. Raises QuotaUnavailable.
+    Checks may run at the same time: an alert still opens once and ends once. Raises QuotaUnavailable.
     """
     findings, now = _judge()
     opened, recovered = apply(findings, now=now)
@@ -39,7 +39,7 @@ def check() -> Checked:
 
 
 def would_check() -> Checked:
-    """As `check`, and nothing is written; the alerts that it would open are not in the database."""
+    """Like `check`, but writes nothing. The alerts in `opened` are not in the database."""
     findings, now = _judge()
     known = _open_keys()
     opened = [_new(finding, now) for finding in findings if finding.key not in known]
@@ -47,13 +47,13 @@ def would_check() -> Checked:
 
 
 def apply(findings: Sequence[Finding], *, now: datetime) -> tuple[list[Alert], list[Alert]]:
-    """Opens alerts for new findings and ends those whose findings are gone; returns which it opened and which it ended.
+    """Opens alerts for new findings and ends alerts without a finding. Returns the opened and the ended ones.
 
-    `now`: the quota's clock when the findings were made.
+    `now`: the quota's clock at the time of the findings.
     """
     recovered = []
     with transaction.atomic(durable=True):
-        # ON CONFLICT DO NOTHING waits for whoever opens the same alert at this moment; then it is theirs.
+        # ON CONFLICT DO NOTHING waits when another check opens the same alert. The row is then the other check's.
         new = Alert.objects.bulk_create([_new(finding, now) for finding in findings], ignore_conflicts=True)
         opened = list(Alert.objects.filter(pk__in=[alert.pk for alert in new]))
         for finding in findings:
@@ -63,11 +63,11 @@ def apply(findings: Sequence[Finding], *, now: datetime) -> tuple[list[Alert], l
             alert.recovered_at = now
             alert.save(update_fields=["recovered_at"])
             recovered.append(alert)
-        said = [message for alert in opened for message in _messages(Delivery.Event.OPENED, alert=alert, now=now)]
-        to_people = but_lower_steps(recovered)  # who need not be told four times that the day is over
+        messages = [message for alert in opened for message in _messages(Delivery.Event.OPENED, alert=alert, now=now)]
+        by_mail = but_lower_steps(recovered)  # one e-mail is enough to report that the day is over
         for alert in recovered:
-            said += _messages(Delivery.Event.RECOVERED, alert=alert, now=now, by_mail=alert in to_people)
-        Delivery.objects.bulk_create(said)
+            messages += _messages(Delivery.Event.RECOVERED, alert=alert, now=now, by_mail=alert in by_mail)
+        Delivery.objects.bulk_create(messages)
         if opened or recovered:
             _prune(now)
     for alert in opened:
@@ -80,7 +80,7 @@ def apply(findings: Sequence[Finding], *, now: datetime) -> tuple[list[Alert], l
 def new_message(
     event: Delivery.Event, *, now: datetime, alert: Alert | None = None, webhook: Webhook | None = None
 ) -> Delivery:
-    """A message that is due now, to the webhook or, without one, by e-mail; it is not stored yet."""
+    """A message that is due now, to the webhook or (without one) by e-mail. It is not saved."""
     message = Delivery(
         event=event,
         alert=alert,
@@ -100,7 +100,7 @@ def new_message(
 
 
 def _judge() -> tuple[list[Finding], datetime]:
-    """What is wrong, but for what only would keep an alert open that is not; and when."""
+    """The findings of this moment, without those that may only keep an alert open and have none."""
     snapshot, known = take_snapshot(expected_queues=QUEUES), _open_keys()
     return [finding for finding in find(snapshot) if finding.opens or finding.key in known], snapshot.status.now
 
@@ -127,7 +127,7 @@ def _over(findings: Sequence[Finding], now: datetime) -> QuerySet[Alert]:
 
 
 def _messages(event: Delivery.Event, *, alert: Alert, now: datetime, by_mail: bool = True) -> list[Delivery]:
-    """One for each channel that wants alerts of this severity."""
+    """One for each channel that receives this severity."""
     severity = Severity(alert.severity)
     webhooks = Webhook.objects.filter(active=True, min_severity__in=severity.and_below)
     messages = [new_message(event, now=now, alert=alert, webhook=webhook) for webhook in webhooks]
@@ -154,7 +154,7 @@ def _iso(moment: datetime) -> str:
 
 
 def _prune(now: datetime) -> None:
-    """Deletes what ended more than JOURNAL_KEEP_DAYS ago. There is more of it only when something was opened."""
+    """Deletes alerts and messages that ended more than JOURNAL_KEEP_DAYS ago."""
     before = now - timedelta(days=settings.JOURNAL_KEEP_DAYS)
     Alert.objects.filter(recovered_at__lt=before).delete()
     Delivery.objects.filter(~Q(state=Delivery.State.PENDING), created_at__lt=before).delete()

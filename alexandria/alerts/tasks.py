@@ -1,4 +1,4 @@
-"""What beat schedules and workers do for the alerts."""
+"""The Celery tasks of the alerts."""
 
 from celery import shared_task
 
@@ -7,7 +7,7 @@ from alexandria.alerts import delivery, services
 
 @shared_task
 def check_alerts() -> None:
-    """Opens and recovers alerts, and has due messages sent."""
+    """Opens and ends alerts, and queues the sending of due messages."""
     services.check()
     if delivery.are_due():
         deliver_alerts.delay()
@@ -15,5 +15,5 @@ def check_alerts() -> None:
 
 @shared_task
 def deliver_alerts() -> None:
-    """Sends the messages whose time has come: apart from the checks, which a slow receiver must not hold up."""
+    """Sends due messages. It is a task of its own, so that a slow receiver does not delay the checks."""
     delivery.deliver_due()

@@ -1,6 +1,6 @@
-"""Signed requests, as the Standard Webhooks specification has them (https://www.standardwebhooks.com).
+"""Sends signed requests, as the Standard Webhooks specification defines them (https://www.standardwebhooks.com).
 
-Nothing of an address but its host is logged or repeated: the rest may be a secret.
+Logs and messages name only the host of an address, because the rest can be secret.
 """
 
 import base64
@@ -19,53 +19,53 @@ from alexandria.alerts.exceptions import AddressRefused, NotSent
 from alexandria.alerts.models import Webhook
 from alexandria.common.http import DeadlineTransport
 
-SECONDS = 5.0
-"""For all of a request, the look-up of the host included."""
+MAX_SECONDS = 5.0
+"""For the whole request, including the look-up of the host."""
 
-MOST_OF_ANSWER = 1024
-"""Bytes of an answer that are read."""
-MOST_OF_ERROR = 200
-"""Characters of it that are kept when it is not a success."""
+MAX_ANSWER_BYTES = 1024
+"""How much of an answer is read."""
+MAX_ERROR_CHARACTERS = 200
+"""How much of an error is kept."""
 
 PREFIX = "whsec_"
 
 
 def secret_of(webhook: Webhook) -> str:
-    """What the webhook's requests are signed with, in the form that its receiver gets. Never logged or stored."""
+    """The signing secret, in the form that the receiver gets. It is never logged or stored."""
     return PREFIX + base64.b64encode(_key(webhook)).decode()
 
 
 def signed_headers(webhook: Webhook, *, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """`timestamp`: seconds since 1970 at which this attempt is made."""
+    """`timestamp`: the time of this attempt, in seconds since 1970."""
     signed = f"{message_id}.{timestamp}.".encode() + body
     signature = base64.b64encode(hmac.digest(_key(webhook), signed, hashlib.sha256)).decode()
     return {"webhook-id": message_id, "webhook-timestamp": str(timestamp), "webhook-signature": f"v1,{signature}"}
 
 
-def check_url(url: str, *, seconds: float = SECONDS) -> tuple[httpx2.URL, list[str]]:
-    """The address, and the IP addresses of its host to which a request may go. Raises AddressRefused."""
+def check_url(url: str, *, seconds: float = MAX_SECONDS) -> tuple[httpx2.URL, list[str]]:
+    """The parsed address, and the IP addresses of its host that a request may use. Raises AddressRefused."""
     try:
         parsed = httpx2.URL(url)
     except (httpx2.InvalidURL, ValueError) as error:
-        raise AddressRefused("This is not an address such as https://hooks.example/alerts.") from error
+        raise AddressRefused("This is not an address. Use one such as https://hooks.example/alerts.") from error
     allowed = ["https", "http"] if settings.ALERT_WEBHOOKS_TO_PRIVATE else ["https"]
     if parsed.scheme not in allowed:
-        raise AddressRefused(f"The address has to begin with {' or '.join(f'{scheme}://' for scheme in allowed)}.")
+        raise AddressRefused(f"The address must begin with {' or '.join(f'{scheme}://' for scheme in allowed)}.")
     if parsed.userinfo:
-        raise AddressRefused("The address must be without user:password@.")
+        raise AddressRefused("The address must not contain user:password@.")
     if not parsed.host or parsed.fragment:
-        raise AddressRefused("The address needs a host, and no #.")
+        raise AddressRefused("The address needs a host and must not contain #.")
     port = parsed.port or {"https": 443, "http": 80}[parsed.scheme]
     return parsed, look_up(parsed.raw_host.decode(), port, seconds=seconds)
 
 
 def send(webhook: Webhook, *, message_id: str, payload: Mapping[str, object]) -> int:
-    """Posts the payload once and returns the status of the answer, a success.
+    """Posts the payload once and returns the status of the answer, which is 2xx.
 
-    Connects to the very address that was checked: a host that has another a moment later gains nothing. Redirects are
-    not followed. Raises AddressRefused and NotSent.
+    Connects to the IP address that was checked, so a host cannot change its address after the check. Follows no
+    redirect. Raises AddressRefused and NotSent.
     """
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + MAX_SECONDS
     url, addresses = check_url(webhook.url)
     body = msgspec.json.encode(payload)
     headers = signed_headers(webhook, message_id=message_id, timestamp=int(time.time()), body=body)
@@ -75,20 +75,20 @@ def send(webhook: Webhook, *, message_id: str, payload: Mapping[str, object]) ->
         "user-agent": f"Alexandria/{settings.SPECTACULAR_SETTINGS['VERSION']}",
         "connection": "close",
     }
-    until = {"connect": deadline, "read": deadline, "write": deadline, "pool": SECONDS}
+    until = {"connect": deadline, "read": deadline, "write": deadline, "pool": MAX_SECONDS}
     request = httpx2.Request("POST", url, headers=headers, content=body, extensions={"timeout": until})
     with httpx2.Client(transport=DeadlineTransport(addresses), trust_env=False, follow_redirects=False) as client:
         try:
             answer = client.send(request, stream=True)
             text = _beginning(answer)
         except httpx2.TimeoutException as error:
-            raise NotSent(f"No answer within {SECONDS:.0f} s.") from error
+            raise NotSent(f"No answer within {MAX_SECONDS:.0f} s.") from error
         except httpx2.RequestError as error:
-            raise NotSent(f"{type(error).__name__}: {error}"[:MOST_OF_ERROR]) from error
+            raise NotSent(f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARACTERS]) from error
     if answer.is_redirect:
-        raise NotSent("Answered with a redirect, which is not followed.", status=answer.status_code)
+        raise NotSent("The receiver answered with a redirect. Redirects are not followed.", status=answer.status_code)
     if not answer.is_success:
-        raise NotSent(f"Answered with status {answer.status_code}: {text}", status=answer.status_code)
+        raise NotSent(f"The receiver answered with status {answer.status_code}: {text}", status=answer.status_code)
     return answer.status_code
 
 
@@ -97,12 +97,12 @@ def _key(webhook: Webhook) -> bytes:
 
 
 def _beginning(answer: httpx2.Response) -> str:
-    """What the answer begins with, as printable text; the rest is never read."""
+    """The beginning of the answer as printable text. The rest is not read."""
     read = b""
-    for piece in answer.iter_raw(MOST_OF_ANSWER):
+    for piece in answer.iter_raw(MAX_ANSWER_BYTES):
         read += piece
-        if len(read) >= MOST_OF_ANSWER:
+        if len(read) >= MAX_ANSWER_BYTES:
             break
     answer.close()
-    text = read.decode(errors="replace")[:MOST_OF_ERROR]
+    text = read.decode(errors="replace")[:MAX_ERROR_CHARACTERS]
     return "".join(letter if letter.isprintable() else " " for letter in text).strip()

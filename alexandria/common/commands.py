@@ -1,4 +1,4 @@
-"""What the commands of all apps have in common."""
+"""The base class of our commands."""
 
 from argparse import RawDescriptionHelpFormatter
 from typing import Any
@@ -7,9 +7,9 @@ from django.core.management.base import BaseCommand, CommandParser
 
 
 class ToolCommand(BaseCommand):
-    """A command whose `help` is shown line by line, and which leaves with 1 when it does not understand its options.
+    """Prints its `help` line by line, and exits with 1 after wrong usage.
 
-    argparse leaves with 2, which here is free for what a command means by it.
+    argparse exits with 2. Our commands use 2 for results of their own.
     """
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:

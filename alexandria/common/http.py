@@ -1,8 +1,8 @@
-"""Connections whose time-outs are moments: however an answer trickles in, head and body, it ends when its time is up.
+"""HTTP connections with deadlines: a request ends in time even when its answer arrives very slowly.
 
-httpx2 measures a time-out anew for every read, and a head may come a byte at a time. Here the time-outs of a request
-(its extension `timeout`) are moments of the monotonic clock for `connect`, `read` and `write`, up to which the
-connection may wait; `pool` stays a number of seconds.
+httpx2 starts each time-out again with every read, and headers can arrive one byte at a time. Here the time-outs
+`connect`, `read` and `write` of a request (its extension `timeout`) are times of the monotonic clock, at which the
+connection stops waiting. `pool` stays a number of seconds.
 """
 
 import ssl
@@ -16,10 +16,10 @@ import httpx2
 
 
 class DeadlineTransport(httpx2.HTTPTransport):
-    """A pool of such connections, through no proxy: the key goes to ISBNdb alone.
+    """A pool of such connections. It uses no proxy, so that only ISBNdb gets the key.
 
-    `addresses`: where to connect to, one after the other until one answers, instead of looking up the host of the URL.
-    Its name is still what the certificate has to be for.
+    `addresses`: IP addresses to try in order, instead of looking up the host of the URL. The certificate must still be
+    for the name of the host.
     """
 
     def __init__(self, addresses: Sequence[str] = ()) -> None:
@@ -84,5 +84,5 @@ def _seconds_until(moment: float | None, too_late: type[Exception]) -> float | N
         return None
     seconds = moment - time.monotonic()
     if seconds <= 0:
-        raise too_late("its time is up")
+        raise too_late("the deadline has passed")
     return seconds

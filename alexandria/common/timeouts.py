@@ -1,4 +1,4 @@
-"""What may hang, such as a question to a server that is gone, asked in a thread that nobody waits for too long."""
+"""Runs functions that can hang, such as a question to a dead server, in a thread, and waits only for a limited time."""
 
 import threading
 import time
@@ -11,12 +11,12 @@ Result = TypeVar("Result")
 
 
 class Overdue(TimeoutError):
-    """There is no result yet; the thread goes on."""
+    """There is no result yet. The thread continues."""
 
 
 class _Run(threading.Thread, Generic[Result]):
     def __init__(self, function: Callable[[], Result]) -> None:
-        super().__init__(name=f"bounded {function.__name__}", daemon=True)  # not to be waited for at the exit either
+        super().__init__(name=f"bounded {function.__name__}", daemon=True)  # does not delay the exit
         self.function = function
         self.ended = threading.Event()
         self.result: Result
@@ -27,7 +27,7 @@ class _Run(threading.Thread, Generic[Result]):
         began = time.monotonic()
         try:
             self.result = self.function()
-        except BaseException as error:  # noqa: BLE001 - it is raised where the result is waited for
+        except BaseException as error:  # noqa: BLE001 - `wait_for` raises it
             self.error = error
         finally:
             connections.close_all()
@@ -36,9 +36,9 @@ class _Run(threading.Thread, Generic[Result]):
 
 
 class Bounded(Generic[Result]):
-    """A function that runs in a thread, one at a time: who asks while it runs waits for the same result.
+    """A function that runs in a thread, once at a time. A caller that comes while it runs waits for the same result.
 
-    So whatever hangs takes one thread and one connection of each process, however often it is asked for.
+    So a function that hangs uses one thread and one connection of the process, however often it is called.
     """
 
     def __init__(self, function: Callable[[], Result]) -> None:
@@ -47,7 +47,7 @@ class Bounded(Generic[Result]):
         self._running: _Run[Result] | None = None
 
     def start(self) -> _Run[Result]:
-        """Starts it, unless it runs; for `wait_for`."""
+        """Starts the function unless it runs. Pass the result to `wait_for`."""
         with self._lock:
             if self._running is None or self._running.ended.is_set():
                 self._running = _Run(self._function)
@@ -56,7 +56,7 @@ class Bounded(Generic[Result]):
 
 
 def wait_for(run: _Run[Result], *, until: float) -> Result:
-    """The result, waited for until that moment of the monotonic clock. Raises Overdue, or what the function raised."""
+    """Waits for the result until this time of the monotonic clock. Raises Overdue, or the error of the function."""
     if not run.ended.wait(max(0.0, until - time.monotonic())):
         raise Overdue("There is no result yet.")
     if run.error is not None:
@@ -65,5 +65,5 @@ def wait_for(run: _Run[Result], *, until: float) -> Result:
 
 
 def within(seconds: float, function: Callable[[], Result]) -> Result:
-    """What the function returns or raises, in a thread of its own. Raises Overdue."""
+    """Runs the function in its own thread and returns or raises what it does. Raises Overdue after `seconds`."""
     return wait_for(Bounded(function).start(), until=time.monotonic() + seconds)

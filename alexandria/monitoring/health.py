@@ -1,6 +1,6 @@
-"""Probes: whether the process lives, whether it may be given work, and how the parts that it needs are.
+"""Probes: does the process answer, is it ready for requests, and do all parts work?
 
-They need no key, answer within three seconds whatever is down, and tell nothing of where things are.
+They need no key and answer within three seconds, whatever is down. They do not reveal addresses.
 """
 
 import time
@@ -25,21 +25,21 @@ from quota.selectors.status import get_status, key_refused_at
 
 log = structlog.get_logger(__name__)
 
-PATIENCE = 2.5
-"""Seconds; what has not answered by then is down."""
-REPLIES_WITHIN = 1.5
-"""Seconds for which workers and beat are listened to after the last reply; they reply at once, as a rule."""
+MAX_SECONDS = 2.5
+"""A part that has not answered by then is down."""
+MAX_REPLY_SECONDS = 1.5
+"""How long to wait for workers and beat after the last reply. They normally reply at once."""
 KEY_REFUSED_RECENTLY = timedelta(hours=1)
 
 
-class Unwell(Exception):
-    """A part does not do what it should; the message says what, in words that anybody may read."""
+class CheckFailed(Exception):
+    """A part does not work. Everybody may read the message."""
 
 
 def probes(
     get_response: Callable[[HttpRequest], HttpResponseBase],
 ) -> Callable[[HttpRequest], HttpResponseBase]:
-    """Middleware, outermost but one: probes and scrapes come over plain HTTP and call the machine by its address."""
+    """Middleware for probes and scrapes. It runs early, because they use plain HTTP and the machine's IP address."""
     answers: dict[str, Callable[[HttpRequest], HttpResponseBase]] = {
         "/livez": live,
         "/readyz": ready,
@@ -60,17 +60,17 @@ def live(request: HttpRequest) -> JsonResponse:
 
 
 def ready(request: HttpRequest) -> JsonResponse:
-    """503 unless PostgreSQL answers and has every migration of this code: then the process may be given requests."""
-    found = _look("database", "migrations")
-    return _answer(request, "ok" if all(each.is_well for each in found.values()) else "down", found)
+    """200 when PostgreSQL answers and has all migrations of this code, so that the process can take requests."""
+    found = _run_checks("database", "migrations")
+    return _answer(request, "ok" if all(each.is_ok for each in found.values()) else "down", found)
 
 
 def healthy(request: HttpRequest) -> JsonResponse:
-    """503 without PostgreSQL, which nothing works without; "degraded" when something else is missing."""
-    found = _look(*CHECKS)
-    if not found["database"].is_well:
+    """503 without PostgreSQL, because nothing works without it. "degraded" when another part is down."""
+    found = _run_checks(*CHECKS)
+    if not found["database"].is_ok:
         return _answer(request, "down", found)
-    return _answer(request, "ok" if all(each.is_well for each in found.values()) else "degraded", found)
+    return _answer(request, "ok" if all(each.is_ok for each in found.values()) else "degraded", found)
 
 
 def check_database() -> str:
@@ -83,7 +83,7 @@ def check_migrations() -> str:
     wanted = set(MigrationLoader(None).graph.leaf_nodes())
     missing = sorted(wanted - set(MigrationRecorder(connection).applied_migrations()))
     if missing:
-        raise Unwell(f"not applied: {', '.join(f'{label}.{name}' for label, name in missing)}")
+        raise CheckFailed(f"not applied: {', '.join(f'{label}.{name}' for label, name in missing)}")
     return "all applied"
 
 
@@ -93,30 +93,30 @@ def check_redis() -> str:
 
 
 def check_workers() -> str:
-    """That every queue has a worker."""
-    found = workers_by_queue(expected=QUEUES, seconds=REPLIES_WITHIN)
+    """Every queue has a worker."""
+    found = workers_by_queue(expected=QUEUES, seconds=MAX_REPLY_SECONDS)
     if missing := sorted(QUEUES - set(found)):
-        raise Unwell(f"no worker takes tasks from the queue {' and '.join(missing)}")
+        raise CheckFailed(f"no worker consumes the queue {' and '.join(missing)}")
     return "each queue has one"
 
 
 def check_beat() -> str:
-    """That a beat ticks."""
-    if not has_beat(seconds=REPLIES_WITHIN):
-        raise Unwell("no beat answers: nothing is begun on schedule")
+    """A beat ticks."""
+    if not has_beat(seconds=MAX_REPLY_SECONDS):
+        raise CheckFailed("no beat answers: nothing starts on schedule")
     return "ticks"
 
 
 def check_isbndb() -> str:
-    """That calls may go out, by what ISBNdb said last; it is not asked, since that would cost a call."""
+    """Calls are possible, as far as ISBNdb's last answers show. ISBNdb is not asked: that costs a call."""
     if not settings.ISBNDB_API_KEY:
-        raise Unwell("ISBNDB_API_KEY is not set: no call is made")
+        raise CheckFailed("ISBNDB_API_KEY is not set: no call is possible")
     status = get_status()
     if status.closed_reason is not None:
-        raise Unwell(f"closed the day, until {status.reset_at:%H:%M} UTC")
+        raise CheckFailed(f"closed the day until {status.reset_at:%H:%M} UTC")
     refused_at = key_refused_at()
     if refused_at and status.now - refused_at < KEY_REFUSED_RECENTLY:
-        raise Unwell(f"did not accept our key at {refused_at:%H:%M} UTC, and has answered nothing since")
+        raise CheckFailed(f"did not accept our key at {refused_at:%H:%M} UTC, and has not answered since")
     return "open"
 
 
@@ -131,39 +131,39 @@ CHECKS: dict[str, Bounded[str]] = {
 
 
 @dataclass(frozen=True)
-class Finding:
-    is_well: bool
+class Result:
+    is_ok: bool
     detail: str
     ms: int
 
 
-def _look(*names: str) -> dict[str, Finding]:
-    """Runs these checks at the same time, for PATIENCE."""
+def _run_checks(*names: str) -> dict[str, Result]:
+    """Runs these checks at the same time, for at most MAX_SECONDS."""
     began = time.monotonic()
     runs = {name: CHECKS[name].start() for name in names}
-    found: dict[str, Finding] = {}
+    found: dict[str, Result] = {}
     for name, run in runs.items():
         try:
-            well, detail = True, wait_for(run, until=began + PATIENCE)
-        except Unwell as unwell:
-            well, detail = False, str(unwell)
+            ok, detail = True, wait_for(run, until=began + MAX_SECONDS)
+        except CheckFailed as failure:
+            ok, detail = False, str(failure)
         except Overdue:
-            well, detail = False, f"no answer within {PATIENCE} s"
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is why the check failed
-            well, detail = False, f"failed ({type(error).__name__}); the log says more"
+            ok, detail = False, f"no answer within {MAX_SECONDS} s"
+        except Exception as error:  # noqa: BLE001 - any error means that the check failed
+            ok, detail = False, f"failed ({type(error).__name__}); see the log"
             log.warning("health.check_failed", check=name, error=f"{type(error).__name__}: {error}")
         seconds = run.seconds if run.ended.is_set() else time.monotonic() - began
-        found[name] = Finding(well, detail, round(1000 * seconds))
+        found[name] = Result(ok, detail, round(1000 * seconds))
     return found
 
 
-def _answer(request: HttpRequest, status: str, found: dict[str, Finding]) -> JsonResponse:
+def _answer(request: HttpRequest, status: str, found: dict[str, Result]) -> JsonResponse:
     checks = {
-        name: {"status": "ok" if each.is_well else "down", "detail": each.detail, "ms": each.ms}
+        name: {"status": "ok" if each.is_ok else "down", "detail": each.detail, "ms": each.ms}
         for name, each in found.items()
     }
     code = HTTPStatus.SERVICE_UNAVAILABLE if status == "down" else HTTPStatus.OK
     response = JsonResponse({"status": status, "checks": checks}, status=code, headers={"Cache-Control": "no-store"})
-    if code == HTTPStatus.SERVICE_UNAVAILABLE:  # or else Django writes an error, which does not say more
+    if code == HTTPStatus.SERVICE_UNAVAILABLE:  # otherwise Django logs an error without more information
         log_response("%s: %s", status, request.path, response=response, request=request, level="debug")
     return response

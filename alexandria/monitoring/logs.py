@@ -1,4 +1,4 @@
-"""Logs: one JSON line an event on stderr, or coloured lines for people when DEBUG is on. No key ever stands in one."""
+"""Logs: one JSON line for each event on stderr, or coloured lines when DEBUG is on. They never contain a key."""
 
 import json
 import re
@@ -9,15 +9,14 @@ import structlog
 from django.conf import settings
 
 REDACTED = "<redacted>"
-SHORT = 12
-"""Characters. A password, of PostgreSQL or for mail, that is shorter may be a word that stands everywhere: it is hidden
-in addresses."""
+MIN_SECRET_LENGTH = 12
+"""A shorter password of PostgreSQL or of the mail server can be a common word, so it is hidden only in addresses."""
 
 _SECRET_NAME = re.compile(r"authorization|cookie|passw|secret|token|credential|api.?key", re.IGNORECASE)
 _SECRETS_IN_TEXT = (
-    # Authorization: Api-Key …, and whatever else may stand in that header
+    # Authorization: Api-Key …, and other schemes
     (re.compile(r"\b(api-key|bearer)(\s+)[^\s'\"\\,;}]+", re.IGNORECASE), rf"\1\2{REDACTED}"),
-    # password=…, "token": "…", also where a quotation mark is escaped once more
+    # password=…, "token": "…", also with escaped quotation marks
     (
         re.compile(
             r"((?:authorization|cookie|password|secret|token|api[-_]?key)[\\'\"]*\s*[:=]\s*[\\'\"]*)"
@@ -28,7 +27,7 @@ _SECRETS_IN_TEXT = (
     ),
     # postgres://user:password@…
     (re.compile(r"://[^/\s@'\"]*:[^/\s@'\"]+@"), f"://{REDACTED}@"),
-    # a key of ours, whose prefix is no secret by itself but tells whose it is
+    # one of our API keys. Its prefix is not secret but identifies its owner
     (re.compile(r"\b[A-Za-z0-9]{8}\.[A-Za-z0-9]{32,}"), REDACTED),
 )
 
@@ -41,7 +40,7 @@ _SHARED: list[Any] = [
 
 
 def logging_config(*, debug: bool) -> dict[str, Any]:
-    """Sets up structlog and returns Django's LOGGING, in which the standard library's loggers take the same form."""
+    """Sets up structlog. Returns Django's LOGGING, which gives the standard library's loggers the same format."""
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -53,7 +52,7 @@ def logging_config(*, debug: bool) -> dict[str, Any]:
         cache_logger_on_first_use=True,
     )
     renderers: list[Any] = (
-        # Plain tracebacks: others show the variables, keys among them, and a QuerySet asks the database to be shown.
+        # Plain tracebacks. Others print variables: these can hold keys, and printing a QuerySet runs a query.
         [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
         if debug
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
@@ -72,32 +71,32 @@ def logging_config(*, debug: bool) -> dict[str, Any]:
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
         "root": {"handlers": ["stderr"], "level": "INFO"},
         "loggers": {
-            # The gateway has a line for each call, retries included.
+            # The gateway logs each call, including retries.
             "httpx2": {"level": "WARNING"},
             "httpcore2": {"level": "WARNING"},
             "stamina": {"level": "ERROR"},
-            # Crons and jobs say themselves what they did; a tick every two seconds need not say it four times more.
+            # Crons and jobs log what they do. Celery would add four lines every two seconds.
             "celery.beat": {"level": "WARNING"},
             "celery.worker.strategy": {"level": "WARNING"},
             "celery.app.trace": {"level": "WARNING"},
             "django_structlog.celery.receivers": {"level": "WARNING"},
-            # gunicorn hangs its own handler and form on it, before it reads ours.
+            # gunicorn adds its own handler and format before it reads ours.
             "gunicorn.error": {"level": "INFO", "handlers": ["stderr"], "propagate": False},
-            # A client's mistake is in the line "request_finished"; one of ours is an error, with its traceback.
+            # The line "request_finished" has a client's error. Our own errors are logged with their traceback.
             "django.request": {"level": "ERROR"},
         },
     }
 
 
 def without_secret_fields(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
-    """Processor, before the renderer: hides the values of fields that are secret by their name, however deep."""
+    """Processor, before the renderer: hides the values of fields with a secret name, at any depth."""
     return {name: _hidden(name, value) for name, value in event.items()}
 
 
 def without_secrets(_logger: Any, _method: str, line: str) -> str:
-    """Processor, after the renderer: hides what is a secret by its form or is one of ours, exceptions included."""
+    """Processor, after the renderer: hides our secrets and text that looks like one, also in exceptions."""
     for secret in _own_secrets():
-        for plain in (repr(secret)[1:-1], secret):  # in quotation marks or not, and either as JSON has it
+        for plain in (repr(secret)[1:-1], secret):  # with and without quotation marks, and each in its JSON form
             line = line.replace(json.dumps(plain)[1:-1], REDACTED).replace(plain, REDACTED)
     for pattern, replacement in _SECRETS_IN_TEXT:
         line = pattern.sub(replacement, line)
@@ -105,7 +104,7 @@ def without_secrets(_logger: Any, _method: str, line: str) -> str:
 
 
 def _hidden(name: str, value: Any) -> Any:
-    if _SECRET_NAME.search(name):  # null too: the search of the whole line would leave no JSON of it
+    if _SECRET_NAME.search(name):  # null too: the search of the whole line would break the JSON
         return REDACTED
     if isinstance(value, dict):
         return {key: _hidden(str(key), inner) for key, inner in value.items()}
@@ -115,10 +114,10 @@ def _hidden(name: str, value: Any) -> Any:
 
 
 def _own_secrets() -> list[str]:
-    """Those of the settings, as they are by now; none before the settings are read."""
+    """The secrets of the settings. Empty before the settings are read."""
     if not settings.configured:
         return []
     passwords = [settings.DATABASES["default"].get("PASSWORD", ""), settings.EMAIL_HOST_PASSWORD]
-    passwords = [each for each in passwords if len(each) >= SHORT]
+    passwords = [each for each in passwords if len(each) >= MIN_SECRET_LENGTH]
     keys = (settings.ISBNDB_API_KEY, settings.METRICS_TOKEN, settings.SECRET_KEY)
     return [each for each in (*keys, *passwords) if each]

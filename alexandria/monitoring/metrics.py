@@ -1,4 +1,4 @@
-"""`/metrics`, for Prometheus: what the tables say, and what the processes of this machine have measured."""
+"""`/metrics` for Prometheus: figures from the tables, and measurements of the processes on this machine."""
 
 import hmac
 import os
@@ -30,13 +30,13 @@ from quota.exceptions import QuotaUnavailable
 
 log = structlog.get_logger(__name__)
 
-PATIENCE = 2.5
-"""Seconds for which the database is waited for; then there is what the processes know by themselves."""
-THROUGH_A_PROXY = ("X-Forwarded-For", "Forwarded")
+MAX_DATABASE_SECONDS = 2.5
+"""When the database takes longer, the scrape has only the measurements of the processes."""
+PROXY_HEADERS = ("X-Forwarded-For", "Forwarded")
 
 
 class RequestMetrics(PrometheusAfterMiddleware):  # type: ignore[misc]
-    """django-prometheus' own, in which a client can't make up methods: each would be a series for good."""
+    """The middleware of django-prometheus. Unknown HTTP methods share one label: each would be a series forever."""
 
     def label_metric(self, metric: Any, request: HttpRequest, response: Any = None, **labels: str) -> Any:
         if "method" in labels:
@@ -45,9 +45,11 @@ class RequestMetrics(PrometheusAfterMiddleware):  # type: ignore[misc]
 
 
 def scrape(request: HttpRequest) -> HttpResponse:
-    """All metrics, in the format that the scraper asks for; 403 for whoever may not have them."""
+    """All metrics, in the format that the scraper asks for. 403 without permission."""
     if not _may_scrape(request):
-        return HttpResponse("Not for you: see METRICS_ALLOW and METRICS_TOKEN.\n", "text/plain", HTTPStatus.FORBIDDEN)
+        return HttpResponse(
+            "You may not read the metrics. See METRICS_ALLOW and METRICS_TOKEN.\n", "text/plain", HTTPStatus.FORBIDDEN
+        )
     registry = CollectorRegistry()
     registry.register(_Tables())
     if VARIABLE in os.environ:
@@ -59,16 +61,16 @@ def scrape(request: HttpRequest) -> HttpResponse:
 
 
 class _Tables:
-    """What the tables say, or that they say nothing."""
+    """The figures from the tables, or the information that they cannot be read."""
 
     def collect(self) -> Iterable[Metric]:
         try:
-            yield from wait_for(_FIGURES.start(), until=time.monotonic() + PATIENCE)
+            yield from wait_for(_FIGURES.start(), until=time.monotonic() + MAX_DATABASE_SECONDS)
             is_up = 1
         except (Overdue, QuotaUnavailable, DatabaseError, InterfaceError) as error:
             log.warning("metrics.no_database", error=f"{type(error).__name__}: {error}")
             is_up = 0
-        yield quota.gauge("database_up", "1 when the figures of the tables are here, 0 when they cannot be had.", is_up)
+        yield quota.gauge("database_up", "1 when the figures from the tables can be read, else 0.", is_up)
 
 
 def _figures() -> list[Metric]:
@@ -78,7 +80,7 @@ def _figures() -> list[Metric]:
 def _alerts() -> Iterator[Metric]:
     counts = Counter(alert.severity for alert in open_alerts())
     rows = (([severity.value], counts[severity]) for severity in Severity)
-    yield quota.gauges("alerts_open", "Alerts that are open, by severity.", ["severity"], rows)
+    yield quota.gauges("alerts_open", "Open alerts, by severity.", ["severity"], rows)
 
 
 COLLECT: tuple[Callable[[], Iterator[Metric]], ...] = (quota.collect, enrichment.collect, harvest.collect, _alerts)
@@ -86,15 +88,15 @@ _FIGURES = Bounded(_figures)
 
 
 def _may_scrape(request: HttpRequest) -> bool:
-    """By the token, or by the address of the connection; a proxy's address says nothing of who is behind it."""
+    """By the token or by the IP address of the connection. A proxy hides the client's address, so it never counts."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if settings.METRICS_TOKEN and scheme.lower() == "bearer":
         return hmac.compare_digest(token.strip().encode(), settings.METRICS_TOKEN.encode())
-    if any(header in request.headers for header in THROUGH_A_PROXY):
+    if any(header in request.headers for header in PROXY_HEADERS):
         return False
     try:
         address = ip_address(request.META.get("REMOTE_ADDR", ""))
-    except ValueError:  # a socket has none
+    except ValueError:  # a Unix socket has no IP address
         return False
     if isinstance(address, IPv6Address):
         address = address.ipv4_mapped or address

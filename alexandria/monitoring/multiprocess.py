@@ -1,4 +1,4 @@
-"""What the processes of one machine measure, in files of a folder that they share, for any of them to show."""
+"""All processes of a machine write their metrics into files of one folder, so that each of them can serve all."""
 
 import os
 import socket
@@ -7,24 +7,24 @@ from pathlib import Path
 from prometheus_client import disable_created_metrics, values
 from prometheus_client.values import MultiProcessValue, MutexValue
 
-HOST = socket.gethostname().replace("_", "-")  # prometheus-client splits the files' names at "_"
-VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client's own
+HOST = socket.gethostname().replace("_", "-")  # prometheus-client splits file names at "_"
+VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # the name that prometheus-client uses
 
 
 def measure_into(folder: str) -> None:
-    """Lets this process measure into the folder, which is made, or into its own memory when it is "".
+    """Makes this process write its metrics into the folder, or keep them in memory when the folder is "".
 
-    For settings.py: the first metric of all must come later.
+    settings.py calls it, because it must run before the first metric is created.
     """
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, which nobody looks at
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each metric, which nobody needs
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
         values.ValueClass = MultiProcessValue(process_name)  # type: ignore[no-untyped-call]
     else:
-        os.environ.pop(VARIABLE, None)  # which may be there and empty
+        os.environ.pop(VARIABLE, None)  # it can be set and empty
         values.ValueClass = MutexValue
 
 
 def process_name(pid: int | None = None) -> str:
-    """A process's name in the folder, our own by default: containers that share it have process ids in common."""
+    """The name of a process (by default ours) in the folder. Containers that share it can have the same process ids."""
     return f"{HOST}-{pid or os.getpid()}"

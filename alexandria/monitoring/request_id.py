@@ -1,4 +1,4 @@
-"""`X-Request-ID`: the name of a request, in its answer and in every line of the log about it, a task's included."""
+"""`X-Request-ID` identifies a request in its answer and in all its log lines, including those of its tasks."""
 
 import re
 import uuid
@@ -14,20 +14,20 @@ from quota.models import Consumer
 
 HEADER = "X-Request-ID"
 _META = "HTTP_X_REQUEST_ID"
-_SANE = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_VALID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 def request_ids(
     get_response: Callable[[HttpRequest], HttpResponseBase],
 ) -> Callable[[HttpRequest], HttpResponseBase]:
-    """Middleware, before all others: takes the caller's id where it is sane, or makes one, and returns it.
+    """The first middleware. It uses the client's id if it is valid, creates one otherwise, and returns it.
 
-    django-structlog, which reads the header further in, finds the same one there. ISBNdb is not told.
+    django-structlog reads the header later and finds the same id. The id is not sent to ISBNdb.
     """
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
         given = request.META.get(_META, "")
-        request_id = given if _SANE.fullmatch(given) else str(uuid.uuid4())
+        request_id = given if _VALID.fullmatch(given) else str(uuid.uuid4())
         request.META[_META] = request_id
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             response = get_response(request)
@@ -39,7 +39,7 @@ def request_ids(
 
 @receiver(bind_extra_request_finished_metadata)
 def name_consumer(request: HttpRequest, log_kwargs: dict[str, Any], **_: Any) -> None:
-    """Says in the line "request_finished" whose request it was; of the staff's there is the `user_id`."""
+    """Adds the consumer to the line "request_finished". Requests of staff have a `user_id`."""
     user = getattr(request, "user", None)
     if isinstance(user, Consumer):
         log_kwargs["consumer"] = user.slug

@@ -1,4 +1,4 @@
-"""Who of the workers and beats is there, asked by Celery's remote control."""
+"""Finds running workers and beats with Celery's remote control."""
 
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -9,57 +9,57 @@ from django.conf import settings
 from alexandria.celery import app
 
 QUEUES = {settings.CELERY_TASK_DEFAULT_QUEUE} | {route["queue"] for route in settings.CELERY_TASK_ROUTES.values()}
-"""All to which tasks are sent."""
+"""All queues that receive tasks."""
 
 BROKER_SECONDS = 2.5
 
 
-class _HeardEnough(Exception):
+class _Complete(Exception):
     pass
 
 
 def workers_by_queue(*, expected: Collection[str], seconds: float) -> dict[str, list[str]]:
-    """The names of the workers that consume each queue, by their own word.
+    """The names of the workers that consume each queue, as they report it.
 
-    Listens until each of the `expected` queues has one, or nobody has replied for `seconds`.
+    Waits until each of the `expected` queues has a worker, or until no reply has come for `seconds`.
     """
     found: dict[str, list[str]] = {}
 
-    def heard(replies: dict[str, Any]) -> bool:
+    def add(replies: dict[str, Any]) -> bool:
         for worker, queues in replies.items():
             for queue in queues:
                 found.setdefault(queue["name"], []).append(worker)
         return all(queue in found for queue in expected)
 
-    _ask_all("active_queues", heard, seconds)
+    _ask_all("active_queues", add, seconds)
     return found
 
 
 def has_beat(*, seconds: float) -> bool:
-    """Whether a beat ticks: one that does not, for a minute, keeps silent (celery.beat.BeatPidbox)."""
+    """Whether a beat ticks. A beat that has not ticked for a minute does not reply (celery.beat.BeatPidbox)."""
     beats: list[str] = []
 
-    def heard(replies: dict[str, Any]) -> bool:
+    def add(replies: dict[str, Any]) -> bool:
         beats.extend(name for name in replies if name.startswith("celerybeat@"))
         return bool(beats)
 
-    _ask_all("ping", heard, seconds)
+    _ask_all("ping", add, seconds)
     return bool(beats)
 
 
-def _ask_all(command: str, heard: Callable[[dict[str, Any]], bool], seconds: float) -> None:
-    """Sends a command to all workers and beats, and hands over what each replies, by its name.
+def _ask_all(command: str, is_complete: Callable[[dict[str, Any]], bool], seconds: float) -> None:
+    """Sends a command to all workers and beats and passes each reply, by name, to `is_complete`.
 
-    Until `heard` says that it is enough, or nobody has replied for `seconds`.
+    Ends when `is_complete` returns True, or when no reply has come for `seconds`.
     """
 
     def reply(replies: dict[str, Any]) -> None:
-        if heard(replies):
-            raise _HeardEnough
+        if is_complete(replies):
+            raise _Complete
 
-    patience = {"socket_timeout": BROKER_SECONDS, "socket_connect_timeout": BROKER_SECONDS, "max_retries": 0}
+    timeouts = {"socket_timeout": BROKER_SECONDS, "socket_connect_timeout": BROKER_SECONDS, "max_retries": 0}
     with (
-        suppress(_HeardEnough),
-        app.connection_for_write(settings.CELERY_BROKER_URL, transport_options=patience) as broker,
+        suppress(_Complete),
+        app.connection_for_write(settings.CELERY_BROKER_URL, transport_options=timeouts) as broker,
     ):
         app.control.broadcast(command, reply=True, timeout=seconds, connection=broker, callback=reply)

@@ -12,7 +12,7 @@ __all__ = ["at", "mailing", "receiver", "webhook", "workers_there"]
 
 @pytest.fixture
 def workers_there(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
-    """Queues and who says that he consumes them; real workers say so in test_with_workers.py."""
+    """The workers of each queue. test_with_workers.py uses real workers."""
     queues = {"celery": ["celery@here"], "jobs": ["jobs@here"]}
     monkeypatch.setattr(snapshot, "consumed_queues", lambda *, expected: queues)
     return queues
@@ -32,7 +32,7 @@ def webhook(receiver: Receiver, at: At) -> Webhook:
 
 @pytest.fixture
 def mailing(settings) -> None:
-    """E-mail is on; Django puts what is sent in `mailoutbox`."""
+    """E-mail is on. Django puts sent messages into `mailoutbox`."""
     settings.ALERT_EMAIL_TO = ["ops@books.example", "night@books.example"]
     settings.ALERT_EMAIL_FROM = "alexandria@books.example"
     settings.SERVICE_NAME = "Staging"

@@ -1,4 +1,4 @@
-"""A sender of test_delivery.py: claims a message, says "there" before or after it is sent, and waits for its end."""
+"""A sender for test_delivery.py: claims a message, prints "there" before or after sending it, and waits."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""A receiver of webhooks: a real HTTP server that remembers what it was sent and answers as it is told."""
+"""A receiver of webhooks: a real HTTP server that records requests and answers as the test wants."""
 
 import ssl
 import threading
@@ -19,7 +19,7 @@ class Received:
 
 @dataclass
 class Receiver:
-    """`answers`: the statuses of the next answers, then 200. `seconds`: between the pieces of an answer."""
+    """`answers`: the statuses of the next answers, then 200. `seconds`: the pause between the parts of an answer."""
 
     port: int = 0
     received: list[Received] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Receiver:
 
 @contextmanager
 def receiving(certificate: tuple[Path, Path] | None = None) -> Iterator[Receiver]:
-    """A receiver on a port of 127.0.0.1; with a certificate and its key, over TLS."""
+    """A receiver on a port of 127.0.0.1. It uses TLS when a certificate and its key are given."""
     receiver = Receiver()
 
     class Handler(BaseHTTPRequestHandler):
@@ -53,7 +53,7 @@ def receiving(certificate: tuple[Path, Path] | None = None) -> Iterator[Receiver
                     self.wfile.write(receiver.body[start : start + 512])
                     receiver.sent += 512
                     time.sleep(receiver.seconds)
-            except OSError:  # who asked has heard enough
+            except OSError:  # the client has closed the connection
                 self.close_connection = True
 
         def log_message(self, *args: object) -> None:

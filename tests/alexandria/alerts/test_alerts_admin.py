@@ -112,8 +112,8 @@ def test_another_secret_takes_the_place_of_the_one_that_got_out(admin_client: Cl
     ("url", "why"),
     [
         ("https://127.0.0.1/", "127.0.0.1 is not a public address (ALERT_WEBHOOKS_TO_PRIVATE allows others)."),
-        ("http://hooks.example/", "The address has to begin with https://."),
-        ("https://me:hunter2@hooks.example/", "The address must be without user:password@."),
+        ("http://hooks.example/", "The address must begin with https://."),
+        ("https://me:hunter2@hooks.example/", "The address must not contain user:password@."),
     ],
 )
 def test_an_address_that_is_not_for_webhooks_is_refused_beside_the_field(
@@ -142,7 +142,7 @@ def test_the_test_button_sends_at_once_and_shows_what_came_back(
     assert receiver.received == []
     assert said(admin_client.post(button)).startswith("Delivered to chat with status 200 in ")
     receiver.answers = [500]
-    assert said(admin_client.post(button)).endswith("Answered with status 500: thanks")
+    assert said(admin_client.post(button)).endswith("The receiver answered with status 500: thanks")
     assert set(LogEntry.objects.values_list("change_message", flat=True)) == {"Sent a test message."}
     Webhook.objects.update(active=False)
     assert "switched off" in said(admin_client.post(button))

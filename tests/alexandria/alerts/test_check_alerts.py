@@ -33,13 +33,13 @@ def use(calls: int) -> None:
     Call.objects.update(dispatched_at="2026-05-05 03:00Z")
 
 
-def test_the_exit_code_tells_the_worst_and_due_messages_are_sent(
+def test_the_exit_code_is_the_worst_severity_and_due_messages_are_sent(
     webhook: Webhook, receiver: Receiver, workers_there: dict[str, list[str]]
 ) -> None:
     assert run() == (0, "Nothing is wrong.\n")
     use(6_500)
     code, printed = run()
-    assert code == 0, "50 % is only worth knowing"
+    assert code == 0, "50 % is only information"
     assert printed.startswith("info     50 % of the calls of 2026-05-05 are used (new). 6,500 of 13,000 calls are used")
     use(3_900)
     assert run()[0] == 2
@@ -52,13 +52,13 @@ def test_the_exit_code_tells_the_worst_and_due_messages_are_sent(
 def test_a_dry_run_writes_and_sends_nothing(webhook: Webhook, receiver: Receiver) -> None:
     use(10_400)
     code, printed = run("--dry-run", "--json")
-    told = json.loads(printed)
-    assert (code, told["opened"], told["recovered"]) == (2, ["usage:2026-05-05:50", "usage:2026-05-05:80"], [])
-    assert [finding["severity"] for finding in told["findings"]] == ["info", "warning"]
+    answer = json.loads(printed)
+    assert (code, answer["opened"], answer["recovered"]) == (2, ["usage:2026-05-05:50", "usage:2026-05-05:80"], [])
+    assert [finding["severity"] for finding in answer["findings"]] == ["info", "warning"]
     assert (Alert.objects.count(), Delivery.objects.count(), receiver.received) == (0, 0, [])
 
 
-def test_a_test_goes_to_every_channel_and_a_failure_is_exit_code_1(
+def test_a_test_goes_to_every_channel_and_a_failure_gives_exit_code_1(
     webhook: Webhook, receiver: Receiver, mailing: None, mailoutbox: list[Any]
 ) -> None:
     code, printed = run("--test")
@@ -77,17 +77,17 @@ def test_a_test_goes_to_every_channel_and_a_failure_is_exit_code_1(
     assert Alert.objects.count() == 0
 
 
-def test_without_a_channel_a_test_has_failed() -> None:
+def test_a_test_without_a_channel_fails() -> None:
     with pytest.raises(CommandError, match="There is no channel to test"):
         run("--test")
 
 
-def test_without_a_database_it_says_so() -> None:
+def test_without_a_database_the_command_reports_it() -> None:
     with database_moved(1), pytest.raises(CommandError, match="did not answer"):
         call_command("check_alerts")
 
 
-def test_what_hangs_is_left_behind_and_what_fails_fails_here() -> None:
+def test_within_returns_the_result_or_raises_the_error_or_a_timeout() -> None:
     done = threading.Event()
     with pytest.raises(TimeoutError):
         within(0.01, lambda: done.wait(30))

@@ -1,4 +1,4 @@
-"""Alerts open once and recover once, from facts as they stand in the database."""
+"""Alerts open once and end once, from what the database holds."""
 
 import threading
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def keys(alerts: list[Alert]) -> set[str]:
 
 
 def use(calls: int) -> None:
-    """Calls of the early morning: nothing is forecast from them."""
+    """Calls of the early morning, so that the forecast ignores them."""
     quota.increment(calls, note="test")
     Call.objects.update(dispatched_at=NOON - timedelta(hours=9))
 
@@ -72,18 +72,18 @@ def test_each_step_of_use_opens_once_and_recovers_on_the_next_day(at: At, webhoo
     assert check().recovered == []
     at(MIDNIGHT + HELD)
     assert len(check().recovered) == 4
-    told = Delivery.objects.filter(event="alert.recovered").order_by("channel")
-    assert [message.payload["data"]["alert"]["key"] for message in told if message.channel == "email"] == [
+    messages = Delivery.objects.filter(event="alert.recovered").order_by("channel")
+    assert [message.payload["data"]["alert"]["key"] for message in messages if message.channel == "email"] == [
         "usage:2026-05-05:100"
     ]
-    assert sum(message.channel == "webhook" for message in told) == 4, "a machine hears of the end of each"
+    assert sum(message.channel == "webhook" for message in messages) == 4, "webhooks get each recovery"
     assert open_alerts() == []
     assert check().recovered == []
     use(6_500)
     assert keys(check().opened) == {"usage:2026-05-06:50"}
 
 
-def test_the_worst_and_then_the_newest_come_first(at: At) -> None:
+def test_the_most_severe_and_then_the_newest_alerts_come_first(at: At) -> None:
     use(10_400)
     check()
     at(60)
@@ -190,7 +190,7 @@ def test_each_rule_opens_and_recovers(
     assert [alert.key for alert in Alert.objects.exclude(recovered_at=None)] == [key]
 
 
-def test_a_cron_that_was_switched_off_is_not_late_when_it_is_switched_on_again(consumer: Consumer) -> None:
+def test_a_cron_is_not_late_when_it_was_just_switched_on(consumer: Consumer) -> None:
     break_schedule(consumer)
     PeriodicTask.objects.update(last_run_at=None, date_changed=NOON - timedelta(minutes=1))
     assert check().findings == []
@@ -200,7 +200,7 @@ def test_a_cron_that_was_switched_off_is_not_late_when_it_is_switched_on_again(c
     assert [finding.rule for finding in check().findings] == ["late_crons"]
 
 
-def test_what_comes_and_goes_is_told_once(workers_there: dict[str, list[str]], at: At) -> None:
+def test_a_problem_that_comes_and_goes_is_reported_once(workers_there: dict[str, list[str]], at: At) -> None:
     for minute in range(0, 20, 2):
         workers_there.pop("jobs", None)
         at(60 * minute)
@@ -213,7 +213,7 @@ def test_what_comes_and_goes_is_told_once(workers_there: dict[str, list[str]], a
     assert keys(check().recovered) == {"workers:jobs"}
 
 
-def test_a_forecast_does_not_recover_when_it_comes_true_and_is_not_told_anew(consumer: Consumer, at: At) -> None:
+def test_a_forecast_stays_open_when_it_comes_true_and_is_not_reported_again(consumer: Consumer, at: At) -> None:
     break_forecast(consumer)
     assert keys(check().opened) == {"forecast:2026-05-05"}
     DailyLedger.objects.update(used=13_000)
@@ -229,7 +229,7 @@ def test_a_forecast_does_not_recover_when_it_comes_true_and_is_not_told_anew(con
 
 
 @pytest.mark.parametrize("checkers", [8])
-def test_of_many_checkers_at_once_one_opens_and_one_recovers(checkers: int, webhook: Webhook, at: At) -> None:
+def test_of_many_checks_at_once_one_opens_and_one_ends_the_alert(checkers: int, webhook: Webhook, at: At) -> None:
     results: list[tuple[int, int]] = []
 
     def run(findings: list[Finding], seconds: float) -> None:
@@ -256,29 +256,29 @@ def test_of_many_checkers_at_once_one_opens_and_one_recovers(checkers: int, webh
     assert sorted(Delivery.objects.values_list("event", flat=True)) == ["alert.opened", "alert.recovered"]
 
 
-def test_the_database_allows_one_open_alert_of_a_key() -> None:
+def test_the_database_allows_one_open_alert_for_each_key() -> None:
     apply([FIRE], now=NOON)
     with pytest.raises(IntegrityError, match="alerts_alert_one_open_of_a_key"):
         Alert.objects.create(key="fire", rule="fire", severity="info", opened_at=NOON, last_seen_at=NOON)
 
 
-def test_a_message_is_written_for_every_channel_that_wants_the_severity(settings, webhook: Webhook) -> None:
+def test_every_channel_that_receives_the_severity_gets_a_message(settings, webhook: Webhook) -> None:
     settings.ALERT_EMAIL_TO, settings.ALERT_EMAIL_SEVERITY = ["ops@books.example"], "warning"
     Webhook.objects.create(name="pager", url=webhook.url, min_severity="critical")
     Webhook.objects.create(name="off", url=webhook.url, active=False)
     findings = [Finding(severity, "fire", Severity(severity), "It burns", "") for severity in Severity]
     apply(findings, now=NOON)
-    told = {severity.value: set[str]() for severity in Severity}
+    receivers = {severity.value: set[str]() for severity in Severity}
     for message in Delivery.objects.select_related("alert"):
-        told[message.alert.severity].add(message.to)
-    assert told == {
+        receivers[message.alert.severity].add(message.to)
+    assert receivers == {
         "info": {"chat"},
         "warning": {"chat", "ops@books.example"},
         "critical": {"chat", "ops@books.example", "pager"},
     }
 
 
-def test_the_message_says_what_and_where_and_when(settings, webhook: Webhook) -> None:
+def test_the_message_says_what_happened_and_when(settings, webhook: Webhook) -> None:
     settings.SERVICE_NAME = "Staging"
     [alert], _ = apply([FIRE], now=NOON)
     message = Delivery.objects.get()
@@ -302,7 +302,7 @@ def test_the_message_says_what_and_where_and_when(settings, webhook: Webhook) ->
     }
 
 
-def test_what_is_old_goes_when_something_new_is_opened(settings, webhook: Webhook) -> None:
+def test_old_alerts_are_deleted_when_a_new_one_opens(settings, webhook: Webhook) -> None:
     settings.JOURNAL_KEEP_DAYS = 30
     apply([FIRE], now=NOON)
     apply([], now=NOON + HOLD)

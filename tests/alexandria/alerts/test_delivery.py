@@ -1,4 +1,4 @@
-"""Messages get through: tried again with longer and longer pauses, once by whoever claims them, whoever dies."""
+"""Messages are delivered: with growing pauses between attempts, once per claim, and also when a sender dies."""
 
 import signal
 import socketserver
@@ -47,7 +47,7 @@ def message(webhook: Webhook) -> Delivery:
     return Delivery.objects.get()
 
 
-def test_a_message_that_gets_through_is_sent_once(message: Delivery, receiver: Receiver) -> None:
+def test_a_delivered_message_is_sent_once(message: Delivery, receiver: Receiver) -> None:
     assert (delivery.are_due(), deliver_due(), deliver_due(), delivery.are_due()) == (True, 1, 0, False)
     message.refresh_from_db()
     assert (message.state, message.attempts, message.status, message.error) == ("delivered", 1, 200, "")
@@ -57,7 +57,7 @@ def test_a_message_that_gets_through_is_sent_once(message: Delivery, receiver: R
     assert got.headers["webhook-id"] == str(message.pk)
 
 
-def test_the_pauses_between_attempts_grow_and_waver_and_then_it_is_given_up(
+def test_the_pauses_between_attempts_grow_and_vary_and_then_the_message_is_given_up(
     message: Delivery, receiver: Receiver, at: At
 ) -> None:
     receiver.answers = [500, 302, 404, 503, 500, 429]
@@ -74,12 +74,12 @@ def test_the_pauses_between_attempts_grow_and_waver_and_then_it_is_given_up(
     assert deliver_due() == 0
     message.refresh_from_db()
     assert (message.state, message.attempts, message.next_attempt_at) == ("failed", 6, None)
-    assert (message.status, message.error) == (429, "Answered with status 429: thanks")
+    assert (message.status, message.error) == (429, "The receiver answered with status 429: thanks")
     assert {got.headers["webhook-id"] for got in receiver.received} == {str(message.pk)}
     assert len({got.body for got in receiver.received}) == 1
 
 
-def test_what_was_given_up_can_be_sent_again_and_nothing_else(message: Delivery, receiver: Receiver) -> None:
+def test_only_a_message_that_was_given_up_can_be_sent_again(message: Delivery, receiver: Receiver) -> None:
     with pytest.raises(NothingToRetry):
         retry(message.pk)
     Delivery.objects.update(state="failed", next_attempt_at=None, ended_at=NOON, attempts=6)
@@ -92,7 +92,7 @@ def test_what_was_given_up_can_be_sent_again_and_nothing_else(message: Delivery,
         retry(message.pk)
 
 
-def test_of_many_senders_at_once_one_sends(message: Delivery, receiver: Receiver) -> None:
+def test_one_of_many_senders_at_once_sends(message: Delivery, receiver: Receiver) -> None:
     start = threading.Barrier(6)
     results: list[int] = []
 
@@ -119,7 +119,7 @@ def test_a_message_whose_sender_was_killed_is_sent_by_another(
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as sender:
         assert sender.stdout is not None
         assert sender.stdout.readline() == "there\n"
-        assert deliver_due() == 0, "the message is not to be had"
+        assert deliver_due() == 0, "another sender has claimed the message"
         sender.kill()
     assert sender.returncode == -signal.SIGKILL
     at(CLAIM.total_seconds() - 1)
@@ -132,7 +132,7 @@ def test_a_message_whose_sender_was_killed_is_sent_by_another(
     assert {got.headers["webhook-id"] for got in receiver.received} == {str(message.pk)}
 
 
-def test_one_that_fails_does_not_hold_up_the_others(
+def test_a_channel_that_fails_does_not_delay_the_others(
     webhook: Webhook, receiver: Receiver, mailing: None, mailoutbox: list[Any]
 ) -> None:
     Webhook.objects.create(name="nobody", url="http://127.0.0.1:1/")
@@ -145,18 +145,18 @@ def test_one_that_fails_does_not_hold_up_the_others(
     assert errors["nobody"].startswith("ConnectError")
 
 
-def test_a_turn_ends_in_time_and_the_rest_stays_due(
+def test_a_run_ends_in_time_and_the_other_messages_stay_due(
     message: Delivery, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "TURN", 0.0)
+    monkeypatch.setattr(delivery, "MAX_RUN_SECONDS", 0.0)
     assert (deliver_due(), receiver.received, delivery.are_due()) == (0, [], True)
 
 
-def test_a_webhook_that_is_off_or_gone_is_sent_nothing_more(message: Delivery, receiver: Receiver, at: At) -> None:
+def test_a_webhook_that_is_off_or_deleted_receives_nothing(message: Delivery, receiver: Receiver, at: At) -> None:
     Webhook.objects.update(active=False)
     assert deliver_due() == 0
     message.refresh_from_db()
-    assert message.error == "The webhook is switched off, or there is none any more."
+    assert message.error == "The webhook is switched off or was deleted."
     Webhook.objects.all().delete()
     at(120)
     assert deliver_due() == 0
@@ -165,7 +165,7 @@ def test_a_webhook_that_is_off_or_gone_is_sent_nothing_more(message: Delivery, r
     assert (message.to, message.webhook) == ("chat", None)
 
 
-def test_mail_says_what_and_when_and_a_recovery_is_in_its_thread(mailing: None, mailoutbox: list[Any]) -> None:
+def test_an_email_says_what_and_when_and_the_recovery_is_in_its_thread(mailing: None, mailoutbox: list[Any]) -> None:
     apply([FIRE], now=NOON)
     apply([], now=NOON + HOLD)
     Delivery.objects.update(next_attempt_at=NOON)
@@ -182,7 +182,7 @@ def test_mail_says_what_and_when_and_a_recovery_is_in_its_thread(mailing: None, 
 
 @contextmanager
 def smtp_server(answer: bytes = b"250 taken") -> Iterator[tuple[int, list[bytes]]]:
-    """A mail server that speaks as much SMTP as a sender needs; its port, and the mails that it took."""
+    """A small SMTP server. Yields its port and the mails that it received."""
     mails: list[bytes] = []
 
     class Handler(socketserver.StreamRequestHandler):
@@ -211,7 +211,7 @@ def smtp_server(answer: bytes = b"250 taken") -> Iterator[tuple[int, list[bytes]
         thread.join()
 
 
-def test_mail_goes_over_smtp_and_a_server_that_refuses_is_asked_again(mailing: None, settings) -> None:
+def test_email_goes_over_smtp_and_is_tried_again_after_a_refusal(mailing: None, settings) -> None:
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_HOST_USER, settings.EMAIL_USE_TLS = "127.0.0.1", "", False
     apply([FIRE], now=NOON)
@@ -228,11 +228,11 @@ def test_mail_goes_over_smtp_and_a_server_that_refuses_is_asked_again(mailing: N
         f"<{message.pk}@alerts.alexandria>",
     )
     Delivery.objects.update(state="pending", next_attempt_at=NOON, ended_at=None)
-    assert deliver_due() == 0  # nobody listens any more
+    assert deliver_due() == 0  # no server listens
     assert "Connection refused" in Delivery.objects.get().error
 
 
-def test_a_test_is_sent_now_and_once_and_what_came_of_it_is_kept(
+def test_a_test_message_is_sent_once_at_once_and_its_result_is_kept(
     webhook: Webhook, receiver: Receiver, mailing: None
 ) -> None:
     good = send_test(webhook)
@@ -244,24 +244,24 @@ def test_a_test_is_sent_now_and_once_and_what_came_of_it_is_kept(
     assert (send_test(None).state, mail.outbox[0].subject) == ("delivered", "[Staging] Test")
 
 
-def test_without_recipients_a_test_mail_says_so() -> None:
-    assert send_test(None).error == "ALERT_EMAIL_TO is empty: there is nobody to send mail to."
+def test_a_test_email_without_recipients_reports_it() -> None:
+    assert send_test(None).error == "ALERT_EMAIL_TO is empty. Set it to send e-mail."
 
 
-def test_neither_the_secret_nor_the_path_of_the_address_is_logged_or_kept(
+def test_the_secret_and_the_path_of_the_address_are_not_logged_or_kept(
     message: Delivery, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     receiver.answers = [500]
     deliver_due()
     Delivery.objects.update(next_attempt_at=NOON)
     deliver_due()
-    said = f"{caplog.text} {Delivery.objects.values()}"
-    assert "chat" in said
-    assert "a-secret-path" not in said
-    assert secret_of(Webhook.objects.get()) not in said
+    written = f"{caplog.text} {Delivery.objects.values()}"
+    assert "chat" in written
+    assert "a-secret-path" not in written
+    assert secret_of(Webhook.objects.get()) not in written
 
 
-def test_the_database_refuses_a_message_that_nobody_would_ever_send(message: Delivery) -> None:
+def test_the_database_refuses_a_message_that_would_never_be_sent(message: Delivery) -> None:
     with pytest.raises(IntegrityError, match="alerts_delivery_pending_has_next_attempt"):
         Delivery.objects.update(next_attempt_at=None)
     with pytest.raises(IntegrityError, match="alerts_delivery_channel_known"):

@@ -1,4 +1,4 @@
-"""The alerts with real workers: they are asked who is there, and the one that is left tells that the other is dead."""
+"""The alerts with real workers: each reports its queues, and one reports that the other is dead."""
 
 import os
 import signal
@@ -56,10 +56,10 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def test_the_worker_that_is_left_tells_of_the_one_that_is_dead_and_of_its_return(
+def test_a_worker_reports_that_another_worker_is_dead_and_that_it_is_back(
     webhook: Webhook, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot, "SECONDS_TO_ANSWER", (1.0,))  # here, where the question is put again until it is true
+    monkeypatch.setattr(snapshot, "SECONDS_TO_ANSWER", (1.0,))  # this test asks again until the answer is right
     check = signature("alexandria.alerts.tasks.check_alerts")
     with worker("jobs", tmp_path / "jobs.log"):
         assert set(consumed_queues(expected=QUEUES) or {}) == {"jobs", "alerts"}
@@ -76,7 +76,7 @@ def test_the_worker_that_is_left_tells_of_the_one_that_is_dead_and_of_its_return
     assert consumed_queues(expected=[]) == {}
 
 
-def test_a_broker_that_is_out_of_reach_is_no_reason_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_that_does_not_answer_does_not_block_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshot, "SECONDS_FOR_BROKER", 0.2)
     inspect = app.control.inspect
     with silent_port() as port, app.connection_for_write(f"redis://127.0.0.1:{port}/0") as silent:

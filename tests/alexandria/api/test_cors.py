@@ -1,4 +1,4 @@
-"""Pages of other origins: none may use the API unless a setting names them."""
+"""Pages of other origins may use the API only if a setting allows them."""
 
 from django.test import Client
 
@@ -12,7 +12,7 @@ ANSWER_HEADERS = {"ETag", "Location", "Preference-Applied", "RateLimit", "Retry-
 
 
 def allowed(path: str = PATH, origin: str = "https://books.example") -> list[str | None]:
-    """The origin that a preflight and a request (here without a key) may come from, as we tell the browser."""
+    """The allowed origin in the answers to a preflight and to a request (here without a key)."""
     client = Client(headers={"Origin": origin})
     answers = [client.options(path, headers=PREFLIGHT), client.get(path)]
     return [answer.headers.get("Access-Control-Allow-Origin") for answer in answers]
@@ -23,7 +23,7 @@ def test_no_origin_is_allowed_unless_it_is_configured() -> None:
     assert Client().options(PATH, headers={"Origin": "https://books.example"}).status_code == 401
 
 
-def test_a_configured_origin_may_use_the_api_with_a_key_and_see_its_headers(settings) -> None:
+def test_a_configured_origin_can_use_the_api_and_read_its_headers(settings) -> None:
     settings.CORS_ALLOWED_ORIGINS = ["https://books.example"]
     assert allowed() == ["https://books.example"] * 2
     assert allowed(origin="https://evil.example") == [None, None]

@@ -1,4 +1,4 @@
-"""Every error under /api/ is a problem (RFC 9457), and never a page."""
+"""Every error under /api/ is a problem (RFC 9457), never an HTML page."""
 
 import json
 from datetime import UTC, datetime
@@ -89,7 +89,7 @@ def test_each_exception_has_its_status(error: Exception, status: int, code: str)
         assert inside not in response.content.decode()
 
 
-def test_a_database_that_takes_no_writes_is_out_of_reach(api: APIClient) -> None:
+def test_a_read_only_database_counts_as_unavailable(api: APIClient) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET default_transaction_read_only = on")
     try:
@@ -103,7 +103,7 @@ def test_a_database_that_takes_no_writes_is_out_of_reach(api: APIClient) -> None
         assert "Retry-After" in response.headers
 
 
-def test_a_refusal_tells_its_limit_and_the_quota(set_clock) -> None:
+def test_a_refusal_names_its_limit_and_the_quota(set_clock) -> None:
     set_clock(datetime(2026, 5, 5, 23, 59, 0, tzinfo=UTC))
     response = answer_to(QuotaRefused(limit="floor", asked=3, free=2, retry_at=MIDNIGHT))
     body = problem(response)
@@ -121,32 +121,32 @@ def client(request: pytest.FixtureRequest, api: APIClient, settings) -> APIClien
     return api
 
 
-def test_an_unknown_path_is_a_problem_and_wants_a_key_like_the_others(client: APIClient) -> None:
+def test_an_unknown_path_is_a_problem_and_needs_a_key(client: APIClient) -> None:
     for path in ("/api/nope", "/api/", "/api/schemas", "/api/books/", "/api/quota/status/", "/api/%0a"):
         assert problem(client.get(path))["status"] == 404
     client.credentials()
     assert problem(client.post("/api/nope"))["status"] == 401
 
 
-def test_a_host_that_we_do_not_answer_to_is_a_problem(client: APIClient) -> None:
+def test_a_host_that_is_not_allowed_is_a_problem(client: APIClient) -> None:
     for path in ("/api/quota/status", "/api/nope", "/api/docs/"):
         assert problem(client.get(path, HTTP_HOST="evil.example"))["status"] == 400
 
 
-def test_a_mistake_of_ours_is_a_problem_and_goes_to_the_log(
+def test_an_unexpected_error_is_a_problem_and_is_logged(
     client: APIClient, monkeypatch: pytest.MonkeyPatch, printed: StringIO
 ) -> None:
-    def mistaken(*args: object, **options: object) -> None:
+    def fail(*args: object, **options: object) -> None:
         raise ZeroDivisionError("a mistake")
 
-    monkeypatch.setattr("enrichment.api.books.enrich_isbns", mistaken)
+    monkeypatch.setattr("enrichment.api.books.enrich_isbns", fail)
     response = client.post("/api/enrich/batch-direct", ["9780441013593"], format="json")
     assert problem(response)["status"] == 500
     assert "a mistake" not in response.content.decode()
     assert "ZeroDivisionError: a mistake" in printed.getvalue()
 
 
-def test_what_we_foresaw_is_a_line_in_the_log_and_no_crash(
+def test_an_expected_error_is_one_log_line_without_a_traceback(
     client: APIClient, sandbox: Sandbox, printed: StringIO
 ) -> None:
     sandbox.add_fault("status", status=503)
@@ -159,7 +159,7 @@ def test_what_we_foresaw_is_a_line_in_the_log_and_no_crash(
     assert "code=502" in printed.getvalue()
 
 
-def test_no_key_goes_to_the_log_even_when_reading_it_fails(client: APIClient, key: str, printed: StringIO) -> None:
+def test_no_key_is_logged_even_when_reading_it_fails(client: APIClient, key: str, printed: StringIO) -> None:
     with database_moved(port=1):
         assert problem(client.get("/api/quota/status"))["status"] == 503
     assert "get_from_key" in printed.getvalue()
@@ -167,12 +167,12 @@ def test_no_key_goes_to_the_log_even_when_reading_it_fails(client: APIClient, ke
 
 
 @pytest.mark.parametrize("path", ["/api/schema/", "/api/docs/"])
-def test_even_what_is_no_json_fails_with_a_problem(client: APIClient, path: str) -> None:
+def test_pages_that_are_not_json_also_fail_with_a_problem(client: APIClient, path: str) -> None:
     assert problem(client.post(path))["status"] == 405
     assert problem(client.get(path, HTTP_ACCEPT="image/png"))["status"] == 406
 
 
-def test_a_page_that_fails_outside_the_api_stays_a_page() -> None:
+def test_an_error_outside_the_api_stays_an_html_page() -> None:
     response = Client(raise_request_exception=False).get("/nope")
     assert response.status_code == 404
     assert response.headers["Content-Type"].startswith("text/html")
@@ -186,7 +186,7 @@ def test_a_page_that_fails_outside_the_api_stays_a_page() -> None:
         ("/admin/x", 500, "text/html"),
     ],
 )
-def test_a_page_of_a_middleware_becomes_a_problem_under_api_alone(path: str, status: int, kind: str) -> None:
+def test_an_html_error_of_a_middleware_becomes_a_problem_only_under_api(path: str, status: int, kind: str) -> None:
     def page(request):
         return HttpResponse("<h1>Page</h1>", status=status, content_type="text/html")
 

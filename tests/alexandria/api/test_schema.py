@@ -1,4 +1,4 @@
-"""/api/schema/ and /api/docs/: what they promise is what the API does."""
+"""/api/schema/ and /api/docs/ describe what the API does."""
 
 import re
 from collections import Counter
@@ -51,16 +51,16 @@ def schema(transactional_db: None, sandbox: Sandbox) -> BaseSchema:
     return schemathesis.openapi.from_wsgi("/api/schema/", application)
 
 
-def test_the_schema_is_valid_openapi_and_generated_without_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_schema_is_valid_openapi_and_has_no_warnings(capsys: pytest.CaptureFixture[str]) -> None:
     call_command("spectacular", "--validate", "--fail-on-warn")
     assert "openapi: 3" in capsys.readouterr().out
 
 
-def test_whatever_is_sent_the_answer_is_one_that_the_schema_promises(
+def test_every_generated_request_gets_an_answer_of_the_schema(
     schema: BaseSchema, authorization: dict[str, str], settings
 ) -> None:
     settings.API_REQUESTS_PER_MINUTE = 0
-    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 60, 10  # of ten years of books one page is enough
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 60, 10  # one page is enough for ten years of books
     answered: Counter[int] = Counter()
     for operation in schema.get_all_operations():
         for mode in GenerationMode:
@@ -76,7 +76,7 @@ def test_whatever_is_sent_the_answer_is_one_that_the_schema_promises(
     assert {200, 400, 401, 404} <= set(answered)
 
 
-def test_every_kind_of_answer_is_one_that_the_schema_promises(
+def test_every_kind_of_answer_is_in_the_schema(
     schema: BaseSchema, authorization: dict[str, str], sandbox: Sandbox, settings
 ) -> None:
     def answer(method: str, path: str, *, headers: dict[str, str] | None = None, **parts: Any) -> int:
@@ -157,7 +157,7 @@ def test_every_kind_of_answer_is_one_that_the_schema_promises(
 
 
 def api_paths(patterns: list[URLPattern | URLResolver], before: str = "/") -> Iterator[str]:
-    """Every path under /api/ that has a view, with an x for each parameter."""
+    """Every path under /api/ with a view. Parameters are replaced by x."""
     for pattern in patterns:
         route = before + str(pattern.pattern)
         if isinstance(pattern, URLResolver):
@@ -166,7 +166,7 @@ def api_paths(patterns: list[URLPattern | URLResolver], before: str = "/") -> It
             yield re.sub(r"<[^>]+>", "x", route)
 
 
-def test_every_path_under_api_but_schema_and_docs_wants_a_key(api: APIClient) -> None:
+def test_every_path_under_api_except_schema_and_docs_needs_a_key(api: APIClient) -> None:
     paths = set(api_paths(get_resolver().url_patterns)) - WITHOUT_SLASH
     assert len(paths) >= 5
     assert paths >= OPEN_TO_ALL
@@ -186,12 +186,12 @@ def test_every_path_under_api_but_schema_and_docs_wants_a_key(api: APIClient) ->
         ("/api/schema?format=json", "/api/schema/?format=json"),
     ],
 )
-def test_whoever_leaves_out_the_slash_or_the_path_is_sent_on(path: str, place: str) -> None:
+def test_the_root_and_paths_without_their_slash_redirect(path: str, place: str) -> None:
     response = Client().get(path)
     assert (response.status_code, response.headers["Location"]) == (302, place)
 
 
-def test_every_path_but_schema_and_docs_is_in_the_schema(schema: BaseSchema) -> None:
+def test_every_path_except_schema_and_docs_is_in_the_schema(schema: BaseSchema) -> None:
     documented = {re.sub(r"{[^}]+}", "x", operation.ok().path) for operation in schema.get_all_operations()}
     assert documented == set(api_paths(get_resolver().url_patterns)) - OPEN_TO_ALL - WITHOUT_SLASH
 
@@ -208,7 +208,21 @@ def test_every_problem_in_the_schema_has_an_example_and_every_operation_its_key(
                         assert (example["value"]["status"], example["value"]["code"]) == (int(status), code), path
     for path in (BATCH, BIBLIOGRAPHY, RELEASES):
         assert set(raw["paths"][path]["post"]["responses"]) == {
-            *("200", "202", "400", "401", "403", "406", "409", "413", "415", "422", "429", "500", "502", "503", "504")
+            "200",
+            "202",
+            "400",
+            "401",
+            "403",
+            "406",
+            "409",
+            "413",
+            "415",
+            "422",
+            "429",
+            "500",
+            "502",
+            "503",
+            "504",
         }
     assert set(raw["paths"][BOOKS]["get"]["responses"]) == {"200", "400", "401", "403", "406", "429", "500", "503"}
     refused = raw["paths"][BATCH]["post"]["responses"]["429"]["content"]["application/problem+json"]["examples"]
@@ -217,7 +231,7 @@ def test_every_problem_in_the_schema_has_an_example_and_every_operation_its_key(
 
 
 def json_schema(schema: Any) -> Any:
-    """An OpenAPI 3.0 schema as a JSON schema, in which null is a type."""
+    """Converts an OpenAPI 3.0 schema to a JSON schema, where null is a type."""
     if isinstance(schema, list):
         return [json_schema(part) for part in schema]
     if not isinstance(schema, dict):
@@ -226,7 +240,7 @@ def json_schema(schema: Any) -> Any:
     return {"anyOf": [rest, {"type": "null"}]} if schema.get("nullable") is True else rest
 
 
-def test_every_example_in_the_schema_is_what_the_schema_says(schema: BaseSchema) -> None:
+def test_every_example_matches_its_schema(schema: BaseSchema) -> None:
     raw = schema.raw_schema
     components = json_schema(raw["components"])
     checked = set()
@@ -247,7 +261,7 @@ def test_every_example_in_the_schema_is_what_the_schema_says(schema: BaseSchema)
     assert checked >= {("get", path, "200") for path in own}
 
 
-def test_the_docs_page_is_whole_without_any_outside_asset() -> None:
+def test_the_docs_page_needs_no_external_asset() -> None:
     client = Client()
     page = client.get("/api/docs/").content.decode()
     assets = re.findall(r'(?:src|href)="([^"]+)"', page)

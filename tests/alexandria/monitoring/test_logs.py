@@ -1,4 +1,4 @@
-"""The log says each thing once, by the name of its request, and never a key."""
+"""The log has one line for each event, with the id of its request, and never contains a key."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ BATCH = "/api/enrich/batch-direct"
 
 @pytest.fixture
 def written(printed: StringIO, monkeypatch: pytest.MonkeyPatch) -> StringIO:
-    """What the process's log handler writes in production."""
+    """The text that the process's log handler writes in production."""
     form = logging_config(debug=False)["formatters"]["line"]
     formatter = form.pop("()")(**form)
     handlers = [handler for handler in logging.getLogger().handlers if type(handler) is logging.StreamHandler]
@@ -31,11 +31,11 @@ def written(printed: StringIO, monkeypatch: pytest.MonkeyPatch) -> StringIO:
 
 
 def lines(text: str) -> list[dict[str, Any]]:
-    """Each line, which is one JSON object."""
+    """Parses each line as one JSON object."""
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_a_request_is_one_line_whatever_its_status(api: APIClient, printed: StringIO) -> None:
+def test_each_request_is_one_line_whatever_its_status(api: APIClient, printed: StringIO) -> None:
     expected = {"/api/quota/status": 200, "/api/books/1": 404, "/api/nope": 404, "/api/enrich/batch-direct": 405}
     assert {path: api.get(path).status_code for path in expected} == expected
     lines = printed.getvalue().splitlines()
@@ -46,52 +46,54 @@ def test_a_request_is_one_line_whatever_its_status(api: APIClient, printed: Stri
         assert f"code={status}" in line
 
 
-def test_a_call_that_is_tried_again_is_a_line_of_ours_each_time(
-    api: APIClient, sandbox: Sandbox, printed: StringIO
-) -> None:
+def test_each_attempt_of_a_call_is_one_line(api: APIClient, sandbox: Sandbox, printed: StringIO) -> None:
     sandbox.add_fault("status", status=500, times=1)
     assert api.post("/api/enrich/batch-direct", known_isbns(1), format="json").status_code == 200
     assert printed.getvalue().count("isbndb.call") == 2
     assert "stamina" not in printed.getvalue()
 
 
-def test_every_line_about_a_request_has_its_id_and_those_of_its_calls_who_spends_them(
+def test_every_line_of_a_request_has_its_id_and_the_lines_of_calls_have_the_consumer(
     api: APIClient, sandbox: Sandbox, written: StringIO
 ) -> None:
     answer = api.post(BATCH, known_isbns(1), format="json", headers={"X-Request-ID": "shop-7.b_C"})
     assert (answer.status_code, answer["X-Request-ID"]) == (200, "shop-7.b_C")
-    told = lines(written.getvalue())
-    assert {line["request_id"] for line in told} == {"shop-7.b_C"}
-    [call] = [line for line in told if line["event"] == "isbndb.call"]
+    written_lines = lines(written.getvalue())
+    assert {line["request_id"] for line in written_lines} == {"shop-7.b_C"}
+    [call] = [line for line in written_lines if line["event"] == "isbndb.call"]
     assert (call["consumer"], call["operation"], call["status"]) == ("reader", "batch-direct", 200)
     assert len(call["reservation"]) == 36
-    [finished] = [line for line in told if line["event"] == "request_finished"]
+    [finished] = [line for line in written_lines if line["event"] == "request_finished"]
     assert (finished["consumer"], finished["code"]) == ("reader", 200)
-    assert not {"reservation", "operation"} & set(finished), "what a call was bound to ends with it"
-    assert all("shop-7" not in json.dumps(request) for request in sandbox.requests), "ISBNdb is not told"
+    assert not {"reservation", "operation"} & set(finished), "the fields of a call end with it"
+    assert all("shop-7" not in json.dumps(request) for request in sandbox.requests), "ISBNdb does not get the id"
 
 
 @pytest.mark.parametrize(
     ("path", "status"),
     [
-        *(("/livez", 200), ("/readyz", 200), ("/metrics", 403), ("/admin/", 302), ("/nope", 404)),
-        *(("/api/quota/status", 401), ("/api/docs/", 200), ("/static/admin/css/base.css", 200)),
+        ("/livez", 200),
+        ("/readyz", 200),
+        ("/metrics", 403),
+        ("/admin/", 302),
+        ("/nope", 404),
+        ("/api/quota/status", 401),
+        ("/api/docs/", 200),
+        ("/static/admin/css/base.css", 200),
     ],
 )
-def test_every_answer_has_an_id_and_one_that_makes_no_sense_is_replaced(
-    transactional_db, path: str, status: int
-) -> None:
+def test_every_answer_has_an_id_and_an_invalid_one_is_replaced(transactional_db, path: str, status: int) -> None:
     client = APIClient(REMOTE_ADDR="192.0.2.1")
-    sane = "x" * 128
-    for given in (sane, "", "x" * 129, "two words", "line\nbreak", "<b>", "ünï"):
+    valid = "x" * 128
+    for given in (valid, "", "x" * 129, "two words", "line\nbreak", "<b>", "ünï"):
         answer = client.get(path, headers={"X-Request-ID": given})
         answer.close()
         assert answer.status_code == status
-        assert len(answer["X-Request-ID"]) == (128 if given == sane else 36)
-        assert (answer["X-Request-ID"] == given) == (given == sane)
+        assert len(answer["X-Request-ID"]) == (128 if given == valid else 36)
+        assert (answer["X-Request-ID"] == given) == (given == valid)
 
 
-def test_errors_have_the_id_that_the_log_has(
+def test_an_error_has_the_same_id_as_its_log_lines(
     api: APIClient, written: StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("enrichment.api.books.enrich_isbns", lambda *args, **options: 1 / 0)
@@ -106,9 +108,7 @@ def test_errors_have_the_id_that_the_log_has(
         assert "request_finished" in {line["event"] for line in about} or any("exception" in line for line in about)
 
 
-def test_a_job_is_worked_on_under_the_id_of_the_request_that_asked_for_it(
-    api: APIClient, sandbox: Sandbox, tmp_path: Path
-) -> None:
+def test_a_job_logs_the_id_of_the_request_that_queued_it(api: APIClient, sandbox: Sandbox, tmp_path: Path) -> None:
     asked = api.post(
         BATCH, known_isbns(1), format="json", headers={"Prefer": "respond-async", "X-Request-ID": "asked-7"}
     )
@@ -122,16 +122,16 @@ def test_a_job_is_worked_on_under_the_id_of_the_request_that_asked_for_it(
     finally:
         processes.kill(worker)
     text = (tmp_path / "log").read_text()
-    told = {line["event"]: line for line in lines(text)}
+    events = {line["event"]: line for line in lines(text)}
     for event in ("isbndb.call", "job.ended"):
-        assert told[event]["request_id"] == "asked-7"
-        assert told[event]["job"] == asked.json()["id"]
-    assert (told["isbndb.call"]["consumer"], told["isbndb.call"]["operation"]) == ("reader", "batch-direct")
-    assert told["isbndb.call"]["reservation"]
+        assert events[event]["request_id"] == "asked-7"
+        assert events[event]["job"] == asked.json()["id"]
+    assert (events["isbndb.call"]["consumer"], events["isbndb.call"]["operation"]) == ("reader", "batch-direct")
+    assert events["isbndb.call"]["reservation"]
     assert sandbox.key not in text
 
 
-def test_no_key_is_written_wherever_it_stands(
+def test_no_key_is_logged_wherever_it_appears(
     api: APIClient, key: str, sandbox: Sandbox, settings, written: StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.ISBNDB_API_KEY = 'isbndb"key-of\\the-account'
@@ -142,9 +142,9 @@ def test_no_key_is_written_wherever_it_stands(
     secrets = [key, settings.ISBNDB_API_KEY, settings.METRICS_TOKEN, password, settings.SECRET_KEY]
     secrets.append(settings.EMAIL_HOST_PASSWORD)
 
-    def mistaken(*args: object, **options: object) -> None:
+    def fail(*args: object, **options: object) -> None:
         for secret in secrets:
-            log.error("told", headers={"Authorization": f"Api-Key {secret}", "nested": [{"Cookie": secret}]})
+            log.error("secret", headers={"Authorization": f"Api-Key {secret}", "nested": [{"Cookie": secret}]})
             log.error(f"plainly {secret}", text=f"it is {secret!r}", ours=[secret], api_key=secret)  # noqa: G004
             logging.getLogger("plain").error("it is %s, %r", secret, {"Authorization": f"Api-Key {secret}"})
         raise ValueError(f"Authorization: {key}; {secrets!r}")
@@ -152,7 +152,7 @@ def test_no_key_is_written_wherever_it_stands(
     api.get(f"/api/quota/status?api_key={key}&token=a-token-in-a-query")
     sandbox.add_fault("status", status=500)
     api.post(BATCH, known_isbns(1), format="json")
-    monkeypatch.setattr("enrichment.api.books.enrich_isbns", mistaken)
+    monkeypatch.setattr("enrichment.api.books.enrich_isbns", fail)
     assert api.post(BATCH, known_isbns(1), format="json").status_code == 500
     log.error("addresses", of="postgres://user:word-to-pass@db.example/books", sent="Bearer some.body-else")
 

@@ -1,4 +1,4 @@
-"""/metrics: Prometheus is told what the tables and the processes know, and whoever may not ask is told nothing."""
+"""/metrics exports the figures of the tables and of the processes, only to clients that may read them."""
 
 import json
 import re
@@ -46,7 +46,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 @pytest.fixture
 def scraper(transactional_db) -> Iterator[Client]:
     yield Client()
-    for thread in threading.enumerate():  # figures that outlive their test would answer the next one
+    for thread in threading.enumerate():  # a query that still runs would answer the next test
         if thread.name.startswith("bounded "):
             thread.join(timeout=30)
 
@@ -64,7 +64,7 @@ def value(found: Samples, name: str, **labels: str) -> float | None:
 
 @pytest.fixture
 def trace(api: APIClient, consumer: Consumer, sandbox: Sandbox, scraper: Client) -> None:
-    """A little of everything: four books asked for and three found, a failure with its retries, a refusal, …"""
+    """One of each: a batch of four ISBNs with three known books, a failure with retries, a refusal, a job, …"""
     Consumer.objects.create(slug="cron-queue-flush", kind="cron")
     Consumer.objects.create(slug="cron-reconciliation", kind="cron")
     assert api.post(BATCH, [*known_isbns(3), *unknown_isbns(1)], format="json").status_code == 200
@@ -89,7 +89,7 @@ def trace(api: APIClient, consumer: Consumer, sandbox: Sandbox, scraper: Client)
     BulkAuthor.objects.create(harvest=harvest, position=1, name="Frank Herbert")
 
 
-def test_the_figures_are_those_of_the_tables_to_the_unit(trace, scraper: Client, sandbox: Sandbox) -> None:
+def test_the_figures_equal_the_tables_exactly(trace, scraper: Client, sandbox: Sandbox) -> None:
     set_database_clock(NOON + timedelta(seconds=1000))
     found, status = samples(scraper), get_status()
     for name, figure in {
@@ -134,7 +134,7 @@ def test_the_figures_are_those_of_the_tables_to_the_unit(trace, scraper: Client,
         assert 900 < (value(found, name) or 0) < 1100, name
 
 
-def test_a_new_day_begins_at_nothing(trace, scraper: Client) -> None:
+def test_a_new_day_starts_at_zero(trace, scraper: Client) -> None:
     set_database_clock(NOON + timedelta(days=1))
     found = samples(scraper)
     assert value(found, "quota_used") == 0
@@ -145,7 +145,7 @@ def test_a_new_day_begins_at_nothing(trace, scraper: Client) -> None:
     assert value(found, "cron_last_outcome", cron="reconciliation", outcome="succeeded") == 1
 
 
-def test_a_refusal_of_the_days_last_moment_is_none_of_the_next_day(consumer: Consumer, scraper: Client) -> None:
+def test_a_refusal_just_before_midnight_does_not_count_for_the_next_day(consumer: Consumer, scraper: Client) -> None:
     reservations.open_ledger()
     midnight = NOON + timedelta(hours=12)
     Refusal.objects.create(
@@ -163,7 +163,7 @@ def test_a_refusal_of_the_days_last_moment_is_none_of_the_next_day(consumer: Con
     assert get_dashboard(reservations=1).refusals == {}
 
 
-def test_a_scrape_asks_a_few_times_and_never_for_the_whole_journal(trace, scraper: Client) -> None:
+def test_a_scrape_makes_few_queries_and_never_reads_the_whole_journal(trace, scraper: Client) -> None:
     with CaptureQueriesContext(connection) as asked:
         metrics._figures()
     assert len(asked) <= 26, len(asked)
@@ -172,10 +172,10 @@ def test_a_scrape_asks_a_few_times_and_never_for_the_whole_journal(trace, scrape
     assert all(re.search(r"day = '2026-05-05'", sql) for sql in of_journal)
 
 
-def test_without_the_database_there_is_what_the_process_knows(scraper: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_database_the_metrics_of_processes_remain(scraper: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     with database_moved(port=1):
         gone = samples(scraper)
-    monkeypatch.setattr(metrics, "PATIENCE", 0.2)
+    monkeypatch.setattr(metrics, "MAX_DATABASE_SECONDS", 0.2)
     with silent_port() as port, database_moved(port):
         silent = samples(scraper)
     for found in (gone, silent):
@@ -205,7 +205,7 @@ def test_without_the_database_there_is_what_the_process_knows(scraper: Client, m
         ("127.0.0.1", "127.0.0.1", {"Authorization": "Bearer wrong"}, 403),
     ],
 )
-def test_only_the_addresses_and_the_token_of_the_settings_open_it(
+def test_only_configured_addresses_and_the_token_may_read_the_metrics(
     scraper: Client, settings, allowed: str, address: str, headers: dict[str, str], status: int
 ) -> None:
     settings.METRICS_NETWORKS = env.networks("NOT_SET", allowed.split(","))
@@ -215,20 +215,20 @@ def test_only_the_addresses_and_the_token_of_the_settings_open_it(
     assert ("alexandria_" in response.content.decode()) == (status == 200)
 
 
-def test_without_a_token_in_the_settings_none_opens_it(scraper: Client) -> None:
+def test_without_a_configured_token_no_token_is_accepted(scraper: Client) -> None:
     for token in ("", "None"):
         headers = {"Authorization": f"Bearer {token}"}
         assert scraper.get("/metrics", headers=headers, REMOTE_ADDR="10.0.0.7").status_code == 403
 
 
-def test_a_scraper_that_wants_openmetrics_gets_it(scraper: Client) -> None:
+def test_a_scraper_that_asks_for_openmetrics_gets_it(scraper: Client) -> None:
     response = scraper.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert response["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
     families = list(openmetrics.text_string_to_metric_families(response.content.decode()))
     assert "alexandria_quota_used" in {family.name for family in families}
 
 
-def test_requests_are_told_apart_by_the_names_of_their_routes_and_known_methods(
+def test_requests_are_labelled_by_route_name_and_known_method(
     api: APIClient, sandbox: Sandbox, scraper: Client
 ) -> None:
     for path in ("/api/books/9780441013593", "/api/books/9780735211292", "/api/nope/1", "/nope/2"):
@@ -241,7 +241,7 @@ def test_requests_are_told_apart_by_the_names_of_their_routes_and_known_methods(
     assert not {"9780441013593", "nope"} & set(re.findall(r"\w+", " ".join(latency)))
 
 
-def test_what_a_worker_measures_is_in_the_metrics_of_the_others(
+def test_measurements_of_a_worker_are_in_the_metrics_of_other_processes(
     api: APIClient, sandbox: Sandbox, scraper: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "measured"
@@ -264,7 +264,7 @@ def test_what_a_worker_measures_is_in_the_metrics_of_the_others(
     }
 
 
-def test_how_long_a_decision_took_is_told_by_what_came_of_it(consumer: Consumer, scraper: Client) -> None:
+def test_the_duration_of_a_decision_is_labelled_with_its_outcome(consumer: Consumer, scraper: Client) -> None:
     def decided(step: str, outcome: str) -> float:
         return value(samples(scraper), "quota_decision_seconds_count", step=step, outcome=outcome) or 0
 
@@ -300,7 +300,7 @@ def expressions() -> list[str]:
     return [rule["expr"] for rule in rules()] + [target["expr"] for panel in panels() for target in panel["targets"]]
 
 
-def test_every_metric_and_label_of_the_examples_is_really_there(trace, api: APIClient, scraper: Client) -> None:
+def test_every_metric_and_label_in_the_docs_exists(trace, api: APIClient, scraper: Client) -> None:
     labels: dict[str, set[str]] = {}
     for name, pairs in samples(scraper):
         labels.setdefault(name, set()).update(dict(pairs))
@@ -317,7 +317,7 @@ def test_every_metric_and_label_of_the_examples_is_really_there(trace, api: APIC
     assert len(used) > 25
 
 
-def test_the_rules_have_the_shape_that_prometheus_wants() -> None:
+def test_the_rules_have_the_format_of_prometheus() -> None:
     file = yaml.safe_load((DOCS / "prometheus-rules.yml").read_text())
     assert set(file) == {"groups"}
     for group in file["groups"]:
@@ -345,7 +345,7 @@ def test_the_dashboard_has_a_title_and_a_unit_on_every_panel() -> None:
         assert all(target["expr"] and target["refId"] for target in panel["targets"])
 
 
-def test_every_metric_of_ours_is_explained(trace, scraper: Client) -> None:
+def test_the_docs_explain_every_metric(trace, scraper: Client) -> None:
     explained = (DOCS / "monitoring.md").read_text()
     families = text_string_to_metric_families(scraper.get("/metrics").content.decode())
     for family in families:

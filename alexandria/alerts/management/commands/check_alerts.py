@@ -16,12 +16,11 @@ from quota.exceptions import QuotaUnavailable
 
 class Command(ToolCommand):
     help = """\
-Checks once what should be told, tells it, and sends what is due. For a cron outside of Alexandria too, which goes on
-when no worker does.
+Checks the alert rules once and sends all due messages. Run it from cron as well: it works when all workers are dead.
 
 exit codes:
-  0  nothing is wrong, or at most worth knowing
-  1  the database is out of reach, a test was not delivered, or wrong usage
+  0  nothing is wrong, or there is only information
+  1  the database does not answer, a test was not delivered, or wrong usage
   2  a warning
   3  something critical"""
 
@@ -29,7 +28,11 @@ exit codes:
         instead = parser.add_mutually_exclusive_group()
         instead.add_argument("--dry-run", action="store_true", help="Write and send nothing.")
         instead.add_argument("--test", action="store_true", help="Only send a test message to every channel.")
-        parser.add_argument("--json", action="store_true", help='{"findings", "opened", "recovered"}, or the tests.')
+        parser.add_argument(
+            "--json",
+            action="store_true",
+            help='Print JSON: {"findings", "opened", "recovered"}, or tests.',
+        )
 
     def handle(self, *args: Any, dry_run: bool, test: bool, json: bool, **options: Any) -> None:
         try:
@@ -76,12 +79,12 @@ exit codes:
             self.stdout.write(json_module.dumps(results, indent=2))
         else:
             for message in sent:
-                said = f"status {message.status}" if message.status else message.error or "handed over"
-                self.stdout.write(f"{message.get_channel_display()} {message.to}: {said}, {message.latency_ms} ms")
+                result = f"status {message.status}" if message.status else message.error or "handed over"
+                self.stdout.write(f"{message.get_channel_display()} {message.to}: {result}, {message.latency_ms} ms")
         if not sent:
-            raise CommandError("There is no channel to test: neither ALERT_EMAIL_TO nor a webhook is set.")
+            raise CommandError("There is no channel to test. Set ALERT_EMAIL_TO or add a webhook in the admin.")
         if any(message.state != Delivery.State.DELIVERED for message in sent):
-            raise CommandError("Not every test was delivered.")
+            raise CommandError("Not every test was delivered. See the errors above.")
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
