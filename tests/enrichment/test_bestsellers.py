@@ -8,32 +8,29 @@ import pytest
 from rest_framework.test import APIClient
 
 from alexandria.development.sandbox.server import Sandbox
+from alexandria.env import BASE_DIR
 from enrichment.models import Edition, Miss
 from tests.fixtures import balance
+from tests.lists import folder_of, lists
 
-ROOT = Path(__file__).parents[2]
-BUNDLED = ROOT / "alexandria" / "data" / "demo_isbns.txt"
-BESTSELLERS = ROOT.parent / "shared" / "data" / "bestsellers.csv"
-
-
-def bundled() -> list[str]:
-    return [line for line in BUNDLED.read_text().splitlines() if line.strip() and not line.startswith("#")]
+BUNDLED = BASE_DIR / "alexandria" / "development" / "data" / "demo_isbns.txt"
 
 
-def bestsellers() -> list[str]:
-    if not BESTSELLERS.exists():
-        pytest.skip(f"{BESTSELLERS} is not here")
-    with BESTSELLERS.open(newline="") as file:
-        return [row["ISBN-13"] for row in csv.DictReader(file)]
+def read(path: Path) -> list[str]:
+    """The ISBNs of a table with a column ISBN-13, or of a list with one a line."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        if path.suffix == ".csv":
+            return [row["ISBN-13"] for row in csv.DictReader(file)]
+        return [line.rstrip("\r\n") for line in file if line.strip() and not line.startswith("#")]
 
 
-@pytest.mark.parametrize("read", [bundled, bestsellers])
+@pytest.mark.parametrize("path", [BUNDLED, *lists("bestsellers.csv")], ids=folder_of)
 @pytest.mark.parametrize("batch_size", [1000, 100])
 def test_a_real_list_is_enriched_with_the_counts_that_isbndb_confirms(
-    read, batch_size: int, api: APIClient, sandbox: Sandbox, settings
+    path: Path, batch_size: int, api: APIClient, sandbox: Sandbox, settings
 ) -> None:
     settings.ISBNDB_BATCH_SIZE = batch_size
-    isbns = read()
+    isbns = read(path)
     answer = api.post("/api/enrich/batch-direct", {"isbns": isbns}, format="json").json()
 
     assert answer["requested"] == len(isbns) >= 200

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from enrichment.books.match_keys import name_key
 from harvest.bulk.exceptions import NamesUnreadable
 from harvest.bulk.names import read_names
+from tests.lists import OUR_FOLDER, folder_of, lists
 
-AUTHORS = Path(__file__).parents[3] / "shared" / "data" / "authors.csv"
 DUNE = ["Frank Herbert", "Ursula K. Le Guin"]
 
 
@@ -99,9 +99,16 @@ def test_one_name_a_line_comes_back_in_its_order(written: list[str]) -> None:
     assert read_names("\n".join(found.names).encode()).key == found.key
 
 
-@pytest.mark.skipif(not AUTHORS.exists(), reason="the shared list is not on this machine")
-def test_the_shared_list_is_read_without_a_complaint() -> None:
-    found = read_names(AUTHORS.read_bytes())
-    assert found.names[:2] == ["Sarah J. Maas", "Colleen Hoover"]
+@pytest.mark.parametrize("path", lists("authors.csv"), ids=folder_of)
+def test_a_long_list_is_read_without_a_complaint(path: Path) -> None:
+    found = read_names(path.read_bytes())
+    first = ["Tessa Bailey", "Karen Rose"] if path.parent == OUR_FOLDER else ["Sarah J. Maas", "Colleen Hoover"]
+    assert found.names[:2] == first
     assert (found.rejected, found.encoding) == ([], "")
-    assert len(found.names) + found.duplicates == len(AUTHORS.read_text().split("\n")) - 2
+    assert len(found.names) + found.duplicates == len([line for line in path.read_text().splitlines() if line]) - 1
+
+
+def test_our_list_names_some_authors_twice_and_keeps_its_quoted_names() -> None:
+    found = read_names((OUR_FOLDER / "authors.csv").read_bytes())
+    assert (len(found.names), found.duplicates) == (107, 3)
+    assert {"Moriarty, Liane", "Brenda Novak", "Mitch Albom"} <= set(found.names)

@@ -8,8 +8,8 @@ import pytest
 from alexandria.common.text import decode_text
 from enrichment.isbn.input import read_values
 from enrichment.isbn.parsing import parse_many
+from tests.lists import folder_of, lists
 
-BESTSELLERS = Path(__file__).parents[3] / "shared" / "data" / "bestsellers.csv"
 DUNE, EMMA = "9780441172719", "9780804429573"
 
 
@@ -43,12 +43,11 @@ def test_nothing_of_a_list_in_one_row_or_without_any_isbn_is_lost() -> None:
     assert read_values('"9780441172719') == [DUNE]
 
 
-def test_a_real_file_gives_its_column_of_isbns() -> None:
-    if not BESTSELLERS.exists():
-        pytest.skip(f"{BESTSELLERS} is not here")
-    with BESTSELLERS.open(newline="") as file:
+@pytest.mark.parametrize("path", lists("bestsellers.csv"), ids=folder_of)
+def test_a_real_file_gives_its_column_of_isbns(path: Path) -> None:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         wanted = [isbn for row in csv.DictReader(file) if (isbn := row["ISBN-13"].strip())]
-    assert read_values(decode_text(BESTSELLERS.read_bytes()).text) == wanted
+    assert read_values(decode_text(path.read_bytes()).text) == wanted
 
 
 def test_a_stray_quote_costs_no_more_than_its_line_however_long_the_file_is() -> None:

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enrichment.isbn.parsing import InvalidEntry, InvalidIsbn, Reason, corrected, parse, parse_many, to_isbn10
+from tests.lists import folder_of, lists
 
-BESTSELLERS = Path(__file__).resolve().parents[3] / "shared" / "data" / "bestsellers.csv"
 DUNE = "9780441172719"
 INVISIBLE = ["\ufeff", "\u200b", "\u200e", "\xa0", "\xad", "\u2060", "\t", "\r\n"]
 DASHES = ["-", "‐", "‑", "‒", "–", "—", "−", "－", "﹘", " ", "\u2009", "\u3000", ""]
@@ -217,9 +217,9 @@ def test_any_text_or_number_is_either_an_isbn13_or_refused(value: str | int) -> 
         assert isbn13.startswith(("978", "979"))
 
 
-@pytest.mark.skipif(not BESTSELLERS.exists(), reason="the shared folder is not there")
-def test_the_best_sellers_are_told_valid_from_invalid() -> None:
-    with BESTSELLERS.open(encoding="utf-8", newline="") as file:
+@pytest.mark.parametrize("path", lists("bestsellers.csv"), ids=folder_of)
+def test_the_valid_isbns_of_a_real_list_are_told_from_the_invalid_ones(path: Path) -> None:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         written = [row["ISBN-13"] for row in csv.DictReader(file)]
     good = [
         isbn
