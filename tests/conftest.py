@@ -16,6 +16,7 @@ import django
 import psycopg
 import pytest
 import redis
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.db import connection
 from django.test import TransactionTestCase
 from execnet.xspec import XSpec
@@ -108,3 +109,4 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     settle_environment()
     start_servers()
 django.setup()
+PBKDF2PasswordHasher.iterations = 1  # nobody attacks the passwords of tests: the usual million takes half a second
