@@ -4,10 +4,11 @@ import re
 from collections.abc import Collection
 from datetime import date
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Literal
 
 from enrichment.books.match_keys import name_key
-from enrichment.isbn.parsing import InvalidIsbn, parse
+from enrichment.isbn.parsing import InvalidIsbn, parse, to_isbn10
 
 DatePrecision = Literal["", "day", "month", "year"]
 
@@ -50,6 +51,11 @@ def text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
+def first_text(*values: object) -> str:
+    """The first of the values that is a text and not empty; "" when there is none."""
+    return next(filter(None, map(text, values)), "")
+
+
 def texts(value: object) -> list[str]:
     """The distinct texts of a list, in order; also of one text alone, or of a list sent as {"0": …, "1": …}."""
     return [item for item in dict.fromkeys(map(text, _items(value))) if item]
@@ -66,7 +72,7 @@ def names(value: object) -> list[str]:
     return list(first.values())
 
 
-def isbns(value: object, *, but: str) -> list[str]:
+def isbns(value: object, but: str) -> list[str]:
     """The distinct ISBN-13s, in order, of a list of ISBNs or of objects with an `isbn`, leaving out the ISBN `but`."""
     found = (isbn(item.get("isbn") if isinstance(item, dict) else item) for item in _items(value))
     return [isbn13 for isbn13 in dict.fromkeys(found) if isbn13 and isbn13 != but]
@@ -82,6 +88,16 @@ def isbn(value: object) -> str | None:
         return parse(value)
     except InvalidIsbn:
         return None
+
+
+def first_isbn(*values: object) -> str | None:
+    """The ISBN-13 of the first of the values that is a valid ISBN."""
+    return next(filter(None, map(isbn, values)), None)
+
+
+def isbn10(isbn13: str) -> str:
+    """The ISBN-10 of an ISBN-13; "" for 979, which has none."""
+    return to_isbn10(isbn13) or ""
 
 
 def whole_number(value: object) -> int | None:
@@ -124,7 +140,22 @@ def publication_date(value: object) -> tuple[date | None, DatePrecision]:
     A time of day and its zone are left out. A month or day that does not exist ("2023-02-31", "2023-00-00") is
     unknown. Without a year from 1400 to 2100 there is no date: (None, "").
     """
-    prose = text(value)[:100]
+    return _parsed_date(text(value)[:100])
+
+
+def day_published(value: object) -> date | None:
+    """The date of `publication_date`."""
+    return publication_date(value)[0]
+
+
+def date_precision(value: object) -> DatePrecision:
+    """The precision of `publication_date`."""
+    return publication_date(value)[1]
+
+
+@lru_cache(maxsize=1000)
+def _parsed_date(prose: str) -> tuple[date | None, DatePrecision]:
+    """Kept for a while: both fields of a date need it, and many books share a date."""
     for form in _DATE_FORMS:
         match = form.search(prose)
         if match and _FIRST_YEAR <= int(match["year"]) <= _LAST_YEAR:

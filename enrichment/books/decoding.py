@@ -7,52 +7,22 @@ one book, the others are kept.
 """
 
 import json
-from datetime import date
-from decimal import Decimal
 from hashlib import blake2b
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
 
 from enrichment.books import cleaning
-from enrichment.books.cleaning import DatePrecision
-from enrichment.isbn.parsing import to_isbn10
+from enrichment.books.fields import FIELDS, Book
+from enrichment.books.match_keys import name_key, title_key
 
-# Counts up when a change here, in fields.py or in keys.py gives other books for the same answer: then the stored
-# editions differ from what is decoded, and are written anew when they are next synced.
-_VERSION = b"1"
+_ISBN13 = FIELDS["isbn13"]
+_PLAIN = {name: field for name, field in FIELDS.items() if len(field.sent) == 1 and not field.takes_isbn13}
+_OTHERS = [(name, field) for name, field in FIELDS.items() if name not in {"isbn13", *_PLAIN}]
+# Unpacked beforehand, for speed.
+_PLAIN_RULES = [(name, field.sent[0], field.clean) for name, field in _PLAIN.items()]
 _LONGEST_NUMBER = 30  # digits
-
-
-class Book(msgspec.Struct, frozen=True, kw_only=True):
-    """One book as ISBNdb knows it. A text that it does not give is "", a list []; duplicates in lists are folded."""
-
-    isbn13: str
-    isbn10: str
-    title: str
-    title_long: str
-    authors: list[str]
-    publisher: str
-    language: str
-    binding: str
-    edition: str
-    pages: int | None
-    date_published: date | None
-    date_precision: DatePrecision
-    dewey_decimal: list[str]
-    subjects: list[str]
-    msrp: Decimal | None
-    image: str
-    dimensions: str
-    synopsis: str
-    overview: str
-    excerpt: str
-    other_isbns: list[str]
-    raw: str
-    """The book's own JSON as ISBNdb sent it, repaired only where PostgreSQL could not store it."""
-    content_hash: UUID
-    """The same for the same content: of everything but `image_original`, whose links are new in every answer."""
 
 
 class BadBook(msgspec.Struct, frozen=True):
@@ -78,10 +48,10 @@ class UndecodableAnswer(Exception):
     """The answer as a whole is not what ISBNdb documents: HTML, cut off, an error object."""
 
 
-def decode_books(body: bytes, *, key: Literal["data", "books", "book"]) -> Answer:
-    """The books of an answer: those in the list `key`, or the one that is the object `book`.
+def decode_books(body: bytes, *, key: Literal["data", "books"]) -> Answer:
+    """Decodes the books in the list `key` of an answer.
 
-    Raises UndecodableAnswer when the answer is no JSON object, or has no such member.
+    Raises UndecodableAnswer when the answer is no JSON object, or has no such list.
     """
     items, total = _envelope(body, key)
     books: dict[str, Book] = {}
@@ -102,7 +72,7 @@ def _envelope(body: bytes, key: str) -> tuple[list[msgspec.Raw], int | None]:
             members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
         except ValueError:
             members = msgspec.json.decode(_repaired(body), type=dict[str, msgspec.Raw])
-        items = [members[key]] if key == "book" else msgspec.json.decode(members[key], type=list[msgspec.Raw])
+        items = msgspec.json.decode(members[key], type=list[msgspec.Raw])
         return items, cleaning.whole_number(msgspec.json.decode(members.get("total", b"null")))
     except (ValueError, RecursionError, KeyError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
@@ -126,44 +96,26 @@ def _decode_book(sent: bytes) -> Book | BadBook:
 
 
 def _book(content: dict[str, object], raw: str) -> Book | BadBook:
-    get = content.get
-    given = [get("isbn13"), get("isbn"), get("isbn10")]
-    isbn13 = next(filter(None, map(cleaning.isbn, given)), None)
+    isbn13 = _ISBN13.value(content)
     if isbn13 is None:
-        return BadBook(isbn=next(filter(None, map(cleaning.text, given)), None), error="no valid ISBN")
-    title_long = cleaning.text(get("title_long"))
-    date_published, date_precision = cleaning.publication_date(get("date_published"))
-    return Book(
-        isbn13=isbn13,
-        isbn10=to_isbn10(isbn13) or "",
-        title=cleaning.text(get("title")) or title_long,
-        title_long=title_long,
-        authors=cleaning.names(get("authors")),
-        publisher=cleaning.text(get("publisher")),
-        language=cleaning.text(get("language")),
-        binding=cleaning.text(get("binding")),
-        edition=cleaning.text(get("edition")),
-        pages=cleaning.pages(get("pages")),
-        date_published=date_published,
-        date_precision=date_precision,
-        dewey_decimal=cleaning.texts(get("dewey_decimal")),
-        subjects=cleaning.texts(get("subjects")),
-        msrp=cleaning.price(get("msrp")),
-        image=cleaning.link(get("image")),
-        dimensions=cleaning.text(get("dimensions")),
-        synopsis=cleaning.text(get("synopsis")),
-        overview=cleaning.text(get("overview")),
-        excerpt=cleaning.text(get("excerpt")),
-        other_isbns=cleaning.isbns(get("other_isbns"), but=isbn13),
-        raw=raw,
-        content_hash=_content_hash(content),
-    )
+        given = cleaning.first_text(*map(content.get, _ISBN13.sent))
+        return BadBook(isbn=given or None, error="no valid ISBN")
+    get = content.get
+    values: dict[str, Any] = {name: clean(get(sent)) for name, sent, clean in _PLAIN_RULES}
+    for name, field in _OTHERS:
+        values[name] = field.value(content, isbn13)
+    return Book(isbn13=isbn13, **values, raw=raw, content_hash=_content_hash(content, values))
 
 
-def _content_hash(content: dict[str, object]) -> UUID:
-    lasting = {name: value for name, value in content.items() if name != "image_original"}
-    canonical = msgspec.json.encode(lasting, order="sorted")
-    return UUID(bytes=blake2b(canonical, digest_size=16, person=_VERSION).digest())
+def _content_hash(content: dict[str, object], values: dict[str, Any]) -> UUID:
+    """A hash of what is stored of the book, so that an edition is written again exactly when something of it differs.
+
+    It covers what ISBNdb sent, except `image_original`, whose link is new in every answer; the fields, so that a
+    changed rule or a new field is stored when a book is next synced; and the keys of its work and its authors.
+    """
+    sent = {name: value for name, value in content.items() if name != "image_original"}
+    keys = [title_key(values["title"]), *map(name_key, values["authors"])]
+    return UUID(bytes=blake2b(msgspec.json.encode((sent, values, keys), order="sorted"), digest_size=16).digest())
 
 
 def _repaired(sent: bytes) -> bytes:

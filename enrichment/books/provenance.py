@@ -1,7 +1,4 @@
-"""Where each field of an edition comes from: which of ISBNdb's fields, and what was made of them.
-
-It says what `decoding._book` does, for people; a test holds the two together.
-"""
+"""Where each field of a stored edition comes from: what ISBNdb sent for it, and how Alexandria cleaned it."""
 
 import json
 from dataclasses import dataclass
@@ -9,46 +6,31 @@ from typing import Any
 
 from django.contrib.admin.utils import label_for_field
 
+from enrichment.books.fields import FIELDS, PARTS, SHOWN
 from enrichment.models import Edition
 
 
 @dataclass(frozen=True)
 class Origin:
-    """`sent`: ISBNdb's names of the fields that it is read from, none for what is computed; `made`: how."""
+    """`sent`: ISBNdb's names of the fields that it is read from, none when it is computed. `made`: how."""
 
     sent: tuple[str, ...]
     made: str = ""
 
 
+_WORK = Origin((), "found by the normalised title and first author")
+
 ORIGINS = {
-    "isbn13": Origin(("isbn13", "isbn", "isbn10"), "the first of them that is a valid ISBN"),
-    "isbn10": Origin((), "computed from the ISBN-13"),
-    "title": Origin(("title", "title_long"), "the first of them that is not empty"),
-    "title_long": Origin(("title_long",)),
-    "authors": Origin(("authors",), "each author once, however differently written"),
-    "work": Origin((), "found by the title and the first author, normalised"),
-    "publisher": Origin(("publisher",)),
-    "date_published": Origin(("date_published",), "as much of it as can be believed"),
-    "edition": Origin(("edition",)),
-    "binding": Origin(("binding",)),
-    "language": Origin(("language",)),
-    "pages": Origin(("pages",), "the number in it, if it makes sense"),
-    "msrp": Origin(("msrp",), "the amount in it; 0 is taken for unknown"),
-    "dimensions": Origin(("dimensions",)),
-    "dewey_decimal": Origin(("dewey_decimal",), "duplicates folded"),
-    "subjects": Origin(("subjects",), "duplicates folded"),
-    "synopsis": Origin(("synopsis",)),
-    "overview": Origin(("overview",)),
-    "excerpt": Origin(("excerpt",)),
-    "image": Origin(("image",), "if it is a web address"),
-    "other_isbns": Origin(("other_isbns",), "the valid ones, as ISBN-13s"),
+    name: Origin(FIELDS[name].sent, FIELDS[name].note) if name in FIELDS else _WORK
+    for name in SHOWN
+    if name not in PARTS
 }
-"""By field of Edition, in the order in which a person reads them."""
+"""By field of Edition, in the order in which people read them."""
 
 
 @dataclass(frozen=True)
 class Traced:
-    """A field of a stored edition, its value, and what ISBNdb sent for it: `sent` is JSON, by ISBNdb's names."""
+    """A field of a stored edition, its value, and what ISBNdb sent for it: JSON by ISBNdb's name of the field."""
 
     name: str
     label: str
@@ -58,7 +40,7 @@ class Traced:
 
 
 def trace(edition: Edition) -> list[Traced]:
-    """The edition field by field, in the order of ORIGINS. Fields that ISBNdb did not send are not in `sent`."""
+    """The fields of the edition in the order of ORIGINS. `sent` lacks the fields that ISBNdb did not send."""
     special = {
         "authors": [link.author.name for link in edition.author_links.all()],
         "date_published": edition.published,

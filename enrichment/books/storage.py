@@ -16,19 +16,13 @@ from django.db import DatabaseError, DataError, IntegrityError, OperationalError
 from django.db.backends.utils import CursorWrapper
 
 from alexandria.common.database import READ_ONLY, sqlstate
-from enrichment.books.decoding import Book
+from enrichment.books.fields import COLUMNS, Book
 from enrichment.books.match_keys import name_key, title_key
 
 log = structlog.get_logger(__name__)
 
-# Columns of Edition that have the name and the value of a field of Book.
-BOOK_COLUMNS = (
-    *("isbn13", "isbn10", "title", "title_long", "publisher", "language", "binding", "edition", "pages"),
-    *("date_published", "date_precision", "dewey_decimal", "subjects", "msrp", "image", "dimensions"),
-    *("synopsis", "overview", "excerpt", "other_isbns", "raw", "content_hash"),
-)
-_LIST = ", ".join(BOOK_COLUMNS)
-_values: Callable[[Book], tuple[object, ...]] = attrgetter(*BOOK_COLUMNS)
+_LIST = ", ".join(COLUMNS)
+_values: Callable[[Book], tuple[object, ...]] = attrgetter(*COLUMNS)
 
 # S608: only names of columns go into these statements.
 _CREATE_INCOMING = f"""
@@ -60,7 +54,7 @@ _UPSERT_EDITIONS = f"""
     FROM incoming
     ORDER BY isbn13
     ON CONFLICT (isbn13) DO UPDATE
-    SET {", ".join(f"{name} = EXCLUDED.{name}" for name in (*BOOK_COLUMNS, "work_id", "synced_at", "updated_at"))}
+    SET {", ".join(f"{name} = EXCLUDED.{name}" for name in (*COLUMNS, "work_id", "synced_at", "updated_at"))}
     WHERE enrichment_edition.content_hash <> EXCLUDED.content_hash
     RETURNING isbn13, xmax = 0"""  # noqa: S608 (xmax is 0 in a row that is new)
 _FORGET_MISSES = """
@@ -199,7 +193,7 @@ def _copy(cursor: CursorWrapper, books: Sequence[Book]) -> None:
 
 
 def column_values(book: Book) -> list[object]:
-    """What the BOOK_COLUMNS of `book` hold, as psycopg's COPY takes it."""
+    """What the COLUMNS of `book` hold, as psycopg's COPY takes it."""
     return [_array(value) if isinstance(value, list) else value for value in _values(book)]
 
 

@@ -108,7 +108,11 @@ def corrected(value: str) -> str | None:
 
 def to_isbn10(isbn13: str) -> str | None:
     """The ISBN-10 of a valid ISBN-13 of 13 digits; None for 979, which has none."""
-    return str(isbn.to_isbn10(isbn13)) if isbn13.startswith("978") else None
+    if not isbn13.startswith("978"):
+        return None
+    body = isbn13[3:12]  # not isbn.to_isbn10, which validates again: half the time of decoding a book
+    check = sum(place * int(digit) for place, digit in enumerate(body, start=1)) % 11
+    return body + ("X" if check == 10 else str(check))
 
 
 def _from_number(value: int) -> str:

@@ -5,13 +5,12 @@ from typing import Any
 from django.db.models import Count, OuterRef, Prefetch, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce, Upper
 
+from enrichment.books.fields import LONG_COLUMNS
 from enrichment.books.match_keys import name_key, title_key
 from enrichment.models import Author, Edition, EditionAuthor, Work
 
 MOST_EDITIONS = 1000
 """Of a work, in one answer."""
-
-_LONG_COLUMNS = ("raw", "synopsis", "overview", "excerpt")
 
 
 def find_books(
@@ -22,7 +21,7 @@ def find_books(
     A text fits where it is part of the other, or where its words are like words there; case, accents, punctuation and
     articles make no difference in titles and names.
     """
-    books = Edition.objects.defer(*_LONG_COLUMNS).select_related("work").prefetch_related("author_links__author")
+    books = Edition.objects.defer(*LONG_COLUMNS).select_related("work").prefetch_related("author_links__author")
     if title:
         books = books.filter(work__in=find_works(title).order_by())
     if author:

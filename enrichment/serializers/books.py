@@ -5,6 +5,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from enrichment.books.fields import FIELDS, SHOWN
 from enrichment.models import Edition
 from enrichment.serializers.fields import SpendingAnswerSerializer, SpendingRequestSerializer
 from enrichment.serializers.jobs import JobOptionsSerializer
@@ -129,6 +130,9 @@ class BatchAnswerSerializer(SpendingAnswerSerializer, EnrichmentSerializer):
     """The same, with the quota."""
 
 
+_TIMES = ("synced_at", "created_at", "updated_at")
+
+
 class AuthorSerializer(serializers.Serializer[Any]):
     id = serializers.IntegerField()
     name = serializers.CharField()
@@ -140,33 +144,9 @@ class WorkSerializer(serializers.Serializer[Any]):
 
 
 @example(
-    {
-        "isbn13": "9780593135204",
-        "isbn10": "0593135202",
-        "title": "Project Hail Mary",
-        "title_long": "Project Hail Mary: A Novel",
-        "work": {"id": 2, "title": "Project Hail Mary"},
-        "authors": [{"id": 1, "name": "Andy Weir"}],
-        "publisher": "Ballantine Books",
-        "language": "en",
-        "binding": "Hardcover",
-        "edition": "",
-        "pages": 476,
-        "date_published": "2021-05-04",
-        "date_precision": "day",
-        "dewey_decimal": ["813.6"],
-        "subjects": ["Science fiction"],
-        "msrp": "28.99",
-        "image": "https://images.isbndb.com/covers/52/04/9780593135204.jpg",
-        "dimensions": "",
-        "synopsis": "",
-        "overview": "",
-        "excerpt": "",
-        "other_isbns": ["9780593135211"],
-        "synced_at": "2026-05-05T11:57:03.120000Z",
-        "created_at": "2026-05-05T11:57:03.120000Z",
-        "updated_at": "2026-05-05T11:57:03.120000Z",
-    }
+    {name: field.example for name, field in FIELDS.items()}
+    | {"work": {"id": 2, "title": "Project Hail Mary"}, "authors": [{"id": 1, "name": "Andy Weir"}]}
+    | dict.fromkeys(_TIMES, "2026-05-05T11:57:03.120000Z")
 )
 class EditionSerializer(serializers.ModelSerializer[Edition]):
     """A stored edition. A text that ISBNdb does not give is empty."""
@@ -180,11 +160,7 @@ class EditionSerializer(serializers.ModelSerializer[Edition]):
 
     class Meta:
         model = Edition
-        fields = (
-            *("isbn13", "isbn10", "title", "title_long", "work", "authors", "publisher", "language", "binding"),
-            *("edition", "pages", "date_published", "date_precision", "dewey_decimal", "subjects", "msrp", "image"),
-            *("dimensions", "synopsis", "overview", "excerpt", "other_isbns", "synced_at", "created_at", "updated_at"),
-        )
+        fields = (*SHOWN, *_TIMES)
         read_only_fields = fields
 
     @extend_schema_field(AuthorSerializer(many=True))

@@ -11,9 +11,10 @@ from django.db import connection, transaction
 from stdnum import ean
 
 from alexandria.development.sandbox import answers, catalogue
-from enrichment.books.decoding import Book, decode_books
+from enrichment.books.decoding import decode_books
+from enrichment.books.fields import COLUMNS, Book
 from enrichment.books.match_keys import name_key, title_key
-from enrichment.books.storage import BOOK_COLUMNS, column_values, store_books
+from enrichment.books.storage import column_values, store_books
 from enrichment.models import Author, Edition, EditionAuthor, Miss, Work
 
 BATCH = 1000
@@ -98,14 +99,14 @@ def _bulk_create_editions(books: list[Book], work_ids: dict[str, int]) -> None:
         (Edition(**_columns(book), work_id=work_ids[book.isbn13], **times) for book in books),
         update_conflicts=True,
         unique_fields=["isbn13"],
-        update_fields=[*BOOK_COLUMNS[1:], "work", "synced_at", "updated_at"],
+        update_fields=[*COLUMNS[1:], "work", "synced_at", "updated_at"],
     )
 
 
 def copy_editions(books: list[Book]) -> None:
     """PostgreSQL's COPY into the table of editions, of the same columns: no authors, works or links, no ISBN twice."""
     now = datetime.now(UTC)
-    columns = ", ".join((*BOOK_COLUMNS, "work_id", "synced_at", "created_at", "updated_at"))
+    columns = ", ".join((*COLUMNS, "work_id", "synced_at", "created_at", "updated_at"))
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT max(id) FROM enrichment_work")
         [work] = cursor.fetchone()
@@ -115,7 +116,7 @@ def copy_editions(books: list[Book]) -> None:
 
 
 def _columns(book: Book) -> dict[str, Any]:
-    return {name: getattr(book, name) for name in BOOK_COLUMNS} | {"raw": json.loads(book.raw)}
+    return {name: getattr(book, name) for name in COLUMNS} | {"raw": json.loads(book.raw)}
 
 
 def _work_key(book: Book, keys: list[str]) -> tuple[str, str]:

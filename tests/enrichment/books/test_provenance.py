@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from enrichment.books.decoding import Book, decode_books
+from enrichment.books.decoding import decode_books
+from enrichment.books.fields import COLUMNS, Book
 from enrichment.books.provenance import ORIGINS
-from enrichment.books.storage import BOOK_COLUMNS
 
 SENT = {
     "isbn13": "9780441172719",
@@ -39,7 +39,7 @@ def decoded(content: dict[str, Any]) -> Book:
 
 
 def test_every_stored_field_has_an_origin() -> None:
-    assert set(ORIGINS) == {*BOOK_COLUMNS, "authors", "work"} - {"raw", "content_hash", "date_precision"}
+    assert set(ORIGINS) == {*COLUMNS, "authors", "work"} - {"raw", "content_hash", "date_precision"}
 
 
 @pytest.mark.parametrize("name", [name for name in ORIGINS if name != "work"])

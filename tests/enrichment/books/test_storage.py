@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from stdnum import ean
 
 from enrichment.books import storage
-from enrichment.books.decoding import Book, decode_books
+from enrichment.books.decoding import decode_books
+from enrichment.books.fields import COLUMNS, Book
 from enrichment.books.storage import StoreResult, remember_misses, store_books
 from enrichment.models import Author, Edition, EditionAuthor, Miss, Work
 from tests.enrichment.books.test_decoding import any_book
@@ -73,9 +74,9 @@ def test_a_new_book_is_stored_with_its_work_authors_and_every_field() -> None:
     [book] = decode(sent)
     assert store_books([book]) == StoreResult(created=1)
     edition = Edition.objects.get()
-    assert {name: getattr(edition, name) for name in storage.BOOK_COLUMNS} == {
-        name: getattr(book, name) for name in storage.BOOK_COLUMNS
-    } | {"raw": sent}
+    assert {name: getattr(edition, name) for name in COLUMNS} == {name: getattr(book, name) for name in COLUMNS} | {
+        "raw": sent
+    }
     assert (edition.work.title, edition.work.title_key, edition.work.author_key) == ("Dune", "dune", "frank herbert")
     assert authors_of(DUNE) == book.authors
     assert edition.created_at == edition.updated_at == edition.synced_at
@@ -192,8 +193,8 @@ def test_whatever_is_decoded_can_be_stored(sent: list[dict[str, Any]]) -> None:
     assert result.created + result.updated + result.unchanged == len(sent)
     for book in books:
         edition = Edition.objects.get(isbn13=book.isbn13)
-        assert {name: getattr(edition, name) for name in storage.BOOK_COLUMNS if name != "raw"} == {
-            name: getattr(book, name) for name in storage.BOOK_COLUMNS if name != "raw"
+        assert {name: getattr(edition, name) for name in COLUMNS if name != "raw"} == {
+            name: getattr(book, name) for name in COLUMNS if name != "raw"
         }
         assert edition.author_links.count() == len(book.authors)
 
