@@ -127,7 +127,7 @@ def sandbox(settings) -> Iterator[Sandbox]:
     Retries do not wait for more than the pace, unless the test says `stamina.set_testing(False)`.
     """
     no_back_off = stamina.set_testing(True, attempts=client.ATTEMPTS, cap=True)
-    no_pause = patch.object(client, "PAUSE_BEFORE_LESS", 0.0)
+    no_pause = patch.object(client, "SMALLER_PAGE_PAUSE_SECONDS", 0.0)
     with Sandbox(max_rps=None) as server, no_back_off, no_pause:
         server.set_clock(offset_seconds=(NOON - datetime.now(UTC)).total_seconds())
         settings.ISBNDB_BASE_URL = server.url

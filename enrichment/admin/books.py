@@ -25,7 +25,7 @@ from enrichment.exceptions import JobError
 from enrichment.isbn.parsing import InvalidIsbn, parse
 from enrichment.jobs.isbn_lists import keep_list
 from enrichment.models import Author, Edition, Miss, Work
-from enrichment.serializers.books import LARGEST_JOB
+from enrichment.serializers.books import MAX_JOB_ISBNS
 from quota.exceptions import QuotaError
 
 SIBLINGS = 20
@@ -97,9 +97,9 @@ class EditionAdmin(IsbnSearch):
     @admin.action(description="Refresh from ISBNdb…", permissions=["refresh"])
     def refresh(self, request: HttpRequest, editions: QuerySet[Edition]) -> HttpResponse | None:
         """Leads to the page that says what it costs."""
-        isbns = list(editions.order_by("isbn13").values_list("isbn13", flat=True)[: LARGEST_JOB + 1])
-        if len(isbns) > LARGEST_JOB:
-            messages.error(request, f"That is more than {LARGEST_JOB:,} editions: choose fewer.")
+        isbns = list(editions.order_by("isbn13").values_list("isbn13", flat=True)[: MAX_JOB_ISBNS + 1])
+        if len(isbns) > MAX_JOB_ISBNS:
+            messages.error(request, f"That is more than {MAX_JOB_ISBNS:,} editions: choose fewer.")
             return None
         kept = keep_list(isbns, made_by=cast(User, request.user), refresh=True, purpose="refresh")
         return HttpResponseRedirect(reverse("admin:isbn_list", args=[kept.pk]))

@@ -29,7 +29,7 @@ from enrichment.jobs.isbn_lists import keep_list, key_of, run_list
 from enrichment.models import IsbnList, Job
 from enrichment.models.jobs import STAFF
 from enrichment.selectors import plan_isbns
-from enrichment.serializers.books import LARGEST_JOB
+from enrichment.serializers.books import MAX_JOB_ISBNS
 from quota.exceptions import QuotaError
 from quota.models import Consumer
 from quota.selectors.usage import forecast, get_allowance
@@ -50,7 +50,7 @@ class IsbnsForm(forms.Form):
         required=False,
         widget=UnfoldAdminFileFieldWidget(),
         help_text=f"CSV or text of up to {filesizeformat(LARGEST_FILE)}; the ISBNs may be in any column. "
-        f"{LARGEST_JOB:,} ISBNs at the most.",
+        f"{MAX_JOB_ISBNS:,} ISBNs at the most.",
     )
     purpose = forms.CharField(
         label="What for",
@@ -80,9 +80,9 @@ class IsbnsForm(forms.Form):
             given["values"] = read_values(given["isbns"]) + (read_values(decode_text(file.read()).text) if file else [])
             if not given["values"]:
                 raise forms.ValidationError("Paste ISBNs, or choose a file that holds some.")
-            if len(given["values"]) > LARGEST_JOB:
+            if len(given["values"]) > MAX_JOB_ISBNS:
                 found = len(given["values"])
-                raise forms.ValidationError(f"That is {found:,} values; a job takes {LARGEST_JOB:,} at the most.")
+                raise forms.ValidationError(f"That is {found:,} values; a job takes {MAX_JOB_ISBNS:,} at the most.")
         return given
 
 

@@ -14,7 +14,7 @@ from alexandria.common.pagination import CursorPages
 from enrichment import selectors
 from enrichment.models import Author, Edition
 from enrichment.serializers.catalogue import (
-    LARGEST_PAGE,
+    MAX_PAGE_SIZE,
     AuthorDetailSerializer,
     AuthorsQuerySerializer,
     BooksQuerySerializer,
@@ -29,7 +29,7 @@ from quota.api import asked_for
 class CataloguePages(CursorPages):
     page_size = 50
     page_size_query_param = "page_size"
-    max_page_size = LARGEST_PAGE
+    max_page_size = MAX_PAGE_SIZE
 
 
 class BookPages(CataloguePages):

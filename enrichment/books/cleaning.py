@@ -1,4 +1,4 @@
-"""One untidy JSON value of ISBNdb's in, one clean value out. None of these raises, whatever value comes in."""
+"""Rules that turn an untidy JSON value from ISBNdb into a clean one. They accept any value and never raise."""
 
 import re
 from collections.abc import Collection
@@ -12,10 +12,10 @@ from enrichment.isbn.parsing import InvalidIsbn, parse, to_isbn10
 
 DatePrecision = Literal["", "day", "month", "year"]
 
-_MOST_PAGES = 100_000
-_HIGHEST_PRICE = 1_000_000
+_MAX_PAGES = 100_000
+_MAX_PRICE = 1_000_000
 _FIRST_YEAR, _LAST_YEAR = 1400, 2100
-_LONGEST_NUMBER = 10**30
+_MAX_NUMBER = 10**30
 _PAGES = re.compile(r"^([0-9]{1,6})(?:\.0+)?$|(?<![-.0-9])([0-9]{1,6}) ?p(?:ages?|p)?\b", re.IGNORECASE)
 _THOUSANDS = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
 _AMOUNT = re.compile(r"-?[0-9][0-9.,]*")
@@ -35,18 +35,18 @@ _DATE_FORMS = [
         r"^(?P<year>[0-9]{4})(?P<month>[0-9]{2})(?P<day>[0-9]{2})?(?![0-9])",  # 20231005
         rf"{_DAY}{_MONTH}{_YEAR}",  # 5 October 2023
         rf"\b{_MONTH}(?:{_DAY})?{_YEAR}",  # October 5, 2023; October 2023
-        r"(?<![0-9])(?P<year>1[4-9][0-9]{2}|20[0-9]{2})(?![0-9])",  # c1998; 05/10/2023, whichever of them is the day
+        r"(?<![0-9])(?P<year>1[4-9][0-9]{2}|20[0-9]{2})(?![0-9])",  # c1998; 05/10/2023, where the day is ambiguous
     )
 ]
 
 
 def text(value: object) -> str:
-    """Trimmed text; a number as text; "" for anything else."""
+    """Trims a text, and turns a number into text. "" for anything else."""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, float):
         value = int(value) if value.is_integer() else repr(value)
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LONGEST_NUMBER:
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _MAX_NUMBER:
         return str(value)
     return value if isinstance(value, str) else ""
 
@@ -57,12 +57,12 @@ def first_text(*values: object) -> str:
 
 
 def texts(value: object) -> list[str]:
-    """The distinct texts of a list, in order; also of one text alone, or of a list sent as {"0": …, "1": …}."""
+    """The texts of a list, in order and without duplicates. A single text and {"0": …, "1": …} count as lists."""
     return [item for item in dict.fromkeys(map(text, _items(value))) if item]
 
 
 def names(value: object) -> list[str]:
-    """The texts of a list, in order, each author once, however often and differently written."""
+    """The texts of a list, in order. Different spellings of one author count once: the first is kept."""
     found = texts(value)
     if len(found) < 2:
         return found
@@ -73,13 +73,13 @@ def names(value: object) -> list[str]:
 
 
 def isbns(value: object, but: str) -> list[str]:
-    """The distinct ISBN-13s, in order, of a list of ISBNs or of objects with an `isbn`, leaving out the ISBN `but`."""
+    """The ISBN-13s of a list of ISBNs, or of objects with an `isbn`: in order, without duplicates and without `but`."""
     found = (isbn(item.get("isbn") if isinstance(item, dict) else item) for item in _items(value))
     return [isbn13 for isbn13 in dict.fromkeys(found) if isbn13 and isbn13 != but]
 
 
 def isbn(value: object) -> str | None:
-    """The ISBN-13 of a text or number; None when it is not valid."""
+    """The ISBN-13 of a text or number; None when it is not a valid ISBN."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, str | int):
@@ -101,21 +101,21 @@ def isbn10(isbn13: str) -> str:
 
 
 def whole_number(value: object) -> int | None:
-    """A whole number from 0, also as text with thousands separators."""
+    """A whole number from 0; also a text with thousands separators."""
     digits = _THOUSANDS.sub("", text(value))
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 19 else None
 
 
 def pages(value: object) -> int | None:
-    """A number of pages, 1 to 100,000; also from "352 pages", "xii, 352 p.", "1,024"."""
+    """A number of pages from 1 to 100,000; also from "352 pages", "xii, 352 p." and "1,024"."""
     prose = _THOUSANDS.sub("", text(value)[:100])
     match = _PAGES.search(prose)
     number = int(match[1] or match[2]) if match else 0
-    return number if 0 < number <= _MOST_PAGES else None
+    return number if 0 < number <= _MAX_PAGES else None
 
 
 def price(value: object) -> Decimal | None:
-    """An amount of money, in hundredths; also from "USD 12.99", "12,99". None for 0: ISBNdb's unknown."""
+    """A price with two decimal places; also from "USD 12.99" and "12,99". None for 0, which means unknown."""
     match = _AMOUNT.search(text(value)[:100])
     if match is None:
         return None
@@ -125,19 +125,19 @@ def price(value: object) -> Decimal | None:
         number = Decimal(amount)
     except InvalidOperation:
         return None
-    return number.quantize(Decimal("0.01")) if Decimal("0.005") < number < _HIGHEST_PRICE else None
+    return number.quantize(Decimal("0.01")) if Decimal("0.005") < number < _MAX_PRICE else None
 
 
 def link(value: object) -> str:
-    """An http(s) address, else ""."""
+    """An http(s) address; "" for anything else."""
     address = text(value)
     return address if _LINK.match(address) else ""
 
 
 def publication_date(value: object) -> tuple[date | None, DatePrecision]:
-    """As much of a date as can be believed, and to what precision; the unknown rest is 1: (2023-10-01, "month").
+    """The plausible part of a date, and its precision. Unknown parts are 1: (2023-10-01, "month").
 
-    A time of day and its zone are left out. A month or day that does not exist ("2023-02-31", "2023-00-00") is
+    The time of day and its zone are ignored. A month or day that does not exist ("2023-02-31", "2023-00-00") is
     unknown. Without a year from 1400 to 2100 there is no date: (None, "").
     """
     return _parsed_date(text(value)[:100])
@@ -155,7 +155,7 @@ def date_precision(value: object) -> DatePrecision:
 
 @lru_cache(maxsize=1000)
 def _parsed_date(prose: str) -> tuple[date | None, DatePrecision]:
-    """Kept for a while: both fields of a date need it, and many books share a date."""
+    """Cached, because both fields of a date need the result, and many books share a date."""
     for form in _DATE_FORMS:
         match = form.search(prose)
         if match and _FIRST_YEAR <= int(match["year"]) <= _LAST_YEAR:

@@ -1,9 +1,8 @@
-"""ISBNdb's answers, as books.
+"""Decodes ISBNdb's answers into books.
 
-Written from ../shared/isbndb/openapi.json (schema Book) and from what the feed really holds: numbers and dates as
-prose, null lists, one string where a list belongs, characters that PostgreSQL cannot store. A field that makes no
-sense is left out; a book is given up only when it has no valid ISBN, or is no object at all; and whatever happens to
-one book, the others are kept.
+ISBNdb's OpenAPI file (schema Book) describes the fields, but real answers are untidy: numbers and dates as prose, null
+lists, one text instead of a list, characters that PostgreSQL cannot store. A field that makes no sense is left empty. A
+book is rejected only when it has no valid ISBN or is not an object. A bad book never affects the others.
 """
 
 import json
@@ -20,22 +19,23 @@ from enrichment.books.match_keys import name_key, title_key
 _ISBN13 = FIELDS["isbn13"]
 _PLAIN = {name: field for name, field in FIELDS.items() if len(field.sent) == 1 and not field.takes_isbn13}
 _OTHERS = [(name, field) for name, field in FIELDS.items() if name not in {"isbn13", *_PLAIN}]
-# Unpacked beforehand, for speed.
+# Unpacked in advance, for speed.
 _PLAIN_RULES = [(name, field.sent[0], field.clean) for name, field in _PLAIN.items()]
-_LONGEST_NUMBER = 30  # digits
+_MAX_DIGITS = 30  # digits
 
 
 class BadBook(msgspec.Struct, frozen=True):
-    """A book that cannot be kept: the ISBN it gave, if any, and why."""
+    """A rejected book: its ISBN as ISBNdb sent it, if any, and the reason."""
 
     isbn: str | None
     error: str
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What an answer holds. Of two books with one ISBN the later is kept.
+    """The contents of an answer. When two books have one ISBN, the later one is kept.
 
-    `items`: how many ISBNdb sent, good or bad. `total`: its own count of all pages, if given.
+    `items`: the number of books that ISBNdb sent, good or bad. `total`: ISBNdb's own count over all pages, if it sent
+    one.
     """
 
     books: list[Book]
@@ -45,13 +45,13 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class UndecodableAnswer(Exception):
-    """The answer as a whole is not what ISBNdb documents: HTML, cut off, an error object."""
+    """The answer as a whole is not what ISBNdb documents: for example HTML, a part of an answer, an error object."""
 
 
 def decode_books(body: bytes, *, key: Literal["data", "books"]) -> Answer:
     """Decodes the books in the list `key` of an answer.
 
-    Raises UndecodableAnswer when the answer is no JSON object, or has no such list.
+    Raises UndecodableAnswer when the answer is not a JSON object with such a list.
     """
     items, total = _envelope(body, key)
     books: dict[str, Book] = {}
@@ -108,10 +108,11 @@ def _book(content: dict[str, object], raw: str) -> Book | BadBook:
 
 
 def _content_hash(content: dict[str, object], values: dict[str, Any]) -> UUID:
-    """A hash of what is stored of the book, so that an edition is written again exactly when something of it differs.
+    """A hash of everything that is stored of a book. An edition is written again when its hash differs.
 
-    It covers what ISBNdb sent, except `image_original`, whose link is new in every answer; the fields, so that a
-    changed rule or a new field is stored when a book is next synced; and the keys of its work and its authors.
+    It covers what ISBNdb sent, except `image_original`, whose link is new in every answer. It also covers the decoded
+    fields and the keys of the work and the authors: after a rule has changed or a field is new, the next sync writes
+    exactly the editions that come out differently.
     """
     sent = {name: value for name, value in content.items() if name != "image_original"}
     keys = [title_key(values["title"]), *map(name_key, values["authors"])]
@@ -119,15 +120,15 @@ def _content_hash(content: dict[str, object], values: dict[str, Any]) -> UUID:
 
 
 def _repaired(sent: bytes) -> bytes:
-    """The same JSON without what JSON or PostgreSQL does not allow: NUL, lone surrogates, NaN, numbers beyond reach.
+    """The same JSON without what JSON or PostgreSQL forbids: NUL, lone surrogates, NaN, and too large numbers.
 
-    NaN and infinity become null; an endless whole number becomes text.
-    Raises ValueError or RecursionError when even a lenient reader cannot make sense of it.
+    NaN and infinity become null; a very long whole number becomes a text.
+    Raises ValueError or RecursionError when even a lenient parser cannot read it.
     """
     lenient = json.loads(
         sent.decode("utf-8", "replace"),
         strict=False,
-        parse_int=lambda digits: int(digits) if len(digits) < _LONGEST_NUMBER else digits,
+        parse_int=lambda digits: int(digits) if len(digits) < _MAX_DIGITS else digits,
     )
     return msgspec.json.encode(_storable(lenient))
 

@@ -1,11 +1,13 @@
-"""Keys under which differently written names and titles meet: an author's, and a work's.
+"""Keys that match different spellings: a key for the name of an author, and a key for the title of a work.
 
-Case, accents, punctuation, apostrophes, `&` or `and`, and the spacing of initials make no difference. Beyond that
-the keys are careful, since two works wrongly merged are worse than one shown twice:
+Keys ignore case, accents, punctuation, apostrophes, the choice between `&` and `and`, and the spacing of initials. They
+ignore little else, because two works merged by mistake are worse than one work shown twice:
 
-* a title's subtitle and brackets count ("Star Wars: A New Hope" is not "Star Wars: The Last Jedi", "(Volume 1)" not
-  "(Volume 2)"); its leading article does not, wherever it stands ("The Hobbit", "Hobbit, The");
-* a name with one comma is turned round ("Herbert, Frank" is "Frank Herbert"), but not "King, Jr.".
+* The subtitle and brackets of a title count: "Star Wars: A New Hope" is not "Star Wars: The Last Jedi", and
+  "(Volume 1)" is not "(Volume 2)". The article does not count, at either end: "The Hobbit" is "Hobbit, The".
+* A name with one comma is turned around: "Herbert, Frank" is "Frank Herbert". "King, Jr." is not.
+
+Keys are stored. A change here needs a migration that computes the stored keys again.
 """
 
 import re
@@ -17,11 +19,11 @@ _SUFFIXES = {"jr", "sr", "ii", "iii", "iv", "md", "phd"}
 _ARTICLES = "the|a|an"
 _LEADING_ARTICLE = re.compile(rf"^(?:{_ARTICLES}) ")
 _TRAILING_ARTICLE = re.compile(rf"(?<=.),\s*(?:{_ARTICLES})\s*$", re.IGNORECASE)
-_LONGEST = 200  # characters; two keys of 4 bytes each fit the 2,704 bytes of a btree entry
+_MAX_LENGTH = 200  # characters of up to 4 bytes; an entry of a btree index holds 2,704 bytes, so two keys fit
 
 
 def name_key(name: str) -> str:
-    """The key of an author's name, at most 200 characters, never empty for a name that is not."""
+    """The key of an author's name: at most 200 characters, and empty only for an empty name."""
     last, comma, first = name.partition(",")
     if comma and "," not in first and _words(first) not in _SUFFIXES:
         name = f"{first} {last}"
@@ -29,26 +31,26 @@ def name_key(name: str) -> str:
 
 
 def title_key(title: str) -> str:
-    """The key of a title, at most 200 characters, never empty for a title that is not."""
+    """The key of a title: at most 200 characters, and empty only for an empty title."""
     words = _words(_TRAILING_ARTICLE.sub("", title))
     return _bounded(_LEADING_ARTICLE.sub("", words) or title)
 
 
 def _words(text: str) -> str:
-    """Lower-case words without accents, one space between them; empty where there is no letter or digit."""
+    """The words in lower case, without accents, separated by one space; "" when there is no letter or digit."""
     if not text.isascii():
         text = unicodedata.normalize("NFC", unicodedata.normalize("NFKD", text).translate(_ACCENTS))
     return " ".join(text.translate(_LETTERS).split())
 
 
 def _bounded(key: str) -> str:
-    if len(key) <= _LONGEST:
+    if len(key) <= _MAX_LENGTH:
         return key
-    return key[: _LONGEST - 16] + blake2b(key.encode(), digest_size=8).hexdigest()
+    return key[: _MAX_LENGTH - 16] + blake2b(key.encode(), digest_size=8).hexdigest()
 
 
 class _Letters(dict[int, str]):
-    """What stands for a character in a key; filled as characters turn up."""
+    """Maps a character to its form in a key. Fills itself as characters appear."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
@@ -57,4 +59,4 @@ class _Letters(dict[int, str]):
 
 
 _LETTERS = _Letters({ord("&"): " and "} | dict.fromkeys(map(ord, "'’‘ʼ`"), ""))
-_ACCENTS = dict.fromkeys(range(0x0300, 0x0370))  # not all marks: Japanese and Indic ones make other letters
+_ACCENTS = dict.fromkeys(range(0x0300, 0x0370))  # only these marks: Japanese and Indic marks make different letters

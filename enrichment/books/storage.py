@@ -1,8 +1,8 @@
-"""The set-based upsert of books: a whole batch in a handful of statements.
+"""The set-based upsert of books: it stores a whole batch with a few statements.
 
-A batch is copied into a temporary table; from there one statement fills each table. Two workers whose batches overlap
-wait for each other, but never in a circle, because every transaction takes its locks in one order: authors by key,
-works by key, editions by ISBN, misses by ISBN. (An edition's links are guarded by the lock on the edition.)
+A batch is copied into a temporary table; from there, one statement fills each table. Two workers with overlapping
+batches wait for each other but cannot deadlock, because every transaction takes its locks in one order: authors by key,
+works by key, editions by ISBN, misses by ISBN. (The lock on an edition also protects its links.)
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -43,8 +43,8 @@ _INSERT_WORKS = """
     FROM incoming
     ORDER BY title_key, author_key, isbn13
     ON CONFLICT (title_key, author_key) DO NOTHING"""
-# Ids are looked up row by row, since the planner, which has no statistics of `incoming`, would rather hash all works.
-# Rows that the last WHERE leaves alone are locked all the same, in the same order.
+# Ids are looked up row by row: with a join, the planner, which has no statistics of `incoming`, would hash all works.
+# Rows that the last WHERE leaves unchanged are locked too, in the same order.
 _UPSERT_EDITIONS = f"""
     INSERT INTO enrichment_edition ({_LIST}, work_id, synced_at, created_at, updated_at)
     SELECT {_LIST},
@@ -74,14 +74,14 @@ _REMEMBER_MISSES = """
     INSERT INTO enrichment_miss (isbn13, asked_at)
     SELECT isbn13, COALESCE(%s, now()) FROM unnest(%s::text[]) AS asked (isbn13) ORDER BY isbn13
     ON CONFLICT (isbn13) DO UPDATE SET asked_at = EXCLUDED.asked_at"""
-_PROGRAM_LIMIT_EXCEEDED = "54"  # class of SQLSTATEs: too deeply nested, too large
-_IN_THE_WAY = ("40", "55P03")  # SQLSTATEs of somebody else's locks: a deadlock and its like, a lock not had in time
+_PROGRAM_LIMIT_EXCEEDED = "54"  # SQLSTATE class: too deeply nested, too large
+_LOCKED = ("40", "55P03")  # SQLSTATEs of conflicts with other transactions: deadlock and the like, lock timeout
 _ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class StoreError:
-    """A book that the database refused, and the first line of what it said."""
+    """A book that the database refused, and the first line of its error message."""
 
     isbn: str
     error: str
@@ -89,7 +89,7 @@ class StoreError:
 
 @dataclass(slots=True)
 class StoreResult:
-    """How many editions were new, changed, the same as before; and those that could not be stored."""
+    """The number of new, changed and unchanged editions, and the books that could not be stored."""
 
     created: int = 0
     updated: int = 0
@@ -100,12 +100,13 @@ class StoreResult:
 def store_books(books: Iterable[Book], *, synced_at: datetime | None = None) -> StoreResult:
     """Stores up to about 1,000 books, with their works, authors and links, in one short transaction of its own.
 
-    Of two books with one ISBN the later is stored. Of an edition with the same content as before, only `synced_at` is
-    moved (to the transaction's time, unless given). Remembered misses among the ISBNs are forgotten.
+    When two books have one ISBN, the later one is stored. An edition with the same content as before only gets a new
+    `synced_at` (the time of the transaction by default). Remembered misses of the ISBNs are deleted.
 
-    When the database refuses the batch for its data, halves of it are tried, down to the single book, which is then
-    reported. When somebody else's locks stand in the way, it is tried again: the answer is paid for.
-    Raises RuntimeError inside a transaction, and OperationalError as any query does.
+    When the database refuses the data of the batch, the batch is halved and tried again, down to single books; a book
+    that is refused alone is reported. When locks of other transactions prevent the write, it is retried, because the
+    call for the answer is already spent.
+    Raises RuntimeError inside a transaction, and OperationalError like any query.
     """
     batch = list({book.isbn13: book for book in books}.values())
     result = StoreResult()
@@ -126,9 +127,9 @@ def store_books(books: Iterable[Book], *, synced_at: datetime | None = None) -> 
 
 
 def remember_misses(isbns: Iterable[str], *, asked_at: datetime | None = None) -> None:
-    """Records valid ISBN-13s that ISBNdb does not know, as of `asked_at` (now, unless given).
+    """Records ISBN-13s that ISBNdb does not know, as of `asked_at` (now by default), in a transaction of its own.
 
-    In a transaction of its own. Raises IntegrityError for what is no ISBN-13, and OperationalError as `store_books`.
+    Raises IntegrityError when a value is not an ISBN-13, and OperationalError like `store_books`.
     """
     _retried(partial(_remember, sorted(set(isbns)), asked_at))
 
@@ -139,14 +140,14 @@ def _remember(isbns: list[str], asked_at: datetime | None) -> None:
 
 
 def _retried(write: Callable[[], None]) -> None:
-    """Calls `write`, a transaction, up to _ATTEMPTS times while locks stand in its way."""
+    """Calls `write`, a transaction, up to _ATTEMPTS times as long as other transactions' locks prevent it."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             write()
         except DatabaseError as error:
-            if sqlstate(error) == READ_ONLY:  # which Django does not count among the operational ones
-                raise OperationalError("The database takes no writes at present.") from error
-            if not sqlstate(error).startswith(_IN_THE_WAY) or attempt == _ATTEMPTS:
+            if sqlstate(error) == READ_ONLY:  # Django does not raise an OperationalError for it
+                raise OperationalError("The database accepts no writes at present.") from error
+            if not sqlstate(error).startswith(_LOCKED) or attempt == _ATTEMPTS:
                 raise
             log.warning("books.locks_in_the_way", attempt=attempt, sqlstate=sqlstate(error))
         else:
@@ -154,7 +155,7 @@ def _retried(write: Callable[[], None]) -> None:
 
 
 def _store(books: Sequence[Book], synced_at: datetime | None, result: StoreResult) -> None:
-    """Stores all of `books`, or raises and stores none. The counts are added to `result`."""
+    """Stores all of `books` and adds the counts to `result`, or raises and stores none."""
     with transaction.atomic(durable=True), connection.cursor() as cursor:
         cursor.execute(_CREATE_INCOMING)
         _copy(cursor, books)
@@ -193,12 +194,12 @@ def _copy(cursor: CursorWrapper, books: Sequence[Book]) -> None:
 
 
 def column_values(book: Book) -> list[object]:
-    """What the COLUMNS of `book` hold, as psycopg's COPY takes it."""
+    """The values of COLUMNS for `book`, in the form that psycopg's COPY takes."""
     return [_array(value) if isinstance(value, list) else value for value in _values(book)]
 
 
 def _array(texts: list[str]) -> str:
-    """PostgreSQL's notation of an array. psycopg writes it too, but takes half the time of the whole COPY for it."""
+    """PostgreSQL's notation of an array. With psycopg's, COPY takes twice as long."""
     if not texts:
         return "{}"
     escaped = [text.replace("\\", "\\\\").replace('"', '\\"') for text in texts]

@@ -41,19 +41,19 @@ from quota.spending import MAX_PACE_WAIT, Spender
 log = structlog.get_logger(__name__)
 
 ATTEMPTS = 3
-LONGEST_RETRY_AFTER = 20.0  # seconds; a request that is asked to wait longer is given up
-LONGEST_CONNECT = 5.0  # seconds until a connection stands, waiting for a free one included
-LARGEST_ANSWER = 32 * 1024 * 1024  # bytes; ISBNdb's own ceiling is 6 MB
-SMALLEST_PAGE = 125  # books; a failure for so few is not for their size
-PAUSE_BEFORE_LESS = 1.0  # seconds before less is asked for: the failure may have been of another kind
+MAX_RETRY_AFTER_SECONDS = 20.0  # seconds; a request that is asked to wait longer is given up
+MAX_CONNECT_SECONDS = 5.0  # seconds until a connection stands, waiting for a free one included
+MAX_ANSWER_BYTES = 32 * 1024 * 1024  # bytes; ISBNdb's own ceiling is 6 MB
+MIN_PAGE_SIZE = 125  # books; a failure for so few is not for their size
+SMALLER_PAGE_PAUSE_SECONDS = 1.0  # seconds before less is asked for: the failure may have been of another kind
 _MAKING_CLIENT = Lock()
 
 # From one dispatch of an operation to the next, or to the extension before it: meanwhile no lease may run out.
-_LONGEST_TURN = MAX_PACE_WAIT + timedelta(seconds=settings.ISBNDB_TIMEOUT_SECONDS + LONGEST_RETRY_AFTER + 1)
-if _LONGEST_TURN >= LEASE:
-    raise ImproperlyConfigured(f"The lease of a reservation ({LEASE}) must be longer than {_LONGEST_TURN}.")
+_MAX_TURN = MAX_PACE_WAIT + timedelta(seconds=settings.ISBNDB_TIMEOUT_SECONDS + MAX_RETRY_AFTER_SECONDS + 1)
+if _MAX_TURN >= LEASE:
+    raise ImproperlyConfigured(f"The lease of a reservation ({LEASE}) must be longer than {_MAX_TURN}.")
 
-LONGEST_ASK = ATTEMPTS * _LONGEST_TURN
+MAX_ASK_TIME = ATTEMPTS * _MAX_TURN
 """What `ask` takes at the most, with all its retries, waits for the pace and pauses."""
 
 Decoded = TypeVar("Decoded")
@@ -89,7 +89,7 @@ def fetch_books(isbns: Sequence[str], spender: Spender) -> Answer:
         isbns_asked=len(isbns),
         decode=decode,
         count=lambda answer: len(answer.books),
-        may_be_too_large=len(isbns) > SMALLEST_PAGE,
+        may_be_too_large=len(isbns) > MIN_PAGE_SIZE,
     )
 
 
@@ -118,7 +118,7 @@ def ask(
     """Sends the request, up to ATTEMPTS times, each with a call of its own; for the fetchers of this package.
 
     `decode` makes the result of a body, `count` says how many books are in it. `may_be_too_large`: a status 500 is
-    taken for "ask for less", and raised as IsbndbPageTooLarge after PAUSE_BEFORE_LESS.
+    taken for "ask for less", and raised as IsbndbPageTooLarge after SMALLER_PAGE_PAUSE_SECONDS.
     """
     if not settings.ISBNDB_API_KEY:
         raise IsbndbRefused("ISBNDB_API_KEY is not set: nothing was sent.")
@@ -140,7 +140,7 @@ def ask(
                 return _send(call, request, decode, count)
             except IsbndbUnavailable as error:
                 if may_be_too_large and error.status == 500:
-                    quota.sleep_until(time.monotonic() + PAUSE_BEFORE_LESS)
+                    quota.sleep_until(time.monotonic() + SMALLER_PAGE_PAUSE_SECONDS)
                     raise IsbndbPageTooLarge("ISBNdb failed with status 500: the page may be too large.") from error
                 failure = error
                 raise
@@ -153,7 +153,7 @@ def _pause_before_retry(error: Exception) -> bool | float:
         return False
     if error.retry_after is None:
         return True
-    return error.retry_after + uniform(0, 1) if error.retry_after <= LONGEST_RETRY_AFTER else False  # noqa: S311
+    return error.retry_after + uniform(0, 1) if error.retry_after <= MAX_RETRY_AFTER_SECONDS else False  # noqa: S311
 
 
 def _send(
@@ -233,7 +233,7 @@ def _exchange(request: httpx2.Request, send_before: float) -> Reply:
     """
     started = time.monotonic()
     deadline = started + settings.ISBNDB_TIMEOUT_SECONDS
-    connect_by = min(deadline, started + LONGEST_CONNECT, send_before)
+    connect_by = min(deadline, started + MAX_CONNECT_SECONDS, send_before)
     request.headers["Authorization"] = settings.ISBNDB_API_KEY
     request.extensions["timeout"] = {
         "pool": max(0.001, connect_by - started),
@@ -246,8 +246,8 @@ def _exchange(request: httpx2.Request, send_before: float) -> Reply:
         body = bytearray()
         for chunk in reply.iter_bytes():
             body += chunk
-            if len(body) > LARGEST_ANSWER:
-                raise httpx2.ReadError(f"the answer is larger than {LARGEST_ANSWER} bytes", request=request)
+            if len(body) > MAX_ANSWER_BYTES:
+                raise httpx2.ReadError(f"the answer is larger than {MAX_ANSWER_BYTES} bytes", request=request)
     finally:
         reply.close()
     return Reply(reply.status_code, reply.headers, bytes(body))

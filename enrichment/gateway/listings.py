@@ -9,12 +9,12 @@ import msgspec
 
 from enrichment.books import cleaning
 from enrichment.books.decoding import Answer, UndecodableAnswer, decode_books
-from enrichment.gateway.client import SMALLEST_PAGE, ask, new_request
+from enrichment.gateway.client import MIN_PAGE_SIZE, ask, new_request
 from quota.spending import Spender
 
 PAGE_SIZE = 1000  # the most on a page
-MOST_RESULTS = 10_000  # nothing beyond can be had, however it is paged
-LONGEST_NAME = 150  # characters
+MAX_RESULTS = 10_000  # nothing beyond can be had, however it is paged
+MAX_NAME_LENGTH = 150  # characters
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def fetch_page(listing: Listing, spender: Spender, *, page: int, page_size: int 
         new_request("GET", listing.path, params=parameters),
         decode=_decode_listing,
         count=lambda answer: len(answer.books),
-        may_be_too_large=page_size > SMALLEST_PAGE,
+        may_be_too_large=page_size > MIN_PAGE_SIZE,
     )
 
 

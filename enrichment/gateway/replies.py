@@ -13,8 +13,8 @@ from quota.models import Call
 from quota.selectors.status import begin_of
 from quota.services.reservations import DispatchedCall
 
-TOO_FAST_PAUSE = 1.0  # seconds, when ISBNdb does not say how long
-LONGEST_PAUSE = 900.0  # seconds for which ISBNdb can stop the whole fleet with one answer
+TOO_FAST_PAUSE_SECONDS = 1.0  # seconds, when ISBNdb does not say how long
+MAX_PAUSE_SECONDS = 900.0  # seconds for which ISBNdb can stop the whole fleet with one answer
 
 
 @dataclass(frozen=True)
@@ -35,20 +35,20 @@ class Reply:
         return without_key(f"Location: {to}\n{body}" if to else body)[:1000]
 
     def retry_after(self) -> float | None:
-        """Seconds, LONGEST_PAUSE at the most, from either form of the header (RFC 9110, section 10.2.3)."""
+        """Seconds, MAX_PAUSE_SECONDS at the most, from either form of the header (RFC 9110, section 10.2.3)."""
         value = self.headers.get("Retry-After", "").strip()
         if value.isascii() and value.isdigit():
-            return min(float(value), LONGEST_PAUSE)
+            return min(float(value), MAX_PAUSE_SECONDS)
         try:
             moment = parsedate_to_datetime(value)
         except ValueError:
             return None
         seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-        return min(max(0.0, seconds), LONGEST_PAUSE)
+        return min(max(0.0, seconds), MAX_PAUSE_SECONDS)
 
     def pause(self) -> float:
         """Seconds for which it wants us to be slower."""
-        return self.retry_after() or TOO_FAST_PAUSE
+        return self.retry_after() or TOO_FAST_PAUSE_SECONDS
 
 
 def judge(  # noqa: PLR0911 (one case after the other)

@@ -46,7 +46,7 @@ _DIGITS = re.compile(r"(?:(?:URN:)?ISBN(?:1[03])?:?)?[0-9]+X?")
 # What library catalogues (MARC 21, field 020) write behind an ISBN: a qualifier in brackets, or terms after a colon.
 _CATALOGUED = re.compile(r"(?<=[0-9Xx])\s*(\(.*\)|\[.*\]|\s:\s.*)?[\s.,;:/]*$", re.DOTALL)
 _PUNCTUATION = " \t\r\n.,;:()[]\"'"
-LONGEST_CATALOGUED = 200
+_MAX_CATALOGUED_LENGTH = 200
 # Dashes, white space, controls, and invisible characters such as the byte order mark and the soft hyphen.
 _SEPARATOR_CATEGORIES = {"Pd", "Zs", "Zl", "Zp", "Cc", "Cf"}
 _OTHER_DASHES = "−⁃˗"  # minus sign, hyphen bullet, modifier letter minus
@@ -135,7 +135,7 @@ def _from_text(value: str) -> str:
 
 def _bare(value: str) -> str:
     """Without what catalogues write behind a number; nothing of a value that is too long for one of theirs."""
-    return _CATALOGUED.sub("", value).strip(_PUNCTUATION) if len(value) <= LONGEST_CATALOGUED else ""
+    return _CATALOGUED.sub("", value).strip(_PUNCTUATION) if len(value) <= _MAX_CATALOGUED_LENGTH else ""
 
 
 def _compact(value: str) -> str:

@@ -13,13 +13,13 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce
 from kombu.exceptions import OperationalError as BrokerUnavailable
 
-from enrichment.gateway.client import LONGEST_ASK
+from enrichment.gateway.client import MAX_ASK_TIME
 from enrichment.models import Job
 from quota.database import QuotaNow
 
 log = structlog.get_logger(__name__)
 
-LEASE = LONGEST_ASK + timedelta(minutes=2)
+LEASE = MAX_ASK_TIME + timedelta(minutes=2)
 """A runner renews it before each step. It is longer than a step: a request with all retries and pauses, and storing."""
 
 QUEUE_PATIENCE = timedelta(hours=1)

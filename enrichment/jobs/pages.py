@@ -9,7 +9,7 @@ from enrichment.gateway.listings import PAGE_SIZE, Listing, books_by_author
 from enrichment.jobs.batches import Row
 from enrichment.jobs.claims import held, save_step
 from enrichment.models import Job
-from enrichment.services.bibliographies import MOST_PAGES, Bibliography, conclude
+from enrichment.services.bibliographies import MAX_PAGES, Bibliography, conclude
 from enrichment.services.enrich import FailedIsbn
 from enrichment.services.listings import Position, Progress, calls_needed, fetch_next, position_at
 from enrichment.services.releases import NewReleases, Wanted, parse_month
@@ -112,7 +112,7 @@ def _page_plan(job: Job) -> PagePlan:
     wanted = job.wanted
     if job.kind == Job.Kind.BIBLIOGRAPHY:
         before = wanted.get("start_page", 1) - 1
-        max_pages = before + wanted.get("max_pages", MOST_PAGES)
+        max_pages = before + wanted.get("max_pages", MAX_PAGES)
         listings = [books_by_author(wanted["author_name"])]
         start = position_at(before * PAGE_SIZE)
         return PagePlan(listings, max_pages, wanted.get("skip_existing", True), start)

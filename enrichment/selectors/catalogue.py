@@ -9,7 +9,7 @@ from enrichment.books.fields import LONG_COLUMNS
 from enrichment.books.match_keys import name_key, title_key
 from enrichment.models import Author, Edition, EditionAuthor, Work
 
-MOST_EDITIONS = 1000
+MAX_EDITIONS = 1000
 """Of a work, in one answer."""
 
 
@@ -81,8 +81,8 @@ def get_author(author_id: int) -> Author | None:
 
 
 def get_work(work_id: int) -> Work | None:
-    """The work with `editions_count`, and in `first_editions` MOST_EDITIONS as `find_books` gives them, by ISBN."""
-    editions = Prefetch("editions", find_books().order_by("pk")[:MOST_EDITIONS], to_attr="first_editions")
+    """The work with `editions_count`, and in `first_editions` MAX_EDITIONS as `find_books` gives them, by ISBN."""
+    editions = Prefetch("editions", find_books().order_by("pk")[:MAX_EDITIONS], to_attr="first_editions")
     counted = Work.objects.annotate(editions_count=Count("editions"))
     return counted.prefetch_related(editions).filter(pk=work_id).first()
 

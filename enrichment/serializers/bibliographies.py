@@ -4,25 +4,25 @@ from typing import Any
 
 from rest_framework import serializers
 
-from enrichment.gateway.listings import LONGEST_NAME
+from enrichment.gateway.listings import MAX_NAME_LENGTH
 from enrichment.serializers.books import FailedIsbnSerializer
 from enrichment.serializers.fields import SearchableField, SpendingAnswerSerializer, SpendingRequestSerializer
 from enrichment.serializers.jobs import JobOptionsSerializer
-from enrichment.services.bibliographies import MOST_PAGES, Bibliography
+from enrichment.services.bibliographies import MAX_PAGES, Bibliography
 from enrichment.services.releases import NewReleases
 
 
 class BibliographyRequestSerializer(JobOptionsSerializer, SpendingRequestSerializer):
-    author_name = SearchableField(max_length=LONGEST_NAME, help_text="In any spelling that ISBNdb knows.")
+    author_name = SearchableField(max_length=MAX_NAME_LENGTH, help_text="In any spelling that ISBNdb knows.")
     max_pages = serializers.IntegerField(
         min_value=1,
-        max_value=MOST_PAGES,
+        max_value=MAX_PAGES,
         required=False,
-        default=MOST_PAGES,
+        default=MAX_PAGES,
         help_text="At most so many pages of 1,000 books.",
     )
     start_page = serializers.IntegerField(
-        min_value=1, max_value=MOST_PAGES, required=False, default=1, help_text="`next_page` of a run that stopped."
+        min_value=1, max_value=MAX_PAGES, required=False, default=1, help_text="`next_page` of a run that stopped."
     )
     skip_existing = serializers.BooleanField(
         required=False,

@@ -11,8 +11,8 @@ from enrichment.serializers.fields import SpendingAnswerSerializer, SpendingRequ
 from enrichment.serializers.jobs import JobOptionsSerializer
 from quota.serializers import EXAMPLE_STATUS, example
 
-LARGEST_LIST = 1000
-LARGEST_JOB = 100_000
+MAX_LIST_ISBNS = 1000
+MAX_JOB_ISBNS = 100_000
 
 
 @extend_schema_field(
@@ -50,33 +50,33 @@ def isbn_list(largest: int, wanted: str) -> serializers.ListField:
 class IsbnListSerializer(SpendingRequestSerializer):
     """ISBNs, and what they are for; or a bare list of ISBNs."""
 
-    isbns = isbn_list(LARGEST_LIST, f"Give a list of 1 to {LARGEST_LIST:,} ISBNs.")
+    isbns = isbn_list(MAX_LIST_ISBNS, f"Give a list of 1 to {MAX_LIST_ISBNS:,} ISBNs.")
 
     def run_validation(self, data: Any = serializers.empty) -> Any:
         """Takes a bare list, too. Looks at the length first: each of a million wrong values would get its own error."""
         body = {"isbns": data} if isinstance(data, list) else data
         isbns = body.get("isbns") if isinstance(body, dict) else None
-        if isinstance(isbns, list) and len(isbns) > self.largest_list():
+        if isinstance(isbns, list) and len(isbns) > self.max_list_isbns():
             raise serializers.ValidationError(
                 {"isbns": [self.fields["isbns"].error_messages["max_length"]]}, code="max_length"
             )
         return super().run_validation(body)
 
-    def largest_list(self) -> int:
-        return LARGEST_LIST
+    def max_list_isbns(self) -> int:
+        return MAX_LIST_ISBNS
 
 
 @example({"isbns": ["978-0-7352-1129-2", 9780593135204, "9780593135205"], "source": "shelf 7"}, request_only=True)
 class BatchRequestSerializer(JobOptionsSerializer, IsbnListSerializer):
     isbns = isbn_list(
-        LARGEST_JOB, f"Give a list of 1 to {LARGEST_LIST:,} ISBNs, {LARGEST_JOB:,} with `Prefer: respond-async`."
+        MAX_JOB_ISBNS, f"Give a list of 1 to {MAX_LIST_ISBNS:,} ISBNs, {MAX_JOB_ISBNS:,} with `Prefer: respond-async`."
     )
     refresh = serializers.BooleanField(
         required=False, default=False, help_text="Ask again for what is fresh or remembered as unknown."
     )
 
-    def largest_list(self) -> int:
-        return LARGEST_JOB if self.context.get("as_job") else LARGEST_LIST
+    def max_list_isbns(self) -> int:
+        return MAX_JOB_ISBNS if self.context.get("as_job") else MAX_LIST_ISBNS
 
 
 class InvalidIsbnSerializer(serializers.Serializer[Any]):

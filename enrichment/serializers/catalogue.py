@@ -5,40 +5,40 @@ from datetime import MAXYEAR
 from rest_framework import serializers
 from rest_framework.reverse import reverse
 
-from enrichment.gateway.listings import LONGEST_NAME
+from enrichment.gateway.listings import MAX_NAME_LENGTH
 from enrichment.models import Author, Edition
-from enrichment.selectors.catalogue import MOST_EDITIONS
+from enrichment.selectors.catalogue import MAX_EDITIONS
 from enrichment.serializers.books import AuthorSerializer, EditionSerializer, WorkSerializer
 from quota.serializers import QuerySerializer
 
-LARGEST_PAGE = 200
-LARGEST_ID = 2**63 - 1
-MOST_TOP_AUTHORS = 20_000
+MAX_PAGE_SIZE = 200
+MAX_ID = 2**63 - 1
+MAX_TOP_AUTHORS = 20_000
 """The last rank of the last tier of a bulk harvest."""
 
 
 class PageQuerySerializer(QuerySerializer):
-    page_size = serializers.IntegerField(min_value=1, max_value=LARGEST_PAGE, required=False)
+    page_size = serializers.IntegerField(min_value=1, max_value=MAX_PAGE_SIZE, required=False)
 
 
 class BooksQuerySerializer(PageQuerySerializer):
     """What a book must fit, all of it. Parts of words will do, and so do words that are alike."""
 
-    title = serializers.CharField(max_length=LONGEST_NAME, required=False)
-    author = serializers.CharField(max_length=LONGEST_NAME, required=False, help_text="A name, in any spelling.")
-    author_id = serializers.IntegerField(min_value=1, max_value=LARGEST_ID, required=False)
-    publisher = serializers.CharField(max_length=LONGEST_NAME, required=False)
+    title = serializers.CharField(max_length=MAX_NAME_LENGTH, required=False)
+    author = serializers.CharField(max_length=MAX_NAME_LENGTH, required=False, help_text="A name, in any spelling.")
+    author_id = serializers.IntegerField(min_value=1, max_value=MAX_ID, required=False)
+    publisher = serializers.CharField(max_length=MAX_NAME_LENGTH, required=False)
     year = serializers.IntegerField(min_value=1, max_value=MAXYEAR, required=False, help_text="Of publication.")
 
 
 class AuthorsQuerySerializer(PageQuerySerializer):
     search = serializers.CharField(
-        max_length=LONGEST_NAME, required=False, help_text="A name or a part of one, in any spelling."
+        max_length=MAX_NAME_LENGTH, required=False, help_text="A name or a part of one, in any spelling."
     )
 
 
 class TopAuthorsQuerySerializer(QuerySerializer):
-    limit = serializers.IntegerField(min_value=1, max_value=MOST_TOP_AUTHORS, required=False, default=100)
+    limit = serializers.IntegerField(min_value=1, max_value=MAX_TOP_AUTHORS, required=False, default=100)
 
 
 class BookSummarySerializer(EditionSerializer):
@@ -67,6 +67,6 @@ class AuthorDetailSerializer(CountedAuthorSerializer):
 
 class WorkDetailSerializer(WorkSerializer):
     editions = BookSummarySerializer(
-        source="first_editions", many=True, help_text=f"By ISBN; the first {MOST_EDITIONS:,} where there are more."
+        source="first_editions", many=True, help_text=f"By ISBN; the first {MAX_EDITIONS:,} where there are more."
     )
     editions_count = serializers.IntegerField(help_text="How many are stored.")

@@ -8,7 +8,7 @@ from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from enrichment.gateway.listings import LONGEST_NAME
+from enrichment.gateway.listings import MAX_NAME_LENGTH
 from enrichment.serializers.bibliographies import ListingFiguresSerializer
 from enrichment.serializers.fields import (
     SearchableField,
@@ -59,7 +59,7 @@ class NewReleasesRequestSerializer(JobOptionsSerializer, SpendingRequestSerializ
         help_text="At most so many pages of 1,000 books for each month and subject.",
     )
     subjects = ShortListField(
-        child=SearchableField(max_length=LONGEST_NAME),
+        child=SearchableField(max_length=MAX_NAME_LENGTH),
         max_length=MOST_SUBJECTS,
         required=False,
         default=list,

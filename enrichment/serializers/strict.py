@@ -10,7 +10,7 @@ from rest_framework.settings import api_settings
 
 from quota.serializers import QuerySerializer
 
-MOST_UNKNOWN_FIELDS = 10  # that one answer names
+MAX_UNKNOWN_FIELDS = 10  # that one answer names
 # DRF makes a text of 5, and True of "yes".
 STRICT_TYPES: dict[type[serializers.Field[Any, Any, Any, Any]], tuple[type, str]] = {
     serializers.CharField: (str, "a text"),
@@ -34,7 +34,7 @@ class StrictSerializer(QuerySerializer):
 
     def to_internal_value(self, data: Any) -> Any:
         errors: dict[str, Any] = {}
-        for name in islice((name for name in data if name not in self.fields), MOST_UNKNOWN_FIELDS):
+        for name in islice((name for name in data if name not in self.fields), MAX_UNKNOWN_FIELDS):
             shown = name.encode(errors="replace").decode()  # a lone surrogate cannot go into an answer
             errors[shown] = [f"There is no such field; there is {self._known()}."]
         for name, field in self.fields.items():

@@ -14,7 +14,7 @@ from enrichment.services.listings import Progress, calls_needed, position_at, wa
 from enrichment.services.stop_reasons import STOPS, stop_reason
 from quota.spending import spending
 
-MOST_PAGES = 10
+MAX_PAGES = 10
 
 
 @dataclass
@@ -53,7 +53,7 @@ def enrich_bibliography(
     author: str,
     *,
     consumer: str,
-    max_pages: int = MOST_PAGES,
+    max_pages: int = MAX_PAGES,
     start_page: int = 1,
     skip_existing: bool = True,
     source: str = "",

@@ -10,8 +10,8 @@ from enrichment import selectors
 from enrichment.books.decoding import Answer
 from enrichment.books.storage import store_books
 from enrichment.exceptions import IsbndbError, IsbndbNotFound, IsbndbPageTooLarge
-from enrichment.gateway.client import SMALLEST_PAGE
-from enrichment.gateway.listings import MOST_RESULTS, PAGE_SIZE, Listing, fetch_page
+from enrichment.gateway.client import MIN_PAGE_SIZE
+from enrichment.gateway.listings import MAX_RESULTS, PAGE_SIZE, Listing, fetch_page
 from enrichment.services.enrich import FailedIsbn
 from quota.spending import Spender
 
@@ -148,7 +148,7 @@ def fetch_next(
 def position_at(offset: int, *, listing: int = 0) -> Position:
     """The position after `offset` books, with the largest page size that divides them."""
     size = PAGE_SIZE
-    while offset % size and size > SMALLEST_PAGE:
+    while offset % size and size > MIN_PAGE_SIZE:
         size //= 2
     return Position(listing, offset - offset % size, size)
 
@@ -173,7 +173,7 @@ def _after(here: Position, answer: Answer, progress: Progress, max_pages: int) -
     if goes_on and there.offset < _end(there, max_pages):
         return there
     more = goes_on and (answer.total is None or there.offset < answer.total)
-    if more and there.offset < MOST_RESULTS:
+    if more and there.offset < MAX_RESULTS:
         progress.cut[here.listing] = there.offset
     elif more:
         progress.beyond_reach.append(here.listing)
@@ -182,7 +182,7 @@ def _after(here: Position, answer: Answer, progress: Progress, max_pages: int) -
 
 def _end(here: Position, max_pages: int) -> int:
     """After how many books the listing ends for us."""
-    end = min(max_pages * PAGE_SIZE, MOST_RESULTS)
+    end = min(max_pages * PAGE_SIZE, MAX_RESULTS)
     return end if here.total is None else min(end, here.total)
 
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from enrichment.services.bibliographies import MOST_PAGES
+from enrichment.services.bibliographies import MAX_PAGES
 from harvest.bulk.exceptions import AlreadyBegun, AnotherCopy, CannotGoOn, NothingToResume
 from harvest.bulk.names import AuthorList, list_key
 from harvest.bulk.run import FIGURES, Entry, Seen, new_entries
@@ -73,7 +73,7 @@ class FileStore:
             return f"{header['label']} ({self.path})", entries, header["max_pages"]
         if wanted is None:
             raise NothingToResume(f"There is no checkpoint {self.path}.")
-        return wanted.label, new_entries(wanted.names()), MOST_PAGES
+        return wanted.label, new_entries(wanted.names()), MAX_PAGES
 
     def open(self, wanted: AuthorList | None, *, max_pages: int | None, resume: bool, restart: bool) -> FileCheckpoint:
         lock = _take_lock(self.path)
@@ -100,7 +100,7 @@ def _content(
         raise NothingToResume(f"There is no checkpoint {path}.")
     if found and not restart and not found[0].get("finished"):
         raise AlreadyBegun(f"The harvest of {wanted.label} in {path} stopped on its way.")
-    header = {"label": wanted.label, "key": wanted.key, "max_pages": max_pages or MOST_PAGES}
+    header = {"label": wanted.label, "key": wanted.key, "max_pages": max_pages or MAX_PAGES}
     return header, new_entries(wanted.names())
 
 

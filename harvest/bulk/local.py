@@ -17,7 +17,7 @@ from enrichment import selectors
 from enrichment.books.match_keys import name_key
 from enrichment.exceptions import EnrichmentStopped, IsbndbError
 from enrichment.models import Author
-from enrichment.services.bibliographies import MOST_PAGES, enrich_bibliography
+from enrichment.services.bibliographies import MAX_PAGES, enrich_bibliography
 from enrichment.services.stop_reasons import stop_reason
 from harvest.bulk.exceptions import (
     AlreadyBegun,
@@ -144,7 +144,7 @@ class DatabaseStore:
             return f"{harvest.label} ({harvest})", _entries_of(harvest), harvest.max_pages
         if wanted is None:
             raise NothingToResume("No harvest in the database stopped on its way.")
-        return wanted.label, new_entries(wanted.names()), MOST_PAGES
+        return wanted.label, new_entries(wanted.names()), MAX_PAGES
 
     def open(
         self, wanted: AuthorList | None, *, max_pages: int | None, resume: bool, restart: bool
@@ -158,7 +158,7 @@ class DatabaseStore:
                 raise NothingToResume("No harvest in the database stopped on its way.")
             if earlier is not None:
                 _make_way(earlier, restart=restart)
-            return _begin(wanted, max_pages or MOST_PAGES)
+            return _begin(wanted, max_pages or MAX_PAGES)
 
 
 def _end_the_dead() -> None:

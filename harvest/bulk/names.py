@@ -9,7 +9,7 @@ from itertools import count, pairwise
 
 from alexandria.common.text import decode_text
 from enrichment.books.match_keys import name_key
-from enrichment.gateway.listings import LONGEST_NAME
+from enrichment.gateway.listings import MAX_NAME_LENGTH
 from harvest.bulk.exceptions import NamesUnreadable
 
 COLUMNS = ("author_name", "author", "authors", "full_name", "name")
@@ -92,8 +92,8 @@ def collect(cells: Iterable[tuple[int, str]]) -> Names:
 
 
 def _objection(name: str) -> str:
-    if len(name) > LONGEST_NAME:
-        return f"longer than {LONGEST_NAME} characters"
+    if len(name) > MAX_NAME_LENGTH:
+        return f"longer than {MAX_NAME_LENGTH} characters"
     if any(unicodedata.category(character) in {"Cc", "Cs", "Cn"} or character == "\ufffd" for character in name):
         return "characters that no name has"
     if not any(map(str.isalpha, name)):

@@ -153,7 +153,7 @@ def test_an_author_leads_to_the_editions_and_an_edition_to_its_work(api: APIClie
     assert (work["id"], work["title"]) == (mockingbird["id"], mockingbird["title"])
     assert work["editions"] == [book for book in editions if book["work"]["id"] == work["id"]]
     assert work["editions_count"] == len(work["editions"]) >= 2
-    monkeypatch.setattr("enrichment.selectors.catalogue.MOST_EDITIONS", 1)
+    monkeypatch.setattr("enrichment.selectors.catalogue.MAX_EDITIONS", 1)
     first = api.get(f"/api/works/{mockingbird['id']}").json()
     assert (first["editions"], first["editions_count"]) == (work["editions"][:1], work["editions_count"])
 

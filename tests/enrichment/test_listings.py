@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from enrichment.books.decoding import Answer
 from enrichment.exceptions import IsbndbNotFound, IsbndbPageTooLarge
-from enrichment.gateway.client import SMALLEST_PAGE
-from enrichment.gateway.listings import MOST_RESULTS, PAGE_SIZE, Listing
+from enrichment.gateway.client import MIN_PAGE_SIZE
+from enrichment.gateway.listings import MAX_RESULTS, PAGE_SIZE, Listing
 from enrichment.services import listings
 from enrichment.services.listings import Position, Progress, calls_needed, fetch_next, position_at, walk
 from enrichment.services.releases import Wanted, read_token, resume_token
@@ -59,7 +59,7 @@ class Provider:
         if page_size > self.largest_page or self.calls <= self.failures:
             raise IsbndbPageTooLarge
         number = int(listing.path)
-        start, end = (page - 1) * page_size, min(page * page_size, self.sizes[number], MOST_RESULTS)
+        start, end = (page - 1) * page_size, min(page * page_size, self.sizes[number], MAX_RESULTS)
         if start >= end and self.ends_with_404:
             raise IsbndbNotFound
         if start < end:
@@ -69,7 +69,7 @@ class Provider:
 
 
 def expected_end(size: int, max_pages: int) -> int:
-    return min(size, max_pages * PAGE_SIZE, MOST_RESULTS)
+    return min(size, max_pages * PAGE_SIZE, MAX_RESULTS)
 
 
 @hypothesis_settings(max_examples=300, deadline=None)
@@ -126,7 +126,7 @@ def test_every_book_within_reach_is_fetched_once_however_often_the_run_stops(
     assert unknown == [number for number, size in enumerate(sizes) if not size]
     # Without a total, a last page that is full may not be the last.
     goes_on = [end and (size > end or (not tells_total and size == end)) for size, end in zip(sizes, ends, strict=True)]
-    at_the_end = [number for number, more in enumerate(goes_on) if more and ends[number] == MOST_RESULTS]
+    at_the_end = [number for number, more in enumerate(goes_on) if more and ends[number] == MAX_RESULTS]
     assert beyond_reach == at_the_end
     assert cut == {
         number: end
@@ -157,7 +157,7 @@ def test_failures_that_pass_do_not_make_pages_small_for_good(failures: int, call
 
 @given(st.integers(0, 80))
 def test_a_position_is_at_a_page_that_isbndb_can_be_asked_for(pages: int) -> None:
-    offset = pages * SMALLEST_PAGE
+    offset = pages * MIN_PAGE_SIZE
     position = position_at(offset, listing=3)
     assert (position.listing, position.offset) == (3, offset)
     assert offset % position.page_size == 0

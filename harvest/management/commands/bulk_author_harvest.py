@@ -16,7 +16,7 @@ from django.core.management.base import CommandError
 from rich.console import Console
 
 from alexandria.common.commands import ToolCommand
-from enrichment.services.bibliographies import MOST_PAGES
+from enrichment.services.bibliographies import MAX_PAGES
 from harvest.bulk.checkpoint_file import FileStore, default_path
 from harvest.bulk.exceptions import (
     AlreadyBegun,
@@ -91,9 +91,9 @@ class Command(ToolCommand):
         parser.add_argument(
             "--max-pages",
             type=int,
-            choices=range(1, MOST_PAGES + 1),
+            choices=range(1, MAX_PAGES + 1),
             metavar="N",
-            help=f"The most pages of 1,000 books an author, 1 to {MOST_PAGES} (default: {MOST_PAGES}).",
+            help=f"The most pages of 1,000 books an author, 1 to {MAX_PAGES} (default: {MAX_PAGES}).",
         )
         parser.add_argument("--limit", type=int, metavar="N", help="The most authors in this run.")
         parser.add_argument("--dry-run", action="store_true", help="Say what it would take, and do nothing.")

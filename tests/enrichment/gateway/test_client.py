@@ -29,7 +29,7 @@ from enrichment.exceptions import (
 )
 from enrichment.gateway import client
 from enrichment.gateway.listings import books_by_author, fetch_page
-from enrichment.gateway.replies import TOO_FAST_PAUSE, without_key
+from enrichment.gateway.replies import TOO_FAST_PAUSE_SECONDS, without_key
 from quota.exceptions import QuotaRefused
 from quota.models import Call, Consumer, DailyLedger
 from quota.selectors.status import get_status
@@ -321,7 +321,7 @@ def test_too_fast_is_tried_again_with_a_call_of_its_own_after_a_second_for_every
     assert len(fetch().books) == 3
     assert journal() == [("ok", 200), ("too_fast", 429), ("ok", 200)]
     _, refused, again = Call.objects.order_by("id")
-    assert again.send_at >= refused.send_at + timedelta(seconds=TOO_FAST_PAUSE)
+    assert again.send_at >= refused.send_at + timedelta(seconds=TOO_FAST_PAUSE_SECONDS)
     assert balance(sandbox) == (3, 3)
 
 
@@ -339,7 +339,7 @@ def test_too_fast_slows_everybody_down_for_as_long_as_isbndb_asks(
 
 
 def test_a_pause_that_is_too_long_is_not_waited_for(sandbox: Sandbox) -> None:
-    sandbox.add_fault("status", **TOO_FAST, headers={"Retry-After": str(int(client.LONGEST_RETRY_AFTER) + 1)})
+    sandbox.add_fault("status", **TOO_FAST, headers={"Retry-After": str(int(client.MAX_RETRY_AFTER_SECONDS) + 1)})
     with pytest.raises(IsbndbUnavailable) as caught:
         fetch()
     assert caught.value.retry_after == 21
