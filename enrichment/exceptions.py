@@ -1,4 +1,4 @@
-"""What can go wrong with ISBNdb and with jobs, one class a failure. `alexandria/api/problems.py` maps them to HTTP."""
+"""Failures of ISBNdb and of jobs, one class for each. `alexandria/api/problems.py` maps them to HTTP."""
 
 from typing import Any
 
@@ -7,18 +7,18 @@ from quota.exceptions import QuotaError
 
 
 class IsbndbError(Exception):
-    """The common parent: ISBNdb did not give a usable answer. What it cost is in the journal."""
+    """The parent of the errors of ISBNdb: it gave no usable answer. The journal has the calls spent."""
 
 
 class IsbndbTimeout(IsbndbError):
-    """No complete answer within ISBNDB_TIMEOUT_SECONDS. Not tried again: ISBNdb may have counted it."""
+    """No complete answer within ISBNDB_TIMEOUT_SECONDS. There is no retry, because ISBNdb may have counted the call."""
 
 
 class IsbndbUnavailable(IsbndbError):
-    """No connection, or a failure on ISBNdb's side, on every try.
+    """Every attempt ended without a connection or with a failure of ISBNdb.
 
-    `retry_after`: the seconds it asked us to wait. `status`: that of its answer, if there was one.
-    `given_up`: there was no call for another try.
+    `retry_after`: the seconds that ISBNdb asked us to wait. `status`: the status of its answer, if there was one.
+    `given_up`: there was no call left for a retry.
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None, status: int | None = None) -> None:
@@ -29,19 +29,19 @@ class IsbndbUnavailable(IsbndbError):
 
 
 class IsbndbRefused(IsbndbError):
-    """ISBNdb does not accept our key or our request, or sends us elsewhere. Not tried again: it would be the same."""
+    """ISBNdb rejects our key or our request, or redirects it. There is no retry: the answer would be the same."""
 
 
 class IsbndbNotFound(IsbndbRefused):
-    """ISBNdb knows nothing of that name."""
+    """ISBNdb does not know the ISBN or the name."""
 
 
 class IsbndbPageTooLarge(IsbndbError):
-    """ISBNdb failed with status 500, as it does for an answer over 6 MB: ask for less."""
+    """ISBNdb failed with status 500, as it does when an answer is over 6 MB. A smaller request can succeed."""
 
 
 class IsbndbUndecodable(IsbndbError):
-    """ISBNdb answered with something that is not what its contract says."""
+    """ISBNdb sent an answer that does not match its contract."""
 
 
 ENDINGS = (QuotaError, IsbndbError, *OUT_OF_REACH)
@@ -62,20 +62,20 @@ class EnrichmentStopped(Exception):
 
 
 class JobError(Exception):
-    """The common parent: the job cannot be had, or not in this way."""
+    """The parent of the errors of jobs."""
 
 
 class JobEnded(JobError):
-    """There is nothing left to cancel."""
+    """A job that has ended cannot be cancelled."""
 
 
 class NothingToRetry(JobError):
-    """The job is still under way, or nothing of it failed that could be asked for again."""
+    """The job has not ended yet, or nothing in it has failed that can be retried."""
 
 
 class IdempotencyKeyReused(JobError):
-    """The consumer has used this idempotency key for something else."""
+    """The consumer has used this idempotency key for a different request."""
 
 
 class IdempotencyKeyMalformed(JobError):
-    """An idempotency key is 1 to 128 printable ASCII characters."""
+    """The idempotency key is not 1 to 128 printable ASCII characters."""

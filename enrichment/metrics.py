@@ -1,4 +1,4 @@
-"""Books, queue and jobs in figures, for Prometheus: docs/monitoring.md says what each means."""
+"""Metrics of books, the queue and jobs. docs/monitoring.md explains each."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -15,27 +15,29 @@ from quota.selectors.status import begin_of
 
 
 def collect() -> Iterator[Metric]:
-    """From the tables. Raises QuotaUnavailable."""
+    """Reads the tables. Raises QuotaUnavailable."""
     queue = get_queue()
     now = queue.quota.now
-    waiting = (([priority], wishes) for priority, wishes in queue.by_priority.items())
-    yield gauges("queue_wishes", "ISBNs that wait in the queue, those under way included.", ["priority"], waiting)
-    yield gauge("queue_under_way", "ISBNs of the queue that are being asked for.", queue.under_way)
-    yield gauge("queue_failed", "ISBNs of the queue that failed too often to be tried again.", queue.failed)
-    yield gauge("queue_oldest_seconds", "Age of the oldest wish; 0 without one.", queue.oldest_age_seconds or 0)
+    waiting = (([priority], count) for priority, count in queue.by_priority.items())
+    yield gauges("queue_wishes", "ISBNs that wait in the queue, including those under way.", ["priority"], waiting)
+    yield gauge("queue_under_way", "ISBNs of the queue in a batch that is being sent.", queue.under_way)
+    yield gauge("queue_failed", "ISBNs of the queue that have used all their attempts.", queue.failed)
+    yield gauge(
+        "queue_oldest_seconds", "Age of the oldest ISBN that waits; 0 without one.", queue.oldest_age_seconds or 0
+    )
     for name, moment, what in (
-        ("looked", queue.looked_at, "a worker last looked into the queue"),
-        ("flushed", queue.flushed_at, "a batch of it was last sent and answered"),
+        ("looked", queue.looked_at, "a worker last looked at the queue"),
+        ("flushed", queue.flushed_at, "ISBNdb last answered a batch of the queue"),
     ):
         rows: list[tuple[list[str], float]] = [([], max(0.0, (now - moment).total_seconds()))] if moment else []
         yield gauges(f"queue_{name}_seconds", f"Seconds since {what}.", [], rows)
     with reachable():
-        yield gauge("editions", "Books stored, as PostgreSQL estimates it.", _editions())
+        yield gauge("editions", "Stored books, as PostgreSQL estimates them.", _editions())
         yield from _jobs(begin_of(queue.quota.day))
 
 
 def _editions() -> int:
-    """PostgreSQL's own estimate, which costs nothing; before it has one, the count of what is then a small table."""
+    """PostgreSQL's estimate, which costs nothing. Without an estimate the table is small, so it is counted."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = %s::regclass", [Edition._meta.db_table])  # noqa: SLF001
         [estimate] = cursor.fetchone() or (-1,)

@@ -7,11 +7,11 @@ from enrichment.jobs import lifecycle, runner
 
 @shared_task(acks_late=True, reject_on_worker_lost=True)
 def run_job(job_id: str) -> None:
-    """Works on a job until it ends, has to wait, or its turn is over."""
+    """Runs a job until it ends, has to wait, or its turn is over."""
     runner.run_job(uuid.UUID(job_id))
 
 
 @shared_task
 def resume_jobs() -> int:
-    """Queues the jobs that have waited enough, or whose worker died; returns how many."""
+    """Sends the jobs whose wait is over or whose worker died; returns how many."""
     return lifecycle.resume_jobs()

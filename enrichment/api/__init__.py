@@ -1,1 +1,1 @@
-"""The enrichment API, a module for each part of it."""
+"""The enrichment API, one module for each part."""

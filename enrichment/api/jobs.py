@@ -1,4 +1,4 @@
-"""Long work as jobs: accepting it for the views of the work itself, and showing, cancelling and retrying it."""
+"""Jobs: creating one for a view of long work, and showing, cancelling and retrying it."""
 
 import re
 from typing import Any
@@ -31,37 +31,38 @@ from quota.api import asked_for, ratelimit_headers
 from quota.authentication import consumer_of
 from quota.selectors.status import get_status
 
-LONGEST_KEY = 128  # characters
+MAX_KEY_LENGTH = 128  # characters
 
 JOB_PARAMETERS = [
     OpenApiParameter(
-        "Prefer", str, OpenApiParameter.HEADER, description="`respond-async`: answer 202 with a job (RFC 7240)."
+        "Prefer", str, OpenApiParameter.HEADER, description="`respond-async`: answer with 202 and a job (RFC 7240)."
     ),
     OpenApiParameter(
         "Idempotency-Key",
         str,
         OpenApiParameter.HEADER,
-        description="For a job only: with the same key (printable ASCII, up to 128), the same body gives the same job.",
+        description="Only for a job: the same key (1 to 128 printable ASCII characters) with the same body returns the "
+        "same job.",
     ),
 ]
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 def prefers_job(request: Request) -> bool:
-    """Whether `Prefer` asks for `respond-async`, alone or among other preferences, with parameters or without.
+    """Whether the header `Prefer` contains `respond-async`, with or without other preferences and parameters.
 
-    Raises ValidationError for an idempotency key without: who sends it must not believe that a repetition is free.
+    Raises ValidationError for an idempotency key without it: a client must not believe that repeating is free.
     """
     preferences = _QUOTED.sub('""', request.headers.get("Prefer", "")).split(",")
     names = {re.sub(r"\s", "", preference.partition(";")[0]).lower() for preference in preferences}
     as_job = not names.isdisjoint({"respond-async", 'respond-async=""', "respond-async="})
     if not as_job and "Idempotency-Key" in request.headers:
-        raise ValidationError({"Idempotency-Key": "It works with a job alone: say Prefer: respond-async."})
+        raise ValidationError({"Idempotency-Key": "This works only for a job. Send the header Prefer: respond-async."})
     return as_job
 
 
 def accept_job(request: Request, *, kind: Job.Kind, wanted: dict[str, Any]) -> Response:
-    """202 with a job for what the body `wanted` (validated, as `create_job` takes it, with `on_exhausted`)."""
+    """Creates a job and answers 202. `wanted`: the validated body, as `create_job` takes it, with `on_exhausted`."""
     work = dict(wanted)
     on_exhausted = Job.OnExhausted(work.pop("on_exhausted", Job.OnExhausted.FAIL))
     job = lifecycle.create_job(
@@ -79,15 +80,15 @@ def accept_job(request: Request, *, kind: Job.Kind, wanted: dict[str, Any]) -> R
 
 
 def _idempotency_key(request: Request) -> str | None:
-    """The header as text, or as a quoted string (draft-ietf-httpapi-idempotency-key-header)."""
+    """The header as plain text or as a quoted string (draft-ietf-httpapi-idempotency-key-header)."""
     given = request.headers.get("Idempotency-Key")
     if given is None:
         return None
     key = given.strip()
     if len(key) >= 2 and key[0] == key[-1] == '"':
         key = key[1:-1]
-    if not 1 <= len(key) <= LONGEST_KEY or not (key.isascii() and key.isprintable()):
-        raise IdempotencyKeyMalformed(f"An idempotency key has 1 to {LONGEST_KEY} printable ASCII characters.")
+    if not 1 <= len(key) <= MAX_KEY_LENGTH or not (key.isascii() and key.isprintable()):
+        raise IdempotencyKeyMalformed(f"An idempotency key must have 1 to {MAX_KEY_LENGTH} printable ASCII characters.")
     return key
 
 
@@ -106,7 +107,7 @@ def _job_of(request: Request, job_id: UUID) -> Job:
 class JobView(APIView):
     @extend_schema(operation_id="job", summary="A job", responses={200: JobDetailSerializer})
     def get(self, request: Request, job_id: UUID) -> Response:
-        """How far it is, when it will end, what it has spent, what failed and why, and what came of it."""
+        """Its progress, expected end, calls spent, failures with their reasons, and result."""
         return _answer(_job_of(request, job_id))
 
 
@@ -119,7 +120,7 @@ class JobCancelView(APIView):
         extensions={"x-changes-a-job": True},
     )
     def post(self, request: Request, job_id: UUID) -> Response:
-        """What is done stays. 202: it runs, and ends after the call that is under way."""
+        """What is done stays done. 202: the job is running and ends after its current call."""
         job = lifecycle.cancel_job(_job_of(request, job_id).pk)
         return _answer(job, status=202 if job.ended_at is None else 200)
 
@@ -127,13 +128,13 @@ class JobCancelView(APIView):
 class JobRetryView(APIView):
     @extend_schema(
         operation_id="job_retry",
-        summary="Retry what failed of a job",
+        summary="Retry the failed part of a job",
         request=None,
         responses={202: JobDetailSerializer},
         extensions={"x-changes-a-job": True},
     )
     def post(self, request: Request, job_id: UUID) -> Response:
-        """Asks again for what failed, or was given up when the job ended, and for nothing else."""
+        """Asks ISBNdb again only for what failed or was not done when the job ended."""
         return _answer(lifecycle.retry_job(_job_of(request, job_id).pk), status=202)
 
 
@@ -151,7 +152,7 @@ class JobsView(generics.ListAPIView[Job]):
 
     @extend_schema(operation_id="jobs", summary="Your jobs, newest first", parameters=[JobsQuerySerializer])
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """In short, page by page: `next` and `previous` are the addresses of the pages beside this one."""
+        """One page of jobs. `next` and `previous` are the addresses of the pages next to it."""
         return super().get(request, *args, **kwargs)
 
 
@@ -170,5 +171,5 @@ class JobItemsView(generics.ListAPIView[JobItem]):
 
     @extend_schema(operation_id="job_items", summary="The ISBNs of a job", parameters=[JobItemsQuerySerializer])
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """What became of each, 1,000 on a page. Other kinds of jobs have none."""
+        """The outcome of each ISBN, 1,000 per page. Only jobs of ISBNs have items."""
         return super().get(request, *args, **kwargs)

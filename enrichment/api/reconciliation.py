@@ -1,4 +1,4 @@
-"""ISBNdb's own counter, asked for now."""
+"""Asking ISBNdb for its own counter now."""
 
 import time
 
@@ -16,13 +16,13 @@ from quota.authentication import consumer_of
 class ReconcileView(APIView):
     @extend_schema(
         operation_id="quota_reconcile",
-        summary="Ask ISBNdb for its own counter, and raise ours where it is lower",
+        summary="Ask ISBNdb for its own counter, and raise ours if it is lower",
         request=None,
         responses={200: ReconciliationAnswerSerializer},
         extensions={"x-spends-calls": True},
     )
     def post(self, request: Request) -> Response:
-        """Costs one call. A cron does the same every ten minutes; this is for whoever wants to know now."""
+        """Costs one call. A cron does the same every ten minutes; use this when you need to know now."""
         started = time.monotonic()
         found = reconcile(consumer=consumer_of(request).slug, source="api")
         return spending_answer(ReconciledSerializer(found).data, started=started, headers={})

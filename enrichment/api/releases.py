@@ -1,4 +1,4 @@
-"""Enriching by month: parse, call one service, render."""
+"""Enriching by month."""
 
 import time
 
@@ -19,25 +19,25 @@ from enrichment.serializers.releases import (
 from enrichment.services.releases import enrich_new_releases
 from quota.authentication import consumer_of
 
-LONGEST_ANSWER = 50.0  # seconds; many a proxy waits for 60
+MAX_ANSWER_SECONDS = 50.0  # many proxies wait for 60 seconds
 
 
 class EnrichNewReleasesView(APIView):
     @extend_schema(
         operation_id="enrich_new_releases",
-        summary="Enrich the books of some months now, or as a job",
+        summary="Enrich the books of some months, now or as a job",
         parameters=jobs.JOB_PARAMETERS,
         request=NewReleasesRequestSerializer,
         responses={200: NewReleasesAnswerSerializer, 202: JobDetailSerializer},
         extensions={"x-spends-calls": True, "x-may-become-a-job": True},
     )
     def post(self, request: Request) -> Response:
-        """Stores the books that were published in the months, at one call per 1,000.
+        """Stores the books that were published in the months, with one call per 1,000 books.
 
-        All months x subjects x pages must be free at the start; those that turn out not to be needed go back as soon
-        as a month's total is known. When the quota ends it on the way, the answer is 200 with `quota_exhausted` and
-        `resume`, which goes on exactly there. After 50 seconds it ends in the same way, with the reason `time_limit`:
-        what takes longer is better a job.
+        The calls for all months x subjects x pages must be free at the start. Calls that a month does not need are
+        released as soon as its total is known. When the quota stops the request on the way, the answer is 200 with
+        `quota_exhausted` and with `resume`, which continues exactly there. After 50 seconds the request stops in the
+        same way, with the reason `time_limit`. Use a job for longer work.
         """
         started = time.monotonic()
         as_job = jobs.prefers_job(request)
@@ -50,6 +50,6 @@ class EnrichNewReleasesView(APIView):
             consumer=consumer_of(request).slug,
             position=wanted.validated_data["position"],
             source=wanted.validated_data["source"],
-            seconds=LONGEST_ANSWER,
+            seconds=MAX_ANSWER_SECONDS,
         )
         return spending_answer(NewReleasesSerializer(result).data, started=started)

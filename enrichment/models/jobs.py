@@ -1,4 +1,4 @@
-"""Long work that goes on after the answer: jobs, and the ISBNs of each. Written by services/jobs alone."""
+"""Jobs: long work that goes on after the answer, and its ISBNs. Only enrichment/jobs writes to these tables."""
 
 import uuid
 
@@ -12,13 +12,13 @@ from enrichment.models.books import ISBN13_FORMAT
 from quota.models import Consumer
 
 STAFF = "staff"
-"""The consumer that pays for what people ask for in the admin."""
+"""The consumer that pays for work started in the admin."""
 
 
 class Job(models.Model):
-    """One piece of long work of a consumer: who works on it now, how far it is, and what came of it.
+    """Long work of a consumer: who runs it now, its progress, and its result.
 
-    Its times are those of the quota's clock, quota_now() in SQL.
+    Its times come from the quota's clock, quota_now() in SQL.
     """
 
     class Kind(models.TextChoices):
@@ -41,34 +41,42 @@ class Job(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     consumer = models.ForeignKey(Consumer, on_delete=models.PROTECT, related_name="jobs", db_index=False)
     kind = models.CharField(max_length=16, choices=Kind.choices)
-    wanted = models.JSONField(help_text="What was asked for; ISBNs are in the items.")
+    wanted = models.JSONField(help_text="The request, without its ISBNs: they are in the items.")
     on_exhausted = models.CharField(
-        max_length=4, choices=OnExhausted.choices, default=OnExhausted.FAIL, help_text="What to do without quota."
+        max_length=4,
+        choices=OnExhausted.choices,
+        default=OnExhausted.FAIL,
+        help_text="What to do when the quota is used up.",
     )
     idempotency_key = models.CharField(max_length=128, null=True, blank=True)  # noqa: DJ001 (many have none)
-    body_hash = models.CharField(max_length=64, help_text="SHA-256 of all that was asked for.")
+    body_hash = models.CharField(max_length=64, help_text="SHA-256 of the request.")
     state = models.CharField(max_length=9, choices=State.choices, default=State.QUEUED)
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
     resume_at = models.DateTimeField(
-        null=True, blank=True, help_text="Waiting: when it goes on. Queued: when it is queued anew if nobody took it."
+        null=True,
+        blank=True,
+        help_text="Waiting: when it continues. Queued: when it is sent again if no worker takes it.",
     )
-    runner = models.UUIDField(null=True, blank=True, help_text="Who works on it now: a new id for each claim.")
-    lease_until = models.DateTimeField(null=True, blank=True, help_text="After this the runner is taken for dead.")
+    runner = models.UUIDField(null=True, blank=True, help_text="The current claim; each claim has a new id.")
+    lease_until = models.DateTimeField(null=True, blank=True, help_text="After this time, the runner counts as dead.")
     attempts = models.PositiveIntegerField(
-        default=0, help_text="Claims since a runner last came back, that of now included: the others have died."
+        default=0,
+        help_text="Claims since the last finished step or release, including the current one.",
     )
     failures = models.PositiveIntegerField(
-        default=0, help_text="How often ISBNdb or the database failed since the last step that came off."
+        default=0, help_text="How often ISBNdb or the database has failed since the last successful step."
     )
     cancel_requested = models.BooleanField(default=False)
-    done = models.PositiveIntegerField(default=0, help_text="ISBNs, or pages.")
-    total = models.PositiveIntegerField(default=0, help_text="Likewise; of pages, the most that it can still become.")
-    progress = models.JSONField(default=dict, help_text="What the next step has to know of those before.")
+    done = models.PositiveIntegerField(default=0, help_text="Number of ISBNs or pages that are done.")
+    total = models.PositiveIntegerField(default=0, help_text="Number of all ISBNs, or maximum number of pages.")
+    progress = models.JSONField(default=dict, help_text="State that the next step needs.")
     result = models.JSONField(null=True, blank=True)
-    stopped_reason = models.CharField(max_length=32, blank=True, help_text="Why it is not complete, for programs.")
-    error = models.TextField(blank=True, help_text="The same for people.")
+    stopped_reason = models.CharField(
+        max_length=32, blank=True, help_text="Why it is not complete, as a word for programs."
+    )
+    error = models.TextField(blank=True, help_text="The same, as a sentence for people.")
 
     class Meta:
         ordering = ["-created_at"]
@@ -108,25 +116,25 @@ class Job(models.Model):
 
     @property
     def source(self) -> str:
-        """The `source` of all its reservations, by which its calls are counted."""
+        """The `source` of all its reservations. Its calls are counted by it."""
         return f"job:{self.id}"
 
 
 class JobItem(models.Model):
-    """One ISBN of a job, or a value that is none. Duplicates are folded."""
+    """One ISBN of a job, or a value that is not an ISBN. A repeated ISBN has one item."""
 
     class State(models.TextChoices):
         PENDING = "pending", "not done yet"
-        ENRICHED = "enriched", "asked for and stored"
-        FRESH = "fresh", "stored before and recent enough"
+        ENRICHED = "enriched", "fetched and stored"
+        FRESH = "fresh", "already stored and recent enough"
         NOT_FOUND = "not_found", "unknown to ISBNdb"
         FAILED = "failed", "failed"
-        INVALID = "invalid", "no ISBN"
+        INVALID = "invalid", "not an ISBN"
 
     pk = models.CompositePrimaryKey("job_id", "position")
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="items", db_index=False)
     position = models.PositiveIntegerField()
-    value = models.TextField(help_text="What is no ISBN, as it was given; otherwise empty.", blank=True)
+    value = models.TextField(help_text="Only for an invalid item: the value as given.", blank=True)
     isbn13 = models.CharField("ISBN-13", max_length=13, blank=True, db_collation="C")
     state = models.CharField(max_length=9, choices=State.choices, default=State.PENDING)
     reason = models.TextField(blank=True, help_text="Why it failed or is invalid.")
@@ -154,19 +162,21 @@ class JobItem(models.Model):
 
     @property
     def isbn(self) -> str:
-        """The ISBN-13; of an invalid one, what was given."""
+        """The ISBN-13, or the given value of an invalid item."""
         return self.isbn13 or self.value
 
 
 class IsbnList(models.Model):
-    """ISBNs that somebody of the staff gave, kept between the page that says what they cost and the job they become."""
+    """ISBNs that a member of staff entered. It is stored from the page that shows the cost until the job starts."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     created_at = models.DateTimeField(db_default=Now())
     made_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
-    values = ArrayField(models.TextField(), help_text="As they were given.")
-    refresh = models.BooleanField(default=False, help_text="Ask for what is fresh or remembered as unknown, too.")
-    purpose = models.CharField(max_length=100, blank=True, help_text="What it is for, for the record.")
+    values = ArrayField(models.TextField(), help_text="As given.")
+    refresh = models.BooleanField(
+        default=False, help_text="Also ask ISBNdb for ISBNs that are fresh or remembered as unknown."
+    )
+    purpose = models.CharField(max_length=100, blank=True, help_text="For the journal of calls.")
 
     class Meta:
         ordering = ["-created_at"]

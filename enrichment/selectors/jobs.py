@@ -1,4 +1,4 @@
-"""What is to be known of jobs."""
+"""What there is to know about jobs."""
 
 import uuid
 from collections import Counter
@@ -14,39 +14,39 @@ from enrichment.models import Job, JobItem
 from quota.models import Consumer
 from quota.selectors.usage import forecast
 
-MOST_FAILURES = 1000
+MAX_FAILURES = 1000
 
 
 @dataclass(frozen=True)
 class JobFailures:
-    """What of a job failed or was no ISBN: how many for each reason, and the first MOST_FAILURES of them."""
+    """The failed and invalid values of a job: the number for each reason, and the first MAX_FAILURES of them."""
 
     by_reason: dict[str, int]
-    """Of a job of pages, among the first alone: no more are kept."""
+    """A job of pages counts only `first`, because it stores no more."""
     first: list[Any]
-    """With `isbn`, `state` and `reason`."""
+    """Each has `isbn`, `state` and `reason`."""
 
 
 def jobs_of(consumer: Consumer) -> QuerySet[Job]:
-    """The consumer's own jobs."""
+    """The jobs of the consumer."""
     return Job.objects.filter(consumer=consumer).select_related("consumer")
 
 
 def get_job(job_id: uuid.UUID, *, consumer: Consumer) -> Job | None:
-    """The job, if it is the consumer's own."""
+    """The job, or None if it is not a job of the consumer."""
     return jobs_of(consumer).filter(pk=job_id).first()
 
 
 def job_calls_left(job: Job) -> int:
-    """The most calls that the rest of the job takes, with what is known by now; retries not included."""
+    """Maximum number of calls for the rest of the job, as far as it is known now, without retries."""
     left = job.total - job.done
     return ceil(left / settings.ISBNDB_BATCH_SIZE) if job.kind == Job.Kind.BATCH_DIRECT else left
 
 
 def job_eta(job: Job) -> datetime | None:
-    """When the job would end if nobody else spent any calls; None when it has ended, or would fail before.
+    """When the job will end if no other consumer spends calls; None when it has ended or will fail.
 
-    One that does not wait for the next day's quota fails when today's is less than it takes.
+    A job that does not wait for the next day's quota fails when today's quota is too small for it.
 
     Raises QuotaUnavailable.
     """
@@ -63,21 +63,21 @@ def job_eta(job: Job) -> datetime | None:
 
 
 def item_counts(job: Job) -> dict[str, int]:
-    """How many ISBNs of the job are in each state that any is in."""
+    """The number of ISBNs of the job in each state. States without an ISBN are left out."""
     return dict(job.items.order_by().values_list("state").annotate(Count("position")))
 
 
 def job_failures(job: Job) -> JobFailures:
-    """Of a job of ISBNs: the values, and why. Of other kinds: the books that could not be stored."""
+    """What failed and why: ISBNs and invalid values or, in a job of pages, books that could not be stored."""
     if job.kind != Job.Kind.BATCH_DIRECT:
         errors = job.progress.get("errors", [])
         first = [{"isbn": error["isbn"], "state": "failed", "reason": error["error"]} for error in errors]
         return JobFailures(dict(Counter(error["error"] for error in errors)), first)
     items = job.items.filter(state__in=[JobItem.State.FAILED, JobItem.State.INVALID])
     counts = items.order_by("reason").values_list("reason").annotate(Count("position"))
-    return JobFailures(dict(counts), list(items.order_by("position")[:MOST_FAILURES]))
+    return JobFailures(dict(counts), list(items.order_by("position")[:MAX_FAILURES]))
 
 
 def jobs_under_way(limit: int) -> list[Job]:
-    """The jobs that have not ended, the oldest first, and no more than `limit`."""
+    """The jobs that have not ended, oldest first, at most `limit`."""
     return list(Job.objects.filter(ended_at=None).select_related("consumer").order_by("created_at")[:limit])

@@ -1,4 +1,4 @@
-"""What enriching would come to, before a call is spent."""
+"""What a list of ISBNs would cost, before a call is spent."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ _PART = 1000
 
 @dataclass(frozen=True)
 class IsbnPlan:
-    """What a list of ISBNs holds, and what asking for them would cost. Every valid one is fresh, missed or wanted."""
+    """What a list contains and what it would cost. Every valid ISBN is fresh, missed or wanted."""
 
     requested: int
-    """Values given."""
+    """Number of values given."""
     parsed: ParsedIsbns
     fresh: int
-    """Stored and recent enough: not asked for."""
+    """Stored and recent enough: costs no call."""
     missed: int
-    """Unknown to ISBNdb when last asked, and not asked for again so soon."""
+    """Unknown to ISBNdb when last asked, and too recently to ask again."""
     wanted: int
-    """Those that have to be asked for."""
+    """ISBNdb has to be asked for these."""
 
     @property
     def duplicates(self) -> int:
@@ -32,12 +32,12 @@ class IsbnPlan:
 
     @property
     def calls(self) -> int:
-        """Without retries, and without what splitting an answer that is too large for ISBNdb takes."""
+        """Without retries, and without extra calls for a batch that ISBNdb can only answer in parts."""
         return ceil(self.wanted / settings.ISBNDB_BATCH_SIZE)
 
 
 def plan_isbns(values: Iterable[str | int], *, refresh: bool = False) -> IsbnPlan:
-    """What the ISBNs, in any form, would cost at this moment; with `refresh`, none is left out for being known."""
+    """What the ISBNs, in any form, would cost now. With `refresh`, known ISBNs are asked for too."""
     given = list(values)
     parsed = parse_many(given)
     if refresh:
@@ -48,5 +48,5 @@ def plan_isbns(values: Iterable[str | int], *, refresh: bool = False) -> IsbnPla
 
 
 def _parts(isbns: list[str]) -> Iterator[list[str]]:
-    """PostgreSQL takes several times as long for one list of 100,000."""
+    """In parts, because PostgreSQL takes several times as long for one list of 100,000."""
     return (isbns[start : start + _PART] for start in range(0, len(isbns), _PART))

@@ -1,1 +1,1 @@
-"""What the enrichment API takes and gives, a module for each part of it."""
+"""Requests and answers of the enrichment API, one module for each part."""

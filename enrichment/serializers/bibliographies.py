@@ -1,4 +1,4 @@
-"""What POST /api/authors/enrich-bibliography takes and gives."""
+"""Request and answer of POST /api/authors/enrich-bibliography."""
 
 from typing import Any
 
@@ -19,33 +19,33 @@ class BibliographyRequestSerializer(JobOptionsSerializer, SpendingRequestSeriali
         max_value=MAX_PAGES,
         required=False,
         default=MAX_PAGES,
-        help_text="At most so many pages of 1,000 books.",
+        help_text="Maximum number of pages of 1,000 books.",
     )
     start_page = serializers.IntegerField(
-        min_value=1, max_value=MAX_PAGES, required=False, default=1, help_text="`next_page` of a run that stopped."
+        min_value=1, max_value=MAX_PAGES, required=False, default=1, help_text="The `next_page` of a run that stopped."
     )
     skip_existing = serializers.BooleanField(
         required=False,
         default=True,
-        help_text="Leave stored editions that are fresh as they are, and do not ask for an author who is remembered as "
-        "unknown.",
+        help_text="Do not update stored editions that are fresh, and do not ask ISBNdb for an author that it recently "
+        "did not know.",
     )
 
 
 class ListingFiguresSerializer(serializers.Serializer[Any]):
     """The figures of pages of books. A result lists its own fields (`as_dict`); the serializers describe them."""
 
-    books_found = serializers.IntegerField(help_text="Usable books on the pages.")
-    already_existed = serializers.IntegerField(help_text="Of these, stored before.")
-    enriched = serializers.IntegerField(help_text="Of these, stored now.")
-    failed = serializers.IntegerField(help_text="Not stored; `errors` says why.")
+    books_found = serializers.IntegerField(help_text="Number of usable books on the pages.")
+    already_existed = serializers.IntegerField(help_text="Number of them that were stored before.")
+    enriched = serializers.IntegerField(help_text="Number of them that this request stored or updated.")
+    failed = serializers.IntegerField(help_text="Number of books that could not be stored; `errors` has the reasons.")
     pages_fetched = serializers.IntegerField()
-    api_calls = serializers.IntegerField(help_text="Calls that this request spent, retries included.")
+    api_calls = serializers.IntegerField(help_text="Calls that this request spent, including retries.")
     complete = serializers.BooleanField()
     stopped_reason = serializers.CharField(
         allow_null=True,
-        help_text="The quota's limit (as `limit` of a 429), `switched_off`, `released` (by staff), `time_limit`, or "
-        "what failed; null when it is complete.",
+        help_text="Why it is not complete: a limit of the quota (as `limit` of a 429), `switched_off`, `released` (by "
+        "staff), `time_limit`, or what failed. null: it is complete.",
     )
     errors = FailedIsbnSerializer(many=True)  # type: ignore[assignment]  # a field of that name
 
@@ -54,17 +54,17 @@ class ListingFiguresSerializer(serializers.Serializer[Any]):
 
 
 class BibliographySerializer(ListingFiguresSerializer):
-    """books_found = already_existed + new ones. With `skip_existing`, only those new or not fresh are stored."""
+    """books_found = already_existed + new books. With `skip_existing`, only new and stale books are stored."""
 
     author = serializers.CharField()
-    complete = serializers.BooleanField(help_text="Everything that ISBNdb has of the author was fetched.")
+    complete = serializers.BooleanField(help_text="Every book that ISBNdb has of the author was fetched.")
     stopped_reason = serializers.CharField(
         allow_null=True,
-        help_text="Why it is not complete: `max_pages`, `isbndb_ceiling` (it gives 10,000 books at the most), the "
-        "quota's limit (as `limit` of a 429), `switched_off`, `released` (by staff), or what failed.",
+        help_text="Why it is not complete: `max_pages`, `isbndb_ceiling` (ISBNdb returns at most 10,000 books), a "
+        "limit of the quota (as `limit` of a 429), `switched_off`, `released` (by staff), or what failed.",
     )
     next_page = serializers.IntegerField(
-        allow_null=True, help_text="`start_page` with which to go on; null when there is nothing to go on with."
+        allow_null=True, help_text="The `start_page` to continue with. null: no page is left."
     )
 
 

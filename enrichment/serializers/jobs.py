@@ -1,4 +1,4 @@
-"""What the API takes for a job, and what it gives of one."""
+"""Requests and answers about jobs."""
 
 from typing import Any
 
@@ -12,18 +12,18 @@ from quota.serializers import QuerySerializer, QuotaStatusSerializer
 
 
 class JobOptionsSerializer(StrictSerializer):
-    """What the body of long work may say besides the work; `as_job` in the context: that it is to be a job."""
+    """Options of a request that can become a job. The context has `as_job` if it does."""
 
     on_exhausted = serializers.ChoiceField(
         Job.OnExhausted.choices,
         required=False,
-        help_text="Only with `Prefer: respond-async`. What the job does when the quota is used up: fail, so that it "
-        "can be retried, or wait and go on by itself. fail unless given.",
+        help_text="Only with `Prefer: respond-async`. What the job does when the quota is used up: `fail` (it can be "
+        "retried), or `wait` and continue the next day. The default is `fail`.",
     )
 
     def validate_on_exhausted(self, value: str) -> str:
         if not self.context.get("as_job"):
-            raise serializers.ValidationError("Only a job can wait: say Prefer: respond-async.")
+            raise serializers.ValidationError("This works only for a job. Send the header Prefer: respond-async.")
         return value
 
 
@@ -36,30 +36,30 @@ class JobItemsQuerySerializer(QuerySerializer):
 
 
 class JobProgressSerializer(serializers.Serializer[Any]):
-    done = serializers.IntegerField(help_text="ISBNs, or pages.")
-    total = serializers.IntegerField(help_text="Likewise. Of pages, the most that it can still become.")
+    done = serializers.IntegerField(help_text="Number of ISBNs or pages that are done.")
+    total = serializers.IntegerField(help_text="Number of all ISBNs, or maximum number of pages.")
 
 
 class JobSerializer(serializers.Serializer[Job]):
-    """A job in short."""
+    """A job in a list of jobs."""
 
     id = serializers.UUIDField()
     kind = serializers.ChoiceField(Job.Kind.choices)
     state = serializers.ChoiceField(Job.State.choices)
     source = serializers.CharField(  # type: ignore[assignment]  # a field of that name, not the option
-        source="wanted.source", default="", help_text="What it is for, as the request said."
+        source="wanted.source", default="", help_text="The purpose that the request gave."
     )
     on_exhausted = serializers.ChoiceField(Job.OnExhausted.choices)
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
     ended_at = serializers.DateTimeField(allow_null=True)
-    resume_at = serializers.SerializerMethodField(help_text="When it goes on; null unless it waits.")
-    cancel_requested = serializers.BooleanField(help_text="While it runs: it ends after the call under way.")
+    resume_at = serializers.SerializerMethodField(help_text="When it continues. null: it is not waiting.")
+    cancel_requested = serializers.BooleanField(help_text="If true while the job runs, it ends after its current call.")
     progress = JobProgressSerializer(source="*")
     stopped_reason = serializers.SerializerMethodField(
-        help_text="Why it waits, or is not complete: a limit of the quota, or what failed. null: nothing."
+        help_text="Why it waits or is not complete: a limit of the quota, or what failed. null: no reason."
     )
-    error = serializers.CharField(help_text="The same for people; empty: nothing.")
+    error = serializers.CharField(help_text="The same, as a sentence. Empty: no reason.")
 
     def get_resume_at(self, job: Job) -> str | None:
         waits = job.state == Job.State.WAITING
@@ -70,7 +70,7 @@ class JobSerializer(serializers.Serializer[Job]):
 
 
 class JobItemSerializer(serializers.Serializer[Any]):
-    isbn = serializers.CharField(allow_null=True, help_text="The ISBN-13; or, of an invalid one, what was given.")
+    isbn = serializers.CharField(allow_null=True, help_text="The ISBN-13, or the given value of an invalid item.")
     state = serializers.ChoiceField(JobItem.State.choices)
     reason = serializers.CharField(help_text="Why it failed or is invalid; otherwise empty.")
 
@@ -78,7 +78,7 @@ class JobItemSerializer(serializers.Serializer[Any]):
 class JobFailuresSerializer(serializers.Serializer[Any]):
     by_reason = serializers.DictField(
         child=serializers.IntegerField(),
-        help_text="How many, for each reason; of a job of pages, among the first 1,000.",
+        help_text="The number for each reason. A job of pages counts only its first 1,000.",
     )
     first = JobItemSerializer(many=True, help_text="The first 1,000; `items?state=failed` has all of them.")
 
@@ -86,19 +86,19 @@ class JobFailuresSerializer(serializers.Serializer[Any]):
 class JobFiguresSerializer(serializers.Serializer[Any]):
     eta = serializers.DateTimeField(
         allow_null=True,
-        help_text="When it would end if nobody else spent any calls, by the quota left and the pace; null when it has "
-        "ended, by its consumer's limits never will, or will fail because today's quota is too little for it.",
+        help_text="When it will end if no other consumer spends calls, by the remaining quota and the pace. null: it "
+        "has ended, can never end within its consumer's limits, or will fail because today's quota is too small.",
     )
-    api_calls = serializers.IntegerField(help_text="Calls spent so far, whoever worked on it.")
-    failures = JobFailuresSerializer(help_text="What failed, and what is no ISBN.")
+    api_calls = serializers.IntegerField(help_text="Calls that the job has spent so far.")
+    failures = JobFailuresSerializer(help_text="What failed, and values that are not ISBNs.")
     result = serializers.JSONField(
-        allow_null=True, help_text="What came of it, in the terms of the answer without a job; null until it ends."
+        allow_null=True, help_text="The result, with the fields of the answer without a job. null: it has not ended."
     )
     quota = QuotaStatusSerializer()
 
 
 class JobDetailSerializer(JobFiguresSerializer, JobSerializer):
-    """A job, with all that is known of it."""
+    """A job with all its details."""
 
 
 def job_detail(job: Job, status: QuotaStatus) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What POST /api/quota/reconcile gives."""
+"""Answer of POST /api/quota/reconcile."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from quota.serializers import EXAMPLE_COUNTER, EXAMPLE_STATUS, IsbndbCounterSeri
 
 
 class NotReconciledSerializer(serializers.Serializer[Any]):
-    api_calls = serializers.IntegerField(help_text="Calls that this request spent, retries included.")
+    api_calls = serializers.IntegerField(help_text="Calls that this request spent, including retries.")
 
 
 @example(EXAMPLE_COUNTER | {"api_calls": 1})
 class ReconciledSerializer(NotReconciledSerializer, IsbndbCounterSerializer):
-    """Both counters as they stood."""
+    """Both counters at that moment."""
 
     def to_representation(self, instance: Any) -> dict[str, Any]:
         return {**IsbndbCounterSerializer(instance.counters).data, "api_calls": instance.api_calls}

@@ -1,4 +1,4 @@
-"""What POST /api/books/enrich-new-releases takes and gives."""
+"""Request and answer of POST /api/books/enrich-new-releases."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -18,11 +18,11 @@ from enrichment.serializers.fields import (
 )
 from enrichment.serializers.jobs import JobOptionsSerializer
 from enrichment.services.releases import (
-    MONTHS_AHEAD,
-    MOST_LISTINGS,
-    MOST_MONTHS,
-    MOST_PAGES,
-    MOST_SUBJECTS,
+    MAX_LISTINGS,
+    MAX_MONTHS,
+    MAX_MONTHS_AHEAD,
+    MAX_PAGES_PER_MONTH,
+    MAX_SUBJECTS,
     BadToken,
     Wanted,
     parse_month,
@@ -32,9 +32,9 @@ from enrichment.services.releases import (
 
 @extend_schema_field({"type": "string", "pattern": r"^[0-9]{4}-(0[1-9]|1[0-2])$", "example": "2026-01"})
 class MonthField(serializers.Field[date, str, str, date]):
-    """`YYYY-MM`; inside, the first day of the month."""
+    """`YYYY-MM` outside, the first day of the month inside."""
 
-    default_error_messages = {"format": "A month is written YYYY-MM, as in 2026-01."}
+    default_error_messages = {"format": "Write a month as YYYY-MM, for example 2026-01."}
 
     def to_internal_value(self, data: Any) -> date:
         try:
@@ -47,37 +47,37 @@ class MonthField(serializers.Field[date, str, str, date]):
 
 
 class NewReleasesRequestSerializer(JobOptionsSerializer, SpendingRequestSerializer):
-    """Either the months, or `resume` alone: it says everything. Gives `wanted` and `position`."""
+    """Either the months, or `resume`, which contains all of them. Returns `wanted` and `position`."""
 
     start_month = MonthField(required=False)
     end_month = MonthField(required=False, help_text="Inclusive.")
     max_pages_per_month = serializers.IntegerField(
         min_value=1,
-        max_value=MOST_PAGES,
+        max_value=MAX_PAGES_PER_MONTH,
         required=False,
-        default=MOST_PAGES,
-        help_text="At most so many pages of 1,000 books for each month and subject.",
+        default=MAX_PAGES_PER_MONTH,
+        help_text="Maximum number of pages of 1,000 books, for each month and subject.",
     )
     subjects = ShortListField(
         child=SearchableField(max_length=MAX_NAME_LENGTH),
-        max_length=MOST_SUBJECTS,
+        max_length=MAX_SUBJECTS,
         required=False,
         default=list,
-        help_text="Only books on these; all books when empty. Each is asked for by itself.",
+        help_text="Only books on these subjects; all books when the list is empty. Each subject is a separate search.",
     )
     skip_existing = serializers.BooleanField(
-        required=False, default=True, help_text="Leave stored editions that are fresh as they are."
+        required=False, default=True, help_text="Do not update stored editions that are fresh."
     )
     resume = serializers.CharField(
         max_length=10_000,
         required=False,
-        help_text="`resume` of a run that stopped; beside it only `source` and `on_exhausted`.",
+        help_text="The `resume` of a run that stopped. Only `source` and `on_exhausted` can be sent with it.",
     )
 
     def validate_end_month(self, value: date) -> date:
         today = timezone.now().date()
-        if _number(value) > _number(today) + MONTHS_AHEAD:
-            raise serializers.ValidationError(f"It may be {MONTHS_AHEAD} months ahead at the most.")
+        if _number(value) > _number(today) + MAX_MONTHS_AHEAD:
+            raise serializers.ValidationError(f"It can be at most {MAX_MONTHS_AHEAD} months in the future.")
         return value
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -86,7 +86,9 @@ class NewReleasesRequestSerializer(JobOptionsSerializer, SpendingRequestSerializ
         if token is None:
             return {"wanted": _wanted(attrs), "position": None, **others}
         if unwanted := self._given() - {"resume", "source", "on_exhausted"}:
-            raise serializers.ValidationError(dict.fromkeys(sorted(unwanted), "Leave it out: `resume` says it."))
+            raise serializers.ValidationError(
+                dict.fromkeys(sorted(unwanted), "Leave this field out: `resume` contains it.")
+            )
         try:
             wanted, position = read_token(token)
         except BadToken as error:
@@ -99,17 +101,19 @@ class NewReleasesRequestSerializer(JobOptionsSerializer, SpendingRequestSerializ
 
 
 def _wanted(attrs: Mapping[str, Any]) -> Wanted:
-    """Which new releases are meant. Raises ValidationError where fields do not go together."""
+    """The new releases that the fields describe. Raises ValidationError when the fields contradict each other."""
     if missing := [name for name in ("start_month", "end_month") if name not in attrs]:
         raise serializers.ValidationError(dict.fromkeys(missing, "This field is required."), code="required")
     months = _number(attrs["end_month"]) - _number(attrs["start_month"]) + 1
     if months < 1:
-        raise serializers.ValidationError({"end_month": "It must not be before start_month."})
-    if months > MOST_MONTHS:
-        raise serializers.ValidationError({"end_month": f"At most {MOST_MONTHS} months at a time, not {months}."})
+        raise serializers.ValidationError({"end_month": "end_month must not be before start_month."})
+    if months > MAX_MONTHS:
+        raise serializers.ValidationError(
+            {"end_month": f"{months} months are too many: at most {MAX_MONTHS} in one request."}
+        )
     subjects = tuple(dict.fromkeys(attrs["subjects"]))
-    if months * len(subjects) > MOST_LISTINGS:
-        message = f"At most {MOST_LISTINGS} months times subjects at a time, not {months * len(subjects)}."
+    if months * len(subjects) > MAX_LISTINGS:
+        message = f"Months times subjects are {months * len(subjects)}: at most {MAX_LISTINGS} in one request."
         raise serializers.ValidationError({"subjects": message})
     return Wanted(
         start_month=attrs["start_month"],
@@ -121,24 +125,28 @@ def _wanted(attrs: Mapping[str, Any]) -> Wanted:
 
 
 def _number(month: date) -> int:
-    """Months since the year 0."""
+    """The number of months since the year 0."""
     return month.year * 12 + month.month
 
 
 class NewReleasesSerializer(ListingFiguresSerializer):
-    """books_found = already_existed + new ones. With `skip_existing`, only those new or not fresh are stored."""
+    """books_found = already_existed + new books. With `skip_existing`, only new and stale books are stored."""
 
-    complete = serializers.BooleanField(help_text="Every month and subject is done, as far as `months_cut` allows.")
-    quota_exhausted = serializers.BooleanField(help_text="The quota ended it; go on with `resume` after `reset_at`.")
+    complete = serializers.BooleanField(
+        help_text="Every month and subject is done, apart from the rest of the months in `months_cut`."
+    )
+    quota_exhausted = serializers.BooleanField(
+        help_text="The quota stopped it. Continue with `resume` after `reset_at`."
+    )
     months_processed = serializers.ListField(
-        child=MonthField(), help_text="Months of which every subject is done, in this run or those before."
+        child=MonthField(), help_text="Months in which every subject is done, in this run or an earlier one."
     )
     months_cut = serializers.ListField(
         child=MonthField(),
-        help_text="Months of this run with more books than the pages asked for, or ISBNdb, give.",
+        help_text="Months of this run with more books than `max_pages_per_month` allows, or than ISBNdb returns.",
     )
     resume = serializers.CharField(
-        allow_null=True, help_text="Send it as `resume` to get exactly what is missing; null when nothing is."
+        allow_null=True, help_text="Send it as `resume` to fetch exactly what is missing. null: nothing is."
     )
 
 

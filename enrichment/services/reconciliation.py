@@ -1,4 +1,4 @@
-"""ISBNdb's own counter, held against our ledger."""
+"""Comparing ISBNdb's own counter with our ledger."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from quota.spending import spending
 
 @dataclass(frozen=True)
 class Reconciled:
-    """Both counters as they stood, and the calls spent on asking, retries included."""
+    """Both counters, and the calls spent on the comparison, including retries."""
 
     counters: Reconciliation
     api_calls: int
@@ -19,16 +19,15 @@ class Reconciled:
 
 @dataclass(frozen=True)
 class NotReconciled:
-    """The calls spent all the same."""
+    """The calls that a failed comparison has spent."""
 
     api_calls: int
 
 
 def reconcile(*, consumer: str, source: str = "") -> Reconciled:
-    """Asks ISBNdb for its own counter (`GET /key`, one call of `consumer`, a slug) and raises ours where it is lower.
+    """Asks ISBNdb for its own counter and raises ours if it is lower. `GET /key` costs `consumer` (a slug) one call.
 
-    Raises EnrichmentStopped with a NotReconciled and one of ENDINGS; then nothing is raised or recorded but the
-    calls.
+    Raises EnrichmentStopped with a NotReconciled. Then the only thing recorded is the calls.
     """
     with spending(consumer=consumer, operation="reconciliation", calls=1, source=source) as spender:
         try:

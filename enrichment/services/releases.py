@@ -1,4 +1,4 @@
-"""New releases: the books of some months, on some subjects, page by page, resumable anywhere."""
+"""New releases: the books of some months and subjects, page by page. A run can resume after any page."""
 
 import time
 from dataclasses import asdict, dataclass
@@ -15,17 +15,17 @@ from enrichment.services.stop_reasons import STOPS, stop_reason
 from quota.exceptions import DayOver, QuotaRefused
 from quota.spending import spending
 
-MOST_PAGES = 10
-MOST_MONTHS = 120
-MOST_SUBJECTS = 20
-MOST_LISTINGS = 600  # months x subjects
-MONTHS_AHEAD = 12  # publishers announce about a year ahead
+MAX_PAGES_PER_MONTH = 10
+MAX_MONTHS = 120
+MAX_SUBJECTS = 20
+MAX_LISTINGS = 600  # months x subjects
+MAX_MONTHS_AHEAD = 12  # publishers announce books about a year ahead
 _SALT = "enrichment.releases"
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which new releases: from month to month (their first days), both inclusive; no subjects: all books."""
+    """Which new releases to fetch. Months are given by their first day, both inclusive; no subjects means all books."""
 
     start_month: date
     end_month: date
@@ -41,13 +41,13 @@ class Wanted:
 
     @property
     def listings(self) -> list[Listing]:
-        """Month by month, and in each month subject by subject."""
+        """One listing for each month and subject, in the order of the months."""
         return [books_of_month(month, subject) for month in self.months for subject in self.subjects or (None,)]
 
 
 @dataclass
 class NewReleases:
-    """What came of the months. `progress` has the figures; `stopped_reason` says why it is not complete."""
+    """The result. `progress` has the figures; `stopped_reason` says why the result is not complete."""
 
     wanted: Wanted
     progress: Progress
@@ -60,19 +60,19 @@ class NewReleases:
 
     @property
     def months_processed(self) -> list[date]:
-        """Months of which every subject is done."""
+        """The months in which every subject is done."""
         return self.wanted.months[: self.progress.position.listing // max(1, len(self.wanted.subjects))]
 
     @property
     def months_cut(self) -> list[date]:
-        """Months with more books than the pages that were asked for, or than ISBNdb gives."""
+        """The months with more books than `max_pages_per_month` allows, or than ISBNdb returns."""
         each = max(1, len(self.wanted.subjects))
         numbers = {number // each for number in (*self.progress.cut, *self.progress.beyond_reach)}
         return [self.wanted.months[number] for number in sorted(numbers)]
 
     @property
     def resume(self) -> str | None:
-        """A token with which exactly what is missing can be asked for; None when nothing is."""
+        """A token to fetch exactly what is missing; None when nothing is."""
         return None if self.complete else resume_token(self.wanted, self.progress.position)
 
     def as_dict(self) -> dict[str, Any]:
@@ -89,24 +89,24 @@ class NewReleases:
 
 
 class BadToken(ValueError):
-    """The token was not made here, or by another version."""
+    """The token does not come from this service, or comes from another version of it."""
 
 
 def resume_token(wanted: Wanted, position: Position) -> str:
-    """Text for a URL or a body, signed: what is wanted, and where to go on."""
+    """A signed text for a URL or a body, with what is wanted and where to continue."""
     months = {"start_month": f"{wanted.start_month:%Y-%m}", "end_month": f"{wanted.end_month:%Y-%m}"}
     return signing.dumps({"wanted": asdict(wanted) | months, "position": asdict(position)}, salt=_SALT, compress=True)
 
 
 def read_token(token: str) -> tuple[Wanted, Position]:
-    """What a resume token says. Raises BadToken."""
+    """The content of a resume token. Raises BadToken."""
     try:
         content: dict[str, Any] = signing.loads(token, salt=_SALT)
         wanted = content["wanted"]
         months = {name: parse_month(wanted[name]) for name in ("start_month", "end_month")}
         return Wanted(**wanted | months | {"subjects": tuple(wanted["subjects"])}), Position(**content["position"])
     except (signing.BadSignature, KeyError, TypeError, ValueError) as error:
-        raise BadToken("This is no resume token of this service.") from error
+        raise BadToken("This is not a resume token of this service.") from error
 
 
 def parse_month(text: str) -> date:
@@ -120,12 +120,14 @@ def parse_month(text: str) -> date:
 def enrich_new_releases(
     wanted: Wanted, *, consumer: str, position: Position | None = None, source: str = "", seconds: float = inf
 ) -> NewReleases:
-    """Stores the books of the months, on at most `max_pages_per_month` pages of 1,000 for each month and subject.
+    """Stores the books of the months, at most `max_pages_per_month` pages of 1,000 for each month and subject.
 
-    `consumer`: the slug of who pays. `position`: where an earlier run stopped. The whole operation is covered before it
-    starts, and what a month does not need goes back as soon as its total is known. When the quota ends it after some
-    pages, that is a result with `quota_exhausted`; anything else raises EnrichmentStopped with what was stored so far,
-    and one of ENDINGS. No page is begun after `seconds`, but for the first: the result then says `time_limit`.
+    `consumer`: the slug of the payer. `position`: where an earlier run stopped. All calls are reserved at the start;
+    calls that a month does not need are released as soon as its total is known. After `seconds`, no page but the first
+    is started, and the result has the reason `time_limit`.
+
+    When the quota stops the operation after some pages, it returns a result with `quota_exhausted`. Every other stop
+    raises EnrichmentStopped with the result so far.
     """
     result = NewReleases(wanted, Progress(position or Position()))
     needed = calls_needed(wanted.listings, result.progress, max_pages=wanted.max_pages_per_month)
@@ -134,7 +136,9 @@ def enrich_new_releases(
     try:
         with spending(consumer=consumer, operation="new-releases", calls=needed, source=source) as spender:
             walk(
-                *(wanted.listings, result.progress, spender),
+                wanted.listings,
+                result.progress,
+                spender,
                 max_pages=wanted.max_pages_per_month,
                 skip_existing=wanted.skip_existing,
                 until=time.monotonic() + seconds,

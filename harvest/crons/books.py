@@ -16,7 +16,7 @@ from enrichment.services.enrich import enrich_isbns
 from enrichment.services.listings import Position, step_over
 from enrichment.services.queue import flush
 from enrichment.services.releases import (
-    MOST_PAGES,
+    MAX_PAGES_PER_MONTH,
     BadToken,
     Wanted,
     enrich_new_releases,
@@ -215,7 +215,7 @@ def _wanted_and_start(context: RunContext) -> tuple[Wanted, Position | None]:
             pass
     this_month = context.today.replace(day=1)
     last_month = (this_month - timedelta(days=1)).replace(day=1)
-    return Wanted(start_month=last_month, end_month=this_month, max_pages_per_month=MOST_PAGES), None
+    return Wanted(start_month=last_month, end_month=this_month, max_pages_per_month=MAX_PAGES_PER_MONTH), None
 
 
 def _releases_cursor(wanted: Wanted, position: Position) -> dict[str, str]:

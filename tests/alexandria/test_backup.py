@@ -89,6 +89,6 @@ def test_a_dump_holds_everything_and_an_old_one_is_raised_to_what_isbndb_counts(
 
     caught_up = follow("catch-up", tmp_path, DATABASE_URL=restored)
     assert caught_up.returncode == 4, caught_up.stderr
-    assert "ISBNdb counts 3 calls that we do not know of. Ours is raised by 3." in caught_up.stderr
+    assert "ISBNdb counts 3 calls that we do not know of. Our counter was raised by 3." in caught_up.stderr
     assert status(DATABASE_URL=restored)["used"] == sandbox.spent == 12
     assert run(processes.environment() | {"DATABASE_URL": restored}, "quota_status", "--check").returncode == 0

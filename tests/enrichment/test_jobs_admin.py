@@ -79,7 +79,7 @@ def test_progress_is_told_anew_until_the_job_has_ended(
     assert "3 of 3 ISBNs done (100 %)" in ended.text
     assert "hx-get" not in ended.text
     assert ended["HX-Refresh"] == "true"
-    for said in ("asked for and stored", "unknown to ISBNdb", "1 × wrong length"):
+    for said in ("fetched and stored", "unknown to ISBNdb", "1 × wrong length"):
         assert said in ended.text
 
 

@@ -144,7 +144,7 @@ def test_a_job_waits_only_when_told_to_and_says_until_when(api: APIClient, sandb
     assert body["eta"] >= body["resume_at"]
     assert sandbox.requests == []
     refused = problem(api.post(PATH, BODY | {"on_exhausted": "wait"}, format="json"), 400)
-    assert refused["detail"] == "on_exhausted: Only a job can wait: say Prefer: respond-async."
+    assert refused["detail"] == "on_exhausted: This works only for a job. Send the header Prefer: respond-async."
     problem(accept(api, BODY | {"on_exhausted": "perhaps"}), 400)
 
 

@@ -177,7 +177,7 @@ def test_when_isbndb_fails_the_answer_has_what_was_stored_and_how_to_go_on(
 def test_what_takes_too_long_to_wait_for_ends_with_what_came_and_goes_on_with_its_token(
     api: APIClient, sandbox: Sandbox, monkeypatch
 ) -> None:
-    monkeypatch.setattr(releases, "LONGEST_ANSWER", 0.0)
+    monkeypatch.setattr(releases, "MAX_ANSWER_SECONDS", 0.0)
     wanted, answers = dict(MONTHS), 0
     while wanted:
         body = ask(api, **wanted)

@@ -139,7 +139,7 @@ def test_without_postgresql_the_status_says_so(consumer: Consumer) -> None:
 
 def test_isbndbs_counter_is_put_beside_ours(sandbox: Sandbox, consumer: Consumer, capsys: Capture) -> None:
     call_command("isbndb_key")
-    assert capsys.readouterr().out == "ISBNdb counts 1 calls of 15,000; we count 1.\n"
+    assert capsys.readouterr().out == "ISBNdb counts 1 call of 15,000; we count 1.\n"
     call_command("isbndb_key", "--json")
     figures = json.loads(capsys.readouterr().out)
     agreed = {"drift": 0, "raised_by": 0, "ignored": "", "key_charged": True}
@@ -157,7 +157,7 @@ def test_calls_that_isbndb_alone_knows_of_give_the_exit_code_4(
     assert caught.value.code == 4
     output = capsys.readouterr()
     assert json.loads(output.out)["drift"] == 41
-    assert "41 calls that we do not know of. Ours is raised by 41." in output.err
+    assert "41 calls that we do not know of. Our counter was raised by 41." in output.err
     assert balance(sandbox) == (42, 42)
 
 

@@ -10,13 +10,16 @@ from enrichment.services.reconciliation import reconcile
 from quota.models import Consumer
 
 CONSUMER = "operator"
-CHARGED = {True: "ISBNdb charges GET /key.", False: "ISBNdb does not charge GET /key; we count it all the same."}
+CHARGED = {
+    True: "ISBNdb charges GET /key.",
+    False: "ISBNdb does not charge GET /key, but our ledger counts it as one call.",
+}
 
 
 class Command(BaseCommand):
     help = (
-        "Asks ISBNdb for its own counter (GET /key), puts it beside ours, and raises ours where it is lower. Costs one "
-        "call. Exit codes: 0 ours was not below ISBNdb's, 4 it was, 1 ISBNdb could not be asked."
+        "Compares ISBNdb's own counter (GET /key) with ours, and raises ours if it is lower. Costs one call. Exit "
+        "codes: 0 our counter was not lower, 4 it was lower, 1 ISBNdb did not answer."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -25,7 +28,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, json: bool, **options: Any) -> None:
         if not settings.ISBNDB_API_KEY:
-            raise CommandError("ISBNDB_API_KEY is not set: nothing was sent. (Beside `make run`: . .data/run.env)")
+            raise CommandError(
+                "ISBNDB_API_KEY is not set, so nothing was sent. Set it, or use the one of `make run`: . .data/run.env"
+            )
         try:
             Consumer.objects.get_or_create(slug=CONSUMER)
             found = reconcile(consumer=CONSUMER).counters
@@ -36,10 +41,12 @@ class Command(BaseCommand):
             verdict = {"drift": found.drift, "raised_by": found.raised_by, "ignored": found.ignored}
             self.stdout.write(json_module.dumps(figures | verdict | {"key_charged": found.key_charged}))
         else:
-            self.stdout.write(f"ISBNdb counts {found.spent:,} calls of {found.total:,}; we count {found.used:,}.")
+            calls = "call" if found.spent == 1 else "calls"
+            self.stdout.write(f"ISBNdb counts {found.spent:,} {calls} of {found.total:,}; we count {found.used:,}.")
             if found.key_charged is not None:
                 self.stdout.write(CHARGED[found.key_charged])
         if found.drift > 0:
-            what = f"Ours is raised by {found.raised_by:,}." if found.raised_by else found.ignored
-            self.stderr.write(f"ISBNdb counts {found.drift:,} calls that we do not know of. {what}")
+            calls = "call" if found.drift == 1 else "calls"
+            what = f"Our counter was raised by {found.raised_by:,}." if found.raised_by else found.ignored
+            self.stderr.write(f"ISBNdb counts {found.drift:,} {calls} that we do not know of. {what}")
             raise SystemExit(4)

@@ -173,7 +173,7 @@ def test_run_prints_what_works_the_same_every_time_and_ends_with_0_when_it_is_as
             line = text[text.index("In a shell ") :].splitlines()[0].removeprefix("In a shell ")
             line += f"; {shlex.join([*stack.MANAGE, 'isbndb_key'])}"
             asked = subprocess.run(["/bin/sh", "-c", line], env=NOTHING_SET, capture_output=True, text=True, check=True)
-            assert re.match(r"ISBNdb counts (\d+) calls of 15,000; we count \1\.", asked.stdout)
+            assert re.match(r"ISBNdb counts (\d+) calls? of 15,000; we count \1\.", asked.stdout)
             line = line.replace("isbndb_key", "embedded down")
             refused = subprocess.run(
                 ["/bin/sh", "-c", line], env=NOTHING_SET, capture_output=True, text=True, check=False
