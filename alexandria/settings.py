@@ -287,7 +287,7 @@ UNFOLD = {
         {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("alexandria/favicon.svg")},
     ],
     "SITE_URL": "/api/docs/",
-    "STYLES": [lambda request: static("alexandria/accessible.css")],
+    "STYLES": [lambda request: static("alexandria/admin.css")],
     "SHOW_VIEW_ON_SITE": False,
     "ENVIRONMENT": "alexandria.admin.site.environment",
     "DASHBOARD_CALLBACK": "alexandria.admin.dashboard.views.index",

@@ -1,4 +1,4 @@
-"""The admin beyond the apps: its frame and index, and Django's and celery-beat's own models in its look."""
+"""The admin pages that belong to no app: the dashboard, the history of changes, users, and schedules."""
 
 from alexandria.admin import changes, schedule, users
 from alexandria.admin.dashboard import views

@@ -1,4 +1,4 @@
-"""What people did on all pages together, with their reasons: what was done to a key, or deleted, has no other page."""
+"""What people changed on all pages, with their reasons. Changes of keys and deletions are shown only here."""
 
 from django.contrib import admin
 from django.contrib.admin.models import DELETION, LogEntry
@@ -11,7 +11,7 @@ from alexandria.common.admin import ReadOnlyAdmin
 
 @admin.register(LogEntry)
 class LogEntryAdmin(ReadOnlyAdmin):
-    list_display = ("action_time", "user", "content_type", "changed", "said")
+    list_display = ("action_time", "user", "content_type", "changed", "change")
     list_filter = (("user", RelatedDropdownFilter), ("content_type", RelatedDropdownFilter))
     list_filter_submit = True
     list_select_related = ("user", "content_type")
@@ -20,14 +20,14 @@ class LogEntryAdmin(ReadOnlyAdmin):
     paginator = InfinitePaginator
     sortable_by = ()
     search_fields = ("object_repr", "change_message")
-    search_help_text = "What was changed, or a word of the reason."
-    fields = ("action_time", "user", "content_type", "changed", "said")
+    search_help_text = "Search by what was changed, or by a word of the reason."
+    fields = ("action_time", "user", "content_type", "changed", "change")
 
     @admin.display(description="what was changed")
     def changed(self, entry: LogEntry) -> str:
         address = None if entry.action_flag == DELETION else entry.get_admin_url()
         return format_html('<a href="{}">{}</a>', address, entry.object_repr) if address else entry.object_repr
 
-    @admin.display(description="how, and why")
-    def said(self, entry: LogEntry) -> str:
+    @admin.display(description="change and reason")
+    def change(self, entry: LogEntry) -> str:
         return entry.get_change_message() or entry.get_action_flag_display()

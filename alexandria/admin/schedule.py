@@ -1,4 +1,4 @@
-"""celery-beat's pages in the look of the others."""
+"""The pages of django-celery-beat, in the style of the other pages."""
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -14,7 +14,7 @@ for model in (ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, 
 
 
 class TaskSelect(beat.TaskSelectWidget, UnfoldAdminSelectWidget):
-    """The tasks that there are, to be chosen from."""
+    """A list of all tasks."""
 
 
 class PeriodicTaskForm(beat.PeriodicTaskForm):
@@ -26,7 +26,7 @@ class PeriodicTaskForm(beat.PeriodicTaskForm):
 
 @admin.register(PeriodicTask)
 class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, ModelAdmin):
-    """beat's own actions ask for no right and leave nothing in the history: ours do both."""
+    """Unlike django-celery-beat's own actions, ours check a permission and write to the history."""
 
     form = PeriodicTaskForm
     list_display = ("name", "enabled", "scheduler", "last_run_at")
@@ -47,13 +47,13 @@ class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, ModelAdmin):
         try:
             super().run_tasks(request, queryset)
         except (OperationalError, TypeError) as error:  # no Redis; arguments that the task does not take
-            messages.error(request, f"Not all of them are handed to the workers: {error}")
+            messages.error(request, f"Not all tasks were sent to the workers: {error}")
             return
-        self._log(request, queryset, "Run now.")
+        self._log(request, queryset, "Started by hand.")
 
-    def _log(self, request: HttpRequest, tasks: QuerySet[PeriodicTask], said: str) -> None:
+    def _log(self, request: HttpRequest, tasks: QuerySet[PeriodicTask], message: str) -> None:
         for task in tasks:
-            self.log_change(request, task, said)
+            self.log_change(request, task, message)
 
 
 @admin.register(CrontabSchedule)

@@ -1,4 +1,4 @@
-"""The frame of every page: the sidebar, and the badge that says in what state everything is."""
+"""The frame of every page: the sidebar, and the badge for unusual modes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True)
 class Page:
-    """A link of the sidebar. `url`: its name within the admin. `permissions`: any of them opens it."""
+    """A link in the sidebar. `url` is the name of the page in the admin. One of `permissions` is enough to open it."""
 
     title: str
     icon: str
@@ -28,7 +28,7 @@ class Page:
 
 
 def _list_of(model: str, title: str, icon: str) -> Page:
-    """The list of a model, "<app>.<model>"."""
+    """The list of a model, which is given as "<app>.<model>"."""
     app, name = model.split(".")
     return Page(title, icon, f"{app}_{name}_changelist", (f"{app}.view_{name}", f"{app}.change_{name}"))
 
@@ -75,7 +75,7 @@ GROUPS = {
 
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
-    """The groups of links for unfold, without what this person may not open."""
+    """The groups of links for unfold. Pages that the user has no permission for are left out."""
     dashboard = {"title": "Dashboard", "icon": "speed", "link": reverse("admin:index")}
     groups = [
         {
@@ -92,19 +92,19 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
 
 
 def environment(request: HttpRequest) -> list[str] | None:
-    """The badge beside the user's name, in unfold's form: its text and colour; None where everything is as usual.
+    """The badge beside the user's name: its text and colour, as unfold expects them.
 
-    Whoever has not logged in is told nothing.
+    None in the usual mode, and for a person who has not logged in.
     """
     if not request.user.is_authenticated:
         return None
     switches = Switches.objects.first() or Switches()
-    said = []
+    modes = []
     if (switches.enforcement or settings.QUOTA_ENFORCEMENT) == "observe":
-        said.append("observe mode")
+        modes.append("observe mode")
     if not switches.harvest_enabled:
-        said.append("harvest off")
-    colour = "warning" if said else "info"
+        modes.append("harvest off")
+    colour = "warning" if modes else "info"
     if urlsplit(settings.ISBNDB_BASE_URL).hostname in LOOPBACK:
-        said.append("sandbox")
-    return [", ".join(said), colour] if said else None
+        modes.append("sandbox")
+    return [", ".join(modes), colour] if modes else None

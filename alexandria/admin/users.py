@@ -1,4 +1,4 @@
-"""Staff and their groups, in the look of the others."""
+"""Users and groups, in the style of the other pages."""
 
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin

@@ -1,4 +1,4 @@
-"""Alerts, the webhooks that tell of them, and what became of each message."""
+"""Alerts, the webhooks that receive them, and the delivery of each message."""
 
 from typing import Any
 
@@ -8,7 +8,6 @@ from django.contrib import admin, messages
 from django.db.models import F
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.text import Truncator
 from unfold.admin import ModelAdmin, TabularInline
@@ -18,8 +17,8 @@ from alexandria.alerts import delivery
 from alexandria.alerts.exceptions import AddressRefused, NothingToRetry
 from alexandria.alerts.models import Alert, Delivery, Webhook, new_seed
 from alexandria.alerts.webhooks import check_url, secret_of
-from alexandria.common.admin import ReadOnlyAdmin, WithoutTransaction
-from alexandria.common.reasons import ask_why
+from alexandria.common.admin import ReadOnlyAdmin, WithoutTransaction, secret_page
+from alexandria.common.reasons import confirm_page
 
 SEVERITY = {"info": "info", "warning": "warning", "critical": "danger"}
 STATE = {"pending": "warning", "delivered": "success", "failed": "danger"}
@@ -30,17 +29,17 @@ def change_page(row: Webhook | Delivery) -> str:
 
 
 def shortened(text: str) -> str:
-    """As much as a row of a list holds, on a phone too."""
+    """Short enough for a row of a list on a phone."""
     return Truncator(text).chars(70)
 
 
-def ask(request: HttpRequest, *, title: str, text: str, back: str) -> HttpResponse:
-    """A page that asks before something is done. `title`: also its button's; `back`: where the way back leads."""
-    return ask_why(request, forms.Form(), title=title, question=title, told=[text], button=title, back=back)
+def confirm(request: HttpRequest, *, title: str, text: str, back: str) -> HttpResponse:
+    """A page that asks before something is done. The button has the same text as the title."""
+    return confirm_page(request, forms.Form(), title=title, question=title, lines=[text], button=title, back=back)
 
 
-def tell(request: HttpRequest, message: Delivery) -> HttpResponse:
-    """To the message, with what came back for it."""
+def show_result(request: HttpRequest, message: Delivery) -> HttpResponse:
+    """Redirects to the page of the message and shows how the receiver answered."""
     status = f" with status {message.status}" if message.status and not message.error else ""
     if message.error:
         messages.error(request, f"Not delivered after {message.latency_ms:,} ms. {message.error}")
@@ -50,7 +49,7 @@ def tell(request: HttpRequest, message: Delivery) -> HttpResponse:
 
 
 class OpenFilter(admin.SimpleListFilter):
-    title = "whether it is open"
+    title = "state"
     parameter_name = "open"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -74,7 +73,7 @@ class DeliveryInline(TabularInline):
 
 @admin.register(Alert)
 class AlertAdmin(ReadOnlyAdmin):
-    """Open ones first, the newest first."""
+    """Open alerts first, each group with the newest first."""
 
     fields = ("title", "severity", "detail", "opened_at", "last_seen_at", "recovered_at", "rule", "key")
     list_display = ("title", "severity_label", "state_label", "opened_at", "recovered_at", "in_short")
@@ -99,7 +98,7 @@ class AlertAdmin(ReadOnlyAdmin):
 
 class WebhookForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean_url(self) -> str:
-        """Refuses what `webhooks.send` would refuse. Looks the host up."""
+        """Refuses the addresses that `webhooks.send` refuses. It resolves the name of the host."""
         url: str = self.cleaned_data["url"]
         try:
             check_url(url)
@@ -118,11 +117,11 @@ class WebhookAdmin(ModelAdmin, WithoutTransaction):
 
     @admin.display(description="host")
     def host(self, webhook: Webhook) -> str:
-        """Without the path, which may be a secret."""
+        """Without the path, which can be a secret."""
         return webhook.host
 
     def get_fields(self, request: HttpRequest, obj: Webhook | None = None) -> tuple[str, ...]:
-        """Who may not change the address is not shown its path either."""
+        """A person who cannot change the address does not see its path, either."""
         may_change = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
         return self.fields if may_change else ("name", "host", "min_severity", "active")
 
@@ -136,35 +135,39 @@ class WebhookAdmin(ModelAdmin, WithoutTransaction):
     def send_test(self, request: HttpRequest, object_id: str) -> HttpResponse:
         webhook = get_object_or_404(Webhook, pk=object_id)
         if request.method != "POST":
-            return self._ask(request, webhook, "Send a test", f"A signed test message is sent to {webhook.host} now.")
+            return self._confirm(
+                request, webhook, "Send a test", f"Alexandria sends a signed test message to {webhook.host}."
+            )
         self.log_change(request, webhook, "Sent a test message.")
-        return tell(request, delivery.send_test(webhook))
+        return show_result(request, delivery.send_test(webhook))
 
     @action(description="New secret", permissions=["change"], icon="key")
     def new_secret(self, request: HttpRequest, object_id: str) -> HttpResponse:
         webhook = get_object_or_404(Webhook, pk=object_id)
         if request.method != "POST":
-            warning = "At once, messages are signed with a new secret, and no longer with the present one."
-            return self._ask(request, webhook, "Make a new secret", warning)
+            warning = "From now on messages are signed with the new secret. The old secret is no longer valid."
+            return self._confirm(request, webhook, "Create a new secret", warning)
         webhook.seed = new_seed()
         webhook.save(update_fields=["seed"])
-        self.log_change(request, webhook, "Made a new secret.")
+        self.log_change(request, webhook, "Created a new secret.")
         return self._show_secret(request, webhook)
 
-    def _ask(self, request: HttpRequest, webhook: Webhook, title: str, text: str) -> HttpResponse:
-        return ask(request, title=title, text=text, back=change_page(webhook))
+    def _confirm(self, request: HttpRequest, webhook: Webhook, title: str, text: str) -> HttpResponse:
+        return confirm(request, title=title, text=text, back=change_page(webhook))
 
     def _show_secret(self, request: HttpRequest, webhook: Webhook) -> HttpResponse:
-        """The only page that ever shows it."""
-        context = {
-            **self.admin_site.each_context(request),
-            "title": f"The secret of {webhook}",
-            "opts": self.opts,
-            "original": webhook,
-            "secret": secret_of(webhook),
-            "back": change_page(webhook),
-        }
-        return TemplateResponse(request, "admin/alerts/webhook/secret.html", context)
+        return secret_page(
+            request,
+            title=f"The secret of {webhook}",
+            heading=f"The secret of {webhook}",
+            label="Secret",
+            secret=secret_of(webhook),
+            lines=[
+                f"Messages to {webhook.host} are signed with this secret. Give it to the receiver.",
+                "If it is lost, you can replace it with a new secret.",
+            ],
+            back=change_page(webhook),
+        )
 
 
 @admin.register(Delivery)
@@ -195,29 +198,29 @@ class DeliveryAdmin(ReadOnlyAdmin):
         return bool(request.user.has_perm("alerts.retry_delivery"))
 
     def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[Any]:
-        given_up = Delivery.objects.filter(pk=object_id, state=Delivery.State.FAILED).exists()
-        return super().get_actions_detail(request, object_id) if given_up else []
+        can_retry = Delivery.objects.filter(pk=object_id, state=Delivery.State.FAILED).exists()
+        return super().get_actions_detail(request, object_id) if can_retry else []
 
     @action(description="Send a test e-mail", permissions=["test"], icon="send")
     def test_mail(self, request: HttpRequest) -> HttpResponse:
         if request.method != "POST":
-            text = f"A test message is sent to {', '.join(settings.ALERT_EMAIL_TO)} now."
+            text = f"Alexandria sends a test message to {', '.join(settings.ALERT_EMAIL_TO)}."
             back = reverse("admin:alerts_delivery_changelist")
-            return ask(request, title="Send a test e-mail", text=text, back=back)
+            return confirm(request, title="Send a test e-mail", text=text, back=back)
         message = delivery.send_test(None)
         self.log_change(request, message, "Sent a test message.")
-        return tell(request, message)
+        return show_result(request, message)
 
     @action(description="Send again", permissions=["retry"], icon="refresh")
     def retry(self, request: HttpRequest, object_id: str) -> HttpResponse:
         message = get_object_or_404(Delivery, pk=object_id)
         if request.method != "POST":
-            text = f"It is sent to {message.to} once more now, and again later if that fails."
-            return ask(request, title="Send again", text=text, back=change_page(message))
+            text = f"Alexandria sends the message to {message.to} now. If this fails, it tries again later."
+            return confirm(request, title="Send again", text=text, back=change_page(message))
         try:
             message = delivery.retry(message.pk)
         except NothingToRetry as error:
             messages.warning(request, str(error))
             return HttpResponseRedirect(change_page(message))
         self.log_change(request, message, "Sent again.")
-        return tell(request, message)
+        return show_result(request, message)

@@ -1,21 +1,20 @@
-"""What the admin pages of all apps are made of."""
+"""Base classes and pages that the admin of every app uses."""
 
 from typing import Any
 
 from django.contrib import admin
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils.cache import add_never_cache_headers
 from unfold.admin import ModelAdmin
 
 
 class ReadOnlyAdmin(ModelAdmin):
-    """History: to be looked at, not to be changed."""
+    """For history: people can look at it but not change it."""
 
     show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER  # they count the table once for each choice of each filter
-
-    class Media:
-        css = {"all": ["quota/admin.css"]}
+    show_facets = admin.ShowFacets.NEVER  # facets count the whole table once for each choice of each filter
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -27,16 +26,30 @@ class ReadOnlyAdmin(ModelAdmin):
         return False
 
     def get_paginator(self, request: HttpRequest, queryset: Any, *args: Any, **kwargs: Any) -> "Paginator[Any]":
-        """An admin history is short and can be counted, whatever pages the list itself has."""
-        of_rows = super().get_paginator(request, queryset, *args, **kwargs)
-        return of_rows if queryset.model is self.model else Paginator(queryset, *args, **kwargs)
+        """The model's own rows use the paginator of the class. The admin history of one row is short: it is counted."""
+        paginator = super().get_paginator(request, queryset, *args, **kwargs)
+        return paginator if queryset.model is self.model else Paginator(queryset, *args, **kwargs)
 
 
 class WithoutTransaction(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Takes Django's transaction from around a page that is saved: for what is one of its own, or takes its time.
+    """Saves a page without Django's transaction around it.
 
-    A base class behind unfold's, which adds its buttons to the page.
+    For a save that opens its own transaction, or that waits for the network. List it after unfold's ModelAdmin,
+    which adds its buttons to the page.
     """
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         return self._changeform_view(request, *args, **kwargs)  # type: ignore[attr-defined]
+
+
+def secret_page(
+    request: HttpRequest, *, title: str, heading: str, label: str, secret: str, lines: list[str], back: str
+) -> TemplateResponse:
+    """The only page that shows a new secret. It answers the POST that made the secret, and no cache keeps it.
+
+    `label` names the field, `lines` is the text above it, `back` is the address of the last button.
+    """
+    context = {**admin.site.each_context(request), "title": title, "heading": heading, "label": label}
+    page = TemplateResponse(request, "common/secret.html", context | {"secret": secret, "lines": lines, "back": back})
+    add_never_cache_headers(page)
+    return page

@@ -1,4 +1,8 @@
-"""Whoever changes something says why; the reason goes into the admin history."""
+"""Asking before something is done. Most changes also need a reason, which goes into the admin history.
+
+There are two ways to ask: a page of its own (`confirm_page`, for actions of a list) and unfold's dialog
+(`confirm_dialog`, for a button on a row's page). Both take the same `ReasonForm`.
+"""
 
 from typing import Any
 
@@ -6,44 +10,44 @@ from django import forms
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-SAID = "said"
-"""Posted by a page that asks for a reason, beside what the list's action had posted."""
+CONFIRMED = "_form_submitted"
+"""A hidden field of unfold's dialogs. A POST that has it comes from the form, not from the list's action menu."""
 
-
-WHY = ("Why", {"fields": ("reason",)})
-"""The part of a form that asks for the reason."""
+REASON_FIELDSET = ("Reason", {"fields": ("reason",)})
+"""The part of an admin form that asks for the reason."""
 
 
 class ReasonField(forms.CharField):
-    """A reason in words. White space alone is none."""
+    """A reason in words. White space alone is refused."""
 
     def __init__(self) -> None:
         super().__init__(
             max_length=500,
-            help_text="For the history: why, for whoever reads it later.",
+            help_text="Why you do this. It is stored in the history for other people to read.",
             widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
         )
 
 
-class ReasonForm(forms.Form):
+class ReasonForm(BaseDialogForm):
     reason = ReasonField()
 
 
 class ReasonedAdmin:
-    """For a ModelAdmin whose form has a `reason`: it goes into the admin history and into the row's own history."""
+    """For a ModelAdmin whose form has a `reason`. The reason goes into the admin history and the row's own history."""
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[Any]:
-        """Who may only look is not asked why."""
+        """Without the reason for a person who can only look."""
         fieldsets = super().get_fieldsets(request, obj)  # type: ignore[misc]
         may = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)  # type: ignore[attr-defined]
-        return [part for part in fieldsets if may or part is not WHY]
+        return [fieldset for fieldset in fieldsets if may or fieldset is not REASON_FIELDSET]
 
     def history_form_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """A row as it was. What is posted here changes the row, and the library asks only whether one may look."""
+        """An old version of a row. A POST restores it, and the library only checks the permission to view."""
         if request.method == "POST" and not self.has_change_permission(request):  # type: ignore[attr-defined]
             raise PermissionDenied
         page: HttpResponse = super().history_form_view(request, *args, **kwargs)  # type: ignore[misc]
@@ -54,9 +58,9 @@ class ReasonedAdmin:
         super().save_model(request, obj, form, change)  # type: ignore[misc]
 
     def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> str:  # noqa: FBT001, FBT002
-        """What was changed, from what to what, and why."""
+        """Each change with its old and new value, and the reason."""
         changes = [
-            f"{name.replace('_', ' ')} from {_told(form.initial.get(name))} to {_told(form.cleaned_data[name])}"
+            f"{name.replace('_', ' ')} from {_shown(form.initial.get(name))} to {_shown(form.cleaned_data[name])}"
             for name in form.changed_data
             if name != "reason"
         ]
@@ -64,31 +68,51 @@ class ReasonedAdmin:
         return f"{done} Reason: {form.cleaned_data['reason']}"
 
 
-def ask_why(
-    request: HttpRequest, form: forms.Form, *, title: str, question: str, button: str, back: str, **told: Any
+def confirm_page(
+    request: HttpRequest,
+    form: forms.Form,
+    *,
+    title: str,
+    question: str,
+    button: str,
+    back: str,
+    **details: Any,
 ) -> TemplateResponse:
-    """The page that asks for the reason before something is done.
+    """A page that asks before something is done.
 
-    `back`: where the way back leads. `told` may have: `told` (lines), `columns` and `rows` (a table of what will be
-    changed), `hidden` (names and values to be posted with it), `variant` (the button's look).
+    `back` is the address of the "Back" button. `details` can have: `lines` (text below the question), `columns` and
+    `rows` (a table of what will change), `hidden` (names and values to post too), `variant` (the button's colour).
     """
     context = {**admin.site.each_context(request), "title": title, "question": question, "form": form}
-    return TemplateResponse(request, "quota/admin/ask.html", context | {"button": button, "back": back} | told)
+    return TemplateResponse(request, "common/confirm.html", context | {"button": button, "back": back} | details)
 
 
-def reason_of(request: HttpRequest) -> ReasonForm:
-    """The form of an action's page: bound, and so checked, once the page has been filled in."""
-    return ReasonForm(request.POST if SAID in request.POST else None)
+def confirm_dialog(
+    title: str, description: str, button: str, form: type[BaseDialogForm] = BaseDialogForm
+) -> dict[str, object]:
+    """The `dialog` of an unfold action. Its form is sent by htmx."""
+    return {"title": title, "description": description, "form_submit_text": button, "form_class": form}
 
 
-def posted_again(request: HttpRequest) -> list[tuple[str, str]]:
-    """What an action's page has to post for the list to run the action again, with the reason."""
+def close_dialog(request: HttpRequest, address: str) -> HttpResponse:
+    """Ends a dialog and opens the page at the address, with and without JavaScript."""
+    if request.headers.get("HX-Request"):
+        return HttpResponse(headers={"HX-Redirect": address})
+    return HttpResponseRedirect(address)
+
+
+def reason_form(request: HttpRequest) -> ReasonForm:
+    """The form of a `confirm_page`. It is bound, and so validated, once the page has been sent."""
+    return ReasonForm(data=request.POST if CONFIRMED in request.POST else None, request=request)
+
+
+def action_fields(request: HttpRequest) -> list[tuple[str, str]]:
+    """The hidden fields with which a `confirm_page` runs the list's action again, this time with a reason."""
     chosen = [(ACTION_CHECKBOX_NAME, pk) for pk in request.POST.getlist(ACTION_CHECKBOX_NAME)]
-    across = ("select_across", request.POST.get("select_across", "0"))
-    return [("action", request.POST["action"]), across, (SAID, "yes"), *chosen]
+    return [("action", request.POST["action"]), ("select_across", request.POST.get("select_across", "0")), *chosen]
 
 
-def _told(value: Any) -> str:
+def _shown(value: Any) -> str:
     if value is None or value == "":
         return "nothing"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

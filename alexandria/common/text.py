@@ -1,6 +1,7 @@
-"""Text: from the bytes of a file to characters."""
+"""Text: bytes decoded to characters, and numbers and lengths of time as people read them."""
 
 import codecs
+from datetime import timedelta
 from typing import NamedTuple
 
 _BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -21,3 +22,25 @@ def decode_text(content: bytes) -> DecodedText:
         return DecodedText(content.decode("utf-8"), "")
     except UnicodeDecodeError:
         return DecodedText(content.decode("cp1252", "replace"), "Windows-1252")
+
+
+def number(value: int | None) -> str:
+    """With a comma after every three digits: "13,000". None is "none"."""
+    return "none" if value is None else f"{value:,}"
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """A number and its noun: "1 call", "2 calls", "1,000 calls"."""
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def length_of_time(length: timedelta) -> str:
+    """The two largest units, rounded down: "3 h 05 min", "4 min 30 s", "2 d 7 h". A negative length is "0 s"."""
+    minutes, seconds = divmod(max(0, int(length.total_seconds())), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"

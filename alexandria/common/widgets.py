@@ -1,46 +1,71 @@
-"""Bars of use: what is used, set aside, free and never touched, each with its figure beside it."""
+"""What the cells and cards of the admin are made of: bars with their figures, and links.
+
+The colours of a bar are in static/alexandria/admin.css. Its figures always stand beside it as text, so a screen
+reader skips the bar itself.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.template.loader import render_to_string
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a bar. `kind` is its look (static/quota/admin.css), `width` its part of the bar in per cent."""
+    """One part of a bar. `kind` selects its colour, `width` is its share of the bar in per cent."""
 
     label: str
     kind: str
-    calls: int
+    amount: int
     width: str
 
 
-def parts(calls: Sequence[tuple[str, str, int]]) -> list[Part]:
-    """The parts of a bar that is as long as all of them together; each a label, a kind and a number of calls."""
-    total = max(1, sum(max(0, number) for _, _, number in calls))
-    return [Part(label, kind, number, f"{100 * max(0, number) / total:.2f}") for label, kind, number in calls]
+def parts(amounts: Sequence[tuple[str, str, int]]) -> list[Part]:
+    """The parts of a full bar. Each is given as a label, a kind and an amount."""
+    total = max(1, sum(max(0, amount) for _, _, amount in amounts))
+    return [Part(label, kind, amount, f"{100 * max(0, amount) / total:.2f}") for label, kind, amount in amounts]
 
 
 def parts_of_day(*, daily_limit: int, safety_limit: int, used: int, reserved: int) -> list[Part]:
-    """A day's calls: used, set aside, free, and the buffer, of which only calls made outside can take."""
+    """The calls of a day: used, reserved, free, and the buffer, which only calls made outside Alexandria can use.
+
+    In observe mode more than the safety limit can be used. Those calls come out of the buffer.
+    """
     spent = used + reserved
     return parts(
         [
             ("used", "used", used),
-            ("set aside", "reserved", reserved),
+            ("reserved", "reserved", reserved),
             ("free", "free", max(0, safety_limit - spent)),
             ("buffer", "buffer", max(0, daily_limit - max(safety_limit, spent))),
         ]
     )
 
 
-def share(calls: int, of: int) -> list[Part]:
-    """The parts of a bar that shows so many calls of so many, and no more than all of them."""
-    shown = min(calls, of)
-    return parts([("", "used", shown), ("", "free", of - shown)])
+def share(amount: int, total: int) -> list[Part]:
+    """A bar filled to `amount` of `total`, at most full."""
+    filled = min(amount, total)
+    return parts([("", "used", filled), ("", "free", total - filled)])
 
 
-def rendered(of: list[Part]) -> str:
-    """A small bar, to stand beside its figures."""
-    return render_to_string("quota/admin/bar.html", {"parts": of})
+def cell(figures: str, of: list[Part]) -> SafeString:
+    """A cell of a list: the figures, and a small bar below them."""
+    return format_html(
+        '<span class="alx-cell">{}{}</span>', figures, render_to_string("common/bar.html", {"parts": of})
+    )
+
+
+def progress(done: int, total: int, unit: str) -> SafeString:
+    """A cell that says how much is done: "5 of 20 ISBNs", and the bar."""
+    return cell(f"{done:,} of {total:,} {unit}", share(done, total))
+
+
+def percentage(done: int, total: int) -> int:
+    """Rounded down. Nothing to do counts as 100 %."""
+    return 100 * done // total if total else 100
+
+
+def link(address: str, text: object) -> SafeString:
+    return format_html('<a class="alx-link" href="{}">{}</a>', address, text)

@@ -1,4 +1,4 @@
-"""The pages of the admin, a module for each part."""
+"""The admin pages of the books, jobs and queue, one module for each part."""
 
 from enrichment.admin import books, calls, jobs, queue
 

@@ -1,4 +1,4 @@
-"""Pages on which operators look books up. Nothing can be changed here: the next sync would undo it."""
+"""Books, works, authors and misses. They are read-only, because the next refresh would overwrite a change."""
 
 import json
 from typing import Any, cast
@@ -16,10 +16,11 @@ from unfold.forms import BaseDialogForm
 from unfold.paginator import InfinitePaginator
 
 from alexandria.common.admin import ReadOnlyAdmin
+from alexandria.common.reasons import close_dialog, confirm_dialog
+from alexandria.common.text import counted
+from alexandria.common.widgets import link
 from enrichment import selectors
-from enrichment.admin.dialogs import ask, leave_to
 from enrichment.admin.lists import cost_context, job_page, run_and_log
-from enrichment.admin.widgets import link
 from enrichment.books.provenance import trace
 from enrichment.exceptions import JobError
 from enrichment.isbn.parsing import InvalidIsbn, parse
@@ -28,12 +29,12 @@ from enrichment.models import Author, Edition, Miss, Work
 from enrichment.serializers.books import MAX_JOB_ISBNS
 from quota.exceptions import QuotaError
 
-SIBLINGS = 20
-_SHORTEST_PREFIX = 4
+MAX_SIBLINGS = 20
+MIN_PREFIX_LENGTH = 4
 
 
 class IsbnSearch(ReadOnlyAdmin):
-    """An ISBN in any form finds its row, and the beginning of an ISBN-13 those that begin so."""
+    """Searches by an ISBN in any form, or by the first digits of an ISBN-13."""
 
     paginator = InfinitePaginator
     isbn_field = "isbn13"
@@ -45,12 +46,12 @@ class IsbnSearch(ReadOnlyAdmin):
         try:
             return queryset.filter(**{self.isbn_field: parse(search_term)}), False
         except InvalidIsbn:
-            if digits.isdecimal() and digits.startswith("97") and len(digits) >= _SHORTEST_PREFIX:
+            if digits.isdecimal() and digits.startswith("97") and len(digits) >= MIN_PREFIX_LENGTH:
                 return queryset.filter(**{f"{self.isbn_field}__startswith": digits}), False
             return self.search_text(queryset, search_term.strip()), False
 
     def search_text(self, queryset: QuerySet[Any], text: str) -> QuerySet[Any]:
-        """The rows that fit a text that is no ISBN; all of them when it is empty."""
+        """The rows that match a text that is not an ISBN. All rows if the text is empty."""
         return queryset.none() if text else queryset
 
 
@@ -67,7 +68,7 @@ class EditionAdmin(IsbnSearch):
     list_filter = ["synced_at", ("date_published", RangeDateFilter)]
     list_filter_submit = True
     search_fields = ["title"]
-    search_help_text = "An ISBN in any form, a title, or an author."
+    search_help_text = "Search by an ISBN (in any form), a title or an author."
     actions = ["refresh"]
     actions_detail = ["refresh_one"]
     change_form_outer_after_template = "enrichment/admin/edition.html"
@@ -91,15 +92,15 @@ class EditionAdmin(IsbnSearch):
         return "; ".join(link.author.name for link in edition.author_links.all())
 
     def has_refresh_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
-        """It spends calls, and is run as a job."""
+        """A refresh needs both permissions: it spends calls, and it runs as a job."""
         return bool(request.user.has_perms(["enrichment.refresh_edition", "enrichment.add_job"]))
 
     @admin.action(description="Refresh from ISBNdb…", permissions=["refresh"])
     def refresh(self, request: HttpRequest, editions: QuerySet[Edition]) -> HttpResponse | None:
-        """Leads to the page that says what it costs."""
+        """Opens the page that shows the cost."""
         isbns = list(editions.order_by("isbn13").values_list("isbn13", flat=True)[: MAX_JOB_ISBNS + 1])
         if len(isbns) > MAX_JOB_ISBNS:
-            messages.error(request, f"That is more than {MAX_JOB_ISBNS:,} editions: choose fewer.")
+            messages.error(request, f"A job can have at most {MAX_JOB_ISBNS:,} ISBNs. Choose fewer books.")
             return None
         kept = keep_list(isbns, made_by=cast(User, request.user), refresh=True, purpose="refresh")
         return HttpResponseRedirect(reverse("admin:isbn_list", args=[kept.pk]))
@@ -109,7 +110,12 @@ class EditionAdmin(IsbnSearch):
         url_path="refresh",
         permissions=["refresh"],
         icon="refresh",
-        dialog=ask("Ask ISBNdb for this book again?", "However fresh it is. Run as a job.", "Refresh", RefreshForm),
+        dialog=confirm_dialog(
+            "Request this book from ISBNdb again?",
+            "This starts a job, even if the stored book is fresh.",
+            "Refresh",
+            RefreshForm,
+        ),
     )
     def refresh_one(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
         edition = get_object_or_404(Edition, pk=object_id)
@@ -117,39 +123,38 @@ class EditionAdmin(IsbnSearch):
         try:
             job = run_and_log(request, kept)
         except (QuotaError, JobError) as error:
-            messages.error(request, f"Nothing was begun. {error}")
-            return leave_to(request, reverse("admin:enrichment_edition_change", args=[object_id]))
-        return leave_to(request, job_page(job))
+            messages.error(request, f"The job was not started. {error}")
+            return close_dialog(request, reverse("admin:enrichment_edition_change", args=[object_id]))
+        return close_dialog(request, job_page(job))
 
 
 def _edition_context(edition: Edition) -> dict[str, Any]:
-    """What `edition.html` shows."""
+    """The context of `edition.html`."""
     others = selectors.find_books().filter(work=edition.work_id).exclude(pk=edition.pk)
     return {
         "edition": edition,
         "fields": trace(edition),
-        "siblings": list(others.order_by("pk")[:SIBLINGS]),
+        "siblings": list(others.order_by("pk")[:MAX_SIBLINGS]),
         "raw": json.dumps(edition.raw, ensure_ascii=False, indent=2),
     }
 
 
 def _editions_link(count: int | None, **lookup: object) -> SafeString:
     [(name, value)] = lookup.items()
-    editions = "1 edition" if count == 1 else f"{count or 0:,} editions"
     address = reverse("admin:enrichment_edition_changelist")
-    return link(f"{address}?{name}={value}", editions)
+    return link(f"{address}?{name}={value}", counted(count or 0, "edition"))
 
 
 @admin.register(Work)
 class WorkAdmin(IsbnSearch):
     list_display = ["title", "author_key", "editions_link"]
     search_fields = ["title"]
-    search_help_text = "A title, or an ISBN in any form."
+    search_help_text = "Search by a title, or by an ISBN (in any form)."
     fields = ["title", "title_key", "author_key", "editions_link"]
     isbn_field = "editions__isbn13"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Work]:
-        """With the number of editions, which is counted for the rows of a page alone."""
+        """Adds the number of editions. It is counted only for the rows of one page."""
         editions = Edition.objects.filter(work=OuterRef("pk")).order_by().values("work")
         queryset: QuerySet[Work] = super().get_queryset(request)
         return queryset.annotate(editions_count=Subquery(editions.annotate(n=Count("*")).values("n")))
@@ -167,7 +172,7 @@ class AuthorAdmin(ReadOnlyAdmin):
     list_display = ["name", "editions_link"]
     paginator = InfinitePaginator
     search_fields = ["name"]
-    search_help_text = "A name, or words like it."
+    search_help_text = "Search by a name. Similar names are found, too."
     fields = ["name", "name_key", "editions_link"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Author]:
@@ -189,4 +194,4 @@ class MissAdmin(IsbnSearch):
     list_display = ["isbn13", "asked_at"]
     list_filter = ["asked_at"]
     search_fields = ["isbn13"]
-    search_help_text = "An ISBN in any form."
+    search_help_text = "Search by an ISBN, in any form."

@@ -1,4 +1,4 @@
-"""Long work under way and done: to be looked at, cancelled and retried."""
+"""Jobs, running and ended. Operators can cancel and retry them."""
 
 import uuid
 from collections.abc import Callable
@@ -13,10 +13,11 @@ from unfold.dataclasses import UnfoldAction
 from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 
+from alexandria.common import widgets
 from alexandria.common.admin import ReadOnlyAdmin
+from alexandria.common.reasons import close_dialog, confirm_dialog
+from alexandria.common.text import counted
 from enrichment.admin import lists, progress
-from enrichment.admin.dialogs import ask, leave_to
-from enrichment.admin.widgets import bar
 from enrichment.exceptions import JobError
 from enrichment.jobs.lifecycle import cancel_job, retry_job
 from enrichment.models import Job
@@ -25,13 +26,21 @@ from enrichment.models import Job
 @admin.register(Job)
 class JobAdmin(ReadOnlyAdmin):
     list_display = (
-        *("created_at", "consumer", "kind", "state_label", "progress_bar", "calls", "why", "resume_at", "ended_at"),
+        "created_at",
+        "consumer",
+        "kind",
+        "state_label",
+        "progress_bar",
+        "calls",
+        "why",
+        "resume_at",
+        "ended_at",
     )
     list_filter = ("state", "kind", "consumer", "on_exhausted")
     list_select_related = ("consumer",)
     date_hierarchy = "created_at"
     search_fields = ("id__exact", "idempotency_key__exact")
-    search_help_text = "The id of a job, or its idempotency key."
+    search_help_text = "Search by the id of a job, or by its idempotency key."
     actions = ("cancel", "retry")
     actions_list = ("check_isbns",)
     actions_detail = ("cancel_one", "retry_one")
@@ -54,7 +63,7 @@ class JobAdmin(ReadOnlyAdmin):
         ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
-        """Without the long columns, of which a list shows nothing."""
+        """Without the long columns, which the list does not show."""
         queryset: QuerySet[Job] = super().get_queryset(request)
         return queryset.defer("progress", "wanted")
 
@@ -71,11 +80,11 @@ class JobAdmin(ReadOnlyAdmin):
 
     @admin.display(description="done")
     def progress_bar(self, job: Job) -> SafeString:
-        return bar(job.done, job.total, "ISBNs" if job.kind == Job.Kind.BATCH_DIRECT else "pages")
+        return widgets.progress(job.done, job.total, "ISBNs" if job.kind == Job.Kind.BATCH_DIRECT else "pages")
 
     @admin.display(description="calls spent")
     def calls(self, job: Job) -> int | None:
-        """Of a job that has ended: of the others each would have to be counted."""
+        """Only for ended jobs. For each of the others the list would need another query."""
         return (job.result or {}).get("api_calls")
 
     @admin.display(description="why", ordering="stopped_reason")
@@ -87,7 +96,7 @@ class JobAdmin(ReadOnlyAdmin):
         return HttpResponseRedirect(reverse("admin:check_isbns"))
 
     def has_operate_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
-        """Cancelling and retrying is for those who might change a job, if it could be changed here."""
+        """Cancel and retry need the permission to change a job."""
         return bool(request.user.has_perm("enrichment.change_job"))
 
     @admin.action(description="Cancel", permissions=["operate"])
@@ -99,18 +108,20 @@ class JobAdmin(ReadOnlyAdmin):
         self._act(request, queryset, retry_job, "queued again")
 
     def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[UnfoldAction]:
-        """Those that make sense as the job stands. On a page that is out of date, the other one says why it did not."""
+        """Cancel for a running job, retry for an ended job. A click on an outdated page shows an error."""
         job = self.get_object(request, object_id)
-        useless = "retry_one" if job is None or job.ended_at is None else "cancel_one"
+        hidden = "retry_one" if job is None or job.ended_at is None else "cancel_one"
         offered = super().get_actions_detail(request, object_id)
-        return [each for each in offered if each.method.original_function_name != useless]
+        return [each for each in offered if each.method.original_function_name != hidden]
 
     @action(
         description="Cancel",
         url_path="cancel",
         permissions=["operate"],
         icon="cancel",
-        dialog=ask("Cancel this job?", "What is done stays. A call that is under way is waited for.", "Cancel the job"),
+        dialog=confirm_dialog(
+            "Cancel this job?", "Stored books stay. A call that is running still completes.", "Cancel the job"
+        ),
     )
     def cancel_one(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
         return self._act_on_one(request, object_id, cancel_job, "Cancelled.")
@@ -120,7 +131,7 @@ class JobAdmin(ReadOnlyAdmin):
         url_path="retry",
         permissions=["operate"],
         icon="replay",
-        dialog=ask("Retry what failed?", "What came off is not asked for again; the rest costs calls.", "Retry"),
+        dialog=confirm_dialog("Retry what failed?", "Only what failed is requested again. This costs calls.", "Retry"),
     )
     def retry_one(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
         return self._act_on_one(request, object_id, retry_job, "Queued again.")
@@ -138,11 +149,11 @@ class JobAdmin(ReadOnlyAdmin):
         else:
             self.log_change(request, job, done)
             messages.success(request, done)
-        return leave_to(request, reverse("admin:enrichment_job_change", args=[object_id]))
+        return close_dialog(request, reverse("admin:enrichment_job_change", args=[object_id]))
 
-    def _act(self, request: HttpRequest, chosen: QuerySet[Job], act: Callable[[uuid.UUID], Job], done: str) -> None:
+    def _act(self, request: HttpRequest, jobs: QuerySet[Job], act: Callable[[uuid.UUID], Job], done: str) -> None:
         count, refused = 0, 0
-        for job in chosen:
+        for job in jobs:
             try:
                 act(job.pk)
             except JobError:
@@ -150,6 +161,6 @@ class JobAdmin(ReadOnlyAdmin):
             else:
                 count += 1
                 self.log_change(request, job, f"{done.capitalize()}.")
-        messages.success(request, f"{count} {'job' if count == 1 else 'jobs'} {done}.")
+        messages.success(request, f"{counted(count, 'job')} {done}.")
         if refused:
-            messages.warning(request, f"{refused} left as {'it was' if refused == 1 else 'they were'}.")
+            messages.warning(request, f"{counted(refused, 'job')} not changed.")

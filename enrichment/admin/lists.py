@@ -1,4 +1,4 @@
-"""ISBNs that staff paste or upload: looked at, priced, and then run as a job."""
+"""Staff paste or upload ISBNs, see what they cost, and run them as a job."""
 
 import uuid
 from typing import Any, cast
@@ -21,7 +21,7 @@ from unfold.widgets import (
     UnfoldBooleanSwitchWidget,
 )
 
-from alexandria.common.text import decode_text
+from alexandria.common.text import counted, decode_text
 from enrichment.exceptions import JobError
 from enrichment.isbn.input import read_values
 from enrichment.isbn.parsing import corrected
@@ -34,8 +34,8 @@ from quota.exceptions import QuotaError
 from quota.models import Consumer
 from quota.selectors.usage import forecast, get_allowance
 
-LARGEST_FILE = 10 * 1024 * 1024
-INVALID_SHOWN = 50
+MAX_FILE_SIZE = 10 * 1024 * 1024
+MAX_INVALID_SHOWN = 50
 
 
 class IsbnsForm(forms.Form):
@@ -43,60 +43,60 @@ class IsbnsForm(forms.Form):
         label="ISBNs",
         required=False,
         widget=UnfoldAdminTextareaWidget({"rows": 10}),
-        help_text="In any form, one a line, or with commas or tabs between; whole rows of a spreadsheet, too.",
+        help_text="In any form, on separate lines or separated by commas or tabs. Rows of a spreadsheet work, too.",
     )
     file = forms.FileField(
-        label="or a file",
+        label="Or a file",
         required=False,
         widget=UnfoldAdminFileFieldWidget(),
-        help_text=f"CSV or text of up to {filesizeformat(LARGEST_FILE)}; the ISBNs may be in any column. "
-        f"{MAX_JOB_ISBNS:,} ISBNs at the most.",
+        help_text=f"CSV or text, at most {filesizeformat(MAX_FILE_SIZE)} and {MAX_JOB_ISBNS:,} ISBNs. "
+        "The ISBNs can be in any column.",
     )
     purpose = forms.CharField(
-        label="What for",
+        label="Purpose",
         required=False,
         max_length=100,
         widget=UnfoldAdminTextInputWidget(),
-        help_text="For the record, as in “shelf 7”.",
+        help_text="A note that is stored with the job, for example “shelf 7”.",
     )
     refresh = forms.BooleanField(
-        label="Ask for all of them",
+        label="Request all of them",
         required=False,
         widget=UnfoldBooleanSwitchWidget(),
-        help_text="Also for those that are stored and fresh, and those that ISBNdb did not know lately.",
+        help_text="Also requests books that are stored and fresh, and ISBNs that ISBNdb recently did not know.",
     )
 
     def clean_file(self) -> Any:
         file = self.cleaned_data["file"]
-        if file is not None and file.size > LARGEST_FILE:
-            raise forms.ValidationError(f"The file has more than {filesizeformat(LARGEST_FILE)}.")
+        if file is not None and file.size > MAX_FILE_SIZE:
+            raise forms.ValidationError(f"The file is larger than {filesizeformat(MAX_FILE_SIZE)}.")
         return file
 
     def clean(self) -> dict[str, Any]:
-        """Adds `values`: what was pasted, then what the file holds."""
+        """Adds `values`: the pasted values, then those of the file."""
         given: dict[str, Any] = super().clean() or {}
         if not self.errors:
             file = given["file"]
             given["values"] = read_values(given["isbns"]) + (read_values(decode_text(file.read()).text) if file else [])
             if not given["values"]:
-                raise forms.ValidationError("Paste ISBNs, or choose a file that holds some.")
+                raise forms.ValidationError("Paste ISBNs, or choose a file with ISBNs.")
             if len(given["values"]) > MAX_JOB_ISBNS:
                 found = len(given["values"])
-                raise forms.ValidationError(f"That is {found:,} values; a job takes {MAX_JOB_ISBNS:,} at the most.")
+                raise forms.ValidationError(f"These are {found:,} values. A job can have at most {MAX_JOB_ISBNS:,}.")
         return given
 
 
 class RunForm(forms.Form):
     on_exhausted = forms.ChoiceField(
-        label="If the day's calls do not suffice",
-        choices=[("fail", "stop there; what is left can be retried"), ("wait", "wait for the next day's quota")],
+        label="If the calls of today are not enough",
+        choices=[("fail", "stop (you can retry the rest later)"), ("wait", "wait for the next day")],
         initial="fail",
         widget=UnfoldAdminRadioSelectWidget(),
     )
 
 
 def check_isbns(request: HttpRequest) -> HttpResponse:
-    """Takes ISBNs, keeps them, and leads to the page that says what they are and what they cost."""
+    """Stores the ISBNs and redirects to the page that shows what they cost."""
     _permit(request, "enrichment.view_job")
     form = IsbnsForm(request.POST or None, request.FILES or None)
     if request.method == "POST" and form.is_valid():
@@ -112,7 +112,7 @@ def check_isbns(request: HttpRequest) -> HttpResponse:
 
 
 def isbn_list(request: HttpRequest, list_id: uuid.UUID) -> HttpResponse:
-    """Says what is in the list, and what it costs; runs it as a job when told to. One that was run leads to its job."""
+    """Shows what is in a list and what it costs. A POST runs it as a job. A list that has a job redirects to it."""
     _permit(request, "enrichment.view_job")
     kept = get_object_or_404(IsbnList, pk=list_id)
     job = Job.objects.filter(consumer__slug=STAFF, idempotency_key=key_of(kept)).first()
@@ -122,9 +122,11 @@ def isbn_list(request: HttpRequest, list_id: uuid.UUID) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         return _run(request, kept, Job.OnExhausted(form.cleaned_data["on_exhausted"]))
     plan = plan_isbns(kept.values, refresh=kept.refresh)
-    invalid = [(entry.isbn, entry.reason.value, corrected(entry.isbn)) for entry in plan.parsed.invalid[:INVALID_SHOWN]]
+    invalid = [
+        (entry.isbn, entry.reason.value, corrected(entry.isbn)) for entry in plan.parsed.invalid[:MAX_INVALID_SHOWN]
+    ]
     context = admin.site.each_context(request) | {
-        "title": "What these ISBNs are, and what they cost",
+        "title": "Check ISBNs: result and cost",
         "list": kept,
         "plan": plan,
         "invalid": invalid,
@@ -137,7 +139,7 @@ def isbn_list(request: HttpRequest, list_id: uuid.UUID) -> HttpResponse:
 
 
 def cost_context(calls: int) -> dict[str, Any]:
-    """What `cost.html` shows: so many calls, held against what is left today for who pays."""
+    """The context of `cost.html`: the cost, and what is left today for the consumer that pays."""
     payer = Consumer.objects.filter(slug=STAFF).first()
     if payer is None:
         return {"calls": calls, "payer": STAFF, "allowance": None}
@@ -150,16 +152,16 @@ def cost_context(calls: int) -> dict[str, Any]:
 
 
 def may_run(request: HttpRequest, kept: IsbnList) -> bool:
-    """Whether the user may spend calls on the list: asking anew for what is known is a right of its own."""
+    """Whether the user can spend calls on the list. To request fresh books again needs its own permission."""
     user = request.user
     return user.has_perm("enrichment.add_job") and (not kept.refresh or user.has_perm("enrichment.refresh_edition"))
 
 
 def run_and_log(request: HttpRequest, kept: IsbnList, on_exhausted: Job.OnExhausted = Job.OnExhausted.FAIL) -> Job:
-    """Makes the list a job, with a word in the history of who did. Raises what `run_list` raises."""
+    """Makes the list a job and logs who did it. Raises what `run_list` raises."""
     job = run_list(kept, on_exhausted=on_exhausted)
-    said = f"Run from the admin: {job.total:,} ISBNs{', all asked for anew' if kept.refresh else ''}."
-    LogEntry.objects.log_actions(cast(User, request.user).pk, [job], ADDITION, change_message=said, single_object=True)
+    done = f"Run from the admin: {counted(job.total, 'ISBN')}{', all requested again' if kept.refresh else ''}."
+    LogEntry.objects.log_actions(cast(User, request.user).pk, [job], ADDITION, change_message=done, single_object=True)
     return job
 
 
@@ -173,7 +175,7 @@ def _run(request: HttpRequest, kept: IsbnList, on_exhausted: Job.OnExhausted) ->
     try:
         job = run_and_log(request, kept, on_exhausted)
     except (QuotaError, JobError) as error:
-        messages.error(request, f"Nothing was begun. {error}")
+        messages.error(request, f"The job was not started. {error}")
         return HttpResponseRedirect(request.get_full_path())
     return HttpResponseRedirect(job_page(job))
 

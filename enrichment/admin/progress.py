@@ -1,4 +1,4 @@
-"""How far a job is, told anew every two seconds, and what became of each of its ISBNs."""
+"""The progress of a job, refreshed every two seconds, and the state of each of its ISBNs."""
 
 import uuid
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.template.response import TemplateResponse
 
-from enrichment.admin.widgets import percentage
+from alexandria.common.widgets import percentage, share
 from enrichment.models import Edition, Job, JobItem
 from enrichment.selectors import item_counts, job_calls_left, job_eta, job_failures
 from quota.admin.exports import Row, as_csv
@@ -33,12 +33,12 @@ ITEM_COLOURS = {
     "failed": "danger",
     "invalid": "danger",
 }
-ROWS = 100
-ROWS_AT_A_TIME = 2000
+PAGE_SIZE = 100
+CSV_BATCH = 2000
 
 
 def progress_context(job: Job) -> dict[str, Any]:
-    """What the template `job_progress.html` shows."""
+    """The context of `job_progress.html`."""
     is_isbns = job.kind == Job.Kind.BATCH_DIRECT
     counts = item_counts(job) if is_isbns else {}
     states = [
@@ -46,13 +46,14 @@ def progress_context(job: Job) -> dict[str, Any]:
     ]
     try:
         eta, spent = job_eta(job), calls_spent(source=job.source)
-    except QuotaError:  # the next look may find it
+    except QuotaError:  # the next refresh can succeed
         eta, spent = None, None
     return {
         "job": job,
         "colour": STATE_COLOURS[job.state],
         "unit": "ISBNs" if is_isbns else "pages",
         "percentage": percentage(job.done, job.total),
+        "bar": share(job.done, job.total) if job.total else share(1, 1),
         "eta": eta,
         "calls_spent": spent,
         "calls_left": job_calls_left(job) if job.ended_at is None else None,
@@ -63,7 +64,7 @@ def progress_context(job: Job) -> dict[str, Any]:
 
 
 def progress(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
-    """The part of the job's page that changes. Once the job has ended, the whole page is loaded anew: the last time."""
+    """The part of the page that changes. When the job has ended, the browser reloads the whole page once."""
     job = _job(request, job_id)
     answer = render(request, "enrichment/admin/job_progress.html", progress_context(job))
     if job.ended_at is not None:
@@ -72,27 +73,27 @@ def progress(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
 
 
 def items(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
-    """What became of each ISBN, ROWS a page; `state` filters, `after` is the last position of the page before."""
+    """The state of each ISBN, page by page. `state` filters; `after` is the last position of the previous page."""
     job = _job(request, job_id)
     chosen = _chosen(job, request)
     after = request.GET.get("after", "")
-    page = list(chosen.filter(position__gt=int(after) if after.isdecimal() and len(after) < 10 else 0)[: ROWS + 1])
+    page = list(chosen.filter(position__gt=int(after) if after.isdecimal() and len(after) < 10 else 0)[: PAGE_SIZE + 1])
     counts = item_counts(job)
     context = admin.site.each_context(request) | {
-        "title": "What became of each ISBN",
+        "title": "ISBNs of the job",
         "job": job,
-        "rows": _with_titles(page[:ROWS]),
+        "rows": _with_titles(page[:PAGE_SIZE]),
         "colours": ITEM_COLOURS,
         "state": request.GET.get("state", ""),
         "states": [(state, counts[state.value]) for state in JobItem.State if state in counts],
         "total": sum(counts.values()),
-        "after": page[ROWS - 1].position if len(page) > ROWS else None,
+        "after": page[PAGE_SIZE - 1].position if len(page) > PAGE_SIZE else None,
     }
     return TemplateResponse(request, "enrichment/admin/job_items.html", context)
 
 
 def items_csv(request: HttpRequest, job_id: uuid.UUID) -> StreamingHttpResponse:
-    """The same as a file, sent as it is read: of all, or of those in a `state`."""
+    """The same list as a CSV file, streamed. `state` filters it."""
     job = _job(request, job_id)
     answer = StreamingHttpResponse(_lines(_chosen(job, request)), content_type="text/csv; charset=utf-8")
     answer["Content-Disposition"] = f'attachment; filename="job-{job.pk}.csv"'
@@ -118,13 +119,13 @@ def _with_titles(page: list[JobItem]) -> list[tuple[JobItem, str]]:
 
 
 def _lines(chosen: QuerySet[JobItem]) -> Iterator[str]:
-    yield "\ufeff"  # without it Excel does not take the titles for UTF-8
+    yield "\ufeff"  # a byte order mark: without it Excel does not read the file as UTF-8
     yield from as_csv(["position", "isbn13", "given", "state", "reason", "title"], _rows(chosen))
 
 
 def _rows(chosen: QuerySet[JobItem]) -> Iterator[Row]:
     after = 0
-    while page := list(chosen.filter(position__gt=after)[:ROWS_AT_A_TIME]):
+    while page := list(chosen.filter(position__gt=after)[:CSV_BATCH]):
         for item, title in _with_titles(page):
             yield item.position, item.isbn13, item.value, item.state, item.reason, title
         after = page[-1].position

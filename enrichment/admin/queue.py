@@ -1,4 +1,4 @@
-"""The queue as an operator sees it: what waits, what failed, and ways to deal with it."""
+"""The queue: which ISBNs wait and which failed. Operators can retry or drop them."""
 
 from typing import Any, cast
 
@@ -9,7 +9,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from unfold.decorators import display
 
-from alexandria.common.reasons import ask_why, posted_again, reason_of
+from alexandria.common.reasons import action_fields, confirm_page, reason_form
+from alexandria.common.text import counted
 from enrichment.admin.books import IsbnSearch
 from enrichment.models import QueuedIsbn
 from enrichment.selectors import get_queue
@@ -17,7 +18,8 @@ from enrichment.selectors.queue import FAILED, UNDER_WAY, WAITING
 from enrichment.services.queue import drop, retry
 from quota.exceptions import QuotaUnavailable
 
-SHOWN_BEFORE_DROPPING = 20
+MAX_SHOWN = 20
+"""ISBNs that the page lists before they are dropped."""
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -25,7 +27,7 @@ class StateFilter(admin.SimpleListFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("waiting", "waiting"), ("under_way", "under way"), ("failed", "failed")]
+        return [("waiting", "waiting"), ("under_way", "in progress"), ("failed", "failed")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[QueuedIsbn]) -> QuerySet[QueuedIsbn]:
         states = {"waiting": WAITING, "under_way": UNDER_WAY, "failed": FAILED}
@@ -35,21 +37,29 @@ class StateFilter(admin.SimpleListFilter):
 
 @admin.register(QueuedIsbn)
 class QueuedIsbnAdmin(IsbnSearch):
-    list_display = [
-        *("isbn13", "priority_label", "consumer", "source", "asked_at", "due_at", "held_until", "attempts", "error"),
-    ]
+    list_display = (
+        "isbn13",
+        "priority_label",
+        "consumer",
+        "source",
+        "asked_at",
+        "due_at",
+        "held_until",
+        "attempts",
+        "error",
+    )
     list_filter = [StateFilter, "priority", "consumer"]
     list_select_related = ["consumer"]
     list_before_template = "enrichment/admin/queue.html"
     search_fields = ["isbn13"]
-    search_help_text = "An ISBN in any form."
+    search_help_text = "Search by an ISBN, in any form."
     date_hierarchy = "asked_at"
     actions = ["retry_failed", "drop_queued"]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         try:
             queue = get_queue()
-        except QuotaUnavailable:  # the list may be had all the same
+        except QuotaUnavailable:  # the list itself does not need the figures
             queue = None
         why = (queue.next_flush_why or "").replace("_", " ") if queue else ""
         return super().changelist_view(request, {**(extra_context or {}), "queue": queue, "next_flush_why": why})
@@ -62,36 +72,36 @@ class QueuedIsbnAdmin(IsbnSearch):
     def error(self, queued: QueuedIsbn) -> str:
         return queued.last_error[:80]
 
-    @admin.action(description="Try the failed ones again", permissions=["retry"])
+    @admin.action(description="Retry failed ISBNs", permissions=["retry"])
     def retry_failed(self, request: HttpRequest, queryset: QuerySet[QueuedIsbn]) -> None:
         failed = list(queryset.filter(FAILED))
         count = retry([queued.isbn13 for queued in failed])
-        _log(request, failed, CHANGE, "Tried again.")
-        messages.success(request, f"Tried again with the next batch: {_counted(count)}.")
+        _log(request, failed, CHANGE, "Queued again.")
+        messages.success(request, f"Queued again for the next batch: {counted(count, 'ISBN')}.")
 
     @admin.action(description="Drop…", permissions=["drop"])
     def drop_queued(self, request: HttpRequest, queryset: QuerySet[QueuedIsbn]) -> HttpResponse | None:
-        """Asks for a reason first: the callers that queued the ISBNs are not informed."""
-        form = reason_of(request)
+        """Asks for a reason first: the clients that queued the ISBNs are not informed."""
+        form = reason_form(request)
         if form.is_valid():
             dropped = list(queryset)
             count = drop([queued.isbn13 for queued in dropped])
             _log(request, dropped, DELETION, f"Dropped. Reason: {form.cleaned_data['reason']}")
-            messages.success(request, f"Dropped: {_counted(count)}.")
+            messages.success(request, f"Dropped {counted(count, 'ISBN')} from the queue.")
             return None
-        isbns = list(queryset.values_list("isbn13", flat=True)[:SHOWN_BEFORE_DROPPING])
-        return ask_why(
+        isbns = list(queryset.values_list("isbn13", flat=True)[:MAX_SHOWN])
+        return confirm_page(
             request,
             form,
-            title="Drop these queued ISBNs?",
-            question=f"Drop {_counted(queryset.count())}?",
-            told=["Nobody who asked for the ISBN is told."],
+            title="Drop ISBNs from the queue",
+            question=f"Drop {counted(queryset.count(), 'ISBN')} from the queue?",
+            lines=["The clients that queued them are not informed."],
             columns=["ISBN"],
             rows=[[isbn] for isbn in isbns],
             button="Drop",
             variant="danger",
             back=request.get_full_path(),
-            hidden=posted_again(request),
+            hidden=action_fields(request),
         )
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
@@ -101,9 +111,5 @@ class QueuedIsbnAdmin(IsbnSearch):
         return bool(request.user.has_perm("enrichment.delete_queuedisbn"))
 
 
-def _log(request: HttpRequest, queued: list[QueuedIsbn], flag: int, said: str) -> None:
-    LogEntry.objects.log_actions(cast(User, request.user).pk, queued, flag, change_message=said)
-
-
-def _counted(count: int) -> str:
-    return "1 queued ISBN" if count == 1 else f"{count} queued ISBNs"
+def _log(request: HttpRequest, queued: list[QueuedIsbn], flag: int, message: str) -> None:
+    LogEntry.objects.log_actions(cast(User, request.user).pk, queued, flag, change_message=message)

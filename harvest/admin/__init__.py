@@ -1,4 +1,4 @@
-"""The pages of the admin, a module for each part."""
+"""The admin pages of crons, runs and bulk harvests, one module for each part."""
 
 from harvest.admin import bulk, runs
 

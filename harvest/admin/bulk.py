@@ -1,4 +1,4 @@
-"""How far each bulk harvest is, and what came of its authors."""
+"""The progress of each bulk harvest, and the result for each of its authors."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -13,25 +13,26 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
 
+from alexandria.common import widgets
 from alexandria.common.admin import ReadOnlyAdmin
-from enrichment.admin.widgets import bar, link
+from alexandria.common.widgets import link
 from harvest.models import BulkAuthor, BulkHarvest
 from harvest.selectors import bulk_figures
 
-_TOTALS = ("progress", "failed", "books", "calls", "books_per_call")
-_COLOURS = {"running": "primary", "late": "danger", "stopped": "warning", "finished": "success", "abandoned": ""}
+TOTALS = ("progress", "failed", "books", "calls", "books_per_call")
+STATE_COLOURS = {"running": "primary", "late": "danger", "stopped": "warning", "finished": "success", "abandoned": ""}
 
 
 @admin.register(BulkHarvest)
 class BulkHarvestAdmin(ReadOnlyAdmin):
-    list_display = ["label", "standing", "started_at", *_TOTALS, "reason"]
+    list_display = ["label", "standing", "started_at", *TOTALS, "reason"]
     list_filter = ["state"]
     date_hierarchy = "started_at"
     search_fields = ["label"]
-    search_help_text = "Where the list comes from."
+    search_help_text = "Search by the source of the list."
     fieldsets = [
         (None, {"fields": ["label", "standing_text", "reason", "max_pages", "started_at", "ended_at"]}),
-        ("Figures", {"fields": [*_TOTALS, "authors_link"]}),
+        ("Figures", {"fields": [*TOTALS, "authors_link"]}),
         ("Process", {"fields": ["host", "pid", "lease_until"]}),
     ]
 
@@ -50,19 +51,19 @@ class BulkHarvestAdmin(ReadOnlyAdmin):
             _set_figures([harvest])
         return harvest
 
-    @display(description="state", ordering="state", label=_COLOURS)
+    @display(description="state", ordering="state", label=STATE_COLOURS)
     def standing(self, harvest: Any) -> tuple[str, str]:
         return "late" if harvest.late else harvest.state, self.standing_text(harvest)
 
     @admin.display(description="state")
     def standing_text(self, harvest: Any) -> str:
         if harvest.late:
-            return f"not heard of since {harvest.heard_at:%Y-%m-%d %H:%M} UTC"
+            return f"no sign of life since {harvest.heard_at:%Y-%m-%d %H:%M} UTC"
         return harvest.get_state_display()
 
-    @admin.display(description="authors dealt with")
+    @admin.display(description="authors done")
     def progress(self, harvest: Any) -> SafeString:
-        return bar(harvest.figures.done, harvest.figures.authors, "authors")
+        return widgets.progress(harvest.figures.done, harvest.figures.authors, "authors")
 
     @admin.display(description="failed")
     def failed(self, harvest: Any) -> int:
@@ -76,7 +77,7 @@ class BulkHarvestAdmin(ReadOnlyAdmin):
     def calls(self, harvest: Any) -> int:
         return harvest.figures.calls
 
-    @admin.display(description="books a call")
+    @admin.display(description="books per call")
     def books_per_call(self, harvest: Any) -> str:
         figures = harvest.figures
         return f"{figures.books / figures.calls:,.1f}" if figures.calls else ""
@@ -88,7 +89,7 @@ class BulkHarvestAdmin(ReadOnlyAdmin):
 
 
 def _set_figures(harvests: Iterable[Any]) -> None:
-    """Counts for the harvests that are shown, not for all that there are."""
+    """Adds the figures, with one query for the harvests that are shown."""
     figures = bulk_figures(harvests)
     for harvest in harvests:
         harvest.figures = figures[harvest.pk]

@@ -1,7 +1,7 @@
-"""The operator's view of the harvest: what ran, what came of it, and ways to run, pause and resume it."""
+"""Crons and their runs. Operators can run, pause and resume a cron."""
 
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin, messages
@@ -18,8 +18,9 @@ from unfold.forms import BaseDialogForm
 from unfold.paginator import InfinitePaginator
 
 from alexandria.common.admin import ReadOnlyAdmin
-from enrichment.admin.dialogs import ReasonForm, ask, leave_to
-from enrichment.admin.widgets import link
+from alexandria.common.reasons import ReasonForm, close_dialog, confirm_dialog
+from alexandria.common.text import counted, length_of_time
+from alexandria.common.widgets import link
 from harvest import runs
 from harvest.exceptions import CronUnknown, RunUnderWay
 from harvest.models import CronState, HarvestRun
@@ -39,18 +40,26 @@ OUTCOME_COLOURS = {
 @admin.register(HarvestRun)
 class HarvestRunAdmin(ReadOnlyAdmin):
     list_display = (
-        *("started_at", "cron", "outcome_label", "duration", "calls", "books", "books_per_call", "repeats"),
-        *("reason_in_short", "spent_by"),
+        "started_at",
+        "cron",
+        "outcome_label",
+        "duration",
+        "calls",
+        "books",
+        "books_per_call",
+        "repeats",
+        "short_reason",
+        "spent_by",
     )
     list_filter = ("outcome", "cron")
     date_hierarchy = "started_at"
     paginator = InfinitePaginator
     search_fields = ("id__exact", "reason")
-    search_help_text = "The number of a run, or a part of the reason."
+    search_help_text = "Search by the number of a run, or by a part of the reason."
     fieldsets = (
         (None, {"fields": ("cron", "outcome_label", "reason", "started_at", "ended_at", "duration", "repeats")}),
         ("Figures", {"fields": ("calls", "books", "books_per_call", "spent_by")}),
-        ("Where the next run goes on", {"fields": ("cursor",)}),
+        ("Where the next run continues", {"fields": ("cursor",)}),
     )
 
     @display(description="outcome", ordering="outcome", label=OUTCOME_COLOURS)
@@ -59,35 +68,45 @@ class HarvestRunAdmin(ReadOnlyAdmin):
 
     @admin.display(description="took")
     def duration(self, run: HarvestRun) -> str:
-        """Of one run; a row of several that did nothing has the time from the first to the last."""
+        """Empty for a row that combines several runs without work: its times are those of the first and the last."""
         if run.ended_at is None:
-            return "under way"
-        return "" if run.repeats else _lasting(run.ended_at - run.started_at)
+            return "running"
+        return "" if run.repeats else length_of_time(run.ended_at - run.started_at)
 
-    @admin.display(description="books a call")
+    @admin.display(description="books per call")
     def books_per_call(self, run: HarvestRun) -> str:
         return f"{run.books / run.calls:,.1f}" if run.calls else ""
 
     @admin.display(description="why", ordering="reason")
-    def reason_in_short(self, run: HarvestRun) -> str:
+    def short_reason(self, run: HarvestRun) -> str:
         return run.reason if len(run.reason) <= 80 else f"{run.reason[:79]}…"
 
-    @admin.display(description="what it spent")
+    @admin.display(description="calls spent")
     def spent_by(self, run: HarvestRun) -> SafeString | str:
         if not run.calls:
             return ""
-        return link(f"{reverse('admin:quota_reservation_changelist')}?source=run:{run.pk}", "its reservations")
+        return link(f"{reverse('admin:quota_reservation_changelist')}?source=run:{run.pk}", "reservations")
 
 
 @admin.register(CronState)
 class CronStateAdmin(ReadOnlyAdmin):
-    """Schedules are edited under “Periodic tasks”."""
+    """Schedules are edited on the page “Periodic tasks”."""
 
     list_display = ("name", "schedule", "standing_label", "due_at", "last_tick_at", "run", "cursor")
     list_select_related = ("run",)
     actions = ("run_now", "pause", "resume", "forget_cursors")
     actions_detail = ("run_one", "pause_one", "resume_one")
-    fields = (*("name", "schedule", "standing_label", "due_at", "last_tick_at", "run", "lease_until", "cursor"), "runs")
+    fields = (
+        "name",
+        "schedule",
+        "standing_label",
+        "due_at",
+        "last_tick_at",
+        "run",
+        "lease_until",
+        "cursor",
+        "runs",
+    )
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         changelist = super().get_changelist_instance(request)
@@ -104,22 +123,22 @@ class CronStateAdmin(ReadOnlyAdmin):
     def schedule(self, state: Any) -> SafeString | str:
         standing: CronStanding = state.standing
         links = format_html_join(mark_safe("<br>"), "{}", ((_schedule_link(task),) for task in standing.tasks))
-        return links or "none: it runs when told to"
+        return links or "none: it runs only on demand"
 
-    @display(description="state", label={"running": "primary", "paused": "warning", "waits for its turn": "success"})
+    @display(description="state", label={"running": "primary", "paused": "warning", "scheduled": "success"})
     def standing_label(self, state: Any) -> str:
         if state.run_id is not None:
             return "running"
         if state.standing.is_paused:
             return "paused"
-        return "waits for its turn" if state.standing.tasks else "not scheduled"
+        return "scheduled" if state.standing.tasks else "not scheduled"
 
     @admin.display(description="next due")
     def due_at(self, state: Any) -> str:
         due_at: datetime | None = state.standing.due_at
         return f"{due_at:%Y-%m-%d %H:%M:%S}" if due_at else ""
 
-    @admin.display(description="its runs")
+    @admin.display(description="runs")
     def runs(self, state: CronState) -> SafeString:
         return link(f"{reverse('admin:harvest_harvestrun_changelist')}?cron={state.name}", "show")
 
@@ -127,14 +146,14 @@ class CronStateAdmin(ReadOnlyAdmin):
         return bool(request.user.has_perm("harvest.change_cronstate"))
 
     def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[UnfoldAction]:
-        """Those that would change something as its schedules stand."""
+        """Only the actions that have an effect: pause for a schedule that is on, resume for one that is off."""
         tasks = schedules_by_cron().get(object_id, [])
         useful = {True: "pause_one", False: "resume_one"}
         offered = {"run_one", *(useful[task.enabled] for task in tasks)}
         actions = super().get_actions_detail(request, object_id)
         return [each for each in actions if each.method.original_function_name in offered]
 
-    @admin.action(description="Run now, whatever the schedule says", permissions=["run"])
+    @admin.action(description="Run now", permissions=["run"])
     def run_now(self, request: HttpRequest, states: QuerySet[CronState]) -> None:
         self._run(request, states)
 
@@ -146,7 +165,7 @@ class CronStateAdmin(ReadOnlyAdmin):
     def resume(self, request: HttpRequest, states: QuerySet[CronState]) -> None:
         self._switch(request, states, runs.resume_cron, "resumed")
 
-    @admin.action(description="Forget the cursor: the next run begins anew", permissions=["run"])
+    @admin.action(description="Delete the cursor (the next run starts from the beginning)", permissions=["run"])
     def forget_cursors(self, request: HttpRequest, states: QuerySet[CronState]) -> None:
         forgotten = []
         for state in states:
@@ -156,16 +175,17 @@ class CronStateAdmin(ReadOnlyAdmin):
                 messages.error(request, str(error))
             else:
                 forgotten.append(state.name)
-                self.log_change(request, state, "Cursor forgotten.")
-        word = "cron begins" if len(forgotten) == 1 else "crons begin"
-        messages.success(request, f"{len(forgotten)} {word} anew: {', '.join(forgotten)}.")
+                self.log_change(request, state, "Deleted the cursor.")
+        messages.success(request, f"Deleted {counted(len(forgotten), 'cursor')}{_listed(forgotten)}.")
 
     @action(
         description="Run now",
         url_path="run",
         permissions=["run"],
         icon="play_arrow",
-        dialog=ask("Run it now?", "Whatever the schedule says. It may spend calls, as on its schedule.", "Run now"),
+        dialog=confirm_dialog(
+            "Run this cron now?", "It runs in addition to its schedule. It can spend calls.", "Run now"
+        ),
     )
     def run_one(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
         self._run(request, CronState.objects.filter(pk=object_id))
@@ -176,11 +196,11 @@ class CronStateAdmin(ReadOnlyAdmin):
         url_path="pause",
         permissions=["run"],
         icon="pause",
-        dialog=ask("Switch its schedule off?", "A run that is under way goes on.", "Pause", ReasonForm),
+        dialog=confirm_dialog("Pause this cron?", "A run that has begun continues.", "Pause", ReasonForm),
     )
     def pause_one(self, request: HttpRequest, form: ReasonForm, object_id: str) -> HttpResponse:
-        said = f"Paused: {form.cleaned_data['reason']}"
-        self._switch(request, CronState.objects.filter(pk=object_id), runs.pause_cron, "paused", said)
+        message = f"Paused. Reason: {form.cleaned_data['reason']}"
+        self._switch(request, CronState.objects.filter(pk=object_id), runs.pause_cron, "paused", message)
         return _back_to(request, object_id)
 
     @action(
@@ -188,7 +208,7 @@ class CronStateAdmin(ReadOnlyAdmin):
         url_path="resume",
         permissions=["run"],
         icon="resume",
-        dialog=ask("Switch its schedule on again?", "It runs when it is next due.", "Resume"),
+        dialog=confirm_dialog("Resume this cron?", "It runs when it is next due.", "Resume"),
     )
     def resume_one(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
         self._switch(request, CronState.objects.filter(pk=object_id), runs.resume_cron, "resumed")
@@ -202,10 +222,9 @@ class CronStateAdmin(ReadOnlyAdmin):
                 names.append(state.name)
                 self.log_change(request, state, "Run now.")
         except OperationalError as error:
-            messages.error(request, f"Redis is out of reach: {error}")
+            messages.error(request, f"Redis cannot be reached: {error}")
             return
-        word = "cron" if len(names) == 1 else "crons"
-        messages.success(request, f"{len(names)} {word} handed to the workers: {', '.join(names)}.")
+        messages.success(request, f"Sent {counted(len(names), 'cron')} to the workers{_listed(names)}.")
 
     def _switch(
         self,
@@ -213,7 +232,7 @@ class CronStateAdmin(ReadOnlyAdmin):
         states: Iterable[CronState],
         switch: Callable[[str], int],
         done: str,
-        said: str = "",
+        message: str = "",
     ) -> None:
         switched = []
         for state in states:
@@ -224,9 +243,12 @@ class CronStateAdmin(ReadOnlyAdmin):
                 continue
             if changed:
                 switched.append(state.name)
-                self.log_change(request, state, said or f"{done.capitalize()}.")
-        word = "cron" if len(switched) == 1 else "crons"
-        messages.success(request, f"{len(switched)} {word} {done}{': ' if switched else ''}{', '.join(switched)}.")
+                self.log_change(request, state, message or f"{done.capitalize()}.")
+        messages.success(request, f"{counted(len(switched), 'cron')} {done}{_listed(switched)}.")
+
+
+def _listed(names: list[str]) -> str:
+    return f": {', '.join(names)}" if names else ""
 
 
 def _set_standings(states: Iterable[Any]) -> None:
@@ -241,13 +263,4 @@ def _schedule_link(task: Any) -> SafeString:
 
 
 def _back_to(request: HttpRequest, name: str) -> HttpResponse:
-    return leave_to(request, reverse("admin:harvest_cronstate_change", args=[name]))
-
-
-def _lasting(time: timedelta) -> str:
-    seconds = time.total_seconds()
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    return close_dialog(request, reverse("admin:harvest_cronstate_change", args=[name]))

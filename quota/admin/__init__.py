@@ -1,4 +1,4 @@
-"""The pages of the admin, a module for each part. History is read-only; only consumers and switches can be changed."""
+"""The admin pages of the quota, one module for each part. Only consumers and switches can be changed."""
 
 from quota.admin import calls, consumers, corrections, ledgers, refusals, reservations, switches
 

@@ -1,4 +1,4 @@
-"""The journal."""
+"""The journal: one row for each request to ISBNdb."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -35,15 +35,15 @@ class StatusFilter(DropdownFilter):
             case status if status == str(ANSWERED):
                 return queryset.filter(status=ANSWERED)
             case status:
-                # Only what is not `ok` has another status, or none: these have an index.
+                # Only calls that are not `ok` have another status, or none. These have an index.
                 known = int(status) if status.isdecimal() else None
                 return queryset.exclude(outcome=Call.Outcome.OK).filter(status=known)
 
 
 class OperationFilter(TextFilter):
-    """No index has the operation: it is looked for within one day."""
+    """No index contains the operation, so the filter searches one day only."""
 
-    title = "operation, of the day or of today"
+    title = "operation (of the chosen day, or of today)"
     parameter_name = "operation"
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Call]) -> QuerySet[Call]:
@@ -55,7 +55,15 @@ class OperationFilter(TextFilter):
 @admin.register(Call)
 class CallAdmin(ExportMixin, ReadOnlyAdmin):
     list_display = (
-        *("dispatched_at", "consumer", "operation", "request_line", "outcome", "status", "took", "books", "calls"),
+        "dispatched_at",
+        "consumer",
+        "operation",
+        "request_line",
+        "outcome",
+        "status",
+        "took",
+        "books",
+        "calls",
     )
     list_filter: tuple[Any, ...] = (
         DayFilter,
@@ -70,7 +78,7 @@ class CallAdmin(ExportMixin, ReadOnlyAdmin):
     paginator = InfinitePaginator
     sortable_by = ()
     search_fields = ("id__exact", "reservation__id__exact")
-    search_help_text = "The id of a call or of its reservation."
+    search_help_text = "Search by the id of a call or of its reservation."
     export_name = "calls"
     export_columns = CALL_COLUMNS
 
@@ -84,7 +92,7 @@ class CallAdmin(ExportMixin, ReadOnlyAdmin):
 
     @admin.display(description="books found")
     def books(self, call: Call) -> str | None:
-        """Of the ISBNs that were asked for, or, for a list of an author or a month, in all."""
+        """Books found of the ISBNs requested. A list (an author, a month) requests no ISBNs."""
         if call.isbns_found is None:
             return None
         return f"{call.isbns_found:,}" + ("" if call.isbns_asked is None else f" of {call.isbns_asked:,}")
@@ -92,12 +100,12 @@ class CallAdmin(ExportMixin, ReadOnlyAdmin):
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
         """The newest first.
 
-        Where the list is narrowed to a day or to a status, the time takes the place of the id, of which it is the
-        order: by the id PostgreSQL may choose to walk through all the newer calls in search of them.
+        The id and the time give the same order. A list filtered by day, operation or status is ordered by the time:
+        ordered by the id, PostgreSQL can choose to walk through all newer calls.
         """
         day, operation, status = (request.GET.get(name) for name in ("day", "operation", "status"))
-        narrowed = day or operation or (status and status != str(ANSWERED))
-        return ("-dispatched_at", "-id") if narrowed else ("-id",)
+        filtered = day or operation or (status and status != str(ANSWERED))
+        return ("-dispatched_at", "-id") if filtered else ("-id",)
 
     def export_rows(self, request: HttpRequest, queryset: QuerySet[Call]) -> Iterator[Row]:
         return call_rows(queryset, keys=[key.removeprefix("-") for key in self.get_ordering(request)])

@@ -1,4 +1,4 @@
-"""Who may spend, how much, and with which keys."""
+"""Consumers: who may spend calls, how many, and with which API keys."""
 
 from typing import Any
 
@@ -7,19 +7,26 @@ from django.contrib import admin, messages
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.utils.html import format_html
 from rest_framework_api_key.models import APIKey
 from simple_history.admin import SimpleHistoryAdmin
 from unfold.admin import ModelAdmin
 from unfold.views import ChangeList
 
-from alexandria.common.reasons import WHY, ReasonedAdmin, ReasonField, ask_why, posted_again, reason_of
-from alexandria.common.widgets import Part, parts, rendered
+from alexandria.common.reasons import (
+    REASON_FIELDSET,
+    ReasonedAdmin,
+    ReasonField,
+    action_fields,
+    confirm_page,
+    reason_form,
+)
+from alexandria.common.text import counted
+from alexandria.common.widgets import Part, cell, parts
 from quota.admin import keys
 from quota.models import Consumer, ConsumerKey, Refusal
 from quota.selectors.usage import HARVEST_OFF, Allowance, allowances
 
-# The library's own keys open nothing here: ours belong to consumers.
+# The library's own key model is not used: our keys belong to consumers.
 admin.site.unregister(APIKey)
 
 LIMITED_BY = {
@@ -38,7 +45,7 @@ class ConsumerForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 class ConsumerList(ChangeList):
-    """Each of the rows with its use of today, asked for once for all of them."""
+    """Adds the use of today to each row, with one query for all rows."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -51,7 +58,14 @@ class ConsumerList(ChangeList):
 class ConsumerAdmin(ReasonedAdmin, SimpleHistoryAdmin, ModelAdmin):
     form = ConsumerForm
     list_display = (
-        *("slug", "kind", "use_today", "free_today", "floor", "daily_budget", "cap_per_operation", "active"),
+        "slug",
+        "kind",
+        "use_today",
+        "free_today",
+        "floor",
+        "daily_budget",
+        "cap_per_operation",
+        "active",
     )
     list_filter = ("kind", "active")
     search_fields = ("slug",)
@@ -60,16 +74,13 @@ class ConsumerAdmin(ReasonedAdmin, SimpleHistoryAdmin, ModelAdmin):
     fieldsets = (
         (None, {"fields": ("slug", "kind", "active")}),
         ("Limits, in calls", {"fields": ("floor", "daily_budget", "cap_per_operation")}),
-        WHY,
+        REASON_FIELDSET,
     )
     custom_urls = (
         ("<int:pk>/keys/add/", "quota_consumer_key_add", keys.new_key),
         ("<int:pk>/keys/<str:prefix>/rotate/", "quota_consumer_key_rotate", keys.rotate),
         ("<int:pk>/keys/<str:prefix>/revoke/", "quota_consumer_key_revoke", keys.revoke),
     )
-
-    class Media:
-        css = {"all": ["quota/admin.css"]}
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ConsumerList]:
         return ConsumerList
@@ -78,8 +89,7 @@ class ConsumerAdmin(ReasonedAdmin, SimpleHistoryAdmin, ModelAdmin):
     def use_today(self, consumer: Any) -> str:
         allowance: Allowance = consumer.allowance
         budget = "" if consumer.daily_budget is None else f" of {consumer.daily_budget:,}"
-        bar = rendered(_parts(allowance))
-        return format_html('<span class="quota-cell">{}{}{}</span>', f"{allowance.used:,}", budget, bar)
+        return cell(f"{allowance.used:,}{budget}", _parts(allowance))
 
     @admin.display(description="free for one operation")
     def free_today(self, consumer: Any) -> str:
@@ -88,17 +98,17 @@ class ConsumerAdmin(ReasonedAdmin, SimpleHistoryAdmin, ModelAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """With the use of today and the keys, which are asked for before Django begins its transaction."""
+        """Adds the use of today and the keys. They are read before Django begins its transaction."""
         consumer = self.get_object(request, object_id)
-        told = _told(consumer) if consumer and self.has_view_permission(request, consumer) else {}
-        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **told})
+        figures = _figures(consumer) if consumer and self.has_view_permission(request, consumer) else {}
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **figures})
 
     def has_delete_permission(self, request: HttpRequest, obj: Consumer | None = None) -> bool:
-        """One that has spent is switched off instead: the ledgers name it."""
+        """A consumer that has spent calls cannot be deleted, because ledgers refer to it. Switch it off instead."""
         has_spent = obj is not None and obj.usages.exists()
         return not has_spent and super().has_delete_permission(request, obj)
 
-    @admin.action(description="Switch off: refuse every request", permissions=["change"])
+    @admin.action(description="Switch off (refuses all its requests)", permissions=["change"])
     def switch_off(self, request: HttpRequest, queryset: QuerySet[Consumer]) -> HttpResponse | None:
         return self._switch(request, queryset, active=False)
 
@@ -108,31 +118,31 @@ class ConsumerAdmin(ReasonedAdmin, SimpleHistoryAdmin, ModelAdmin):
 
     def _switch(self, request: HttpRequest, consumers: QuerySet[Consumer], *, active: bool) -> HttpResponse | None:
         word = "on" if active else "off"
-        form = reason_of(request)
+        form = reason_form(request)
         if not form.is_valid():
-            return ask_why(
+            return confirm_page(
                 request,
                 form,
                 title=f"Switch consumers {word}",
                 question=f"Switch {word}: {', '.join(str(consumer) for consumer in consumers)}?",
-                told=["This holds at once."],
+                lines=["This takes effect immediately."],
                 button=f"Switch {word}",
                 back=request.get_full_path(),
-                hidden=posted_again(request),
+                hidden=action_fields(request),
             )
         changed = list(consumers.exclude(active=active))
         with transaction.atomic():
             for consumer in changed:
                 consumer.active = active
                 consumer._change_reason = form.cleaned_data["reason"][:100]  # type: ignore[attr-defined]  # noqa: SLF001
-                consumer.save(update_fields=["active"])  # one by one: update() leaves no history
+                consumer.save(update_fields=["active"])  # one by one, because update() writes no history
                 self.log_change(request, consumer, f"Switched {word}. Reason: {form.cleaned_data['reason']}")
-        messages.success(request, f"{len(changed)} {'consumer' if len(changed) == 1 else 'consumers'} switched {word}.")
+        messages.success(request, f"{counted(len(changed), 'consumer')} switched {word}.")
         return None
 
 
-def _told(consumer: Consumer) -> dict[str, Any]:
-    """A consumer's use of today, and its keys with the state of each."""
+def _figures(consumer: Consumer) -> dict[str, Any]:
+    """The consumer's use of today, and its keys, each with its state."""
     allowance = allowances([consumer])[consumer.pk]
     return {
         "allowance": allowance,
@@ -143,14 +153,14 @@ def _told(consumer: Consumer) -> dict[str, Any]:
 
 
 def _parts(allowance: Allowance) -> list[Part]:
-    """Of its budget, or else of the day's safety limit, of which others have their part."""
+    """A bar of the consumer's budget. Without a budget: a bar of the safety limit, which all consumers share."""
     budget, spent = allowance.consumer.daily_budget, allowance.used + allowance.reserved
-    own = [("used", "used", allowance.used), ("set aside", "reserved", allowance.reserved)]
+    own = [("used", "used", allowance.used), ("reserved", "reserved", allowance.reserved)]
     if budget is not None:
         return parts([*own, ("left of its budget", "free", max(0, budget - spent))])
     day = allowance.quota
     others = max(0, day.used + day.reserved - spent)
-    return parts([*own, ("used or set aside by others", "buffer", others), ("left of the day", "free", day.remaining)])
+    return parts([*own, ("used or reserved by others", "buffer", others), ("left today", "free", day.remaining)])
 
 
 def _limited_by(allowance: Allowance) -> str:
@@ -163,5 +173,5 @@ def _state(key: ConsumerKey) -> str:
     if key.revoked:
         return "revoked"
     if key.expiry_date is None:
-        return "works"
-    return f"{'expired' if key.has_expired else 'works until'} {key.expiry_date:%Y-%m-%d %H:%M} UTC"
+        return "valid"
+    return f"{'expired' if key.has_expired else 'valid until'} {key.expiry_date:%Y-%m-%d %H:%M} UTC"

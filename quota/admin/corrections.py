@@ -1,4 +1,4 @@
-"""What was put right on a ledger: by a person, or because ISBNdb's own counter was higher."""
+"""Corrections of ledgers: adjustments by people, and reconciliations with ISBNdb's own counter."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from quota.services.corrections import adjust, would_adjust
 
 class AdjustmentForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean(self) -> dict[str, Any]:
-        """Refuses, beside the figure, what `adjust` would refuse."""
+        """Shows beside the number why `adjust` would refuse it."""
         given: dict[str, Any] = super().clean() or {}
         if not self.errors:
             try:
@@ -31,7 +31,7 @@ class AdjustmentForm(forms.ModelForm):  # type: ignore[type-arg]
 
 @admin.register(Adjustment)
 class AdjustmentAdmin(ReadOnlyAdmin, WithoutTransaction):
-    """A person's word on what was used. It can be added to, never changed: a mistake is put right by another."""
+    """A person's correction of the calls used. It cannot be changed: correct a mistake with another adjustment."""
 
     form = AdjustmentForm
     fields = ("ledger", "consumer", "calls", "reason")
@@ -43,16 +43,16 @@ class AdjustmentAdmin(ReadOnlyAdmin, WithoutTransaction):
         return bool(request.user.has_perm("quota.add_adjustment"))
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Without Django's transaction around it: the quota's own must not be part of another."""
+        """Runs without Django's transaction, because the quota's own transaction must not be nested in another."""
         try:
             page: HttpResponse = super().changeform_view(request, *args, **kwargs)
         except QuotaError as error:
-            messages.error(request, f"Nothing was put right. {error}")
+            messages.error(request, f"The ledger was not changed. {error}")
             return HttpResponseRedirect(request.get_full_path())
         return page
 
     def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:  # noqa: FBT001, FBT002
-        return f"Put right by {form.cleaned_data['calls']:+,}. Reason: {form.cleaned_data['reason']}"
+        return f"Adjusted by {form.cleaned_data['calls']:+,}. Reason: {form.cleaned_data['reason']}"
 
     def save_model(self, request: HttpRequest, obj: Adjustment, form: AdjustmentForm, change: bool) -> None:  # noqa: FBT001
         made = adjust(
@@ -69,8 +69,16 @@ class AdjustmentAdmin(ReadOnlyAdmin, WithoutTransaction):
 @admin.register(Reconciliation)
 class ReconciliationAdmin(ReadOnlyAdmin):
     list_display = (
-        *("answered_at", "spent", "used", "drift", "in_flight", "raised_by", "total", "missing"),
-        *("key_charged", "ignored"),
+        "answered_at",
+        "spent",
+        "used",
+        "drift",
+        "in_flight",
+        "raised_by",
+        "total",
+        "missing",
+        "key_charged",
+        "ignored",
     )
     list_select_related = ("ledger",)
     list_filter = ("key_charged",)

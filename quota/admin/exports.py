@@ -1,4 +1,4 @@
-"""What a list shows, as a file: streamed, so that a year's journal takes no more memory than a page."""
+"""Exports a list as a file. It is streamed: the journal of a year needs no more memory than one page."""
 
 import csv
 import json
@@ -17,18 +17,18 @@ from quota.selectors.status import get_status
 
 Row = Sequence[Any]
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula."""
+"""The characters with which a formula begins in a spreadsheet."""
 
 
 class ExportMixin:
-    """For a ModelAdmin: buttons above the list that give what it shows, filters and all, as CSV and as JSON."""
+    """For a ModelAdmin: buttons above the list that export it with its filters, as CSV and as JSON."""
 
     actions_list = ("export_csv", "export_json")
     export_name = ""
     export_columns: Sequence[str] = ()
 
     def export_rows(self, request: HttpRequest, queryset: Any) -> Iterator[Row]:
-        """The export's rows, in the order of `export_columns`."""
+        """The rows of the export. The values are in the order of `export_columns`."""
         raise NotImplementedError
 
     @action(description="CSV", url_path="export-csv", permissions=["view"], icon="download")
@@ -40,7 +40,7 @@ class ExportMixin:
         return self._export(request, "json", "application/json", as_json)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """The buttons take the list's filters along."""
+        """Adds the filters of the list to the addresses of the buttons."""
         page = super().changelist_view(request, extra_context)  # type: ignore[misc]
         if request.GET and hasattr(page, "context_data"):
             for button in page.context_data["actions_list"]:
@@ -50,7 +50,7 @@ class ExportMixin:
     def _export(self, request: HttpRequest, suffix: str, content_type: str, render: Any) -> HttpResponseBase:
         try:
             listed = self.get_changelist_instance(request)  # type: ignore[attr-defined]
-        except IncorrectLookupParameters:  # without its filters it would be the whole table
+        except IncorrectLookupParameters:  # without the filters this would export the whole table
             return HttpResponseRedirect(f"../?{ERROR_FLAG}=1")
         rows = self.export_rows(request, listed.queryset)
         name = f"{self.export_name}-{chosen_day(request) or get_status().day}.{suffix}"
@@ -62,15 +62,15 @@ class ExportMixin:
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
-    """A line for the names of the columns, and one for each row. No text in it is a formula to a spreadsheet."""
+    """A line with the names of the columns, then one line for each row. No text in it can act as a formula."""
     writer = csv.writer(Line())
     yield writer.writerow(columns)
     for row in rows:
-        yield writer.writerow([_harmless(_plain(value)) for value in row])
+        yield writer.writerow([_without_formula(_plain(value)) for value in row])
 
 
 def as_json(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
-    """One array, with an object for each row."""
+    """One array with an object for each row."""
     before = "[\n"
     for row in rows:
         yield before + json.dumps(dict(zip(columns, map(_plain, row), strict=True)), ensure_ascii=False)
@@ -79,14 +79,14 @@ def as_json(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
 
 
 class Line:
-    """What csv writes into: it hands the line back."""
+    """A file for csv.writer that returns the line instead of storing it."""
 
     def write(self, line: str) -> str:
         return line
 
 
 def _plain(value: Any) -> Any:
-    """A value as text or figure; times in UTC, with a Z."""
+    """A value as text or a number. Times are UTC and end in Z."""
     match value:
         case datetime():
             return f"{value:%Y-%m-%dT%H:%M:%S.%fZ}"
@@ -95,5 +95,5 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _harmless(value: Any) -> Any:
+def _without_formula(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

@@ -1,4 +1,4 @@
-"""Filters of lists that may have millions of rows: each narrows by an index, and none asks what values there are."""
+"""Filters for lists with millions of rows. Each uses an index, and none has to read which values exist."""
 
 from datetime import date
 from typing import Any
@@ -20,7 +20,7 @@ class DayForm(forms.Form):
 
 
 class DayFilter(TextFilter):
-    """Rows of one UTC day's ledger."""
+    """The rows of one UTC day."""
 
     title = "day (UTC)"
     parameter_name = "day"
@@ -42,7 +42,7 @@ class RefusalDayFilter(DayFilter):
 
 
 def chosen_day(request: HttpRequest) -> date | None:
-    """The day that the list is narrowed to; None when it is not, or to what is no day."""
+    """The day in the filter of the list. None without a filter, or when the value is not a date."""
     try:
         return date.fromisoformat(request.GET.get(DayFilter.parameter_name, ""))
     except ValueError:

@@ -1,40 +1,39 @@
-"""The pages on which a consumer's keys are made, replaced and revoked."""
+"""The pages that create, rotate and revoke the API keys of a consumer."""
 
 import uuid
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
-from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils.cache import add_never_cache_headers
 from django_redis.exceptions import ConnectionInterrupted
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget, UnfoldBooleanSwitchWidget
 
-from alexandria.common.reasons import ReasonField, ReasonForm, ask_why
+from alexandria.common.admin import secret_page
+from alexandria.common.reasons import ReasonField, confirm_page, reason_form
 from quota.exceptions import KeyNotUsable
 from quota.models import Consumer, ConsumerKey
 from quota.selectors.status import begin_of
 from quota.services.keys import create_key, revoke_key, rotate_key
 
-GRACES = {"": "at once", "1": "1 hour from now", "24": "1 day from now", "168": "7 days from now"}
+GRACES = {"": "immediately", "1": "in 1 hour", "24": "in 1 day", "168": "in 7 days"}
 
 REMEMBERED = timedelta(days=1)
 
 
 class OnceForm(forms.Form):
-    """A form that works once: a key that comes of a page loaded again is one that nobody asked for."""
+    """A form that works once. Otherwise, reloading the page of a new key would create another key."""
 
     once = forms.UUIDField(required=False, initial=uuid.uuid4, widget=forms.HiddenInput())
 
     def is_first(self) -> bool:
-        """Whether this is the first time that it is sent; without Redis every time is."""
+        """Whether the form is sent for the first time. Without Redis this is always assumed."""
         once: uuid.UUID | None = self.cleaned_data["once"]
         try:
             return once is None or bool(cache.add(f"sent:{once}", 1, REMEMBERED.total_seconds()))
@@ -44,26 +43,26 @@ class OnceForm(forms.Form):
 
 class NewKeyForm(OnceForm):
     name = forms.CharField(
-        max_length=50, widget=UnfoldAdminTextInputWidget(), help_text="For people: whose it is, or where it is used."
+        max_length=50, widget=UnfoldAdminTextInputWidget(), help_text="Who owns the key, or where it is used."
     )
     sees_all = forms.BooleanField(
         label="Sees all",
         required=False,
         widget=UnfoldBooleanSwitchWidget(),
-        help_text="A manager's key: it is told the calls of all consumers.",
+        help_text="For managers: the API shows this key the use of all consumers.",
     )
     last_day = forms.DateField(
         label="Last day",
         required=False,
         widget=UnfoldAdminTextInputWidget(attrs={"type": "date"}),
-        help_text="The last day, UTC, on which it works. Empty: it works until it is revoked.",
+        help_text="The last day (UTC) on which the key is valid. If empty, it is valid until it is revoked.",
     )
     reason = ReasonField()
 
     def clean_last_day(self) -> date | None:
         day: date | None = self.cleaned_data["last_day"]
         if day and day < datetime.now(UTC).date():
-            raise forms.ValidationError("That day is over.")
+            raise forms.ValidationError("This day is in the past.")
         return day
 
     @property
@@ -74,11 +73,11 @@ class NewKeyForm(OnceForm):
 
 class RotateForm(OnceForm):
     ends = forms.ChoiceField(
-        label="The old key ends",
+        label="The old key expires",
         required=False,
         choices=list(GRACES.items()),
         widget=UnfoldAdminSelectWidget(),
-        help_text="Until then both keys work, so that its users have the time to take the new one.",
+        help_text="Until then both keys are valid, which gives its users time to change to the new key.",
     )
     reason = ReasonField()
 
@@ -91,17 +90,17 @@ def new_key(request: HttpRequest, model_admin: Any, pk: int) -> HttpResponse:
     consumer = _consumer(request, pk, "quota.add_consumerkey")
     form = NewKeyForm(request.POST or None)
     if not form.is_valid():
-        return ask_why(
+        return confirm_page(
             request,
             form,
             title=f"New key for {consumer}",
-            question=f"Make a key of {consumer}?",
-            told=["It is shown once, on the next page, and cannot be had again."],
-            button="Make the key",
+            question=f"Create a key for {consumer}?",
+            lines=["The next page shows the key. No page can show it again."],
+            button="Create key",
             back=_page(consumer),
         )
     if not form.is_first():
-        return _sent_before(request, consumer)
+        return _already_sent(request, consumer)
     with transaction.atomic():
         row, key = create_key(
             consumer=consumer,
@@ -109,8 +108,8 @@ def new_key(request: HttpRequest, model_admin: Any, pk: int) -> HttpResponse:
             sees_all=form.cleaned_data["sees_all"],
             expires_at=form.expires_at,
         )
-        model_admin.log_change(request, consumer, f"Made {_called(row)}. Reason: {form.cleaned_data['reason']}")
-    return _shown(request, consumer, row, key, said="")
+        model_admin.log_change(request, consumer, f"Created {_named(row)}. Reason: {form.cleaned_data['reason']}")
+    return _key_page(request, consumer, row, key)
 
 
 def rotate(request: HttpRequest, model_admin: Any, pk: int, prefix: str) -> HttpResponse:
@@ -118,17 +117,17 @@ def rotate(request: HttpRequest, model_admin: Any, pk: int, prefix: str) -> Http
     old = _key(consumer, prefix)
     form = RotateForm(request.POST or None)
     if not form.is_valid():
-        return ask_why(
+        return confirm_page(
             request,
             form,
             title=f"Rotate a key of {consumer}",
-            question=f"Replace {_called(old)} by a new one?",
-            told=["The new key is shown once, on the next page, and cannot be had again."],
+            question=f"Replace {_named(old)} with a new key?",
+            lines=["The next page shows the new key. No page can show it again."],
             button="Rotate",
             back=_page(consumer),
         )
     if not form.is_first():
-        return _sent_before(request, consumer)
+        return _already_sent(request, consumer)
     ends = GRACES[form.cleaned_data["ends"]]
     try:
         with transaction.atomic():
@@ -136,26 +135,26 @@ def rotate(request: HttpRequest, model_admin: Any, pk: int, prefix: str) -> Http
             model_admin.log_change(
                 request,
                 consumer,
-                f"Replaced {_called(old)} by {row.prefix}; the old one ends {ends}. "
+                f"Replaced {_named(old)} with {row.prefix}…. The old key expires {ends}. "
                 f"Reason: {form.cleaned_data['reason']}",
             )
     except KeyNotUsable as error:
         messages.error(request, str(error))
         return redirect(_page(consumer))
-    return _shown(request, consumer, row, key, said=f"The old key {prefix} ends {ends}.")
+    return _key_page(request, consumer, row, key, f"The old key {prefix}… expires {ends}.")
 
 
 def revoke(request: HttpRequest, model_admin: Any, pk: int, prefix: str) -> HttpResponse:
     consumer = _consumer(request, pk, "quota.change_consumerkey")
     row = _key(consumer, prefix)
-    form = ReasonForm(request.POST or None)
+    form = reason_form(request)
     if not form.is_valid():
-        return ask_why(
+        return confirm_page(
             request,
             form,
             title=f"Revoke a key of {consumer}",
-            question=f"Revoke {_called(row)}?",
-            told=["Every request with it is refused from then on. This cannot be undone."],
+            question=f"Revoke {_named(row)}?",
+            lines=["From then on every request with this key is refused. This cannot be undone."],
             button="Revoke",
             variant="danger",
             back=_page(consumer),
@@ -163,32 +162,29 @@ def revoke(request: HttpRequest, model_admin: Any, pk: int, prefix: str) -> Http
     try:
         with transaction.atomic():
             revoke_key(prefix)
-            model_admin.log_change(request, consumer, f"Revoked {_called(row)}. Reason: {form.cleaned_data['reason']}")
+            model_admin.log_change(request, consumer, f"Revoked {_named(row)}. Reason: {form.cleaned_data['reason']}")
     except KeyNotUsable as error:
         messages.error(request, str(error))
     else:
-        messages.success(request, f"Revoked {_called(row)}.")
+        messages.success(request, f"Revoked {_named(row)}.")
     return redirect(_page(consumer))
 
 
-def _sent_before(request: HttpRequest, consumer: Consumer) -> HttpResponse:
-    messages.warning(request, "That was done before, and its key was shown then. Rotate the key if it is lost.")
+def _already_sent(request: HttpRequest, consumer: Consumer) -> HttpResponse:
+    messages.warning(request, "This form was already sent, and its key was shown then. If the key is lost, rotate it.")
     return redirect(_page(consumer))
 
 
-def _shown(request: HttpRequest, consumer: Consumer, row: ConsumerKey, key: str, *, said: str) -> HttpResponse:
-    """The one page that has the key: in the answer to the POST, and kept by nobody on the way."""
-    context = {
-        **admin.site.each_context(request),
-        "title": f"A key of {consumer}",
-        "row": row,
-        "key": key,
-        "said": said,
-        "back": _page(consumer),
-    }
-    page = TemplateResponse(request, "quota/admin/key.html", context)
-    add_never_cache_headers(page)
-    return page
+def _key_page(request: HttpRequest, consumer: Consumer, row: ConsumerKey, key: str, *lines: str) -> HttpResponse:
+    return secret_page(
+        request,
+        title=f"New key for {consumer}",
+        heading=f"The key “{row.name}” was created",
+        label="Key",
+        secret=key,
+        lines=["Alexandria stores only its hash.", *lines, "Send it in a header: Authorization: Api-Key …"],
+        back=_page(consumer),
+    )
 
 
 def _consumer(request: HttpRequest, pk: int, *permissions: str) -> Consumer:
@@ -208,5 +204,5 @@ def _page(consumer: Consumer) -> str:
     return reverse("admin:quota_consumer_change", args=[consumer.pk])
 
 
-def _called(row: ConsumerKey) -> str:
+def _named(row: ConsumerKey) -> str:
     return f"the key “{row.name}” ({row.prefix}…)"

@@ -1,4 +1,4 @@
-"""The days, and who used what of each."""
+"""The daily ledgers, and who used how many calls of each day."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,10 +8,9 @@ from django.contrib import admin
 from django.db.models import IntegerField, OuterRef, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
-from django.utils.html import format_html
 
 from alexandria.common.admin import ReadOnlyAdmin
-from alexandria.common.widgets import Part, parts_of_day, rendered, share
+from alexandria.common.widgets import Part, cell, parts_of_day, share
 from quota.admin.exports import ExportMixin, Row
 from quota.models import DailyLedger, Reconciliation
 from quota.selectors.days import DayInFigures, day_in_figures
@@ -20,9 +19,9 @@ from quota.selectors.exports import USAGE_COLUMNS, usage_rows
 
 @admin.register(DailyLedger)
 class DailyLedgerAdmin(ExportMixin, ReadOnlyAdmin):
-    """The usage history. A day's page says who used it, when, and what became of the calls."""
+    """The usage history. The page of a day shows who used calls, when, and with which outcomes."""
 
-    list_display = ("day", "use", "percentage", "set_aside", "free", "drift", "closed_at")
+    list_display = ("day", "use", "percentage", "reserved_calls", "free", "drift", "closed_at")
     date_hierarchy = "day"
     sortable_by = ("day",)
     export_name = "usage"
@@ -38,17 +37,14 @@ class DailyLedgerAdmin(ExportMixin, ReadOnlyAdmin):
 
     @admin.display(description="used")
     def use(self, ledger: DailyLedger) -> str:
-        bar = rendered(_parts(ledger))
-        return format_html(
-            '<span class="quota-cell">{} of {}{}</span>', f"{ledger.used:,}", f"{ledger.safety_limit:,}", bar
-        )
+        return cell(f"{ledger.used:,} of {ledger.safety_limit:,}", _parts(ledger))
 
     @admin.display(description="%")
     def percentage(self, ledger: DailyLedger) -> str:
         return f"{100 * ledger.used // max(1, ledger.safety_limit)} %"
 
-    @admin.display(description="set aside")
-    def set_aside(self, ledger: DailyLedger) -> str:
+    @admin.display(description="reserved")
+    def reserved_calls(self, ledger: DailyLedger) -> str:
         return f"{ledger.reserved:,}"
 
     @admin.display(description="free")
@@ -64,13 +60,13 @@ class DailyLedgerAdmin(ExportMixin, ReadOnlyAdmin):
     ) -> HttpResponse:
         ledger = self.get_object(request, object_id)
         if ledger is None or not self.has_view_permission(request, ledger):
-            return super().change_view(request, object_id, form_url, extra_context)  # says so in Django's way
+            return super().change_view(request, object_id, form_url, extra_context)  # Django's own page says so
         figures = {"title": f"{ledger.day}", **_figures(day_in_figures(ledger))}
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), **figures})
 
 
 def _figures(day: DayInFigures) -> dict[str, Any]:
-    """The day's page: each figure with the bar beside it."""
+    """The context of a day's page: each number with its bar."""
     ledger = day.ledger
     busiest = max([1, *day.hours])
     made = max(1, sum(calls for _, calls in day.outcomes))

@@ -1,4 +1,4 @@
-"""Why was this refused? The id comes from a 429 or from the log."""
+"""Refusals. The id of one is in the 429 response and in the log; its page explains the refusal."""
 
 from typing import Any
 from uuid import UUID
@@ -13,6 +13,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownF
 from unfold.paginator import InfinitePaginator
 
 from alexandria.common.admin import ReadOnlyAdmin
+from alexandria.common.text import counted
 from alexandria.common.widgets import parts_of_day, share
 from quota.admin.filters import RefusalDayFilter
 from quota.exceptions import QuotaRefused
@@ -21,25 +22,26 @@ from quota.models import Refusal
 TITLE = "Why was this refused?"
 TO_DO = {
     Refusal.Limit.SAFETY_LIMIT: (
-        "Wait for the operations that have calls set aside, or for the reset at 00:00 UTC. What is set aside and stuck "
-        "can be released on the page of the reservations."
+        "Wait until running operations return reserved calls, or until the reset at 00:00 UTC. You can release a stuck "
+        "reservation on the page “Reservations”."
     ),
     Refusal.Limit.FLOOR: (
-        "Nothing: the floor keeps calls free for those who cannot wait. If they need none, lower the consumer's floor."
+        "Nothing. The floor keeps calls free for clients that wait for an answer. If they need fewer calls, lower the "
+        "floor of this consumer."
     ),
-    Refusal.Limit.DAILY_BUDGET: ("Raise the consumer's daily budget: it holds at once."),
-    Refusal.Limit.CAP_PER_OPERATION: "Ask for fewer at a time, or raise the consumer's cap per operation.",
+    Refusal.Limit.DAILY_BUDGET: ("Raise the consumer's daily budget. It takes effect immediately."),
+    Refusal.Limit.CAP_PER_OPERATION: "Ask for fewer calls in one operation, or raise the consumer's cap per operation.",
     Refusal.Limit.DAY_CLOSED: (
-        "Wait for the reset at 00:00 UTC. If this comes often, our daily limit is more than ISBNdb sells: look at the "
-        "reconciliations."
+        "Wait for the reset at 00:00 UTC. If this happens often, our daily limit is higher than the limit of our "
+        "ISBNdb plan. Look at the page “Reconciliations”."
     ),
-    Refusal.Limit.MIDNIGHT: "Nothing: a few seconds later it goes on by itself.",
+    Refusal.Limit.MIDNIGHT: "Nothing. Calls are granted again a few seconds later.",
 }
 
 
 @admin.register(Refusal)
 class RefusalAdmin(ReadOnlyAdmin):
-    """What was refused, the newest first; a refusal's page says why, and what to do."""
+    """The newest first. The page of a refusal says why it happened and what to do."""
 
     list_display = ("at", "consumer", "operation", "source", "limit", "asked", "free", "times", "retry_at")
     list_filter = (RefusalDayFilter, ("consumer", RelatedDropdownFilter), ("limit", ChoicesDropdownFilter))
@@ -49,7 +51,7 @@ class RefusalAdmin(ReadOnlyAdmin):
     paginator = InfinitePaginator
     sortable_by = ()
     search_fields = ("id__exact",)
-    search_help_text = "The id, as the 429 and the log have it, leads to its page."
+    search_help_text = "Search by the id in the 429 response or in the log."
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if wanted := request.GET.get("q", "").strip():
@@ -61,12 +63,12 @@ class RefusalAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         refusal = self.get_object(request, object_id)
         if refusal is None or not self.has_view_permission(request, refusal):
-            return super().change_view(request, object_id, form_url, extra_context)  # says so in Django's way
-        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **_told(refusal)})
+            return super().change_view(request, object_id, form_url, extra_context)  # Django's own page says so
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **_explained(refusal)})
 
 
 def why(request: HttpRequest, refusal: str) -> HttpResponse:
-    """The page of the refusal with that id, wherever it comes from; a kind word when there is none."""
+    """Redirects to the page of the refusal with that id. Explains where to find ids when there is none."""
     if not request.user.has_perm("quota.view_refusal"):
         raise PermissionDenied
     try:
@@ -80,11 +82,11 @@ def why(request: HttpRequest, refusal: str) -> HttpResponse:
     return TemplateResponse(request, "quota/admin/why_unknown.html", context, status=404)
 
 
-def _told(refusal: Refusal) -> dict[str, Any]:
-    """The refusal in words, and its figures for the page."""
+def _explained(refusal: Refusal) -> dict[str, Any]:
+    """The context of the page: the refusal in words, and its figures."""
     figures = refusal.figures
     names = ("floor", "daily_budget", "cap_per_operation", "consumer_used", "consumer_reserved")
-    words = ("floor", "daily budget", "cap per operation", "used", "set aside")
+    words = ("floor", "daily budget", "cap per operation", "used", "reserved")
     held = sorted(figures["held_by"].items(), key=lambda holder: (-holder[1], holder[0]))
     all_held = sum(calls for _, calls in held)
     day = ("daily_limit", "safety_limit", "used", "reserved")
@@ -102,14 +104,15 @@ def _told(refusal: Refusal) -> dict[str, Any]:
 
 
 def _sentence(refusal: Refusal) -> str:
-    calls = "call" if refusal.asked == 1 else "calls"
+    verb = "was" if refusal.free == 1 else "were"
     return (
-        f"At {refusal.at:%H:%M:%S} UTC on {refusal.at:%Y-%m-%d} {refusal.consumer} asked for {refusal.asked:,} {calls} "
-        f"for {refusal.operation} and could have had {refusal.free:,}: {QuotaRefused.EXPLANATIONS[refusal.limit]}."
+        f"{refusal.consumer} requested {counted(refusal.asked, 'call')} for {refusal.operation} at "
+        f"{refusal.at:%Y-%m-%d %H:%M:%S} UTC. {counted(refusal.free, 'call')} {verb} free: "
+        f"{QuotaRefused.EXPLANATIONS[refusal.limit]}."
     )
 
 
 def _again(refusal: Refusal) -> str:
     if refusal.retry_at is None:
-        return "Asking for as many again would be refused again, however late."
-    return f"It was told to come back at {refusal.retry_at:%Y-%m-%d %H:%M:%S} UTC."
+        return "A later request for as many calls will be refused, too."
+    return f"The answer said to retry at {refusal.retry_at:%Y-%m-%d %H:%M:%S} UTC."

@@ -1,4 +1,4 @@
-"""The run-time settings."""
+"""The switches: settings that can be changed at run time."""
 
 from dataclasses import asdict
 from typing import Any
@@ -12,7 +12,8 @@ from django.urls import reverse
 from simple_history.admin import SimpleHistoryAdmin
 from unfold.admin import ModelAdmin
 
-from alexandria.common.reasons import WHY, ReasonedAdmin, ReasonField
+from alexandria.common.reasons import REASON_FIELDSET, ReasonedAdmin, ReasonField
+from alexandria.common.text import counted
 from quota.exceptions import LedgerNotOpen, QuotaError
 from quota.models import Switches
 from quota.selectors.status import chosen_limits
@@ -23,12 +24,12 @@ class SwitchesForm(forms.ModelForm):  # type: ignore[type-arg]
     reason = ReasonField()
     apply_to_today = forms.BooleanField(
         required=False,
-        label="Also give today's ledger these limits",
-        help_text="Otherwise limits and pace hold from the next day that is opened. Used calls stay used.",
+        label="Apply the limits to today, too",
+        help_text="Without this, new limits begin with the next day (UTC). Calls already used stay used.",
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Shows in each empty field what holds instead."""
+        """Shows the default in each empty field."""
         super().__init__(*args, **kwargs)
         for name, value in asdict(chosen_limits(Switches())).items():
             if name in self.fields:
@@ -37,13 +38,13 @@ class SwitchesForm(forms.ModelForm):  # type: ignore[type-arg]
 
 @admin.register(Switches)
 class SwitchesAdmin(ReasonedAdmin, SimpleHistoryAdmin, ModelAdmin):
-    """The one row, with its history. There is no list: its page is what the link leads to."""
+    """There is one row, so the link in the sidebar opens its page instead of a list."""
 
     form = SwitchesForm
     fieldsets = (
-        ("At once, everywhere", {"fields": ("enforcement", "harvest_enabled")}),
+        ("Effective immediately, in all processes", {"fields": ("enforcement", "harvest_enabled")}),
         ("Limits", {"fields": ("daily_limit", "safety_buffer", "max_rps", "apply_to_today")}),
-        WHY,
+        REASON_FIELDSET,
     )
     history_list_display = ("enforcement", "harvest_enabled", "daily_limit", "safety_buffer", "max_rps")
 
@@ -71,11 +72,11 @@ class SwitchesAdmin(ReasonedAdmin, SimpleHistoryAdmin, ModelAdmin):
             messages.warning(request, str(error))
             return
         except QuotaError as error:
-            messages.error(request, f"The switches are saved. Today's ledger keeps its limits: {error}")
+            messages.error(request, f"The switches are saved, but today's ledger keeps its old limits. {error}")
             return
-        said = (
-            f"Today's ledger has these limits now: {limits.daily_limit:,} calls a day, {limits.safety_buffer:,} of it "
-            f"never touched, {limits.max_rps} a second."
+        message = (
+            f"Today's ledger now has these limits: {limits.daily_limit:,} calls a day, a safety buffer of "
+            f"{limits.safety_buffer:,} calls, {counted(limits.max_rps, 'request')} a second."
         )
-        self.log_change(request, switches, said)
-        messages.success(request, said)
+        self.log_change(request, switches, message)
+        messages.success(request, message)

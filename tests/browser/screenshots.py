@@ -1,7 +1,7 @@
-"""`python -m tests.browser.screenshots`: renews docs/screenshots, from a stack of its own on a day made up in SQL.
+"""`python -m tests.browser.screenshots` takes the pictures in docs/screenshots again.
 
-Consumers, ledgers and the calls of the last days are invented; job, refusal and alerts are real ones, of the service
-that runs meanwhile with a sandbox ISBNdb.
+It starts its own stack with the sandbox. Consumers, ledgers and the calls of the last days are invented (in SQL). The
+job, the refusal and the alerts are real: they come from the running stack.
 """
 
 import os
@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from alexandria.development import stack
 from alexandria.development.embedded import servers
 from alexandria.env import BASE_DIR
+from alexandria.management.commands.demo import ISBNS as DEMO_ISBNS
 from alexandria.management.commands.demo import OWN_STACK
 
 FOLDER = BASE_DIR / "docs" / "screenshots"
@@ -32,7 +33,7 @@ CALLS_A_DAY = {
     "cron-queue-flush": 1_300,
     "cron-new-releases": 500,
 }
-"""By consumer; each day has a share of it, today one by the hour."""
+"""By consumer. Each day has a share of it; today's share depends on the time."""
 
 DAY = """
 WITH who AS (
@@ -94,7 +95,7 @@ def main() -> None:
 
 
 def make_history() -> None:
-    """Some weeks of ledgers, and this afternoon as if it were 15:40 UTC."""
+    """Creates 30 days of ledgers, and sets the clock of the quota to 15:40 UTC today."""
     import json
 
     from django.contrib.auth.models import User
@@ -170,18 +171,18 @@ def log_in(browser: Browser, running: stack.Stack, *, width: int = WIDTH) -> Pag
 
 
 def refuse(page: Page, key: str) -> None:
-    """Has the API refuse something for a limit of the consumer."""
+    """Makes a request that the API refuses, because of a limit of the consumer."""
     body = {"author_name": "Agatha Christie", "max_pages": 5}
     headers = {"Authorization": f"Api-Key {key}"}
     page.request.post("/api/authors/enrich-bibliography", data=body, headers=headers)
 
 
 def run_job(page: Page) -> None:
-    """The ISBNs of the demo, pasted, checked and run."""
+    """Pastes the ISBNs of the demo, checks them and runs them as a job."""
     from django.urls import reverse
 
     page.goto(reverse("admin:check_isbns"))
-    listed = (BASE_DIR / "alexandria" / "data" / "demo_isbns.txt").read_text().splitlines()
+    listed = DEMO_ISBNS.read_text().splitlines()
     page.get_by_label("ISBNs", exact=True).fill("\n".join(line for line in listed if not line.startswith("#")))
     page.get_by_role("button", name="Check").click()
     page.get_by_role("button", name="Run as a job").wait_for()

@@ -1,4 +1,4 @@
-"""What tests do in a browser, and what every page has to stand up to."""
+"""Steps that the browser tests share, and the checks that every page must pass."""
 
 import re
 
@@ -10,17 +10,17 @@ from playwright.sync_api import Page, ViewportSize, expect
 
 WIDE: ViewportSize = {"width": 1440, "height": 900}
 PHONE: ViewportSize = {"width": 390, "height": 844}
-EVERY_RULE = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
-OF_COLOUR_AND_SIZE = ["color-contrast", "link-in-text-block", "scrollable-region-focusable", "nested-interactive"]
-"""axe-core's rules, or sets of them: the second for a page that is the same but for its colours and its width."""
-NOT_OURS = [
-    ".search-label-icon",  # Django's SelectFilter2.js gives this span an aria-label; the field beside it has its own
+ALL_RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
+COLOUR_AND_SIZE_RULES = ["color-contrast", "link-in-text-block", "scrollable-region-focusable", "nested-interactive"]
+"""Rules of axe-core, or sets of rules. The second list is for the same page in other colours and another width."""
+EXCLUDED = [
+    ".search-label-icon",  # Django's SelectFilter2.js gives this span an aria-label; the field beside it has one, too
 ]
 SERIOUS = {"serious", "critical"}
 
 
 def sign_in(tab: Page, user: User, *, site: str) -> None:
-    """Logs a user in without the form, which has a test of its own."""
+    """Logs a user in without the form. The form has its own test."""
     client = Client()
     client.force_login(user)
     name = settings.SESSION_COOKIE_NAME
@@ -28,12 +28,13 @@ def sign_in(tab: Page, user: User, *, site: str) -> None:
 
 
 def flaws(tab: Page) -> list[str]:
-    """What is wrong with the page, light and wide as well as dark and on a phone: axe-core's word, and what hangs over.
+    """The problems of the page: violations found by axe-core, and elements that are too wide.
 
-    It takes most of the time of the tests in a browser, so that not every pair of the two is tried.
+    The page is checked light and wide, and dark on a phone. Not every combination is checked, because the check takes
+    most of the time of the browser tests.
     """
     found = []
-    for theme, size, rules in (("light", WIDE, EVERY_RULE), ("dark", PHONE, OF_COLOUR_AND_SIZE)):
+    for theme, size, rules in (("light", WIDE, ALL_RULES), ("dark", PHONE, COLOUR_AND_SIZE_RULES)):
         tab.set_viewport_size(size)
         set_theme(tab, theme)
         where = f"{tab.url}, {theme}, {size['width']} wide"
@@ -43,7 +44,7 @@ def flaws(tab: Page) -> list[str]:
 
 
 def set_theme(tab: Page, theme: str) -> None:
-    """Presses unfold's own keys until the page is light or dark."""
+    """Presses unfold's shortcut until the page has the theme."""
     root, dark = tab.locator("html"), re.compile(r"\bdark\b")
     for _ in range(2):
         if bool(dark.search(root.get_attribute("class") or "")) == (theme == "dark"):
@@ -56,19 +57,19 @@ def set_theme(tab: Page, theme: str) -> None:
 
 
 def faults(tab: Page, only: list[str]) -> list[str]:
-    """What axe-core calls serious or critical, each with three of the elements concerned."""
+    """The serious and critical violations, each with up to three of its elements."""
     if not tab.evaluate("'axe' in window"):
         tab.evaluate(AXE_SCRIPT)
     found = tab.evaluate(
         "([context, options]) => axe.run(context, options).then(results => results.violations)",
-        [{"exclude": NOT_OURS}, {"runOnly": only, "resultTypes": ["violations"]}],
+        [{"exclude": EXCLUDED}, {"runOnly": only, "resultTypes": ["violations"]}],
     )
     serious = [fault for fault in found if fault["impact"] in SERIOUS]
     return [f"{fault['id']}: {fault['help']}: {[node['html'] for node in fault['nodes'][:3]]}" for fault in serious]
 
 
 def overhang(tab: Page) -> list[str]:
-    """The elements because of which the page as a whole has to be scrolled sideways; none is as it should be."""
+    """The elements that make the whole page scroll sideways. There should be none."""
     return list(
         tab.evaluate(
             """() => {
@@ -77,7 +78,7 @@ def overhang(tab: Page) -> list[str]:
                 return [...document.body.querySelectorAll("*")]
                     .filter(element => element.getBoundingClientRect().right > width + 1)
                     .slice(0, 5)
-                    .map(element => "hangs over: " + element.outerHTML.slice(0, 200));
+                    .map(element => "too wide: " + element.outerHTML.slice(0, 200));
             }"""
         )
     )

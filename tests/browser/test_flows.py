@@ -1,4 +1,4 @@
-"""What staff do, from the first page to the last: by the words that they read, in a browser."""
+"""The tasks of staff in a browser, from the first page to the last. Elements are found by their visible text."""
 
 import re
 from importlib import import_module
@@ -25,7 +25,7 @@ JOB_PATIENCE = 60_000  # milliseconds
 
 @pytest.fixture
 def reader(tables: None, set_clock: SetClock) -> Consumer:
-    """A consumer with a day behind it: 5 calls spent, 4 of another operation set aside."""
+    """A consumer that has used 5 calls and reserved 4."""
     consumer = Consumer.objects.create(slug="reader")
     reservations.reserve_and_dispatch(consumer="reader", operation="shelf", calls=1, method="POST", path="/books")
     reservations.increment(4, consumer="reader")
@@ -46,22 +46,22 @@ def row(tab: Page, words: str) -> Locator:
     return tab.get_by_role("row").filter(has_text=words)
 
 
-def test_the_dashboard_says_what_the_api_says(reader: Consumer, admin_tab: Page) -> None:
-    said = admin_tab.request.get("/api/quota/status", headers={"Authorization": f"Api-Key {key_of(reader)}"}).json()
-    assert (said["used"], said["reserved"]) == (5, 4)
+def test_the_dashboard_shows_the_figures_of_the_api(reader: Consumer, admin_tab: Page) -> None:
+    expected = admin_tab.request.get("/api/quota/status", headers={"Authorization": f"Api-Key {key_of(reader)}"}).json()
+    assert (expected["used"], expected["reserved"]) == (5, 4)
     admin_tab.goto(reverse("admin:index"))
     today = admin_tab.get_by_role("region", name="Calls of today")
-    expect(today).to_contain_text(f"{said['used']} of {said['safety_limit']:,} used")
-    expect(today).to_contain_text(f"{said['remaining']:,} free")
+    expect(today).to_contain_text(f"{expected['used']} of {expected['safety_limit']:,} used")
+    expect(today).to_contain_text(f"{expected['remaining']:,} free")
     today.get_by_text("as a table").click()
-    parts = {"used": said["used"], "set aside": said["reserved"], "free": said["remaining"]}
+    parts = {"used": expected["used"], "reserved": expected["reserved"], "free": expected["remaining"]}
     for part, calls in parts.items():
         figures = today.get_by_role("row").filter(has=admin_tab.get_by_role("rowheader", name=re.compile(f"^{part}")))
         expect(figures.get_by_role("cell").first).to_have_text(f"{calls:,}")
     assert flaws(admin_tab) == []
 
 
-def test_from_the_dashboard_down_to_a_consumers_calls(reader: Consumer, admin_tab: Page) -> None:
+def test_the_dashboard_leads_to_the_calls_of_a_consumer(reader: Consumer, admin_tab: Page) -> None:
     admin_tab.goto(reverse("admin:index"))
     month = admin_tab.get_by_role("region", name="Calls a day")
     month.get_by_text("as a table").click()
@@ -73,7 +73,7 @@ def test_from_the_dashboard_down_to_a_consumers_calls(reader: Consumer, admin_ta
     assert flaws(admin_tab) == []
 
 
-def test_pasted_isbns_become_a_job_that_finishes(
+def test_pasted_isbns_run_as_a_job(
     tables: None, set_clock: SetClock, isbndb: Sandbox, admin_tab: Page, tmp_path: Path
 ) -> None:
     Consumer.objects.get_or_create(slug=STAFF)
@@ -100,19 +100,19 @@ def test_pasted_isbns_become_a_job_that_finishes(
 def test_a_stuck_reservation_is_released_with_a_reason(reader: Consumer, admin_tab: Page) -> None:
     admin_tab.goto(reverse("admin:quota_reservation_changelist"))
     row(admin_tab, "stuck").get_by_role("checkbox").check()
-    admin_tab.get_by_label("Select action to run").select_option(label="Release what was not dispatched")
+    admin_tab.get_by_label("Select action to run").select_option(label="Release calls that were not dispatched")
     admin_tab.get_by_role("button", name="Run").click()
-    expect(admin_tab.get_by_role("heading", name="Give back 4 calls?")).to_be_visible()
+    expect(admin_tab.get_by_role("heading", name="Release 4 calls?")).to_be_visible()
     assert flaws(admin_tab) == []
     admin_tab.get_by_label("Reason").fill(REASON)
     admin_tab.get_by_role("button", name="Release").click()
-    expect(admin_tab.get_by_text("4 calls went back from 1 reservation.")).to_be_visible()
+    expect(admin_tab.get_by_text("Released 4 calls of 1 reservation.")).to_be_visible()
     assert Reservation.objects.get(operation="stuck").state == "settled"
     admin_tab.goto(reverse("admin:quota_reservation_history", args=[Reservation.objects.get(operation="stuck").pk]))
     expect(admin_tab.get_by_text(REASON)).to_be_visible()
 
 
-def test_a_key_is_rotated_and_the_new_one_shown_once(reader: Consumer, admin_tab: Page) -> None:
+def test_a_key_is_rotated_and_the_new_key_is_shown_once(reader: Consumer, admin_tab: Page) -> None:
     old = key_of(reader)
     admin_tab.goto(reverse("admin:quota_consumer_change", args=[reader.pk]))
     admin_tab.get_by_role("link", name="Rotate").click()
@@ -126,7 +126,7 @@ def test_a_key_is_rotated_and_the_new_one_shown_once(reader: Consumer, admin_tab
     assert new not in admin_tab.content()
 
 
-def test_viewers_look_and_change_nothing(reader: Consumer, tab: Page, site: str) -> None:
+def test_viewers_can_look_but_change_nothing(reader: Consumer, tab: Page, site: str) -> None:
     import_module("alexandria.migrations.0001_groups").make_groups(apps, None)
     key_of(reader)
     viewer = User.objects.create_user("viewer", is_staff=True)

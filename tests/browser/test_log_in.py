@@ -1,4 +1,4 @@
-"""Staff log in and out; who is no staff stays outside."""
+"""Staff can log in and out; other users cannot log in."""
 
 from django.contrib.auth.models import User
 from django.urls import reverse
@@ -11,7 +11,7 @@ def log_in(tab: Page, name: str) -> None:
     tab.get_by_role("button", name="Log in").click()
 
 
-def test_staff_log_in_arrive_where_they_wanted_to_and_log_out(tab: Page) -> None:
+def test_staff_log_in_reach_the_page_they_opened_and_log_out(tab: Page) -> None:
     User.objects.create_superuser("admin", password="correct horse")
     wanted = reverse("admin:quota_consumer_changelist")
     tab.goto(wanted)
@@ -28,7 +28,7 @@ def test_staff_log_in_arrive_where_they_wanted_to_and_log_out(tab: Page) -> None
     expect(tab).to_have_url(reverse("admin:index"))
 
 
-def test_who_is_no_staff_stays_outside(tab: Page) -> None:
+def test_a_user_who_is_not_staff_cannot_log_in(tab: Page) -> None:
     User.objects.create_user("reader", password="correct horse")
     tab.goto(reverse("admin:index"))
     log_in(tab, "reader")

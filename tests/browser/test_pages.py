@@ -1,4 +1,4 @@
-"""Every page of the admin in a browser: accessible, in light and dark, wide and on a phone, and without an error."""
+"""Every page of the admin in a browser: accessible and without errors, in light and dark, wide and on a phone."""
 
 import pytest
 from django.contrib import admin
@@ -15,7 +15,7 @@ MODELS = sorted(admin.site._registry, key=lambda model: model._meta.label)
 
 
 def pages_of(model: type[Model], tab: Page) -> list[str]:
-    """The addresses of a model's pages that an administrator may open, with a row in the table."""
+    """The pages of a model that an administrator can open. Its table has a row."""
     name = f"admin:{model._meta.app_label}_{model._meta.model_name}"
     row = model._default_manager.earliest("pk")
     pages = [reverse(f"{name}_changelist"), reverse(f"{name}_change", args=[row.pk])]
@@ -42,8 +42,8 @@ def test_the_pages_of_the_site(admin_tab: Page) -> None:
     for page in (
         reverse("admin:index"),
         reverse("admin:app_list", args=["quota"]),
-        reverse("admin:quota_consumer_history", args=[Consumer.objects.get().pk]),  # the same for every table
-        reverse("admin:auth_group_delete", args=[Group.objects.get().pk]),  # and this
+        reverse("admin:quota_consumer_history", args=[Consumer.objects.get().pk]),  # is the same for every table
+        reverse("admin:auth_group_delete", args=[Group.objects.get().pk]),  # likewise
         reverse("admin:password_change"),
         reverse("admin:auth_user_password_change", args=[user.pk]),
     ):

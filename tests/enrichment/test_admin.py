@@ -1,3 +1,5 @@
+"""Books, works, authors and misses in the admin: search, links, and nothing to change."""
+
 import json
 import re
 from typing import Any
@@ -46,21 +48,21 @@ def page(client: Client, view: str, *args: object, **query: str) -> str:
 @pytest.mark.parametrize(
     "written", ["978-0-441-17271-9", "0441172717", "ISBN 0-441-17271-7", "dun", "978-0-4411", "herbert, frank"]
 )
-def test_an_edition_is_found_by_its_isbn_its_title_or_an_author(admin_client: Client, written: str) -> None:
+def test_an_edition_is_found_by_isbn_title_or_author(admin_client: Client, written: str) -> None:
     store_two()
     found = page(admin_client, "edition_changelist", q=written)
     assert DUNE in found
     assert OTHER not in found
 
 
-def test_the_list_of_editions_shows_authors_and_date_as_far_as_known(admin_client: Client) -> None:
+def test_the_list_of_editions_shows_authors_and_partial_dates(admin_client: Client) -> None:
     store_two()
     shown = page(admin_client, "edition_changelist")
     assert "Frank Herbert; Someone Else" in shown
     assert "1990-09<" in shown
 
 
-def test_a_longer_list_takes_no_more_queries(admin_client: Client) -> None:
+def test_a_longer_list_needs_no_more_queries(admin_client: Client) -> None:
     store_two()
     with CaptureQueriesContext(connection) as few:
         page(admin_client, "edition_changelist")
@@ -83,7 +85,7 @@ def test_every_page_is_read_only(admin_client: Client, model: str) -> None:
     assert admin_client.post(reverse(f"admin:enrichment_{model}_change", args=[pk]), {}).status_code == 403
 
 
-def test_what_isbndb_sent_is_escaped(admin_client: Client) -> None:
+def test_text_from_isbndb_is_escaped(admin_client: Client) -> None:
     store_two()
     detail = page(admin_client, "edition_change", OTHER)
     assert "&lt;b&gt;synopsis" in detail
@@ -91,7 +93,7 @@ def test_what_isbndb_sent_is_escaped(admin_client: Client) -> None:
     assert "<b>subject" not in detail
 
 
-def test_an_edition_says_where_each_field_comes_from_and_loads_nothing_from_elsewhere(admin_client: Client) -> None:
+def test_an_edition_shows_the_origin_of_each_field_and_loads_nothing_from_other_hosts(admin_client: Client) -> None:
     store(
         {"isbn13": DUNE, "title": "Dune", "authors": ["Frank Herbert"], "image": "https://images.isbndb.com/a.jpg"},
         {"isbn13": "9780441013593", "title": "Dune", "authors": ["Herbert, Frank"], "publisher": "<i>Ace"},
@@ -109,7 +111,7 @@ def test_an_edition_says_where_each_field_comes_from_and_loads_nothing_from_else
     assert admin_client.get(reverse("admin:enrichment_edition_change", args=["9780804429573"])).status_code == 302
 
 
-def test_searches_walk_through_no_table(admin_client: Client) -> None:
+def test_no_search_reads_a_whole_table(admin_client: Client) -> None:
     store(*({"isbn13": isbn, "title": f"Book {isbn}", "authors": [f"A {isbn}"]} for isbn in known_isbns(300)))
     sought: list[tuple[str, str]] = []
     with CaptureQueriesContext(connection) as queries:
@@ -117,7 +119,7 @@ def test_searches_walk_through_no_table(admin_client: Client) -> None:
             page(admin_client, f"{model}_changelist", q=term)
             sought += [(model, query["sql"]) for query in queries if f'"enrichment_{model}"' in query["sql"]]
     with connection.cursor() as cursor:
-        cursor.execute("SET enable_seqscan = off")  # so few rows are walked through because it is quicker
+        cursor.execute("SET enable_seqscan = off")  # with so few rows a sequential scan would be faster
         for model, sql in sought:
             cursor.execute(f"EXPLAIN {sql}")
             plan = "\n".join(line for (line,) in cursor.fetchall())
@@ -126,7 +128,7 @@ def test_searches_walk_through_no_table(admin_client: Client) -> None:
         cursor.execute("RESET enable_seqscan")
 
 
-def test_a_work_and_an_author_lead_to_their_editions(admin_client: Client) -> None:
+def test_a_work_and_an_author_link_to_their_editions(admin_client: Client) -> None:
     store_two()
     work, author = Work.objects.get(title="Dune"), Author.objects.get(name="Frank Herbert")
     for listing, query in (
@@ -140,7 +142,7 @@ def test_a_work_and_an_author_lead_to_their_editions(admin_client: Client) -> No
         assert OTHER not in shown
 
 
-def test_a_miss_is_found_by_its_isbn_in_any_form(admin_client: Client) -> None:
+def test_a_miss_is_found_by_an_isbn_in_any_form(admin_client: Client) -> None:
     remember_misses([DUNE, OTHER])
     found = page(admin_client, "miss_changelist", q="0-441-17271-7")
     assert DUNE in found

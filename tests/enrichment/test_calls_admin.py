@@ -1,4 +1,4 @@
-"""Which call asked for this ISBN? The journal has none, but the time of ISBNdb's last word on it."""
+"""The filter of the journal by ISBN. The journal has no ISBNs; the time of the latest answer leads to the call."""
 
 from datetime import timedelta
 from typing import Any
@@ -17,17 +17,17 @@ def found(client: Client, isbn: str) -> Any:
     return list(client.get(reverse("admin:quota_call_changelist"), {"isbn": isbn}).context["cl"].result_list)
 
 
-def test_an_isbn_leads_to_the_calls_answered_before_it_was_stored(
+def test_an_isbn_finds_the_calls_answered_before_it_was_stored(
     admin_client: Client, consumer: Consumer, sandbox: Sandbox
 ) -> None:
     [known, unknown] = [*known_isbns(1), *unknown_isbns(1)]
     enrich_isbns([known, unknown], consumer="reader")
     asked = Call.objects.get()
-    told_at = asked.send_at + timedelta(milliseconds=asked.latency_ms or 0, seconds=1)
-    Edition.objects.update(synced_at=told_at)
-    Miss.objects.update(asked_at=told_at)
+    answered_at = asked.send_at + timedelta(milliseconds=asked.latency_ms or 0, seconds=1)
+    Edition.objects.update(synced_at=answered_at)
+    Miss.objects.update(asked_at=answered_at)
     enrich_isbns(known_isbns(3)[2:], consumer="reader")
-    Call.objects.exclude(pk=asked.pk).update(send_at=told_at, dispatched_at=told_at)
+    Call.objects.exclude(pk=asked.pk).update(send_at=answered_at, dispatched_at=answered_at)
     assert found(admin_client, f"{known[:3]}-{known[3:]}") == [asked]
     assert found(admin_client, unknown) == [asked]
     assert found(admin_client, known_isbns(2)[1]) == []

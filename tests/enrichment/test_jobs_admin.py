@@ -1,4 +1,4 @@
-"""Jobs in the admin: looked at, cancelled and retried, and nothing else."""
+"""Jobs in the admin: people can view, cancel and retry them, and nothing else."""
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -27,7 +27,7 @@ def act(client: Client, action: str) -> list[str]:
     return [str(message) for message in page.context["messages"]]
 
 
-def test_jobs_are_shown_and_cannot_be_changed(
+def test_jobs_are_listed_and_cannot_be_changed(
     admin_client: Client, consumer: Consumer, django_assert_max_num_queries
 ) -> None:
     for _ in range(20):
@@ -41,19 +41,19 @@ def test_jobs_are_shown_and_cannot_be_changed(
     assert admin_client.get(reverse("admin:enrichment_job_add")).status_code == 403
 
 
-def test_actions_say_how_many_jobs_they_reached(admin_client: Client, consumer: Consumer) -> None:
+def test_actions_say_how_many_jobs_they_changed(admin_client: Client, consumer: Consumer) -> None:
     cancel_job(create(consumer).pk)
     create(consumer)
     create(consumer)
-    assert act(admin_client, "cancel") == ["2 jobs cancelled.", "1 left as it was."]
+    assert act(admin_client, "cancel") == ["2 jobs cancelled.", "1 job not changed."]
     assert act(admin_client, "retry") == ["3 jobs queued again."]
-    assert act(admin_client, "retry") == ["0 jobs queued again.", "3 left as they were."]
+    assert act(admin_client, "retry") == ["0 jobs queued again.", "3 jobs not changed."]
     assert set(Job.objects.values_list("state", flat=True)) == {"queued"}
     assert LogEntry.objects.count() == 5
 
 
 @pytest.mark.django_db(transaction=True)
-def test_who_may_only_look_is_not_offered_the_actions(client: Client, consumer: Consumer, django_user_model) -> None:
+def test_a_viewer_cannot_run_the_actions(client: Client, consumer: Consumer, django_user_model) -> None:
     onlooker = django_user_model.objects.create_user("onlooker", is_staff=True)
     onlooker.user_permissions.add(Permission.objects.get(codename="view_job"))
     client.force_login(onlooker)
@@ -63,7 +63,7 @@ def test_who_may_only_look_is_not_offered_the_actions(client: Client, consumer: 
     assert job.state == "queued"
 
 
-def test_progress_is_told_anew_until_the_job_has_ended(
+def test_progress_is_refreshed_until_the_job_has_ended(
     admin_client: Client, consumer: Consumer, sandbox: Sandbox
 ) -> None:
     isbns = [*known_isbns(2), *unknown_isbns(1), "12345"]
@@ -83,17 +83,17 @@ def test_progress_is_told_anew_until_the_job_has_ended(
         assert said in ended.text
 
 
-def test_a_job_of_pages_has_its_result_in_words(admin_client: Client, consumer: Consumer, sandbox: Sandbox) -> None:
+def test_a_job_of_pages_shows_its_result(admin_client: Client, consumer: Consumer, sandbox: Sandbox) -> None:
     wanted = {"author_name": "Nobody Known"}
     job = create_job(consumer=consumer, kind=Job.Kind.BIBLIOGRAPHY, wanted=wanted)
     run_job(job.pk)
     shown = admin_client.get(reverse("admin:enrichment_job_change", args=[job.pk])).text
     assert "pages done" in shown
     assert "Pages fetched" in shown
-    assert "What became of the ISBNs" not in shown
+    assert "ISBNs by state" not in shown
 
 
-def test_one_job_is_cancelled_and_retried_from_its_page_by_operators_alone(client: Client, consumer: Consumer) -> None:
+def test_only_operators_cancel_and_retry_a_job_on_its_page(client: Client, consumer: Consumer) -> None:
     job = create(consumer)
     cancel, retry = (reverse(f"admin:enrichment_job_{act}_one", args=[job.pk]) for act in ("cancel", "retry"))
     client.force_login(member("viewers"))

@@ -1,4 +1,4 @@
-"""ISBNs pasted or uploaded in the admin: checked, priced, and run as a job."""
+"""ISBNs pasted or uploaded in the admin: check, cost, and run as a job."""
 
 import csv
 import io
@@ -34,7 +34,7 @@ def payer(set_clock: SetClock) -> Consumer:
 
 
 def give(client: Client, **form: Any) -> Any:
-    """Gives ISBNs and returns the page that says what they cost."""
+    """Submits ISBNs and returns the page that shows their cost."""
     return client.post(reverse(CHECK), {"isbns": "", **form}, follow=True)
 
 
@@ -43,7 +43,7 @@ def run(client: Client, checked: Any, on_exhausted: str = "fail") -> Any:
     return client.post(address, {"on_exhausted": on_exhausted}, follow=True)
 
 
-def test_pasted_isbns_are_checked_priced_run_and_each_accounted_for(admin_client: Client, sandbox: Sandbox) -> None:
+def test_pasted_isbns_are_checked_priced_and_run_and_each_has_a_result(admin_client: Client, sandbox: Sandbox) -> None:
     fresh, *wanted = known_isbns(4)
     enrich_isbns([fresh], consumer="staff")
     [unknown] = unknown_isbns(1)
@@ -53,7 +53,7 @@ def test_pasted_isbns_are_checked_priced_run_and_each_accounted_for(admin_client
     assert (plan.requested, len(plan.parsed.valid), plan.duplicates, len(plan.parsed.invalid)) == (8, 5, 1, 2)
     assert (plan.fresh, plan.missed, plan.wanted, plan.calls) == (1, 0, 4, 1)
     assert checked.context["allowance"].free == 12_999
-    assert "9780441172719, if the last digit is the wrong one" in checked.text
+    assert "9780441172719, if only the last digit is wrong" in checked.text
     assert sandbox.spent == 1  # checking is free
 
     page = run(admin_client, checked)
@@ -80,16 +80,14 @@ def test_pasted_isbns_are_checked_priced_run_and_each_accounted_for(admin_client
     ]
 
 
-def test_a_second_click_gives_the_same_job(admin_client: Client) -> None:
+def test_a_second_click_returns_the_same_job(admin_client: Client) -> None:
     checked = give(admin_client, isbns="\n".join(known_isbns(2)))
     first, again, other = run(admin_client, checked), run(admin_client, checked), run(admin_client, checked, "wait")
     assert first.redirect_chain[-1] == again.redirect_chain[-1] == other.redirect_chain[-1]
     assert Job.objects.count() == 1
 
 
-def test_a_file_of_100_000_isbns_passes_through_without_loss(
-    admin_client: Client, settings, django_assert_max_num_queries
-) -> None:
+def test_a_file_of_100_000_isbns_loses_none(admin_client: Client, settings, django_assert_max_num_queries) -> None:
     many = [isbns.isbn13_at(slot, position) for slot in range(7000, 7100) for position in range(1000)]
     file = SimpleUploadedFile("isbns.csv", "\n".join(f"Title;{isbn}" for isbn in many).encode("utf-16"))
     checked = give(admin_client, file=file)
@@ -102,28 +100,28 @@ def test_a_file_of_100_000_isbns_passes_through_without_loss(
     assert len(page.context["rows"]) == 50
     pasted = "\n".join(f"{isbn[:3]}-{isbn[3]}-{isbn[4:12]}-{isbn[12]}" for isbn in many)
     assert give(admin_client, isbns=pasted).context["plan"].requested == 100_000
-    assert "a job takes 100,000 at the most" in give(admin_client, isbns=f"{pasted}\n12345").text
+    assert "A job can have at most 100,000" in give(admin_client, isbns=f"{pasted}\n12345").text
 
 
-def test_what_cannot_be_taken_is_said_beside_the_field(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_are_shown_beside_the_field(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Paste ISBNs, or choose a file" in give(admin_client).text
-    monkeypatch.setattr("enrichment.admin.lists.LARGEST_FILE", 10)
-    assert "The file has more than" in give(admin_client, file=SimpleUploadedFile("isbns.txt", b"9780441172719")).text
+    monkeypatch.setattr("enrichment.admin.lists.MAX_FILE_SIZE", 10)
+    assert "The file is larger than" in give(admin_client, file=SimpleUploadedFile("isbns.txt", b"9780441172719")).text
     assert not IsbnList.objects.exists()
 
 
-def test_more_than_is_left_is_told_before_and_refused_after(admin_client: Client, payer: Consumer) -> None:
+def test_a_cost_above_what_is_left_is_shown_first_and_refused_later(admin_client: Client, payer: Consumer) -> None:
     Consumer.objects.update(cap_per_operation=0)
     checked = give(admin_client, isbns=known_isbns(1)[0])
-    assert "Not enough is left" in checked.text
+    assert "Not enough calls are left" in checked.text
     page = run(admin_client, checked)
-    assert "Nothing was begun. 1 call asked, 0 free" in page.text
+    assert "The job was not started. 1 call asked, 0 free" in page.text
     payer.delete()
     assert "There is no consumer “staff”" in admin_client.get(checked.redirect_chain[-1][0]).text
     assert not Job.objects.exists()
 
 
-def test_editions_are_refreshed_however_fresh_from_the_list_and_from_their_page(
+def test_fresh_editions_can_be_refreshed_from_the_list_and_from_their_page(
     admin_client: Client, sandbox: Sandbox
 ) -> None:
     known = known_isbns(3)
@@ -134,14 +132,14 @@ def test_editions_are_refreshed_however_fresh_from_the_list_and_from_their_page(
     run(admin_client, checked)
     dialog = reverse("admin:enrichment_edition_refresh_one", args=[known[2]])
     assert re.search(r"1 call\s*<", admin_client.get(dialog).text)
-    assert Job.objects.count() == 1  # looking at the dialog spends nothing
+    assert Job.objects.count() == 1  # opening the dialog spends nothing
     answer = admin_client.post(dialog, {"_form_submitted": "True"}, headers={"HX-Request": "true"})
     latest = Job.objects.latest("created_at")
     assert answer["HX-Redirect"] == reverse("admin:enrichment_job_change", args=[latest.pk])
     for job in Job.objects.all():
         run_job(job.pk)
     assert balance(sandbox) == (3, 3)
-    assert LogEntry.objects.filter(change_message__contains="all asked for anew").count() == 2
+    assert LogEntry.objects.filter(change_message__contains="all requested again").count() == 2
 
 
 @pytest.mark.parametrize("group", STAFF_GROUPS)
@@ -151,17 +149,17 @@ def test_viewers_check_and_operators_run(client: Client, group: str) -> None:
     assert checked.context["plan"].calls == 1
     page = run(client, checked)
     assert (page.status_code, Job.objects.count()) == ((403, 0) if group == "viewers" else (200, 1))
-    anew = run(client, give(client, isbns=known_isbns(1)[0], refresh="on"))
+    again = run(client, give(client, isbns=known_isbns(1)[0], refresh="on"))
     one = client.post(reverse("admin:enrichment_edition_refresh_one", args=["9780441172719"]), {"_form_submitted": "1"})
-    assert (anew.status_code, one.status_code) == ((403, 403) if group == "viewers" else (200, 404))
+    assert (again.status_code, one.status_code) == ((403, 403) if group == "viewers" else (200, 404))
 
 
-def test_who_may_see_no_jobs_may_not_check(client: Client, django_user_model) -> None:
+def test_a_user_without_the_permission_to_view_jobs_cannot_check(client: Client, django_user_model) -> None:
     client.force_login(django_user_model.objects.create_user("nobody", is_staff=True))
     assert client.get(reverse(CHECK)).status_code == 403
 
 
-def test_lists_are_forgotten_the_day_after(admin_client: Client) -> None:
+def test_lists_are_deleted_the_next_day(admin_client: Client) -> None:
     checked = give(admin_client, isbns=known_isbns(1)[0])
     assert prune_lists(before=IsbnList.objects.get().created_at.date()) == 0
     IsbnList.objects.update(created_at=NOON.replace(year=2020))

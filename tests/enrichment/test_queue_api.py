@@ -160,20 +160,22 @@ def test_an_operator_sees_what_waits_tries_again_what_failed_and_drops_wishes(
         text = page.content.decode()
         assert [isbn for isbn in KNOWN if isbn in text] == shown
         assert "<b>failed" not in text
-    assert "Tried again with the next batch: 3 queued ISBNs." in act(admin_client, "retry_failed")
+    assert "Queued again for the next batch: 3 ISBNs." in act(admin_client, "retry_failed")
     assert set(QueuedIsbn.objects.values_list("attempts", flat=True)) == {0}
-    assert "Tried again with the next batch: 0 queued ISBNs." in act(admin_client, "retry_failed")
+    assert "Queued again for the next batch: 0 ISBNs." in act(admin_client, "retry_failed")
     detail = admin_client.get(reverse("admin:enrichment_queuedisbn_change", args=KNOWN[:1])).content.decode()
     assert 'name="_save"' not in detail
-    for unconfirmed in ({}, {"said": "yes", "reason": " "}):
+    for unconfirmed in ({}, {"_form_submitted": "True", "reason": " "}):
         asked = act(admin_client, "drop_queued", **unconfirmed)
-        assert "Drop 4 queued ISBNs?" in asked
+        assert "Drop 4 ISBNs from the queue?" in asked
         assert all(f'value="{isbn}"' in asked for isbn in KNOWN)
     assert QueuedIsbn.objects.count() == 4
-    assert "Dropped: 4 queued ISBNs." in act(admin_client, "drop_queued", said="yes", reason="asked for by mistake")
+    assert "Dropped 4 ISBNs from the queue." in act(
+        admin_client, "drop_queued", _form_submitted="True", reason="asked for by mistake"
+    )
     assert not QueuedIsbn.objects.exists()
     said = list(LogEntry.objects.order_by("pk").values_list("change_message", flat=True))
-    assert said == ["Tried again."] * 3 + ["Dropped. Reason: asked for by mistake"] * 4
+    assert said == ["Queued again."] * 3 + ["Dropped. Reason: asked for by mistake"] * 4
 
 
 def test_the_queue_as_a_whole_stands_above_its_wishes(admin_client: Client, consumer: Consumer) -> None:
@@ -190,6 +192,6 @@ def test_who_may_only_look_may_not_drop(admin_user, client: Client, consumer: Co
     admin_user.save()
     admin_user.user_permissions.add(Permission.objects.get(codename="view_queuedisbn"))
     client.force_login(admin_user)
-    act(client, "drop_queued", said="yes", reason="out of malice")
+    act(client, "drop_queued", _form_submitted="True", reason="out of malice")
     assert QueuedIsbn.objects.count() == len(KNOWN)
     assert not Edition.objects.exists()

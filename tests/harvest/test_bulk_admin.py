@@ -1,4 +1,4 @@
-"""The admin's pages on bulk harvests."""
+"""The admin pages of bulk harvests."""
 
 import uuid
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ def page(client: Client, view: str, *args: object, **query: str | int) -> str:
     return response.content.decode()
 
 
-def test_harvests_are_listed_with_their_figures_in_a_steady_number_of_queries(admin_client: Client) -> None:
+def test_harvests_are_listed_with_their_figures_in_a_fixed_number_of_queries(admin_client: Client) -> None:
     made("one")
     page(admin_client, "bulkharvest_changelist")
     with CaptureQueriesContext(
@@ -46,15 +46,15 @@ def test_harvests_are_listed_with_their_figures_in_a_steady_number_of_queries(ad
     assert len(many) == len(few)
 
 
-def test_a_running_harvest_whose_lease_is_over_is_told_as_not_heard_of(admin_client: Client) -> None:
+def test_a_running_harvest_with_an_expired_lease_is_shown_as_silent(admin_client: Client) -> None:
     held = {"state": "running", "ended_at": None, "holder": uuid.uuid4()}
     BulkHarvest.objects.filter(pk=made("one").pk).update(**held, lease_until=datetime(2026, 5, 5, 12, 15, tzinfo=UTC))
-    assert "not heard of since 2026-05-05 12:00 UTC" in page(admin_client, "bulkharvest_changelist")
+    assert "no sign of life since 2026-05-05 12:00 UTC" in page(admin_client, "bulkharvest_changelist")
     BulkHarvest.objects.update(lease_until=datetime.now(UTC) + BulkHarvest.LEASE)
-    assert "not heard of" not in page(admin_client, "bulkharvest_changelist")
+    assert "no sign of life" not in page(admin_client, "bulkharvest_changelist")
 
 
-def test_a_harvest_leads_to_its_authors_and_nothing_can_be_changed(admin_client: Client) -> None:
+def test_a_harvest_links_to_its_authors_and_cannot_be_changed(admin_client: Client) -> None:
     one = made("one")
     made("two")
     text = page(admin_client, "bulkharvest_change", one.pk)
@@ -67,7 +67,7 @@ def test_a_harvest_leads_to_its_authors_and_nothing_can_be_changed(admin_client:
     assert "two 2" in page(admin_client, "bulkauthor_changelist", q="two")
 
 
-def test_the_database_keeps_one_open_harvest_a_list_and_no_running_one_without_a_holder() -> None:
+def test_the_database_allows_one_open_harvest_per_list_and_none_running_without_a_holder() -> None:
     one = made("one")
     held = {"state": "running", "ended_at": None, "holder": uuid.uuid4(), "lease_until": datetime.now(UTC)}
     for wrong in (

@@ -117,7 +117,8 @@ def test_the_429_and_the_log_name_the_refusal_whose_page_says_why(
     assert str(row.id) in caplog.text
     page = admin_client.get(f"/admin/why/{row.pk}", follow=True)
     assert "Why was this refused?" in page.text
-    assert "asked for 1 call for batch-direct and could have had 0: this consumer&#x27;s daily budget is" in page.text
+    assert "requested 1 call for batch-direct at " in page.text
+    assert "0 calls were free: this consumer&#x27;s daily budget is" in page.text
     assert [(slug, calls) for slug, calls, _ in page.context["held_by"]] == [("holder", 60)]
     assert "Raise the consumer&#x27;s daily budget" in page.text
     looked_for = admin_client.get(reverse("admin:quota_refusal_changelist"), {"q": f" {row.id} "}, follow=True)
@@ -130,7 +131,7 @@ def test_the_429_and_the_log_name_the_refusal_whose_page_says_why(
 def test_an_id_that_is_not_on_record_is_told_how_long_they_are_kept(wanted: str, admin_client: Client) -> None:
     page = admin_client.get(reverse("why", args=[wanted]))
     assert page.status_code == 404
-    assert "kept 400 days" in page.text
+    assert "kept for 400 days" in page.text
     assert "<b>”" not in page.text
 
 

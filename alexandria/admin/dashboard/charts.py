@@ -1,4 +1,4 @@
-"""What is drawn, each with the table that stands behind it: the browser draws, and computes nothing."""
+"""The bar and the charts of the dashboard, each with its table. The server computes everything, the browser draws."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -6,89 +6,120 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
+from django.urls import reverse
+
+from alexandria.common.widgets import Part, parts_of_day
 from quota.selectors.dashboard import HISTORY_DAYS, SLOT, QuotaDashboard
 from quota.selectors.status import QuotaStatus, begin_of
 
-MOST_SERIES = 7
-"""Consumers with a colour of their own; the rest are drawn together."""
+MAX_SERIES = 7
+"""Consumers with a colour of their own. The others share one."""
 
 OTHERS = "others"
 SLOT_MINUTES = SLOT // timedelta(minutes=1)
 SLOTS_A_DAY = timedelta(days=1) // SLOT
+MEANINGS = {
+    "used": "sent to ISBNdb, with any outcome",
+    "reserved": "held for operations that are running",
+    "free": "neither used nor reserved",
+    "buffer": "never used by Alexandria",
+}
 
 
 @dataclass(frozen=True)
-class Part:
-    """A part of the gauge. `calls`, and what part of the safety and of the daily limit they are, in per cent."""
+class Share:
+    """A part of today's calls, in per cent of the safety limit (None for the buffer) and of the daily limit."""
 
-    name: str
+    part: Part
     meaning: str
-    calls: int
     of_safety_limit: float | None
-    """None: no part of it."""
     of_daily_limit: float
 
 
 @dataclass(frozen=True)
 class Row:
-    """`at`: the day, or when the ten minutes begin. `cells`: calls by series, in their order. `total`: all calls."""
+    """A day, or ten minutes of today (`at` is when they begin). `cells` are the calls by series, in their order."""
 
     at: date | datetime
+    label: str
     cells: list[int]
     total: int
     limit: int | None = None
+    url: str = ""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """`drawn`: labels, series (with `name` and `values`) and limit, as static/alexandria/dashboard.js takes them."""
+    """One chart and its texts. `drawn` is what static/alexandria/dashboard.js draws: labels, series and limits.
 
+    `left_out` is the number of calls that the chart cannot show. `label_every` leaves out labels of the x axis.
+    """
+
+    name: str
+    title: str
+    note: str
+    empty: str
+    unit: str
+    table_title: str
+    first_column: str
     series: list[str]
     rows: list[Row]
     drawn: dict[str, Any]
+    has_limits: bool = False
+    label_every: int | None = None
+    left_out: int = 0
+
+    @property
+    def newest_first(self) -> list[Row]:
+        return sorted(self.rows, key=lambda row: row.at, reverse=True)
 
 
-def gauge(status: QuotaStatus) -> list[Part]:
-    """The four parts of the day's calls. When observing, more than the safety limit may be used, out of the buffer."""
-    used, reserved, free = status.used, status.reserved, status.remaining
-    buffer = max(0, status.daily_limit - used - reserved - free)
+def parts_of_today(status: QuotaStatus) -> list[Part]:
+    return parts_of_day(
+        daily_limit=status.daily_limit,
+        safety_limit=status.safety_limit,
+        used=status.used,
+        reserved=status.reserved,
+    )
 
-    def part(name: str, meaning: str, calls: int, *, touchable: bool = True) -> Part:
-        of_safety = 100 * calls / max(1, status.safety_limit) if touchable else None
-        return Part(name, meaning, calls, of_safety, 100 * calls / max(1, status.daily_limit))
 
+def shares_of_today(status: QuotaStatus) -> list[Share]:
     return [
-        part("used", "sent to ISBNdb, whatever became of it", used),
-        part("set aside", "for operations under way", reserved),
-        part("free", "neither used nor set aside", free),
-        part("buffer", "never touched", buffer, touchable=False),
+        Share(
+            part=part,
+            meaning=MEANINGS[part.kind],
+            of_safety_limit=None if part.kind == "buffer" else 100 * part.amount / max(1, status.safety_limit),
+            of_daily_limit=100 * part.amount / max(1, status.daily_limit),
+        )
+        for part in parts_of_today(status)
     ]
 
 
 def series_of(quota: QuotaDashboard) -> list[str]:
-    """The consumers that are told apart (slugs), those first that used most; with "others" when there are more."""
+    """The consumers (slugs) that have a series, the largest first. "others" comes last if there are too many."""
     used: Counter[str] = Counter()
     for day in quota.history:
         used.update({usage.consumer.slug: usage.used for usage in day.consumers})
     for slot in quota.today.slots:
         used.update(dict.fromkeys(slot.calls, 0))
     names = sorted(used, key=lambda slug: (-used[slug], slug))
-    return names if len(names) <= MOST_SERIES + 1 else [*names[:MOST_SERIES], OTHERS]
+    return names if len(names) <= MAX_SERIES + 1 else [*names[:MAX_SERIES], OTHERS]
 
 
 def day_chart(quota: QuotaDashboard, series: list[str]) -> Chart:
-    """Calls a minute of today, each bar the average of ten minutes; in the table the calls themselves."""
+    """Calls a minute of today, averaged over ten minutes. The table has the calls of each ten minutes."""
     status = quota.status
     midnight = begin_of(status.day)
     rows = [
-        Row(slot.begins_at, _cells(slot.calls, series), sum(slot.calls.values())) for slot in quota.today.slots
-    ]  # fmt: skip
+        Row(slot.begins_at, f"{slot.begins_at:%H:%M}", _cells(slot.calls, series), sum(slot.calls.values()))
+        for slot in quota.today.slots
+    ]
     by_slot = {(row.at - midnight) // SLOT: row for row in rows}
     values = [
         {
             "name": name,
             "values": [
-                round(by_slot[slot].cells[number] / _minutes_gone(status.now - midnight - slot * SLOT), 2)
+                round(by_slot[slot].cells[number] / _minutes_of(status.now - midnight - slot * SLOT), 2)
                 if slot in by_slot
                 else 0
                 for slot in range(SLOTS_A_DAY)
@@ -97,17 +128,32 @@ def day_chart(quota: QuotaDashboard, series: list[str]) -> Chart:
         for number, name in enumerate(series)
     ]
     labels = [f"{midnight + slot * SLOT:%H:%M}" for slot in range(SLOTS_A_DAY)]
-    return Chart(series, rows, {"labels": labels, "series": values})
+    return Chart(
+        name="day",
+        title="Calls a minute today, by consumer",
+        note="Each bar is the average of ten minutes. The last bar covers the minutes so far. Times are UTC.",
+        empty="No call was sent today.",
+        unit="calls a minute",
+        table_title="Calls in each ten minutes",
+        first_column="From (UTC)",
+        series=series,
+        rows=rows,
+        drawn={"labels": labels, "series": values},
+        label_every=12,
+        left_out=quota.today.entered,
+    )
 
 
 def month_chart(quota: QuotaDashboard, series: list[str]) -> Chart:
-    """Calls of each of the last 30 days, against the safety limit of each."""
+    """Calls of each of the last 30 days, with the safety limit of each day."""
     rows = [
         Row(
-            day.day,
-            _cells({usage.consumer.slug: usage.used for usage in day.consumers}, series),
-            day.used,
-            day.safety_limit,
+            at=day.day,
+            label=f"{day.day}",
+            cells=_cells({usage.consumer.slug: usage.used for usage in day.consumers}, series),
+            total=day.used,
+            limit=day.safety_limit,
+            url=reverse("admin:quota_dailyledger_change", args=[day.day]),
         )
         for day in quota.history
     ]
@@ -117,8 +163,20 @@ def month_chart(quota: QuotaDashboard, series: list[str]) -> Chart:
         {"name": name, "values": [by_day[day].cells[number] if day in by_day else 0 for day in days]}
         for number, name in enumerate(series)
     ]
-    limit = [by_day[day].limit if day in by_day else None for day in days]
-    return Chart(series, rows, {"labels": [f"{day:%d %b}" for day in days], "series": values, "limit": limit})
+    limits = [by_day[day].limit if day in by_day else None for day in days]
+    return Chart(
+        name="month",
+        title="Calls a day, the last 30 days, by consumer",
+        note="The line is the safety limit of each day.",
+        empty="There is no ledger yet. The first call opens one.",
+        unit="calls a day",
+        table_title="Calls of each day",
+        first_column="Day",
+        series=series,
+        rows=rows,
+        drawn={"labels": [f"{day:%d %b}" for day in days], "series": values, "limit": limits},
+        has_limits=True,
+    )
 
 
 def _cells(calls: Mapping[str, int], series: list[str]) -> list[int]:
@@ -128,6 +186,6 @@ def _cells(calls: Mapping[str, int], series: list[str]) -> list[int]:
     return cells
 
 
-def _minutes_gone(since: timedelta) -> float:
-    """How much of ten minutes that began so long ago has gone by: of those under way, at least the first minute."""
-    return max(1.0, min(float(SLOT_MINUTES), since / timedelta(minutes=1)))
+def _minutes_of(age: timedelta) -> float:
+    """Over how many minutes a slot of that age is averaged: ten, or those that have passed, but at least one."""
+    return max(1.0, min(float(SLOT_MINUTES), age / timedelta(minutes=1)))

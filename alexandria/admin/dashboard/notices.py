@@ -1,4 +1,4 @@
-"""What needs somebody's attention now."""
+"""What needs attention now."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,24 +12,24 @@ from alexandria.alerts.selectors import open_alerts
 from enrichment.selectors import queue_warning
 from quota.selectors.status import QuotaStatus
 
-TOLD_AT_ONCE = ("closed_day", "observing")
-"""Rules of alerts whose matter the status shows, too."""
+SHOWN_AT_ONCE = ("closed_day", "observing")
+"""Alert rules whose notices come from the quota's status instead: it shows them without delay."""
 
 
 @dataclass(frozen=True)
 class Notice:
-    """One sentence at the top of the dashboard. `level`: "danger" or "warning". `url`: where to look, if anywhere."""
+    """One message at the top of the dashboard. `level` is "danger" or "warning", `url` the page to look at, if any."""
 
     level: str
     text: str
     url: str = ""
 
 
-def current_alerts(status: QuotaStatus, *, user: User | AnonymousUser) -> list[Notice]:
-    """The open alerts, and what stands in the way of calls at this moment: the gravest first.
+def current_notices(status: QuotaStatus, *, user: User | AnonymousUser) -> list[Notice]:
+    """The open alerts, and what stops calls at this moment, the most severe first.
 
-    An alert takes minutes to open and to recover; what the status shows is told at once, and from the status alone.
-    Links are those that `user` may follow.
+    An alert opens and recovers minutes later. What the quota's status itself shows is therefore read from the status
+    alone. A notice links only to a page that `user` is permitted to open.
 
     Raises QuotaUnavailable.
     """
@@ -37,7 +37,7 @@ def current_alerts(status: QuotaStatus, *, user: User | AnonymousUser) -> list[N
     def link(permission: str, page: str, *args: Any) -> str:
         return reverse(page, args=args) if user.has_perm(permission) else ""
 
-    alerts = [alert for alert in but_lower_steps(open_alerts()) if alert.rule not in TOLD_AT_ONCE]
+    alerts = [alert for alert in but_lower_steps(open_alerts()) if alert.rule not in SHOWN_AT_ONCE]
     notices = [
         Notice(
             "danger" if alert.severity == Severity.CRITICAL else "warning",
@@ -51,10 +51,10 @@ def current_alerts(status: QuotaStatus, *, user: User | AnonymousUser) -> list[N
         ledger = link("quota.view_dailyledger", "admin:quota_dailyledger_change", status.day)
         notices.append(Notice("danger", f"The day is closed. {status.closed_reason}", ledger))
     if status.enforcement == "observe":
-        notices.append(Notice("warning", "Observe mode: calls are counted, and none is refused.", switches))
+        notices.append(Notice("warning", "Observe mode: calls are counted, but none is refused.", switches))
     if not status.harvest_enabled:
-        off = "Harvesting is switched off: crons and bulk work are refused every call, and the queue waits."
-        notices.append(Notice("warning", off, switches))
+        text = "Harvesting is switched off: crons and bulk harvests get no calls, and the queue waits."
+        notices.append(Notice("warning", text, switches))
     elif warning := queue_warning(status):
         notices.append(
             Notice("warning", warning, link("enrichment.view_queuedisbn", "admin:enrichment_queuedisbn_changelist"))

@@ -1,6 +1,6 @@
-"""The index of the admin: how much is left, who spent it, whether it will last, and what is under way.
+"""The first page of the admin: how many calls are left, who used them, whether they will last, and what runs now.
 
-The page holds its figures as a fragment, which the browser asks for again every 15 seconds.
+The figures are a fragment of the page. The browser requests it again every 15 seconds.
 """
 
 from typing import Any
@@ -11,9 +11,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import URLPattern, path
 
-from alexandria.admin.dashboard.charts import day_chart, gauge, month_chart, series_of
-from alexandria.admin.dashboard.notices import current_alerts
-from alexandria.admin.dashboard.under_way import MOST, under_way
+from alexandria.admin.dashboard.charts import day_chart, month_chart, parts_of_today, series_of, shares_of_today
+from alexandria.admin.dashboard.notices import current_notices
+from alexandria.admin.dashboard.running import MAX_LISTED, running_now
 from quota.exceptions import QuotaUnavailable
 from quota.selectors.dashboard import get_dashboard
 
@@ -21,7 +21,7 @@ SEEN_WITH = "quota.view_dailyledger"
 
 
 def index(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """What the index shows beyond unfold's own context (its DASHBOARD_CALLBACK)."""
+    """Adds our part to the context of the page: this is unfold's DASHBOARD_CALLBACK."""
     context |= {"title": "Dashboard", "may_see": request.user.has_perm(SEEN_WITH)}
     if not context["may_see"]:
         return context
@@ -32,18 +32,18 @@ def index(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 
 def fragment(request: HttpRequest) -> HttpResponse:
-    """The figures alone, as they are now."""
+    """The current figures, without the page around them."""
     if not request.user.has_perm(SEEN_WITH):
         raise PermissionDenied
     try:
-        return render(request, "admin/dashboard/figures.html", figures(request))
+        return render(request, "dashboard/figures.html", figures(request))
     except QuotaUnavailable as error:
         return HttpResponse(str(error), status=503, content_type="text/plain")
 
 
 def figures(request: HttpRequest) -> dict[str, Any]:
-    """Everything that the fragment's template shows. Raises QuotaUnavailable."""
-    quota = get_dashboard(reservations=MOST)
+    """The context of the fragment. Raises QuotaUnavailable."""
+    quota = get_dashboard(reservations=MAX_LISTED)
     series = series_of(quota)
     day, month = day_chart(quota, series), month_chart(quota, series)
     return {
@@ -51,12 +51,13 @@ def figures(request: HttpRequest) -> dict[str, Any]:
         "status": quota.status,
         "to_reset": quota.status.reset_at - quota.status.now,
         "hit_percent": None if quota.today.hit_rate is None else 100 * quota.today.hit_rate,
-        "parts": gauge(quota.status),
-        "alerts": current_alerts(quota.status, user=request.user),
+        "parts": parts_of_today(quota.status),
+        "today": shares_of_today(quota.status),
+        "alerts": current_notices(quota.status, user=request.user),
         "day": day,
         "month": month,
-        "charts": {"day": day.drawn, "month": month.drawn},
-        "under_way": under_way(request.user, quota),
+        "drawn": {"day": day.drawn, "month": month.drawn},
+        "running": running_now(request.user, quota),
     }
 
 
@@ -64,5 +65,5 @@ def extra_urls() -> list[URLPattern]:
     return [path("dashboard/", admin.site.admin_view(fragment), name="dashboard")]
 
 
-admin.site.index_template = "admin/dashboard/index.html"
+admin.site.index_template = "dashboard/index.html"
 admin.site.extra_urls = extra_urls  # type: ignore[attr-defined]  # unfold's own

@@ -1,32 +1,31 @@
-// The dashboard: draws the charts, and asks for the figures again every 15 seconds while somebody can see them.
+// The dashboard: draws the charts, and requests new figures every 15 seconds while the page is visible.
 "use strict";
 
 document.addEventListener("DOMContentLoaded", () => {
-  const EVERY = 15_000;
-  const page = document.querySelector(".dash");
-  const figures = document.getElementById("dash-figures");
-  const failure = document.getElementById("dash-failure");
-  const pause = document.getElementById("dash-pause");
-  let askedAt = Date.now();
+  const REFRESH_MS = 15_000;
+  const figures = document.getElementById("dashboard-figures");
+  const failure = document.getElementById("dashboard-failure");
+  const pause = document.getElementById("dashboard-pause");
+  let requestedAt = Date.now();
   let paused = false;
 
   // --- Charts
 
-  const variable = (name) => getComputedStyle(page).getPropertyValue(name).trim();
+  const variable = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
   const datasets = (drawn) => {
     const bars = drawn.series.map((series, number) => ({
       label: series.name,
       data: series.values,
-      backgroundColor: variable(`--dash-colour-${number}`),
-      borderColor: variable("--dash-surface"),
+      backgroundColor: variable(`--alx-colour-${number}`),
+      borderColor: variable("--alx-surface"),
       borderWidth: { top: 1 },
       stack: "calls",
       order: 1,
     }));
     if (!drawn.limit) return bars;
     const line = { type: "line", label: "safety limit", data: drawn.limit, order: 0, stack: "limit" };
-    const look = { borderColor: variable("--dash-text"), borderWidth: 2, borderDash: [6, 4], pointRadius: 1 };
+    const look = { borderColor: variable("--alx-text"), borderWidth: 2, borderDash: [6, 4], pointRadius: 1 };
     return [...bars, { ...line, ...look }];
   };
 
@@ -36,8 +35,8 @@ document.addEventListener("DOMContentLoaded", () => {
   };
 
   const options = ({ unit, labelEvery }) => {
-    const text = variable("--dash-text");
-    const grid = { color: variable("--dash-line") };
+    const text = variable("--alx-text");
+    const grid = { color: variable("--alx-line") };
     const ticks = { color: text, maxRotation: 0, autoSkipPadding: 16 };
     const labels = labelEvery ? { ...ticks, autoSkip: false, callback: roundLabels(Number(labelEvery)) } : ticks;
     return {
@@ -55,7 +54,7 @@ document.addEventListener("DOMContentLoaded", () => {
   };
 
   const draw = () => {
-    const holder = document.getElementById("dash-charts");
+    const holder = document.getElementById("dashboard-charts");
     if (!holder) return;
     const charts = JSON.parse(holder.textContent);
     Chart.defaults.font.family = "Inter, sans-serif";
@@ -73,36 +72,36 @@ document.addEventListener("DOMContentLoaded", () => {
     }
   };
 
-  // --- Refreshing, with everything left as the reader has it
+  // --- Refreshing keeps what the reader has opened, scrolled and focused
 
   const refresh = () => {
     if (paused || document.hidden) return;
-    askedAt = Date.now();
+    requestedAt = Date.now();
     htmx.trigger(figures, "refresh");
   };
 
-  const say = (why) => {
-    const since = document.getElementById("dash-as-of")?.textContent;
+  const showFailure = (why) => {
+    const since = document.getElementById("dashboard-as-of")?.textContent;
     failure.textContent = `${since ? `Not refreshed since ${since}` : "Not refreshed"}: ${why}`;
   };
 
-  const place = (element) => {
+  const selectorOf = (element) => {
     if (element.id) return `#${element.id}`;
     if (element.matches("a")) return `a[href="${element.getAttribute("href")}"]`;
-    return `section[aria-labelledby="${element.closest("section").getAttribute("aria-labelledby")}"] .dash-scroll`;
+    return `section[aria-labelledby="${element.closest("section").getAttribute("aria-labelledby")}"] .alx-scroll`;
   };
 
-  let asItWas = () => {};
+  let restore = () => {};
 
   const remember = () => {
-    const open = [...figures.querySelectorAll("details[open]")].map(place);
-    const scrolled = [...figures.querySelectorAll(".dash-scroll")].map((e) => [place(e), e.scrollLeft, e.scrollTop]);
-    const focused = figures.contains(document.activeElement) ? place(document.activeElement) : null;
+    const open = [...figures.querySelectorAll("details[open]")].map(selectorOf);
+    const scrolled = [...figures.querySelectorAll(".alx-scroll")].map((e) => [selectorOf(e), e.scrollLeft, e.scrollTop]);
+    const focus = figures.contains(document.activeElement) ? selectorOf(document.activeElement) : null;
     const top = window.scrollY;
-    asItWas = () => {
-      for (const found of open) figures.querySelector(found)?.setAttribute("open", "");
-      for (const [found, left, down] of scrolled) figures.querySelector(found)?.scrollTo(left, down);
-      if (focused) figures.querySelector(focused)?.focus({ preventScroll: true });
+    restore = () => {
+      for (const selector of open) figures.querySelector(selector)?.setAttribute("open", "");
+      for (const [selector, left, down] of scrolled) figures.querySelector(selector)?.scrollTo(left, down);
+      if (focus) figures.querySelector(focus)?.focus({ preventScroll: true });
       if (window.scrollY !== top) window.scrollTo(window.scrollX, top);
     };
   };
@@ -110,20 +109,20 @@ document.addEventListener("DOMContentLoaded", () => {
   figures.addEventListener("htmx:beforeSwap", (event) => {
     const { xhr } = event.detail;
     if (new URL(xhr.responseURL).pathname !== figures.getAttribute("hx-get")) {
-      event.detail.shouldSwap = false; // the page to log in on
-      say("you have been logged out. Load the page again to log in.");
+      event.detail.shouldSwap = false; // this is the log-in page
+      showFailure("you are logged out. Reload the page to log in.");
     } else if (event.detail.shouldSwap) {
       failure.textContent = "";
       remember();
     }
   });
   figures.addEventListener("htmx:afterSwap", () => {
-    asItWas();
+    restore();
     draw();
   });
-  figures.addEventListener("htmx:responseError", (event) => say(`the server answered ${event.detail.xhr.status}.`));
-  figures.addEventListener("htmx:sendError", () => say("the server cannot be reached."));
-  figures.addEventListener("htmx:timeout", () => say("the server did not answer in time."));
+  figures.addEventListener("htmx:responseError", (event) => showFailure(`the server answered ${event.detail.xhr.status}.`));
+  figures.addEventListener("htmx:sendError", () => showFailure("the server cannot be reached."));
+  figures.addEventListener("htmx:timeout", () => showFailure("the server did not answer in time."));
 
   pause.addEventListener("click", () => {
     paused = !paused;
@@ -131,9 +130,9 @@ document.addEventListener("DOMContentLoaded", () => {
     refresh();
   });
   document.addEventListener("visibilitychange", () => {
-    if (Date.now() - askedAt >= EVERY) refresh();
+    if (Date.now() - requestedAt >= REFRESH_MS) refresh();
   });
-  setInterval(refresh, EVERY);
+  setInterval(refresh, REFRESH_MS);
 
   new MutationObserver(draw).observe(document.documentElement, { attributeFilter: ["class"] });
   draw();

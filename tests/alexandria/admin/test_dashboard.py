@@ -1,4 +1,4 @@
-"""The admin's index: figures equal to the API's, for those who may see them, cheap on a long history."""
+"""The dashboard: it shows the figures of the API, only to permitted users, and stays cheap with a long history."""
 
 import importlib
 import re
@@ -34,7 +34,7 @@ BIG = ("quota_call", "quota_reservation", "quota_refusal")
 
 @pytest.fixture
 def viewer(transactional_db: None) -> Client:
-    """Somebody of the staff who may look at everything and change nothing."""
+    """A user who can view everything and change nothing."""
     importlib.import_module("alexandria.migrations.0001_groups").make_groups(apps, None)
     user = User.objects.create_user("viewer", is_staff=True)
     user.groups.add(Group.objects.get(name="viewers"))
@@ -45,7 +45,7 @@ def viewer(transactional_db: None) -> Client:
 
 @pytest.fixture
 def onlooker(transactional_db: None) -> Client:
-    """Somebody of the staff who is in no group."""
+    """A staff user without a group."""
     client = Client()
     client.force_login(User.objects.create_user("onlooker", is_staff=True))
     return client
@@ -69,7 +69,7 @@ def send(
 
 @pytest.fixture
 def busy_day(consumer: Consumer, set_clock: SetClock) -> None:
-    """Yesterday 4 calls; today 3 sent at 11:30 and 3 at noon, 7 made outside, 5 of 6 still set aside, a refusal."""
+    """Yesterday 4 calls; today 3 sent at 11:30, 3 at noon, 7 made outside, 5 of 6 still reserved, and a refusal."""
     Consumer.objects.create(slug="other", cap_per_operation=8)
     set_clock(NOON - timedelta(days=1))
     reservations.increment(4, consumer="other")
@@ -90,20 +90,20 @@ def links(page: Any) -> set[str]:
     return {link.replace("&amp;", "&") for link in re.findall(r'<a\s[^>]*?href="(/admin/[^"]*)"', page.text)}
 
 
-def test_who_opens_the_log_in_itself_arrives_at_the_dashboard(transactional_db: None, client: Client) -> None:
+def test_a_log_in_without_a_target_leads_to_the_dashboard(transactional_db: None, client: Client) -> None:
     User.objects.create_user("viewer", password="as-good-as-any", is_staff=True)
     entered = client.post("/admin/login/", {"username": "viewer", "password": "as-good-as-any"})
     assert (entered.status_code, entered["Location"]) == (302, INDEX)
 
 
-def test_the_figures_are_those_of_the_api(busy_day: None, viewer: Client, api: APIClient) -> None:
+def test_the_figures_equal_those_of_the_api(busy_day: None, viewer: Client, api: APIClient) -> None:
     page, fragment = viewer.get(INDEX), viewer.get(FRAGMENT)
-    told, history = api.get("/api/quota/status").json(), api.get("/api/quota/history", {"days": 30}).json()["days"]
+    expected, history = api.get("/api/quota/status").json(), api.get("/api/quota/history", {"days": 30}).json()["days"]
     for shown in (page, fragment):
         status = shown.context["status"]
         for name in ("daily_limit", "safety_limit", "used", "reserved", "remaining", "percentage_used"):
-            assert getattr(status, name) == told[name], name
-        assert [part.calls for part in shown.context["parts"]] == [13, 5, 12_982, 2_000]
+            assert getattr(status, name) == expected[name], name
+        assert [part.amount for part in shown.context["parts"]] == [13, 5, 12_982, 2_000]
         rows = shown.context["month"].rows
         names = shown.context["month"].series
         assert [(str(row.at), row.total, row.limit) for row in rows] == [
@@ -113,11 +113,11 @@ def test_the_figures_are_those_of_the_api(busy_day: None, viewer: Client, api: A
             assert {name: calls for name, calls in zip(names, row.cells, strict=True) if calls} == {
                 usage["consumer"]: usage["used"] for usage in day["consumers"]
             }
-        assert "<strong>13</strong> of 13,000 used" in shown.text
+        assert '<strong class="alx-big">13</strong> of 13,000 used' in shown.text
     assert "<title>" not in fragment.text
 
 
-def test_the_day_is_told_by_consumer_and_ten_minutes(busy_day: None, viewer: Client) -> None:
+def test_the_chart_of_the_day_shows_each_consumer_in_ten_minutes(busy_day: None, viewer: Client) -> None:
     context = viewer.get(FRAGMENT).context
     day, today = context["day"], context["quota"].today
     assert day.series == ["external", "other", "reader"]
@@ -133,7 +133,7 @@ def test_the_day_is_told_by_consumer_and_ten_minutes(busy_day: None, viewer: Cli
     assert context["quota"].burn.per_hour == 6
 
 
-def test_what_went_wrong_and_what_runs_leads_to_its_page(busy_day: None, viewer: Client) -> None:
+def test_problems_and_running_work_link_to_their_pages(busy_day: None, viewer: Client) -> None:
     reader = Consumer.objects.get(slug="reader")
     job = create_job(consumer=reader, kind=Job.Kind.BATCH_DIRECT, wanted={"isbns": known_isbns(3)})
     run = HarvestRun.objects.create(cron="cron-x", started_at=NOON)
@@ -146,13 +146,13 @@ def test_what_went_wrong_and_what_runs_leads_to_its_page(busy_day: None, viewer:
             harvest=harvest, position=position, name=f"{position}", state="pending" if position > 1 else "done"
         )
     page = viewer.get(INDEX)
-    kinds = [(row.kind, row.who, row.done, row.total) for row in page.context["under_way"].rows]
+    kinds = [(row.kind, row.who, row.done, row.total) for row in page.context["running"].rows]
     assert kinds[:3] == [
         ("job", "reader", 0, 3),
         ("cron", "cron-x", None, None),
         ("bulk harvest", "h, process 1", 1, 2),
     ]
-    assert {row.kind for row in page.context["under_way"].rows[3:]} == {"reservation"}
+    assert {row.kind for row in page.context["running"].rows[3:]} == {"reservation"}
     assert "1 of 6 calls sent" in page.text
     found = links(page)
     assert {
@@ -169,34 +169,41 @@ def test_what_went_wrong_and_what_runs_leads_to_its_page(busy_day: None, viewer:
         assert viewer.get(link, follow=True).status_code == 200, link
 
 
-def test_a_first_day_reads_well(viewer: Client, at: At) -> None:
+def test_the_dashboard_works_on_the_first_day(viewer: Client, at: At) -> None:
     page = viewer.get(INDEX)
     assert (page.status_code, DailyLedger.objects.count()) == (200, 0)
     for said in (
-        *("<strong>0</strong> of 13,000 used", "No call has been sent today.", "No day has been opened yet"),
-        *("Nothing runs at the moment.", "No ISBN asked for yet.", "Not asked yet.", "12 h 00 min"),
-        *("No worker processes the queue", "As of", "12:00:00 UTC"),
+        '<strong class="alx-big">0</strong> of 13,000 used',
+        "No call was sent today.",
+        "There is no ledger yet.",
+        "Nothing is running.",
+        "No ISBN was requested yet.",
+        "It was not read yet.",
+        "12 h 00 min",
+        "No worker processes the queue",
+        "As of",
+        "12:00:00 UTC",
     ):
         assert said in page.text
     assert "<canvas" not in page.text
 
 
-def test_nobody_sees_what_they_may_not_open(busy_day: None, onlooker: Client, client: Client) -> None:
+def test_users_see_nothing_that_they_cannot_open(busy_day: None, onlooker: Client, client: Client) -> None:
     page = onlooker.get(INDEX)
-    assert "Nothing here for you yet" in page.text
+    assert "You cannot see the dashboard yet" in page.text
     assert "13,000" not in page.text
     assert {link for link in links(page) if link.startswith(("/admin/quota", "/admin/enrichment"))} == set()
     assert onlooker.get(FRAGMENT).status_code == 403
     assert client.get(FRAGMENT).status_code == 302
     User.objects.get(username="onlooker").user_permissions.add(Permission.objects.get(codename="view_dailyledger"))
     page = onlooker.get(INDEX)
-    assert "<strong>13</strong> of 13,000 used" in page.text
-    assert page.context["under_way"].rows == []
+    assert '<strong class="alx-big">13</strong> of 13,000 used' in page.text
+    assert page.context["running"].rows == []
     for link in links(page):
         assert onlooker.get(link, follow=True).status_code == 200, link
 
 
-def test_everything_in_the_sidebar_opens(viewer: Client, admin_client: Client, consumer: Consumer) -> None:
+def test_every_link_in_the_sidebar_opens(viewer: Client, admin_client: Client, consumer: Consumer) -> None:
     for client in (viewer, admin_client):
         groups = client.get(INDEX).context["sidebar_navigation"]
         for item in (item for group in groups for item in group["items"]):
@@ -205,7 +212,7 @@ def test_everything_in_the_sidebar_opens(viewer: Client, admin_client: Client, c
     assert "Users" not in str(viewer.get(INDEX).context["sidebar_navigation"])
 
 
-def test_what_stands_in_the_way_of_calls_is_said_on_top(viewer: Client, consumer: Consumer, settings) -> None:
+def test_notices_show_what_stops_calls(viewer: Client, consumer: Consumer, settings) -> None:
     QueueState.objects.create(looked_at=NOON + timedelta(hours=1))
     Consumer.objects.create(slug="cron-queue-flush", kind="cron")
 
@@ -255,7 +262,7 @@ def test_what_stands_in_the_way_of_calls_is_said_on_top(viewer: Client, consumer
         (NOON, 1_000, 0, 0, None, 12_000),
     ],
 )
-def test_a_forecast_follows_from_the_rate_of_the_last_hour(
+def test_the_forecast_uses_the_rate_of_the_last_hour(
     at: datetime, used: int, last_hour: int, per_hour: int, runs_out_at: datetime, left: int, set_clock: SetClock
 ) -> None:
     status = replace(get_status(), used=used, now=at)
@@ -270,18 +277,18 @@ def plan_nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def reads_one_day_at_most(sql: str) -> None:
-    """By an index, and no row in vain. A day has no more than 60 rows in any of the big tables."""
+    """Each big table is read by an index, without a row too many: a day has at most 60 rows in it."""
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}")
-        (told,) = cursor.fetchone()
-    for node in plan_nodes(told[0]["Plan"]):
+        (plan,) = cursor.fetchone()
+    for node in plan_nodes(plan[0]["Plan"]):
         if node.get("Relation Name") in BIG:
             assert node["Node Type"] in ("Index Scan", "Index Only Scan", "Bitmap Heap Scan"), sql
             assert node["Actual Rows"] <= 60, sql
             assert node.get("Rows Removed by Filter", 0) == 0, sql
 
 
-def test_a_year_of_history_opens_in_few_queries_that_read_one_day_at_most(
+def test_a_year_of_history_needs_few_queries_that_read_at_most_one_day(
     viewer: Client, set_clock: SetClock, consumer: Consumer
 ) -> None:
     payers = [consumer.pk, *(Consumer.objects.create(slug=f"payer-{number}").pk for number in range(9))]
@@ -295,13 +302,13 @@ def test_a_year_of_history_opens_in_few_queries_that_read_one_day_at_most(
         assert page.context["status"].used == page.context["quota"].today.sent == 31
         assert len(page.context["month"].rows) == 30
         assert page.context["month"].series[-1] == "others"
-        assert len(captured) + 1 < 20  # the status is asked for where Django does not count
+        assert len(captured) + 1 < 20  # the status uses a connection that Django does not count
         for query in captured:
             if query["sql"].startswith("SELECT") and any(table in query["sql"] for table in BIG):
                 reads_one_day_at_most(query["sql"])
 
 
-def test_a_database_that_does_not_answer_leaves_the_page_standing(viewer: Client, set_clock: SetClock) -> None:
+def test_the_page_still_opens_when_the_database_does_not_answer(viewer: Client, set_clock: SetClock) -> None:
     def ask(address: str) -> Any:
         with connection.cursor() as cursor:
             cursor.execute("SET lock_timeout = '50ms'")
@@ -316,11 +323,11 @@ def test_a_database_that_does_not_answer_leaves_the_page_standing(viewer: Client
     finally:
         other.close()
     assert (refreshed.status_code, page.status_code) == (503, 200)
-    assert "did not answer in time. The figures come as soon as it does." in page.text
+    assert "did not answer in time. The figures appear as soon as it answers." in page.text
     assert ask(FRAGMENT).status_code == 200
 
 
-def test_no_page_asks_another_host_for_anything(busy_day: None, admin_client: Client, client: Client) -> None:
+def test_no_page_loads_anything_from_another_host(busy_day: None, admin_client: Client, client: Client) -> None:
     addresses = [INDEX, "/admin/quota/call/", "/admin/quota/consumer/add/", "/admin/auth/user/"]
     for page in (client.get("/admin/login/"), *(admin_client.get(address) for address in addresses)):
         assert page.status_code == 200

@@ -1,4 +1,4 @@
-"""celery-beat's pages: they look like the others, they save, and who may only look can do nothing on them."""
+"""The pages of django-celery-beat: they save, and only managers can change anything on them."""
 
 import importlib
 
@@ -37,7 +37,7 @@ def log() -> list[str]:
     return list(LogEntry.objects.order_by("pk").values_list("change_message", flat=True))
 
 
-def test_only_managers_switch_and_start_tasks_and_the_history_says_so(task: PeriodicTask) -> None:
+def test_only_managers_switch_and_start_tasks_which_the_history_shows(task: PeriodicTask) -> None:
     for client in (staff("viewers"), staff("operators")):
         assert "_selected_action" not in client.get(LIST).text
         for action in ("disable_tasks", "toggle_tasks", "run_tasks", "delete_selected"):
@@ -52,7 +52,7 @@ def test_only_managers_switch_and_start_tasks_and_the_history_says_so(task: Peri
     assert log() == ["Switched off.", "Switched on."]
 
 
-def test_a_task_is_changed_on_its_page(task: PeriodicTask, admin_client: Client) -> None:
+def test_a_task_can_be_changed_on_its_page(task: PeriodicTask, admin_client: Client) -> None:
     page = admin_client.get(f"{LIST}{task.pk}/change/")
     form = page.context["adminform"].form
     fields = {name: form[name].value() for name in form.fields}

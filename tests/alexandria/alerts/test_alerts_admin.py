@@ -1,4 +1,4 @@
-"""The alerts in the admin: to look at, to set up, to test and to send again."""
+"""Alerts, webhooks and deliveries in the admin: view, set up, test and send again."""
 
 from importlib import import_module
 from typing import Any
@@ -40,13 +40,13 @@ def member_of(group: str) -> Client:
     return client
 
 
-def said(response: Any) -> str:
-    """The message on the page to which it leads."""
+def message_of(response: Any) -> str:
+    """The message on the page that the response redirects to."""
     assert response.status_code == 302, response.text
     return str(next(iter(response.client.get(response["Location"]).context["messages"])))
 
 
-def test_alerts_stand_open_first_and_their_messages_beneath(
+def test_open_alerts_come_first_and_show_their_messages(
     admin_client: Client, webhook: Webhook, receiver: Receiver
 ) -> None:
     apply(FINDINGS[:2], now=NOON)
@@ -62,7 +62,7 @@ def test_alerts_stand_open_first_and_their_messages_beneath(
     assert "opened to chat" in detail
 
 
-def test_history_can_be_neither_added_to_nor_changed_nor_deleted(admin_client: Client, webhook: Webhook) -> None:
+def test_history_cannot_be_changed(admin_client: Client, webhook: Webhook) -> None:
     apply(FINDINGS[:1], now=NOON)
     for model, row in (("alert", Alert.objects.get()), ("delivery", Delivery.objects.get())):
         assert admin_client.get(page(model, "add")).status_code == 403
@@ -70,7 +70,7 @@ def test_history_can_be_neither_added_to_nor_changed_nor_deleted(admin_client: C
         assert admin_client.post(page(model, "delete", row.pk), {"post": "yes"}).status_code == 403
 
 
-def test_lists_take_no_more_queries_for_more_rows(admin_client: Client, webhook: Webhook) -> None:
+def test_longer_lists_need_no_more_queries(admin_client: Client, webhook: Webhook) -> None:
     for number in range(30):
         apply([Finding(f"fire {number}", "fire", Severity.INFO, "It burns", "")], now=NOON)
     for model in ("alert", "delivery"):
@@ -81,7 +81,7 @@ def test_lists_take_no_more_queries_for_more_rows(admin_client: Client, webhook:
         assert len(queries) < 15
 
 
-def test_a_webhook_is_made_and_its_secret_is_shown_once(admin_client: Client, receiver: Receiver) -> None:
+def test_the_secret_of_a_new_webhook_is_shown_once(admin_client: Client, receiver: Receiver) -> None:
     fields = {"name": "chat", "url": receiver.url, "min_severity": "info", "active": "on"}
     made = admin_client.post(page("webhook", "add"), fields)
     webhook = Webhook.objects.get()
@@ -95,17 +95,17 @@ def test_a_webhook_is_made_and_its_secret_is_shown_once(admin_client: Client, re
     assert LogEntry.objects.get().is_addition()
 
 
-def test_another_secret_takes_the_place_of_the_one_that_got_out(admin_client: Client, webhook: Webhook) -> None:
+def test_a_new_secret_replaces_the_old_one(admin_client: Client, webhook: Webhook) -> None:
     before = secret_of(webhook)
     asked = admin_client.get(page("webhook", "new_secret", webhook.pk))
-    assert "no longer with the present one" in asked.text
+    assert "The old secret is no longer valid." in asked.text
     assert secret_of(Webhook.objects.get()) == before
     given = admin_client.post(page("webhook", "new_secret", webhook.pk))
     after = secret_of(Webhook.objects.get())
     assert after != before
     assert f'value="{after}"' in given.text
     entry = LogEntry.objects.get()
-    assert entry.change_message == "Made a new secret."
+    assert entry.change_message == "Created a new secret."
 
 
 @pytest.mark.parametrize(
@@ -116,15 +116,13 @@ def test_another_secret_takes_the_place_of_the_one_that_got_out(admin_client: Cl
         ("https://me:hunter2@hooks.example/", "The address must not contain user:password@."),
     ],
 )
-def test_an_address_that_is_not_for_webhooks_is_refused_beside_the_field(
-    url: str, why: str, admin_client: Client
-) -> None:
+def test_an_unsuitable_address_is_refused_beside_the_field(url: str, why: str, admin_client: Client) -> None:
     refused = admin_client.post(page("webhook", "add"), {"name": "chat", "url": url, "min_severity": "info"})
     assert refused.context["adminform"].form.errors == {"url": [why]}
     assert Webhook.objects.count() == 0
 
 
-def test_a_host_is_looked_up_outside_of_any_transaction(
+def test_a_host_is_resolved_outside_of_any_transaction(
     admin_client: Client, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inside: list[bool] = []
@@ -133,49 +131,51 @@ def test_a_host_is_looked_up_outside_of_any_transaction(
     assert inside == [False]
 
 
-def test_the_test_button_sends_at_once_and_shows_what_came_back(
+def test_the_test_button_sends_immediately_and_shows_the_answer(
     admin_client: Client, webhook: Webhook, receiver: Receiver
 ) -> None:
     button = page("webhook", "send_test", webhook.pk)
     assert button in admin_client.get(page("webhook", "change", webhook.pk)).text
-    assert "A signed test message is sent to 127.0.0.1 now." in admin_client.get(button).text
+    assert "Alexandria sends a signed test message to 127.0.0.1." in admin_client.get(button).text
     assert receiver.received == []
-    assert said(admin_client.post(button)).startswith("Delivered to chat with status 200 in ")
+    assert message_of(admin_client.post(button)).startswith("Delivered to chat with status 200 in ")
     receiver.answers = [500]
-    assert said(admin_client.post(button)).endswith("The receiver answered with status 500: thanks")
+    assert message_of(admin_client.post(button)).endswith("The receiver answered with status 500: thanks")
     assert set(LogEntry.objects.values_list("change_message", flat=True)) == {"Sent a test message."}
     Webhook.objects.update(active=False)
-    assert "switched off" in said(admin_client.post(button))
+    assert "switched off" in message_of(admin_client.post(button))
 
 
-def test_test_mail_has_a_button_where_mail_is_set_up(
+def test_the_test_mail_button_appears_if_mail_is_configured(
     admin_client: Client, mailing: None, mailoutbox: list[Any], settings
 ) -> None:
     button = page("delivery", "test_mail")
     assert button in admin_client.get(page("delivery")).text
     assert "ops@books.example, night@books.example" in admin_client.get(button).text
-    assert said(admin_client.post(button)).startswith("Delivered to ops@books.example, night@books.example in ")
+    assert message_of(admin_client.post(button)).startswith("Delivered to ops@books.example, night@books.example in ")
     assert len(mailoutbox) == 1
     settings.ALERT_EMAIL_TO = []
     assert button not in admin_client.get(page("delivery")).text
     assert admin_client.post(button).status_code == 403
 
 
-def test_a_message_that_was_given_up_is_sent_again(admin_client: Client, webhook: Webhook, receiver: Receiver) -> None:
+def test_a_failed_message_can_be_sent_again(admin_client: Client, webhook: Webhook, receiver: Receiver) -> None:
     apply(FINDINGS[:1], now=NOON)
     message = Delivery.objects.get()
     button = page("delivery", "retry", message.pk)
     assert button not in admin_client.get(page("delivery", "change", message.pk)).text
-    assert said(admin_client.post(button)) == "Only a message that was given up can be sent again."
+    assert message_of(admin_client.post(button)) == "Only a message that was given up can be sent again."
     Delivery.objects.update(state="failed", next_attempt_at=None, ended_at=NOON)
     assert button in admin_client.get(page("delivery", "change", message.pk)).text
     assert admin_client.get(button).status_code == 200
     assert receiver.received == []
-    assert said(admin_client.post(button)).startswith("Delivered to chat with status 200 in ")
+    assert message_of(admin_client.post(button)).startswith("Delivered to chat with status 200 in ")
     assert len(receiver.received) == 1
 
 
-def test_viewers_look_operators_test_and_managers_set_up(webhook: Webhook, receiver: Receiver, mailing: None) -> None:
+def test_viewers_look_operators_test_and_managers_configure(
+    webhook: Webhook, receiver: Receiver, mailing: None
+) -> None:
     viewer, operator, manager = (member_of(group) for group in ("viewers", "operators", "managers"))
     pages = [page("alert"), page("delivery"), page("webhook"), page("webhook", "change", webhook.pk)]
     assert [viewer.get(each).status_code for each in pages] == [200, 200, 403, 403]
@@ -189,7 +189,7 @@ def test_viewers_look_operators_test_and_managers_set_up(webhook: Webhook, recei
     assert [client.post(mail).status_code for client in (viewer, operator)] == [403, 302]
 
 
-def test_the_path_of_an_address_is_only_for_who_may_change_it(webhook: Webhook) -> None:
+def test_only_a_user_who_can_change_an_address_sees_its_path(webhook: Webhook) -> None:
     manager, operator = member_of("managers"), member_of("operators")
     seen_by_manager = manager.get(page("webhook", "change", webhook.pk)).text
     seen_by_operator = operator.get(page("webhook", "change", webhook.pk)).text

@@ -7,7 +7,7 @@ from quota.services import reservations
 
 @pytest.fixture
 def pages(admin_client: Client, consumer: Consumer) -> Client:
-    """An administrator, on a day with a little history."""
+    """The client of an administrator, on a day with a little history."""
     reservations.reserve_and_dispatch(consumer="reader", operation="shelf", calls=3, method="POST", path="/books")
     reservations.increment(2, note="by hand")
     ConsumerKey.objects.create_key(name="one", consumer=consumer)

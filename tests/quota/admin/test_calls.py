@@ -1,4 +1,4 @@
-"""The journal in the admin: what it can be narrowed to, and that no choice walks through all of it."""
+"""The journal in the admin: its filters, none of which reads the whole journal."""
 
 import re
 from typing import Any
@@ -12,7 +12,7 @@ from quota.models import Call, Consumer
 PAGE = "/admin/quota/call/"
 TODAY = "2026-05-05"
 
-# Ten days of 2,000 calls each, a few of which failed. By the id, PostgreSQL would walk from the newest to the oldest.
+# Ten days of 2,000 calls each, a few of them failed. By the id, PostgreSQL would walk from the newest to the oldest.
 LONG_DAYS = """
     INSERT INTO quota_call (
         day, consumer_id, operation, calls, dispatched_at, send_at, method, path, outcome, status, error, reservation_id
@@ -27,7 +27,7 @@ def listed(client: Client, **filters: str) -> list[Call]:
 
 
 def plans(client: Client, **filters: str) -> str:
-    """How PostgreSQL goes about what the page asks of the journal."""
+    """The plans of the queries with which the page reads the journal."""
     with CaptureQueriesContext(connection) as asked:
         assert client.get(PAGE, filters).status_code == 200
     found = ""
@@ -40,7 +40,7 @@ def plans(client: Client, **filters: str) -> str:
     return found
 
 
-def test_the_filters_find_what_they_say(pages: Client, consumer: Consumer) -> None:
+def test_each_filter_finds_its_calls(pages: Client, consumer: Consumer) -> None:
     shelf, external = Call.objects.order_by("pk")
     Call.objects.filter(pk=shelf.pk).update(outcome=Call.Outcome.SERVER_ERROR, status=500)
     found: dict[tuple[str, str], Any] = {
@@ -61,14 +61,14 @@ def test_the_filters_find_what_they_say(pages: Client, consumer: Consumer) -> No
     assert listed(pages, operation="shelf", day="2026-05-04") == []
 
 
-def test_no_filter_walks_through_the_journal(admin_client: Client, consumer: Consumer) -> None:
+def test_no_filter_reads_the_whole_journal(admin_client: Client, consumer: Consumer) -> None:
     with connection.cursor() as cursor:
         cursor.execute(LONG_DAYS, [consumer.pk])
         cursor.execute("ANALYZE quota_call")
     latest = plans(admin_client)
     assert "quota_call_pkey" in latest
     assert "Seq Scan on quota_call" not in latest
-    narrowed: list[tuple[dict[str, str], str]] = [
+    filtered: list[tuple[dict[str, str], str]] = [
         ({"day": "2026-04-26"}, "quota_call_day_consumer"),
         ({"day": "2026-04-26", "status": "503"}, "quota_call_"),
         ({"status": "503"}, "quota_call_outcome_latest"),
@@ -76,7 +76,7 @@ def test_no_filter_walks_through_the_journal(admin_client: Client, consumer: Con
         ({"operation": "new"}, "quota_call_day_consumer"),
         ({"outcome__exact": "too_fast"}, "quota_call_outcome_latest"),
     ]
-    for filters, index in narrowed:
+    for filters, index in filtered:
         plan = plans(admin_client, **filters)
         assert index in plan, (filters, plan)
         assert "quota_call_pkey" not in plan, (filters, plan)

@@ -1,4 +1,4 @@
-"""Consumers in the admin: what they may spend, what is left of it today, and every change with its reason."""
+"""Consumers in the admin: their limits, what is left today, and a reason for every change."""
 
 from typing import Any
 
@@ -35,10 +35,10 @@ def log() -> list[str]:
     return list(LogEntry.objects.order_by("pk").values_list("change_message", flat=True))
 
 
-def test_limits_are_changed_with_a_reason_which_both_histories_have(admin_client: Client, consumer: Consumer) -> None:
+def test_a_change_of_limits_needs_a_reason_which_both_histories_show(admin_client: Client, consumer: Consumer) -> None:
     refused = admin_client.post(page_of(consumer), limits(daily_budget="500"))
     assert "This field is required" in refused.text
-    assert "Today" in refused.text  # with its figures, in the middle of Django's transaction too
+    assert "Today" in refused.text  # the figures are shown within Django's transaction, too
     consumer.refresh_from_db()
     assert consumer.floor == 0
     admin_client.post(page_of(consumer), limits(daily_budget="5000", floor="10", reason="a busy week"))
@@ -52,7 +52,7 @@ def test_limits_are_changed_with_a_reason_which_both_histories_have(admin_client
 
 
 @pytest.mark.parametrize(("action", "active"), [("switch_off", False), ("switch_on", True)])
-def test_switching_off_and_on_asks_for_a_reason(
+def test_switching_off_and_on_needs_a_reason(
     action: str, active: bool, admin_client: Client, consumer: Consumer
 ) -> None:
     Consumer.objects.filter(pk=consumer.pk).update(active=not active)
@@ -60,7 +60,7 @@ def test_switching_off_and_on_asks_for_a_reason(
     assert "reader?" in admin_client.post(LIST, chosen).text
     consumer.refresh_from_db()
     assert consumer.active is not active
-    done = admin_client.post(LIST, chosen | {"said": "yes", "reason": "a test"}, follow=True)
+    done = admin_client.post(LIST, chosen | {"_form_submitted": "True", "reason": "a test"}, follow=True)
     word = "on" if active else "off"
     assert [str(message) for message in done.context["messages"]] == [f"1 consumer switched {word}."]
     consumer.refresh_from_db()
@@ -70,7 +70,7 @@ def test_switching_off_and_on_asks_for_a_reason(
     assert log() == [f"Switched {word}. Reason: a test"]
 
 
-def test_the_list_says_what_each_may_still_spend_today_and_why_no_more(
+def test_the_list_shows_what_each_consumer_can_spend_and_what_limits_it(
     admin_client: Client, consumer: Consumer
 ) -> None:
     Consumer.objects.filter(pk=consumer.pk).update(daily_budget=50)
@@ -92,24 +92,27 @@ def test_the_list_says_what_each_may_still_spend_today_and_why_no_more(
     assert "20 of 50" in admin_client.get(LIST).text
     Switches.objects.create(harvest_enabled=False)
     assert shown()["night"] == "0: limited by the switch that turned harvesting off"
-    assert "<strong>25 free</strong>: limited by its daily budget." in admin_client.get(page_of(consumer)).text
+    assert (
+        "<strong>25 free for one operation</strong>: limited by its daily budget."
+        in admin_client.get(page_of(consumer)).text
+    )
 
 
-def test_many_consumers_take_no_more_queries(admin_client: Client, consumer: Consumer) -> None:
+def test_more_consumers_need_no_more_queries(admin_client: Client, consumer: Consumer) -> None:
     def queries() -> int:
         with CaptureQueriesContext(connection) as asked:
             admin_client.get(LIST)
         return len(asked)
 
     reservations.open_ledger()
-    queries()  # what is remembered from the first request is asked for no more
+    queries()  # the first request fills caches
     few = queries()
     many = Consumer.objects.bulk_create(Consumer(slug=f"consumer-{number}") for number in range(60))
     ConsumerUsage.objects.bulk_create(ConsumerUsage(ledger_id=NOON.date(), consumer=one, used=1) for one in many)
     assert queries() == few < 12
 
 
-def test_going_back_to_an_earlier_state_wants_a_reason_too(admin_client: Client, consumer: Consumer) -> None:
+def test_restoring_an_earlier_version_needs_a_reason_too(admin_client: Client, consumer: Consumer) -> None:
     admin_client.post(page_of(consumer), limits(floor="10", reason="a busy week"))
     page = f"{LIST}{consumer.pk}/history/{consumer.history.earliest().pk}/"
     assert 'name="reason"' in admin_client.get(page).text

@@ -1,4 +1,4 @@
-"""What a list shows can be taken away, whole and in a stream."""
+"""Exports of lists: complete, with the filters of the list, and streamed."""
 
 import csv
 import json
@@ -34,9 +34,7 @@ def lines(client: Client, page: str, wanted: str, **filters: str) -> list[dict[s
     return json.loads(text) if wanted == "json" else list(csv.DictReader(text.splitlines()))
 
 
-def test_the_journal_goes_out_in_batches_and_the_first_lines_before_the_last_is_read(
-    pages: Client, consumer: Consumer
-) -> None:
+def test_the_journal_is_streamed_in_batches(pages: Client, consumer: Consumer) -> None:
     with connection.cursor() as cursor:
         cursor.execute(MANY, [consumer.pk])
     for filters in ({}, {"day": TODAY}):
@@ -53,7 +51,7 @@ def test_the_journal_goes_out_in_batches_and_the_first_lines_before_the_last_is_
 
 
 @pytest.mark.parametrize("wanted", ["csv", "json"])
-def test_an_export_has_what_the_filtered_list_has(wanted: str, pages: Client, consumer: Consumer) -> None:
+def test_an_export_has_the_rows_of_the_filtered_list(wanted: str, pages: Client, consumer: Consumer) -> None:
     [call] = lines(pages, CALLS, wanted, consumer__id__exact=str(consumer.pk), day=TODAY)
     assert (call["operation"], call["path"], call["outcome"]) == ("shelf", "/books", "unknown")
     row = Call.objects.get(consumer=consumer)
@@ -73,7 +71,7 @@ def test_an_export_has_what_the_filtered_list_has(wanted: str, pages: Client, co
     assert lines(pages, LEDGERS, wanted, day__year="2025") == []
 
 
-def test_no_cell_is_a_formula_and_figures_below_0_are_figures(pages: Client, consumer: Consumer) -> None:
+def test_no_cell_is_a_formula_and_negative_numbers_stay_numbers(pages: Client, consumer: Consumer) -> None:
     Call.objects.create(
         ledger_id=NOON.date(),
         consumer=consumer,
@@ -93,7 +91,7 @@ def test_no_cell_is_a_formula_and_figures_below_0_are_figures(pages: Client, con
     assert call["operation"] == "=HYPERLINK()"
 
 
-def test_the_buttons_take_the_filters_along(pages: Client) -> None:
+def test_the_export_buttons_keep_the_filters(pages: Client) -> None:
     page = pages.get(reverse("admin:quota_call_changelist"), {"day": TODAY}).text
     assert f"/admin/quota/call/export-csv/?day={TODAY}" in page
     assert f"/admin/quota/call/export-json/?day={TODAY}" in page

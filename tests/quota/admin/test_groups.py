@@ -1,4 +1,4 @@
-"""Who may do what: the three groups of staff against every page and action of the quota, and nothing else."""
+"""Permissions: what each of the three groups of staff can do on every page of the quota, and what it cannot."""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -16,12 +16,12 @@ from quota.services.corrections import adjust
 
 GROUPS = ("viewers", "operators", "managers")
 HISTORY = ("dailyledger", "call", "reservation", "refusal", "adjustment", "reconciliation")
-WHY = {"reason": "a test"}
+WHY = {"reason": "a test", "_form_submitted": "True"}
 
 
 @pytest.fixture
 def rows(consumer: Consumer) -> dict[str, Any]:
-    """One of each, and the groups as the migration makes them."""
+    """One row of each kind, and the groups that the migration creates."""
     import_module("alexandria.migrations.0001_groups").make_groups(apps, None)
     poor = Consumer.objects.create(slug="poor", daily_budget=0)
     reservation = reservations.reserve(consumer="reader", operation="shelf", calls=2)
@@ -41,7 +41,7 @@ def staff(group: str) -> Client:
     return client
 
 
-def looked_at(rows: dict[str, Any]) -> Iterator[str]:
+def pages_to_view(rows: dict[str, Any]) -> Iterator[str]:
     for name in (*HISTORY, "consumer"):
         yield f"/admin/quota/{name}/"
     yield "/admin/quota/dailyledger/2026-05-05/change/"
@@ -55,7 +55,7 @@ def looked_at(rows: dict[str, Any]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_each_group_looks_and_exports_and_changes_what_is_its_own_and_nothing_else(
+def test_each_group_can_view_and_export_but_change_only_what_it_is_permitted_to(
     group: str, rows: dict[str, Any]
 ) -> None:
     client = staff(group)
@@ -64,8 +64,8 @@ def test_each_group_looks_and_exports_and_changes_what_is_its_own_and_nothing_el
         "release": group != "viewers",
         **dict.fromkeys(("switch", "limits", "add", "key", "switches", "adjust"), manager),
     }
-    client.get("/admin/quota/switches/")  # which makes the row
-    for page in looked_at(rows):
+    client.get("/admin/quota/switches/")  # this creates the row
+    for page in pages_to_view(rows):
         answer = client.get(page)
         assert answer.status_code == 200, page
         if answer.streaming:
@@ -76,13 +76,13 @@ def test_each_group_looks_and_exports_and_changes_what_is_its_own_and_nothing_el
     offered = client.get(its_page).text
     assert ("Rotate" in offered, "New key" in offered, 'name="_save"' in offered) == (manager,) * 3
     assert ('name="reason"' in offered) is manager
-    assert ("Release what was not" in client.get("/admin/quota/reservation/").text) is may["release"]
+    assert ("Release calls that were not" in client.get("/admin/quota/reservation/").text) is may["release"]
     assert ("Switch off" in client.get("/admin/quota/consumer/").text) is may["switch"]
 
-    release = {"action": "release", "_selected_action": [rows["reservation"]], "said": "yes", **WHY}
+    release = {"action": "release", "_selected_action": [rows["reservation"]], **WHY}
     client.post("/admin/quota/reservation/", release)
     assert (Reservation.objects.get().state == "settled") is may["release"]
-    client.post("/admin/quota/consumer/", {"action": "switch_off", "_selected_action": [poor.pk], "said": "yes", **WHY})
+    client.post("/admin/quota/consumer/", {"action": "switch_off", "_selected_action": [poor.pk], **WHY})
     poor.refresh_from_db()
     assert poor.active is not may["switch"]
 

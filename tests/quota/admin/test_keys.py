@@ -1,4 +1,4 @@
-"""Keys in the admin: made, rotated and revoked, each with a reason; a key is shown once and kept nowhere."""
+"""API keys in the admin: create, rotate and revoke, each with a reason. A key is shown once and stored nowhere."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -15,18 +15,19 @@ from quota.models import Consumer, ConsumerKey
 from quota.services.keys import revoke_key, rotate_key
 
 
-def opens(key: str) -> bool:
+def is_accepted(key: str) -> bool:
     client = APIClient()
     client.credentials(HTTP_AUTHORIZATION=f"Api-Key {key}")
     return client.get("/api/quota/me").status_code == 200
 
 
 def act(client: Client, consumer: Consumer, what: str, **fields: str) -> Any:
-    return client.post(f"/admin/quota/consumer/{consumer.pk}/keys/{what}/", fields, follow=True)
+    given = {"_form_submitted": "True", **fields} if fields else {}
+    return client.post(f"/admin/quota/consumer/{consumer.pk}/keys/{what}/", given, follow=True)
 
 
 def shown(page: Any) -> str:
-    """The key on the page, which nobody keeps: no cache, no session, no history."""
+    """The key on the page. No cache, session or history stores it."""
     assert page.redirect_chain == []
     assert "no-store" in page.headers["Cache-Control"]
     [key] = re.findall(r'value="([A-Za-z0-9]{8}\.[A-Za-z0-9]{32})"', page.text)
@@ -41,7 +42,7 @@ def log() -> list[str]:
     return list(LogEntry.objects.order_by("pk").values_list("change_message", flat=True))
 
 
-def test_a_new_key_is_shown_once_and_opens_the_door(
+def test_a_new_key_is_shown_once_and_is_accepted(
     admin_client: Client, consumer: Consumer, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert "This field is required" in act(admin_client, consumer, "add", name="shelf", reason="").text
@@ -51,11 +52,11 @@ def test_a_new_key_is_shown_once_and_opens_the_door(
         admin_client, consumer, "add", name="shelf", sees_all="on", last_day=f"{last_day}", reason="a new client"
     )
     key = shown(made)
-    assert opens(key)
+    assert is_accepted(key)
     row = ConsumerKey.objects.get()
     assert (row.consumer, row.name, row.sees_all) == (consumer, "shelf", True)
     assert row.expiry_date.date() == last_day + timedelta(days=1)
-    assert log() == [f"Made the key “shelf” ({row.prefix}…). Reason: a new client"]
+    assert log() == [f"Created the key “shelf” ({row.prefix}…). Reason: a new client"]
     assert key.partition(".")[2] not in caplog.text
     changes = admin_client.get("/admin/admin/logentry/").text
     assert "Reason: a new client" in changes
@@ -65,34 +66,37 @@ def test_a_new_key_is_shown_once_and_opens_the_door(
     assert key not in page
     assert row.hashed_key not in page
     assert (
-        "That day is over." in act(admin_client, consumer, "add", name="x", last_day="2020-01-01", reason="late").text
+        "This day is in the past."
+        in act(admin_client, consumer, "add", name="x", last_day="2020-01-01", reason="late").text
     )
 
 
-@pytest.mark.parametrize(("ends", "words"), [("", "at once"), ("24", "1 day from now")])
-def test_a_rotated_key_is_replaced_at_once_or_after_a_grace(
+@pytest.mark.parametrize(("ends", "words"), [("", "immediately"), ("24", "in 1 day")])
+def test_a_rotated_key_expires_immediately_or_after_a_grace_period(
     ends: str, words: str, admin_client: Client, consumer: Consumer, key: str
 ) -> None:
     old = ConsumerKey.objects.get()
     new = shown(act(admin_client, consumer, f"{old.prefix}/rotate", ends=ends, reason="it leaked"))
-    assert opens(new)
-    assert opens(key) is bool(ends)
+    assert is_accepted(new)
+    assert is_accepted(key) is bool(ends)
     old.refresh_from_db()
     row = ConsumerKey.objects.exclude(pk=old.pk).get()
     assert (row.name, row.sees_all, row.expiry_date) == (old.name, old.sees_all, None)
-    said = f"Replaced the key “test” ({old.prefix}…) by {row.prefix}; the old one ends {words}. Reason: it leaked"
-    assert log() == [said]
+    entry = (
+        f"Replaced the key “test” ({old.prefix}…) with {row.prefix}…. The old key expires {words}. Reason: it leaked"
+    )
+    assert log() == [entry]
     if ends:
         assert timedelta(hours=23) < old.expiry_date - datetime.now(UTC) < timedelta(hours=25)
 
 
-def test_a_revoked_key_opens_nothing_and_cannot_be_rotated(admin_client: Client, consumer: Consumer, key: str) -> None:
+def test_a_revoked_key_is_refused_and_cannot_be_rotated(admin_client: Client, consumer: Consumer, key: str) -> None:
     row = ConsumerKey.objects.get()
     assert "This cannot be undone" in act(admin_client, consumer, f"{row.prefix}/revoke").text
-    assert opens(key)
+    assert is_accepted(key)
     done = act(admin_client, consumer, f"{row.prefix}/revoke", reason="it leaked")
     assert f"Revoked the key “test” ({row.prefix}…)." in done.text
-    assert not opens(key)
+    assert not is_accepted(key)
     assert log() == [f"Revoked the key “test” ({row.prefix}…). Reason: it leaked"]
     for what in ("rotate", "revoke"):
         page = act(admin_client, consumer, f"{row.prefix}/{what}", reason="again")
@@ -102,7 +106,7 @@ def test_a_revoked_key_opens_nothing_and_cannot_be_rotated(admin_client: Client,
     assert act(admin_client, other, f"{row.prefix}/revoke", reason="not its own").status_code == 404
 
 
-def test_a_page_that_is_loaded_again_makes_no_other_key(admin_client: Client, consumer: Consumer) -> None:
+def test_reloading_the_page_creates_no_second_key(admin_client: Client, consumer: Consumer) -> None:
     def once(what: str) -> str:
         [token] = re.findall(r'name="once" value="([^"]+)"', act(admin_client, consumer, what).text)
         return str(token)
@@ -119,7 +123,7 @@ def test_a_page_that_is_loaded_again_makes_no_other_key(admin_client: Client, co
     assert ConsumerKey.objects.count() == 2
 
 
-def test_a_grace_never_lengthens_a_key_and_an_expired_one_is_not_replaced(consumer: Consumer, key: str) -> None:
+def test_a_grace_period_never_extends_a_key_and_an_expired_key_is_not_replaced(consumer: Consumer, key: str) -> None:
     soon = datetime.now(UTC) + timedelta(hours=1)
     ConsumerKey.objects.update(expiry_date=soon)
     row, _ = rotate_key(key.partition(".")[0], grace=timedelta(days=7))

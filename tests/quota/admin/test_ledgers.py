@@ -1,4 +1,4 @@
-"""The usage history: a line a day, and a page that says who, when and what of it."""
+"""The usage history: a row for each day, and a page with its consumers, hours and outcomes."""
 
 import pytest
 from django.db import connection
@@ -50,20 +50,20 @@ def test_a_day_is_shown_by_consumer_hour_and_outcome_with_links_to_its_calls(pag
         )
 
 
-def test_the_list_says_what_is_used_set_aside_and_free(pages: Client) -> None:
+def test_the_list_shows_used_reserved_and_free_calls(pages: Client) -> None:
     page = pages.get(reverse("admin:quota_dailyledger_changelist")).text
     assert "3 of 13,000" in page
     assert "12,995" in page
 
 
-def test_many_consumers_and_days_take_no_more_queries(pages: Client) -> None:
+def test_more_consumers_and_days_need_no_more_queries(pages: Client) -> None:
     def queries() -> int:
         with CaptureQueriesContext(connection) as asked:
             pages.get(reverse("admin:quota_dailyledger_changelist"))
             pages.get(DAY_PAGE)
         return len(asked)
 
-    queries()  # what is remembered from the first request is asked for no more
+    queries()  # the first request fills caches
     few = queries()
     consumers = Consumer.objects.bulk_create(Consumer(slug=f"consumer-{number}") for number in range(50))
     ConsumerUsage.objects.bulk_create(ConsumerUsage(ledger_id=TODAY, consumer=one, used=1) for one in consumers)
@@ -73,8 +73,8 @@ def test_many_consumers_and_days_take_no_more_queries(pages: Client) -> None:
     assert queries() == few < 20
 
 
-def test_a_day_whose_journal_is_pruned_still_has_its_totals(pages: Client) -> None:
+def test_a_day_without_journal_still_has_its_totals(pages: Client) -> None:
     Call.objects.all().delete()
     page = pages.get(DAY_PAGE).text
-    assert "any more: it is kept 400 days" in page
+    assert "it keeps them for 400 days" in page
     assert "3 of 13,000 calls used" in page

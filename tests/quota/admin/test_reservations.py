@@ -1,4 +1,4 @@
-"""Reservations in the admin: open ones first, and what is stuck is released, with a reason."""
+"""Reservations in the admin: the order of the list, and the release of a stuck one, with a reason."""
 
 from datetime import timedelta
 from typing import Any
@@ -27,7 +27,7 @@ def release(client: Client, *chosen: Any, **fields: str) -> Any:
     return client.post(PAGE, {"action": "release", "_selected_action": chosen, **fields}, follow=True)
 
 
-def test_open_ones_come_first_with_their_age_and_what_they_still_hold(
+def test_open_reservations_come_first_with_their_age_and_what_they_still_hold(
     admin_client: Client, set_clock: SetClock
 ) -> None:
     old = reserve(3)
@@ -42,7 +42,7 @@ def test_open_ones_come_first_with_their_age_and_what_they_still_hold(
     assert admin_client.get(f"{PAGE}{old}/change/").status_code == 200
 
 
-def test_the_list_walks_an_index_however_long_it_is(admin_client: Client, consumer: Consumer) -> None:
+def test_the_list_uses_an_index_for_any_length(admin_client: Client, consumer: Consumer) -> None:
     with connection.cursor() as cursor:
         reservations.open_ledger()
         cursor.execute(
@@ -60,17 +60,17 @@ def test_the_list_walks_an_index_however_long_it_is(admin_client: Client, consum
     assert "Seq Scan on quota_reservation" not in plan
 
 
-def test_a_release_asks_for_a_reason_gives_back_what_was_not_dispatched_and_is_on_record(admin_client: Client) -> None:
+def test_a_release_needs_a_reason_returns_undispatched_calls_and_is_logged(admin_client: Client) -> None:
     used, idle, closed = reserve(5), reserve(2), reserve(1)
     reservations.dispatch(used, method="GET", path="/key")
     reservations.settle(closed)
     asked = release(admin_client, used, idle, closed)
-    assert "Give back 6 calls?" in asked.text
+    assert "Release 6 calls?" in asked.text
     assert get_status().reserved == 6
-    assert "This field is required" in release(admin_client, used, idle, said="yes", reason="  ").text
+    assert "This field is required" in release(admin_client, used, idle, _form_submitted="True", reason="  ").text
     assert get_status().reserved == 6
-    done = release(admin_client, used, idle, closed, said="yes", reason="the worker hangs")
-    assert [str(message) for message in done.context["messages"]] == ["6 calls went back from 2 reservations."]
+    done = release(admin_client, used, idle, closed, _form_submitted="True", reason="the worker hangs")
+    assert [str(message) for message in done.context["messages"]] == ["Released 6 calls of 2 reservations."]
     assert (get_status().used, get_status().reserved) == (1, 0)
     assert check_ledger(NOON.date()) == []
     assert set(Reservation.objects.values_list("state", flat=True)) == {"settled"}
@@ -82,7 +82,7 @@ def test_a_release_asks_for_a_reason_gives_back_what_was_not_dispatched_and_is_o
     )
     with pytest.raises(ReservationClosed):
         reservations.dispatch(used, method="GET", path="/key")
-    again = release(admin_client, used, said="yes", reason="twice")
+    again = release(admin_client, used, _form_submitted="True", reason="twice")
     assert [str(message) for message in again.context["messages"]] == [
-        "None of these is open: there is nothing to release."
+        "None of these reservations is open, so there is nothing to release."
     ]

@@ -8,19 +8,20 @@ from typing import Any
 from django.contrib.auth.models import AnonymousUser, User
 from django.urls import reverse
 
-from alexandria.templatetags.dashboard import span
+from alexandria.common.text import length_of_time
+from alexandria.common.widgets import Part, share
 from enrichment.models import Job
 from enrichment.selectors import jobs_under_way
 from harvest.selectors import bulk_figures, crons_under_way, harvests_under_way
 from quota.selectors.dashboard import QuotaDashboard
 
-MOST = 10
-"""Reservations, and jobs, that are listed; the rest is a link away."""
+MAX_LISTED = 10
+"""Reservations, and jobs, that the dashboard lists. A link leads to the others."""
 
 
 @dataclass(frozen=True)
 class Running:
-    """`kind`: in a word. `standing`: how far it is, in words. `done` and `total`, when both are known, of any unit."""
+    """One row. `standing` says in words how far it is; `done` of `total` (of any unit) is its bar, if it is known."""
 
     kind: str
     name: str
@@ -31,41 +32,45 @@ class Running:
     done: int | None = None
     total: int | None = None
 
+    @property
+    def bar(self) -> list[Part]:
+        return share(self.done or 0, self.total) if self.total else []
+
 
 @dataclass(frozen=True)
-class UnderWay:
-    """`rows`, and the lists (name, address) of which there is more than is shown."""
+class RunningNow:
+    """The rows, and the full lists (name, address) of what has more rows than the dashboard shows."""
 
     rows: list[Running]
     more: list[tuple[str, str]]
 
 
-def under_way(user: User | AnonymousUser, quota: QuotaDashboard) -> UnderWay:
-    """Jobs, crons, bulk harvests and open reservations, as far as `user` may look at them."""
+def running_now(user: User | AnonymousUser, quota: QuotaDashboard) -> RunningNow:
+    """Jobs, crons, bulk harvests and open reservations, as far as `user` is permitted to see them."""
     now = quota.status.now
     rows: list[Running] = []
     more: list[tuple[str, str]] = []
     if user.has_perm("enrichment.view_job"):
-        jobs = jobs_under_way(MOST + 1)
-        rows += [_job(job, now) for job in jobs[:MOST]]
-        if len(jobs) > MOST:
+        jobs = jobs_under_way(MAX_LISTED + 1)
+        rows += [_job(job, now) for job in jobs[:MAX_LISTED]]
+        if len(jobs) > MAX_LISTED:
             more.append(("all jobs", reverse("admin:enrichment_job_changelist")))
     if user.has_perm("harvest.view_cronstate"):
         rows += _crons(now)
     if user.has_perm("harvest.view_bulkharvest"):
         rows += _harvests(now)
     if user.has_perm("quota.view_reservation"):
-        rows += [_reservation(reservation, now) for reservation in quota.reservations[:MOST]]
-        if len(quota.reservations) > MOST:
+        rows += [_reservation(reservation, now) for reservation in quota.reservations[:MAX_LISTED]]
+        if len(quota.reservations) > MAX_LISTED:
             more.append(("all open reservations", f"{reverse('admin:quota_reservation_changelist')}?state__exact=open"))
-    return UnderWay(rows, more)
+    return RunningNow(rows, more)
 
 
 def _job(job: Job, now: datetime) -> Running:
     unit = "ISBNs" if job.kind == Job.Kind.BATCH_DIRECT else "pages"
     standing = f"{job.get_state_display()}, {job.done:,} of {job.total:,} {unit}"
     if job.state == Job.State.WAITING and job.resume_at:
-        standing += f", goes on at {job.resume_at:%Y-%m-%d %H:%M} UTC"
+        standing += f", continues at {job.resume_at:%Y-%m-%d %H:%M} UTC"
     return Running(
         kind="job",
         name=job.get_kind_display(),
@@ -118,4 +123,6 @@ def _reservation(reservation: Any, now: datetime) -> Running:
 def _lease(until: datetime | None, now: datetime) -> str:
     if until is None:
         return "no lease"
-    return f"lease ends in {span(until - now)}" if until > now else f"lease ended {span(now - until)} ago"
+    if until > now:
+        return f"lease ends in {length_of_time(until - now)}"
+    return f"lease ended {length_of_time(now - until)} ago"
