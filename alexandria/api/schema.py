@@ -171,7 +171,7 @@ PROBLEMS: dict[int, ProblemDoc] = {
     ),
     504: ProblemDoc(
         "ISBNdb did not answer in time.",
-        {"isbndb_timeout": ("ISBNdb gave no answer within 30 s.", {"api_calls": 1})},
+        {"isbndb_timeout": ("ISBNdb did not answer within 30 s.", {"api_calls": 1})},
     ),
 }
 REFUSED_OR_THROTTLED = ProblemDoc(

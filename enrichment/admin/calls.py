@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from unfold.contrib.filters.admin import TextFilter
 
 from enrichment.isbn.parsing import InvalidIsbn, parse
-from enrichment.selectors.books import last_told
+from enrichment.selectors.books import last_answered
 from quota.admin.calls import CallAdmin as QuotaCallAdmin
 from quota.models import Call
 
@@ -30,7 +30,7 @@ class IsbnFilter(TextFilter):
         if not self.value():
             return queryset
         try:
-            answered_at = last_told(parse(self.value()))
+            answered_at = last_answered(parse(self.value()))
         except InvalidIsbn:
             answered_at = None
         if answered_at is None:

@@ -1,4 +1,4 @@
-"""What the answers of all endpoints that spend calls have in common."""
+"""The parts that the answers of all endpoints that spend calls share."""
 
 import time
 from collections.abc import Mapping
@@ -15,13 +15,13 @@ from quota.serializers import QuotaStatusSerializer
 log = structlog.get_logger(__name__)
 
 VARY = {"Vary": "Prefer"}
-"""For those that take `Prefer: respond-async`."""
+"""For endpoints that accept `Prefer: respond-async`."""
 
 
 def spending_answer(result: dict[str, Any], *, started: float, headers: Mapping[str, str] = VARY) -> Response:
-    """The figures of `result`, `duration_ms` since `started` (on the monotonic clock), and the quota as it is now.
+    """Answers with the figures of `result`, `duration_ms` since `started` (monotonic clock), and the current quota.
 
-    The work is done and paid for: where the quota can't be asked, it is left out, with its headers.
+    When the quota cannot be read, it and its headers are left out, because the work is done and its calls are spent.
     """
     try:
         status = get_status()

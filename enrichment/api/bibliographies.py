@@ -1,4 +1,4 @@
-"""Enriching by author: parse, call one service, render."""
+"""The endpoint that enriches by author: parse, call one service, render."""
 
 import time
 
@@ -30,10 +30,10 @@ class EnrichBibliographyView(APIView):
         extensions={"x-spends-calls": True, "x-may-become-a-job": True},
     )
     def post(self, request: Request) -> Response:
-        """Stores the books that ISBNdb has by an author, at one call per 1,000.
+        """Stores ISBNdb's books by an author. A page of 1,000 books costs one call.
 
-        All `max_pages` calls must be free at the start; those that turn out not to be needed go back with the first
-        page. When the quota ends it on the way, the answer is 200 with `stopped_reason` and `next_page`.
+        All `max_pages` calls must be free at the start. Calls that are not needed are released after the first page.
+        When the quota stops the request later, the answer is 200 with `stopped_reason` and `next_page`.
         """
         started = time.monotonic()
         as_job = jobs.prefers_job(request)

@@ -1,4 +1,4 @@
-"""Enriching ISBNs, and stored books: parse, call one service, render."""
+"""Endpoints that enrich ISBNs and show stored books: parse, call one service, render."""
 
 import time
 
@@ -36,10 +36,10 @@ class EnrichBatchView(APIView):
         extensions={"x-spends-calls": True, "x-may-become-a-job": True},
     )
     def post(self, request: Request) -> Response:
-        """Stores what ISBNdb knows of the ISBNs. Fresh ones cost nothing; the others cost one call per 1,000.
+        """Stores what ISBNdb knows about the ISBNs. Fresh ISBNs cost nothing; 1,000 other ISBNs cost one call.
 
-        A bare list of ISBNs is taken for the body, too. With `Prefer: respond-async` the answer is 202 at once, and the
-        work goes on as a job.
+        The body can also be a bare list of ISBNs. With `Prefer: respond-async`, the answer is 202 at once, and the work
+        continues as a job.
         """
         started = time.monotonic()
         as_job = jobs.prefers_job(request)
@@ -65,12 +65,14 @@ class BookView(APIView):
             OpenApiParameter(
                 "If-None-Match", str, OpenApiParameter.HEADER, description="The ETag of an earlier answer."
             ),
-            OpenApiParameter("ETag", str, OpenApiParameter.HEADER, response=[200, 304], description="Of this answer."),
+            OpenApiParameter(
+                "ETag", str, OpenApiParameter.HEADER, response=[200, 304], description="The ETag of this answer."
+            ),
         ],
-        responses={200: EditionSerializer, 304: OpenApiResponse(description="The book is as it was.")},
+        responses={200: EditionSerializer, 304: OpenApiResponse(description="The book has not changed.")},
     )
     def get(self, request: Request, isbn: str) -> HttpResponseBase:
-        """What is stored of the book. Never spends a call."""
+        """Shows the stored book. Never spends a call."""
         try:
             isbn13 = parse(isbn)
         except InvalidIsbn as error:

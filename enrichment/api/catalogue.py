@@ -1,4 +1,4 @@
-"""What is stored, found by what is known of it: parse, ask one selector, render. None of these spends a call."""
+"""Endpoints that find stored books, authors and works: parse, call one selector, render. They never spend a call."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ class BooksView(ListAPIView[Edition]):
 
     @extend_schema(operation_id="books", summary="Stored books", parameters=[BooksQuerySerializer])
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """The stored books that fit everything asked for, by ISBN, page by page."""
+        """The stored books that match all criteria, by ISBN, in pages."""
         return super().get(request, *args, **kwargs)
 
     def get_queryset(self) -> QuerySet[Edition]:
@@ -59,7 +59,7 @@ class AuthorsView(ListAPIView[Author]):
 
     @extend_schema(operation_id="authors", summary="Stored authors", parameters=[AuthorsQuerySerializer])
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """The stored authors whose names fit, by name, page by page."""
+        """The stored authors whose names match, by name, in pages."""
         return super().get(request, *args, **kwargs)
 
     def get_queryset(self) -> QuerySet[Author]:
@@ -70,12 +70,12 @@ class AuthorsView(ListAPIView[Author]):
 class TopAuthorsView(APIView):
     @extend_schema(
         operation_id="top_authors",
-        summary="The authors of the most stored editions",
+        summary="The authors with the most stored editions",
         parameters=[TopAuthorsQuerySerializer],
         responses={200: CountedAuthorSerializer(many=True)},
     )
     def get(self, request: Request) -> Response:
-        """Most editions first."""
+        """The stored authors, those with the most editions first."""
         authors = selectors.top_authors(**asked_for(request, TopAuthorsQuerySerializer))
         return Response(CountedAuthorSerializer(authors, many=True).data)
 
@@ -83,7 +83,7 @@ class TopAuthorsView(APIView):
 class AuthorView(APIView):
     @extend_schema(operation_id="author", summary="A stored author", responses={200: AuthorDetailSerializer})
     def get(self, request: Request, author_id: int) -> Response:
-        """The name, how much of theirs is stored, and where to find it."""
+        """The author's name, the number of stored editions and works, and a link to the editions."""
         author = selectors.get_author(author_id)
         if author is None:
             raise NotFound(f"No author {author_id} is stored. GET /api/authors?search= finds authors by name.")

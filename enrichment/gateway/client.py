@@ -1,8 +1,8 @@
 """The only code that talks to ISBNdb.
 
-A request goes out with a call that was dispatched for it (`Spender.dispatch`), and `DispatchedCall.claim` gives that
-right once, so that neither a retry nor a redirect can go out uncounted. The contract is ISBNdb's OpenAPI file,
-https://isbndb.com/isbndb-api-documentation-v2; what it leaves out is in docs/isbndb.md.
+Every request needs a dispatched call (`Spender.dispatch`). `DispatchedCall.claim` allows one request for each call, so
+no retry or redirect can go out without being counted. The contract is ISBNdb's OpenAPI file,
+https://isbndb.com/isbndb-api-documentation-v2; docs/isbndb.md has what the file leaves out.
 """
 
 import time
@@ -41,20 +41,28 @@ from quota.spending import MAX_PACE_WAIT, Spender
 log = structlog.get_logger(__name__)
 
 ATTEMPTS = 3
-MAX_RETRY_AFTER_SECONDS = 20.0  # seconds; a request that is asked to wait longer is given up
-MAX_CONNECT_SECONDS = 5.0  # seconds until a connection stands, waiting for a free one included
-MAX_ANSWER_BYTES = 32 * 1024 * 1024  # bytes; ISBNdb's own ceiling is 6 MB
-MIN_PAGE_SIZE = 125  # books; a failure for so few is not for their size
-SMALLER_PAGE_PAUSE_SECONDS = 1.0  # seconds before less is asked for: the failure may have been of another kind
+MAX_RETRY_AFTER_SECONDS = 20.0  # after a longer Retry-After, the request is not retried
+MAX_CONNECT_SECONDS = 5.0  # until there is a connection, including the wait for a free one
+MAX_ANSWER_BYTES = 32 * 1024 * 1024  # ISBNdb's own limit is 6 MB
+MIN_PAGE_SIZE = 125  # books; a smaller answer cannot be too large, so its failure has another cause
+SMALLER_PAGE_PAUSE_SECONDS = 1.0  # before asking for less, because the failure may have had another cause
 _MAKING_CLIENT = Lock()
+_CONNECTION_ERRORS = (
+    httpx2.ConnectTimeout,  # with this and the next, nothing was sent
+    httpx2.PoolTimeout,
+    httpx2.NetworkError,
+    httpx2.RemoteProtocolError,
+    httpx2.ProxyError,
+)
 
-# From one dispatch of an operation to the next, or to the extension before it: meanwhile no lease may run out.
+# The longest time between two dispatches of an operation, or between a dispatch and an extension. No lease may expire
+# in between.
 _MAX_TURN = MAX_PACE_WAIT + timedelta(seconds=settings.ISBNDB_TIMEOUT_SECONDS + MAX_RETRY_AFTER_SECONDS + 1)
 if _MAX_TURN >= LEASE:
     raise ImproperlyConfigured(f"The lease of a reservation ({LEASE}) must be longer than {_MAX_TURN}.")
 
 MAX_ASK_TIME = ATTEMPTS * _MAX_TURN
-"""What `ask` takes at the most, with all its retries, waits for the pace and pauses."""
+"""The longest time that `ask` can take, with all retries, waits for the pace and pauses."""
 
 Decoded = TypeVar("Decoded")
 
@@ -69,9 +77,9 @@ class KeyUsage:
 
 
 def fetch_books(isbns: Sequence[str], spender: Spender) -> Answer:
-    """Asks for up to ISBNDB_BATCH_SIZE ISBN-13s in one call; those that ISBNdb does not know are missing.
+    """Asks ISBNdb for up to ISBNDB_BATCH_SIZE ISBN-13s in one call. The answer lacks those that ISBNdb does not know.
 
-    Books that it sends unasked are left out. Raises IsbndbPageTooLarge (ask for fewer), any other IsbndbError, or what
+    Drops books that were not asked for. Raises IsbndbPageTooLarge (ask for fewer), another IsbndbError, or what
     `Spender.dispatch` raises.
     """
     wanted = frozenset(isbns)
@@ -94,7 +102,7 @@ def fetch_books(isbns: Sequence[str], spender: Spender) -> Answer:
 
 
 def fetch_key_usage(spender: Spender) -> KeyUsage:
-    """Asks for ISBNdb's own counter, in one call. Raises as `fetch_books` does."""
+    """Asks ISBNdb for its own counter, in one call. Raises what `fetch_books` raises."""
 
     class Answered(msgspec.Struct):
         plan_limit: KeyUsage
@@ -115,13 +123,13 @@ def ask(
     count: Callable[[Decoded], int] | None = None,
     may_be_too_large: bool = False,
 ) -> Decoded:
-    """Sends the request, up to ATTEMPTS times, each with a call of its own; for the fetchers of this package.
+    """Sends the request up to ATTEMPTS times. Each attempt spends a call of its own. For the gateway's fetchers only.
 
-    `decode` makes the result of a body, `count` says how many books are in it. `may_be_too_large`: a status 500 is
-    taken for "ask for less", and raised as IsbndbPageTooLarge after SMALLER_PAGE_PAUSE_SECONDS.
+    `decode` turns a body into the result; `count` returns the number of books in the result. `may_be_too_large`: a
+    status 500 means "ask for less", and raises IsbndbPageTooLarge after SMALLER_PAGE_PAUSE_SECONDS.
     """
     if not settings.ISBNDB_API_KEY:
-        raise IsbndbRefused("ISBNDB_API_KEY is not set: nothing was sent.")
+        raise IsbndbRefused("ISBNDB_API_KEY is not set, so nothing was sent. Set it to ISBNdb's key.")
     failure: IsbndbUnavailable | None = None
     for attempt in stamina.retry_context(on=_pause_before_retry, attempts=ATTEMPTS, timeout=None, wait_initial=0.5):
         with attempt:
@@ -129,8 +137,8 @@ def ask(
                 try:
                     spender.extend()
                 except QuotaError as refusal:
-                    # A call in hand will do: the one that is then missing is set aside when its turn comes, or ends the
-                    # operation with what it has.
+                    # A reserved call is left, and the retry takes it. The operation reserves a call in its place
+                    # later, or ends with what it has by then.
                     if not (isinstance(refusal, QuotaRefused) and spender.left > 0):
                         log.warning("isbndb.no_retry", refusal=str(refusal))
                         failure.given_up = True
@@ -148,7 +156,7 @@ def ask(
 
 
 def _pause_before_retry(error: Exception) -> bool | float:
-    """Stamina's back-off hook: whether to try again, or after how many seconds."""
+    """Stamina's back-off hook: whether to retry, or after how many seconds."""
     if not isinstance(error, IsbndbUnavailable) or error.given_up:
         return False
     if error.retry_after is None:
@@ -172,16 +180,13 @@ def _send(
     record = partial(record, started=time.monotonic())
     try:
         reply = _exchange(request, call.send_before)
-    except (
-        *(httpx2.ConnectTimeout, httpx2.PoolTimeout),  # nothing was sent
-        *(httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ProxyError),
-    ) as error:
+    except _CONNECTION_ERRORS as error:
         record(Call.Outcome.CONNECTION_FAILED, error=without_key(repr(error)))
         raise IsbndbUnavailable("The connection to ISBNdb failed.") from error
     except httpx2.TimeoutException as error:
         record(Call.Outcome.TIMEOUT, error=repr(error))
-        raise IsbndbTimeout(f"ISBNdb gave no answer within {settings.ISBNDB_TIMEOUT_SECONDS} s.") from error
-    except httpx2.RequestError as error:  # an answer that can't be unpacked, a request that can't be sent
+        raise IsbndbTimeout(f"ISBNdb did not answer within {settings.ISBNDB_TIMEOUT_SECONDS} s.") from error
+    except httpx2.RequestError as error:  # for example an answer that cannot be decompressed
         record(Call.Outcome.UNDECODABLE, error=without_key(repr(error)))
         raise IsbndbUndecodable("ISBNdb's answer could not be read.") from error
 
@@ -195,7 +200,7 @@ def _send(
         return decoded
 
     outcome, failure = judge(call, reply)
-    if outcome is Call.Outcome.QUOTA_EXCEEDED:  # what holds for everybody comes before the journal
+    if outcome is Call.Outcome.QUOTA_EXCEEDED:  # other workers need this first; the journal can wait
         quota.close_day(call, reason=f'ISBNdb said "Daily quota exceeded" (status {reply.status}).')
     elif outcome is Call.Outcome.TOO_FAST:
         quota.slow_down(call, seconds=reply.pause())
@@ -213,9 +218,10 @@ def _record(
     found: int | None = None,
     error: str = "",
 ) -> None:
-    """Into journal and log. Without the database the row stays `unknown`: what ISBNdb said is not to be lost for it.
+    """Writes the outcome to the journal and the log.
 
-    `started`: the monotonic clock when the request went out, if it did.
+    When the database does not answer, the row stays `unknown`, and ISBNdb's answer is used all the same. `started`: the
+    monotonic clock when the request was sent, if it was.
     """
     latency_ms = None if started is None else round(1000 * (time.monotonic() - started))
     try:
@@ -226,10 +232,10 @@ def _record(
 
 
 def _exchange(request: httpx2.Request, send_before: float) -> Reply:
-    """One request, one answer, head and body within ISBNDB_TIMEOUT_SECONDS; see deadline.py.
+    """Sends one request and reads the whole answer within ISBNDB_TIMEOUT_SECONDS; see alexandria/common/http.py.
 
-    The connection must stand before `send_before` (of the monotonic clock), where the call's day ends: ISBNdb would
-    put what arrives later down to the next.
+    There must be a connection before `send_before` (on the monotonic clock), the end of the call's day. ISBNdb would
+    charge a later request to the next day.
     """
     started = time.monotonic()
     deadline = started + settings.ISBNDB_TIMEOUT_SECONDS
@@ -247,7 +253,7 @@ def _exchange(request: httpx2.Request, send_before: float) -> Reply:
         for chunk in reply.iter_bytes():
             body += chunk
             if len(body) > MAX_ANSWER_BYTES:
-                raise httpx2.ReadError(f"the answer is larger than {MAX_ANSWER_BYTES} bytes", request=request)
+                raise httpx2.ReadError(f"the answer has more than {MAX_ANSWER_BYTES} bytes", request=request)
     finally:
         reply.close()
     return Reply(reply.status_code, reply.headers, bytes(body))
@@ -255,7 +261,7 @@ def _exchange(request: httpx2.Request, send_before: float) -> Reply:
 
 def _client() -> httpx2.Client:
     """The process's connection pool."""
-    with _MAKING_CLIENT:  # lest threads that start together make one each
+    with _MAKING_CLIENT:  # otherwise threads that start together would each make one
         return _make_client()
 
 
@@ -265,11 +271,11 @@ def _make_client() -> httpx2.Client:
 
 
 def close_connections() -> None:
-    """Ends the process's connections to ISBNdb; the next request makes new ones."""
+    """Closes the process's connections to ISBNdb. The next request opens new ones."""
     _client().close()
     _make_client.cache_clear()
 
 
 def new_request(method: str, path: str, **content: Any) -> httpx2.Request:
-    """A request for a path of ISBNdb, with the client's headers; `content`: `params`, `json`."""
+    """Builds a request to a path of ISBNdb, with the client's headers. `content`: `params` or `json`."""
     return _client().build_request(method, f"{settings.ISBNDB_BASE_URL}{path}", **content)

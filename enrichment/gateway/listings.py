@@ -1,4 +1,4 @@
-"""What ISBNdb gives page by page: an author's books, a month's, a subject's, and the ISBNs that changed."""
+"""ISBNdb's lists of books, which come in pages: by author, month or subject, and the feed of changed ISBNs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,14 +12,14 @@ from enrichment.books.decoding import Answer, UndecodableAnswer, decode_books
 from enrichment.gateway.client import MIN_PAGE_SIZE, ask, new_request
 from quota.spending import Spender
 
-PAGE_SIZE = 1000  # the most on a page
-MAX_RESULTS = 10_000  # nothing beyond can be had, however it is paged
+PAGE_SIZE = 1000  # ISBNdb's maximum
+MAX_RESULTS = 10_000  # of a listing; ISBNdb gives no more, with any page size
 MAX_NAME_LENGTH = 150  # characters
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A list of books that ISBNdb gives page by page: where, and narrowed by what."""
+    """A list of books that ISBNdb gives in pages: its path, and the parameters that narrow it."""
 
     path: str
     parameters: Mapping[str, str] = field(default_factory=dict)
@@ -31,7 +31,7 @@ def books_by_author(name: str) -> Listing:
 
 
 def books_of_month(month: date, subject: str | None = None) -> Listing:
-    """The books published in the month of `month`; with `subject`, those on it: `GET /books/{query}`."""
+    """`GET /books/{query}`: the books published in the month of `month`, on `subject` if given."""
     wanted = f"{month:%Y-%m}"
     if subject is None:
         return Listing(f"/books/{wanted}", {"column": "date_published"})
@@ -40,10 +40,10 @@ def books_of_month(month: date, subject: str | None = None) -> Listing:
 
 
 def fetch_page(listing: Listing, spender: Spender, *, page: int, page_size: int = PAGE_SIZE) -> Answer:
-    """One page (from 1) of a listing, in one call; `total` of the answer is None where ISBNdb does not tell it.
+    """Fetches one page of a listing, counted from 1, in one call. The answer's `total` is None when ISBNdb sends none.
 
-    Raises IsbndbNotFound (ISBNdb does not know the name), IsbndbPageTooLarge (ask for less), any other IsbndbError,
-    and what `Spender.dispatch` raises.
+    Raises IsbndbNotFound (ISBNdb does not know the name), IsbndbPageTooLarge (ask for less), another IsbndbError, or
+    what `Spender.dispatch` raises.
     """
     parameters = {**listing.parameters, "page": str(page), "pageSize": str(page_size)}
     return ask(
@@ -56,10 +56,10 @@ def fetch_page(listing: Listing, spender: Spender, *, page: int, page_size: int 
 
 
 def fetch_updates(spender: Spender, *, since: date, page: int, page_size: int = PAGE_SIZE) -> list[str]:
-    """The valid ISBN-13s of one page (from 1) of what changed since a day, at most 7 days ago, in one call.
+    """Fetches the ISBN-13s on one page, counted from 1, of the books that changed since a day, in one call.
 
-    `GET /feeds/books/updates`, on Premium plans and above. There is no total: a page without any is the last. Raises as
-    `fetch_page` does.
+    `GET /feeds/books/updates`, on Premium plans and above, for at most the last 7 days. There is no total: the last
+    page is empty. Raises what `fetch_page` raises.
     """
     parameters = {"lastUpdated": since.isoformat(), "page": str(page), "pageSize": str(page_size)}
     return ask(
@@ -71,7 +71,7 @@ def fetch_updates(spender: Spender, *, since: date, page: int, page_size: int = 
 
 
 def _decode_listing(body: bytes) -> Answer:
-    """ISBNdb's OpenAPI file calls the list of `/books/{query}` `data`; the service calls it `books`."""
+    """The list of `/books/{query}` is `data` in ISBNdb's OpenAPI file, and `books` in real answers."""
     try:
         return decode_books(body, key="books")
     except UndecodableAnswer as error:

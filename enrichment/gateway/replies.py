@@ -1,4 +1,4 @@
-"""What ISBNdb's answers mean, and what of them may be repeated."""
+"""What ISBNdb's answers mean, and which parts of them may be shown."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,29 +13,30 @@ from quota.models import Call
 from quota.selectors.status import begin_of
 from quota.services.reservations import DispatchedCall
 
-TOO_FAST_PAUSE_SECONDS = 1.0  # seconds, when ISBNdb does not say how long
-MAX_PAUSE_SECONDS = 900.0  # seconds for which ISBNdb can stop the whole fleet with one answer
+TOO_FAST_PAUSE_SECONDS = 1.0  # when ISBNdb does not say how long
+MAX_PAUSE_SECONDS = 900.0  # the longest pause of all workers that one answer can cause
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer, its body unpacked."""
+    """An answer with its decompressed body."""
 
     status: int
     headers: httpx2.Headers
     body: bytes
 
     def text(self) -> str:
-        """Fit for the journal: where it sends us, if it does, and the beginning of the body.
+        """The answer for the journal: the target of a redirect, and the beginning of the body.
 
-        Without NUL, which PostgreSQL does not store, and our key; masked before it is cut, lest half the key be left.
+        It has no NUL, which PostgreSQL cannot store. The key is masked before the text is cut: otherwise a part of the
+        key could remain at the end.
         """
         to = self.headers.get("Location")
         body = self.body.decode(errors="replace").replace("\0", "")
         return without_key(f"Location: {to}\n{body}" if to else body)[:1000]
 
     def retry_after(self) -> float | None:
-        """Seconds, MAX_PAUSE_SECONDS at the most, from either form of the header (RFC 9110, section 10.2.3)."""
+        """Seconds from either form of the header (RFC 9110, section 10.2.3), at most MAX_PAUSE_SECONDS."""
         value = self.headers.get("Retry-After", "").strip()
         if value.isascii() and value.isdigit():
             return min(float(value), MAX_PAUSE_SECONDS)
@@ -47,34 +48,43 @@ class Reply:
         return min(max(0.0, seconds), MAX_PAUSE_SECONDS)
 
     def pause(self) -> float:
-        """Seconds for which it wants us to be slower."""
+        """Seconds to wait before the next request."""
         return self.retry_after() or TOO_FAST_PAUSE_SECONDS
 
 
-def judge(  # noqa: PLR0911 (one case after the other)
+def judge(  # noqa: PLR0911 (a list of cases)
     call: DispatchedCall, reply: Reply
 ) -> tuple[Call.Outcome, IsbndbError | QuotaRefused]:
-    """What an answer other than 200 means, and what to raise for it."""
+    """The outcome of an answer other than 200, and the exception to raise."""
     if _is_daily_limit(reply):
         refusal = QuotaRefused(limit="day_closed", asked=1, free=0, retry_at=after_midnight(call))
         return Call.Outcome.QUOTA_EXCEEDED, refusal
     if reply.status == 429:
-        return Call.Outcome.TOO_FAST, IsbndbUnavailable("ISBNdb finds us too fast.", retry_after=reply.pause())
+        return Call.Outcome.TOO_FAST, IsbndbUnavailable(
+            "ISBNdb answered that requests come too fast.", retry_after=reply.pause()
+        )
     if reply.status >= 500:
         message = f"ISBNdb failed with status {reply.status}."
         failure = IsbndbUnavailable(message, retry_after=reply.retry_after(), status=reply.status)
         return Call.Outcome.SERVER_ERROR, failure
     if reply.status == 404:
-        return Call.Outcome.NOT_FOUND, IsbndbNotFound("ISBNdb knows nothing of that name.")
+        return Call.Outcome.NOT_FOUND, IsbndbNotFound("ISBNdb does not know that name.")
     if reply.status in {401, 403}:
-        return Call.Outcome.REFUSED, IsbndbRefused(f"ISBNdb does not accept our key (status {reply.status}).")
+        return Call.Outcome.REFUSED, IsbndbRefused(
+            f"ISBNdb does not accept our key (status {reply.status}). Check ISBNDB_API_KEY."
+        )
     if 300 <= reply.status < 400:
-        return Call.Outcome.REFUSED, IsbndbRefused("ISBNdb redirects us elsewhere: check ISBNDB_BASE_URL.")
+        return Call.Outcome.REFUSED, IsbndbRefused(
+            "ISBNdb redirected the request to another address. Check ISBNDB_BASE_URL."
+        )
     return Call.Outcome.REFUSED, IsbndbRefused(f"ISBNdb refused the request with status {reply.status}.")
 
 
 def _is_daily_limit(reply: Reply) -> bool:
-    """ISBNdb says "Daily quota exceeded" with 429 or, on some plans, 403; "Per minute quota exceeded" is the pace."""
+    """Whether the daily quota is used up: "Daily quota exceeded" with 429 or, on some plans, 403.
+
+    "Per minute quota exceeded" is about the pace.
+    """
     words = reply.text().lower()
     return (reply.status in {403, 429} and "daily quota" in words) or (
         reply.status == 403 and "quota exceeded" in words and "per minute" not in words
@@ -86,5 +96,5 @@ def after_midnight(call: DispatchedCall) -> datetime:
 
 
 def without_key(text: str) -> str:
-    """ISBNdb may repeat our key; neither the journal nor the log nor our answers may."""
+    """Masks the key. ISBNdb can repeat it, but the journal, the log and our answers must not."""
     return text.replace(settings.ISBNDB_API_KEY, "<key>") if settings.ISBNDB_API_KEY else text

@@ -1,4 +1,4 @@
-"""ISBNs out of whatever people have them in: a text, or a CSV file with any columns and any delimiter."""
+"""Finds ISBNs in what people paste and upload: text, or CSV with any columns and any delimiter."""
 
 import csv
 import io
@@ -9,17 +9,17 @@ from collections.abc import Iterable, Sequence
 from enrichment.isbn.parsing import InvalidIsbn, Reason, parse
 
 _DELIMITERS = "\t;,|"
-_SAMPLE = 200  # rows that tell which columns hold ISBNs
+_SAMPLE = 200  # rows that decide which columns hold ISBNs
 _NAME = re.compile(r"[^0-9]*")
 _ISBN_NAME = re.compile(r"(e-?)?(isbn|ean)[ _-]?(1[03])?$", re.IGNORECASE)
-_FORMULA = re.compile(r'="(.*)"')  # how spreadsheets are kept from taking an ISBN for a number
+_FORMULA = re.compile(r'="(.*)"')  # makes a spreadsheet treat an ISBN as text
 
 
 def read_values(text: str) -> list[str]:
-    """What of a text may be meant as an ISBN, in order, with duplicates and mistakes; whether it is one, is not said.
+    """Returns the values in a text that may be meant as ISBNs, in order, with duplicates and mistakes, unchecked.
 
-    Of rows of several cells those columns count in which most cells are ISBNs, or the one that has the most of them. A
-    first row of headings is left out. A cell of several words is taken apart when one of them is an ISBN.
+    In a table, it reads the columns in which most cells are ISBNs, or the column with the most ISBNs. It skips a first
+    row of headings. It splits a cell with several words when one of them is an ISBN.
     """
     rows = [cells for row in _rows(text) if any(cells := [_cell(cell) for cell in row])]
     if rows and _is_heading(rows[0]):
@@ -41,7 +41,7 @@ def _rows(text: str) -> Iterable[Sequence[str]]:
         return [[line] for line in lines]
     try:
         return list(csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter, skipinitialspace=True))
-    except csv.Error:  # a stray quote has made one cell, too large, of the rest
+    except csv.Error:  # a stray quote turned the rest of the file into one cell that is too large
         return [line.split(delimiter) for line in lines]
 
 
@@ -56,7 +56,7 @@ def _is_heading(row: Sequence[str]) -> bool:
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> set[int] | None:
-    """Where the ISBNs are; None when every cell may be one: there is one row or column, or no ISBN at all."""
+    """The columns that hold ISBNs; None for all cells: when there is one row or column, or no ISBN at all."""
     filled: Counter[int] = Counter()
     good: Counter[int] = Counter()
     for row in rows:
@@ -71,7 +71,7 @@ def _columns(rows: Sequence[Sequence[str]]) -> set[int] | None:
 
 
 def _words(cell: str) -> list[str]:
-    """The cell; or its words with a digit, when it is no ISBN and one of them is."""
+    """The cell, or its words with digits when one of them is an ISBN and the cell as a whole is not."""
     if _reason(cell) is None:
         return [cell]
     words = [word for word in cell.split() if _has_digit(word)]
@@ -79,7 +79,7 @@ def _words(cell: str) -> list[str]:
 
 
 def _is_meant(value: str) -> bool:
-    """Whether it is an ISBN, or an ISBN-13 but for its check digit; of ten digits many other numbers are, too."""
+    """Whether it is an ISBN, or 13 digits with a wrong check digit. Ten such digits are often some other number."""
     reason = _reason(value)
     return reason is None or (reason is Reason.WRONG_CHECK_DIGIT and sum(map(str.isdigit, value)) == 13)
 

@@ -1,4 +1,4 @@
-"""ISBNs in whatever form people and feeds write them, as ISBN-13. Check digits and conversion are python-stdnum's."""
+"""Parses ISBNs in the many forms that people and data feeds use. The result is always an ISBN-13."""
 
 import re
 import unicodedata
@@ -11,7 +11,7 @@ from stdnum.exceptions import InvalidChecksum
 
 
 class Reason(StrEnum):
-    """Why a value is refused, in the words of the API."""
+    """Why a value is not a valid ISBN. The API shows these words."""
 
     WRONG_CHECK_DIGIT = "wrong check digit"
     WRONG_LENGTH = "wrong length"
@@ -19,7 +19,7 @@ class Reason(StrEnum):
 
 
 class InvalidIsbn(ValueError):
-    """The value is no ISBN; `reason` says why."""
+    """The value is not a valid ISBN; `reason` says why."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.value)
@@ -28,7 +28,7 @@ class InvalidIsbn(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class InvalidEntry:
-    """A refused value, as text that can go into any JSON answer."""
+    """An invalid value, as text that any JSON answer can hold, and the reason."""
 
     isbn: str
     reason: Reason
@@ -40,14 +40,15 @@ class ParsedIsbns:
     invalid: list[InvalidEntry] = field(default_factory=list)
 
 
-# After `_compact`. A whole number is tried first: `ISBN 1036…` is an ISBN-10, `ISBN10 036…` a label and its number.
+# Applied after `_compact`. The number of digits decides whether `10` belongs to the label: in `ISBN 1036…` the number
+# begins with 1036, in `ISBN10 036…` with 036.
 _ISBN = re.compile(r"(?:(?:URN:)?ISBN(?:1[03])?:?)?([0-9]{13}|[0-9]{9}[0-9X])")
 _DIGITS = re.compile(r"(?:(?:URN:)?ISBN(?:1[03])?:?)?[0-9]+X?")
-# What library catalogues (MARC 21, field 020) write behind an ISBN: a qualifier in brackets, or terms after a colon.
+# What library catalogues (MARC 21, field 020) write after an ISBN: a qualifier in brackets, or a price after a colon.
 _CATALOGUED = re.compile(r"(?<=[0-9Xx])\s*(\(.*\)|\[.*\]|\s:\s.*)?[\s.,;:/]*$", re.DOTALL)
 _PUNCTUATION = " \t\r\n.,;:()[]\"'"
 _MAX_CATALOGUED_LENGTH = 200
-# Dashes, white space, controls, and invisible characters such as the byte order mark and the soft hyphen.
+# Dashes, white space, control characters, and invisible ones such as the byte order mark and the soft hyphen.
 _SEPARATOR_CATEGORIES = {"Pd", "Zs", "Zl", "Zp", "Cc", "Cf"}
 _OTHER_DASHES = "−⁃˗"  # minus sign, hyphen bullet, modifier letter minus
 _BOOKLAND = ("978", "979")
@@ -55,14 +56,14 @@ _MUSIC = "9790"  # ISMN: sheet music
 
 
 def parse(value: str | int) -> str:
-    """The ISBN-13, 13 digits, of an ISBN-10 or ISBN-13 in any usual form.
+    """Returns the 13 digits of the ISBN-13 for an ISBN-10 or ISBN-13 in any usual form.
 
-    Hyphens, spaces, Unicode dashes and digits, invisible characters, `ISBN-13:`, `urn:isbn:` and a lower-case x are
-    understood, and so is what catalogues write behind a number: `(pbk.)`, ` : $20.00`, a full stop. A number of 7 to 9
-    digits is an ISBN-10 that lost its leading zeros; a text is never padded.
+    It accepts hyphens, spaces, Unicode dashes and digits, invisible characters, `ISBN-13:`, `urn:isbn:`, a lower-case
+    x, and what catalogues write after the number: `(pbk.)`, ` : $20.00`, a full stop. An int of 7 to 9 digits is an
+    ISBN-10 without its leading zeros; a text is never padded.
 
     Raises InvalidIsbn. 13 digits that do not begin with 978 or 979, or that begin with 979-0 (music), are "not an
-    ISBN", whatever their check digit.
+    ISBN", even when their check digit is right.
     """
     number = _from_number(value) if isinstance(value, int) else _from_text(value)
     if len(number) == 10:
@@ -78,7 +79,7 @@ def parse(value: str | int) -> str:
 
 
 def parse_many(values: Iterable[str | int]) -> ParsedIsbns:
-    """The distinct ISBN-13s in the order of their first appearance, and what was refused, with duplicates."""
+    """Returns the ISBN-13s in order and without duplicates, and the invalid values with duplicates."""
     valid: dict[str, None] = {}
     invalid: list[InvalidEntry] = []
     for value in values:
@@ -90,10 +91,10 @@ def parse_many(values: Iterable[str | int]) -> ParsedIsbns:
 
 
 def corrected(value: str) -> str | None:
-    """What a value with a wrong check digit would be with the right one, of 10 or 13 digits as it is itself.
+    """Returns a value with a wrong check digit as an ISBN with the right one, with 10 or 13 digits like the value.
 
-    None for what is refused for something else, and for what is valid. It need not be the book that was meant: another
-    digit may be the wrong one.
+    None for a valid value, and for a value that is invalid for another reason. The result can be a different book,
+    because the wrong digit can be another one than the check digit.
     """
     try:
         parse(value)
@@ -107,10 +108,10 @@ def corrected(value: str) -> str | None:
 
 
 def to_isbn10(isbn13: str) -> str | None:
-    """The ISBN-10 of a valid ISBN-13 of 13 digits; None for 979, which has none."""
+    """Returns the ISBN-10 of a valid ISBN-13 of 13 digits; None for 979, which has no ISBN-10."""
     if not isbn13.startswith("978"):
         return None
-    body = isbn13[3:12]  # not isbn.to_isbn10, which validates again: half the time of decoding a book
+    body = isbn13[3:12]  # computed here, because isbn.to_isbn10 validates again, and that is slow for a whole batch
     check = sum(place * int(digit) for place, digit in enumerate(body, start=1)) % 11
     return body + ("X" if check == 10 else str(check))
 
@@ -118,7 +119,7 @@ def to_isbn10(isbn13: str) -> str | None:
 def _from_number(value: int) -> str:
     if isinstance(value, bool) or value < 0:
         raise InvalidIsbn(Reason.NOT_AN_ISBN)
-    if not 10**6 <= value < 10**13:  # before str(), which refuses numbers of thousands of digits
+    if not 10**6 <= value < 10**13:  # before str(), which raises for thousands of digits
         raise InvalidIsbn(Reason.WRONG_LENGTH)
     number = str(value).zfill(10)
     if len(number) not in {10, 13}:
@@ -134,12 +135,12 @@ def _from_text(value: str) -> str:
 
 
 def _bare(value: str) -> str:
-    """Without what catalogues write behind a number; nothing of a value that is too long for one of theirs."""
+    """The value without what catalogues write after a number; "" when it is too long to come from a catalogue."""
     return _CATALOGUED.sub("", value).strip(_PUNCTUATION) if len(value) <= _MAX_CATALOGUED_LENGTH else ""
 
 
 def _compact(value: str) -> str:
-    """Without separators, in upper case, with ASCII digits."""
+    """The value in upper case, with ASCII digits and without separators."""
     if value.isascii() and value.isdigit():
         return value
     return "".join(_plain(character) for character in unicodedata.normalize("NFKC", value)).upper()
@@ -155,4 +156,4 @@ def _plain(character: str) -> str:
 def _printable(value: str | int) -> str:
     if isinstance(value, int):
         return str(value) if abs(value) < 10**30 else f"{value:#x}"
-    return value.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate cannot go into an answer
+    return value.encode("utf-8", "replace").decode("utf-8")  # JSON cannot hold a lone surrogate

@@ -31,7 +31,7 @@ class Migration(migrations.Migration):
                         db_collation="C", help_text="The name, normalised.", primary_key=True, serialize=False
                     ),
                 ),
-                ("name", models.TextField(help_text="As it was last asked for.")),
+                ("name", models.TextField(help_text="The spelling of the last request.")),
                 ("asked_at", models.DateTimeField(help_text="When ISBNdb was last asked.")),
             ],
             options={
@@ -51,26 +51,29 @@ class Migration(migrations.Migration):
                 (
                     "isbn10",
                     models.CharField(
-                        blank=True, help_text="Empty for 979, which has none.", max_length=10, verbose_name="ISBN-10"
+                        blank=True,
+                        help_text="Empty for ISBNs that begin with 979.",
+                        max_length=10,
+                        verbose_name="ISBN-10",
                     ),
                 ),
                 ("title", models.TextField(blank=True)),
                 ("title_long", models.TextField(blank=True, verbose_name="long title")),
                 ("publisher", models.TextField(blank=True)),
-                ("language", models.TextField(blank=True, help_text="A code or a name, as ISBNdb has it.")),
+                ("language", models.TextField(blank=True, help_text="A code or a name, as ISBNdb sent it.")),
                 ("binding", models.TextField(blank=True)),
-                ("edition", models.TextField(blank=True, help_text="Such as “3rd” or “Revised”.")),
+                ("edition", models.TextField(blank=True, help_text="For example “3rd” or “Revised”.")),
                 ("pages", models.PositiveIntegerField(blank=True, null=True)),
                 (
                     "date_published",
-                    models.DateField(blank=True, help_text="Month and day are 1 where not known.", null=True),
+                    models.DateField(blank=True, help_text="An unknown month or day is 1.", null=True),
                 ),
                 (
                     "date_precision",
                     models.CharField(
                         blank=True,
                         choices=[("day", "day"), ("month", "month"), ("year", "year")],
-                        help_text="How much of the date is known.",
+                        help_text="The known part of the date.",
                         max_length=5,
                     ),
                 ),
@@ -91,45 +94,48 @@ class Migration(migrations.Migration):
                     models.DecimalField(
                         blank=True,
                         decimal_places=2,
-                        help_text="The publisher's price, as a rule in USD.",
+                        help_text="The publisher's price, usually in USD.",
                         max_digits=8,
                         null=True,
                         verbose_name="MSRP",
                     ),
                 ),
-                ("image", models.TextField(blank=True, help_text="Address of the cover, at most 500 pixels high.")),
+                (
+                    "image",
+                    models.TextField(blank=True, help_text="The address of the cover image, at most 500 pixels high."),
+                ),
                 ("dimensions", models.TextField(blank=True)),
                 (
                     "synopsis",
                     models.TextField(
-                        blank=True, help_text="May hold HTML, as ISBNdb sent it: escape it wherever it is shown."
+                        blank=True, help_text="Can contain HTML from ISBNdb: escape it wherever you show it."
                     ),
                 ),
-                ("overview", models.TextField(blank=True, help_text="May hold HTML.")),
-                ("excerpt", models.TextField(blank=True, help_text="May hold HTML.")),
+                ("overview", models.TextField(blank=True, help_text="Can contain HTML.")),
+                ("excerpt", models.TextField(blank=True, help_text="Can contain HTML.")),
                 (
                     "other_isbns",
                     django.contrib.postgres.fields.ArrayField(
                         base_field=models.CharField(max_length=13),
                         blank=True,
                         default=list,
-                        help_text="ISBN-13s of other forms of the book.",
+                        help_text="The ISBN-13s of other forms of the book.",
                         size=None,
                     ),
                 ),
                 (
                     "raw",
-                    models.JSONField(
-                        help_text="ISBNdb's own JSON. Its `image_original` link was dead two hours later."
-                    ),
+                    models.JSONField(help_text="ISBNdb's own JSON. Its `image_original` link works for two hours."),
                 ),
                 (
                     "content_hash",
-                    models.UUIDField(editable=False, help_text="128-bit hash of what was decoded; tells what changed."),
+                    models.UUIDField(
+                        editable=False, help_text="A 128-bit hash that shows whether the content has changed."
+                    ),
                 ),
-                ("synced_at", models.DateTimeField(help_text="When ISBNdb last told us of it.")),
-                ("created_at", models.DateTimeField(help_text="When it was first stored.")),
-                ("updated_at", models.DateTimeField(help_text="When what is stored last changed.")),
+                ("synced_at", models.DateTimeField(help_text="When ISBNdb last sent the book.")),
+                ("created_at", models.DateTimeField(help_text="When the edition was first stored.")),
+                ("updated_at", models.DateTimeField(help_text="When the stored content last changed.")),
             ],
             options={
                 "ordering": ["isbn13"],
@@ -140,7 +146,7 @@ class Migration(migrations.Migration):
             name="Author",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("name", models.TextField(help_text="As ISBNdb wrote it first.")),
+                ("name", models.TextField(help_text="The first spelling that ISBNdb sent.")),
                 ("name_key", models.TextField(db_collation="C", editable=False, help_text="The name, normalised.")),
             ],
             options={
@@ -480,7 +486,7 @@ class Migration(migrations.Migration):
             name="Work",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("title", models.TextField(blank=True, help_text="That of the edition which was stored first.")),
+                ("title", models.TextField(blank=True, help_text="The title of the edition that was stored first.")),
                 ("title_key", models.TextField(db_collation="C", editable=False, help_text="The title, normalised.")),
                 (
                     "author_key",

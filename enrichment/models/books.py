@@ -1,7 +1,7 @@
-"""What ISBNdb has told us: works and their editions, authors, and the ISBNs that it does not know.
+"""The data from ISBNdb: works, their editions and authors, and what ISBNdb does not know.
 
-Rows are written by storage.py alone, a batch at a time. Keys have the collation "C": they are compared byte by byte,
-which is quick, and the order in which Python sorts them too.
+Only enrichment/books/storage.py writes works, editions, authors and misses, in batches. Keys have the collation "C":
+PostgreSQL compares them byte by byte, which is fast and gives Python's order.
 """
 
 from django.contrib.postgres.fields import ArrayField
@@ -11,13 +11,13 @@ from django.db.models import Q
 from django.db.models.functions import Upper
 
 ISBN13_FORMAT = r"^97[89][0-9]{10}$"
-TRIGRAMS = "gin_trgm_ops"  # of pg_trgm: finds parts of words, and words that are alike
+TRIGRAMS = "gin_trgm_ops"  # of pg_trgm: finds parts of words and similar words
 
 
 class Author(models.Model):
-    """Somebody who wrote; however the name is spaced, accented or turned round, one row (see keys.name_key)."""
+    """An author: one row for all spellings of a name (see match_keys.name_key)."""
 
-    name = models.TextField(help_text="As ISBNdb wrote it first.")
+    name = models.TextField(help_text="The first spelling that ISBNdb sent.")
     name_key = models.TextField(editable=False, db_collation="C", help_text="The name, normalised.")
 
     class Meta:
@@ -30,13 +30,13 @@ class Author(models.Model):
 
 
 class Work(models.Model):
-    """What the editions of one book have in common: the normalised title and first author (see keys.py).
+    """A work: all editions with one normalised title and first author (see match_keys.py).
 
-    A subtitle is part of the title. An edition without a title or without an author shares its work with no other:
-    its ISBN stands in place of the key that is missing.
+    The subtitle is a part of the title. An edition without a title or without an author has a work of its own: its
+    ISBN is the key that is missing.
     """
 
-    title = models.TextField(blank=True, help_text="That of the edition which was stored first.")
+    title = models.TextField(blank=True, help_text="The title of the edition that was stored first.")
     title_key = models.TextField(editable=False, db_collation="C", help_text="The title, normalised.")
     author_key = models.TextField(editable=False, db_collation="C", help_text="The first author's name, normalised.")
 
@@ -52,7 +52,7 @@ class Work(models.Model):
 
 
 class Edition(models.Model):
-    """One book as ISBNdb describes it. A text that ISBNdb does not give is empty."""
+    """One book as ISBNdb describes it. A text that ISBNdb does not send is empty."""
 
     class DatePrecision(models.TextChoices):
         DAY = "day", "day"
@@ -60,19 +60,19 @@ class Edition(models.Model):
         YEAR = "year", "year"
 
     isbn13 = models.CharField("ISBN-13", max_length=13, primary_key=True, db_collation="C")
-    isbn10 = models.CharField("ISBN-10", max_length=10, blank=True, help_text="Empty for 979, which has none.")
+    isbn10 = models.CharField("ISBN-10", max_length=10, blank=True, help_text="Empty for ISBNs that begin with 979.")
     work = models.ForeignKey(Work, on_delete=models.PROTECT, related_name="editions")
     authors = models.ManyToManyField(Author, through="EditionAuthor", related_name="editions")
     title = models.TextField(blank=True)
     title_long = models.TextField("long title", blank=True)
     publisher = models.TextField(blank=True)
-    language = models.TextField(blank=True, help_text="A code or a name, as ISBNdb has it.")
+    language = models.TextField(blank=True, help_text="A code or a name, as ISBNdb sent it.")
     binding = models.TextField(blank=True)
-    edition = models.TextField(blank=True, help_text="Such as “3rd” or “Revised”.")
+    edition = models.TextField(blank=True, help_text="For example “3rd” or “Revised”.")
     pages = models.PositiveIntegerField(null=True, blank=True)
-    date_published = models.DateField(null=True, blank=True, help_text="Month and day are 1 where not known.")
+    date_published = models.DateField(null=True, blank=True, help_text="An unknown month or day is 1.")
     date_precision = models.CharField(
-        max_length=5, blank=True, choices=DatePrecision.choices, help_text="How much of the date is known."
+        max_length=5, blank=True, choices=DatePrecision.choices, help_text="The known part of the date."
     )
     dewey_decimal = ArrayField(models.TextField(), default=list, blank=True)
     subjects = ArrayField(models.TextField(), default=list, blank=True)
@@ -82,23 +82,23 @@ class Edition(models.Model):
         decimal_places=2,
         null=True,
         blank=True,
-        help_text="The publisher's price, as a rule in USD.",
+        help_text="The publisher's price, usually in USD.",
     )
-    image = models.TextField(blank=True, help_text="Address of the cover, at most 500 pixels high.")
+    image = models.TextField(blank=True, help_text="The address of the cover image, at most 500 pixels high.")
     dimensions = models.TextField(blank=True)
-    synopsis = models.TextField(
-        blank=True, help_text="May hold HTML, as ISBNdb sent it: escape it wherever it is shown."
-    )
-    overview = models.TextField(blank=True, help_text="May hold HTML.")
-    excerpt = models.TextField(blank=True, help_text="May hold HTML.")
+    synopsis = models.TextField(blank=True, help_text="Can contain HTML from ISBNdb: escape it wherever you show it.")
+    overview = models.TextField(blank=True, help_text="Can contain HTML.")
+    excerpt = models.TextField(blank=True, help_text="Can contain HTML.")
     other_isbns = ArrayField(
-        models.CharField(max_length=13), default=list, blank=True, help_text="ISBN-13s of other forms of the book."
+        models.CharField(max_length=13), default=list, blank=True, help_text="The ISBN-13s of other forms of the book."
     )
-    raw = models.JSONField(help_text="ISBNdb's own JSON. Its `image_original` link was dead two hours later.")
-    content_hash = models.UUIDField(editable=False, help_text="128-bit hash of what was decoded; tells what changed.")
-    synced_at = models.DateTimeField(help_text="When ISBNdb last told us of it.")
-    created_at = models.DateTimeField(help_text="When it was first stored.")
-    updated_at = models.DateTimeField(help_text="When what is stored last changed.")
+    raw = models.JSONField(help_text="ISBNdb's own JSON. Its `image_original` link works for two hours.")
+    content_hash = models.UUIDField(
+        editable=False, help_text="A 128-bit hash that shows whether the content has changed."
+    )
+    synced_at = models.DateTimeField(help_text="When ISBNdb last sent the book.")
+    created_at = models.DateTimeField(help_text="When the edition was first stored.")
+    updated_at = models.DateTimeField(help_text="When the stored content last changed.")
 
     class Meta:
         ordering = ["isbn13"]
@@ -124,14 +124,14 @@ class Edition(models.Model):
 
     @property
     def published(self) -> str:
-        """As much of the date as is known: "2023-10-05", "2023-10", "2023" or ""."""
+        """The known part of the date: "2023-10-05", "2023-10", "2023" or ""."""
         if self.date_published is None:
             return ""
         return self.date_published.isoformat()[: {"day": 10, "month": 7, "year": 4}[self.date_precision]]
 
 
 class EditionAuthor(models.Model):
-    """An author of an edition, and the place among its authors."""
+    """An author of an edition, and the position among its authors."""
 
     pk = models.CompositePrimaryKey("edition_id", "position")
     edition = models.ForeignKey(Edition, on_delete=models.CASCADE, related_name="author_links", db_index=False)
@@ -141,7 +141,7 @@ class EditionAuthor(models.Model):
     class Meta:
         ordering = ["edition_id", "position"]
         constraints = [
-            # In this order it also answers what an author has written.
+            # In this order of columns, the index also finds the editions of an author.
             models.UniqueConstraint(fields=["author", "edition"], name="enrichment_editionauthor_author_once"),
         ]
 
@@ -150,10 +150,10 @@ class EditionAuthor(models.Model):
 
 
 class AuthorMiss(models.Model):
-    """An author whom ISBNdb did not know when it was last asked."""
+    """An author that ISBNdb did not know when it was last asked."""
 
     name_key = models.TextField(primary_key=True, db_collation="C", help_text="The name, normalised.")
-    name = models.TextField(help_text="As it was last asked for.")
+    name = models.TextField(help_text="The spelling of the last request.")
     asked_at = models.DateTimeField(help_text="When ISBNdb was last asked.")
 
     class Meta:

@@ -1,4 +1,4 @@
-"""Everything that only reads books, jobs and the queue."""
+"""Everything that only reads: books, jobs and the queue."""
 
 from enrichment.selectors.books import (
     KnownIsbns,

@@ -1,4 +1,4 @@
-"""What is known of ISBNs and authors, and what is stored."""
+"""Reads what is stored, and what is known about ISBNs and authors."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -14,29 +14,29 @@ from enrichment.models import AuthorMiss, Edition, Miss
 
 @dataclass(frozen=True)
 class KnownIsbns:
-    """What is known of ISBN-13s: each is one of the three."""
+    """ISBN-13s by what is known about them. Each is in one of the three groups."""
 
     fresh: set[str]
     missed: set[str]
-    """Unknown to ISBNdb when last asked, and not stored: it may have dropped what we have."""
+    """Unknown to ISBNdb when it was last asked, and not fresh: ISBNdb can drop a book that is stored here."""
     wanted: list[str]
-    """The others, in the order given: those have to be asked for."""
+    """All others, in the given order. Alexandria has to ask ISBNdb for these."""
 
 
 def known_isbns(isbns: Collection[str]) -> KnownIsbns:
-    """What is known of the ISBN-13s, by EDITION_FRESH_DAYS and MISS_REMEMBER_DAYS."""
+    """Groups the ISBN-13s by EDITION_FRESH_DAYS and MISS_REMEMBER_DAYS."""
     fresh = fresh_isbns(isbns)
     missed = set(remembered_misses().filter(isbn13__in=isbns).values_list("isbn13", flat=True)) - fresh
     return KnownIsbns(fresh, missed, [isbn for isbn in isbns if isbn not in fresh and isbn not in missed])
 
 
 def fresh_editions() -> QuerySet[Edition]:
-    """The editions that ISBNdb told us of within EDITION_FRESH_DAYS."""
+    """The editions that ISBNdb sent within EDITION_FRESH_DAYS."""
     return Edition.objects.filter(synced_at__gt=Now() - timedelta(days=settings.EDITION_FRESH_DAYS))
 
 
 def fresh_isbns(isbns: Collection[str]) -> set[str]:
-    """Those of the ISBN-13s of which an edition is stored and fresh."""
+    """The ISBN-13s that have a stored, fresh edition."""
     return set(fresh_editions().filter(isbn13__in=isbns).values_list("isbn13", flat=True))
 
 
@@ -46,17 +46,17 @@ def remembered_misses() -> QuerySet[Miss]:
 
 
 def stored_isbns(isbns: Collection[str]) -> set[str]:
-    """Those of the ISBN-13s of which an edition is stored, however old."""
+    """The ISBN-13s that have a stored edition of any age."""
     return set(Edition.objects.filter(isbn13__in=isbns).values_list("isbn13", flat=True))
 
 
 def isbns_heard_of(isbns: Collection[str]) -> set[str]:
-    """Those of the ISBN-13s that are stored, or that ISBNdb did not know when it was asked, whenever that was."""
+    """The ISBN-13s that are stored, or that ISBNdb did not know when it was last asked, at any time."""
     return stored_isbns(isbns) | set(Miss.objects.filter(isbn13__in=isbns).values_list("isbn13", flat=True))
 
 
 def stale_isbns(limit: int) -> list[str]:
-    """Editions beyond EDITION_FRESH_DAYS, oldest first; not those that ISBNdb has dropped (MISS_REMEMBER_DAYS)."""
+    """The editions older than EDITION_FRESH_DAYS, oldest first, without remembered misses (MISS_REMEMBER_DAYS)."""
     stale_since = Now() - timedelta(days=settings.EDITION_FRESH_DAYS)
     dropped = remembered_misses().filter(isbn13=OuterRef("isbn13"))
     stale = Edition.objects.filter(~Exists(dropped), synced_at__lte=stale_since).order_by("synced_at", "isbn13")
@@ -69,17 +69,17 @@ def is_missed_author(name: str) -> bool:
 
 
 def remembered_author_misses() -> QuerySet[AuthorMiss]:
-    """The authors whom ISBNdb did not know within MISS_REMEMBER_DAYS."""
+    """The authors that ISBNdb did not know within MISS_REMEMBER_DAYS."""
     return AuthorMiss.objects.filter(asked_at__gt=Now() - timedelta(days=settings.MISS_REMEMBER_DAYS))
 
 
 def get_edition(isbn13: str) -> Edition | None:
-    """The stored edition with its work and its authors, in order, in `author_links`."""
+    """The stored edition with its work, and with its authors in order in `author_links`."""
     return Edition.objects.select_related("work").prefetch_related("author_links__author").filter(isbn13=isbn13).first()
 
 
-def last_told(isbn13: str) -> datetime | None:
-    """When ISBNdb last told us of the ISBN-13, be it that it does not know it; None when it never did."""
+def last_answered(isbn13: str) -> datetime | None:
+    """When ISBNdb last answered about the ISBN-13, also that it does not know it; None when it never did."""
     stored = Edition.objects.filter(pk=isbn13).values_list("synced_at", flat=True)
     missed = Miss.objects.filter(pk=isbn13).values_list("asked_at", flat=True)
     return max([*stored, *missed], default=None)

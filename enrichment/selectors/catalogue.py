@@ -1,4 +1,4 @@
-"""Finding what is stored: editions, works, authors."""
+"""Finds stored editions, works and authors."""
 
 from typing import Any
 
@@ -10,16 +10,16 @@ from enrichment.books.match_keys import name_key, title_key
 from enrichment.models import Author, Edition, EditionAuthor, Work
 
 MAX_EDITIONS = 1000
-"""Of a work, in one answer."""
+"""The largest number of editions of a work in one answer."""
 
 
 def find_books(
     *, title: str = "", author: str = "", author_id: int | None = None, publisher: str = "", year: int | None = None
 ) -> QuerySet[Edition]:
-    """The editions that fit everything given, in no order, with their work and authors, without their long texts.
+    """Finds the editions that match all criteria, unordered, with their works and authors, without their long texts.
 
-    A text fits where it is part of the other, or where its words are like words there; case, accents, punctuation and
-    articles make no difference in titles and names.
+    A text matches when the stored text contains it, or contains similar words. Titles and names match without regard
+    to case, accents, punctuation and articles.
     """
     books = Edition.objects.defer(*LONG_COLUMNS).select_related("work").prefetch_related("author_links__author")
     if title:
@@ -40,9 +40,9 @@ def find_books(
 
 
 def isbns_of(text: str) -> QuerySet[Any, Any]:
-    """The ISBN-13s of editions whose title, or one of whose authors, fits as in `find_books`; for a subquery.
+    """The ISBN-13s of editions whose title or one of whose authors matches as in `find_books`; for a subquery.
 
-    As a union, so that each half is found by an index of its own.
+    It is a union, so that each half can use its own index.
     """
     of_works = Edition.objects.filter(work__in=find_works(text).order_by())
     of_authors = EditionAuthor.objects.filter(author__in=find_authors(text).order_by())
@@ -50,12 +50,12 @@ def isbns_of(text: str) -> QuerySet[Any, Any]:
 
 
 def find_works(title: str) -> QuerySet[Work]:
-    """The works whose titles hold `title`, or words that are like it."""
+    """The works whose titles contain `title` or similar words."""
     return Work.objects.filter(_resembles("title_key", title_key(title)))
 
 
 def find_authors(name: str = "") -> QuerySet[Author]:
-    """The authors whose names hold `name`, or words that are like it; all of them when it is empty."""
+    """The authors whose names contain `name` or similar words; all authors when it is empty."""
     return Author.objects.filter(_resembles("name_key", name_key(name))) if name else Author.objects.all()
 
 
@@ -66,7 +66,7 @@ def with_editions(authors: QuerySet[Author]) -> QuerySet[Author]:
 
 
 def top_authors(*, limit: int) -> list[Author]:
-    """The authors of the most editions, with `editions_count`; of equally many, those stored first come first."""
+    """The authors with the most editions, with `editions_count`. Equal authors come in the order of their ids."""
     links = EditionAuthor.objects.order_by().values("author_id").annotate(n=Count("*"))
     ids = list(links.order_by("-n", "author_id").values_list("author_id", flat=True)[:limit])
     authors = with_editions(Author.objects.all()).in_bulk(ids)
@@ -81,13 +81,13 @@ def get_author(author_id: int) -> Author | None:
 
 
 def get_work(work_id: int) -> Work | None:
-    """The work with `editions_count`, and in `first_editions` MAX_EDITIONS as `find_books` gives them, by ISBN."""
+    """The work with `editions_count`, and with its first MAX_EDITIONS editions by ISBN in `first_editions`."""
     editions = Prefetch("editions", find_books().order_by("pk")[:MAX_EDITIONS], to_attr="first_editions")
     counted = Work.objects.annotate(editions_count=Count("editions"))
     return counted.prefetch_related(editions).filter(pk=work_id).first()
 
 
 def _resembles(column: str, text: str, *, contains: Q | None = None) -> Q:
-    """What the trigram index of `column` finds. A text of fewer than three letters has no trigram to be part of."""
+    """A filter that the trigram index of `column` can answer. A text of less than three letters has no trigram."""
     alike = Q(**{f"{column}__trigram_word_similar": text})
     return alike if len(text) < 3 else alike | (contains or Q(**{f"{column}__contains": text}))

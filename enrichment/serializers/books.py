@@ -1,4 +1,4 @@
-"""What the enrichment API takes and gives."""
+"""Requests and answers of the endpoints for ISBNs and books."""
 
 from typing import Any
 
@@ -19,11 +19,11 @@ MAX_JOB_ISBNS = 100_000
     {"oneOf": [{"type": "string", "maxLength": 100}, {"type": "integer"}], "example": "978-0-7653-7654-0"}
 )
 class IsbnValueField(serializers.Field[str | int, str | int, str | int, Any]):
-    """A string or a whole number: whether it is an ISBN is found out later, and reported by value."""
+    """A string or a whole number. Whether it is an ISBN is checked later and reported for each value."""
 
     default_error_messages = {
         "type": "An ISBN must be a string or a whole number.",
-        "length": "An ISBN has 100 characters at the most.",
+        "length": "An ISBN has at most 100 characters.",
     }
 
     def to_internal_value(self, data: object) -> str | int:
@@ -43,17 +43,17 @@ def isbn_list(largest: int, wanted: str) -> serializers.ListField:
         min_length=1,
         max_length=largest,
         error_messages=dict.fromkeys(("required", "null", "not_a_list", "min_length", "max_length"), wanted),
-        help_text="ISBN-10s and ISBN-13s as people write them: hyphens, spaces, prefixes; duplicates are folded.",
+        help_text="ISBN-10s and ISBN-13s in any usual form, with hyphens, spaces or prefixes. Duplicates count once.",
     )
 
 
 class IsbnListSerializer(SpendingRequestSerializer):
-    """ISBNs, and what they are for; or a bare list of ISBNs."""
+    """ISBNs with a source, or a bare list of ISBNs."""
 
     isbns = isbn_list(MAX_LIST_ISBNS, f"Give a list of 1 to {MAX_LIST_ISBNS:,} ISBNs.")
 
     def run_validation(self, data: Any = serializers.empty) -> Any:
-        """Takes a bare list, too. Looks at the length first: each of a million wrong values would get its own error."""
+        """Accepts a bare list too. Checks the length first: a million wrong values must not make a million errors."""
         body = {"isbns": data} if isinstance(data, list) else data
         isbns = body.get("isbns") if isinstance(body, dict) else None
         if isinstance(isbns, list) and len(isbns) > self.max_list_isbns():
@@ -72,7 +72,9 @@ class BatchRequestSerializer(JobOptionsSerializer, IsbnListSerializer):
         MAX_JOB_ISBNS, f"Give a list of 1 to {MAX_LIST_ISBNS:,} ISBNs, {MAX_JOB_ISBNS:,} with `Prefer: respond-async`."
     )
     refresh = serializers.BooleanField(
-        required=False, default=False, help_text="Ask again for what is fresh or remembered as unknown."
+        required=False,
+        default=False,
+        help_text="Ask ISBNdb again also for fresh editions and for ISBNs remembered as unknown.",
     )
 
     def max_list_isbns(self) -> int:
@@ -80,31 +82,31 @@ class BatchRequestSerializer(JobOptionsSerializer, IsbnListSerializer):
 
 
 class InvalidIsbnSerializer(serializers.Serializer[Any]):
-    isbn = serializers.CharField(help_text="The value as it was given.")
+    isbn = serializers.CharField(help_text="The value as it was sent.")
     reason = serializers.ChoiceField(["wrong check digit", "wrong length", "not an ISBN"])
 
 
 class FailedIsbnSerializer(serializers.Serializer[Any]):
-    isbn = serializers.CharField(allow_null=True, help_text="null: ISBNdb sent a book without a usable ISBN.")
+    isbn = serializers.CharField(allow_null=True, help_text="null when ISBNdb sent a book without a usable ISBN.")
     error = serializers.CharField()
 
 
 class EnrichmentSerializer(serializers.Serializer[Any]):
     """valid = already_fresh + enriched + not_found + failed."""
 
-    requested = serializers.IntegerField(help_text="Values given.")
-    valid = serializers.IntegerField(help_text="Distinct ISBNs among them.")
-    found = serializers.IntegerField(help_text="Asked for in this request, and known to ISBNdb.")
-    enriched = serializers.IntegerField(help_text="Of those found, stored: created, updated, or the same as before.")
-    created = serializers.IntegerField(help_text="Editions that are new.")
-    updated = serializers.IntegerField(help_text="Editions that changed.")
-    already_fresh = serializers.IntegerField(help_text="Stored before and recent enough: not asked for, no call.")
-    not_found = serializers.IntegerField(help_text="Unknown to ISBNdb, now or when last asked.")
-    failed = serializers.IntegerField(help_text="Asked for without a result; `errors` says why.")
+    requested = serializers.IntegerField(help_text="Number of values sent.")
+    valid = serializers.IntegerField(help_text="Number of different valid ISBNs among them.")
+    found = serializers.IntegerField(help_text="ISBNs that ISBNdb was asked for and knows.")
+    enriched = serializers.IntegerField(help_text="Found books that are stored: created, updated or unchanged.")
+    created = serializers.IntegerField(help_text="New editions.")
+    updated = serializers.IntegerField(help_text="Changed editions.")
+    already_fresh = serializers.IntegerField(help_text="ISBNs with a fresh stored edition. They cost no call.")
+    not_found = serializers.IntegerField(help_text="ISBNs that ISBNdb does not know, now or when it was last asked.")
+    failed = serializers.IntegerField(help_text="ISBNs without a result; `errors` says why.")
     invalid = InvalidIsbnSerializer(many=True)
     not_found_isbns = serializers.ListField(child=serializers.CharField())
     errors = FailedIsbnSerializer(many=True)  # type: ignore[assignment]  # likewise
-    api_calls = serializers.IntegerField(help_text="Calls that this request spent, retries included.")
+    api_calls = serializers.IntegerField(help_text="Calls that this request spent, including retries.")
 
 
 @example(
@@ -127,7 +129,7 @@ class EnrichmentSerializer(serializers.Serializer[Any]):
     }
 )
 class BatchAnswerSerializer(SpendingAnswerSerializer, EnrichmentSerializer):
-    """The same, with the quota."""
+    """The result of the request, with the quota."""
 
 
 _TIMES = ("synced_at", "created_at", "updated_at")
@@ -149,13 +151,15 @@ class WorkSerializer(serializers.Serializer[Any]):
     | dict.fromkeys(_TIMES, "2026-05-05T11:57:03.120000Z")
 )
 class EditionSerializer(serializers.ModelSerializer[Edition]):
-    """A stored edition. A text that ISBNdb does not give is empty."""
+    """A stored edition. A text that ISBNdb does not send is empty."""
 
     work = WorkSerializer()
     authors = serializers.SerializerMethodField()
     date_published = serializers.SerializerMethodField()
     date_precision = serializers.ChoiceField(
-        Edition.DatePrecision.values, allow_blank=True, help_text="How much of the date is known; empty without one."
+        Edition.DatePrecision.values,
+        allow_blank=True,
+        help_text="The known part of the date; empty when there is no date.",
     )
 
     class Meta:
@@ -168,7 +172,12 @@ class EditionSerializer(serializers.ModelSerializer[Edition]):
         return AuthorSerializer([link.author for link in edition.author_links.all()], many=True).data
 
     @extend_schema_field(
-        {"type": "string", "nullable": True, "example": "2023-10", "description": "As far as it is known."}
+        {
+            "type": "string",
+            "nullable": True,
+            "example": "2023-10",
+            "description": "The known part of the date: a day, a month or a year.",
+        }
     )
     def get_date_published(self, edition: Edition) -> str | None:
         return edition.published or None

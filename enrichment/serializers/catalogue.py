@@ -1,4 +1,4 @@
-"""What the stored books, authors and works are asked for by, and how they are told."""
+"""Queries and answers of the endpoints for stored books, authors and works."""
 
 from datetime import MAXYEAR
 
@@ -14,7 +14,7 @@ from quota.serializers import QuerySerializer
 MAX_PAGE_SIZE = 200
 MAX_ID = 2**63 - 1
 MAX_TOP_AUTHORS = 20_000
-"""The last rank of the last tier of a bulk harvest."""
+"""A bulk harvest reads up to this rank."""
 
 
 class PageQuerySerializer(QuerySerializer):
@@ -22,13 +22,15 @@ class PageQuerySerializer(QuerySerializer):
 
 
 class BooksQuerySerializer(PageQuerySerializer):
-    """What a book must fit, all of it. Parts of words will do, and so do words that are alike."""
+    """Criteria for books. A book must match all of them. Parts of words match, and so do similar words."""
 
     title = serializers.CharField(max_length=MAX_NAME_LENGTH, required=False)
     author = serializers.CharField(max_length=MAX_NAME_LENGTH, required=False, help_text="A name, in any spelling.")
     author_id = serializers.IntegerField(min_value=1, max_value=MAX_ID, required=False)
     publisher = serializers.CharField(max_length=MAX_NAME_LENGTH, required=False)
-    year = serializers.IntegerField(min_value=1, max_value=MAXYEAR, required=False, help_text="Of publication.")
+    year = serializers.IntegerField(
+        min_value=1, max_value=MAXYEAR, required=False, help_text="The year of publication."
+    )
 
 
 class AuthorsQuerySerializer(PageQuerySerializer):
@@ -42,24 +44,34 @@ class TopAuthorsQuerySerializer(QuerySerializer):
 
 
 class BookSummarySerializer(EditionSerializer):
-    """A stored edition without its long texts; `/api/books/{isbn}` has them."""
+    """A stored edition without its long texts. `/api/books/{isbn}` shows them."""
 
     class Meta:
         model = Edition
         fields = (
-            *("isbn13", "title", "work", "authors", "publisher", "language", "binding", "pages"),
-            *("date_published", "date_precision", "image", "synced_at"),
+            "isbn13",
+            "title",
+            "work",
+            "authors",
+            "publisher",
+            "language",
+            "binding",
+            "pages",
+            "date_published",
+            "date_precision",
+            "image",
+            "synced_at",
         )
         read_only_fields = fields
 
 
 class CountedAuthorSerializer(AuthorSerializer):
-    editions = serializers.IntegerField(source="editions_count", help_text="How many of theirs are stored.")
+    editions = serializers.IntegerField(source="editions_count", help_text="Number of stored editions of the author.")
 
 
 class AuthorDetailSerializer(CountedAuthorSerializer):
-    works = serializers.IntegerField(source="works_count", help_text="How many works these are editions of.")
-    books = serializers.SerializerMethodField(help_text="The address of the editions.")
+    works = serializers.IntegerField(source="works_count", help_text="Number of works of these editions.")
+    books = serializers.SerializerMethodField(help_text="The address of the author's editions.")
 
     def get_books(self, author: Author) -> str:
         return f"{reverse('books', request=self.context['request'])}?author_id={author.pk}"
@@ -67,6 +79,6 @@ class AuthorDetailSerializer(CountedAuthorSerializer):
 
 class WorkDetailSerializer(WorkSerializer):
     editions = BookSummarySerializer(
-        source="first_editions", many=True, help_text=f"By ISBN; the first {MAX_EDITIONS:,} where there are more."
+        source="first_editions", many=True, help_text=f"The first {MAX_EDITIONS:,} editions, by ISBN."
     )
-    editions_count = serializers.IntegerField(help_text="How many are stored.")
+    editions_count = serializers.IntegerField(help_text="Number of stored editions.")

@@ -1,4 +1,4 @@
-"""What several requests, or answers, have in common."""
+"""Fields and base classes that several requests or answers share."""
 
 from typing import Any
 
@@ -8,33 +8,37 @@ from enrichment.serializers.strict import StrictSerializer
 from quota.serializers import QuotaStatusSerializer
 
 OUR_SOURCES = ("job:", "run:", "bulk:")
-"""Whose calls are counted by their source: jobs, runs of crons, bulk harvests."""
+"""Prefixes of the sources of jobs, cron runs and bulk harvests. Their calls are counted by source."""
 
 
 class SpendingRequestSerializer(StrictSerializer):
-    """A request that may spend calls."""
+    """A request that can spend calls."""
 
     source = serializers.CharField(  # type: ignore[assignment]  # a field of that name, not the option
-        max_length=100, required=False, default="", allow_blank=True, help_text="What it is for; kept in the journal."
+        max_length=100,
+        required=False,
+        default="",
+        allow_blank=True,
+        help_text="The purpose of the request, for the journal.",
     )
 
     def validate_source(self, value: str) -> str:
         if value.startswith(OUR_SOURCES):
-            raise serializers.ValidationError(f"It may not begin with {', '.join(OUR_SOURCES)}: those are ours.")
+            raise serializers.ValidationError(f"It must not begin with {', '.join(OUR_SOURCES)}: these are reserved.")
         return value
 
 
 class SpendingAnswerSerializer(serializers.Serializer[Any]):
-    """What `spending_answer` adds."""
+    """The members that `spending_answer` adds."""
 
     duration_ms = serializers.IntegerField()
-    quota = QuotaStatusSerializer(allow_null=True, help_text="null: it could not be asked; the work is done.")
+    quota = QuotaStatusSerializer(allow_null=True, help_text="null when the quota could not be read; the work is done.")
 
 
 class SearchableField(serializers.CharField):
-    """Text that becomes part of an address of ISBNdb: `..` or `/` alone would lead elsewhere."""
+    """A text that becomes part of an ISBNdb address. `..` or `/` alone would be a different address."""
 
-    default_error_messages = {"no_word": "There must be a letter or a digit in it."}
+    default_error_messages = {"no_word": "It must contain a letter or a digit."}
 
     def to_internal_value(self, data: Any) -> str:
         value = super().to_internal_value(data)
@@ -44,7 +48,7 @@ class SearchableField(serializers.CharField):
 
 
 class ShortListField(serializers.ListField):
-    """A list that is not read when it is too long: each of a million wrong values would get its own error."""
+    """A list whose length is checked first, so that a million wrong values do not make a million errors."""
 
     def to_internal_value(self, data: Any) -> list[Any]:
         if isinstance(data, list) and self.max_length is not None and len(data) > self.max_length:

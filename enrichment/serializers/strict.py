@@ -1,4 +1,4 @@
-"""What every request's body has in common."""
+"""The strict base class of every request body."""
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -10,8 +10,8 @@ from rest_framework.settings import api_settings
 
 from quota.serializers import QuerySerializer
 
-MAX_UNKNOWN_FIELDS = 10  # that one answer names
-# DRF makes a text of 5, and True of "yes".
+MAX_UNKNOWN_FIELDS = 10  # in one answer
+# Without these checks, DRF turns 5 into a text and "yes" into True.
 STRICT_TYPES: dict[type[serializers.Field[Any, Any, Any, Any]], tuple[type, str]] = {
     serializers.CharField: (str, "a text"),
     serializers.BooleanField: (bool, "true or false"),
@@ -20,9 +20,9 @@ STRICT_TYPES: dict[type[serializers.Field[Any, Any, Any, Any]], tuple[type, str]
 
 
 class StrictSerializer(QuerySerializer):
-    """The body of a request: an object that has the declared fields, in their JSON types, and no others.
+    """A request body: a JSON object with the declared fields, in their JSON types, and no others.
 
-    Every request serializer derives from it, so that a misspelt or misunderstood field is a 400 and never passed over.
+    Every request serializer inherits from it, so that a misspelt or misunderstood field is a 400 and never ignored.
     """
 
     def run_validation(self, data: Any = serializers.empty) -> Any:
@@ -35,8 +35,8 @@ class StrictSerializer(QuerySerializer):
     def to_internal_value(self, data: Any) -> Any:
         errors: dict[str, Any] = {}
         for name in islice((name for name in data if name not in self.fields), MAX_UNKNOWN_FIELDS):
-            shown = name.encode(errors="replace").decode()  # a lone surrogate cannot go into an answer
-            errors[shown] = [f"There is no such field; there is {self._known()}."]
+            shown = name.encode(errors="replace").decode()  # JSON cannot hold a lone surrogate
+            errors[shown] = [f"There is no such field. The fields are {self._known()}."]
         for name, field in self.fields.items():
             if name in data and (mistakes := dict(_mistyped(field, data[name]))):
                 errors[name] = mistakes.get(None) or mistakes
@@ -53,7 +53,7 @@ class StrictSerializer(QuerySerializer):
 
 
 def _mistyped(field: serializers.Field[Any, Any, Any, Any], value: Any) -> Iterator[tuple[int | None, list[str]]]:
-    """What is not of its field's JSON type: the place in a list, None for the value itself, and what is wanted."""
+    """Values of the wrong JSON type: the index in a list, or None for the field itself, and the errors."""
     if isinstance(field, serializers.ListField) and isinstance(value, list) and len(value) <= (field.max_length or inf):
         for place, each in enumerate(value):
             for _, wanted in _mistyped(field.child, each):

@@ -1,4 +1,4 @@
-"""All books by one author, with as few calls as can be."""
+"""Stores all books by one author, with as few calls as possible."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,10 +19,10 @@ MAX_PAGES = 10
 
 @dataclass
 class Bibliography:
-    """What came of an author's books. `progress` has the figures.
+    """The result for an author. `progress` has the figures.
 
-    `complete`: everything that ISBNdb has of the author was fetched. `stopped_reason`: why not: `max_pages`,
-    `isbndb_ceiling` (it gives 10,000 books at the most), a limit of the quota, or what was wrong with ISBNdb.
+    `complete`: all of ISBNdb's books by the author were fetched. `stopped_reason`: why it is not complete: `max_pages`,
+    `isbndb_ceiling` (ISBNdb gives at most 10,000 books), a limit of the quota, or a failure of ISBNdb.
     """
 
     author: str
@@ -32,7 +32,7 @@ class Bibliography:
 
     @property
     def next_page(self) -> int | None:
-        """The page of 1,000 books with which to go on; None when there is nothing to go on with."""
+        """The page of 1,000 books to continue with; None when there is no more."""
         progress = self.progress
         if self.complete or (progress.position.listing and not progress.cut):
             return None
@@ -58,15 +58,15 @@ def enrich_bibliography(
     skip_existing: bool = True,
     source: str = "",
 ) -> Bibliography:
-    """Stores the books that ISBNdb has by `author` (1 to 150 characters), page by page.
+    """Stores ISBNdb's books by `author` (1 to 150 characters), page by page.
 
-    `consumer`: the slug of who pays. At most `max_pages` pages of 1,000 books, from `start_page` on: a run that
-    stopped goes on with its `next_page`. `skip_existing`: editions that are fresh stay as they are, and an author whom
-    ISBNdb did not know within MISS_REMEMBER_DAYS is not asked for again; otherwise both are asked anew.
+    It fetches at most `max_pages` pages of 1,000 books, from `start_page`. To continue a run that stopped, use its
+    `next_page`. `consumer`: the slug of the payer. `source`: the purpose, for the journal. `skip_existing`: leave fresh
+    editions unchanged, and do not ask for an author that is remembered as unknown (MISS_REMEMBER_DAYS).
 
-    The whole operation is covered before it starts; what turns out not to be needed goes back at once. When the quota
-    ends it after some pages, that is a result; anything else raises EnrichmentStopped with what was stored so far,
-    with one of ENDINGS as its reason.
+    All calls are reserved at the start; those that are not needed are released as soon as that is known. When the quota
+    stops the run after the first page, the function returns with a `stopped_reason`. Every other stop raises
+    EnrichmentStopped with the result so far and one of ENDINGS.
     """
     result = Bibliography(author=author, progress=Progress(position_at((start_page - 1) * PAGE_SIZE)))
     if skip_existing and start_page == 1 and selectors.is_missed_author(author):
@@ -81,13 +81,13 @@ def enrich_bibliography(
         conclude(result)
     except ENDINGS as error:
         result.stopped_reason = stop_reason(error)
-        if not isinstance(error, STOPS) or not result.progress.came_forward:
+        if not isinstance(error, STOPS) or not result.progress.has_answer:
             raise EnrichmentStopped(result, error) from error
     return result
 
 
 def conclude(result: Bibliography) -> None:
-    """Says whether the pages that were fetched are all there is, and remembers whether ISBNdb knows the author."""
+    """Sets `complete` and `stopped_reason` after the last page, and remembers whether ISBNdb knows the author."""
     progress = result.progress
     if progress.unknown:
         _remember(result.author)

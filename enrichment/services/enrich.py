@@ -1,4 +1,4 @@
-"""Enriching: from ISBNs in any form to stored editions, with as few calls as can be."""
+"""Enriches ISBNs: from ISBNs in any form to stored editions, with as few calls as possible."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,12 +16,12 @@ from enrichment.services.stop_reasons import in_our_words
 from quota.spending import Spender, spending
 
 DOUBTFUL_MISS_DAYS = 1
-"""How long it is remembered that ISBNdb does not know an ISBN when a book of the same answer could not be read."""
+"""A miss is remembered for this time when a book in the same answer could not be read."""
 
 
 @dataclass(frozen=True)
 class FailedIsbn:
-    """Something for which nothing is stored: an ISBN, or what ISBNdb's book gave for one; None when it gave none."""
+    """An ISBN without a result, or the ISBN of a bad book as ISBNdb sent it; None when the book had none."""
 
     isbn: str | None
     error: str
@@ -29,30 +29,30 @@ class FailedIsbn:
 
 @dataclass
 class Enrichment:
-    """What came of a list of ISBNs.
+    """The result for a list of ISBNs.
 
     Every distinct valid ISBN is one of: already_fresh, enriched (= created + updated + unchanged), not_found, failed.
     """
 
     requested: int
-    """Values given."""
+    """Number of values given."""
     valid: int
-    """Distinct ISBNs among them."""
+    """Number of different valid ISBNs among them."""
     invalid: list[InvalidEntry]
     already_fresh: int = 0
-    """Stored before and recent enough: no call."""
+    """ISBNs with a fresh stored edition. They cost no call."""
     found: int = 0
-    """Asked for now, and known to ISBNdb."""
+    """ISBNs that ISBNdb was asked for and knows."""
     enriched: int = 0
-    """Of those found, stored: created, updated, or the same as before."""
+    """Found books that are stored: created, updated or unchanged."""
     created: int = 0
     updated: int = 0
     not_found_isbns: list[str] = field(default_factory=list)
-    """Unknown to ISBNdb, now or when last asked."""
+    """ISBNs that ISBNdb does not know, now or when it was last asked."""
     failed: int = 0
     errors: list[FailedIsbn] = field(default_factory=list)
     api_calls: int = 0
-    """Calls spent, retries included."""
+    """Calls spent, including retries."""
 
     @property
     def not_found(self) -> int:
@@ -60,12 +60,11 @@ class Enrichment:
 
 
 def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = "", refresh: bool = False) -> Enrichment:
-    """Stores what ISBNdb knows of the ISBNs, at one call per ISBNDB_BATCH_SIZE of those that have to be asked for.
+    """Stores what ISBNdb knows about the ISBNs. It spends one call for each batch of ISBNDB_BATCH_SIZE ISBNs.
 
-    `consumer`: the slug of who pays. `source`: what it is for, for the record. Editions that are fresh
-    (EDITION_FRESH_DAYS) and ISBNs that ISBNdb did not know lately (MISS_REMEMBER_DAYS) are not asked for, unless
-    `refresh`. Each batch is stored before the next is asked for; of one whose answer is too large for ISBNdb, halves
-    are asked for.
+    `consumer`: the slug of the payer. `source`: the purpose, for the journal. ISBNs with a fresh edition
+    (EDITION_FRESH_DAYS) and remembered misses (MISS_REMEMBER_DAYS) are not in a batch, unless `refresh`. Each batch is
+    stored before ISBNdb is asked for the next. A batch whose answer is too large for ISBNdb is halved.
 
     Raises EnrichmentStopped with one of ENDINGS; when that is the quota's refusal before the first call, nothing was
     spent.
@@ -100,11 +99,11 @@ def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = ""
 
 
 def enrich_batch(batch: list[str], spender: Spender, result: Enrichment) -> dict[str, str]:
-    """Asks for up to ISBNDB_BATCH_SIZE ISBN-13s, stores what comes and adds it to `result`.
+    """Asks ISBNdb for up to ISBNDB_BATCH_SIZE ISBN-13s, stores the books and adds the counts to `result`.
 
-    It takes one call, unless ISBNdb finds the answer too large: then its halves are asked for and stored one after the
-    other, with calls that are set aside as they come. Returns those that came and could not be stored, with the reason.
-    Raises one of ENDINGS; the halves before it are stored and counted.
+    It spends one call. When the answer is too large for ISBNdb, it halves the batch, and reserves another call for each
+    half in turn. Returns the ISBN-13s that could not be stored, with the reason. Raises one of ENDINGS; the halves
+    before it are stored and counted.
     """
     failed: dict[str, str] = {}
     for part, answer in _ask_for(batch, spender):
@@ -113,7 +112,7 @@ def enrich_batch(batch: list[str], spender: Spender, result: Enrichment) -> dict
 
 
 def _ask_for(batch: list[str], spender: Spender) -> Iterator[tuple[list[str], Answer]]:
-    """The parts of the batch, in order, with what ISBNdb says of each; usually it is one."""
+    """The parts of the batch, in order, with ISBNdb's answer for each. There is one part, unless it was too large."""
     parts = [batch]
     while parts:
         part = parts.pop()
@@ -129,7 +128,7 @@ def _ask_for(batch: list[str], spender: Spender) -> Iterator[tuple[list[str], An
 
 
 def _take(asked: list[str], answer: Answer, result: Enrichment) -> dict[str, str]:
-    """Stores what ISBNdb says of the ISBN-13s and adds it to `result`; returns those that could not be stored."""
+    """Stores an answer and adds the counts to `result`. Returns the ISBN-13s that were not stored, with the reason."""
     found = {book.isbn13 for book in answer.books}
     missing = [isbn for isbn in asked if isbn not in found]
     stored = store_books(answer.books)
@@ -147,9 +146,9 @@ def _take(asked: list[str], answer: Answer, result: Enrichment) -> dict[str, str
 
 
 def _doubtful() -> datetime:
-    """The time of asking from which a miss is remembered for DOUBTFUL_MISS_DAYS, not MISS_REMEMBER_DAYS.
+    """A time in the past, so that a miss is remembered for DOUBTFUL_MISS_DAYS instead of MISS_REMEMBER_DAYS.
 
-    One of the ISBNs may be that of the book which could not be read. They are asked for again soon, but not with every
-    request: the book may stay as it is.
+    One of the ISBNs may belong to the unreadable book. Alexandria asks for them again soon, but not with every request,
+    because the book may stay unreadable.
     """
     return datetime.now(UTC) - timedelta(days=max(0, settings.MISS_REMEMBER_DAYS - DOUBTFUL_MISS_DAYS))

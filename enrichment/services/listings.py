@@ -1,4 +1,4 @@
-"""Lists of books that ISBNdb gives page by page: fetched and stored page after page, any of which may be the last."""
+"""Fetches and stores ISBNdb's listings page by page. A run can stop after any page and continue later."""
 
 import time
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ from quota.spending import Spender
 
 @dataclass(frozen=True)
 class Position:
-    """Where to go on: in which listing (from 0), after how many of its books, with which page size.
+    """Where to continue: the listing (from 0), the number of its books before the next page, and the page size.
 
-    `total`: how many books the listing has, once ISBNdb has said so.
+    `total`: the number of books in the listing, once ISBNdb has sent it.
     """
 
     listing: int = 0
@@ -31,25 +31,25 @@ class Position:
 
 @dataclass
 class Progress:
-    """What came of some listings until now. books_found = already_existed + new ones."""
+    """The result of some listings so far. books_found = already_existed + new books."""
 
     position: Position = Position()
     books_found: int = 0
-    """Usable books in the pages."""
+    """Usable books on the pages."""
     already_existed: int = 0
-    """Of these, stored before."""
+    """Of these, books that were stored before."""
     enriched: int = 0
-    """Of these, stored now: created, updated, or the same as before."""
+    """Of these, books that are stored now: created, updated or unchanged."""
     failed: int = 0
     pages_fetched: int = 0
     api_calls: int = 0
-    """Calls spent, retries included."""
+    """Calls spent, including retries."""
     unknown: list[int] = field(default_factory=list)
-    """Listings of which ISBNdb knows nothing."""
+    """Listings that ISBNdb does not know."""
     cut: dict[int, int] = field(default_factory=dict)
-    """Listings that go on beyond the pages that were asked for, and after how many books."""
+    """Listings with more pages than were asked for, and the number of books before the first of these pages."""
     beyond_reach: list[int] = field(default_factory=list)
-    """Listings with more books than the 10,000 that ISBNdb gives of any."""
+    """Listings with more books than the 10,000 that ISBNdb gives."""
     errors: list[FailedIsbn] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -65,8 +65,8 @@ class Progress:
         }
 
     @property
-    def came_forward(self) -> bool:
-        """Whether ISBNdb has told anything yet, be it that it knows nothing."""
+    def has_answer(self) -> bool:
+        """Whether ISBNdb has answered at least once, also that it does not know a listing."""
         return bool(self.pages_fetched or self.unknown)
 
 
@@ -79,12 +79,13 @@ def walk(
     skip_existing: bool,
     until: float = inf,
 ) -> None:
-    """Fetches and stores page after page until nothing is left, as `fetch_next` does, and raises as it does.
+    """Fetches and stores page after page until nothing is left. Raises what `fetch_next` raises.
 
-    After `until`, of the monotonic clock, no page is begun but the first.
+    After `until` (monotonic clock) it starts no page except the first.
 
-    What turns out not to be needed goes back before each page but the first. When halved pages take more calls than
-    were set aside, each is set aside when it is its turn: the calls in hand are not refused for those that may follow.
+    Before each page except the first, it releases the calls that are no longer needed. When halved pages need more
+    calls than are reserved, each call is reserved when its turn comes, so that the next page is not refused because of
+    pages that may follow.
     """
     while needed := calls_needed(listings, progress, max_pages=max_pages):
         if spender.reservation is not None:
@@ -95,95 +96,98 @@ def walk(
 
 
 def calls_needed(listings: Sequence[Listing], progress: Progress, *, max_pages: int) -> int:
-    """The most calls that the rest takes, with what is known of the totals; retries not included."""
-    here = progress.position
-    if here.listing >= len(listings):
+    """The maximum number of calls for the rest, given the known totals, without retries."""
+    position = progress.position
+    if position.listing >= len(listings):
         return 0
-    end = max(here.offset + 1, _end(here, max_pages))
+    end = max(position.offset + 1, _end(position, max_pages))
     pages = 0
-    while here.offset < end:
-        here = _next_page(here)
+    while position.offset < end:
+        position = _next_page(position)
         pages += 1
-    return pages + (len(listings) - here.listing - 1) * max_pages
+    return pages + (len(listings) - position.listing - 1) * max_pages
 
 
 def fetch_next(
     listings: Sequence[Listing], progress: Progress, spender: Spender, *, max_pages: int, skip_existing: bool
 ) -> None:
-    """Fetches and stores the next page, and moves `progress` on; for as long as `calls_needed` is not 0.
+    """Fetches and stores the next page, and updates `progress`. Call it only while `calls_needed` is not 0.
 
-    No listing is followed beyond `max_pages` pages of 1,000. With `skip_existing`, editions that are fresh stay as
-    they are. A page that is too large for ISBNdb is halved: the call is spent, and the next one asks for less. As
-    ISBNdb does not say whether it was the size, pages grow again as soon as halves have come. Without a total, a full
-    page means that another may follow.
+    It reads at most `max_pages` pages of 1,000 books of a listing. With `skip_existing`, fresh editions stay unchanged.
+    When a page is too large for ISBNdb, its call is spent and the next call asks for half of it. Pages grow again after
+    both halves have come, because ISBNdb does not say whether the size was the cause. Without a total, a full page
+    means that another page can follow.
 
-    Raises an IsbndbError, and what `Spender.dispatch` raises; `progress` is then as it was, but for its calls and for
-    the size of the next page: when ISBNdb fails even for little, that was not the reason.
+    Raises an IsbndbError, or what `Spender.dispatch` raises. Then only two things change in `progress`: its calls, and
+    the page size, which is reset, because ISBNdb failed for a small page too.
     """
-    here = progress.position
+    position = progress.position
     before = len(spender.dispatched)
     try:
         answer = fetch_page(
-            listings[here.listing], spender, page=here.offset // here.page_size + 1, page_size=here.page_size
+            listings[position.listing],
+            spender,
+            page=position.offset // position.page_size + 1,
+            page_size=position.page_size,
         )
     except IsbndbNotFound:
-        if not here.offset:  # otherwise it is a page beyond the last
-            progress.unknown.append(here.listing)
-        progress.position = Position(here.listing + 1)
+        if not position.offset:  # otherwise it is the page after the last
+            progress.unknown.append(position.listing)
+        progress.position = Position(position.listing + 1)
         return
     except IsbndbPageTooLarge:
-        progress.position = replace(here, page_size=here.page_size // 2)
+        progress.position = replace(position, page_size=position.page_size // 2)
         return
     except IsbndbError:
-        progress.position = replace(here, page_size=position_at(here.offset).page_size)
+        progress.position = replace(position, page_size=position_at(position.offset).page_size)
         raise
     finally:
         progress.api_calls += len(spender.dispatched) - before
     _store(answer, progress, skip_existing=skip_existing)
-    if not answer.items and not answer.total and not here.offset:
-        progress.unknown.append(here.listing)
-    progress.position = _after(here, answer, progress, max_pages)
+    if not answer.items and not answer.total and not position.offset:
+        progress.unknown.append(position.listing)
+    progress.position = _after(position, answer, progress, max_pages)
 
 
 def position_at(offset: int, *, listing: int = 0) -> Position:
-    """The position after `offset` books, with the largest page size that divides them."""
+    """The position after `offset` books, with the largest page size that divides `offset`."""
     size = PAGE_SIZE
     while offset % size and size > MIN_PAGE_SIZE:
         size //= 2
     return Position(listing, offset - offset % size, size)
 
 
-def step_over(here: Position, *, max_pages: int) -> Position:
-    """The position after the page at `here`, which is left out."""
-    there = _next_page(here)
-    return there if there.offset < _end(there, max_pages) else Position(here.listing + 1)
+def step_over(position: Position, *, max_pages: int) -> Position:
+    """The position after the page at `position`, which is skipped."""
+    following = _next_page(position)
+    return following if following.offset < _end(following, max_pages) else Position(position.listing + 1)
 
 
-def _next_page(here: Position) -> Position:
-    """The position after a page; the next is twice as large where such a page can begin."""
-    offset = here.offset + here.page_size
-    twice = 2 * here.page_size
+def _next_page(position: Position) -> Position:
+    """The position after a page. The next page is twice as large where a page of that size can begin."""
+    offset = position.offset + position.page_size
+    twice = 2 * position.page_size
     grows = twice <= PAGE_SIZE and offset % twice == 0
-    return replace(here, offset=offset, page_size=twice if grows else here.page_size)
+    return replace(position, offset=offset, page_size=twice if grows else position.page_size)
 
 
-def _after(here: Position, answer: Answer, progress: Progress, max_pages: int) -> Position:
-    there = replace(_next_page(here), total=answer.total)
-    goes_on = answer.items > 0 if answer.total is not None else answer.items >= here.page_size
-    if goes_on and there.offset < _end(there, max_pages):
-        return there
-    more = goes_on and (answer.total is None or there.offset < answer.total)
-    if more and there.offset < MAX_RESULTS:
-        progress.cut[here.listing] = there.offset
+def _after(position: Position, answer: Answer, progress: Progress, max_pages: int) -> Position:
+    following = replace(_next_page(position), total=answer.total)
+    goes_on = answer.items > 0 if answer.total is not None else answer.items >= position.page_size
+    if goes_on and following.offset < _end(following, max_pages):
+        return following
+    more = goes_on and (answer.total is None or following.offset < answer.total)
+    if more and following.offset < MAX_RESULTS:
+        progress.cut[position.listing] = following.offset
     elif more:
-        progress.beyond_reach.append(here.listing)
-    return Position(here.listing + 1)
+        progress.beyond_reach.append(position.listing)
+    return Position(position.listing + 1)
 
 
-def _end(here: Position, max_pages: int) -> int:
-    """After how many books the listing ends for us."""
+def _end(position: Position, max_pages: int) -> int:
+    """The number of books after which we stop reading the listing."""
     end = min(max_pages * PAGE_SIZE, MAX_RESULTS)
-    return end if here.total is None else min(end, here.total)
+    return end if position.total is None else min(end, position.total)
 
 
 def _store(answer: Answer, progress: Progress, *, skip_existing: bool) -> None:

@@ -147,6 +147,6 @@ def enrich_new_releases(
     except ENDINGS as error:
         result.stopped_reason = stop_reason(error)
         result.quota_exhausted = isinstance(error, QuotaRefused | DayOver)
-        if not isinstance(error, STOPS) or not result.progress.came_forward:
+        if not isinstance(error, STOPS) or not result.progress.has_answer:
             raise EnrichmentStopped(result, error) from error
     return result

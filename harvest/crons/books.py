@@ -56,7 +56,7 @@ def new_releases(context: RunContext) -> None:
         except EnrichmentStopped as stopped:
             result, failure = stopped.result, stopped.reason
         context.books += result.progress.enriched
-        if result.progress.came_forward:
+        if result.progress.has_answer:
             context.record_answer()
         after = step_over(result.progress.position, max_pages=wanted.max_pages_per_month)
         if context.in_a_row == 0:  # otherwise the next run starts with the first page of those that failed

@@ -100,7 +100,7 @@ def test_failures_of_isbndb_fail_the_author_and_ours_are_tried_again(server: Ser
     server.failures = [
         (503, {"code": "quota_unavailable", "detail": "Our database is away."}, {}),
         (0, {}, {}),
-        (504, {"code": "isbndb_timeout", "detail": "ISBNdb gave no answer.", "api_calls": 1}, {}),
+        (504, {"code": "isbndb_timeout", "detail": "ISBNdb did not answer.", "api_calls": 1}, {}),
         (400, {"code": "invalid", "detail": "author_name: not that."}, {}),
     ]
     ended = through(server, listed)
