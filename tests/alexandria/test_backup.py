@@ -1,4 +1,4 @@
-"""Back up and restore, by the very lines of docs/deploy.md: nothing is lost, and a dump that is old is caught up."""
+"""Back up and restore with the commands of docs/deploy.md: nothing is lost, and an old dump catches up with ISBNdb."""
 
 import json
 import re
@@ -28,7 +28,7 @@ RESTORED = "alexandria_restored"
 
 @pytest.fixture
 def restored() -> Iterator[str]:
-    """The address of a database that is not there yet."""
+    """The address of a database that does not exist yet."""
     yield urlsplit(processes.environment()["DATABASE_URL"])._replace(path=f"/{RESTORED}").geturl()
     with connection.cursor() as cursor:
         cursor.execute("SET statement_timeout = 0")
@@ -36,7 +36,7 @@ def restored() -> Iterator[str]:
 
 
 def lines_in_docs(name: str) -> str:
-    """The block of commands of that name in docs/deploy.md."""
+    """The block of commands with this name in docs/deploy.md."""
     text = (BASE_DIR / "docs" / "deploy.md").read_text()
     found = re.search(rf"^ *```sh {name}\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
     assert found
@@ -50,7 +50,7 @@ def follow(name: str, folder: Path, **variables: str) -> "subprocess.CompletedPr
 
 
 def contents(url: str) -> dict[str, Any]:
-    """The number of rows of each table, and a checksum of them."""
+    """For each table, the number of rows and a checksum."""
     with psycopg.connect(url) as session:
         names = session.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
         of_table = "SELECT count(*), md5(string_agg(t::text, ',' ORDER BY t::text)) FROM {} AS t"
@@ -58,13 +58,13 @@ def contents(url: str) -> dict[str, Any]:
 
 
 def status(**variables: str) -> dict[str, Any]:
-    """What `manage.py quota_status` says of today."""
+    """The figures of `manage.py quota_status`."""
     printed = run(processes.environment() | variables, "quota_status", "--json")
     figures: dict[str, Any] = json.loads(printed.stdout)
     return figures
 
 
-def test_a_dump_holds_everything_and_an_old_one_is_raised_to_what_isbndb_counts(
+def test_a_dump_contains_everything_and_an_old_one_is_raised_to_isbndbs_count(
     api, sandbox: Sandbox, restored: str, settings, tmp_path: Path
 ) -> None:
     settings.ISBNDB_BATCH_SIZE = 2

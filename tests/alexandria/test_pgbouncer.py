@@ -1,4 +1,4 @@
-"""All of it through a real PgBouncer in transaction mode, told what docs/deploy.md says and no more."""
+"""Alexandria through a real PgBouncer in transaction mode, with exactly the settings of docs/deploy.md."""
 
 import json
 import os
@@ -29,20 +29,20 @@ from tests.fixtures import NOON, SetClock, balance, known_isbns
 from tests.quota.test_concurrency import granted, race
 
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no pgbouncer here: `make pgbouncer` installs it")
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is missing: `make pgbouncer` installs it")
 POOL = 8
-"""Connections to PostgreSQL, far fewer than clients: every transaction gets whichever is free."""
+"""Connections to PostgreSQL, far fewer than clients. Each transaction gets any free one."""
 
 
 class Bouncer(NamedTuple):
     url: str
     environment: dict[str, str]
-    """What tells a process to go through it."""
+    """The variables that make a process use it."""
 
 
 @pytest.fixture
 def bouncer(set_clock: SetClock) -> Iterator[Bouncer]:
-    """A PgBouncer before the test's own PostgreSQL, as a user who is not root: it refuses root."""
+    """A PgBouncer in front of the test's PostgreSQL. It runs as another user, because it refuses root."""
     direct, given = connection.get_connection_params(), urlsplit(os.environ["DATABASE_URL"])
     host, port = direct.get("host") or "127.0.0.1", unused_port()
     folder = Path(tempfile.mkdtemp(prefix="alx-bouncer-"))
@@ -69,7 +69,7 @@ def bouncer(set_clock: SetClock) -> Iterator[Bouncer]:
 
 
 def settings_in_docs() -> str:
-    """pgbouncer.ini as docs/deploy.md has it."""
+    """The pgbouncer.ini of docs/deploy.md."""
     return (BASE_DIR / "docs" / "deploy.md").read_text().split("```ini\n")[1].split("```")[0]
 
 
@@ -82,13 +82,11 @@ def accepts(port: int) -> bool:
 
 
 def through(bouncer: Bouncer) -> dict[str, str]:
-    """The environment of a process that goes through it, with the settings of the test at this moment."""
+    """The environment of a process that uses it, with the current settings of the test."""
     return processes.environment() | bouncer.environment
 
 
-def test_64_processes_race_for_the_last_calls_through_8_connections_and_get_exactly_those(
-    bouncer: Bouncer, settings
-) -> None:
+def test_64_processes_on_8_connections_get_exactly_the_calls_that_are_left(bouncer: Bouncer, settings) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 1000, 300
     reservations.increment(200)
     Consumer.objects.create(slug="racer")
@@ -99,7 +97,7 @@ def test_64_processes_race_for_the_last_calls_through_8_connections_and_get_exac
     assert check_ledger(status.day) == []
 
 
-def test_web_and_jobs_work_through_it_and_the_figures_are_exact(
+def test_web_and_jobs_work_through_it_with_exact_figures(
     bouncer: Bouncer, sandbox: Sandbox, settings, key: str, capsys, monkeypatch
 ) -> None:
     settings.ISBNDB_BATCH_SIZE = 5
@@ -120,13 +118,13 @@ def test_web_and_jobs_work_through_it_and_the_figures_are_exact(
     assert "The ledger agrees with its rows." in checked.stdout
 
 
-def test_a_process_that_was_not_told_of_it_is_refused_and_sends_nothing(bouncer: Bouncer) -> None:
+def test_a_process_without_the_pooler_setting_is_refused_and_sends_nothing(bouncer: Bouncer) -> None:
     refused = run(through(bouncer) | {"DATABASE_POOLED": "off"}, "quota_status")
     assert refused.returncode == 1
     assert "database did not answer" in refused.stderr
 
 
-def test_the_bounds_of_the_role_hold_in_every_session_and_a_migration_that_is_cut_short_changes_none(
+def test_the_time_outs_of_the_role_hold_in_every_session_also_after_an_interrupted_migration(
     bouncer: Bouncer,
 ) -> None:
     role = f'"{connection.settings_dict["USER"]}" IN DATABASE "{connection.settings_dict["NAME"]}"'

@@ -1,4 +1,4 @@
-"""Redis is killed in the midst of it, with all its data, and comes back: nothing about the quota rests on it."""
+"""Redis is stopped while everything runs, loses its data and comes back. The quota does not depend on it."""
 
 import shutil
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.alexandria.serving import run, serving, until
 from tests.fixtures import balance, known_isbns
 
 
-def test_without_redis_calls_are_exact_and_jobs_are_kept_and_with_it_the_same_worker_goes_on(
+def test_without_redis_calls_are_exact_and_jobs_are_kept_and_the_worker_continues_when_it_is_back(
     home: Path, sandbox: Sandbox, settings, key: str
 ) -> None:
     settings.ISBNDB_BATCH_SIZE = 2
@@ -33,7 +33,7 @@ def test_without_redis_calls_are_exact_and_jobs_are_kept_and_with_it_the_same_wo
         assert enrich(2, **later)[0] == 202
         until(lambda: Job.objects.get().ended_at)
         with redis.Redis.from_url(servers.redis_url(home)) as broker:
-            until(lambda: not broker.exists("unacked"))  # or else Celery's worker ends
+            until(lambda: not broker.exists("unacked"))  # otherwise Celery's worker ends
 
         servers.stop(["redis"], home)
         shutil.rmtree(home / "redis")

@@ -1,7 +1,7 @@
-"""All spenders at once, as real processes, over a midnight: two of web, a worker, one for jobs, beat, a bulk harvest.
+"""All consumers at once over midnight, as real processes: two of web, two workers, beat and a bulk harvest.
 
-Once they all run, the clocks of the quota and of the sandbox are set to a minute before midnight UTC, on a day of 300
-calls of which most are used; the limit is reached, midnight passes, and everything goes on by itself on the new day.
+When they all run, the clocks of the quota and of the sandbox are set to a minute before midnight UTC. The day has 300
+calls, and most are used. The limit is reached, midnight passes, and everything continues by itself on the new day.
 """
 
 import itertools
@@ -58,7 +58,7 @@ def day(set_clock: SetClock, settings, tmp_path: Path) -> Iterator[Sandbox]:
 
 
 def begin(sandbox: Sandbox, set_clock: SetClock) -> timedelta:
-    """The end of the day begins; returns how far its clock is ahead of the real one."""
+    """Sets the clocks to the end of the day. Returns how far they are ahead of the real clock."""
     ahead = set_clock(START)
     sandbox.set_clock(offset_seconds=ahead.total_seconds())
     reservations.increment(USED_BEFORE)
@@ -84,7 +84,7 @@ def process(log: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 class Client:
-    """One of many clients of the API: asks on and on, and notes how each of its operations ended."""
+    """One of the clients of the API. It records the result of each of its requests."""
 
     def __init__(self, url: str, key: str) -> None:
         self.http = httpx2.Client(base_url=url, headers={"Authorization": f"Api-Key {key}"}, timeout=90)
@@ -133,7 +133,7 @@ def queue_isbns(client: Client, goes_on: Callable[[], bool]) -> None:
 
 
 def start_job(client: Client, goes_on: Callable[[], bool]) -> None:
-    """Once nothing is left of the day: a job of 5 calls that waits for the next."""
+    """When no call of the day is left: a job of 5 calls that waits for the next day."""
     while client.ask("/api/quota/status")[1]["remaining"]:
         assert goes_on()
         time.sleep(0.5)
@@ -142,7 +142,7 @@ def start_job(client: Client, goes_on: Callable[[], bool]) -> None:
     assert status == 202, job
 
 
-def test_all_spenders_at_once_over_midnight_keep_every_guarantee(
+def test_all_consumers_at_once_over_midnight_keep_every_guarantee(
     day: Sandbox, set_clock: SetClock, tmp_path: Path
 ) -> None:
     port = processes.unused_port()
@@ -192,9 +192,9 @@ def test_all_spenders_at_once_over_midnight_keep_every_guarantee(
         USED_BEFORE + arrivals[START.date()],
         arrivals[MIDNIGHT.date()],
     ]
-    # What was set aside for the last of them when midnight came was not sent any more.
-    assert LIMIT - 5 <= ledgers[0].used <= LIMIT, "the day's limit was reached, and not passed"
-    assert arrivals[MIDNIGHT.date()] > 20, "and the new day was worked on"
+    # Calls that were reserved at midnight were not sent.
+    assert LIMIT - 5 <= ledgers[0].used <= LIMIT, "the limit of the day was reached and not exceeded"
+    assert arrivals[MIDNIGHT.date()] > 20, "work continued on the new day"
     assert [ledger.reserved for ledger in ledgers] == [0, 0]
     assert not Reservation.objects.filter(state="open").exists()
     assert [check_ledger(ledger.day) for ledger in ledgers] == [[], []]
@@ -242,9 +242,9 @@ def assert_every_operation_ended_or_says_where_it_stopped(answers: list[tuple[in
     assert (job.state, job.done) == ("succeeded", 100)
     assert job.started_at
     assert job.ended_at
-    assert job.started_at < MIDNIGHT < job.ended_at, "it waited for the new day by itself"
+    assert job.started_at < MIDNIGHT < job.ended_at, "it waited for the new day"
     assert not QueuedIsbn.objects.filter(claim__isnull=False).exists()
     assert not HarvestRun.objects.filter(outcome__in=["running", "failed"]).exists()
     harvest = BulkHarvest.objects.get()
     assert harvest.state == "stopped"
-    assert harvest.authors.filter(state="pending").exists(), "it goes on there with --resume"
+    assert harvest.authors.filter(state="pending").exists(), "--resume continues there"
