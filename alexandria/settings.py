@@ -309,6 +309,12 @@ X_FRAME_OPTIONS = "DENY"
 
 # --- Metrics and logs
 multiprocess.measure_into(env.text("PROMETHEUS_MULTIPROC_DIR"))
+METRICS_COLLECTORS = [
+    "quota.metrics.collect",
+    "enrichment.metrics.collect",
+    "harvest.metrics.collect",
+    "alexandria.alerts.metrics.collect",
+]
 METRICS_NETWORKS = env.networks("METRICS_ALLOW", ["127.0.0.1", "::1"])
 METRICS_TOKEN = env.secret("METRICS_TOKEN", min_length=20)
 LOGGING = logging_config(debug=DEBUG)

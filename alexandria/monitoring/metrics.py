@@ -3,8 +3,7 @@
 import hmac
 import os
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
 from typing import Any
@@ -13,20 +12,17 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse
+from django.utils.module_loading import import_string
 from django_prometheus.middleware import PrometheusAfterMiddleware
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from alexandria.alerts.models import Severity
-from alexandria.alerts.selectors import open_alerts
 from alexandria.common.timeouts import Bounded, Overdue, wait_for
 from alexandria.monitoring.multiprocess import VARIABLE
-from enrichment import metrics as enrichment
-from harvest import metrics as harvest
-from quota import metrics as quota
 from quota.exceptions import QuotaUnavailable
+from quota.metrics import gauge
 
 log = structlog.get_logger(__name__)
 
@@ -70,20 +66,14 @@ class _Tables:
         except (Overdue, QuotaUnavailable, DatabaseError, InterfaceError) as error:
             log.warning("metrics.no_database", error=f"{type(error).__name__}: {error}")
             is_up = 0
-        yield quota.gauge("database_up", "1 when the figures from the tables can be read, else 0.", is_up)
+        yield gauge("database_up", "1 when the figures from the tables can be read, else 0.", is_up)
 
 
 def _figures() -> list[Metric]:
-    return [metric for collect in COLLECT for metric in collect()]
+    """The metrics of every app, by the functions that METRICS_COLLECTORS names."""
+    return [metric for path in settings.METRICS_COLLECTORS for metric in import_string(path)()]
 
 
-def _alerts() -> Iterator[Metric]:
-    counts = Counter(alert.severity for alert in open_alerts())
-    rows = (([severity.value], counts[severity]) for severity in Severity)
-    yield quota.gauges("alerts_open", "Open alerts, by severity.", ["severity"], rows)
-
-
-COLLECT: tuple[Callable[[], Iterator[Metric]], ...] = (quota.collect, enrichment.collect, harvest.collect, _alerts)
 _FIGURES = Bounded(_figures)
 
 

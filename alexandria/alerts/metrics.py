@@ -1,0 +1,16 @@
+"""The metrics of alerts."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from prometheus_client.core import Metric
+
+from alexandria.alerts.models import Severity
+from alexandria.alerts.selectors import open_alerts
+from quota.metrics import gauges
+
+
+def collect() -> Iterator[Metric]:
+    counts = Counter(alert.severity for alert in open_alerts())
+    rows = (([severity.value], counts[severity]) for severity in Severity)
+    yield gauges("alerts_open", "Open alerts, by severity.", ["severity"], rows)
