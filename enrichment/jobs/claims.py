@@ -1,4 +1,4 @@
-"""Who may write to a job: the runner that holds its claim or, while there is none, whoever has locked its row."""
+"""Who may write to a job: the runner that holds its claim. Without a runner: the transaction that locks its row."""
 
 import uuid
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """Creating, cancelling, retrying, resuming and pruning jobs. `runner` does the work. See docs/jobs.md.
 
-A job is long work that goes on after the answer, in steps of one call each.
+A job is long work that continues after the answer, in steps of one call each.
 """
 
 import hashlib

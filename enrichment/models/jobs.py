@@ -1,4 +1,4 @@
-"""Jobs: long work that goes on after the answer, and its ISBNs. Only enrichment/jobs writes to these tables."""
+"""Jobs: long work that continues after the answer, and its ISBNs. Only enrichment/jobs writes to these tables."""
 
 import uuid
 

@@ -41,7 +41,7 @@ LEASE = timedelta(minutes=10)
 """How long a claim holds: longer than a request with its retries, which wait for the pace, and the storing."""
 
 MAX_BATCHES = 20
-"""Maximum number of batches in one flush. The next flush goes on."""
+"""Maximum number of batches in one flush. The next flush sends the rest."""
 
 # An ISBN that has used all its attempts starts from the beginning; any other keeps its place.
 _HAS_FAILED = "(queued.attempts >= %(max_attempts)s AND coalesce(queued.held_until <= EXCLUDED.asked_at, true))"
@@ -85,7 +85,7 @@ class Accepted:
     invalid: list[InvalidEntry]
     queued: int
     already_queued: int
-    """Waited before this request, whoever queued them."""
+    """Waited before this request, for any caller."""
     already_fresh: int
     not_found: int
     """Unknown to ISBNdb when last asked, and too recently to ask again."""

@@ -1,7 +1,7 @@
-"""20,000 small requests by 50 clients through the queue, next to the same requests sent one by one.
+"""20,000 small requests by 50 clients, through the queue and one by one.
 
-`python -m tests.bench.queue` makes a database of its own and a sandbox, prints calls and books a call, and ends with 1
-when the queue takes more than 1.1 times the fewest calls that there could be. Time is simulated.
+`python -m tests.bench.queue` creates its own database and a sandbox and prints the calls and the books per call. It
+exits with 1 when the queue takes more than 1.1 times the minimum of calls. Time is simulated.
 """
 
 import logging
@@ -17,22 +17,22 @@ from django.test.utils import override_settings
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.services.enrich import enrich_isbns
 from quota.models import Consumer
-from tests.bench.queue_trace import CLIENTS, Request, distinct, fewest_calls, make_trace, naive_calls, run_trace
+from tests.bench.queue_trace import CLIENTS, Request, distinct, make_trace, min_calls, naive_calls, run_trace
 from tests.fixtures import NOON
 
 REQUESTS, SECONDS, CATALOGUE = 20_000, 600, 60_000
-PART = 10  # what cannot wait is shown with a trace and batches of so much less
+PART = 10  # the run with high priorities has a trace and batches that are so much smaller
 HIGH = 0.02
-SAMPLE = 200  # of the requests, sent one by one to see that they cost what is said
+SAMPLE = 200  # requests that are sent one by one, to check `naive_calls`
 WANTED = 1.1
 
 
 def run() -> bool:
-    """Prints the figures; False when the queue takes too many calls."""
+    """Prints the figures; returns False when the queue takes too many calls."""
     logging.disable(logging.INFO)
     with scratch_database(), Sandbox(max_rps=None) as sandbox:
         sandbox.set_clock(offset_seconds=(NOON - datetime.now(UTC)).total_seconds())
-        with connection.cursor() as cursor:  # calls are counted here, not time
+        with connection.cursor() as cursor:  # this bench counts calls, not time
             cursor.execute(f'ALTER DATABASE "{connection.settings_dict["NAME"]}" SET synchronous_commit = off')
         connection.close()
         with override_settings(ISBNDB_BASE_URL=sandbox.url, ISBNDB_API_KEY=sandbox.key, QUOTA_MAX_RPS=1000):
@@ -45,28 +45,28 @@ def run() -> bool:
             )
             trace = make_trace(REQUESTS, seconds=SECONDS, catalogue=CATALOGUE)
             ratio = show(trace, start=NOON)
-            print(f"  ratio to the fewest calls that there could be {ratio:.2f} (at most {WANTED})")
+            print(f"  ratio to the minimum of calls {ratio:.2f} (at most {WANTED})")
 
-            print(f"A tenth of it, in batches of a tenth, when {HIGH:.0%} of the requests wait 10 s at the most:")
+            print(f"A tenth of it, in batches of a tenth, with {HIGH:.0%} of the requests waiting at most 10 s:")
             with override_settings(ISBNDB_BATCH_SIZE=settings.ISBNDB_BATCH_SIZE // PART):
                 urgent = make_trace(
                     REQUESTS // PART, seconds=SECONDS, catalogue=CATALOGUE // PART, first_slot=8_000, high=HIGH
                 )
-                print(f"  ratio {show(urgent, start=NOON + timedelta(hours=4)):.2f}: the price of not waiting")
+                print(f"  ratio {show(urgent, start=NOON + timedelta(hours=4)):.2f}: the price of the high priority")
     return ratio <= WANTED
 
 
 def show(trace: list[Request], *, start: datetime) -> float:
-    """Runs the trace, prints what it cost, and returns the ratio to the fewest calls."""
+    """Runs the trace, prints its cost, and returns the ratio to the minimum of calls."""
     outcome = run_trace(trace, consumer="bench", start=start)
     assert outcome.asked == distinct(trace)
-    fewest, naive = fewest_calls(trace, settings.ISBNDB_BATCH_SIZE), naive_calls(trace)
+    minimum, naive = min_calls(trace, settings.ISBNDB_BATCH_SIZE), naive_calls(trace)
     print(
-        f"  {outcome.asked:,} distinct ISBNs, {outcome.calls:,} calls ({fewest:,} the fewest), "
-        f"{outcome.books_a_call:,.1f} books a call\n"
-        f"  one by one: {naive:,} calls, {outcome.found / naive:.1f} books a call"
+        f"  {outcome.asked:,} distinct ISBNs, {outcome.calls:,} calls (minimum {minimum:,}), "
+        f"{outcome.books_a_call:,.1f} books per call\n"
+        f"  one by one: {naive:,} calls, {outcome.found / naive:.1f} books per call"
     )
-    return outcome.calls / fewest
+    return outcome.calls / minimum
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Many small requests by many clients, sent through the queue in simulated time, and what they cost sent one by one."""
+"""Many small requests by many clients: what they cost through the queue in simulated time, and one by one."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from quota.models import Call
 from tests.fixtures import NOON, stop_database_clock
 
 CLIENTS = 50
-TICK = 5  # seconds from one flush to the next
-REPEATED = 0.2  # of the requests: what the same client has asked for before
-POPULAR = 0.5  # of the ISBNs: what everybody asks for, the n-th most popular 1/n as often as the first
+TICK = 5  # seconds between two flushes
+REPEATED = 0.2  # share of requests that repeat an earlier one of the same client
+POPULAR = 0.5  # share of ISBNs that many clients want; the n-th most popular is wanted 1/n as often as the first
 HOUR = 3600
 
 
 @dataclass(frozen=True)
 class Request:
-    """Up to ten ISBNs that a client asks for, so many seconds after noon."""
+    """Up to ten ISBNs that a client queues, `second` seconds after noon."""
 
     second: int
     client: int
@@ -32,7 +32,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trace cost through the queue."""
+    """The cost of a trace through the queue."""
 
     calls: int
     asked: int
@@ -46,10 +46,10 @@ class Outcome:
 def make_trace(
     requests: int, *, seconds: int, catalogue: int, first_slot: int = 7_000, high: float = 0
 ) -> list[Request]:
-    """The same trace for the same arguments: `requests` of 1 to 10 of `catalogue` ISBNs, spread over `seconds`.
+    """Requests for 1 to 10 of `catalogue` ISBNs, spread over `seconds`. The same arguments give the same trace.
 
-    A twelfth of the catalogue is unknown to the sandbox. `high`: the share of requests that cannot wait; of the others
-    every fourth has a low priority.
+    The sandbox does not know a twelfth of the catalogue. `high`: the share of requests with high priority. Of the
+    others, a quarter has low priority.
     """
     random = Random(1)
     before: list[list[list[str]]] = [[] for _ in range(CLIENTS)]
@@ -74,17 +74,17 @@ def make_trace(
 
 
 def distinct(trace: Sequence[Request]) -> int:
-    """How many different ISBNs are asked for."""
+    """The number of distinct ISBNs."""
     return len({isbn for request in trace for isbn in request.isbns})
 
 
-def fewest_calls(trace: Sequence[Request], size: int) -> int:
-    """Every ISBN once, in full batches."""
+def min_calls(trace: Sequence[Request], size: int) -> int:
+    """The minimum: every ISBN once, in full batches."""
     return ceil(distinct(trace) / size)
 
 
 def naive_calls(trace: Sequence[Request]) -> int:
-    """What batch-direct would spend: one call for each request in which something is neither stored nor missed yet."""
+    """What batch-direct would spend: one call for each request with an ISBN that is neither stored nor missed yet."""
     known: set[str] = set()
     calls = 0
     for request in trace:
@@ -94,9 +94,9 @@ def naive_calls(trace: Sequence[Request]) -> int:
 
 
 def run_trace(trace: Sequence[Request], *, consumer: str, start: datetime = NOON) -> Outcome:
-    """Sends the trace through the queue, the database's clock set to each of its seconds, until nothing waits.
+    """Sends the trace through the queue until nothing waits. Sets the database's clock to each second of it.
 
-    It takes up to three hours of the database's day from `start` on.
+    It takes up to three hours of the database's day, from `start` on.
     """
     already_spent = Call.objects.count()
     for second, requests in _seconds(trace):
@@ -108,7 +108,7 @@ def run_trace(trace: Sequence[Request], *, consumer: str, start: datetime = NOON
     for tick in count(trace[-1].second + TICK, TICK):
         if not QueuedIsbn.objects.exists():
             break
-        # Nothing more comes: from one hour to the next, when no ISBN of low priority is left.
+        # No more requests come. After two minutes only low priorities wait, so the clock jumps by an hour.
         stop_database_clock(start + timedelta(seconds=tick if tick < trace[-1].second + 2 * 60 else tick + HOUR))
         flush(consumer=consumer)
     calls = list(Call.objects.order_by("pk").values_list("isbns_asked", "isbns_found"))[already_spent:]
@@ -116,7 +116,7 @@ def run_trace(trace: Sequence[Request], *, consumer: str, start: datetime = NOON
 
 
 def _seconds(trace: Sequence[Request]) -> Iterator[tuple[int, list[Request]]]:
-    """Every second of the trace with its requests, which may be none."""
+    """Every second of the trace with its requests, if any."""
     by_second = {second: list(requests) for second, requests in groupby(trace, lambda request: request.second)}
     for second in range(trace[-1].second + 1):
         yield second, by_second.get(second, [])

@@ -1,6 +1,6 @@
-"""A worker that is to be killed: it says "there" at the given point of its work, and waits for its end.
+"""A worker for tests that kill it: it prints "there" at the given point of its work and then waits.
 
-It enriches the ISBNs that it is given (test_kill.py), or flushes the queue when there are none (test_queue.py).
+It enriches the given ISBNs (test_kill.py) or, without any, flushes the queue (test_queue.py).
 """
 
 import sys
@@ -17,7 +17,7 @@ from enrichment.services.queue import flush  # noqa: E402
 from quota.spending import Spender  # noqa: E402
 
 
-def wait_for_the_end(*args: Any, **options: Any) -> Any:
+def wait_to_be_killed(*args: Any, **options: Any) -> Any:
     print("there", flush=True)
     time.sleep(3600)
 
@@ -26,13 +26,13 @@ def wait_at(point: str) -> None:
     if point == "before the second dispatch":
         dispatch = Spender.dispatch
         Spender.dispatch = lambda self, *args, **options: (
-            wait_for_the_end() if self.dispatched else dispatch(self, *args, **options)
+            wait_to_be_killed() if self.dispatched else dispatch(self, *args, **options)
         )
     elif point == "between dispatch and send":
-        client._exchange = wait_for_the_end
+        client._exchange = wait_to_be_killed
     elif point == "between answer and record":
         exchange = client._exchange
-        client._exchange = lambda request, send_before: wait_for_the_end(exchange(request, send_before))
+        client._exchange = lambda request, send_before: wait_to_be_killed(exchange(request, send_before))
 
 
 if __name__ == "__main__":

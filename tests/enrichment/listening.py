@@ -1,4 +1,4 @@
-"""What the tests of ISBNdb's listings share: what it was asked, what it has, and how to act while it is asked."""
+"""Helpers for tests of ISBNdb's listings: the pages requested, the books it has, and acting during a request."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,7 +12,7 @@ from tests.fixtures import NOON, set_database_clock
 
 
 def on_request(sandbox: Sandbox, act: Callable[[int], None]) -> None:
-    """Calls `act` with the number of each request from now on, from 1, in a thread and on a connection of its own."""
+    """Calls `act` with the number of each request from now on, from 1, in another thread with its own connection."""
     meet = sandbox.faults.meet
     before = len(sandbox.requests)
 
@@ -27,13 +27,13 @@ def on_request(sandbox: Sandbox, act: Callable[[int], None]) -> None:
 
 
 def pages_asked(sandbox: Sandbox) -> list[tuple[int, int]]:
-    """Page and page size of each listing request, in order."""
+    """The page and page size of each listing request, in order."""
     fields = (dict(pair.split("=") for pair in request["query"].split("&")) for request in sandbox.requests)
     return [(int(found["page"]), int(found["pageSize"])) for found in fields]
 
 
 def isbns_of(listing: Listing, filters: Filters = Filters()) -> set[str]:  # noqa: B008 (it is frozen)
-    """What the sandbox has in a listing, as far as it gives it."""
+    """The ISBN-13s of a listing of the sandbox, as far as it returns them."""
     return {book.isbn13 for book in listing.page(1, 10_000, filters)[0]}
 
 
@@ -42,6 +42,6 @@ def stored() -> set[str]:
 
 
 def to_the_next_day(sandbox: Sandbox, *, days: int = 1) -> None:
-    """Noon of the next day, or of so many days later, for ISBNdb and for us."""
+    """Sets the clocks of ISBNdb and of the quota to noon of a later day."""
     ahead = set_database_clock(NOON + timedelta(days=days))
     sandbox.set_clock(offset_seconds=ahead.total_seconds())

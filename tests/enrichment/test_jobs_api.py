@@ -38,7 +38,7 @@ def run(location: str) -> None:
     run_job(uuid.UUID(location.rpartition("/")[2]))
 
 
-def test_a_job_is_accepted_at_once_and_shows_how_it_goes_and_what_came_of_it(
+def test_a_job_is_accepted_at_once_and_shows_its_progress_and_result(
     api: APIClient, sandbox: Sandbox, settings
 ) -> None:
     settings.ISBNDB_BATCH_SIZE = 4
@@ -104,7 +104,7 @@ def test_a_job_is_accepted_at_once_and_shows_how_it_goes_and_what_came_of_it(
         ("x; respond-async", 200),
     ],
 )
-def test_only_the_preference_itself_makes_a_job(prefer: str, status: int, api: APIClient, sandbox: Sandbox) -> None:
+def test_only_the_exact_preference_creates_a_job(prefer: str, status: int, api: APIClient, sandbox: Sandbox) -> None:
     response = accept(api, ["x"], prefer=prefer)
     assert response.status_code == status
     assert "Prefer" in response["Vary"].split(", ")
@@ -112,7 +112,7 @@ def test_only_the_preference_itself_makes_a_job(prefer: str, status: int, api: A
     assert Job.objects.count() == (status == 202)
 
 
-def test_a_hundred_thousand_isbns_are_taken_for_a_job_and_no_more(api: APIClient, sandbox: Sandbox) -> None:
+def test_a_job_takes_a_hundred_thousand_isbns_and_no_more(api: APIClient, sandbox: Sandbox) -> None:
     isbns = [*KNOWN, *["978-0-00-000000-3"] * (100_000 - len(KNOWN))]
     location = created(api, {"isbns": isbns})
     run(location)
@@ -130,7 +130,7 @@ def test_a_hundred_thousand_isbns_are_taken_for_a_job_and_no_more(api: APIClient
     problem(api.post(PATH, {"isbns": ["x"] * 1001}, format="json"), 400)
 
 
-def test_a_job_waits_only_when_told_to_and_says_until_when(api: APIClient, sandbox: Sandbox) -> None:
+def test_a_job_waits_only_on_request_and_shows_until_when(api: APIClient, sandbox: Sandbox) -> None:
     reservations.increment(13_000)
     failed, waiting = created(api), created(api, BODY | {"on_exhausted": "wait"})
     run(failed)
@@ -175,7 +175,7 @@ def test_a_job_is_cancelled_and_retried(api: APIClient, sandbox: Sandbox) -> Non
     assert (asked.status_code, asked.json()["state"], asked.json()["cancel_requested"]) == (202, "running", True)
 
 
-def test_nobody_sees_or_touches_the_jobs_of_others(api: APIClient, sandbox: Sandbox) -> None:
+def test_a_consumer_cannot_see_or_change_the_jobs_of_others(api: APIClient, sandbox: Sandbox) -> None:
     location = created(api)
     _, key = ConsumerKey.objects.create_key(name="other", consumer=Consumer.objects.create(slug="other"))
     api.credentials(HTTP_AUTHORIZATION=f"Api-Key {key}")
@@ -190,7 +190,9 @@ def test_nobody_sees_or_touches_the_jobs_of_others(api: APIClient, sandbox: Sand
         problem(api.get(path), 401)
 
 
-def test_the_same_key_and_body_give_the_same_job_and_another_body_is_refused(api: APIClient, sandbox: Sandbox) -> None:
+def test_the_same_key_with_the_same_body_returns_the_same_job_and_another_body_is_refused(
+    api: APIClient, sandbox: Sandbox
+) -> None:
     first = created(api, **{"Idempotency-Key": "shelf-7"})
     assert created(api, **{"Idempotency-Key": "shelf-7"}) == first
     assert created(api, **{"Idempotency-Key": '"shelf-7"'}) == first, "a quoted string is the same key"
@@ -221,7 +223,7 @@ def test_a_malformed_key_is_refused(given: str, api: APIClient, sandbox: Sandbox
         ("/api/books/enrich-new-releases", {"start_month": "2026-01", "end_month": "2026-01"}),
     ],
 )
-def test_a_key_without_a_job_and_a_source_of_ours_are_refused(
+def test_an_idempotency_key_without_a_job_and_a_reserved_source_are_refused(
     path: str, body: dict[str, Any], api: APIClient, sandbox: Sandbox
 ) -> None:
     response = api.post(path, body, format="json", headers={"Idempotency-Key": "shelf-7"})
@@ -240,7 +242,7 @@ def test_a_job_that_will_fail_for_lack_of_quota_has_no_eta(api: APIClient, sandb
     assert datetime.fromisoformat(etas[1]) > NOON + timedelta(hours=12)
 
 
-def test_many_who_send_the_same_key_at_once_get_one_job(api: APIClient, sandbox: Sandbox) -> None:
+def test_many_requests_with_the_same_key_at_once_create_one_job(api: APIClient, sandbox: Sandbox) -> None:
     def send(_: int) -> str:
         try:
             return created(api, {"isbns": [*KNOWN] * 1000}, **{"Idempotency-Key": "once"})
@@ -252,7 +254,7 @@ def test_many_who_send_the_same_key_at_once_get_one_job(api: APIClient, sandbox:
     assert Job.objects.get().items.count() == 5
 
 
-def test_more_than_the_consumers_cap_is_429_and_makes_no_job(api: APIClient, sandbox: Sandbox, settings) -> None:
+def test_a_job_above_the_consumers_cap_is_refused_with_429(api: APIClient, sandbox: Sandbox, settings) -> None:
     settings.ISBNDB_BATCH_SIZE = 1
     Consumer.objects.update(cap_per_operation=5)
     refused = problem(accept(api), 429)
@@ -260,7 +262,7 @@ def test_more_than_the_consumers_cap_is_429_and_makes_no_job(api: APIClient, san
     assert not Job.objects.exists()
 
 
-def test_without_the_database_it_is_503_and_no_job(api: APIClient, sandbox: Sandbox) -> None:
+def test_without_the_database_the_answer_is_503_and_there_is_no_job(api: APIClient, sandbox: Sandbox) -> None:
     with database_moved(port=1):
         problem(accept(api), 503)
     assert not Job.objects.exists()

@@ -1,4 +1,4 @@
-"""POST /api/books/enrich-new-releases: what it takes, what it answers, how it fails, and how it goes on."""
+"""POST /api/books/enrich-new-releases: requests, answers, failures, and resuming."""
 
 import json
 
@@ -18,7 +18,7 @@ from tests.enrichment.listening import isbns_of, on_request, pages_asked, stored
 from tests.fixtures import balance, database_moved, problem
 
 PATH = "/api/books/enrich-new-releases"
-# 365, 1,378 and 1,425 made-up books in the sandbox, and some real ones
+# The sandbox has 365, 1,378 and 1,425 invented books in these months, and some real ones.
 MONTHS = {"start_month": "2023-12", "end_month": "2024-02"}
 
 
@@ -64,7 +64,7 @@ def test_the_answer_accounts_for_every_book_month_and_call(api: APIClient, sandb
     assert response.headers["RateLimit"].startswith('"daily";r=12995;t=')
     assert stored() == set().union(*months.values())
     assert {(call.operation, call.reservation.source) for call in Call.objects.all()} == {("new-releases", "new in")}
-    # 9 were set aside; each month gives back, with its first page, what its total does not need.
+    # 9 calls are reserved at the start; the first page of each month releases those that its total does not need.
     assert reserved == [8, 5, 3, 2, 0]
     assert pages_asked(sandbox) == [(1, 1000), (1, 1000), (2, 1000), (1, 1000), (2, 1000)]
 
@@ -74,7 +74,7 @@ def test_the_answer_accounts_for_every_book_month_and_call(api: APIClient, sandb
     assert balance(sandbox) == (7, 7)
 
 
-def test_each_subject_of_each_month_is_asked_for_by_itself(api: APIClient, sandbox: Sandbox) -> None:
+def test_each_subject_of_each_month_is_a_separate_search(api: APIClient, sandbox: Sandbox) -> None:
     reservations.open_ledger()
     on_request(sandbox, lambda number: sandbox.add_fault("daily_limit", times=1) if number == 4 else None)
     wanted = {"start_month": "2024-09", "end_month": "2024-10", "subjects": ["Science Fiction", "Poetry", "Poetry"]}
@@ -100,7 +100,7 @@ def test_each_subject_of_each_month_is_asked_for_by_itself(api: APIClient, sandb
 
 
 def test_a_run_that_stops_every_day_fetches_every_page_once(api: APIClient, sandbox: Sandbox) -> None:
-    """Each day ISBNdb closes with the second call; the figures of the days add up to those of a run in one go."""
+    """ISBNdb closes each day at the second call. The figures of all days add up to those of a single run."""
     on_request(sandbox, lambda number: sandbox.add_fault("daily_limit", times=1) if number % 2 == 0 else None)
     body: dict = {"resume": None}
     runs: list[dict] = []
@@ -124,7 +124,7 @@ def test_a_run_that_stops_every_day_fetches_every_page_once(api: APIClient, sand
     assert sum(run["enriched"] for run in runs) == len(books)
 
 
-def test_calls_made_elsewhere_end_it_with_what_came_until_then(api: APIClient, sandbox: Sandbox) -> None:
+def test_when_others_use_up_the_quota_the_answer_has_the_result_so_far(api: APIClient, sandbox: Sandbox) -> None:
     def spend_elsewhere(number: int) -> None:
         if number == 1:
             reservations.increment(13_000)
@@ -140,7 +140,7 @@ def test_calls_made_elsewhere_end_it_with_what_came_until_then(api: APIClient, s
     assert balance(sandbox) == (13_001, 13_001)
 
 
-def test_what_cannot_be_covered_is_not_begun(api: APIClient, sandbox: Sandbox) -> None:
+def test_a_request_for_more_calls_than_are_free_sends_nothing(api: APIClient, sandbox: Sandbox) -> None:
     Consumer.objects.update(cap_per_operation=59)
     body = problem(api.post(PATH, {**MONTHS, "subjects": ["Art", "Music"]}, format="json"), 429)
     assert (body["limit"], body["asked"], body["free"], body["retry_at"]) == ("cap_per_operation", 60, 59, None)
@@ -158,7 +158,7 @@ def test_what_cannot_be_covered_is_not_begun(api: APIClient, sandbox: Sandbox) -
     ],
     ids=["garbage", "failure", "failure as for a page too large", "no answer"],
 )
-def test_when_isbndb_fails_the_answer_has_what_was_stored_and_how_to_go_on(
+def test_when_isbndb_fails_the_answer_has_the_result_so_far_and_how_to_continue(
     api: APIClient, sandbox: Sandbox, settings, fault: dict, status: int, reason: str
 ) -> None:
     settings.ISBNDB_TIMEOUT_SECONDS = 2
@@ -174,7 +174,7 @@ def test_when_isbndb_fails_the_answer_has_what_was_stored_and_how_to_go_on(
     assert (rest["complete"], rest["api_calls"]) == (True, 4)
 
 
-def test_what_takes_too_long_to_wait_for_ends_with_what_came_and_goes_on_with_its_token(
+def test_a_long_request_stops_at_the_time_limit_and_continues_with_its_token(
     api: APIClient, sandbox: Sandbox, monkeypatch
 ) -> None:
     monkeypatch.setattr(releases, "MAX_ANSWER_SECONDS", 0.0)

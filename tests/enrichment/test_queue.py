@@ -1,4 +1,4 @@
-"""The queue's services: folding of wishes, when a batch is sent, and what becomes of wishes whose batch fails."""
+"""The queue: one row for each ISBN, when a batch is sent, and what happens to the ISBNs of a failed batch."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ from quota.exceptions import ConsumerUnknown, QuotaUnavailable
 from quota.models import Call, Consumer, Switches
 from quota.services import reservations as quota
 from tests import processes
-from tests.bench.queue_trace import distinct, fewest_calls, make_trace, naive_calls, run_trace
+from tests.bench.queue_trace import distinct, make_trace, min_calls, naive_calls, run_trace
 from tests.fixtures import NOON, At, balance, known_isbns, unknown_isbns
 
 HIGH, NORMAL, LOW = QueuedIsbn.Priority.HIGH, QueuedIsbn.Priority.NORMAL, QueuedIsbn.Priority.LOW
@@ -46,7 +46,7 @@ def queue(isbns: list[str], priority: QueuedIsbn.Priority = NORMAL) -> Accepted:
 
 
 def sent() -> list[int]:
-    """How many ISBNs each call asked for."""
+    """The number of ISBNs in each call."""
     return [call.isbns_asked or 0 for call in Call.objects.order_by("pk")]
 
 
@@ -55,7 +55,7 @@ def warning() -> str:
 
 
 def failing_flush() -> Flush:
-    """A flush that ends with ISBNdb's failure; returns what it did until then."""
+    """Runs a flush that ISBNdb stops with a failure; returns its result so far."""
     with pytest.raises(EnrichmentStopped) as failure:
         flush(consumer="reader")
     result: Flush = failure.value.result
@@ -63,7 +63,7 @@ def failing_flush() -> Flush:
 
 
 def in_threads(*works: Callable[[], object]) -> None:
-    """Runs them at once, each on a connection of its own, and raises what any of them raises."""
+    """Runs the functions at once, each with its own connection, and fails if any of them raises."""
     errors: list[BaseException] = []
     start = threading.Barrier(len(works), timeout=60)
 
@@ -84,10 +84,10 @@ def in_threads(*works: Callable[[], object]) -> None:
     assert errors == []
 
 
-# Wishing
+# Queuing
 
 
-def test_what_is_known_is_not_queued_and_what_waits_is_not_queued_twice(sandbox: Sandbox) -> None:
+def test_a_known_isbn_is_not_queued_and_a_waiting_isbn_is_not_queued_twice(sandbox: Sandbox) -> None:
     fresh, waiting, missed = known_isbns(5)[:2], known_isbns(5)[2:], unknown_isbns(1)
     enrichment.enrich_isbns([*fresh, *missed], consumer="reader")
     assert queue(waiting[:2]).queued == 2
@@ -111,7 +111,7 @@ def test_what_is_known_is_not_queued_and_what_waits_is_not_queued_twice(sandbox:
         enqueue(waiting, priority=NORMAL, consumer="nobody")
 
 
-def test_wishes_of_50_callers_at_once_are_folded_into_one_row_an_isbn() -> None:
+def test_50_callers_at_once_create_one_row_for_each_isbn() -> None:
     catalogue = known_isbns(200)
     accepted: list[Accepted] = []
 
@@ -126,7 +126,7 @@ def test_wishes_of_50_callers_at_once_are_folded_into_one_row_an_isbn() -> None:
     assert all(each.queued + each.already_queued == 40 for each in accepted)
 
 
-def test_the_higher_priority_the_earlier_due_time_and_the_first_asker_stay(at: At) -> None:
+def test_an_isbn_queued_twice_keeps_the_higher_priority_the_earlier_due_time_and_the_first_caller(at: At) -> None:
     Consumer.objects.create(slug="writer")
     isbn = known_isbns(1)
     queue(isbn, LOW)
@@ -145,7 +145,7 @@ def test_the_higher_priority_the_earlier_due_time_and_the_first_asker_stay(at: A
     assert (row.priority, row.due_at) == (HIGH, NOON + timedelta(seconds=70))
 
 
-def test_the_database_refuses_rows_that_make_no_sense() -> None:
+def test_the_database_rejects_invalid_rows_of_the_queue() -> None:
     queue(known_isbns(1))
     QueueState.objects.create(looked_at=NOON)
     for table, wrong in (
@@ -177,7 +177,7 @@ def test_full_batches_are_sent_at_once_and_the_rest_waits(sandbox: Sandbox) -> N
 @pytest.mark.parametrize(
     ("priority", "seconds"), [(HIGH, 10), (NORMAL, 60), (LOW, 3600)], ids=["high", "normal", "low"]
 )
-def test_a_batch_that_is_not_full_is_sent_when_its_oldest_wish_has_waited_long_enough(
+def test_a_batch_that_is_not_full_is_sent_when_its_oldest_isbn_is_due(
     priority: QueuedIsbn.Priority, seconds: int, at: At
 ) -> None:
     queue(known_isbns(1), priority)
@@ -190,7 +190,7 @@ def test_a_batch_that_is_not_full_is_sent_when_its_oldest_wish_has_waited_long_e
     assert not QueuedIsbn.objects.exists()
 
 
-def test_what_is_due_goes_first_and_then_the_highest_priorities(at: At) -> None:
+def test_due_isbns_are_sent_first_and_then_the_highest_priorities(at: At) -> None:
     books = known_isbns(15)
     overdue, low, normal, high = books[:1], books[1:3], books[3:11], books[11:]
     queue(overdue, LOW)
@@ -204,7 +204,7 @@ def test_what_is_due_goes_first_and_then_the_highest_priorities(at: At) -> None:
     assert flush(consumer="reader").batches == 0
 
 
-def test_a_wish_that_came_true_by_other_ways_costs_no_call(at: At, sandbox: Sandbox) -> None:
+def test_a_queued_isbn_that_became_known_in_the_meantime_costs_no_call(at: At, sandbox: Sandbox) -> None:
     queue(known_isbns(9) + unknown_isbns(1))
     enrichment.enrich_isbns(known_isbns(8) + unknown_isbns(1), consumer="reader")
     at(60)
@@ -218,21 +218,19 @@ def test_a_wish_that_came_true_by_other_ways_costs_no_call(at: At, sandbox: Sand
     assert balance(sandbox) == (3, 3)
 
 
-def test_one_flush_sends_so_many_batches_and_leaves_the_rest_to_the_next() -> None:
+def test_one_flush_sends_a_limited_number_of_batches_and_the_next_one_continues() -> None:
     queue(known_isbns(50))
     with patch.object(services, "MAX_BATCHES", 3):
         assert flush(consumer="reader").batches == 3
         assert flush(consumer="reader").batches == 2
 
 
-def test_many_small_requests_cost_hardly_more_than_the_fewest_calls_that_there_could_be(
-    sandbox: Sandbox, settings
-) -> None:
+def test_many_small_requests_cost_hardly_more_than_the_minimum_of_calls(sandbox: Sandbox, settings) -> None:
     settings.ISBNDB_BATCH_SIZE = 25
     trace = make_trace(1_000, seconds=100, catalogue=2_000)
     outcome = run_trace(trace, consumer="reader")
     assert outcome.asked == distinct(trace)
-    assert outcome.calls <= ceil(1.1 * fewest_calls(trace, 25))
+    assert outcome.calls <= ceil(1.1 * min_calls(trace, 25))
     assert naive_calls(trace) > 8 * outcome.calls
     assert balance(sandbox) == (outcome.calls, outcome.calls)
 
@@ -242,7 +240,7 @@ def test_many_small_requests_cost_hardly_more_than_the_fewest_calls_that_there_c
 
 @contextmanager
 def claim_taken_out(flushers: int) -> Iterator[None]:
-    """Every flusher picks its first batch as usual, but says nobody; none sends before all have picked."""
+    """Every flusher picks its first batch as usual but does not claim it. None sends before all have picked."""
     picked = threading.Barrier(flushers, timeout=60)
     first = threading.local()
 
@@ -270,7 +268,7 @@ def test_without_the_claim_two_flushers_send_the_same_isbns() -> None:
     assert Edition.objects.count() == SIZE
 
 
-def test_flushers_at_once_send_every_isbn_once_in_as_few_calls_as_one_flusher(at: At, sandbox: Sandbox) -> None:
+def test_many_flushers_send_every_isbn_once_with_as_few_calls_as_one_flusher(at: At, sandbox: Sandbox) -> None:
     queue(known_isbns(75))
     at(60)
     sandbox.add_fault("latency", seconds=0.05)
@@ -281,7 +279,7 @@ def test_flushers_at_once_send_every_isbn_once_in_as_few_calls_as_one_flusher(at
     assert balance(sandbox) == (8, 8)
 
 
-def test_wishing_and_flushing_at_once_neither_loses_a_wish_nor_waits_in_a_circle(at: At, sandbox: Sandbox) -> None:
+def test_queuing_and_flushing_at_once_loses_no_isbn_and_does_not_deadlock(at: At, sandbox: Sandbox) -> None:
     books = known_isbns(300)
 
     random = Random(1)
@@ -301,7 +299,7 @@ def test_wishing_and_flushing_at_once_neither_loses_a_wish_nor_waits_in_a_circle
     assert spent == used == len(sent())
 
 
-def test_the_claim_of_a_flusher_that_was_killed_runs_out(at: At, sandbox: Sandbox) -> None:
+def test_the_claim_of_a_killed_flusher_expires(at: At, sandbox: Sandbox) -> None:
     queue(known_isbns(SIZE))
     arguments = [sys.executable, "-m", "tests.enrichment.doomed", "between answer and record"]
     with subprocess.Popen(arguments, env=processes.environment(), stdout=subprocess.PIPE, text=True) as worker:
@@ -323,7 +321,7 @@ def test_the_claim_of_a_flusher_that_was_killed_runs_out(at: At, sandbox: Sandbo
 
 @contextmanager
 def unstorable(isbn: str) -> Iterator[None]:
-    """The database refuses that edition."""
+    """Makes the database reject that edition."""
     with connection.cursor() as cursor:
         cursor.execute(f"ALTER TABLE enrichment_edition ADD CONSTRAINT tmp CHECK (isbn13 <> '{isbn}')")
     try:
@@ -333,7 +331,7 @@ def unstorable(isbn: str) -> Iterator[None]:
             cursor.execute("ALTER TABLE enrichment_edition DROP CONSTRAINT tmp")
 
 
-def test_when_the_quota_is_gone_the_wishes_stay_without_losing_an_attempt_and_the_next_day_they_are_sent(
+def test_without_quota_queued_isbns_lose_no_attempt_and_are_sent_the_next_day(
     at: At, sandbox: Sandbox, settings
 ) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 11, 10
@@ -353,7 +351,7 @@ def test_when_the_quota_is_gone_the_wishes_stay_without_losing_an_attempt_and_th
     assert QueuedIsbn.objects.count() == 5
 
 
-def test_when_harvesting_is_switched_off_or_the_database_is_gone_no_wish_is_lost(sandbox: Sandbox) -> None:
+def test_no_queued_isbn_is_lost_while_harvesting_is_off_or_the_database_is_down(sandbox: Sandbox) -> None:
     Switches.objects.create(harvest_enabled=False)
     queue(known_isbns(SIZE))
     assert flush(consumer="cron-queue-flush").stopped_reason == "switched_off"
@@ -367,7 +365,7 @@ def test_when_harvesting_is_switched_off_or_the_database_is_gone_no_wish_is_lost
     assert selectors.get_queue().warning is None
 
 
-def test_while_isbndb_fails_the_queue_pauses_ever_longer_and_what_is_tried_too_often_waits_for_a_person(
+def test_while_isbndb_fails_the_pauses_grow_and_after_all_attempts_an_isbn_waits_for_a_person(
     at: At, sandbox: Sandbox
 ) -> None:
     sandbox.add_fault("status", status=500)
@@ -403,9 +401,7 @@ def test_while_isbndb_fails_the_queue_pauses_ever_longer_and_what_is_tried_too_o
     assert balance(sandbox) == (len(sent()), len(sent()))
 
 
-def test_what_fails_within_an_answer_is_held_and_then_fills_up_other_batches_without_being_worth_its_own(
-    at: At, sandbox: Sandbox
-) -> None:
+def test_an_isbn_that_fails_within_an_answer_is_held_and_then_joins_other_batches(at: At, sandbox: Sandbox) -> None:
     queue(known_isbns(SIZE))
     with unstorable(known_isbns(1)[0]):
         assert flush(consumer="reader").enrichment.failed == 1
@@ -423,7 +419,7 @@ def test_what_fails_within_an_answer_is_held_and_then_fills_up_other_batches_wit
     assert sent() == [SIZE, 5]
 
 
-def test_a_bad_book_ends_the_wish_for_it_as_a_miss_that_is_soon_forgotten(at: At, sandbox: Sandbox) -> None:
+def test_an_unreadable_book_leaves_the_queue_as_a_miss_that_expires_soon(at: At, sandbox: Sandbox) -> None:
     books = known_isbns(2)
     body = {"data": [{"isbn13": books[0], "title": "Good"}, {"title": "No number"}]}
     sandbox.add_fault("garbage", body=json.dumps(body), times=1)
@@ -436,7 +432,7 @@ def test_a_bad_book_ends_the_wish_for_it_as_a_miss_that_is_soon_forgotten(at: At
     assert queue(books, HIGH).queued == 1
 
 
-def test_when_a_batch_cannot_be_stored_its_wishes_are_held_and_tried_again(at: At, sandbox: Sandbox) -> None:
+def test_when_a_batch_cannot_be_stored_its_isbns_are_held_and_tried_again(at: At, sandbox: Sandbox) -> None:
     queue(known_isbns(SIZE))
     with patch.object(enrichment, "store_books", side_effect=OperationalError("lock timeout")):
         assert failing_flush().stopped_reason == "database_unavailable"

@@ -33,9 +33,7 @@ def look(api: APIClient) -> dict[str, Any]:
     return body
 
 
-def test_wishes_are_accepted_with_an_account_of_every_isbn_and_spend_no_call(
-    api: APIClient, sandbox: Sandbox, at: At
-) -> None:
+def test_queuing_answers_for_every_isbn_and_spends_no_call(api: APIClient, sandbox: Sandbox, at: At) -> None:
     enrichment.enrich_isbns([*KNOWN[:1], *unknown_isbns(1)], consumer="reader")
     given = [*KNOWN, *unknown_isbns(1), "978-0-00-000000-3", int(KNOWN[1])]
     response = api.post(PATH, {"isbns": given, "priority": "high", "source": "shelf 7"}, format="json")
@@ -81,7 +79,7 @@ def test_bad_input_is_refused_with_the_name_of_the_field(
     assert [error["field"] for error in refused["errors"]] == [field]
 
 
-def test_the_queue_shows_what_waits_since_when_and_when_and_why_it_is_sent(
+def test_the_queue_shows_what_waits_since_when_and_when_and_why_the_next_batch_is_sent(
     api: APIClient, sandbox: Sandbox, at: At, settings
 ) -> None:
     empty = look(api)
@@ -112,7 +110,7 @@ def test_the_queue_shows_what_waits_since_when_and_when_and_why_it_is_sent(
     assert (served["depth"], served["warning"], served["flushed_at"]) == (0, None, "2026-05-05T12:02:41Z")
 
 
-def test_the_queue_says_what_stands_against_it(api: APIClient, sandbox: Sandbox, at: At, settings) -> None:
+def test_the_queue_says_why_it_does_not_move(api: APIClient, sandbox: Sandbox, at: At, settings) -> None:
     Consumer.objects.create(slug="cron", kind="cron", floor=13_000)
     settings.ISBNDB_BATCH_SIZE = 2
     api.post(PATH, KNOWN, format="json")
@@ -150,9 +148,7 @@ def act(client: Client, action: str, **confirmation: str) -> str:
     return response.content.decode()
 
 
-def test_an_operator_sees_what_waits_tries_again_what_failed_and_drops_wishes(
-    admin_client: Client, consumer: Consumer
-) -> None:
+def test_an_operator_sees_retries_and_drops_queued_isbns(admin_client: Client, consumer: Consumer) -> None:
     enqueue(KNOWN, priority=QueuedIsbn.Priority.LOW, consumer="reader", source="shelf 7")
     QueuedIsbn.objects.filter(pk__in=KNOWN[:3]).update(attempts=MAX_ATTEMPTS, last_error="<b>failed")
     for state, shown in (("failed", KNOWN[:3]), ("waiting", KNOWN[3:]), ("under_way", []), ("", KNOWN)):
@@ -178,7 +174,7 @@ def test_an_operator_sees_what_waits_tries_again_what_failed_and_drops_wishes(
     assert said == ["Queued again."] * 3 + ["Dropped. Reason: asked for by mistake"] * 4
 
 
-def test_the_queue_as_a_whole_stands_above_its_wishes(admin_client: Client, consumer: Consumer) -> None:
+def test_the_admin_shows_the_whole_queue_above_its_isbns(admin_client: Client, consumer: Consumer) -> None:
     enqueue(KNOWN, priority=QueuedIsbn.Priority.HIGH, consumer="reader")
     page = admin_client.get(reverse("admin:enrichment_queuedisbn_changelist"))
     assert page.context["queue"].by_priority == {"high": 4, "normal": 0, "low": 0}
@@ -186,7 +182,7 @@ def test_the_queue_as_a_whole_stands_above_its_wishes(admin_client: Client, cons
     assert "UTC: high due" in page.text
 
 
-def test_who_may_only_look_may_not_drop(admin_user, client: Client, consumer: Consumer) -> None:
+def test_a_user_with_view_permission_only_cannot_drop(admin_user, client: Client, consumer: Consumer) -> None:
     enqueue(KNOWN, priority=QueuedIsbn.Priority.LOW, consumer="reader")
     admin_user.is_superuser = False
     admin_user.save()

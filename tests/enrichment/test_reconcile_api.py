@@ -14,7 +14,7 @@ from tests.fixtures import balance, problem
 PATH = "/api/quota/reconcile"
 
 
-def test_it_answers_with_both_counters_for_one_call_of_the_keys_consumer(sandbox: Sandbox, api: APIClient) -> None:
+def test_the_answer_has_both_counters_and_costs_the_consumer_one_call(sandbox: Sandbox, api: APIClient) -> None:
     answer = api.post(PATH)
     assert answer.status_code == 200
     body = answer.json()
@@ -25,7 +25,7 @@ def test_it_answers_with_both_counters_for_one_call_of_the_keys_consumer(sandbox
     assert balance(sandbox) == (1, 1)
 
 
-def test_calls_that_isbndb_alone_knows_of_are_put_on_our_ledger(sandbox: Sandbox, api: APIClient) -> None:
+def test_calls_that_only_isbndb_counts_are_added_to_our_ledger(sandbox: Sandbox, api: APIClient) -> None:
     reservations.open_ledger()
     sandbox.set_limits(spent=7)
     assert api.post(PATH).json()["raised_by"] == 7
@@ -41,7 +41,7 @@ def test_calls_that_isbndb_alone_knows_of_are_put_on_our_ledger(sandbox: Sandbox
     ],
     ids=["ISBNdb fails", "our key is refused", "no answer"],
 )
-def test_what_goes_wrong_at_isbndb_is_told_with_what_it_cost(
+def test_a_failure_of_isbndb_is_reported_with_its_cost(
     sandbox: Sandbox, api: APIClient, settings, fault: dict[str, Any], status: int, code: str, calls: int
 ) -> None:
     settings.ISBNDB_TIMEOUT_SECONDS = 0.5
@@ -51,13 +51,13 @@ def test_what_goes_wrong_at_isbndb_is_told_with_what_it_cost(
     assert balance(sandbox) == (calls, calls)
 
 
-def test_without_calls_left_it_is_a_429_and_sends_nothing(sandbox: Sandbox, api: APIClient) -> None:
+def test_without_calls_left_the_answer_is_429_and_nothing_is_sent(sandbox: Sandbox, api: APIClient) -> None:
     Consumer.objects.update(daily_budget=0)
     answer = api.post(PATH)
     assert (answer.status_code, answer.json()["limit"], answer.json()["api_calls"]) == (429, "daily_budget", 0)
     assert balance(sandbox) == (0, 0)
 
 
-def test_without_a_key_it_is_a_401(api: APIClient) -> None:
+def test_without_an_api_key_the_answer_is_401(api: APIClient) -> None:
     api.credentials()
     assert api.post(PATH).status_code == 401

@@ -1,4 +1,4 @@
-"""ISBNdb's own counter, held against ours: guarantee 8."""
+"""Comparing ISBNdb's own counter with ours (guarantee 8)."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -29,7 +29,7 @@ def clocks(sandbox: Sandbox, set_clock: SetClock, moment: datetime) -> None:
     sandbox.set_clock(offset_seconds=(moment - datetime.now(UTC)).total_seconds())
 
 
-def test_calls_that_isbndb_alone_knows_of_are_put_on_our_ledger_with_who_was_active(sandbox: Sandbox) -> None:
+def test_calls_that_only_isbndb_counts_are_added_to_our_ledger_with_the_active_consumers(sandbox: Sandbox) -> None:
     Consumer.objects.create(slug="other")
     ask()
     with spending(consumer="other", operation="test", calls=2) as spender:
@@ -45,7 +45,7 @@ def test_calls_that_isbndb_alone_knows_of_are_put_on_our_ledger_with_who_was_act
     assert balance(sandbox) == (12, 12)
 
 
-def test_what_cannot_be_put_on_record_raises_nothing(sandbox: Sandbox) -> None:
+def test_our_counter_is_not_raised_when_the_reconciliation_cannot_be_stored(sandbox: Sandbox) -> None:
     with spending(consumer="reader", operation="test", calls=1) as spender:
         call = spender.dispatch("GET", "/key")
         with pytest.raises(DataError):
@@ -53,13 +53,13 @@ def test_what_cannot_be_put_on_record_raises_nothing(sandbox: Sandbox) -> None:
     assert get_status().used == 1
 
 
-def test_ours_is_never_lowered(sandbox: Sandbox) -> None:
+def test_our_counter_is_never_lowered(sandbox: Sandbox) -> None:
     reservations.increment(10)
     assert ask().drift == -10
     assert balance(sandbox) == (1, 11)
 
 
-def test_calls_on_their_way_are_not_taken_for_drift(sandbox: Sandbox) -> None:
+def test_calls_on_their_way_do_not_count_as_drift(sandbox: Sandbox) -> None:
     with spending(consumer="reader", operation="test", calls=3) as spender:
         for _ in range(3):
             spender.dispatch("GET", "/key")
@@ -72,7 +72,7 @@ def test_calls_dispatched_after_the_answer_do_not_hide_drift(sandbox: Sandbox, m
     why_ignored = corrections._why_ignored
 
     def others_go_on(*answer: Any) -> str:
-        """Called when the moment of the answer is fixed, before the ledger is looked at."""
+        """Runs after the moment of the answer is known and before the ledger is read."""
         with spending(consumer="reader", operation="test", calls=4) as spender:
             for _ in range(4):
                 spender.dispatch("GET", "/key")
@@ -84,7 +84,7 @@ def test_calls_dispatched_after_the_answer_do_not_hide_drift(sandbox: Sandbox, m
     assert get_status().used == 1 + 4 + 5
 
 
-def test_two_at_once_put_the_same_drift_on_the_ledger_once(sandbox: Sandbox) -> None:
+def test_two_reconciliations_at_once_add_the_same_drift_once(sandbox: Sandbox) -> None:
     sandbox.set_limits(spent=50)
 
     def ask_and_hang_up(_: int) -> None:
@@ -95,14 +95,14 @@ def test_two_at_once_put_the_same_drift_on_the_ledger_once(sandbox: Sandbox) -> 
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(ask_and_hang_up, range(8)))
-    # An answer cannot tell calls that came before it from those that came after, so it may find too little, never
-    # too much: the last one, asked in peace, finds the rest.
+    # An answer cannot separate calls before it from calls after it, so it can find too little but never too much.
+    # The last reconciliation runs alone and finds the rest.
     assert get_status().used <= 58
     ask()
     assert balance(sandbox) == (59, 59)
 
 
-def test_yesterdays_count_is_not_taken_for_todays(sandbox: Sandbox, set_clock: SetClock) -> None:
+def test_yesterdays_count_does_not_count_as_todays(sandbox: Sandbox, set_clock: SetClock) -> None:
     clocks(sandbox, set_clock, MIDNIGHT - timedelta(hours=1))
     sandbox.set_limits(spent=8_000)
     ask()
@@ -120,7 +120,7 @@ def test_yesterdays_count_is_not_taken_for_todays(sandbox: Sandbox, set_clock: S
     assert DailyLedger.objects.count() == 2
 
 
-def test_a_count_that_was_ignored_yesterday_tells_nothing_of_today(set_clock: SetClock) -> None:
+def test_a_count_that_was_ignored_yesterday_says_nothing_about_today(set_clock: SetClock) -> None:
     def answer(moment: datetime, spent: int) -> Reconciliation:
         set_clock(moment)
         with spending(consumer="reader", operation="test", calls=1) as spender:
@@ -133,13 +133,13 @@ def test_a_count_that_was_ignored_yesterday_tells_nothing_of_today(set_clock: Se
     assert (bool(late.ignored), late.raised_by) == (True, 0), "the last count of yesterday: ISBNdb begins late"
 
 
-def test_after_the_first_hour_every_count_is_todays(sandbox: Sandbox, set_clock: SetClock) -> None:
+def test_after_the_first_hour_every_count_belongs_to_today(sandbox: Sandbox, set_clock: SetClock) -> None:
     clocks(sandbox, set_clock, MIDNIGHT + timedelta(hours=1, seconds=5))
     sandbox.set_limits(spent=9_000)
     assert ask().raised_by == 9_000
 
 
-def test_an_answer_that_comes_after_the_day_has_ended_changes_nothing(sandbox: Sandbox, set_clock: SetClock) -> None:
+def test_an_answer_after_the_end_of_the_day_changes_nothing(sandbox: Sandbox, set_clock: SetClock) -> None:
     sandbox.set_limits(spent=100)
     with spending(consumer="reader", operation="test", calls=1) as spender:
         call = spender.dispatch("GET", "/key")
@@ -151,7 +151,7 @@ def test_an_answer_that_comes_after_the_day_has_ended_changes_nothing(sandbox: S
 
 
 @pytest.mark.parametrize("charged", [True, False])
-def test_whether_the_counter_itself_is_charged_is_measured(sandbox: Sandbox, *, charged: bool) -> None:
+def test_the_service_measures_whether_isbndb_charges_for_its_counter(sandbox: Sandbox, *, charged: bool) -> None:
     ask()
     assert key_charged() is None, "one answer cannot tell"
     if not charged:
@@ -160,7 +160,7 @@ def test_whether_the_counter_itself_is_charged_is_measured(sandbox: Sandbox, *, 
     assert key_charged() is charged
 
 
-def test_with_calls_on_their_way_nothing_is_said_of_the_counters_own_price() -> None:
+def test_with_calls_on_their_way_the_price_of_the_counter_stays_unknown() -> None:
     ask()
     with spending(consumer="reader", operation="test", calls=1) as spender:
         spender.dispatch("GET", "/key")
@@ -168,7 +168,7 @@ def test_with_calls_on_their_way_nothing_is_said_of_the_counters_own_price() -> 
         assert ask().key_charged is None
 
 
-def test_much_drift_is_an_alert_and_a_little_a_warning(sandbox: Sandbox, settings, caplog) -> None:
+def test_a_large_drift_is_an_error_and_a_small_one_a_warning(sandbox: Sandbox, settings, caplog) -> None:
     settings.QUOTA_DRIFT_ALERT = 10
     for spent, level in ((4, "WARNING"), (12, "ERROR")):
         caplog.clear()
@@ -177,7 +177,7 @@ def test_much_drift_is_an_alert_and_a_little_a_warning(sandbox: Sandbox, setting
         assert [record.levelname for record in caplog.records if "quota.drift" in record.getMessage()] == [level]
 
 
-def test_that_isbndb_sells_less_than_our_limit_is_an_error_in_the_log(sandbox: Sandbox, caplog) -> None:
+def test_a_plan_of_isbndb_below_our_limit_is_an_error_in_the_log(sandbox: Sandbox, caplog) -> None:
     assert ask().missing == 0
     assert "quota.sold_less" not in caplog.text
     sandbox.set_limits(daily_limit=2_000)
@@ -185,7 +185,7 @@ def test_that_isbndb_sells_less_than_our_limit_is_an_error_in_the_log(sandbox: S
     assert [record.levelname for record in caplog.records if "quota.sold_less" in record.getMessage()] == ["ERROR"]
 
 
-def test_the_journal_still_sums_up_to_the_ledger(sandbox: Sandbox) -> None:
+def test_after_a_correction_the_journal_still_adds_up_to_the_ledger(sandbox: Sandbox) -> None:
     sandbox.set_limits(spent=20)
     ask()
     assert check_ledger(get_status().day) == []

@@ -1,4 +1,4 @@
-"""Jobs at work: steps, claims, waiting, failing, cancelling, retrying, and what all of it spends."""
+"""Running jobs: steps, claims, waiting, failing, cancelling, retrying, and the calls they spend."""
 
 import threading
 import uuid
@@ -55,7 +55,7 @@ def run(job: Job) -> Job:
 
 
 def go_on(job: Job, *, resumed: int = 1) -> Job:
-    """What the periodic task and a worker do."""
+    """Does what the periodic task and then a worker do."""
     assert resume_jobs() == resumed
     return run(job)
 
@@ -77,13 +77,13 @@ def asked(sandbox: Sandbox) -> list[int | None]:
 
 
 def during_request(sandbox: Sandbox, number: int, do: Callable[[], object]) -> None:
-    """Does something while ISBNdb has the request of that number (from 1) in hand."""
+    """Calls `do` while ISBNdb works on the request of that number, counted from 1."""
     meet, numbers = sandbox.faults.meet, iter(range(1, 1000))
 
     def met(path: str) -> Any:
         if next(numbers) == number:
             do()
-            connection.close()  # that of the sandbox's thread
+            connection.close()  # the connection of the sandbox's thread
         return meet(path)
 
     sandbox.faults.meet = met
@@ -93,7 +93,7 @@ def set_both_clocks(moment: datetime, set_clock: SetClock, sandbox: Sandbox) -> 
     sandbox.set_clock(offset_seconds=set_clock(moment).total_seconds())
 
 
-def test_a_job_asks_for_what_is_not_known_in_full_batches_and_accounts_for_every_value(sandbox: Sandbox) -> None:
+def test_a_job_asks_for_unknown_isbns_in_full_batches_and_accounts_for_every_value(sandbox: Sandbox) -> None:
     enrich_isbns([KNOWN[1], KNOWN[4], UNKNOWN[0]], consumer="reader")
     job = create(isbns=[*KNOWN[:7], *UNKNOWN, KNOWN[0], "978-0-00-000000-3", "no\0ne"], source="shelf", refresh=False)
     assert (job.state, job.done, job.total) == ("queued", 0, 9)
@@ -125,14 +125,14 @@ def test_a_job_asks_for_what_is_not_known_in_full_batches_and_accounts_for_every
     assert len(sandbox.requests) == 3, "a job that has ended is not run again"
 
 
-def test_a_refreshing_job_asks_for_all_of_it(sandbox: Sandbox) -> None:
+def test_a_job_with_refresh_asks_for_every_isbn(sandbox: Sandbox) -> None:
     enrich_isbns(KNOWN[:3], consumer="reader")
     job = run(create(isbns=[*KNOWN[:3], "x"], refresh=True))
     assert (outcome(job)["enriched"], outcome(job)["created"], outcome(job)["api_calls"]) == (3, 0, 1)
     assert balance(sandbox) == (2, 2)
 
 
-def test_a_job_without_any_isbn_succeeds_at_once_and_costs_nothing(sandbox: Sandbox) -> None:
+def test_a_job_without_a_valid_isbn_succeeds_at_once_and_costs_nothing(sandbox: Sandbox) -> None:
     job = run(create(isbns=["x", ""]))
     assert (job.state, outcome(job)["invalid"], sandbox.requests) == ("succeeded", 2, [])
 
@@ -151,12 +151,12 @@ def run_at_once(job: Job) -> None:
         list(threads.map(runner, range(2)))
 
 
-def test_of_two_runners_one_works_and_without_the_claim_both_would(sandbox: Sandbox, monkeypatch) -> None:
+def test_one_of_two_runners_gets_the_job_and_without_the_claim_both_would(sandbox: Sandbox, monkeypatch) -> None:
     both_in = threading.Barrier(2, timeout=60)
     meet = sandbox.faults.meet
 
     def unclaimed(job_id: uuid.UUID) -> Job:
-        """A claim that looks, and then writes without looking at what it has changed."""
+        """A wrong claim: it reads the state and then writes, without checking that the state is the same."""
         Job.objects.get(pk=job_id, state="queued")
         both_in.wait()
         runner = uuid.UUID(int=1)
@@ -182,7 +182,9 @@ def test_of_two_runners_one_works_and_without_the_claim_both_would(sandbox: Sand
     assert outcome(Job.objects.get(pk=job.pk))["enriched"] == 3
 
 
-def test_who_loses_the_claim_writes_no_more_and_the_other_finishes(sandbox: Sandbox, set_clock: SetClock) -> None:
+def test_a_runner_that_loses_its_claim_writes_no_more_and_the_next_one_finishes(
+    sandbox: Sandbox, set_clock: SetClock
+) -> None:
     job = create(isbns=KNOWN)
 
     def takes_over() -> None:
@@ -199,9 +201,7 @@ def test_who_loses_the_claim_writes_no_more_and_the_other_finishes(sandbox: Sand
     assert balance(sandbox) == (3, 3)
 
 
-def test_a_job_that_is_told_to_wait_goes_on_after_midnight_by_itself(
-    sandbox: Sandbox, settings, set_clock: SetClock
-) -> None:
+def test_a_job_that_waits_for_quota_continues_after_midnight(sandbox: Sandbox, settings, set_clock: SetClock) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 3, 1
     job = run(create(isbns=KNOWN, on_exhausted="wait"))
     midnight = datetime(2026, 5, 6, tzinfo=UTC)
@@ -223,7 +223,7 @@ def test_a_job_that_is_told_to_wait_goes_on_after_midnight_by_itself(
     assert calls_spent(source=job.source) == 3
 
 
-def test_a_job_that_is_not_told_to_wait_fails_with_what_was_done_and_is_retried_for_the_rest(
+def test_a_job_that_does_not_wait_fails_with_a_partial_result_and_a_retry_does_the_rest(
     sandbox: Sandbox, set_clock: SetClock
 ) -> None:
     during_request(sandbox, 2, lambda: reservations.increment(13_000))
@@ -245,16 +245,14 @@ def test_a_job_that_is_not_told_to_wait_fails_with_what_was_done_and_is_retried_
         retry_job(job.pk)
 
 
-def test_waiting_is_no_use_to_a_consumer_who_may_never_spend(sandbox: Sandbox) -> None:
+def test_a_job_of_a_consumer_without_a_budget_fails_instead_of_waiting(sandbox: Sandbox) -> None:
     Consumer.objects.update(daily_budget=0)
     job = run(create(isbns=KNOWN, on_exhausted="wait"))
     assert (job.state, job.stopped_reason) == ("failed", "daily_budget")
     assert sandbox.requests == []
 
 
-def test_midnight_on_the_way_is_a_pause_of_seconds_even_for_a_job_that_does_not_wait(
-    sandbox: Sandbox, set_clock: SetClock
-) -> None:
+def test_midnight_pauses_every_job_for_seconds_only(sandbox: Sandbox, set_clock: SetClock) -> None:
     set_both_clocks(datetime(2026, 5, 5, 23, 59, 59, tzinfo=UTC), set_clock, sandbox)
     job = run(create(isbns=KNOWN[:3]))
     assert (job.state, job.stopped_reason, sandbox.requests) == ("waiting", "midnight", [])
@@ -264,7 +262,9 @@ def test_midnight_on_the_way_is_a_pause_of_seconds_even_for_a_job_that_does_not_
     assert balance(sandbox) == (1, 1)
 
 
-def test_when_isbndb_fails_the_job_tries_again_later_and_fails_at_last(sandbox: Sandbox, set_clock: SetClock) -> None:
+def test_when_isbndb_fails_the_job_tries_again_later_and_fails_after_all_attempts(
+    sandbox: Sandbox, set_clock: SetClock
+) -> None:
     during_request(sandbox, 2, lambda: sandbox.add_fault("status", status=503))
     job = create(isbns=KNOWN[:6])
     moment = NOON
@@ -287,7 +287,7 @@ def test_when_isbndb_fails_the_job_tries_again_later_and_fails_at_last(sandbox: 
     assert run(retry_job(job.pk)).state == "succeeded"
 
 
-def test_calls_that_others_have_merely_set_aside_put_a_job_off_for_a_moment(
+def test_a_job_waits_shortly_for_calls_that_others_have_only_reserved(
     sandbox: Sandbox, settings, set_clock: SetClock
 ) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 20, 10
@@ -305,10 +305,10 @@ def test_calls_that_others_have_merely_set_aside_put_a_job_off_for_a_moment(
     assert [run(job).state for job in jobs] == ["succeeded", "succeeded"]
 
     Consumer.objects.filter(slug="reader").update(daily_budget=2)
-    assert run(create(isbns=KNOWN[4:6])).state == "failed", "its budget is spent, whoever gives calls back"
+    assert run(create(isbns=KNOWN[4:6])).state == "failed", "its own budget is spent, and calls of others do not help"
 
 
-def test_a_fleet_that_isbndb_slows_down_and_an_unreachable_quota_cost_no_attempt(
+def test_a_slowed_fleet_and_an_unreachable_quota_cost_no_attempt(
     sandbox: Sandbox, set_clock: SetClock, monkeypatch
 ) -> None:
     monkeypatch.setattr("quota.spending.MAX_PACE_WAIT", timedelta())
@@ -332,7 +332,7 @@ def test_a_fleet_that_isbndb_slows_down_and_an_unreachable_quota_cost_no_attempt
 
 
 @pytest.mark.parametrize("failure", [InterfaceError("the connection is closed"), "read-only"])
-def test_a_database_that_fails_or_takes_no_writes_lets_the_job_wait(
+def test_a_job_waits_when_the_database_fails_or_is_read_only(
     failure: Exception | str, sandbox: Sandbox, monkeypatch, set_clock: SetClock
 ) -> None:
     def store(*args: object) -> None:
@@ -353,7 +353,7 @@ def test_a_database_that_fails_or_takes_no_writes_lets_the_job_wait(
     assert go_on(job).state == "succeeded"
 
 
-def test_a_key_that_isbndb_refuses_or_a_consumer_switched_off_fails_the_job_at_once(sandbox: Sandbox) -> None:
+def test_a_refused_isbndb_key_or_an_inactive_consumer_fails_the_job_at_once(sandbox: Sandbox) -> None:
     sandbox.add_fault("status", status=401, times=1)
     job = run(create(isbns=KNOWN[:3], on_exhausted="wait"))
     assert (job.state, job.stopped_reason, len(sandbox.requests)) == ("failed", "isbndb_failed", 1)
@@ -365,7 +365,7 @@ def test_a_key_that_isbndb_refuses_or_a_consumer_switched_off_fails_the_job_at_o
     assert run(retry_job(job.pk)).stopped_reason == "switched_off"
 
 
-def test_a_step_that_kills_its_workers_is_given_up(sandbox: Sandbox, set_clock: SetClock, monkeypatch) -> None:
+def test_a_job_fails_when_one_step_kills_too_many_workers(sandbox: Sandbox, set_clock: SetClock, monkeypatch) -> None:
     class Killed(BaseException):
         pass
 
@@ -377,14 +377,14 @@ def test_a_step_that_kills_its_workers_is_given_up(sandbox: Sandbox, set_clock: 
     for attempt in range(1, runner.MAX_DEATHS + 1):
         with pytest.raises(Killed):
             run(job)
-        assert resume_jobs() == 0, "the lease still stands"
+        assert resume_jobs() == 0, "the lease has not expired yet"
         set_clock(NOON + attempt * 2 * claims.LEASE)
         assert resume_jobs() == 1
     job = run(job)
     assert (job.state, job.stopped_reason) == ("failed", "crashed")
 
 
-def test_a_long_job_lets_others_have_their_turn(sandbox: Sandbox, monkeypatch) -> None:
+def test_a_long_job_gives_way_to_other_jobs(sandbox: Sandbox, monkeypatch) -> None:
     monkeypatch.setattr(runner, "TURN", timedelta())
     job = create(isbns=KNOWN)
     done = [(run(job).state, Job.objects.get().done) for _ in range(4)]
@@ -407,7 +407,7 @@ def test_a_job_whose_message_is_lost_is_queued_again_once(set_clock: SetClock) -
     assert run(job).state == "succeeded"
 
 
-def test_a_running_job_is_cancelled_after_the_call_under_way_and_goes_on_when_retried(sandbox: Sandbox) -> None:
+def test_a_running_job_is_cancelled_after_its_current_call_and_a_retry_continues_it(sandbox: Sandbox) -> None:
     job = create(isbns=KNOWN)
     during_request(sandbox, 2, lambda: cancel_job(job.pk))
     job = run(job)
@@ -422,7 +422,9 @@ def test_a_running_job_is_cancelled_after_the_call_under_way_and_goes_on_when_re
 @pytest.mark.parametrize(
     "fault", [{"kind": "daily_limit"}, {"kind": "status", "status": 503}, {"kind": "status", "status": 401}]
 )
-def test_a_cancel_is_kept_when_the_call_under_way_is_refused_or_fails(fault: dict[str, Any], sandbox: Sandbox) -> None:
+def test_a_cancelled_job_stays_cancelled_when_its_current_call_is_refused_or_fails(
+    fault: dict[str, Any], sandbox: Sandbox
+) -> None:
     job = create(isbns=KNOWN, on_exhausted="wait")
 
     def cancel_and_fail() -> None:
@@ -434,7 +436,7 @@ def test_a_cancel_is_kept_when_the_call_under_way_is_refused_or_fails(fault: dic
     assert (job.state, job.stopped_reason, job.done, outcome(job)["failed"]) == ("cancelled", "cancelled", 3, 6)
 
 
-def test_a_cancel_at_the_end_of_a_turn_is_kept(monkeypatch) -> None:
+def test_a_cancel_at_the_end_of_a_turn_is_not_lost(monkeypatch) -> None:
     monkeypatch.setattr(runner, "TURN", timedelta())
     job = create(isbns=KNOWN)
     save_step = claims.save_step
@@ -460,7 +462,7 @@ def test_a_job_that_is_not_running_is_cancelled_at_once(sandbox: Sandbox) -> Non
         retry_job(create(isbns=KNOWN).pk)
 
 
-def test_a_job_is_one_operation_under_the_consumers_cap() -> None:
+def test_the_consumers_cap_applies_to_the_whole_job() -> None:
     Consumer.objects.update(cap_per_operation=2)
     with pytest.raises(QuotaRefused) as refused:
         create(isbns=KNOWN)
@@ -473,7 +475,7 @@ def bibliography(author: str, **wanted: Any) -> Job:
     return create(Job.Kind.BIBLIOGRAPHY, author_name=author, **wanted)
 
 
-def test_an_authors_books_are_fetched_page_by_page(sandbox: Sandbox) -> None:
+def test_the_books_of_an_author_are_fetched_page_by_page(sandbox: Sandbox) -> None:
     job = bibliography(catalogue.MORE_THAN_1000, max_pages=10, skip_existing=True)
     assert (job.total, selectors.job_calls_left(job)) == (10, 10)
     job = run(job)
@@ -503,7 +505,7 @@ def test_a_step_without_a_call_for_a_retry_waits_no_longer_than_others(sandbox: 
     assert job.resume_at < NOON + timedelta(minutes=5)
 
 
-def test_a_job_of_pages_goes_on_where_it_stopped_and_halves_what_is_too_large(sandbox: Sandbox) -> None:
+def test_a_job_of_pages_continues_where_it_stopped_and_halves_pages_that_are_too_large(sandbox: Sandbox) -> None:
     job = bibliography(catalogue.PAGES_OVER_6_MB, max_pages=10)
     during_request(sandbox, 3, lambda: Consumer.objects.update(daily_budget=3))
     job = run(job)
@@ -526,7 +528,7 @@ def test_a_job_of_pages_goes_on_where_it_stopped_and_halves_what_is_too_large(sa
         retry_job(job.pk)
 
 
-def test_an_author_whom_isbndb_does_not_know_costs_one_call_once(sandbox: Sandbox) -> None:
+def test_an_author_unknown_to_isbndb_costs_one_call_only_once(sandbox: Sandbox) -> None:
     sandbox.add_fault("status", status=404, times=1)
     first, second = run(bibliography("Nobody At All")), run(bibliography("Nobody At All"))
     assert [outcome(job)["complete"] for job in (first, second)] == [True, True]
@@ -535,7 +537,7 @@ def test_an_author_whom_isbndb_does_not_know_costs_one_call_once(sandbox: Sandbo
     assert balance(sandbox) == (1, 1)
 
 
-def test_new_releases_are_fetched_month_by_month_and_go_on_with_their_token(sandbox: Sandbox) -> None:
+def test_new_releases_are_fetched_month_by_month_and_continue_with_their_token(sandbox: Sandbox) -> None:
     wanted = Wanted(date(2026, 1, 1), date(2026, 3, 1), max_pages_per_month=1)
     during_request(sandbox, 2, lambda: Consumer.objects.update(daily_budget=2))
     job = run(create(Job.Kind.NEW_RELEASES, wanted=wanted, position=None, source="months"))
@@ -553,7 +555,7 @@ def test_new_releases_are_fetched_month_by_month_and_go_on_with_their_token(sand
     assert Call.objects.filter(operation="new-releases").count() == 4
 
 
-def test_the_database_refuses_a_job_whose_state_lacks_its_fields() -> None:
+def test_the_database_rejects_a_job_without_the_fields_of_its_state() -> None:
     job = create(isbns=[*KNOWN[:2], "x"])
     for fields in (
         {"state": "running"},

@@ -1,4 +1,4 @@
-"""Jobs and `kill -9`: whatever dies, another worker finishes the job, and every call is counted."""
+"""Jobs and `kill -9`: another worker finishes the job, and every call is counted."""
 
 import signal
 import subprocess
@@ -31,7 +31,7 @@ PATIENCE = 60.0  # seconds
 
 @pytest.fixture
 def job(settings, consumer: Consumer, sandbox: Sandbox) -> Job:
-    """Three calls' worth of ISBNs."""
+    """ISBNs for three calls."""
     settings.ISBNDB_BATCH_SIZE = 2
     settings.ISBNDB_TIMEOUT_SECONDS = 60
     return create_job(consumer=consumer, kind=Job.Kind.BATCH_DIRECT, wanted={"isbns": KNOWN})
@@ -56,10 +56,10 @@ def wait_until(condition: Callable[[], bool], worker: subprocess.Popen[str]) -> 
         ("between claim and first step", 3, 0),
         ("between dispatch and send", 4, 1),
         ("between answer and record", 4, 0),
-        ("between storing and writing it down", 3, 0),
+        ("between storing and recording", 3, 0),
     ],
 )
-def test_another_runner_finishes_the_job_with_at_most_one_call_more(
+def test_after_a_kill_another_runner_finishes_the_job_with_at_most_one_extra_call(
     point: str, calls: int, not_sent: int, job: Job, sandbox: Sandbox, set_clock: SetClock
 ) -> None:
     command = [sys.executable, "-m", "tests.enrichment.doomed_runner", point, str(job.pk)]
@@ -81,7 +81,7 @@ def test_another_runner_finishes_the_job_with_at_most_one_call_more(
     assert balance(sandbox) == (calls - not_sent, calls)
 
 
-def test_a_worker_of_celerys_is_killed_in_the_middle_and_another_takes_over(
+def test_when_a_celery_worker_is_killed_in_a_job_another_takes_over(
     job: Job, sandbox: Sandbox, set_clock: SetClock, tmp_path: Path
 ) -> None:
     during_request(sandbox, 2, lambda: sandbox.add_fault("latency", seconds=30, times=1))
@@ -106,7 +106,7 @@ def test_a_worker_of_celerys_is_killed_in_the_middle_and_another_takes_over(
     assert Call.objects.filter(outcome="unknown").count() == 1
 
 
-def test_slow_jobs_on_all_their_workers_do_not_hold_up_a_wish(
+def test_slow_jobs_on_all_job_workers_do_not_delay_the_queue(
     consumer: Consumer, flusher: Consumer, sandbox: Sandbox, settings, tmp_path: Path
 ) -> None:
     settings.ISBNDB_BATCH_SIZE = 2
@@ -138,7 +138,7 @@ def test_slow_jobs_on_all_their_workers_do_not_hold_up_a_wish(
         processes.kill(others)
 
 
-def test_a_job_is_taken_without_the_broker_and_queued_when_it_is_back(
+def test_without_the_broker_a_job_is_accepted_and_sent_when_the_broker_is_back(
     consumer: Consumer, sandbox: Sandbox, set_clock: SetClock
 ) -> None:
     create = (
