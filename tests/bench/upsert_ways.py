@@ -25,7 +25,7 @@ def fresh_batches() -> Iterator[list[Book]]:
     numbers = random.Random(2).sample(range(10**9), 10**5)
     isbns = (f"978{number:09d}" for number in numbers)
     found = filter(None, (catalogue.find(isbn + ean.calc_check_digit(isbn)) for isbn in isbns))
-    while batch := [answers.book(each) for each in itertools.islice(found, BATCH)]:
+    while batch := [answers.book_json(each) for each in itertools.islice(found, BATCH)]:
         yield decode_books(json.dumps({"data": batch}).encode(), key="data").books
 
 

@@ -32,7 +32,7 @@ def api(api_past_the_door: APIClient) -> APIClient:
 @pytest.fixture(autouse=True)
 def stored(db: None) -> None:
     """The sandbox's 600 real books."""
-    body = json.dumps({"books": [answers.book(book) for book in REAL.values()]}).encode()
+    body = json.dumps({"books": [answers.book_json(book) for book in REAL.values()]}).encode()
     assert store_books(decode_books(body, key="books").books).created == len(REAL)
 
 

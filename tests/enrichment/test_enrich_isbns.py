@@ -76,7 +76,7 @@ def book(isbn13: str, **changes: object) -> dict[str, object]:
     """The book as the sandbox would send it, but for the changes."""
     known = catalogue.find(isbn13)
     assert known is not None
-    return answers.book(known) | changes
+    return answers.book_json(known) | changes
 
 
 def test_every_isbn_is_accounted_for_and_stored_or_remembered(sandbox: Sandbox) -> None:
@@ -199,7 +199,7 @@ def test_a_thousand_isbns_cost_one_call(sandbox: Sandbox) -> None:
 
 
 def test_a_batch_whose_answer_is_too_large_is_asked_for_in_halves(sandbox: Sandbox, monkeypatch) -> None:
-    monkeypatch.setattr(sandbox_api, "MOST_BYTES", 500_000)
+    monkeypatch.setattr(sandbox_api, "MAX_ANSWER_BYTES", 500_000)
     isbns = known_isbns(900) + UNKNOWN
     result = enrich(isbns)
     assert (result.created, result.not_found_isbns, result.errors) == (900, UNKNOWN, [])
@@ -213,7 +213,7 @@ def test_a_batch_whose_answer_is_too_large_is_asked_for_in_halves(sandbox: Sandb
 def test_halves_before_the_quota_ends_it_are_stored_and_the_rest_has_failed(
     sandbox: Sandbox, settings, monkeypatch
 ) -> None:
-    monkeypatch.setattr(sandbox_api, "MOST_BYTES", 500_000)
+    monkeypatch.setattr(sandbox_api, "MAX_ANSWER_BYTES", 500_000)
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 3, 1
     isbns = known_isbns(500)
     stopped = enrich_until_it_stops(isbns)

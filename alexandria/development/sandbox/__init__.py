@@ -1,8 +1,8 @@
-"""A stand-in for ISBNdb v2: a real HTTP server, in plain Python, for development, the demo and the tests.
+"""A replacement for ISBNdb v2, for development, the demo and the tests: a real HTTP server in plain Python.
 
-Contract: ISBNdb's public OpenAPI file and the section "ISBNdb, as it is" of DESIGN.md. One request is one call,
-however many ISBNs it asks for. Nothing here knows the rest of Alexandria, and nothing of the rest knows that this is
-not ISBNdb.
+It follows ISBNdb's public OpenAPI file and what was observed of ISBNdb itself (docs/isbndb.md). One request is one
+call, however many ISBNs it has. The sandbox imports nothing of the product, and the product does not know that this
+server is not ISBNdb.
 """
 
 from alexandria.development.sandbox.server import Sandbox

@@ -1,113 +1,113 @@
-"""A book as ISBNdb sends it: all keys of its Book schema, and a fair share of untidiness, the same for one ISBN."""
+"""A book as ISBNdb sends it: all keys of its Book schema, with typical defects, always the same for one ISBN."""
 
 from typing import Any
 
 from alexandria.development.sandbox import isbns, vocabulary
-from alexandria.development.sandbox.catalogue import Facts
-from alexandria.development.sandbox.seeded_random import Dice
+from alexandria.development.sandbox.catalogue import CatalogueBook
+from alexandria.development.sandbox.seeded_random import SeededRandom
 
 Json = dict[str, Any]
 
 
-def book(facts: Facts) -> Json:
-    """The JSON of a book. Of a real book it says no more than `data/books.csv` does; only the links are made up."""
-    dice = Dice(f"answer:{facts.isbn13}")
-    isbn10 = isbns.isbn10(facts.isbn13)
+def book_json(book: CatalogueBook) -> Json:
+    """The JSON of a book. A real book has only the facts of `data/books.csv`; its links are invented."""
+    random = SeededRandom(f"answer:{book.isbn13}")
+    isbn10 = isbns.isbn10(book.isbn13)
     answer: Json = {
-        "title": facts.title,
-        "title_long": f"{facts.title}: {facts.subtitle}" if facts.subtitle else facts.title,
-        "isbn": dice.pick((facts.isbn13,) * 7 + (isbn10, isbn10, None)),
-        "isbn13": facts.isbn13,
+        "title": book.title,
+        "title_long": f"{book.title}: {book.subtitle}" if book.subtitle else book.title,
+        "isbn": random.pick((book.isbn13,) * 7 + (isbn10, isbn10, None)),
+        "isbn13": book.isbn13,
         "isbn10": isbn10,
         "dewey_decimal": None,
-        "binding": facts.binding or None,
-        "publisher": facts.publisher or None,
-        "language": vocabulary.LANGUAGE_NAMES[facts.language] if dice.chance(10) else facts.language,
-        "date_published": _date(facts.date, dice),
+        "binding": book.binding or None,
+        "publisher": book.publisher or None,
+        "language": vocabulary.LANGUAGE_NAMES[book.language] if random.chance(10) else book.language,
+        "date_published": _date(book.date, random),
         "edition": None,
-        "pages": _pages(facts.pages, dice),
+        "pages": _pages(book.pages, random),
         "dimensions": None,
         "dimensions_structured": None,
         "overview": None,
-        "image": f"https://covers.isbndb.example/{facts.isbn13[-4:-2]}/{facts.isbn13[-2:]}/{facts.isbn13}.jpg",
+        "image": f"https://covers.isbndb.example/{book.isbn13[-4:-2]}/{book.isbn13[-2:]}/{book.isbn13}.jpg",
         "image_original": None,
         "msrp": None,
         "excerpt": None,
         "synopsis": None,
-        "authors": list(facts.authors),
-        "subjects": None if dice.chance(10) else list(facts.subjects),
-        "reviews": None if dice.chance(10) else [],
+        "authors": list(book.authors),
+        "subjects": None if random.chance(10) else list(book.subjects),
+        "reviews": None if random.chance(10) else [],
         "prices": [],
-        "related": dice.pick(({}, {}, {}, [], None, {"EPUB": facts.isbn13})),
-        "other_isbns": [{"isbn": isbn, "binding": binding} for isbn, binding in facts.other_isbns],
+        "related": random.pick(({}, {}, {}, [], None, {"EPUB": book.isbn13})),
+        "other_isbns": [{"isbn": isbn, "binding": binding} for isbn, binding in book.other_isbns],
     }
-    if dice.chance(60):
-        # Such links die after two hours, so nobody may keep them; this one is dead from the start.
+    if random.chance(60):
+        # At ISBNdb these links expire after two hours, so nobody may store them. This one never works.
         answer["image_original"] = (
-            f"https://originals.isbndb.example/{facts.isbn13}.jpg?Expires=7200&Signature={dice.below(10**9)}"
+            f"https://originals.isbndb.example/{book.isbn13}.jpg?Expires=7200&Signature={random.below(10**9)}"
         )
-    if dice.chance(4):
+    if random.chance(4):
         answer["audience"] = "General"
         answer["reading_age"] = {"from": 8, "to": 12}
-    if not facts.real:
-        _make_up(answer, facts, dice)
+    if not book.real:
+        _invent_details(answer, book, random)
     return answer
 
 
-def _make_up(answer: Json, facts: Facts, dice: Dice) -> None:
-    """Fills in what is only ever said of made-up books, and takes some of it away again."""
-    height, width, thickness = (dice.below(60) + 60) / 10, (dice.below(40) + 40) / 10, (dice.below(20) + 4) / 10
+def _invent_details(answer: Json, book: CatalogueBook, random: SeededRandom) -> None:
+    """Adds the details that only invented books have, and removes some of them again."""
+    height, width, thickness = (random.below(60) + 60) / 10, (random.below(40) + 40) / 10, (random.below(20) + 4) / 10
     answer["dimensions"] = f"Height: {height} Inches, Length: {thickness} Inches, Width: {width} Inches"
     answer["dimensions_structured"] = {
         "height": {"unit": "inches", "value": height},
         "length": {"unit": "inches", "value": thickness},
         "width": {"unit": "inches", "value": width},
     }
-    if dice.chance(10):
-        answer["dimensions_structured"] = dice.pick(([], None))
-    answer["msrp"] = dice.pick((9.99, 14.95, 17.0, 24.99, 32.5, 0, None))
-    answer["edition"] = dice.pick((None, None, None, "1", "2nd", "Revised", "Illustrated"))
-    answer["dewey_decimal"] = [f"{dice.below(900) + 100}.{dice.below(90) + 10}"] if dice.chance(50) else None
+    if random.chance(10):
+        answer["dimensions_structured"] = random.pick(([], None))
+    answer["msrp"] = random.pick((9.99, 14.95, 17.0, 24.99, 32.5, 0, None))
+    answer["edition"] = random.pick((None, None, None, "1", "2nd", "Revised", "Illustrated"))
+    answer["dewey_decimal"] = [f"{random.below(900) + 100}.{random.below(90) + 10}"] if random.chance(50) else None
     synopsis = " ".join(
-        dice.pick(vocabulary.SENTENCES).format(
-            author=facts.authors[0],
-            adjective=dice.pick(vocabulary.ADJECTIVES).lower(),
-            noun=dice.pick(vocabulary.NOUNS).lower(),
-            second=dice.pick(vocabulary.NOUNS).lower(),
+        random.pick(vocabulary.SENTENCES).format(
+            author=book.authors[0],
+            adjective=random.pick(vocabulary.ADJECTIVES).lower(),
+            noun=random.pick(vocabulary.NOUNS).lower(),
+            second=random.pick(vocabulary.NOUNS).lower(),
         )
-        for _ in range(dice.below(3) + 3)
+        for _ in range(random.below(3) + 3)
     )
-    if facts.long_texts:
+    if book.long_texts:
         synopsis = " ".join([synopsis] * (8000 // len(synopsis) + 1))
     answer["synopsis"] = synopsis
-    if dice.chance(30):
+    if random.chance(30):
         answer["overview"] = synopsis[:200]
         answer["excerpt"] = f"“{synopsis[:120]}”"
-    if dice.chance(3):
+    if random.chance(3):
         answer["authors"] = None
-    if not facts.other_isbns and dice.chance(15):
+    if not book.other_isbns and random.chance(15):
         answer["other_isbns"] = None
-    if not facts.date and dice.chance(50):
+    if not book.date and random.chance(50):
         answer["date_published"] = "To be announced"
 
 
-def _date(date: str, dice: Dice) -> str:
-    """The date as it is in six cases of seven; else as a time stamp, as prose, or without the day."""
+def _date(date: str, random: SeededRandom) -> str:
+    """The date, unchanged in most cases; otherwise as a time stamp, as words, or without the day."""
     year, month = date[:4], date[5:7]
-    untidy = dice.below(14)
-    if len(date) == 10 and untidy == 0:
+    variant = random.below(14)
+    if len(date) == 10 and variant == 0:
         return f"{date}T00:00:01Z"
-    if len(date) == 10 and untidy == 1:
+    if len(date) == 10 and variant == 1:
         return f"{vocabulary.MONTHS[int(month) - 1]} {int(date[8:])}, {year}"
-    if len(date) == 7 and untidy < 4:
+    if len(date) == 7 and variant < 4:
         return f"{vocabulary.MONTHS[int(month) - 1]} {year}"
-    if len(date) == 4 and untidy == 0:
+    if len(date) == 4 and variant == 0:
         return f"c{year}."
     return date
 
 
-def _pages(pages: int | None, dice: Dice) -> int | str | None:
+def _pages(pages: int | None, random: SeededRandom) -> int | str | None:
     if pages is None:
         return None
     forms: tuple[int | str, ...] = (pages,) * 17 + (f"{pages} pages", f"{pages}", f"xii, {pages} p.")
-    return dice.pick(forms)
+    return random.pick(forms)

@@ -1,4 +1,4 @@
-"""ISBNdb's endpoints. What they are asked comes in parsed, what they answer goes out as an `Answer`."""
+"""ISBNdb's endpoints. A handler gets a parsed `Call` and returns the JSON of the `Answer`."""
 
 import json
 import re
@@ -10,19 +10,19 @@ from typing import Any
 from urllib.parse import parse_qs, unquote
 
 from alexandria.development.sandbox import answers, catalogue, feed, isbns, listings
-from alexandria.development.sandbox.catalogue import Facts
+from alexandria.development.sandbox.catalogue import CatalogueBook
 from alexandria.development.sandbox.listings import Filters, Listing
 from alexandria.development.sandbox.meter import Meter, Request
 
-MOST_BYTES = 6 * 1024 * 1024  # a longer answer is a 500
-MOST_ON_A_PAGE = 1000
-_LONGEST_NAME = 150
+MAX_ANSWER_BYTES = 6 * 1024 * 1024  # ISBNdb answers 500 instead of a longer answer
+MAX_PAGE_SIZE = 1000
+MAX_NAME_LENGTH = 150
 _DATE = re.compile(r"\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A status, what is sent as JSON (bytes are sent as they are), and further headers."""
+    """A status, a body and extra headers. The body is sent as JSON; bytes are sent unchanged."""
 
     status: int
     body: Any
@@ -33,7 +33,7 @@ class Answer:
 
 
 class Refused(Exception):
-    """The request cannot be answered: a status and ISBNdb's ErrorResponse."""
+    """The request is refused, with a status and ISBNdb's ErrorResponse."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -42,7 +42,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request with its body and the figures that the answers need."""
+    """A request with its body, and the state that the answers need."""
 
     request: Request
     content_type: str
@@ -56,12 +56,12 @@ class Call:
 
 
 def answer(call: Call) -> Answer:
-    """Answers a call that carries the key and is within the limits; notes how many ISBNs were asked and found."""
+    """Answers a call that has the key and is within the limits. Records how many ISBNs were requested and found."""
     parts = [unquote(part) for part in call.request.path.split("/")[1:]]
     try:
         match call.request.method, parts:
             case "POST", ["books"]:
-                found = _books(call)
+                found = _batch(call)
             case "GET", ["book", isbn] if isbn:
                 found = _book(isbn)
             case "GET", ["author", name] if name:
@@ -79,41 +79,41 @@ def answer(call: Call) -> Answer:
     except Refused as refused:
         return refused.answer
     body = Answer(200, found).content()
-    if len(body) > MOST_BYTES:
+    if len(body) > MAX_ANSWER_BYTES:
         return Answer(500, {"message": "Internal server error"})
     return Answer(200, body)
 
 
-def _books(call: Call) -> Any:
-    asked = _asked(call)
-    call.request.asked = len(asked)
-    if not 1 <= len(asked) <= call.max_batch:
-        raise Refused(400, f"isbns must hold from 1 to {call.max_batch} ISBNs, not {len(asked)}")
-    wanted = {isbn for raw in asked if (isbn := isbns.parse(raw))}
+def _batch(call: Call) -> Any:
+    requested = _requested_isbns(call)
+    call.request.asked = len(requested)
+    if not 1 <= len(requested) <= call.max_batch:
+        raise Refused(400, f"isbns must have from 1 to {call.max_batch} ISBNs, not {len(requested)}")
+    wanted = {isbn for raw in requested if (isbn := isbns.parse(raw))}
     found = [book for isbn in sorted(wanted, key=_shuffled) if (book := catalogue.find(isbn))]
     call.request.found = len(found)
-    return {"total": len(found), "requested": len(asked), "data": _as_sent(found)}
+    return {"total": len(found), "requested": len(requested), "data": _json(found)}
 
 
-def _asked(call: Call) -> list[str | int]:
+def _requested_isbns(call: Call) -> list[str | int]:
     """The ISBNs of POST /books: JSON (list or object) or a form (`isbns=…,…`, repeated, `isbns[]=…`, `isbns[0]=…`)."""
     try:
         if "json" in call.content_type or call.body.lstrip()[:1] in (b"{", b"["):
             payload = json.loads(call.body)
-            asked = payload.get("isbns") if isinstance(payload, dict) else None
+            found = payload.get("isbns") if isinstance(payload, dict) else None
         else:
             form = parse_qs(call.body.decode())
             fields = [values for name, values in form.items() if name.partition("[")[0] == "isbns"]
-            asked = [isbn for values in fields for value in values for isbn in value.split(",")] if fields else None
+            found = [isbn for values in fields for value in values for isbn in value.split(",")] if fields else None
     except ValueError as error:
         raise Refused(400, "The body is neither JSON nor a form") from error
-    if isinstance(asked, dict):
-        asked = list(asked.values())
-    if not isinstance(asked, list):
+    if isinstance(found, dict):
+        found = list(found.values())
+    if not isinstance(found, list):
         raise Refused(400, "isbns must be a list or an object")
-    if not all(isinstance(isbn, str | int) and not isinstance(isbn, bool) for isbn in asked):
-        raise Refused(400, "isbns must hold texts or whole numbers")
-    return asked
+    if not all(isinstance(isbn, str | int) and not isinstance(isbn, bool) for isbn in found):
+        raise Refused(400, "isbns must have strings or whole numbers")
+    return found
 
 
 def _shuffled(isbn: str) -> bytes:
@@ -125,16 +125,23 @@ def _book(raw: str) -> Any:
     found = catalogue.find(isbn) if isbn else None
     if found is None:
         raise Refused(404, "Not Found")
-    return {"book": answers.book(found)}
+    return {"book": answers.book_json(found)}
 
 
 def _author(call: Call, name: str) -> Any:
-    if catalogue.name_key(_named(name)) == catalogue.name_key(catalogue.UNKNOWN_AUTHOR):
+    if catalogue.name_key(_search_term(name)) == catalogue.name_key(catalogue.UNKNOWN_AUTHOR):
         raise Refused(404, "Not Found")
     listing = listings.of_author(name)
     books, total, page, page_size = _page(call, listing)
-    told = {"total": total} if listing.tells_total else {}
-    return {"author": listing.name, "name": listing.name, "books": books, **told, "page": page, "page_size": page_size}
+    totals = {"total": total} if listing.has_total else {}
+    return {
+        "author": listing.name,
+        "name": listing.name,
+        "books": books,
+        **totals,
+        "page": page,
+        "page_size": page_size,
+    }
 
 
 def _query(call: Call, query: str) -> Any:
@@ -143,25 +150,25 @@ def _query(call: Call, query: str) -> Any:
         raise Refused(400, f"column must be title, author, date_published or subjects, not {column}")
     month = call.parameters().get("publishedFrom", "")
     if column == "subjects" and month and month == call.parameters().get("publishedTo"):
-        listing, subject = listings.of_query(month, "date_published"), _named(query)
+        listing, subject = listings.of_query(month, "date_published"), _search_term(query)
     else:
-        listing, subject = listings.of_query(_named(query), column), ""
+        listing, subject = listings.of_query(_search_term(query), column), ""
     books, total, _, _ = _page(call, listing, subject=subject)
     return {"total": total, "books": books}
 
 
 def _search(call: Call) -> Any:
-    asked = call.parameters()
-    if raw := asked.get("isbn13") or asked.get("isbn"):
+    parameters = call.parameters()
+    if raw := parameters.get("isbn13") or parameters.get("isbn"):
         isbn = isbns.parse(raw)
         found = catalogue.find(isbn) if isbn else None
         listing = Listing(name=raw, real=(found,) if found else (), slots=())
-    elif author := asked.get("author"):
-        listing = listings.of_author(_named(author))
-    elif text := asked.get("text") or asked.get("subject") or asked.get("publisher"):
-        listing = listings.of_query(_named(text), "")
+    elif author := parameters.get("author"):
+        listing = listings.of_author(_search_term(author))
+    elif text := parameters.get("text") or parameters.get("subject") or parameters.get("publisher"):
+        listing = listings.of_query(_search_term(text), "")
     else:
-        raise Refused(400, "one of isbn, isbn13, author, text, subject and publisher is needed")
+        raise Refused(400, "one of isbn, isbn13, author, text, subject and publisher is required")
     books, total, page, page_size = _page(call, listing)
     return {"data": books, "total": total, "page": page, "page_size": page_size}
 
@@ -172,52 +179,52 @@ def _key(call: Call) -> Any:
 
 
 def _updates(call: Call) -> Any:
-    asked = call.parameters()
-    page, size = _whole(asked, "page", 1, 1_000_000), _whole(asked, "pageSize", 100, MOST_ON_A_PAGE)
+    parameters = call.parameters()
+    page, size = _whole(parameters, "page", 1, 1_000_000), _whole(parameters, "pageSize", 100, MAX_PAGE_SIZE)
     now = datetime.fromtimestamp(call.meter.now(), UTC)
     try:
-        since = date.fromisoformat(asked.get("lastUpdated", str(now.date() - feed.HISTORY)))
+        since = date.fromisoformat(parameters.get("lastUpdated", str(now.date() - feed.HISTORY)))
     except ValueError as error:
-        raise Refused(400, f"lastUpdated must be YYYY-MM-DD, not {asked['lastUpdated']}") from error
+        raise Refused(400, f"lastUpdated must be YYYY-MM-DD, not {parameters['lastUpdated']}") from error
     changed = feed.updates(since, now)[(page - 1) * size : page * size]
     data = [{"isbn13": isbn13, "updated_at": moment.isoformat()} for isbn13, moment in changed]
     return {"data": data, "page": page, "page_size": size}
 
 
 def _page(call: Call, listing: Listing, *, subject: str = "") -> tuple[list[answers.Json], int, int, int]:
-    """The books of the page that is asked for, how many there are in all, the page and its size."""
-    asked = call.parameters()
-    page, size = _whole(asked, "page", 1, 1_000_000), _whole(asked, "pageSize", 20, MOST_ON_A_PAGE)
+    """The books of the requested page, the total number of books, the page and its size."""
+    parameters = call.parameters()
+    page, size = _whole(parameters, "page", 1, 1_000_000), _whole(parameters, "pageSize", 20, MAX_PAGE_SIZE)
     filters = Filters(
-        language=asked.get("language", ""),
-        published_from=_dated(asked, "publishedFrom"),
-        published_to=_dated(asked, "publishedTo"),
-        year=asked.get("year", ""),
+        language=parameters.get("language", ""),
+        published_from=_dated(parameters, "publishedFrom"),
+        published_to=_dated(parameters, "publishedTo"),
+        year=parameters.get("year", ""),
         subject=subject,
     )
     books, total = listing.page(page, size, filters)
-    return _as_sent(books), total, page, size
+    return _json(books), total, page, size
 
 
-def _as_sent(books: list[Facts]) -> list[answers.Json]:
-    return [answers.book(book) for book in books]
+def _json(books: list[CatalogueBook]) -> list[answers.Json]:
+    return [answers.book_json(book) for book in books]
 
 
-def _named(name: str) -> str:
-    if len(name) > _LONGEST_NAME:
-        raise Refused(400, f"at most {_LONGEST_NAME} characters can be searched for")
+def _search_term(name: str) -> str:
+    if len(name) > MAX_NAME_LENGTH:
+        raise Refused(400, f"a search can have at most {MAX_NAME_LENGTH} characters")
     return name
 
 
-def _whole(asked: dict[str, str], name: str, default: int, most: int) -> int:
-    value = asked.get(name, str(default))
-    if not re.fullmatch(r"[0-9]{1,9}", value) or not 1 <= int(value) <= most:
-        raise Refused(400, f"{name} must be a whole number from 1 to {most}, not {value}")
+def _whole(parameters: dict[str, str], name: str, default: int, maximum: int) -> int:
+    value = parameters.get(name, str(default))
+    if not re.fullmatch(r"[0-9]{1,9}", value) or not 1 <= int(value) <= maximum:
+        raise Refused(400, f"{name} must be a whole number from 1 to {maximum}, not {value}")
     return int(value)
 
 
-def _dated(asked: dict[str, str], name: str) -> str:
-    value = asked.get(name, "")
+def _dated(parameters: dict[str, str], name: str) -> str:
+    value = parameters.get(name, "")
     if value and not _DATE.fullmatch(value):
         raise Refused(400, f"{name} must be YYYY, YYYY-MM or YYYY-MM-DD, not {value}")
     return value

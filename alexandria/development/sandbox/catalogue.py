@@ -1,4 +1,4 @@
-"""What is true of a book before untidiness gets at it: read from `data/books.csv`, or made up from the ISBN."""
+"""The facts about each book, without defects: from `data/books.csv`, or invented from the ISBN."""
 
 import csv
 from collections.abc import Iterable
@@ -7,27 +7,29 @@ from functools import cache
 from pathlib import Path
 
 from alexandria.development.sandbox import isbns, vocabulary
-from alexandria.development.sandbox.seeded_random import Dice
+from alexandria.development.sandbox.seeded_random import SeededRandom
 
 DATA = Path(__file__).resolve().parent / "data"
-FIRST_MONTH_SLOT = 60_000  # one slot a month, from January 1900 to December 2099
+FIRST_MONTH_SLOT = 60_000  # one slot for each month from January 1900 to December 2099
 FIRST_YEAR, LAST_YEAR = 1900, 2099
-_FIRST_FREE_SLOT = 5_000  # below are the slots of the authors whom we know by name
+_FIRST_FREE_SLOT = 5_000  # the slots below it belong to the authors with a known name
 
-# Names with a bibliography of a given size, for tests of paging.
-MORE_THAN_1000 = "Agatha Christie"  # 1,432 made-up books
-FULL_PAGES_WITHOUT_TOTAL = "R.L. Stine"  # 2,000 made-up books and no `total`: the third page of 1,000 is empty
-MORE_THAN_10000 = "William Shakespeare"  # 12,345 made-up books, of which 10,000 can be had
-UNKNOWN_AUTHOR = "Nobody At All"  # answered with 404
-PAGES_OVER_6_MB = "Charles Dickens"  # 1,500 made-up books with long texts: 1,000 on a page are too many, 500 are not
+# Authors whose bibliography has a certain size, for tests of paging.
+MORE_THAN_1000 = "Agatha Christie"  # 1,432 invented books
+FULL_PAGES_WITHOUT_TOTAL = "R.L. Stine"  # 2,000 invented books and no `total`: the third page of 1,000 is empty
+MORE_THAN_10000 = "William Shakespeare"  # 12,345 invented books, 10,000 of them can be listed
+UNKNOWN_AUTHOR = "Nobody At All"  # the answer is 404
+PAGES_OVER_6_MB = (
+    "Charles Dickens"  # 1,500 invented books with long texts: a page of 1,000 is too large, a page of 500 is not
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """A book. What is unknown is empty.
+class CatalogueBook:
+    """A book. Unknown fields are empty.
 
-    `date`: `YYYY`, `YYYY-MM` or `YYYY-MM-DD`. `language`: an ISO 639-1 code. `other_isbns`: ISBN-13 and binding of
-    other editions. `long_texts`: its synopsis is so long that a thousand such books are more than 6 MB.
+    `date` is `YYYY`, `YYYY-MM` or `YYYY-MM-DD`. `language` is an ISO 639-1 code. `other_isbns` has the ISBN-13 and the
+    binding of other editions. `long_texts` means that the synopsis is very long: 1,000 such books exceed 6 MB.
     """
 
     isbn13: str
@@ -45,8 +47,8 @@ class Facts:
     long_texts: bool = False
 
 
-def find(isbn13: str) -> Facts | None:
-    """The facts of a valid ISBN-13, always the same; None for the one in twelve that is unknown."""
+def find(isbn13: str) -> CatalogueBook | None:
+    """The book of a valid ISBN-13, always the same. None for one ISBN in twelve, which is unknown."""
     if real := real_books().get(isbn13):
         return real
     slot, position = isbns.place(isbn13)
@@ -54,11 +56,11 @@ def find(isbn13: str) -> Facts | None:
 
 
 @cache
-def real_books() -> dict[str, Facts]:
-    """The real books by ISBN-13. Editions of one title by one author know of each other."""
+def real_books() -> dict[str, CatalogueBook]:
+    """The real books by ISBN-13. Editions of the same title and author list each other."""
     with (DATA / "books.csv").open(encoding="utf-8", newline="") as file:
         books = [
-            Facts(
+            CatalogueBook(
                 isbn13=row["isbn13"],
                 title=row["title"],
                 authors=tuple(row["authors"].split(";")),
@@ -71,7 +73,7 @@ def real_books() -> dict[str, Facts]:
             )
             for row in csv.DictReader(file)
         ]
-    editions: dict[tuple[str, str], list[Facts]] = {}
+    editions: dict[tuple[str, str], list[CatalogueBook]] = {}
     for book in books:
         editions.setdefault((book.title, book.authors[0]), []).append(book)
     return {
@@ -79,24 +81,24 @@ def real_books() -> dict[str, Facts]:
     }
 
 
-def _others(book: Facts, editions: Iterable[Facts]) -> tuple[tuple[str, str], ...]:
+def _others(book: CatalogueBook, editions: Iterable[CatalogueBook]) -> tuple[tuple[str, str], ...]:
     return tuple((other.isbn13, other.binding or "Unknown Binding") for other in editions if other is not book)
 
 
 def name_key(name: str) -> str:
-    """What two spellings of a name have in common: `J. R. R. Tolkien` is `J.R.R. Tolkien`."""
+    """A key that is equal for different spellings: `J. R. R. Tolkien` and `J.R.R. Tolkien`."""
     return "".join(character for character in name.casefold() if character.isalnum())
 
 
 @cache
 def _taken_slots() -> frozenset[int]:
-    """Slots in which a real ISBN lies. No bibliography is put there: it might list that ISBN as another book."""
+    """Slots that contain a real ISBN. A bibliography in one of them could list this ISBN as another book."""
     return frozenset(isbns.place(isbn13)[0] for isbn13 in real_books())
 
 
 @cache
 def known_authors() -> dict[str, tuple[str, int]]:
-    """Name and slot by `name_key`: the authors of real books, those of `data/authors.csv` and the invented ones."""
+    """Name and slot by `name_key`, for authors of real books, those of `data/authors.csv`, and invented authors."""
     with (DATA / "authors.csv").open(encoding="utf-8", newline="") as file:
         listed = [row["name"] for row in csv.DictReader(file)]
     names: dict[str, str] = {}
@@ -112,19 +114,19 @@ def _owners() -> dict[int, str]:
 
 
 def slot_of_text(text: str) -> int:
-    """The slot of the made-up books of a query, or of an author whom nobody has heard of."""
-    slot = _FIRST_FREE_SLOT + Dice(f"slot:{text}").below(FIRST_MONTH_SLOT - _FIRST_FREE_SLOT - 1000)
+    """The slot with the invented books of a query, or of an unknown author."""
+    slot = _FIRST_FREE_SLOT + SeededRandom(f"slot:{text}").below(FIRST_MONTH_SLOT - _FIRST_FREE_SLOT - 1000)
     while slot in _taken_slots():
         slot += 1
     return slot
 
 
-def invent(isbn13: str, slot: int, position: int) -> Facts:
-    """The made-up book at `position` of `slot`. Some fourth positions are another edition of the book before them."""
-    dice = Dice(f"book:{isbn13}")
-    is_edition = position % 4 == 3 and dice.chance(50)
+def invent(isbn13: str, slot: int, position: int) -> CatalogueBook:
+    """The invented book at `position` of `slot`. Half of all fourth positions are an edition of the previous book."""
+    random = SeededRandom(f"book:{isbn13}")
+    is_edition = position % 4 == 3 and random.chance(50)
     original = isbns.isbn13_at(slot, position - 1) if is_edition and slot < isbns.SLOTS else isbn13
-    work = Dice(f"work:{original}")
+    work = SeededRandom(f"work:{original}")
     owner = _owners().get(slot)
     authors = dict.fromkeys([owner or work.pick(vocabulary.AUTHORS)])
     for _ in range(max(0, work.below(6) - 3)):
@@ -133,15 +135,15 @@ def invent(isbn13: str, slot: int, position: int) -> Facts:
     title = work.pick(vocabulary.TITLES).format(adjective=work.pick(vocabulary.ADJECTIVES), noun=noun, second=second)
     subtitle = work.pick(vocabulary.SUBTITLES) if work.chance(35) else ""
     first_subject = work.below(len(vocabulary.SUBJECTS))
-    return Facts(
+    return CatalogueBook(
         isbn13=isbn13,
         title=title,
         authors=tuple(authors),
-        publisher=dice.pick(vocabulary.PUBLISHERS),
-        date=_date(dice, slot),
-        pages=dice.below(700) + 48,
+        publisher=random.pick(vocabulary.PUBLISHERS),
+        date=_date(random, slot),
+        pages=random.below(700) + 48,
         language=work.pick(vocabulary.LANGUAGES),
-        binding=dice.pick(vocabulary.BINDINGS),
+        binding=random.pick(vocabulary.BINDINGS),
         real=False,
         subtitle=subtitle,
         subjects=tuple(
@@ -152,12 +154,12 @@ def invent(isbn13: str, slot: int, position: int) -> Facts:
     )
 
 
-def _date(dice: Dice, slot: int) -> str:
-    year, month = 2024 - min(dice.below(40), dice.below(40)), dice.below(12) + 1
+def _date(random: SeededRandom, slot: int) -> str:
+    year, month = 2024 - min(random.below(40), random.below(40)), random.below(12) + 1
     months = (LAST_YEAR - FIRST_YEAR + 1) * 12
     if 0 <= slot - FIRST_MONTH_SLOT < months:
         years, months_on = divmod(slot - FIRST_MONTH_SLOT, 12)
         year, month = FIRST_YEAR + years, months_on + 1
-        return f"{year}-{month:02d}-{dice.below(28) + 1:02d}"
-    day = f"{year}-{month:02d}-{dice.below(28) + 1:02d}"
-    return dice.pick((day,) * 14 + (day[:4],) * 6 + (day[:7],) * 3 + ("",))
+        return f"{year}-{month:02d}-{random.below(28) + 1:02d}"
+    day = f"{year}-{month:02d}-{random.below(28) + 1:02d}"
+    return random.pick((day,) * 14 + (day[:4],) * 6 + (day[:7],) * 3 + ("",))

@@ -1,4 +1,4 @@
-"""The uncounted endpoints under /_sandbox/, by which tests and people look in and make things go wrong."""
+"""The endpoints under /_sandbox/. Tests and people use them to read the state and to cause faults. Not counted."""
 
 import json
 from collections.abc import Callable
@@ -11,17 +11,18 @@ if TYPE_CHECKING:
     from alexandria.development.sandbox.server import Sandbox
 
 HELP = f"""\
-GET    /_sandbox/state    day, spent, limit, faults in force and every request of late
-POST   /_sandbox/faults   a rule: kind, times (null: until deleted), path (prefix), seconds, status, body, headers
-DELETE /_sandbox/faults   all rules
-POST   /_sandbox/limits   daily_limit, max_rps (null: none), spent (of today); what is left out stays as it is
-POST   /_sandbox/clock    offset_seconds to the machine's clock, so that midnight comes when it is wanted
+GET    /_sandbox/state    day, spent, limit, active faults and the latest requests
+POST   /_sandbox/faults   add a fault: kind, times (null: until deleted), path (prefix), seconds, status, body,
+                          headers
+DELETE /_sandbox/faults   delete all faults
+POST   /_sandbox/limits   daily_limit, max_rps (null: no limit), spent (today); each is optional
+POST   /_sandbox/clock    offset_seconds: difference to the machine's clock, to test midnight
 Kinds of faults:
 {"".join(f"  {kind:<19} {meaning}{chr(10)}" for kind, meaning in KINDS.items())}"""
 
 
 class BadInput(ValueError):
-    """A field is missing, unknown or makes no sense."""
+    """A field is missing, unknown or invalid."""
 
     def __init__(self, name: str, wanted: str) -> None:
         super().__init__(f"{name} must be {wanted}.")
@@ -49,9 +50,9 @@ def answer(sandbox: "Sandbox", method: str, path: str, body: bytes) -> Answer:
     return Answer(200, sandbox.state())
 
 
-def fault(asked: dict[str, Any]) -> Fault:
-    """The rule that a JSON object describes. Raises BadInput."""
-    if "kind" not in asked:
+def fault(given: dict[str, Any]) -> Fault:
+    """The fault that a JSON object describes. Raises BadInput."""
+    if "kind" not in given:
         raise BadInput("kind", "given")
     rules: dict[str, tuple[Callable[[Any], bool], str]] = {
         "kind": (lambda value: isinstance(value, str) and value in KINDS, f"one of {', '.join(KINDS)}"),
@@ -60,15 +61,15 @@ def fault(asked: dict[str, Any]) -> Fault:
         "seconds": (lambda value: _number(value) and 0 <= value <= 3600, "a number from 0 to 3600"),
         "status": (lambda value: value is None or (_whole(value) and 200 <= value <= 599), "from 200 to 599, or null"),
         "body": (lambda _: True, "anything"),
-        "headers": (_headers, "an object of texts"),
+        "headers": (_headers, "an object with strings as values"),
     }
-    return Fault(**_checked(asked, rules))
+    return Fault(**_checked(given, rules))
 
 
-def limits(asked: dict[str, Any]) -> dict[str, Any]:
-    """The limits that a JSON object gives, as arguments of `Sandbox.set_limits`. Raises BadInput."""
+def limits(given: dict[str, Any]) -> dict[str, Any]:
+    """The limits in a JSON object, as arguments of `Sandbox.set_limits`. Raises BadInput."""
     return _checked(
-        asked,
+        given,
         {
             "daily_limit": (lambda value: _whole(value) and value >= 0, "a whole number from 0"),
             "max_rps": (
@@ -82,22 +83,22 @@ def limits(asked: dict[str, Any]) -> dict[str, Any]:
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        asked = json.loads(body)
+        given = json.loads(body)
     except ValueError:
-        asked = None
-    if not isinstance(asked, dict):
+        given = None
+    if not isinstance(given, dict):
         raise BadInput("body", "a JSON object")
-    return asked
+    return given
 
 
-def _checked(asked: dict[str, Any], rules: dict[str, tuple[Callable[[Any], bool], str]]) -> dict[str, Any]:
-    for name, value in asked.items():
+def _checked(given: dict[str, Any], rules: dict[str, tuple[Callable[[Any], bool], str]]) -> dict[str, Any]:
+    for name, value in given.items():
         if name not in rules:
-            raise BadInput(name, f"left out: the fields are {', '.join(rules)}")
-        is_right, wanted = rules[name]
-        if not is_right(value):
+            raise BadInput(name, f"left out. The fields are {', '.join(rules)}")
+        is_valid, wanted = rules[name]
+        if not is_valid(value):
             raise BadInput(name, wanted)
-    return asked
+    return given
 
 
 def _whole(value: object) -> bool:

@@ -1,27 +1,27 @@
-"""Faults on demand: what goes wrong, on which requests, how often."""
+"""Faults on demand: what goes wrong, for which requests, and how often."""
 
 import threading
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 KINDS = {
-    "latency": "waits `seconds`, then goes on as usual",
+    "latency": "waits `seconds`, then continues as usual",
     "status": "answers `status` (503) with `body` and `headers`",
     "drop": "closes the connection without reading the body or answering",
-    "drop_before_answer": "does the work, then closes the connection without answering",
-    "garbage": "answers 200 with `body`, by default HTML that claims to be JSON",
+    "drop_before_answer": "processes the request, then closes the connection without answering",
+    "garbage": "answers 200 with `body`, by default HTML with the content type of JSON",
     "daily_limit": "answers as if the daily limit were reached",
-    "truncate": "breaks off in the middle of the answer",
-    "redirect": "answers `status` (302); `headers` may name another Location",
+    "truncate": "closes the connection in the middle of the answer",
+    "redirect": "answers `status` (302); `headers` can have another Location",
     "drip": "sends the answer in twenty pieces over `seconds`",
 }
 
 
 @dataclass(slots=True)
 class Fault:
-    """A rule. `times`: how many requests it meets, None for all. `path`: what their path begins with, None for any.
+    """What goes wrong. `times` is the number of requests, None for all. `path` is a prefix of the path, None for any.
 
-    `body`: the text of the answer, or something to be sent as JSON.
+    `body` is the text of the answer, or a value to send as JSON.
     """
 
     kind: str
@@ -34,7 +34,7 @@ class Fault:
 
 
 class Faults:
-    """The rules in force, in the order in which they came. Safe to use from many threads."""
+    """The active faults, in the order in which they were added. Safe to use from many threads."""
 
     def __init__(self) -> None:
         self._rules: list[Fault] = []
@@ -53,7 +53,7 @@ class Faults:
             return [asdict(rule) for rule in self._rules]
 
     def meet(self, path: str) -> tuple[float, Fault | None]:
-        """What a request meets: seconds of latency, of all such rules together, and the first rule of another kind."""
+        """What happens to a request: the latency of all faults together, and the first fault of another kind."""
         seconds, met = 0.0, None
         with self._lock:
             for rule in self._rules:

@@ -1,4 +1,4 @@
-"""Bibliographies: the real books that fit a question, then its made-up ones, in an order that never changes."""
+"""Bibliographies: the real books that match a query, then the invented ones, in a fixed order."""
 
 import calendar
 import re
@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from alexandria.development.sandbox import catalogue, isbns, vocabulary
-from alexandria.development.sandbox.catalogue import Facts
-from alexandria.development.sandbox.seeded_random import Dice
+from alexandria.development.sandbox.catalogue import CatalogueBook
+from alexandria.development.sandbox.seeded_random import SeededRandom
 
-MOST_RESULTS = 10_000  # nothing beyond can be had, whatever the paging
+MAX_RESULTS = 10_000  # ISBNdb lists no more results, with any page size
 _SIZES = {
     catalogue.MORE_THAN_1000: 1_432,
     catalogue.FULL_PAGES_WITHOUT_TOTAL: 2_000,
@@ -21,10 +21,10 @@ _SIZES = {
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What a listing may be narrowed by; empty means not at all.
+    """The filters of a listing. An empty filter has no effect.
 
-    `published_from` and `published_to`: `YYYY`, `YYYY-MM` or `YYYY-MM-DD`, both inclusive. `year`: `YYYY`.
-    `language`: `en` or `eng`. `subject`: part of one of its subjects.
+    `published_from` and `published_to` are `YYYY`, `YYYY-MM` or `YYYY-MM-DD`, both inclusive. `year` is `YYYY`.
+    `language` is `en` or `eng`. `subject` is a part of one of the subjects of the book.
     """
 
     language: str = ""
@@ -33,7 +33,7 @@ class Filters:
     year: str = ""
     subject: str = ""
 
-    def __call__(self, book: Facts) -> bool:
+    def __call__(self, book: CatalogueBook) -> bool:
         language = self.language.lower()
         if language and vocabulary.LANGUAGE_CODES.get(language, language) != book.language:
             return False
@@ -52,26 +52,26 @@ class Filters:
 class Listing:
     """The books of one author, month, year or query.
 
-    `slots`: where its made-up books lie, and how many there are in each. `tells_total`: whether ISBNdb says how many
-    there are in all. `author`: the name to be put first on the made-up books, where their ISBNs alone do not tell it.
+    `slots` has the slots of the invented books, and the number of books in each. `has_total` says whether the answer
+    has a `total`. `author` becomes the first author of the invented books, where their ISBNs do not determine it.
     """
 
     name: str
-    real: tuple[Facts, ...]
+    real: tuple[CatalogueBook, ...]
     slots: tuple[tuple[int, int], ...]
-    tells_total: bool = True
+    has_total: bool = True
     author: str = ""
 
-    def page(self, number: int, size: int, filters: Filters) -> tuple[list[Facts], int]:
-        """The books of a page, counted from 1, and how many fit the filters in all."""
-        start, stop = (number - 1) * size, min(number * size, MOST_RESULTS)
+    def page(self, number: int, size: int, filters: Filters) -> tuple[list[CatalogueBook], int]:
+        """The books of a page (the first is 1), and the total number that match the filters."""
+        start, stop = (number - 1) * size, min(number * size, MAX_RESULTS)
         total = len(self.real) + sum(count for _, count in self.slots)
         if filters == Filters():
             return list(self._books(start, stop)), total
-        fitting = [book for book in self._books(0, total) if filters(book)]
-        return fitting[start:stop], len(fitting)
+        matching = [book for book in self._books(0, total) if filters(book)]
+        return matching[start:stop], len(matching)
 
-    def _books(self, start: int, stop: int) -> Iterator[Facts]:
+    def _books(self, start: int, stop: int) -> Iterator[CatalogueBook]:
         yield from self.real[start:stop]
         places = ((slot, position) for slot, count in self.slots for position in range(count))
         for slot, position in islice(places, max(0, start - len(self.real)), max(0, stop - len(self.real))):
@@ -80,7 +80,7 @@ class Listing:
 
 
 def of_author(name: str) -> Listing:
-    """The books by an author, however the name is spelt. A name that nobody has heard of has made-up books as well."""
+    """The books of an author, in any spelling of the name. An unknown author has invented books, too."""
     key = catalogue.name_key(name)
     known = catalogue.known_authors().get(key)
     spelling, slot = known or (name, catalogue.slot_of_text(key))
@@ -88,15 +88,15 @@ def of_author(name: str) -> Listing:
         name=spelling,
         real=_real(lambda book: key in map(catalogue.name_key, book.authors)),
         slots=((slot, _size(spelling)),),
-        tells_total=_tells_total(spelling),
+        has_total=_has_total(spelling),
         author="" if known else name,
     )
 
 
 def of_query(query: str, column: str) -> Listing:
-    """The books that fit a query. `column`: `title`, `author`, `date_published`, `subjects`, or empty for all of them.
+    """The books that match a query. `column` is `title`, `author`, `date_published` or `subjects`, or empty for all.
 
-    Only the real books and the dates can be relied upon to fit: a made-up book is the same wherever it is found.
+    Only real books and dates really match. An invented book is the same in every listing.
     """
     if column == "author":
         return of_author(query)
@@ -109,7 +109,7 @@ def of_query(query: str, column: str) -> Listing:
 
 
 def _of_date(query: str) -> Listing:
-    """The books of a year or a month: the real ones, and several hundred made-up ones for each month."""
+    """The books of a year or a month: the real ones, and several hundred invented ones for each month."""
     match = re.fullmatch(r"(\d{4})(?:-(0[1-9]|1[0-2]))?", query)
     if not match or not catalogue.FIRST_YEAR <= int(match[1]) <= catalogue.LAST_YEAR:
         return Listing(name=query, real=(), slots=())
@@ -118,34 +118,34 @@ def _of_date(query: str) -> Listing:
     return Listing(
         name=query,
         real=_real(lambda book: book.date.startswith(query)),
-        slots=tuple((january + month, 300 + Dice(f"month:{january + month}").below(1200)) for month in months),
+        slots=tuple((january + month, 300 + SeededRandom(f"month:{january + month}").below(1200)) for month in months),
     )
 
 
-def _real(fits: Callable[[Facts], bool]) -> tuple[Facts, ...]:
-    return tuple(book for book in catalogue.real_books().values() if fits(book))
+def _real(matches: Callable[[CatalogueBook], bool]) -> tuple[CatalogueBook, ...]:
+    return tuple(book for book in catalogue.real_books().values() if matches(book))
 
 
-def _text(book: Facts, column: str) -> str:
+def _text(book: CatalogueBook, column: str) -> str:
     columns = {"title": book.title, "subjects": " ".join(book.subjects)}
     return columns.get(column, f"{book.title} {' '.join(book.authors)}").casefold()
 
 
 def _size(text: str) -> int:
-    """How many made-up books: mostly fewer than 120, in one case of 25 from 1,000 to 2,500."""
-    dice = Dice(f"size:{text}")
-    return _SIZES.get(text) or (1000 + dice.below(1501) if dice.below(25) == 0 else dice.below(120))
+    """The number of invented books: usually below 120, in one case of 25 from 1,000 to 2,500."""
+    random = SeededRandom(f"size:{text}")
+    return _SIZES.get(text) or (1000 + random.below(1501) if random.below(25) == 0 else random.below(120))
 
 
-def _tells_total(name: str) -> bool:
-    """ISBNdb tells no total for some authors. Which ones is anybody's guess there; here it is one name in three."""
+def _has_total(name: str) -> bool:
+    """ISBNdb sends no total for some authors, without a visible rule. The sandbox sends none for one in three."""
     if name in _SIZES:
         return name != catalogue.FULL_PAGES_WITHOUT_TOTAL
-    return Dice(f"total:{name}").below(3) != 0
+    return SeededRandom(f"total:{name}").below(3) != 0
 
 
 def _days(date: str) -> tuple[str, str]:
-    """The first and the last day that a date of any precision may mean; nothing for no date."""
+    """The first and the last day that a date of any precision can mean. Empty for no date."""
     if len(date) == 4:
         return f"{date}-01-01", f"{date}-12-31"
     if len(date) == 7:

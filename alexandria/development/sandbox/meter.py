@@ -1,4 +1,4 @@
-"""What ISBNdb counts: every request that carries the key, on arrival. And the record of all that arrived."""
+"""The counter of the sandbox: it counts every request with the key on arrival, and records all requests."""
 
 import json
 import os
@@ -10,16 +10,17 @@ from pathlib import Path
 from time import monotonic, time
 from typing import Any
 
-_REMEMBERED = 100_000
-_DAYS_KEPT = 10
+MAX_RECORDED = 100_000
+DAYS_KEPT = 10
 
 
 @dataclass(slots=True)
 class Request:
     """One request outside `/_sandbox/`.
 
-    `at`: seconds since 1970 on the sandbox's clock, when its first line had been read. `counted`: it carried the key.
-    `status`: None while under way, and for ever when it was dropped. `asked`, `found`: ISBNs, for `POST /books` alone.
+    `at` is when its first line was read, in seconds since 1970 on the sandbox's clock. `counted` means it had the key.
+    `status` is None until the answer, and forever for a dropped request. `asked` and `found` are numbers of ISBNs, for
+    `POST /books` only.
     """
 
     at: float
@@ -33,11 +34,11 @@ class Request:
 
 
 class Meter:
-    """Counts by UTC day and judges by the limits. Safe to use from many threads.
+    """Counts calls by UTC day and applies the limits. Safe to use from many threads.
 
-    `daily_limit`: calls a day. `max_rps`: requests in any one second, None for no limit. `state_file`: keeps the counts
-    over a restart; written whole and then put in place at every call. Raises ValueError when it cannot be understood,
-    OSError when it cannot be written.
+    `daily_limit` is in calls. `max_rps` is the number of requests in any one second, None for no limit. `state_file`
+    keeps the counts over a restart; every call replaces it atomically. Raises ValueError if the file is invalid,
+    OSError if it cannot be written.
     """
 
     def __init__(self, daily_limit: int, max_rps: int | None, state_file: Path | None) -> None:
@@ -46,7 +47,7 @@ class Meter:
         self.offset_seconds = 0.0
         self._state_file = state_file
         self._spent = _read(state_file)
-        self._requests: deque[Request] = deque(maxlen=_REMEMBERED)
+        self._requests: deque[Request] = deque(maxlen=MAX_RECORDED)
         self._last_second: deque[float] = deque()
         self._lock = threading.Lock()
         self._save()
@@ -56,11 +57,11 @@ class Meter:
         return time() + self.offset_seconds
 
     def day(self) -> str:
-        """The UTC day on the sandbox's clock, as in `2025-12-31`."""
+        """The UTC day on the sandbox's clock, for example `2025-12-31`."""
         return datetime.fromtimestamp(self.now(), UTC).date().isoformat()
 
     def count(self, request: Request) -> str:
-        """Records an arrival, counts it if it has the key, and says what refuses it: `daily`, `pace` or nothing."""
+        """Records a request, and counts it if it has the key. Returns the limit it breaks: `daily`, `pace` or ""."""
         with self._lock:
             self._requests.append(request)
             if not request.counted:
@@ -73,7 +74,7 @@ class Meter:
             return "pace" if too_fast else ""
 
     def _too_fast(self) -> bool:
-        """Whether more than `max_rps` came in the second that ends now. Clock changes make no difference to it."""
+        """Whether more than `max_rps` requests arrived in the last second. Changes of the clock do not affect it."""
         now = monotonic()
         while self._last_second and self._last_second[0] <= now - 1:
             self._last_second.popleft()
@@ -86,13 +87,13 @@ class Meter:
             return self._spent.get(self.day(), 0)
 
     def set_spent(self, calls: int) -> None:
-        """Makes today's count another one."""
+        """Replaces the count of today."""
         with self._lock:
             self._set_spent(self.day(), calls)
 
     def _set_spent(self, day: str, calls: int) -> None:
         self._spent[day] = calls
-        for old in sorted(self._spent)[:-_DAYS_KEPT]:
+        for old in sorted(self._spent)[:-DAYS_KEPT]:
             del self._spent[old]
         self._save()
 
@@ -103,7 +104,7 @@ class Meter:
             written.replace(self._state_file)
 
     def requests(self) -> list[dict[str, Any]]:
-        """All that arrived, in the order of arrival, as the fields of `Request`."""
+        """All recorded requests in the order of arrival, as the fields of `Request`."""
         with self._lock:
             return [asdict(request) for request in self._requests]
 

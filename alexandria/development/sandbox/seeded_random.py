@@ -1,4 +1,4 @@
-"""Draws that depend on a seed text alone: the same on every machine and every version of Python."""
+"""Random choices that depend only on a seed text: the same on every machine and in every version of Python."""
 
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -7,16 +7,16 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Dice:
-    """About sixty draws from one seed."""
+class SeededRandom:
+    """Enough randomness for about sixty choices from one seed."""
 
     def __init__(self, seed: str) -> None:
         self._left = int.from_bytes(blake2b(seed.encode()).digest(), "big")
 
     def below(self, number: int) -> int:
         """A whole number from 0 to `number` - 1."""
-        self._left, drawn = divmod(self._left, number)
-        return drawn
+        self._left, chosen = divmod(self._left, number)
+        return chosen
 
     def pick(self, options: Sequence[T]) -> T:
         return options[self.below(len(options))]

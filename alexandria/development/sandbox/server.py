@@ -1,4 +1,4 @@
-"""The HTTP server, and `Sandbox`, by which tests and the command start, steer and stop it."""
+"""The HTTP server, and the class `Sandbox` with which tests and the command start, control and stop it."""
 
 import hmac
 import socket
@@ -18,17 +18,17 @@ from alexandria.development.sandbox.api import Answer, Call
 from alexandria.development.sandbox.faults import Fault, Faults
 from alexandria.development.sandbox.meter import Meter, Request
 
-_LONGEST_BODY = 16 * 1024 * 1024
-_DRIPS = 20
+MAX_BODY_BYTES = 16 * 1024 * 1024
+DRIP_PIECES = 20
 
 
 class Sandbox:
-    """ISBNdb on this machine, as a context manager: it listens from entry to exit, in threads of its own.
+    """ISBNdb on this machine, as a context manager. It listens from entry to exit, in its own threads.
 
-    `key`: what `Authorization` must hold. `daily_limit`, `max_rps`, `state_file`: see `Meter`. `max_batch`: ISBNs in
-    one POST /books. `quota_status`: 429 or 403, sent when the daily limit is passed. `retry_after`: seconds, sent with
-    "too fast". `port` 0: any free one. Raises ValueError or OSError when the state file is of no use, and on entry
-    OSError when the address cannot be had.
+    `key` is the expected `Authorization` header. `daily_limit`, `max_rps` and `state_file`: see `Meter`. `max_batch` is
+    the maximum number of ISBNs in one POST /books. `quota_status` (429 or 403) is sent above the daily limit.
+    `retry_after` (seconds) is sent with "too fast". `port` 0 takes a free port. Raises ValueError or OSError if the
+    state file cannot be used, and OSError on entry if the address cannot be used.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Sandbox:
 
     @property
     def url(self) -> str:
-        """The base address, without a slash at the end."""
+        """The base URL, without a slash at the end."""
         return f"http://{self.host}:{self.port}"
 
     @property
@@ -96,7 +96,7 @@ class Sandbox:
         return self.meter.requests()
 
     def state(self) -> dict[str, Any]:
-        """What `GET /_sandbox/state` answers."""
+        """The answer of `GET /_sandbox/state`."""
         return {
             "day": self.meter.day(),
             "spent": self.spent,
@@ -108,7 +108,7 @@ class Sandbox:
         }
 
     def add_fault(self, kind: str, **fields: Any) -> None:
-        """Puts a rule in force, after those that are. `fields`: see `Fault`. Raises BadInput, which is a ValueError."""
+        """Adds a fault after the others. `fields`: see `Fault`. Raises BadInput, which is a ValueError."""
         self.faults.add(control.fault({"kind": kind, **fields}))
 
     def clear_faults(self) -> None:
@@ -117,7 +117,7 @@ class Sandbox:
     def set_limits(
         self, *, daily_limit: int | None = None, max_rps: int | EllipsisType | None = ..., spent: int | None = None
     ) -> None:
-        """Changes what is given. `max_rps` None: no limit. `spent`: the calls counted today."""
+        """Changes the limits that are given. `max_rps` None means no limit. `spent` is the number of calls today."""
         if daily_limit is not None:
             self.meter.daily_limit = daily_limit
         if max_rps is not ...:
@@ -126,12 +126,12 @@ class Sandbox:
             self.meter.set_spent(spent)
 
     def set_clock(self, *, offset_seconds: float) -> None:
-        """Sets the sandbox's clock this far ahead of the machine's (behind it when negative)."""
+        """Sets the sandbox's clock that many seconds ahead of the machine's clock (behind it if negative)."""
         self.meter.offset_seconds = offset_seconds
 
 
 class _Server(ThreadingHTTPServer):
-    """A burst of connections finds room, no address is looked up in the DNS, and no thread outlives the server."""
+    """Accepts bursts of connections, makes no DNS lookup, and leaves no thread behind when it closes."""
 
     request_queue_size = 1024
 
@@ -154,7 +154,7 @@ class _Server(ThreadingHTTPServer):
             del self._open[threading.current_thread()]
 
     def server_close(self) -> None:
-        """Hangs up on every client and waits for the threads, so that no socket is left open."""
+        """Closes every connection and waits for the threads, so that no socket stays open."""
         super().server_close()
         for thread, connection in list(self._open.items()):
             with suppress(OSError):
@@ -182,7 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
         return super().parse_request()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the library's name)
-        """Silent: the record of requests says it better."""
+        """Logs nothing: the meter records the requests."""
 
     def _handle(self) -> None:
         path, _, query = self.path.partition("?")
@@ -191,8 +191,8 @@ class _Handler(BaseHTTPRequestHandler):
             if body is not None:
                 self._send(control.answer(self._sandbox, self.command, path, body))
             return
-        given = self.headers.get("Authorization", "")
-        has_key = hmac.compare_digest(given.encode(), self._sandbox.key.encode())
+        authorization = self.headers.get("Authorization", "")
+        has_key = hmac.compare_digest(authorization.encode(), self._sandbox.key.encode())
         request = Request(at=self._arrived, method=self.command, path=path, query=query, counted=has_key)
         refusal = self._refusal(has_key=has_key, limit=self._sandbox.meter.count(request))
         seconds, fault = (0.0, None) if refusal else self._sandbox.faults.meet(path)
@@ -225,7 +225,7 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
     def _answer(self, request: Request, body: bytes, fault: Fault | None) -> Answer:
-        """The answer of the endpoint, or what a fault puts in its place."""
+        """The answer of the endpoint, or of a fault that replaces it."""
         kind = fault.kind if fault else ""
         if fault and kind in {"status", "redirect"}:
             status = fault.status or (503 if kind == "status" else 302)
@@ -248,17 +248,17 @@ class _Handler(BaseHTTPRequestHandler):
         return answer
 
     def _read_body(self) -> bytes | None:
-        """The body; None when there is none to be had, and then the connection is of no more use."""
+        """The body. None if it cannot be read; the connection then closes."""
         length = self.headers.get("Content-Length", "0")
-        if "Transfer-Encoding" in self.headers or not length.isdecimal() or int(length) > _LONGEST_BODY:
+        if "Transfer-Encoding" in self.headers or not length.isdecimal() or int(length) > MAX_BODY_BYTES:
             self.close_connection = True
-            self._send(Answer(411, {"message": f"A Content-Length of at most {_LONGEST_BODY} is needed."}))
+            self._send(Answer(411, {"message": f"A Content-Length of at most {MAX_BODY_BYTES} is required."}))
             return None
         body = self.rfile.read(int(length))
         return body if len(body) == int(length) else None
 
     def _send(self, answer: Answer, fault: Fault | None = None) -> None:
-        """Sends head and body in one piece, unless a fault is to break or stretch it."""
+        """Sends head and body in one piece, unless a fault cuts or delays them."""
         content = b"" if answer.status in {204, 304} else answer.content()
         kind = fault.kind if fault else ""
         self.close_connection = self.close_connection or kind == "truncate"
@@ -279,9 +279,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(head + content)
             return
         self.wfile.write(head)
-        size = len(content) // _DRIPS + 1
+        size = len(content) // DRIP_PIECES + 1
         for start in range(0, len(content), size):
-            if self._sandbox.stopping.wait(fault.seconds / _DRIPS):
+            if self._sandbox.stopping.wait(fault.seconds / DRIP_PIECES):
                 return
             self.wfile.write(content[start : start + size])
 
@@ -290,7 +290,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _text(body: Any, default: Any) -> Any:
-    """The body of a fault as `Answer` takes it: text goes out as it is, all else as JSON."""
+    """The body of a fault for `Answer`: text is sent unchanged, everything else as JSON."""
     if body is None:
         return default
     return body.encode() if isinstance(body, str) else body

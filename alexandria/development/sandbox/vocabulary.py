@@ -1,4 +1,4 @@
-"""The words that made-up books are made of. Names and publishers are invented."""
+"""The words from which invented books are made. Names and publishers are invented, too."""
 
 
 def _split(text: str) -> list[str]:
@@ -15,7 +15,7 @@ _LAST_NAMES = _split(
     "Ibarrola Jessop Kirkbride Lindqvist Marchetti Nakagawa Okonjo Pemberton Quillon Ravenscar Stavros Thornbury "
     "Ulvaeus Vandermeer Whitlock Yarborough Zielinski"
 )
-# Steps of 5 and 3 go through both lists without a common rhythm: 300 different names.
+# Steps of 5 and 3 never combine the same two names twice: 300 different names.
 AUTHORS = tuple(
     f"{_FIRST_NAMES[i * 5 % len(_FIRST_NAMES)]} {_LAST_NAMES[(i * 3 + i // 28) % len(_LAST_NAMES)]}" for i in range(300)
 )
