@@ -19,6 +19,7 @@ from enrichment.api.answers import VARY
 from enrichment.exceptions import IdempotencyKeyMalformed
 from enrichment.jobs import lifecycle
 from enrichment.models import Job, JobItem
+from enrichment.models.jobs import MAX_KEY_LENGTH
 from enrichment.serializers.jobs import (
     JobDetailSerializer,
     JobItemSerializer,
@@ -31,8 +32,6 @@ from quota.api import asked_for, ratelimit_headers
 from quota.authentication import consumer_of
 from quota.selectors.status import get_status
 
-MAX_KEY_LENGTH = 128  # characters
-
 JOB_PARAMETERS = [
     OpenApiParameter(
         "Prefer", str, OpenApiParameter.HEADER, description="`respond-async`: answer with 202 and a job (RFC 7240)."
@@ -41,8 +40,8 @@ JOB_PARAMETERS = [
         "Idempotency-Key",
         str,
         OpenApiParameter.HEADER,
-        description="Only for a job: the same key (1 to 128 printable ASCII characters) with the same body returns the "
-        "same job.",
+        description=f"Only for a job: the same key (1 to {MAX_KEY_LENGTH} printable ASCII characters) with the same "
+        "body returns the same job.",
     ),
 ]
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')

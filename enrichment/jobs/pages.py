@@ -9,15 +9,13 @@ from enrichment.gateway.listings import PAGE_SIZE, Listing, books_by_author
 from enrichment.jobs.batches import Row
 from enrichment.jobs.claims import held, save_step
 from enrichment.models import Job
+from enrichment.selectors.jobs import MAX_FAILURES
 from enrichment.services.bibliographies import MAX_PAGES, Bibliography, conclude
 from enrichment.services.enrich import FailedIsbn
 from enrichment.services.listings import Position, Progress, calls_needed, fetch_next, position_at
 from enrichment.services.releases import NewReleases, Wanted, parse_month
 from quota.exceptions import QuotaRefused
 from quota.spending import spending
-
-MAX_ERRORS = 1000
-"""Maximum number of errors of single books that a job stores. It counts all of them."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ def step(job: Job) -> bool:
     with spending(consumer=job.consumer.slug, operation=job.kind, calls=1, source=job.source) as spender:
         fetch_next(pages.listings, progress, spender, max_pages=pages.max_pages, skip_existing=pages.skip_existing)
     left = calls_needed(pages.listings, progress, max_pages=pages.max_pages)
-    del progress.errors[MAX_ERRORS:]
+    del progress.errors[MAX_FAILURES:]
     with held(job):
         done = progress.pages_fetched
         save_step(job, progress=asdict(progress), done=done, total=done + left)

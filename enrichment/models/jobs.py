@@ -11,6 +11,9 @@ from django.db.models.functions import Now
 from enrichment.models.books import ISBN13_FORMAT
 from quota.models import Consumer
 
+MAX_KEY_LENGTH = 128
+"""Maximum number of characters of an idempotency key."""
+
 STAFF = "staff"
 """The consumer that pays for work started in the admin."""
 
@@ -48,7 +51,7 @@ class Job(models.Model):
         default=OnExhausted.FAIL,
         help_text="What to do when the quota is used up.",
     )
-    idempotency_key = models.CharField(max_length=128, null=True, blank=True)  # noqa: DJ001 (many have none)
+    idempotency_key = models.CharField(max_length=MAX_KEY_LENGTH, null=True, blank=True)  # noqa: DJ001 (many have none)
     body_hash = models.CharField(max_length=64, help_text="SHA-256 of the request.")
     state = models.CharField(max_length=9, choices=State.choices, default=State.QUEUED)
     created_at = models.DateTimeField()

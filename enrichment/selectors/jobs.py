@@ -15,6 +15,7 @@ from quota.models import Consumer
 from quota.selectors.usage import forecast
 
 MAX_FAILURES = 1000
+"""Maximum number of single failures of a job that are shown and, in a job of pages, stored. All are counted."""
 
 
 @dataclass(frozen=True)

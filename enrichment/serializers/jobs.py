@@ -6,6 +6,7 @@ from rest_framework import serializers
 
 from enrichment.models import Job, JobItem
 from enrichment.selectors import job_eta, job_failures
+from enrichment.selectors.jobs import MAX_FAILURES
 from enrichment.serializers.strict import StrictSerializer
 from quota.selectors.status import QuotaStatus, calls_spent
 from quota.serializers import QuerySerializer, QuotaStatusSerializer
@@ -28,11 +29,11 @@ class JobOptionsSerializer(StrictSerializer):
 
 
 class JobsQuerySerializer(QuerySerializer):
-    state = serializers.ChoiceField(Job.State.choices, required=False, help_text="Only those in this state.")
+    state = serializers.ChoiceField(Job.State.choices, required=False, help_text="Only jobs in this state.")
 
 
 class JobItemsQuerySerializer(QuerySerializer):
-    state = serializers.ChoiceField(JobItem.State.choices, required=False, help_text="Only those in this state.")
+    state = serializers.ChoiceField(JobItem.State.choices, required=False, help_text="Only ISBNs in this state.")
 
 
 class JobProgressSerializer(serializers.Serializer[Any]):
@@ -78,9 +79,9 @@ class JobItemSerializer(serializers.Serializer[Any]):
 class JobFailuresSerializer(serializers.Serializer[Any]):
     by_reason = serializers.DictField(
         child=serializers.IntegerField(),
-        help_text="The number for each reason. A job of pages counts only its first 1,000.",
+        help_text=f"The number for each reason. A job of pages counts only its first {MAX_FAILURES:,}.",
     )
-    first = JobItemSerializer(many=True, help_text="The first 1,000; `items?state=failed` has all of them.")
+    first = JobItemSerializer(many=True, help_text=f"The first {MAX_FAILURES:,}; `items?state=failed` has all of them.")
 
 
 class JobFiguresSerializer(serializers.Serializer[Any]):
