@@ -20,7 +20,8 @@ MAX_MONTHS = 120
 MAX_SUBJECTS = 20
 MAX_LISTINGS = 600  # months x subjects
 MAX_MONTHS_AHEAD = 12  # publishers announce books about a year ahead
-_SALT = "enrichment.releases"
+_SIGNER = signing.Signer(salt="enrichment.releases")
+"""Without a time stamp: tokens do not expire, and the same position always gives the same token."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +96,13 @@ class BadToken(ValueError):
 def resume_token(wanted: Wanted, position: Position) -> str:
     """A signed text for a URL or a body, with what is wanted and where to continue."""
     months = {"start_month": f"{wanted.start_month:%Y-%m}", "end_month": f"{wanted.end_month:%Y-%m}"}
-    return signing.dumps({"wanted": asdict(wanted) | months, "position": asdict(position)}, salt=_SALT, compress=True)
+    return _SIGNER.sign_object({"wanted": asdict(wanted) | months, "position": asdict(position)}, compress=True)
 
 
 def read_token(token: str) -> tuple[Wanted, Position]:
     """The content of a resume token. Raises BadToken."""
     try:
-        content: dict[str, Any] = signing.loads(token, salt=_SALT)
+        content: dict[str, Any] = _SIGNER.unsign_object(token)
         wanted = content["wanted"]
         months = {name: parse_month(wanted[name]) for name in ("start_month", "end_month")}
         return Wanted(**wanted | months | {"subjects": tuple(wanted["subjects"])}), Position(**content["position"])
