@@ -16,6 +16,8 @@ from psycopg import sql
 from alexandria.development.embedded.files import wheel_folder
 from alexandria.development.sandbox.server import Sandbox
 from alexandria.env import BASE_DIR
+from enrichment.defaults import ensure_defaults as enrichment_defaults
+from harvest.defaults import ensure_defaults as harvest_defaults
 from quota.services import reservations
 from quota.services.corrections import adjust
 from tests import processes
@@ -67,6 +69,8 @@ def status(**variables: str) -> dict[str, Any]:
 def test_a_dump_contains_everything_and_an_old_one_is_raised_to_isbndbs_count(
     api, sandbox: Sandbox, restored: str, settings, tmp_path: Path
 ) -> None:
+    enrichment_defaults()  # these rows are in every database after `migrate`, which the restore runs
+    harvest_defaults()
     settings.ISBNDB_BATCH_SIZE = 2
     sandbox.add_fault("status", status=500, times=1)
     assert api.post("/api/enrich/batch-direct", {"isbns": known_isbns(8)}, format="json").json()["api_calls"] == 5
