@@ -9,5 +9,5 @@ __all__ = ["api", "api_past_the_door", "at", "consumer", "flusher", "key", "sand
 
 @pytest.fixture
 def flusher(set_clock: SetClock) -> Consumer:
-    """Who pays for the queue's batches, with no floor: the sandbox's day is short."""
+    """The consumer that pays for the batches of the queue. It has no floor, because the sandbox has few calls a day."""
     return Consumer.objects.create(slug=FLUSHER, kind="cron")

@@ -1,4 +1,4 @@
-"""Members of the groups of staff. The end of a test empties their tables, so that each makes them anew."""
+"""Members of the groups of staff. Each test creates them, because the end of a test empties their tables."""
 
 from importlib import import_module
 
@@ -9,7 +9,7 @@ STAFF_GROUPS = ("viewers", "operators", "managers")
 
 
 def member(group: str) -> User:
-    """Somebody of the group, as the migration makes it."""
+    """A user in the group, which has the permissions of the migration."""
     import_module("alexandria.migrations.0001_groups").make_groups(apps, None)
     user = User.objects.create_user(group, is_staff=True)
     user.groups.add(Group.objects.get(name=group))

@@ -66,7 +66,7 @@ def test_after_a_kill_another_runner_finishes_the_job_with_at_most_one_extra_cal
     with subprocess.Popen(command, env=processes.environment(), stdout=subprocess.PIPE, text=True) as runner:
         assert runner.stdout is not None
         assert runner.stdout.readline() == "there\n"
-        run_job(job.pk)  # the job is not to be had
+        run_job(job.pk)  # nothing happens: another runner has the job
         assert (resume_jobs(), Job.objects.get().state) == (0, "running")
         runner.kill()
     assert runner.returncode == -signal.SIGKILL
