@@ -250,7 +250,7 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "ConsumerKind": "quota.models.Consumer.Kind",
         "CallOutcome": "quota.models.Call.Outcome",
-        "RefusalLimit": "quota.models.Refusal.Limit",
+        "RefusalLimit": "quota.limits.CHOICES",
         "JobKind": "enrichment.models.Job.Kind",
         "JobState": "enrichment.models.Job.State",
         "JobItemState": "enrichment.models.JobItem.State",

@@ -20,8 +20,8 @@ from harvest.schedules import claim_tick, schedules_by_cron
 from quota.database import QuotaNow, reachable
 from quota.exceptions import QuotaError, QuotaRefused
 from quota.models import Reservation
+from quota.selectors.allowances import why_no_call
 from quota.selectors.status import QuotaStatus, calls_spent, get_status
-from quota.selectors.usage import why_no_call
 from quota.services import reservations as quota
 
 log = structlog.get_logger(__name__)
@@ -195,7 +195,7 @@ def _try(cron: Cron, context: RunContext, status: QuotaStatus, *, force: bool) -
 def _judge(error: Exception, context: RunContext) -> tuple[Outcome, str]:
     if isinstance(error, STOPS):
         begun = calls_spent(source=context.source) > 0
-        reason = f"{error.limit}: {error.EXPLANATIONS[error.limit]}" if isinstance(error, QuotaRefused) else str(error)
+        reason = f"{error.limit}: {error.explanation}" if isinstance(error, QuotaRefused) else str(error)
         return (Outcome.STOPPED if begun else Outcome.SKIPPED), reason
     log.error("harvest.run_failed", error=str(error), kind=type(error).__name__)
     return Outcome.FAILED, f"{type(error).__name__}: {error}"

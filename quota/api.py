@@ -11,8 +11,10 @@ from rest_framework.views import APIView
 
 from alexandria.common.pagination import CursorPages
 from quota.authentication import consumer_of, sees_all
+from quota.selectors.allowances import get_allowance
+from quota.selectors.forecast import forecast
+from quota.selectors.history import journal, usage_history
 from quota.selectors.status import QuotaStatus, get_status
-from quota.selectors.usage import forecast, get_allowance, journal, usage_history
 from quota.serializers import (
     MAX_PAGE_SIZE,
     AllowanceSerializer,

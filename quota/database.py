@@ -1,20 +1,22 @@
-"""How the quota asks PostgreSQL: one statement at a time, never inside a transaction, never without an end."""
+"""How the quota talks to PostgreSQL: one statement at a time, never inside a transaction, always with a time limit."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
 import psycopg
 from django.db import DatabaseError, connection, transaction
-from django.db.models import DateTimeField, Func
+from django.db.models import DateTimeField, DurationField, Func
 
 from alexandria.common.database import OUT_OF_REACH, READ_ONLY, sqlstate
 from quota.exceptions import QuotaUnavailable
 
+Params = Mapping[str, Any]
+
 
 class Decision(NamedTuple):
-    """The SQL type `quota_decision`, by the names of its fields; `quota/sql/` says what each means."""
+    """The SQL type `quota_decision`, with the names of its fields; `quota/sql/functions.sql` explains them."""
 
     outcome: str
     broken_limit: str | None
@@ -28,28 +30,35 @@ class Decision(NamedTuple):
 
 
 FIELDS = ", ".join(Decision._fields)
-"""To be selected from a function that gives a `quota_decision`, whatever the order in which the type holds them."""
+"""The columns to select from a function that returns a `quota_decision`. The order in the SQL type does not matter."""
 
 FIELDS_OF_DECISION = ", ".join(f"(decision).{name}" for name in Decision._fields)
 """The same, where the decision is one column among others."""
 
 
 class QuotaNow(Func):
-    """The quota's clock, for queries of Django's: what waits for the quota must go by the same midnight."""
+    """The quota's clock, for Django's queries: whatever waits for the quota must go by the same midnight."""
 
     function = "quota_now"
     output_field = DateTimeField()
 
 
+class MidnightGuard(Func):
+    """The time before and after midnight UTC in which no call is made, for Django's queries."""
+
+    function = "quota_midnight_guard"
+    output_field = DurationField()
+
+
 @contextmanager
 def reachable() -> Iterator[None]:
-    """Turns "PostgreSQL does not answer, or not in time" into QuotaUnavailable.
+    """Raises QuotaUnavailable when PostgreSQL does not answer, does not answer in time, or takes no writes.
 
-    Raises TransactionManagementError inside a transaction: what the quota commits must stay, whatever the caller
-    rolls back.
+    Raises TransactionManagementError inside a transaction: what the quota commits must stay, even if the caller rolls
+    back.
     """
     if connection.in_atomic_block:
-        raise transaction.TransactionManagementError("The quota may not be used inside a transaction.")
+        raise transaction.TransactionManagementError("The quota cannot be used inside a transaction.")
     try:
         yield
     except OUT_OF_REACH as error:
@@ -58,18 +67,24 @@ def reachable() -> Iterator[None]:
     except DatabaseError as error:
         if sqlstate(error) != READ_ONLY:
             raise
-        connection.close()  # the next one may find the new primary
+        connection.close()  # a new connection may reach the new primary
         raise QuotaUnavailable("The quota's database takes no writes at present.") from error
 
 
-def ask(sql: str, params: Sequence[Any] = ()) -> tuple[Any, ...]:
-    """Runs one statement in a transaction of its own and returns its first row; an empty tuple when there is none.
+def ask(sql: str, params: Params | None = None) -> tuple[Any, ...]:
+    """Runs one statement in a transaction of its own and returns its first row; an empty tuple when there is none."""
+    rows = ask_for_all(sql, params)
+    return rows[0] if rows else ()
 
-    PostgreSQL parses and plans it once for each connection: Django's own cursors cannot prepare statements.
+
+def ask_for_all(sql: str, params: Params | None = None) -> list[tuple[Any, ...]]:
+    """Runs one statement in a transaction of its own and returns its rows.
+
+    PostgreSQL parses and plans it once for each connection. (Django's own cursors cannot prepare statements.)
     """
     with reachable():
         connection.close_if_health_check_failed()
         connection.ensure_connection()
         with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
             cursor.execute(sql, params, prepare=True)
-            return tuple(cursor.fetchone() or ())
+            return cursor.fetchall()

@@ -1,8 +1,9 @@
-"""What can go wrong in the quota, one class a failure. `alexandria/api/problems.py` maps them to HTTP."""
+"""What can go wrong in the quota, one class for each failure. `alexandria/api/problems.py` maps them to HTTP."""
 
 from datetime import datetime
-from typing import ClassVar
 from uuid import UUID
+
+from quota.limits import LIMITS
 
 
 class QuotaError(Exception):
@@ -10,29 +11,20 @@ class QuotaError(Exception):
 
 
 class QuotaUnavailable(QuotaError):
-    """PostgreSQL could not be asked in time. Nothing was granted, as far as we know, and nothing was sent."""
+    """PostgreSQL did not answer in time. As far as we know nothing was granted, and nothing was sent."""
 
 
 class PaceTimeout(QuotaUnavailable):
-    """The fleet is so busy that no send time was to be had within the wait that the caller allows."""
+    """The fleet is busy: there was no send time within the time that the caller waits."""
 
 
 class QuotaRefused(QuotaError):
-    """A limit stands against the calls that were asked for.
+    """A limit refused the calls that were requested.
 
-    `limit`: one of safety_limit, floor, daily_budget, cap_per_operation, day_closed, midnight.
-    `asked`, `free`: calls. `retry_at`: when to come back; None when coming back does not help. `refusal_id`: the
-    Refusal on record; None when it could not be written.
+    `limit`: a name from `quota.limits.LIMITS`. `asked`: calls requested. `free`: calls that could have been granted.
+    `retry_at`: when a retry can succeed; None: never. `refusal_id`: the Refusal on record; None when it could not be
+    written.
     """
-
-    EXPLANATIONS: ClassVar = {
-        "safety_limit": "the calls of the day are used up or set aside",
-        "floor": "this consumer must leave calls free for others",
-        "daily_budget": "this consumer's daily budget is used up or set aside",
-        "cap_per_operation": "one operation of this consumer may not take so many",
-        "day_closed": "ISBNdb said that the quota of the day is gone",
-        "midnight": "no call is made within 2 seconds of midnight UTC",
-    }
 
     def __init__(
         self, *, limit: str, asked: int, free: int, retry_at: datetime | None, refusal_id: UUID | None = None
@@ -43,19 +35,24 @@ class QuotaRefused(QuotaError):
         self.retry_at = retry_at
         self.refusal_id = refusal_id
         calls = "call" if asked == 1 else "calls"
-        super().__init__(f"{asked} {calls} asked, {free} free: {self.EXPLANATIONS[limit]}.")
+        super().__init__(f"{asked} {calls} requested, {free} free. {self.explanation}")
+
+    @property
+    def explanation(self) -> str:
+        """Why, in one sentence without figures."""
+        return LIMITS[self.limit].explanation
 
 
 class ReservationClosed(QuotaError):
-    """The reservation is settled, or its lease ran out: no call can come from it."""
+    """The reservation is settled, or its lease has run out. No call can come from it."""
 
 
 class DayOver(ReservationClosed):
-    """The reservation is of a day that is over, or will be within seconds."""
+    """The day of the reservation is over, or ends within seconds."""
 
 
 class ReservationSpent(QuotaError):
-    """Every call of the reservation is dispatched; a further one takes `extend`."""
+    """Every call of the reservation is dispatched. `extend` adds one."""
 
 
 class ConsumerUnknown(QuotaError):
@@ -71,16 +68,16 @@ class HarvestSwitchedOff(ConsumerInactive):
 
 
 class LedgerNotOpen(QuotaError):
-    """That day has no ledger, so there is nothing to put right."""
+    """That day has no ledger, so there is nothing to correct."""
 
 
 class CorrectionRefused(QuotaError):
-    """The correction makes no sense: nothing was changed; the message says what would be right."""
+    """The correction makes no sense, and nothing was changed. The message says what would be right."""
 
 
 class KeyNotUsable(QuotaError):
-    """The API key was revoked or has expired before: there is nothing to replace or to revoke."""
+    """The API key was revoked or has expired before, so it cannot be replaced or revoked."""
 
 
 class SendWindowMissed(QuotaError):
-    """The call was dispatched, but could not be sent before midnight's guard. It stays spent and is not sent."""
+    """The call was dispatched but could not be sent before the guard of midnight. It stays spent and is not sent."""

@@ -3,32 +3,21 @@
 What is of the day begins at 0 at midnight UTC, as Prometheus allows a counter to.
 """
 
-import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import Any
 
 from django.db import connection
 from django.db.models import Count, Min, Sum
-from prometheus_client import Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from quota.database import Decision, reachable
-from quota.exceptions import QuotaUnavailable
+from quota.database import reachable
 from quota.models import Call, ConsumerUsage, Reconciliation, Reservation
 from quota.selectors.days import refusals_of
 from quota.selectors.status import QuotaStatus, begin_of, drift_of, get_status
 
 LATENCIES = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
 PACE_WAITS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-
-DECISION = Histogram(
-    "alexandria_quota_decision_seconds",
-    "How long PostgreSQL took to reserve, to dispatch, or to do both at once, by what came of it.",
-    ["step", "outcome"],
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
-)
 
 JOURNAL = """
 SELECT consumer.slug, call.outcome, coalesce(call.status / 100 || 'xx', 'none'),
@@ -37,28 +26,6 @@ FROM quota_call call JOIN quota_consumer consumer ON consumer.id = call.consumer
 WHERE call.day = %s
 GROUP BY 1, 2, 3
 """
-
-
-class Measured:
-    """What came of the step that is measured; "unavailable" unless it is said."""
-
-    outcome = "unavailable"
-
-    def decided(self, decision: Decision) -> Decision:
-        self.outcome = decision.outcome
-        return decision
-
-
-@contextmanager
-def measured(step: str) -> Iterator[Measured]:
-    """Measures how long the block, which asks PostgreSQL for one decision, takes. Other errors are not measured."""
-    began, it = time.perf_counter(), Measured()
-    try:
-        yield it
-    except QuotaUnavailable:
-        DECISION.labels(step, it.outcome).observe(time.perf_counter() - began)
-        raise
-    DECISION.labels(step, it.outcome).observe(time.perf_counter() - began)
 
 
 def collect() -> Iterator[Metric]:

@@ -3,9 +3,9 @@ from typing import Any
 from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
+from quota.limits import LIMITS
 from quota.models import Call, Consumer, Refusal
 from quota.selectors.status import QuotaStatus, key_charged, last_reconciliation
-from quota.selectors.usage import HARVEST_OFF
 
 MAX_HISTORY_DAYS = 400
 MAX_PAGE_SIZE = 1000
@@ -145,7 +145,7 @@ class AllowanceSerializer(serializers.Serializer[Any]):
     reserved = serializers.IntegerField(help_text="Calls that it has set aside.")
     free = serializers.IntegerField(help_text="Calls that one operation of it could set aside now.")
     limited_by = serializers.ChoiceField(
-        [*Refusal.Limit.values, HARVEST_OFF], help_text="What would refuse one call more than are free."
+        [*LIMITS, "harvest_off"], help_text="The limit or switch that would refuse one call more."
     )
     refusals = RefusalSerializer(many=True, help_text="Its last ten, the newest first.")
     quota = QuotaStatusSerializer()

@@ -8,6 +8,7 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSe
 
 from alexandria.api.problems import CONTENT_TYPE, DETAILS, problem_body
 from quota.exceptions import QuotaRefused
+from quota.limits import LIMITS
 from quota.serializers import EXAMPLE_STATUS
 
 Schema = dict[str, Any]
@@ -40,7 +41,7 @@ PROBLEM: Schema = {
         },
         "limit": {
             "type": "string",
-            "enum": list(QuotaRefused.EXPLANATIONS),
+            "enum": list(LIMITS),
             "description": "With 429: the limit that refused the calls.",
         },
         "asked": {"type": "integer", "description": "With 429: the number of calls that were needed."},
@@ -118,7 +119,7 @@ PROBLEMS: dict[int, ProblemDoc] = {
         "The key's consumer is switched off, or the key does not allow this.",
         {
             "permission_denied": ("This API key's consumer is switched off.", {}),
-            "consumer_inactive": ("Harvesting is switched off: crons and bulk work are refused every call.", {}),
+            "consumer_inactive": ("Harvesting is switched off: crons and bulk work get no calls.", {}),
         },
     ),
     404: ProblemDoc(

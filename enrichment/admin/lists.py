@@ -32,7 +32,8 @@ from enrichment.selectors import plan_isbns
 from enrichment.serializers.books import MAX_JOB_ISBNS
 from quota.exceptions import QuotaError
 from quota.models import Consumer
-from quota.selectors.usage import forecast, get_allowance
+from quota.selectors.allowances import get_allowance
+from quota.selectors.forecast import forecast
 
 MAX_FILE_SIZE = 10 * 1024 * 1024
 MAX_INVALID_SHOWN = 50

@@ -14,7 +14,7 @@ from enrichment.services.bibliographies import MAX_PAGES, Bibliography, conclude
 from enrichment.services.enrich import FailedIsbn
 from enrichment.services.listings import Position, Progress, calls_needed, fetch_next, position_at
 from enrichment.services.releases import NewReleases, Wanted, parse_month
-from quota.exceptions import QuotaRefused
+from quota.limits import LIMITS
 from quota.spending import spending
 
 
@@ -90,7 +90,7 @@ def _bibliography(job: Job, progress: Progress) -> Bibliography:
 
 
 def _new_releases(job: Job, wanted: Wanted, progress: Progress) -> NewReleases:
-    quota_exhausted = job.stopped_reason in QuotaRefused.EXPLANATIONS
+    quota_exhausted = job.stopped_reason in LIMITS
     return NewReleases(wanted, progress, job.stopped_reason or None, quota_exhausted=quota_exhausted)
 
 

@@ -7,6 +7,7 @@ from random import uniform
 
 import structlog
 from django.db import DatabaseError, connection
+from django.db.models import Value
 from django.db.models.expressions import Combinable
 
 from alexandria.common.database import OUT_OF_REACH, READ_ONLY, sqlstate
@@ -17,10 +18,10 @@ from enrichment.jobs.handlers import handler_of
 from enrichment.models import Job
 from enrichment.models.queue import MAX_ATTEMPTS
 from enrichment.services.stop_reasons import MAX_PAUSE, in_our_words, pause_after, stop_reason
-from quota.database import QuotaNow
+from quota.database import MidnightGuard, QuotaNow
 from quota.exceptions import ConsumerInactive, ConsumerUnknown, QuotaError, QuotaRefused, ReservationClosed
-from quota.selectors.status import MIDNIGHT_GUARD
-from quota.selectors.usage import forecast, may_come_free
+from quota.selectors.allowances import may_come_free
+from quota.selectors.forecast import forecast
 
 log = structlog.get_logger(__name__)
 
@@ -111,7 +112,7 @@ def _resume_at(job: Job, error: Exception, failures: int) -> datetime | Combinab
     if isinstance(error, QuotaRefused) and error.limit != "midnight":
         return _after_refusal(job, error)
     if isinstance(error, QuotaRefused | ReservationClosed):  # at midnight, the new quota is seconds away
-        return _later(2 * MIDNIGHT_GUARD)
+        return QuotaNow() + MidnightGuard() + MidnightGuard()
     if isinstance(error, _PERMANENT) or failures >= MAX_ATTEMPTS:
         return None
     if isinstance(error, QuotaError):
@@ -129,7 +130,7 @@ def _after_refusal(job: Job, refusal: QuotaRefused) -> datetime | Combinable | N
     never = forecast(1, consumer=consumer).finish_at is None
     if refusal.retry_at is None or never or job.on_exhausted == Job.OnExhausted.FAIL:
         return None
-    return refusal.retry_at + MIDNIGHT_GUARD + MIDNIGHT_SPREAD * uniform(0, 1)  # noqa: S311
+    return Value(refusal.retry_at + MIDNIGHT_SPREAD * uniform(0, 1)) + MidnightGuard()  # noqa: S311
 
 
 def _a_short_wait() -> timedelta:

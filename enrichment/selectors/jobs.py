@@ -12,7 +12,7 @@ from django.db.models import Count, QuerySet
 
 from enrichment.models import Job, JobItem
 from quota.models import Consumer
-from quota.selectors.usage import forecast
+from quota.selectors.forecast import forecast
 
 MAX_FAILURES = 1000
 """Maximum number of single failures of a job that are shown and, in a job of pages, stored. All are counted."""

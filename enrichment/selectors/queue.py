@@ -12,8 +12,8 @@ from enrichment.models import QueuedIsbn, QueueState
 from enrichment.models.queue import FLUSHER, MAX_ATTEMPTS
 from quota.database import QuotaNow
 from quota.exceptions import ConsumerUnknown
+from quota.selectors.allowances import why_no_call
 from quota.selectors.status import QuotaStatus, get_status
-from quota.selectors.usage import why_no_call
 
 MAX_UNATTENDED = timedelta(seconds=60)
 """When no flusher has looked at the queue for longer, none is running."""

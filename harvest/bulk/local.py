@@ -32,8 +32,9 @@ from harvest.bulk.names import AuthorList
 from harvest.bulk.run import FIGURES, Entry, Page, Quota, Seen, new_entries
 from harvest.models import BulkAuthor, BulkHarvest
 from quota.exceptions import ConsumerInactive, ConsumerUnknown, QuotaRefused, QuotaUnavailable
+from quota.selectors.allowances import why_no_call
+from quota.selectors.forecast import forecast
 from quota.selectors.status import calls_spent, get_status
-from quota.selectors.usage import forecast, why_no_call
 
 CONSUMER = "bulk-author"
 

@@ -23,21 +23,12 @@ from alexandria.common.reasons import (
 from alexandria.common.text import counted
 from alexandria.common.widgets import Part, cell, parts
 from quota.admin import keys
-from quota.models import Consumer, ConsumerKey, Refusal
-from quota.selectors.usage import HARVEST_OFF, Allowance, allowances
+from quota.limits import CONSUMER_FIELDS, REASONS
+from quota.models import Consumer, ConsumerKey
+from quota.selectors.allowances import Allowance, allowances
 
 # The library's own key model is not used: our keys belong to consumers.
 admin.site.unregister(APIKey)
-
-LIMITED_BY = {
-    Refusal.Limit.SAFETY_LIMIT: "the day's safety limit",
-    Refusal.Limit.FLOOR: "its floor",
-    Refusal.Limit.DAILY_BUDGET: "its daily budget",
-    Refusal.Limit.CAP_PER_OPERATION: "its cap per operation",
-    Refusal.Limit.DAY_CLOSED: "the day, which ISBNdb closed",
-    Refusal.Limit.MIDNIGHT: "midnight UTC, which is near",
-    HARVEST_OFF: "the switch that turned harvesting off",
-}
 
 
 class ConsumerForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -73,7 +64,7 @@ class ConsumerAdmin(ReasonedAdmin, SimpleHistoryAdmin, ModelAdmin):
     actions = ("switch_off", "switch_on")
     fieldsets = (
         (None, {"fields": ("slug", "kind", "active")}),
-        ("Limits, in calls", {"fields": ("floor", "daily_budget", "cap_per_operation")}),
+        ("Limits, in calls", {"fields": CONSUMER_FIELDS}),
         REASON_FIELDSET,
     )
     custom_urls = (
@@ -93,7 +84,7 @@ class ConsumerAdmin(ReasonedAdmin, SimpleHistoryAdmin, ModelAdmin):
 
     @admin.display(description="free for one operation")
     def free_today(self, consumer: Any) -> str:
-        return f"{consumer.allowance.free:,}: {_limited_by(consumer.allowance)}"
+        return f"{consumer.allowance.free:,}, {_limited_by(consumer.allowance)}"
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -165,8 +156,8 @@ def _parts(allowance: Allowance) -> list[Part]:
 
 def _limited_by(allowance: Allowance) -> str:
     if not allowance.consumer.active:
-        return "this consumer is switched off"
-    return f"limited by {LIMITED_BY[allowance.limited_by]}"
+        return "but this consumer is switched off"
+    return f"limit: {REASONS[allowance.limited_by].label}"
 
 
 def _state(key: ConsumerKey) -> str:

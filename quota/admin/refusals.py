@@ -16,27 +16,10 @@ from alexandria.common.admin import ReadOnlyAdmin
 from alexandria.common.text import counted
 from alexandria.common.widgets import parts_of_day, share
 from quota.admin.filters import RefusalDayFilter
-from quota.exceptions import QuotaRefused
+from quota.limits import CONSUMER_FIELDS
 from quota.models import Refusal
 
 TITLE = "Why was this refused?"
-TO_DO = {
-    Refusal.Limit.SAFETY_LIMIT: (
-        "Wait until running operations return reserved calls, or until the reset at 00:00 UTC. You can release a stuck "
-        "reservation on the page “Reservations”."
-    ),
-    Refusal.Limit.FLOOR: (
-        "Nothing. The floor keeps calls free for clients that wait for an answer. If they need fewer calls, lower the "
-        "floor of this consumer."
-    ),
-    Refusal.Limit.DAILY_BUDGET: ("Raise the consumer's daily budget. It takes effect immediately."),
-    Refusal.Limit.CAP_PER_OPERATION: "Ask for fewer calls in one operation, or raise the consumer's cap per operation.",
-    Refusal.Limit.DAY_CLOSED: (
-        "Wait for the reset at 00:00 UTC. If this happens often, our daily limit is higher than the limit of our "
-        "ISBNdb plan. Look at the page “Reconciliations”."
-    ),
-    Refusal.Limit.MIDNIGHT: "Nothing. Calls are granted again a few seconds later.",
-}
 
 
 @admin.register(Refusal)
@@ -85,8 +68,6 @@ def why(request: HttpRequest, refusal: str) -> HttpResponse:
 def _explained(refusal: Refusal) -> dict[str, Any]:
     """The context of the page: the refusal in words, and its figures."""
     figures = refusal.figures
-    names = ("floor", "daily_budget", "cap_per_operation", "consumer_used", "consumer_reserved")
-    words = ("floor", "daily budget", "cap per operation", "used", "reserved")
     held = sorted(figures["held_by"].items(), key=lambda holder: (-holder[1], holder[0]))
     all_held = sum(calls for _, calls in held)
     day = ("daily_limit", "safety_limit", "used", "reserved")
@@ -96,9 +77,13 @@ def _explained(refusal: Refusal) -> dict[str, Any]:
         "figures": figures,
         "sentence": _sentence(refusal),
         "again": _again(refusal),
-        "todo": TO_DO[Refusal.Limit(refusal.limit)],
+        "todo": refusal.reason.remedy,
         "parts": parts_of_day(**{name: figures[name] for name in day}),
-        "of_the_consumer": [(word, figures[name]) for word, name in zip(words, names, strict=True)],
+        "of_the_consumer": [
+            *((name.replace("_", " "), figures.get(name)) for name in CONSUMER_FIELDS),
+            ("used", figures["consumer_used"]),
+            ("reserved", figures["consumer_reserved"]),
+        ],
         "held_by": [(slug, calls, share(calls, all_held)) for slug, calls in held],
     }
 
@@ -107,8 +92,8 @@ def _sentence(refusal: Refusal) -> str:
     verb = "was" if refusal.free == 1 else "were"
     return (
         f"{refusal.consumer} requested {counted(refusal.asked, 'call')} for {refusal.operation} at "
-        f"{refusal.at:%Y-%m-%d %H:%M:%S} UTC. {counted(refusal.free, 'call')} {verb} free: "
-        f"{QuotaRefused.EXPLANATIONS[refusal.limit]}."
+        f"{refusal.at:%Y-%m-%d %H:%M:%S} UTC. {counted(refusal.free, 'call')} {verb} free. "
+        f"{refusal.reason.explanation}"
     )
 
 

@@ -16,7 +16,6 @@ from alexandria.common.reasons import REASON_FIELDSET, ReasonedAdmin, ReasonFiel
 from alexandria.common.text import counted
 from quota.exceptions import LedgerNotOpen, QuotaError
 from quota.models import Switches
-from quota.selectors.status import chosen_limits
 from quota.services.corrections import apply_limits
 
 
@@ -31,7 +30,7 @@ class SwitchesForm(forms.ModelForm):  # type: ignore[type-arg]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Shows the default in each empty field."""
         super().__init__(*args, **kwargs)
-        for name, value in asdict(chosen_limits(Switches())).items():
+        for name, value in asdict(Switches().day_limits()).items():
             if name in self.fields:
                 self.fields[name].widget.attrs["placeholder"] = value
 

@@ -1,9 +1,9 @@
-"""The quota's tables: who may spend, what was spent and what was refused, the switches, and what was put right."""
+"""The quota's tables: consumers, ledgers, reservations, calls, refusals, switches and corrections."""
 
 from quota.models.corrections import Adjustment, Reconciliation
 from quota.models.ledger import Call, Consumer, ConsumerKey, ConsumerUsage, DailyLedger, Reservation
 from quota.models.refusals import Refusal
-from quota.models.switches import Switches
+from quota.models.switches import DayLimits, Switches
 
 __all__ = [
     "Adjustment",
@@ -12,6 +12,7 @@ __all__ = [
     "ConsumerKey",
     "ConsumerUsage",
     "DailyLedger",
+    "DayLimits",
     "Reconciliation",
     "Refusal",
     "Reservation",

@@ -1,26 +1,19 @@
-"""What was refused, and how things stood then: the answer to "why was this refused?"."""
+"""Refusals on record, each with the figures of that moment."""
 
 import uuid
 
 from django.db import models
 
+from quota.limits import CHOICES, LIMITS, Limit
 from quota.models.ledger import Consumer, DailyLedger
 
 
 class Refusal(models.Model):
-    """A limit stood against an operation. Its id is in the 429 and in the log.
+    """A limit refused the calls of an operation. The 429 and the log hold the id of this row.
 
-    Refusals of one consumer, operation and limit within the same ten seconds are one row, which counts them: a client
-    that hammers a limit does not fill the table. Its figures are those of the first.
+    Refusals of one consumer, operation and limit within the same ten seconds are one row with a counter, so that a
+    client that retries in a loop does not fill the table. The figures are those of the first refusal.
     """
-
-    class Limit(models.TextChoices):
-        SAFETY_LIMIT = "safety_limit", "safety limit of the day"
-        FLOOR = "floor", "floor: calls to be left for others"
-        DAILY_BUDGET = "daily_budget", "daily budget"
-        CAP_PER_OPERATION = "cap_per_operation", "cap per operation"
-        DAY_CLOSED = "day_closed", "day closed by ISBNdb"
-        MIDNIGHT = "midnight", "too close to midnight UTC"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     ledger = models.ForeignKey(
@@ -29,18 +22,16 @@ class Refusal(models.Model):
     consumer = models.ForeignKey(Consumer, on_delete=models.PROTECT, related_name="refusals", db_index=False)
     operation = models.CharField(max_length=64)
     source = models.CharField(max_length=100, blank=True, help_text="What the caller says it is for.")
-    limit = models.CharField(max_length=20, choices=Limit.choices)
-    asked = models.IntegerField(help_text="Calls that were asked for.")
-    free = models.IntegerField(help_text="Calls that could have been had.")
-    retry_at = models.DateTimeField(
-        null=True, blank=True, help_text="When to come back; empty: coming back does not help."
-    )
-    at = models.DateTimeField(help_text="When it was refused, the first time.")
-    last_at = models.DateTimeField(help_text="When it was refused, the last time.")
-    times = models.IntegerField(default=1, help_text="How often within these ten seconds.")
-    within = models.DateTimeField(editable=False, help_text="Where the ten seconds begin.")
+    limit = models.CharField(max_length=20, choices=CHOICES)
+    asked = models.IntegerField(help_text="Calls requested.")
+    free = models.IntegerField(help_text="Calls that could have been granted.")
+    retry_at = models.DateTimeField(null=True, blank=True, help_text="When a retry can succeed. Empty: never.")
+    at = models.DateTimeField(help_text="When it was refused for the first time.")
+    last_at = models.DateTimeField(help_text="When it was refused for the last time.")
+    times = models.IntegerField(default=1, help_text="How often it was refused within these ten seconds.")
+    within = models.DateTimeField(editable=False, help_text="When the ten seconds begin.")
     figures = models.JSONField(
-        help_text="The limits and totals of the day, of the consumer, and who held how many calls."
+        help_text="Limits and totals of the day and the consumer, and the calls that each had reserved."
     )
 
     class Meta:
@@ -58,3 +49,8 @@ class Refusal(models.Model):
 
     def __str__(self) -> str:
         return str(self.id)
+
+    @property
+    def reason(self) -> Limit:
+        """The limit, with its explanation and remedy."""
+        return LIMITS[self.limit]

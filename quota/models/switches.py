@@ -1,7 +1,9 @@
-"""What can be changed while everything runs."""
+"""The settings that staff change at run time."""
 
+from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models
@@ -9,11 +11,21 @@ from django.db.models import F, Q
 from simple_history.models import HistoricalRecords
 
 
-class Switches(models.Model):
-    """The one row of settings that are changed at run time; what is empty has the environment's value.
+@dataclass(frozen=True)
+class DayLimits:
+    """What a ledger is opened with: calls a day, how many of them are never used, and calls a second."""
 
-    The SQL functions of the quota read it in every statement, so a change holds at once, everywhere. Limits hold from
-    the next day that is opened, unless they are applied to today's ledger (`services.corrections.apply_limits`).
+    daily_limit: int
+    safety_buffer: int
+    max_rps: int
+
+
+class Switches(models.Model):
+    """The settings that staff change at run time, in one row. An empty field takes the environment's value.
+
+    The SQL functions of the quota read the row in every statement, so a change takes effect at once in every process.
+    The limits take effect with the next ledger, unless they are applied to today's
+    (`services.corrections.apply_limits`).
     """
 
     class Enforcement(models.TextChoices):
@@ -24,7 +36,7 @@ class Switches(models.Model):
     id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
     enforcement = models.CharField(max_length=8, choices=Enforcement.choices, default=Enforcement.DEFAULT, blank=True)
     harvest_enabled = models.BooleanField(
-        "harvest", default=True, help_text="Off: crons and bulk work are refused every call; API clients go on."
+        "harvest", default=True, help_text="Crons and bulk work get calls only while this is on. API clients always do."
     )
     daily_limit = models.PositiveIntegerField(
         null=True, blank=True, validators=[MinValueValidator(1)], help_text="Empty: QUOTA_DAILY_LIMIT."
@@ -57,11 +69,21 @@ class Switches(models.Model):
     def __str__(self) -> str:
         return "Switches"
 
-    def clean(self) -> None:
-        """Raises ValidationError when, with the environment's values for what is empty, no call could be made."""
-        from quota.selectors.status import chosen_limits  # noqa: PLC0415 (it reads this table)
+    def day_limits(self) -> DayLimits:
+        """The limits that these switches give, with the environment's values for empty fields. They are not checked."""
 
-        limits = chosen_limits(self)
+        def chosen(switch: int | None, default: int) -> int:
+            return default if switch is None else switch
+
+        return DayLimits(
+            daily_limit=chosen(self.daily_limit, settings.QUOTA_DAILY_LIMIT),
+            safety_buffer=chosen(self.safety_buffer, settings.QUOTA_SAFETY_BUFFER),
+            max_rps=chosen(self.max_rps, settings.QUOTA_MAX_RPS),
+        )
+
+    def clean(self) -> None:
+        """Raises ValidationError when no call could be made with these switches."""
+        limits = self.day_limits()
         if limits.safety_buffer >= limits.daily_limit:
             raise ValidationError(
                 f"The safety buffer ({limits.safety_buffer:,}) must be less than the daily limit "
@@ -69,4 +91,4 @@ class Switches(models.Model):
             )
 
     def delete(self, *args: Any, **kwargs: Any) -> Any:
-        raise ValidationError("The switches cannot be deleted: empty a field to go back to the environment's value.")
+        raise ValidationError("The switches cannot be deleted. To use the environment's value, empty the field.")

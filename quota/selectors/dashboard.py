@@ -10,10 +10,11 @@ from datetime import date, datetime, timedelta
 from django.db.models import DateTimeField, F, Func, Q, QuerySet, Sum, Value
 
 from quota.database import reachable
-from quota.models import Call, Reconciliation, Refusal, Reservation
+from quota.limits import LIMITS, Limit
+from quota.models import Call, Reconciliation, Reservation
 from quota.selectors.days import refusals_of
+from quota.selectors.history import DayUsage, usage_history
 from quota.selectors.status import QuotaStatus, begin_of, get_status
-from quota.selectors.usage import DayUsage, usage_history
 
 HISTORY_DAYS = 30
 SLOT = timedelta(minutes=10)
@@ -94,7 +95,7 @@ class QuotaDashboard:
     """Open ones, those that end first at the top: at most one more than was asked for."""
     reconciliation: Reconciliation | None
     """ISBNdb's own counter as it was last heard, on whatever day."""
-    refusals: dict[Refusal.Limit, int]
+    refusals: dict[Limit, int]
     """Refusals of today by the limit that stood against them, the most frequent first."""
 
 
@@ -184,6 +185,6 @@ def _open_reservations(day: date) -> QuerySet[Reservation]:
     return open_now.select_related("consumer").order_by("ledger_id", "expires_at")
 
 
-def _refusals(day: date) -> dict[Refusal.Limit, int]:
+def _refusals(day: date) -> dict[Limit, int]:
     counts = refusals_of(day).order_by().values_list("limit").annotate(Sum("times"))
-    return {Refusal.Limit(limit): times for limit, times in sorted(counts, key=lambda row: (-row[1], row[0]))}
+    return {LIMITS[limit]: times for limit, times in sorted(counts, key=lambda row: (-row[1], row[0]))}

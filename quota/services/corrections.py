@@ -1,4 +1,4 @@
-"""What puts a ledger right: a person's word, ISBNdb's own counter, other limits for the day that runs."""
+"""Corrections of a ledger: by a person, by ISBNdb's own counter, and other limits for the current day."""
 
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -11,8 +11,8 @@ from psycopg.types.json import Jsonb
 
 from quota.database import ask, reachable
 from quota.exceptions import ConsumerUnknown, CorrectionRefused, LedgerNotOpen
-from quota.models import Adjustment, Call, Consumer, ConsumerUsage, DailyLedger, Reconciliation
-from quota.selectors.status import Limits, begin_of, effective_limits, get_status
+from quota.models import Adjustment, Call, Consumer, ConsumerUsage, DailyLedger, DayLimits, Reconciliation
+from quota.selectors.status import begin_of, effective_limits, get_status
 from quota.services.reservations import EXTERNAL, DispatchedCall
 
 log = structlog.get_logger(__name__)
@@ -20,28 +20,44 @@ log = structlog.get_logger(__name__)
 NOW_AND_TODAY = "SELECT moment, quota_day(moment) FROM (SELECT quota_now() AS moment OFFSET 0) AS clock"
 
 MAX_ADJUSTED_CALLS = 1_000_000
-"""Calls that one adjustment raises or lowers at the most: whoever types more has mistyped."""
+"""Maximum number of calls that one adjustment adds or takes back. A larger figure is a typing mistake."""
 
 LATE_RESET = timedelta(hours=1)
-"""So long after midnight UTC a count of ISBNdb's may still be yesterday's."""
+"""For so long after midnight UTC, ISBNdb may still report yesterday's count."""
 
 IN_FLIGHT = timedelta(minutes=5)
-"""A call without an outcome that is older than this is not on its way any more."""
+"""A call without an outcome that is older than this is no longer under way."""
 
-# What is put right and the record of it are one statement: there is never one without the other.
+# The correction and its record are one statement: there is never one without the other.
 _ADJUST = """
-    WITH correction AS (SELECT quota_correct(%s, %s, 'adjustment', %s, %s, %s) AS call)
+    WITH correction AS (
+        SELECT quota_correct(
+            p_day => %(day)s, p_consumer => %(consumer)s, p_operation => 'adjustment', p_calls => %(calls)s,
+            p_outcome => %(outcome)s, p_note => %(note)s
+        ) AS call
+    )
     INSERT INTO quota_adjustment (day, consumer_id, calls, reason, made_by_id, made_with, created_at)
-    SELECT %s, %s, %s, %s, %s, %s, quota_now() FROM correction WHERE call IS NOT NULL
+    SELECT %(day)s, %(consumer)s, %(calls)s, %(reason)s, %(made_by)s, %(made_with)s, quota_now()
+    FROM correction WHERE call IS NOT NULL
     RETURNING id, created_at"""
 _RECONCILE = """
-    WITH held AS (SELECT * FROM quota_reconcile(%s, %s, %s, %s, %s, %s))
+    WITH compared AS (
+        SELECT * FROM quota_reconcile(
+            p_call => %(call)s, p_day => %(day)s, p_spent => %(compared_spent)s, p_answered_at => %(answered_at)s,
+            p_consumer => %(consumer)s, p_note => %(note)s
+        )
+    )
     INSERT INTO quota_reconciliation (
         day, call_id, answered_at, spent, total, in_flight, ignored, used, raised_by, active, key_charged
     )
-    SELECT %s, %s, %s, %s, %s, %s, %s, used, raised,
-        CASE WHEN raised > 0 THEN %s ELSE '{}' END, CASE WHEN used = %s THEN %s::boolean END
-    FROM held RETURNING id"""
+    SELECT %(day)s, %(call)s, %(answered_at)s, %(spent)s, %(total)s, %(in_flight)s, %(ignored)s, used, raised,
+        CASE WHEN raised > 0 THEN %(active)s ELSE '{}' END,
+        CASE WHEN used = %(charged_at)s THEN %(key_charged)s::boolean END
+    FROM compared RETURNING id"""
+_APPLY_LIMITS = """
+    SELECT quota_apply_limits(
+        p_daily_limit => %(daily_limit)s, p_safety_buffer => %(safety_buffer)s, p_max_rps => %(max_rps)s
+    )"""
 
 
 def adjust(
@@ -55,8 +71,8 @@ def adjust(
 ) -> Adjustment:
     """Raises (or, below 0, lowers) what `consumer` (a slug) has used on `day` (today unless given), and records why.
 
-    `made_by`: the user, where there is one; `made_with`: the admin, or the command and who ran it. The limits do not
-    refuse it: what was spent is spent.
+    `made_by`: the user, where there is one. `made_with`: the admin, or the command and who ran it. No limit refuses a
+    correction: what was spent is spent.
 
     Raises CorrectionRefused (no calls, more than MAX_ADJUSTED_CALLS, no reason, more taken back than the consumer has
     used), ConsumerUnknown, LedgerNotOpen and QuotaUnavailable.
@@ -64,10 +80,18 @@ def adjust(
     day = day or get_status().day
     payer = _payer(consumer, calls, reason)
     reason = reason.strip()
-    correction = [day, payer.pk, calls, Call.Outcome.ADJUSTED, f"{reason} ({made_with})"[:1000]]
-    record = [day, payer.pk, calls, reason, made_by and made_by.pk, made_with]
+    params = {
+        "day": day,
+        "consumer": payer.pk,
+        "calls": calls,
+        "outcome": Call.Outcome.ADJUSTED,
+        "note": f"{reason} ({made_with})"[:1000],
+        "reason": reason,
+        "made_by": made_by and made_by.pk,
+        "made_with": made_with,
+    }
     try:
-        row = ask(_ADJUST, [*correction, *record])
+        row = ask(_ADJUST, params)
     except IntegrityError as error:
         raise CorrectionRefused(_too_much_taken_back(day, consumer, calls)) from error
     if not row:
@@ -87,7 +111,7 @@ def adjust(
 
 
 def would_adjust(*, calls: int, reason: str, consumer: str = EXTERNAL, day: date | None = None) -> DailyLedger:
-    """The day's ledger as `adjust` would leave it now, not saved; raises as `adjust` does. No ledger is changed."""
+    """The day's ledger as `adjust` would leave it now, not saved. Raises what `adjust` raises. Changes no ledger."""
     day = day or get_status().day
     payer = _payer(consumer, calls, reason)
     with reachable():
@@ -102,12 +126,12 @@ def would_adjust(*, calls: int, reason: str, consumer: str = EXTERNAL, day: date
 
 
 def reconcile(call: DispatchedCall, *, spent: int, total: int) -> Reconciliation:
-    """Holds what ISBNdb's own counter says (`spent` of `total` calls, answered to `call`) against our ledger.
+    """Compares ISBNdb's own counter (`spent` of `total` calls, the answer to `call`) with our ledger.
 
-    When it is certainly higher, ours is raised to it; ours is never lowered. Calls of ours that were dispatched after
-    the answer are left out of the comparison, and all that were dispatched before count as arrived, so that no call
-    on its way looks like drift. An answer that may be from before ISBNdb's reset changes nothing. That ISBNdb sells
-    less than our daily limit is an error in the log: our own safety limit may be more than there is.
+    When ISBNdb's count is certainly higher, ours is raised to it. Ours is never lowered. Calls that were dispatched
+    after the answer are left out of the comparison. All calls that were dispatched before it count as arrived, so that
+    a call under way never looks like drift. An answer that may be from before ISBNdb's reset changes nothing. If ISBNdb
+    sells less than our daily limit, the log has an error: our safety limit may be more than there is.
     """
     with reachable():
         answered_at, today = ask(NOW_AND_TODAY)
@@ -123,41 +147,60 @@ def reconcile(call: DispatchedCall, *, spent: int, total: int) -> Reconciliation
         active = _active_since(before, call)
     ignored = _why_ignored(call, spent, answered_at, today)
     charged_at, key_charged = (None, None) if ignored else _key_charged(before, spent, in_flight)
-    note = "ISBNdb's own counter is higher"
-    held = [call.id, call.day, None if ignored else spent, answered_at, external.pk, note]
-    record = [call.day, call.id, answered_at, spent, total, in_flight, ignored]
-    [written] = ask(_RECONCILE, [*held, *record, Jsonb(active), charged_at, key_charged])
+    params = {
+        "call": call.id,
+        "day": call.day,
+        "answered_at": answered_at,
+        "consumer": external.pk,
+        "note": "ISBNdb's own counter is higher",
+        "compared_spent": None if ignored else spent,
+        "spent": spent,
+        "total": total,
+        "in_flight": in_flight,
+        "ignored": ignored,
+        "active": Jsonb(active),
+        "charged_at": charged_at,
+        "key_charged": key_charged,
+    }
+    [written] = ask(_RECONCILE, params)
     with reachable():
         result = Reconciliation.objects.select_related("ledger").get(pk=written)
         drift_today = Reconciliation.objects.filter(ledger=call.day).aggregate(calls=Sum("raised_by"))["calls"]
-    say = log.error if drift_today >= settings.QUOTA_DRIFT_ALERT else log.warning
+    report = log.error if drift_today >= settings.QUOTA_DRIFT_ALERT else log.warning
     if result.raised_by:
-        say("quota.drift", day=str(call.day), calls=result.raised_by, today=drift_today, active=result.active)
+        report("quota.drift", day=str(call.day), calls=result.raised_by, today=drift_today, active=result.active)
     if result.missing:
         log.error("quota.sold_less", day=str(call.day), sold=total, daily_limit=result.ledger.daily_limit)
     log.info("quota.reconciled", spent=spent, used=result.used, in_flight=in_flight, ignored=ignored)
     return result
 
 
-def apply_limits() -> Limits:
-    """Gives today's ledger the limits in force now. What is used stays used, even past a limit that is lower.
+def apply_limits() -> DayLimits:
+    """Gives today's ledger the limits in force now. What is used stays used, even if the new limit is lower.
 
-    Raises LedgerNotOpen (it will be opened with these limits anyway) and QuotaUnavailable.
+    Raises LedgerNotOpen (the ledger will open with these limits anyway) and QuotaUnavailable.
     """
     limits = effective_limits()
-    day = ask("SELECT quota_apply_limits(%s, %s, %s)", [limits.daily_limit, limits.safety_buffer, limits.max_rps])[0]
+    params = {
+        "daily_limit": limits.daily_limit,
+        "safety_buffer": limits.safety_buffer,
+        "max_rps": limits.max_rps,
+    }
+    [day] = ask(_APPLY_LIMITS, params)
     if day is None:
-        raise LedgerNotOpen("Today's ledger is not open yet: it will be opened with these limits.")
+        raise LedgerNotOpen("Today's ledger is not open yet. It will open with these limits.")
     log.warning("quota.limits_applied", day=str(day), daily_limit=limits.daily_limit, buffer=limits.safety_buffer)
     return limits
 
 
 def _payer(consumer: str, calls: int, reason: str) -> Consumer:
-    """To whom the calls are put down, when they and the reason make sense whatever the day. Raises as `adjust` does."""
+    """The consumer to charge, when calls and reason make sense on any day. Raises what `adjust` raises."""
     if not 1 <= abs(calls) <= MAX_ADJUSTED_CALLS:
-        raise CorrectionRefused(f"calls must be from 1 to {MAX_ADJUSTED_CALLS:,}, or as many below 0.")
+        raise CorrectionRefused(
+            f"calls must be from 1 to {MAX_ADJUSTED_CALLS:,}, or from -1 to -{MAX_ADJUSTED_CALLS:,}."
+        )
     if not reason.strip():
-        raise CorrectionRefused("reason must say why, for whoever reads the ledger later.")
+        raise CorrectionRefused("reason must not be empty. Say why, for people who read the ledger later.")
     with reachable():
         if consumer == EXTERNAL:
             Consumer.objects.get_or_create(slug=EXTERNAL)
@@ -168,23 +211,28 @@ def _payer(consumer: str, calls: int, reason: str) -> Consumer:
 
 
 def _not_open(day: date) -> LedgerNotOpen:
-    return LedgerNotOpen(f"{day} has no ledger: nothing was spent on that day, or it is not here yet.")
+    return LedgerNotOpen(f"{day} has no ledger: no call was made on that day, or the day is in the future.")
 
 
 def _too_much_taken_back(day: date, consumer: str, calls: int) -> str:
     usages = dict(ConsumerUsage.objects.filter(ledger=day, used__gt=0).values_list("consumer__slug", "used"))
-    can = ", ".join(f"{slug} {used:,}" for slug, used in sorted(usages.items())) or "nobody has used any"
-    return f"{consumer} has not used {-calls:,} calls on {day}. Used on that day: {can}. Name a consumer that has."
+    used = ", ".join(f"{slug} {used:,}" for slug, used in sorted(usages.items())) or "no calls"
+    return f"{consumer} has not used {_calls(-calls)} on {day}. Used on that day: {used}. Name a consumer with enough."
+
+
+def _calls(number: int) -> str:
+    return f"{number:,} {'call' if number == 1 else 'calls'}"
 
 
 def _why_ignored(call: DispatchedCall, spent: int, answered_at: datetime, today: date) -> str:
-    """Why ISBNdb's count says nothing of the call's day; "" when it does.
+    """Why ISBNdb's count is not used for the call's day; "" when it is.
 
-    Its reset may come later than midnight by our clock. A count that is higher than ours is taken for today's within
-    the first hour only when it is lower than the last that we have seen of yesterday, or today's have begun to come.
+    ISBNdb's reset may come later than midnight by our clock. Within the first hour, a count that is higher than ours is
+    taken for today's only in two cases: it is lower than the last count of yesterday, or an earlier count of today was
+    used.
     """
     if today != call.day:
-        return "The day ended while ISBNdb was asked."
+        return "The day ended before ISBNdb answered."
     if answered_at - begin_of(today) >= LATE_RESET:
         return ""
     with reachable():
@@ -192,11 +240,14 @@ def _why_ignored(call: DispatchedCall, spent: int, answered_at: datetime, today:
         yesterday = Reconciliation.objects.filter(ledger=today - timedelta(days=1), ignored="").first()
     if seen_today or spent <= get_status().used or (yesterday and spent < yesterday.spent):
         return ""
-    return "It may be yesterday's count: ISBNdb may not have begun the new day."
+    return "It may be yesterday's count: ISBNdb may not have started the new day yet."
 
 
 def _key_charged(before: Reconciliation | None, spent: int, in_flight: int) -> tuple[int | None, bool | None]:
-    """Whether ISBNdb counted this GET /key, and our count at which that holds: nothing else was sent since `before`."""
+    """Whether ISBNdb charged this GET /key, and the count of ours at which that is certain.
+
+    At that count, nothing else was sent since the comparison `before`.
+    """
     if before is None or in_flight or before.in_flight:
         return None, None
     return before.used + before.raised_by + 1, {0: False, 1: True}.get(spent - before.spent)

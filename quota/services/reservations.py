@@ -1,20 +1,20 @@
-"""Everything that writes to the quota: reserve, dispatch, record, settle, expire, and the day's ledger.
+"""The writes of the quota: reserve, dispatch, record, settle and expire calls, and open the day's ledger.
 
-Each service is one statement in a transaction of its own; the SQL behind them, which locks, checks and writes, is
-in `quota/sql/`. The rest of the code spends calls through `quota.spending` and nothing else.
+Each service is one statement in a transaction of its own. It calls a function of `quota/sql/functions.sql`, which
+locks, looks and writes. Other apps spend calls through `quota.spending` only.
 """
 
 import time
 import uuid
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any
 
 import structlog
 from django.conf import settings
 from django.db import connection
 
-from quota.database import FIELDS, FIELDS_OF_DECISION, Decision, ask, reachable
+from quota.database import FIELDS, FIELDS_OF_DECISION, Decision, Params, ask, reachable
+from quota.decision_times import measured
 from quota.exceptions import (
     ConsumerInactive,
     ConsumerUnknown,
@@ -25,7 +25,7 @@ from quota.exceptions import (
     ReservationSpent,
     SendWindowMissed,
 )
-from quota.metrics import measured
+from quota.limits import SWITCHED_OFF
 from quota.models import Call, Consumer, DailyLedger
 from quota.selectors.status import effective_limits, get_status
 from quota.services.refusals import Asker, record_refusal
@@ -33,21 +33,57 @@ from quota.services.refusals import Asker, record_refusal
 log = structlog.get_logger(__name__)
 
 LEASE = timedelta(minutes=2)
-"""How long a reservation lives after its last dispatch: longer than a call with its time-out and storing its answer."""
+"""How long a reservation lives after its last dispatch: longer than a call with its time-out and its storing."""
 
 MAX_SLOT_DISTANCE = timedelta(seconds=1)
-"""No call is spent for a send time further away: when ISBNdb asks us to slow down, few are already under way."""
+"""No call is spent for a send time further away, so that few are under way when ISBNdb asks us to slow down."""
 
 NAP = timedelta(seconds=0.5)
-"""A shorter pause keeps its database connection: to give it back and make another costs more than it frees."""
+"""A shorter pause keeps its database connection: to close it and open another costs more than it frees."""
 
 EXTERNAL = "external"
-"""The consumer to whom calls made outside Alexandria are put down."""
+"""The consumer to which calls made outside Alexandria are charged."""
+
+# Selected with named columns: `SELECT (f()).*` would call f once for each column.
+_RESERVE = f"""
+    SELECT reservation, {FIELDS_OF_DECISION} FROM quota_reserve(
+        p_consumer => %(consumer)s, p_operation => %(operation)s, p_source => %(source)s, p_calls => %(calls)s,
+        p_lease => %(lease)s, p_enforce => quota_enforces(p_default => %(enforcement)s)
+    )"""  # noqa: S608 (names of columns)
+_RESERVE_AND_DISPATCH = f"""
+    SELECT reservation, {FIELDS_OF_DECISION} FROM quota_reserve(
+        p_consumer => %(consumer)s, p_operation => %(operation)s, p_source => %(source)s, p_calls => %(calls)s,
+        p_lease => %(lease)s, p_enforce => quota_enforces(p_default => %(enforcement)s),
+        p_method => %(method)s, p_path => %(path)s, p_isbns_asked => %(isbns_asked)s, p_max_wait => %(max_wait)s
+    )"""  # noqa: S608 (names of columns)
+_DISPATCH = f"""
+    SELECT {FIELDS} FROM quota_dispatch(
+        p_reservation => %(reservation)s, p_method => %(method)s, p_path => %(path)s, p_isbns_asked => %(isbns_asked)s,
+        p_lease => %(lease)s, p_max_wait => %(max_wait)s, p_enforce => quota_enforces(p_default => %(enforcement)s)
+    )"""  # noqa: S608 (names of columns)
+_EXTEND = f"""
+    SELECT {FIELDS} FROM quota_extend(
+        p_reservation => %(reservation)s, p_calls => %(calls)s, p_lease => %(lease)s,
+        p_enforce => quota_enforces(p_default => %(enforcement)s)
+    )"""  # noqa: S608 (names of columns)
+_SHRINK = "SELECT quota_shrink(p_reservation => %(reservation)s, p_left => %(left)s)"
+_SETTLE = "SELECT quota_settle(p_reservation => %(reservation)s)"
+_EXPIRE = "SELECT quota_expire(p_day => %(day)s)"
+_OPEN = """
+    SELECT quota_open(
+        p_daily_limit => %(daily_limit)s, p_safety_buffer => %(safety_buffer)s, p_max_rps => %(max_rps)s
+    )"""
+_INCREMENT = """
+    SELECT quota_increment(
+        p_consumer => %(consumer)s, p_operation => %(operation)s, p_calls => %(calls)s, p_note => %(note)s
+    )"""
+_SLOW_DOWN = "SELECT quota_slow_down(p_seconds => %(seconds)s)"
+_CLOSE_DAY = "SELECT quota_close_day(p_day => %(day)s, p_reason => %(reason)s)"
 
 
 @dataclass
 class DispatchedCall:
-    """One spent call, and the right to send one request, which `claim` uses up."""
+    """One spent call, and the right to send one request. `claim` uses that right up."""
 
     id: int
     reservation: uuid.UUID
@@ -58,36 +94,35 @@ class DispatchedCall:
     claimed: bool = False
 
     def claim(self) -> None:
-        """Waits until the call may be sent and hands out the right to send it, once.
+        """Waits until the call may be sent and gives the right to send it, once.
 
-        Raises SendWindowMissed (spent, not to be sent) and RuntimeError when it was claimed before.
+        Raises SendWindowMissed (the call is spent and must not be sent), and RuntimeError when it was claimed before.
         """
         if self.claimed:
             raise RuntimeError(f"Call {self.id} was claimed before: a second request takes a call of its own.")
         self.claimed = True
         sleep_until(self.send_after)
         if time.monotonic() >= self.send_before:
-            raise SendWindowMissed(f"Call {self.id} came too close to midnight UTC.")
+            raise SendWindowMissed(f"Call {self.id} is too close to midnight UTC and is not sent.")
 
 
-def reserve(
-    *,
-    consumer: str,
-    operation: str,
-    calls: int,
-    source: str = "",
-    lease: timedelta = LEASE,
-) -> uuid.UUID:
-    """Sets `calls` aside for one operation of the consumer (a slug) today and returns the reservation's id.
+def reserve(*, consumer: str, operation: str, calls: int, source: str = "", lease: timedelta = LEASE) -> uuid.UUID:
+    """Reserves `calls` of today for one operation of the consumer (a slug) and returns the reservation's id.
 
-    `source` is what the caller says it is for, for the record.
+    `source`: what the caller says it is for; it is kept on record.
 
-    Raises QuotaRefused, ConsumerUnknown, ConsumerInactive and QuotaUnavailable.
+    Raises QuotaRefused, ConsumerUnknown, ConsumerInactive and QuotaUnavailable, and ValueError for less than one call.
     """
-    reservation, _ = _reserve(
-        [consumer, operation, source, calls],
-        [None, None, None, lease.total_seconds(), 0.0, settings.QUOTA_ENFORCEMENT],
-    )
+    params = {
+        "consumer": consumer,
+        "operation": operation,
+        "source": source,
+        "calls": calls,
+        "lease": lease.total_seconds(),
+        "enforcement": settings.QUOTA_ENFORCEMENT,
+    }
+    reservation, decision = _ask_to_reserve("reserve", _RESERVE, params)
+    _raise_unless_granted(decision, asked=calls, asker=Asker(consumer, operation, source))
     return reservation
 
 
@@ -100,20 +135,26 @@ def dispatch(
     lease: timedelta = LEASE,
     max_slot_distance: timedelta = MAX_SLOT_DISTANCE,
 ) -> DispatchedCall | timedelta:
-    """Spends one call of the reservation and writes its journal row, committed when this returns.
+    """Spends one call of the reservation and writes its journal row. Both are committed when this returns.
 
-    `method`, `path` and `isbns_asked` say what will be sent. Returns the call, or, when the pace has no send time
-    within `max_slot_distance`, how far away that time is; then nothing was spent.
+    `method`, `path` and `isbns_asked` describe the request. Returns the call. If the pace has no send time within
+    `max_slot_distance`, nothing is spent, and the time until the next send time is returned instead.
 
-    Raises QuotaRefused (the day is closed, midnight is near), ReservationClosed, ReservationSpent and
-    QuotaUnavailable.
+    Raises QuotaRefused (the day is closed, or midnight is near), ReservationClosed, ReservationSpent, ConsumerInactive
+    and QuotaUnavailable.
     """
     asked_at = time.monotonic()
-    what = [reservation, method, path, isbns_asked]
-    bounds = [lease.total_seconds(), max_slot_distance.total_seconds(), settings.QUOTA_ENFORCEMENT]
-    sql = f"SELECT {FIELDS} FROM quota_dispatch(%s, %s, %s, %s, %s, %s, quota_enforces(%s))"  # noqa: S608 (names)
+    params = {
+        "reservation": reservation,
+        "method": method,
+        "path": path,
+        "isbns_asked": isbns_asked,
+        "lease": lease.total_seconds(),
+        "max_wait": max_slot_distance.total_seconds(),
+        "enforcement": settings.QUOTA_ENFORCEMENT,
+    }
     with measured("dispatch") as step:
-        decision = step.decided(Decision(*ask(sql, [*what, *bounds])))
+        decision = step.decided(Decision(*ask(_DISPATCH, params)))
     _raise_unless_granted(decision, asked=1, asker=Asker(reservation=reservation))
     return _dispatched(reservation, decision, asked_at)
 
@@ -130,37 +171,46 @@ def reserve_and_dispatch(
     lease: timedelta = LEASE,
     max_slot_distance: timedelta = MAX_SLOT_DISTANCE,
 ) -> tuple[uuid.UUID, DispatchedCall | timedelta]:
-    """`reserve` and the first `dispatch` in one statement; returns what both return and raises what both raise."""
+    """`reserve` and the first `dispatch` in one statement. Returns what both return and raises what both raise."""
     asked_at = time.monotonic()
-    reservation, decision = _reserve(
-        [consumer, operation, source, calls],
-        [
-            method,
-            path,
-            isbns_asked,
-            lease.total_seconds(),
-            max_slot_distance.total_seconds(),
-            settings.QUOTA_ENFORCEMENT,
-        ],
-    )
+    params = {
+        "consumer": consumer,
+        "operation": operation,
+        "source": source,
+        "calls": calls,
+        "method": method,
+        "path": path,
+        "isbns_asked": isbns_asked,
+        "lease": lease.total_seconds(),
+        "max_wait": max_slot_distance.total_seconds(),
+        "enforcement": settings.QUOTA_ENFORCEMENT,
+    }
+    reservation, decision = _ask_to_reserve("reserve_and_dispatch", _RESERVE_AND_DISPATCH, params)
+    _raise_unless_granted(decision, asked=calls, asker=Asker(consumer, operation, source))
     return reservation, _dispatched(reservation, decision, asked_at)
 
 
 def extend(reservation: uuid.UUID, *, calls: int = 1, lease: timedelta = LEASE) -> None:
-    """Sets `calls` more aside for the reservation, under the same limits as `reserve`, and raises as it does."""
+    """Reserves `calls` more for the reservation, under the same limits as `reserve`.
+
+    Raises what `reserve` raises, and ReservationClosed.
+    """
     if calls < 1:
         raise ValueError(f"calls must be at least 1, not {calls}.")
-    sql = f"SELECT {FIELDS} FROM quota_extend(%s, %s, %s, quota_enforces(%s))"  # noqa: S608 (names of columns)
+    params = {
+        "reservation": reservation,
+        "calls": calls,
+        "lease": lease.total_seconds(),
+        "enforcement": settings.QUOTA_ENFORCEMENT,
+    }
     with measured("extend") as step:
-        decision = step.decided(
-            Decision(*ask(sql, [reservation, calls, lease.total_seconds(), settings.QUOTA_ENFORCEMENT]))
-        )
+        decision = step.decided(Decision(*ask(_EXTEND, params)))
     _raise_unless_granted(decision, asked=calls, asker=Asker(reservation=reservation))
 
 
 def shrink(reservation: uuid.UUID, *, left: int) -> int:
-    """Gives back what is set aside beyond `left` calls still to be dispatched; returns how many calls went back."""
-    return int(ask("SELECT quota_shrink(%s, %s)", [reservation, left])[0])
+    """Gives back what is reserved beyond `left` calls that are still to be dispatched. Returns how many went back."""
+    return int(ask(_SHRINK, {"reservation": reservation, "left": left})[0])
 
 
 def record(
@@ -172,7 +222,7 @@ def record(
     isbns_found: int | None = None,
     error: str = "",
 ) -> None:
-    """Writes into the journal what became of a dispatched call. Raises QuotaUnavailable."""
+    """Writes the outcome of a dispatched call into the journal. Raises QuotaUnavailable."""
     with reachable():
         Call.objects.filter(pk=call.id).update(
             outcome=outcome, status=status, latency_ms=latency_ms, isbns_found=isbns_found, error=error[:1000]
@@ -180,12 +230,12 @@ def record(
 
 
 def settle(reservation: uuid.UUID) -> int:
-    """Closes the reservation and returns how many calls went back. Closing it twice is no error."""
-    return int(ask("SELECT quota_settle(%s)", [reservation])[0])
+    """Closes the reservation and returns how many calls went back. To close it twice is no error."""
+    return int(ask(_SETTLE, {"reservation": reservation})[0])
 
 
 def expire() -> int:
-    """Closes every reservation whose lease ran out or whose day is over; returns how many."""
+    """Closes every reservation whose lease has run out or whose day is over. Returns how many."""
     with reachable():
         days = list(
             DailyLedger.objects.filter(reservations__state="open")
@@ -193,23 +243,28 @@ def expire() -> int:
             .values_list("day", flat=True)
             .distinct()
         )
-    closed = sum(int(ask("SELECT quota_expire(%s)", [day])[0]) for day in days)
+    closed = sum(int(ask(_EXPIRE, {"day": day})[0]) for day in days)
     if closed:
         log.warning("quota.leases_expired", reservations=closed)
     return closed
 
 
 def open_ledger() -> bool:
-    """Opens today's ledger with the limits in force; True when it was not open yet. Nothing is ever reset."""
+    """Opens today's ledger with the limits in force. True when it was not open yet. Nothing is ever reset."""
     limits = effective_limits()
-    day = ask("SELECT quota_open(%s, %s, %s)", [limits.daily_limit, limits.safety_buffer, limits.max_rps])[0]
+    params = {
+        "daily_limit": limits.daily_limit,
+        "safety_buffer": limits.safety_buffer,
+        "max_rps": limits.max_rps,
+    }
+    [day] = ask(_OPEN, params)
     if day:
         log.info("quota.ledger_opened", day=str(day), daily_limit=limits.daily_limit)
     return day is not None
 
 
 def increment(calls: int, *, consumer: str = EXTERNAL, operation: str = "external", note: str = "") -> None:
-    """Puts `calls` made outside Alexandria on today's ledger and journal, past any limit.
+    """Adds `calls` made outside Alexandria to today's ledger and journal. No limit refuses them.
 
     Raises ValueError for less than one call, ConsumerUnknown and QuotaUnavailable.
     """
@@ -220,26 +275,27 @@ def increment(calls: int, *, consumer: str = EXTERNAL, operation: str = "externa
             Consumer.objects.get_or_create(slug=EXTERNAL)
         elif not Consumer.objects.filter(slug=consumer).exists():
             raise ConsumerUnknown(f"There is no consumer {consumer!r}.")
-    while not ask("SELECT quota_increment(%s, %s, %s, %s)", [consumer, operation, calls, note])[0]:
+    params = {"consumer": consumer, "operation": operation, "calls": calls, "note": note}
+    while not ask(_INCREMENT, params)[0]:
         open_ledger()
     log.warning("quota.incremented", calls=calls, consumer=consumer, note=note)
 
 
 def slow_down(call: DispatchedCall, *, seconds: float) -> None:
-    """ISBNdb found the fleet too fast: nobody is given a send time for `seconds`."""
-    while not ask("SELECT quota_slow_down(%s)", [seconds])[0]:  # midnight has come: it holds for the new day too
+    """ISBNdb said that the fleet is too fast: no send time is given out for `seconds`."""
+    while not ask(_SLOW_DOWN, {"seconds": seconds})[0]:  # midnight has passed: the pause also holds for the new day
         open_ledger()
     log.warning("quota.slowed_down", call=call.id, seconds=seconds)
 
 
 def close_day(call: DispatchedCall, *, reason: str) -> None:
-    """ISBNdb said that the quota of the call's day is gone: nothing more is dispatched on it, by anybody."""
-    if ask("SELECT quota_close_day(%s, %s)", [call.day, reason[:1000]])[0]:
+    """ISBNdb said that the quota of the call's day is used up: no consumer can dispatch on that day any more."""
+    if ask(_CLOSE_DAY, {"day": call.day, "reason": reason[:1000]})[0]:
         log.error("quota.day_closed", day=str(call.day), call=call.id, reason=reason)
 
 
 def sleep_until(moment: float) -> None:
-    """Sleeps until `moment` of the monotonic clock, holding no database connection for longer than NAP."""
+    """Sleeps until `moment` of the monotonic clock. Holds no database connection during a sleep longer than NAP."""
     pause = moment - time.monotonic()
     if pause >= NAP.total_seconds():
         connection.close()
@@ -247,19 +303,15 @@ def sleep_until(moment: float) -> None:
         time.sleep(pause)
 
 
-def _reserve(what: list[Any], first_call: list[Any]) -> tuple[uuid.UUID, Decision]:
-    """Calls the SQL function quota_reserve, opening today's ledger when it is not open yet."""
-    consumer, operation, source, asked = what
-    if asked < 1:
-        raise ValueError(f"calls must be at least 1, not {asked}.")
-    arguments = "%s, %s, %s, %s, %s, %s, %s, %s, %s, quota_enforces(%s)"
-    sql = f"SELECT reservation, {FIELDS_OF_DECISION} FROM quota_reserve({arguments})"  # noqa: S608 (names of columns)
-    with measured("reserve" if first_call[0] is None else "reserve_and_dispatch") as step:
-        reservation, *figures = ask(sql, [*what, *first_call])
-        while (decision := step.decided(Decision(*figures))).outcome == "unopened":  # twice, when midnight is near
+def _ask_to_reserve(step_name: str, sql: str, params: Params) -> tuple[uuid.UUID, Decision]:
+    """Runs the statement, and opens today's ledger first when it is not open yet."""
+    if params["calls"] < 1:
+        raise ValueError(f"calls must be at least 1, not {params['calls']}.")
+    with measured(step_name) as step:
+        reservation, *figures = ask(sql, params)
+        while (decision := step.decided(Decision(*figures))).outcome == "unopened":  # twice near midnight
             open_ledger()
-            reservation, *figures = ask(sql, [*what, *first_call])
-    _raise_unless_granted(decision, asked=asked, asker=Asker(consumer, operation, source))
+            reservation, *figures = ask(sql, params)
     return reservation, decision
 
 
@@ -273,15 +325,15 @@ def _raise_unless_granted(decision: Decision, *, asked: int, asker: Asker) -> No
             status = get_status()
             if decision.day is not None and (decision.day != status.day or status.midnight_is_near):
                 raise DayOver("The day of the reservation is over.")
-            raise ReservationClosed("The reservation was closed, by whoever released it or because its lease ran out.")
+            raise ReservationClosed("The reservation was released, or its lease has run out.")
         case "spent":
             raise ReservationSpent("Every call of the reservation is dispatched.")
         case "unknown_consumer":
             raise ConsumerUnknown("There is no such consumer.")
         case "inactive":
-            raise ConsumerInactive("This consumer is switched off.")
+            raise ConsumerInactive(SWITCHED_OFF["inactive"].explanation)
         case "harvest_off":
-            raise HarvestSwitchedOff("Harvesting is switched off: crons and bulk work are refused every call.")
+            raise HarvestSwitchedOff(SWITCHED_OFF["harvest_off"].explanation)
         case limit:
             free, retry_at = decision.free or 0, decision.retry_at
             refusal_id = record_refusal(decision, asked=asked, asker=asker)
@@ -292,7 +344,7 @@ def _raise_unless_granted(decision: Decision, *, asked: int, asker: Asker) -> No
 
 
 def _dispatched(reservation: uuid.UUID, decision: Decision, asked_at: float) -> DispatchedCall | timedelta:
-    """`asked_at`: the monotonic clock before the database was asked, so that a slow answer shortens the window."""
+    """`asked_at`: the monotonic clock before the database was asked, so that a slow answer makes the window shorter."""
     match decision:
         case Decision(outcome="wait", send_in=float(distance)):
             return timedelta(seconds=distance)

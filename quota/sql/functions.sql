@@ -1,89 +1,175 @@
--- Everything that changes a ledger, a consumer's usage or a reservation.
+-- All functions of the quota, each once: everything that changes a ledger, a consumer's usage or a reservation.
 --
--- Each function runs as one statement in a transaction of its own and does, in this order: lock the day's ledger
--- row, look, write. What it looks at is read after the lock was granted (every statement of a PL/pgSQL function
--- takes a new snapshot under READ COMMITTED), so nothing it decides on can be out of date. The lock is the only
--- one that is waited for, for 2 seconds at the most, and it is held for the length of one statement: no client can
--- sit on it. (A SET clause on the functions would do for lock_timeout, but costs 100 microseconds a call.)
 -- docs/adr/0002-ledger-functions-in-sql.md says why this is SQL.
+--
+-- Every function that writes runs as one statement in a transaction of its own. It locks the ledger row of the day,
+-- then looks, then writes. Under READ COMMITTED each statement of a PL/pgSQL function takes a new snapshot, so the
+-- function reads what was committed when the lock was granted. No decision can rest on old figures. The row lock is the
+-- only lock that a function waits for, for 2 seconds at most, and it is held for one statement: no client can keep it.
+-- (Each function sets lock_timeout itself. A SET clause would do the same and cost 100 microseconds a call.)
+--
+-- To change a function, edit it here and add a migration that runs this file again, as quota/migrations/0002_functions.py
+-- does; tests/quota/test_functions.py fails until you do. The file drops all functions and creates them again, so it can
+-- run on any earlier version. A migration is one transaction: no other session sees the functions missing.
 
--- The one clock: it decides the day and the pace.
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Remove the earlier version
+-- ---------------------------------------------------------------------------------------------------------------------
+
+DO $$
+DECLARE
+    item text;
+BEGIN
+    FOR item IN
+        SELECT oid::regprocedure FROM pg_proc
+        WHERE pronamespace = current_schema()::regnamespace AND starts_with(proname, 'quota_')
+    LOOP
+        EXECUTE 'DROP FUNCTION ' || item;
+    END LOOP;
+    DROP TYPE IF EXISTS quota_decision;
+END $$;
+
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Time: the clock, the day, midnight, the pace
+-- ---------------------------------------------------------------------------------------------------------------------
+
+-- The only clock. It decides the day and the pace.
 CREATE FUNCTION quota_now() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT clock_timestamp()';
 
 CREATE FUNCTION quota_day(moment timestamptz) RETURNS date LANGUAGE sql IMMUTABLE
 AS $$ SELECT (moment AT TIME ZONE 'UTC')::date $$;
 
+-- The midnight at which a UTC day begins.
 CREATE FUNCTION quota_midnight(day date) RETURNS timestamptz LANGUAGE sql IMMUTABLE
 AS $$ SELECT day::timestamp AT TIME ZONE 'UTC' $$;
 
--- ISBNdb's clock and ours may differ by as much: nothing is sent so close to midnight, on either side.
+-- Nothing is sent so close to midnight, before or after: ISBNdb's clock and ours may differ by as much.
 CREATE FUNCTION quota_midnight_guard() RETURNS interval LANGUAGE sql IMMUTABLE AS $$ SELECT interval '2 seconds' $$;
 
-CREATE TYPE quota_decision AS (
-    outcome text,            -- granted | wait | unopened | inactive | unknown_consumer | closed | spent,
-                             -- or the limit that refused: day_closed | midnight | cap_per_operation | daily_budget
-                             -- | safety_limit | floor
-    broken_limit text,       -- the limit that would have refused, when enforcement is off
-    free integer,            -- calls that could have been granted
-    retry_at timestamptz,    -- when to come back; null: coming back does not help
-    day date,
-    call bigint,             -- the journal row
-    send_at timestamptz,
-    send_in double precision,    -- seconds until the call may be sent, or until it is worth asking again
-    valid_for double precision   -- seconds until the call must not be sent any more
-);
-
--- The moment from which on nothing is sent for the day.
+-- The end of the day's send times: every call of the day is sent before this moment.
 CREATE FUNCTION quota_last_slot(day date) RETURNS timestamptz
 LANGUAGE sql IMMUTABLE AS $$ SELECT quota_midnight(day + 1) - quota_midnight_guard() $$;
 
--- Whether limits refuse: what the switches say, or else what the environment says.
+-- The time between two calls. It is 5 percent longer than 1 second / max_rps, because the network shifts the calls a
+-- little, and still no second should see more than max_rps of them.
+CREATE FUNCTION quota_pace(max_rps integer) RETURNS interval
+LANGUAGE sql IMMUTABLE AS $$ SELECT interval '1.05 seconds' / max_rps $$;
+
+-- The send time of the next call. The first call of a day also stays clear of midnight.
+CREATE FUNCTION quota_slot(day date, next_dispatch_at timestamptz, now timestamptz) RETURNS timestamptz
+LANGUAGE sql IMMUTABLE AS $$ SELECT greatest(now, next_dispatch_at, quota_midnight(day) + quota_midnight_guard()) $$;
+
+-- When a later retry can succeed after this limit has refused calls of the day.
+CREATE FUNCTION quota_retry_at(broken_limit text, day date) RETURNS timestamptz LANGUAGE sql IMMUTABLE AS $$
+    SELECT quota_midnight(day + 1) + CASE WHEN broken_limit = 'midnight' THEN quota_midnight_guard() ELSE interval '0' END
+$$;
+
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Rules: switches and limits
+-- ---------------------------------------------------------------------------------------------------------------------
+
+-- Whether the limits refuse calls: what the switches say, or else the default from the environment.
 CREATE FUNCTION quota_enforces(p_default text) RETURNS boolean LANGUAGE sql STABLE
 AS $$ SELECT coalesce((SELECT nullif(enforcement, '') FROM quota_switches), p_default) = 'enforce' $$;
 
--- What stands against a consumer whatever the limits are: it is switched off, or harvesting is and it harvests.
-CREATE FUNCTION quota_standing(p_active boolean, p_kind text) RETURNS text LANGUAGE sql STABLE AS $$
+-- The switch that refuses the consumer every call, whatever the limits are; null when there is none.
+CREATE FUNCTION quota_switched_off(p_active boolean, p_kind text) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT CASE
         WHEN NOT p_active THEN 'inactive'
         WHEN p_kind <> 'api' AND EXISTS (SELECT FROM quota_switches WHERE NOT harvest_enabled) THEN 'harvest_off'
     END
 $$;
 
--- The limit that stands against `wanted` more calls; null when none does. A limit that is null does not exist.
-CREATE FUNCTION quota_broken_limit(
-    wanted integer, day_closed boolean, now timestamptz, day date,
-    left_of_operation integer, left_of_budget integer, left_of_day integer, floor integer
-) RETURNS text LANGUAGE sql IMMUTABLE AS $$
-    SELECT CASE
-        WHEN day_closed THEN 'day_closed'
-        WHEN now >= quota_last_slot(day) THEN 'midnight'
-        WHEN wanted > left_of_operation THEN 'cap_per_operation'
-        WHEN wanted > left_of_budget THEN 'daily_budget'
-        WHEN wanted > left_of_day THEN 'safety_limit'
-        WHEN wanted > left_of_day - floor THEN 'floor'
-    END
-$$;
-
--- How many calls could be granted, and when to come back, where `broken_limit` stands against `wanted`. `at_most`: what
--- the most generous day grants one operation; coming back does not help whoever wants more.
-CREATE FUNCTION quota_explain(
-    broken_limit text, wanted integer, day date,
-    left_of_operation integer, left_of_budget integer, left_of_day integer, floor integer, at_most integer,
-    OUT free integer, OUT retry_at timestamptz
-) LANGUAGE sql IMMUTABLE AS $$
+-- What a consumer may take of a day. This is the only place that computes it: quota_reserve and quota_extend decide by
+-- it, and quota/selectors/allowances.py shows and forecasts by it.
+--
+-- A limit that is null does not exist: a comparison with null is never true, and least() ignores null.
+CREATE FUNCTION quota_allowance(
+    p_consumer quota_consumer,
+    p_usage quota_consumerusage,  -- what the consumer has used and reserved on the day; null: nothing
+    p_day date,
+    p_now timestamptz,
+    p_day_closed boolean,
+    p_safety_limit integer,
+    p_used integer,               -- by all consumers
+    p_reserved integer,           -- by all consumers
+    p_calls integer DEFAULT NULL, -- calls requested; null: one more than are free
+    p_taken integer DEFAULT 0     -- calls that the operation holds already
+) RETURNS TABLE (
+    switched_off text,            -- the switch that refuses every call; null: none
+    free integer,                 -- calls that the operation can take now
+    free_today integer,           -- calls that the consumer can take today, in any number of operations
+    free_if_released integer,     -- as free_today, if every reserved call went back
+    free_a_day integer,           -- calls that a day on which nothing is used or reserved grants
+    broken_limit text,            -- the limit that refuses the requested calls; null: none
+    retry_at timestamptz          -- when a retry can succeed after a refusal; null: never
+) LANGUAGE sql STABLE AS $$
     SELECT
-        CASE
-            WHEN broken_limit IN ('day_closed', 'midnight') THEN 0
-            ELSE greatest(0, least(left_of_operation, left_of_budget, left_of_day - floor))
-        END,
-        CASE
-            WHEN wanted > at_most THEN NULL
-            WHEN broken_limit = 'midnight' THEN quota_midnight(day + 1) + quota_midnight_guard()
-            ELSE quota_midnight(day + 1)
-        END
+        quota_switched_off((p_consumer).active, (p_consumer).kind),
+        today.free,
+        CASE WHEN today.free > 0 THEN least(of_budget, above_floor) ELSE 0 END,
+        CASE WHEN p_day_closed THEN 0 ELSE greatest(0, least(of_budget_if_released, above_floor_if_released)) END,
+        greatest(0, a_day),
+        request.broken_limit,
+        CASE WHEN calls <= least(of_operation, a_day) THEN quota_retry_at(request.broken_limit, p_day) END
+    FROM (
+        SELECT
+            p_now >= quota_last_slot(p_day) AS too_late,
+            (p_consumer).cap_per_operation - p_taken AS of_operation,
+            (p_consumer).daily_budget - coalesce((p_usage).used + (p_usage).reserved, 0) AS of_budget,
+            p_safety_limit - p_used - p_reserved AS of_day,
+            p_safety_limit - p_used - p_reserved - (p_consumer).floor AS above_floor,
+            (p_consumer).daily_budget - coalesce((p_usage).used, 0) AS of_budget_if_released,
+            p_safety_limit - p_used - (p_consumer).floor AS above_floor_if_released,
+            least((p_consumer).daily_budget, p_safety_limit - (p_consumer).floor) AS a_day
+    ) AS what_is_left
+    CROSS JOIN LATERAL (
+        SELECT CASE
+            WHEN p_day_closed OR too_late THEN 0 ELSE greatest(0, least(of_operation, of_budget, above_floor))
+        END AS free
+    ) AS today
+    CROSS JOIN LATERAL (SELECT coalesce(p_calls, today.free + 1) AS calls) AS wanted
+    CROSS JOIN LATERAL (
+        SELECT CASE  -- in the order of quota/limits.py
+            WHEN p_day_closed THEN 'day_closed'
+            WHEN too_late THEN 'midnight'
+            WHEN calls > of_operation THEN 'cap_per_operation'
+            WHEN calls > of_budget THEN 'daily_budget'
+            WHEN calls > of_day THEN 'safety_limit'
+            WHEN calls > above_floor THEN 'floor'
+        END AS broken_limit
+    ) AS request
 $$;
 
--- Moves calls between used and reserved of the ledger and of the consumer's usage; the caller holds the ledger.
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Steps that several functions share. The caller holds the lock of the day's ledger.
+-- ---------------------------------------------------------------------------------------------------------------------
+
+-- Locks today's ledger and returns the moment of the lock; null when today's ledger is not open.
+CREATE FUNCTION quota_lock_today() RETURNS timestamptz LANGUAGE plpgsql AS $$
+DECLARE
+    now timestamptz;
+    today date;
+BEGIN
+    PERFORM set_config('lock_timeout', '2s', true);
+    LOOP
+        today := quota_day(quota_now());
+        PERFORM FROM quota_dailyledger WHERE day = today FOR NO KEY UPDATE;
+        IF NOT FOUND THEN
+            RETURN NULL;
+        END IF;
+        now := quota_now();
+        IF today = quota_day(now) THEN  -- otherwise midnight has passed while we waited for the lock
+            RETURN now;
+        END IF;
+    END LOOP;
+END $$;
+
+-- Adds to used and reserved (either may be negative) of the ledger and of the consumer's usage.
 CREATE FUNCTION quota_post(p_day date, p_consumer bigint, p_used integer, p_reserved integer)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -96,17 +182,18 @@ BEGIN
     END IF;
 END $$;
 
--- Closes an open reservation and gives back what was not dispatched; the caller holds the ledger.
+-- Closes an open reservation and gives back the calls that were not dispatched.
 CREATE FUNCTION quota_close(r quota_reservation, p_state text, now timestamptz)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE quota_reservation SET state = p_state, closed_at = now WHERE id = r.id;
     IF r.calls > r.dispatched THEN
-        PERFORM quota_post(r.day, r.consumer_id, 0, r.dispatched - r.calls);
+        PERFORM quota_post(p_day => r.day, p_consumer => r.consumer_id, p_used => 0, p_reserved => r.dispatched - r.calls);
     END IF;
 END $$;
 
--- Closes a day's reservations whose lease ran out, or, of a past day, all of them. Returns how many.
+-- Locks the day's ledger. Closes the reservations whose lease has run out or, on a past day, all of them. Returns how
+-- many it closed.
 CREATE FUNCTION quota_expire(p_day date) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     now timestamptz;
@@ -126,44 +213,30 @@ BEGIN
     RETURN closed;
 END $$;
 
--- The moment that the pace gives to the next call. A day's first call keeps clear of midnight.
-CREATE FUNCTION quota_slot(day date, next_dispatch_at timestamptz, now timestamptz) RETURNS timestamptz
-LANGUAGE sql IMMUTABLE AS $$ SELECT greatest(now, next_dispatch_at, quota_midnight(day) + quota_midnight_guard()) $$;
 
--- The time between two calls: a twentieth more than its share, because the way to ISBNdb shifts them a little, and
--- even then no second should see more than max_rps of them.
-CREATE FUNCTION quota_pace(max_rps integer) RETURNS interval
-LANGUAGE sql IMMUTABLE AS $$ SELECT interval '1.05 seconds' / max_rps $$;
+-- ---------------------------------------------------------------------------------------------------------------------
+-- The life of a call: reserve, dispatch, extend, shrink, settle
+-- ---------------------------------------------------------------------------------------------------------------------
 
--- Opens today's ledger. Null when it is open already; otherwise its day. What an earlier day asks for, the pace or a
--- pause, holds past midnight; its row is locked, so that a pause that is being written is not missed.
-CREATE FUNCTION quota_open(p_daily_limit integer, p_safety_buffer integer, p_max_rps integer)
-RETURNS date LANGUAGE plpgsql AS $$
-DECLARE
-    now timestamptz;
-    opened date;
-    not_before timestamptz;
-BEGIN
-    PERFORM set_config('lock_timeout', '2s', true);
-    PERFORM FROM quota_dailyledger
-    WHERE day = (SELECT max(day) FROM quota_dailyledger WHERE day < quota_day(quota_now())) FOR NO KEY UPDATE;
-    now := quota_now();
-    SELECT max(next_dispatch_at) INTO not_before FROM quota_dailyledger WHERE day < quota_day(now);
-    INSERT INTO quota_dailyledger (
-        day, daily_limit, safety_buffer, max_rps, used, reserved, next_dispatch_at, closed_reason, opened_at
-    ) VALUES (
-        quota_day(now), p_daily_limit, p_safety_buffer, p_max_rps, 0, 0, greatest(now, not_before), '', now
-    ) ON CONFLICT (day) DO NOTHING RETURNING day INTO opened;
-    RETURN opened;
-END $$;
+CREATE TYPE quota_decision AS (
+    outcome text,            -- granted | wait | unopened | unknown_consumer | closed | spent, or the name of the limit
+                             -- or switch in quota/limits.py that refused the calls
+    broken_limit text,       -- the limit that would have refused the calls, when limits are only observed
+    free integer,            -- calls that could have been granted
+    retry_at timestamptz,    -- when a retry can succeed; null: never
+    day date,
+    call bigint,             -- the journal row
+    send_at timestamptz,
+    send_in double precision,    -- seconds until the call may be sent, or until it makes sense to try again
+    valid_for double precision   -- seconds until the call must not be sent any more
+);
 
--- Sets calls aside for one operation, today, and, where p_method is given, spends the first of them in the same
--- breath when the pace has a moment for it within p_max_wait; otherwise the outcome is 'wait' and the reservation
--- stands.
+-- Reserves calls of today for one operation. With p_method it also dispatches the first of them in the same statement,
+-- if the pace has a send time within p_max_wait seconds. If not, the outcome is 'wait' and the reservation stays open.
 CREATE FUNCTION quota_reserve(
-    p_consumer text, p_operation text, p_source text, p_calls integer,
-    p_method text, p_path text, p_isbns_asked integer,
-    p_lease double precision, p_max_wait double precision, p_enforce boolean,
+    p_consumer text, p_operation text, p_source text, p_calls integer, p_lease double precision, p_enforce boolean,
+    p_method text DEFAULT NULL, p_path text DEFAULT NULL, p_isbns_asked integer DEFAULT NULL,
+    p_max_wait double precision DEFAULT 0,
     OUT reservation uuid, OUT decision quota_decision
 ) LANGUAGE plpgsql AS $$
 DECLARE
@@ -171,7 +244,6 @@ DECLARE
     today date;
     ledger quota_dailyledger;
     consumer record;
-    again record;
     spent integer := 0;
 BEGIN
     PERFORM set_config('lock_timeout', '2s', true);
@@ -179,46 +251,35 @@ BEGIN
         today := quota_day(quota_now());
         SELECT * INTO ledger FROM quota_dailyledger WHERE day = today FOR NO KEY UPDATE;
         now := quota_now();
-        EXIT WHEN today = quota_day(now);  -- midnight may pass while we wait for the lock
+        CONTINUE WHEN today <> quota_day(now);  -- midnight has passed while we waited for the lock
+        SELECT c.id, a.* INTO consumer
+        FROM quota_consumer c
+        LEFT JOIN quota_consumerusage u ON u.consumer_id = c.id AND u.day = today
+        CROSS JOIN LATERAL quota_allowance(
+            p_consumer => c, p_usage => u, p_day => today, p_now => now, p_day_closed => ledger.closed_at IS NOT NULL,
+            p_safety_limit => ledger.safety_limit, p_used => ledger.used, p_reserved => ledger.reserved,
+            p_calls => p_calls
+        ) a
+        WHERE c.slug = p_consumer;
+        EXIT WHEN consumer.broken_limit IS NULL OR ledger.day IS NULL;
+        EXIT WHEN quota_expire(today) = 0;  -- otherwise a process has died and its calls are free again: look again
     END LOOP;
-    SELECT c.id, quota_standing(c.active, c.kind) AS standing, c.floor, c.cap_per_operation, c.daily_budget,
-        c.daily_budget - coalesce(u.used + u.reserved, 0) AS left_of_budget
-    INTO consumer
-    FROM quota_consumer c LEFT JOIN quota_consumerusage u ON u.consumer_id = c.id AND u.day = today
-    WHERE c.slug = p_consumer;
+
     decision.day := today;
-    IF ledger.day IS NULL THEN
-        decision.outcome := 'unopened';
-        RETURN;
-    ELSIF consumer.id IS NULL THEN
-        decision.outcome := 'unknown_consumer';
-        RETURN;
-    ELSIF consumer.standing IS NOT NULL THEN
-        decision.outcome := consumer.standing;
+    decision.outcome := CASE
+        WHEN ledger.day IS NULL THEN 'unopened'
+        WHEN consumer.id IS NULL THEN 'unknown_consumer'
+        ELSE consumer.switched_off
+    END;
+    IF decision.outcome IS NOT NULL THEN
         RETURN;
     END IF;
-
-    decision.broken_limit := quota_broken_limit(
-        p_calls, ledger.closed_at IS NOT NULL, now, today, consumer.cap_per_operation, consumer.left_of_budget,
-        ledger.safety_limit - ledger.used - ledger.reserved, consumer.floor
-    );
-    IF decision.broken_limit IS NOT NULL THEN
-        IF quota_expire(today) > 0 THEN  -- somebody had died with calls in his hands: look again
-            again := quota_reserve(
-                p_consumer, p_operation, p_source, p_calls, p_method, p_path, p_isbns_asked,
-                p_lease, p_max_wait, p_enforce
-            );
-            reservation := again.reservation;
-            decision := again.decision;
-            RETURN;
-        END IF;
-        SELECT * INTO decision.free, decision.retry_at FROM quota_explain(
-            decision.broken_limit, p_calls, today, consumer.cap_per_operation, consumer.left_of_budget,
-            ledger.safety_limit - ledger.used - ledger.reserved, consumer.floor,
-            least(consumer.cap_per_operation, consumer.daily_budget, ledger.safety_limit - consumer.floor)
-        );
+    IF consumer.broken_limit IS NOT NULL THEN
+        decision.broken_limit := consumer.broken_limit;
+        decision.free := consumer.free;
+        decision.retry_at := consumer.retry_at;
         IF p_enforce THEN
-            decision.outcome := decision.broken_limit;
+            decision.outcome := consumer.broken_limit;
             RETURN;
         END IF;
     END IF;
@@ -263,8 +324,9 @@ BEGIN
     END IF;
 END $$;
 
--- Spends one call of an open reservation: moves it from reserved to used, gives it the next moment of the pace and
--- writes its journal row. When that moment is further away than p_max_wait the outcome is 'wait' and nothing is spent.
+-- Spends one call of an open reservation: moves it from reserved to used, gives it the next send time of the pace and
+-- writes its journal row. If that send time is more than p_max_wait seconds away, the outcome is 'wait' and nothing is
+-- spent.
 CREATE FUNCTION quota_dispatch(
     p_reservation uuid, p_method text, p_path text, p_isbns_asked integer,
     p_lease double precision, p_max_wait double precision, p_enforce boolean
@@ -273,7 +335,7 @@ DECLARE
     now timestamptz;
     ledger quota_dailyledger;
     r quota_reservation;
-    standing text;
+    switched_off text;
     decision quota_decision;
 BEGIN
     PERFORM set_config('lock_timeout', '2s', true);
@@ -289,25 +351,26 @@ BEGIN
         decision.outcome := 'spent';
         RETURN decision;
     END IF;
-    SELECT quota_standing(c.active, c.kind) INTO standing FROM quota_consumer c WHERE c.id = r.consumer_id;
-    IF standing IS NOT NULL THEN
-        decision.outcome := standing;
+    SELECT quota_switched_off(c.active, c.kind) INTO switched_off FROM quota_consumer c WHERE c.id = r.consumer_id;
+    IF switched_off IS NOT NULL THEN
+        decision.outcome := switched_off;
         RETURN decision;
     END IF;
 
+    -- The call is reserved, so no limit of the consumer is checked again. Only the day itself can still refuse it.
     decision.send_at := quota_slot(r.day, ledger.next_dispatch_at, now);
     IF decision.send_at >= quota_last_slot(r.day) THEN
         decision.broken_limit := 'midnight';
-        decision.retry_at := quota_midnight(r.day + 1) + quota_midnight_guard();
-        decision.send_at := decision.retry_at;
+        decision.send_at := quota_retry_at('midnight', r.day);
     ELSIF ledger.closed_at IS NOT NULL THEN
         decision.broken_limit := 'day_closed';
-        decision.retry_at := quota_midnight(r.day + 1);
-    ELSIF ledger.used >= ledger.safety_limit THEN  -- calls made outside were recorded since it was set aside
+    ELSIF ledger.used >= ledger.safety_limit THEN  -- calls made outside were recorded after the reservation
         decision.broken_limit := 'safety_limit';
-        decision.retry_at := quota_midnight(r.day + 1);
     END IF;
     decision.send_in := extract(epoch FROM decision.send_at - now);
+    IF decision.broken_limit IS NOT NULL THEN
+        decision.retry_at := quota_retry_at(decision.broken_limit, r.day);
+    END IF;
     IF decision.broken_limit IS NOT NULL AND p_enforce THEN
         decision.outcome := decision.broken_limit;
         decision.free := 0;
@@ -337,63 +400,64 @@ BEGIN
     RETURN decision;
 END $$;
 
--- Adds calls to an open reservation (a retry costs one more), under the same limits.
+-- Adds calls to an open reservation (a retry costs one more), under the same limits as quota_reserve.
 CREATE FUNCTION quota_extend(
     p_reservation uuid, p_calls integer, p_lease double precision, p_enforce boolean
 ) RETURNS quota_decision LANGUAGE plpgsql AS $$
 DECLARE
     now timestamptz;
     ledger quota_dailyledger;
-    consumer record;
+    allowance record;
     r quota_reservation;
     decision quota_decision;
 BEGIN
     PERFORM set_config('lock_timeout', '2s', true);
-    SELECT l.* INTO ledger FROM quota_dailyledger l
-    WHERE l.day = (SELECT day FROM quota_reservation WHERE id = p_reservation) FOR NO KEY UPDATE;
-    SELECT * INTO r FROM quota_reservation WHERE id = p_reservation;
-    now := quota_now();
-    decision.day := r.day;
-    IF r.id IS NULL OR r.state <> 'open' OR r.expires_at <= now OR r.day <> quota_day(now) THEN
-        decision.outcome := 'closed';
-        RETURN decision;
-    END IF;
-    SELECT quota_standing(c.active, c.kind) AS standing, c.floor, c.daily_budget,
-        c.cap_per_operation - r.calls AS left_of_operation,
-        c.daily_budget - coalesce(u.used + u.reserved, 0) AS left_of_budget
-    INTO consumer
-    FROM quota_consumer c LEFT JOIN quota_consumerusage u ON u.consumer_id = c.id AND u.day = r.day
-    WHERE c.id = r.consumer_id;
-    IF consumer.standing IS NOT NULL THEN
-        decision.outcome := consumer.standing;
-        RETURN decision;
-    END IF;
-    decision.broken_limit := quota_broken_limit(
-        p_calls, ledger.closed_at IS NOT NULL, now, r.day, consumer.left_of_operation, consumer.left_of_budget,
-        ledger.safety_limit - ledger.used - ledger.reserved, consumer.floor
-    );
-    IF decision.broken_limit IS NOT NULL THEN
-        IF quota_expire(r.day) > 0 THEN  -- as in quota_reserve
-            RETURN quota_extend(p_reservation, p_calls, p_lease, p_enforce);
+    LOOP
+        SELECT l.* INTO ledger FROM quota_dailyledger l
+        WHERE l.day = (SELECT day FROM quota_reservation WHERE id = p_reservation) FOR NO KEY UPDATE;
+        SELECT * INTO r FROM quota_reservation WHERE id = p_reservation;
+        now := quota_now();
+        decision.day := r.day;
+        IF r.id IS NULL OR r.state <> 'open' OR r.expires_at <= now OR r.day <> quota_day(now) THEN
+            decision.outcome := 'closed';
+            RETURN decision;
         END IF;
-        SELECT * INTO decision.free, decision.retry_at FROM quota_explain(
-            decision.broken_limit, p_calls, r.day, consumer.left_of_operation, consumer.left_of_budget,
-            ledger.safety_limit - ledger.used - ledger.reserved, consumer.floor,
-            least(consumer.left_of_operation, consumer.daily_budget, ledger.safety_limit - consumer.floor)
-        );
+        SELECT a.* INTO allowance
+        FROM quota_consumer c
+        LEFT JOIN quota_consumerusage u ON u.consumer_id = c.id AND u.day = r.day
+        CROSS JOIN LATERAL quota_allowance(
+            p_consumer => c, p_usage => u, p_day => r.day, p_now => now, p_day_closed => ledger.closed_at IS NOT NULL,
+            p_safety_limit => ledger.safety_limit, p_used => ledger.used, p_reserved => ledger.reserved,
+            p_calls => p_calls, p_taken => r.calls
+        ) a
+        WHERE c.id = r.consumer_id;
+        EXIT WHEN allowance.broken_limit IS NULL OR quota_expire(r.day) = 0;  -- as in quota_reserve
+    END LOOP;
+
+    IF allowance.switched_off IS NOT NULL THEN
+        decision.outcome := allowance.switched_off;
+        RETURN decision;
+    END IF;
+    IF allowance.broken_limit IS NOT NULL THEN
+        decision.broken_limit := allowance.broken_limit;
+        decision.free := allowance.free;
+        decision.retry_at := allowance.retry_at;
         IF p_enforce THEN
-            decision.outcome := decision.broken_limit;
+            decision.outcome := allowance.broken_limit;
             RETURN decision;
         END IF;
     END IF;
-    PERFORM quota_post(r.day, r.consumer_id, 0, p_calls);
-    UPDATE quota_reservation SET calls = calls + p_calls, expires_at = greatest(expires_at, now + make_interval(secs => p_lease))
+
+    PERFORM quota_post(p_day => r.day, p_consumer => r.consumer_id, p_used => 0, p_reserved => p_calls);
+    UPDATE quota_reservation
+    SET calls = calls + p_calls, expires_at = greatest(expires_at, now + make_interval(secs => p_lease))
     WHERE id = r.id;
     decision.outcome := 'granted';
     RETURN decision;
 END $$;
 
--- Gives back what an open reservation has set aside beyond p_left calls still to be dispatched. Returns how many.
+-- Gives back what an open reservation holds beyond p_left calls that are still to be dispatched. Returns how many calls
+-- went back.
 CREATE FUNCTION quota_shrink(p_reservation uuid, p_left integer) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     r quota_reservation;
@@ -408,11 +472,11 @@ BEGIN
         RETURN 0;
     END IF;
     UPDATE quota_reservation SET calls = calls - back WHERE id = r.id;
-    PERFORM quota_post(r.day, r.consumer_id, 0, -back);
+    PERFORM quota_post(p_day => r.day, p_consumer => r.consumer_id, p_used => 0, p_reserved => -back);
     RETURN back;
 END $$;
 
--- Closes a reservation and gives back what was never dispatched; no change when it is closed already.
+-- Closes a reservation and gives back the calls that were not dispatched. Changes nothing when it is closed already.
 -- Returns how many calls went back.
 CREATE FUNCTION quota_settle(p_reservation uuid) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
@@ -429,36 +493,94 @@ BEGIN
     RETURN r.calls - r.dispatched;
 END $$;
 
--- Records calls that were made outside, past any limit: what was spent is spent. False: today's ledger is not open.
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- The day: open it, change its limits, pause it, close it
+-- ---------------------------------------------------------------------------------------------------------------------
+
+-- Opens today's ledger and returns its day; null when it is open already. The earliest send time of the days before
+-- (their pace, or a pause) also holds for the new day. The newest of them is locked, so that a pause which is being
+-- written at this moment is not missed.
+CREATE FUNCTION quota_open(p_daily_limit integer, p_safety_buffer integer, p_max_rps integer)
+RETURNS date LANGUAGE plpgsql AS $$
+DECLARE
+    now timestamptz;
+    opened date;
+    not_before timestamptz;
+BEGIN
+    PERFORM set_config('lock_timeout', '2s', true);
+    PERFORM FROM quota_dailyledger
+    WHERE day = (SELECT max(day) FROM quota_dailyledger WHERE day < quota_day(quota_now())) FOR NO KEY UPDATE;
+    now := quota_now();
+    SELECT max(next_dispatch_at) INTO not_before FROM quota_dailyledger WHERE day < quota_day(now);
+    INSERT INTO quota_dailyledger (
+        day, daily_limit, safety_buffer, max_rps, used, reserved, next_dispatch_at, closed_reason, opened_at
+    ) VALUES (
+        quota_day(now), p_daily_limit, p_safety_buffer, p_max_rps, 0, 0, greatest(now, not_before), '', now
+    ) ON CONFLICT (day) DO NOTHING RETURNING day INTO opened;
+    RETURN opened;
+END $$;
+
+-- Gives today's ledger other limits and returns its day; null when it is not open.
+CREATE FUNCTION quota_apply_limits(p_daily_limit integer, p_safety_buffer integer, p_max_rps integer)
+RETURNS date LANGUAGE plpgsql AS $$
+DECLARE
+    today date;
+BEGIN
+    PERFORM set_config('lock_timeout', '2s', true);
+    UPDATE quota_dailyledger
+    SET daily_limit = p_daily_limit, safety_buffer = p_safety_buffer, max_rps = p_max_rps
+    WHERE day = quota_day(quota_now()) RETURNING day INTO today;
+    RETURN today;
+END $$;
+
+-- Gives out no send time within the next p_seconds. False: today's ledger is not open.
+CREATE FUNCTION quota_slow_down(p_seconds double precision) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    now timestamptz := quota_lock_today();
+BEGIN
+    UPDATE quota_dailyledger SET next_dispatch_at = greatest(next_dispatch_at, now + make_interval(secs => p_seconds))
+    WHERE day = quota_day(now);
+    RETURN now IS NOT NULL;
+END $$;
+
+-- Closes the day for everybody. False: it was closed before.
+CREATE FUNCTION quota_close_day(p_day date, p_reason text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('lock_timeout', '2s', true);
+    UPDATE quota_dailyledger SET closed_at = quota_now(), closed_reason = p_reason
+    WHERE day = p_day AND closed_at IS NULL;
+    RETURN FOUND;
+END $$;
+
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Corrections: calls that were made outside, that a person corrects, or that ISBNdb counts. No limit refuses them.
+-- ---------------------------------------------------------------------------------------------------------------------
+
+-- Records calls that were made outside on today's ledger and journal. False: today's ledger is not open.
 CREATE FUNCTION quota_increment(p_consumer text, p_operation text, p_calls integer, p_note text)
 RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
-    now timestamptz;
-    today date;
+    now timestamptz := quota_lock_today();
     payer bigint;
 BEGIN
-    PERFORM set_config('lock_timeout', '2s', true);
-    LOOP
-        today := quota_day(quota_now());
-        PERFORM FROM quota_dailyledger WHERE day = today FOR NO KEY UPDATE;
-        IF NOT FOUND THEN
-            RETURN false;
-        END IF;
-        now := quota_now();
-        EXIT WHEN today = quota_day(now);
-    END LOOP;
+    IF now IS NULL THEN
+        RETURN false;
+    END IF;
     SELECT id INTO STRICT payer FROM quota_consumer WHERE slug = p_consumer;
-    PERFORM quota_post(today, payer, p_calls, 0);
+    PERFORM quota_post(p_day => quota_day(now), p_consumer => payer, p_used => p_calls, p_reserved => 0);
     INSERT INTO quota_call (
         day, consumer_id, operation, calls, dispatched_at, send_at, method, path, outcome, error
     ) VALUES (
-        today, payer, p_operation, p_calls, now, now, '', '', 'external', p_note
+        quota_day(now), payer, p_operation, p_calls, now, now, '', '', 'external', p_note
     );
     RETURN true;
 END $$;
 
--- Puts calls, which may be negative, on a day's ledger and journal, past any limit. Null, and no change, when that day
--- has no ledger; the id of the journal row otherwise. What a consumer has used can't fall below 0: its constraint says so.
+-- Adds calls (a negative number takes calls back) to the ledger and the journal of a day and returns the id of the
+-- journal row. Returns null and changes nothing when that day has no ledger. A constraint keeps what a consumer has used
+-- from falling below 0.
 CREATE FUNCTION quota_correct(
     p_day date, p_consumer bigint, p_operation text, p_calls integer, p_outcome text, p_note text
 ) RETURNS bigint LANGUAGE plpgsql AS $$
@@ -472,7 +594,7 @@ BEGIN
         RETURN NULL;
     END IF;
     now := quota_now();
-    PERFORM quota_post(p_day, p_consumer, p_calls, 0);
+    PERFORM quota_post(p_day => p_day, p_consumer => p_consumer, p_used => p_calls, p_reserved => 0);
     INSERT INTO quota_call (
         day, consumer_id, operation, calls, dispatched_at, send_at, method, path, outcome, error
     ) VALUES (
@@ -481,52 +603,10 @@ BEGIN
     RETURN written;
 END $$;
 
--- Gives nobody a send time for so many seconds. False: today's ledger is not open.
-CREATE FUNCTION quota_slow_down(p_seconds double precision) RETURNS boolean LANGUAGE plpgsql AS $$
-DECLARE
-    now timestamptz;
-    today date;
-BEGIN
-    PERFORM set_config('lock_timeout', '2s', true);
-    LOOP
-        today := quota_day(quota_now());
-        PERFORM FROM quota_dailyledger WHERE day = today FOR NO KEY UPDATE;
-        IF NOT FOUND THEN
-            RETURN false;
-        END IF;
-        now := quota_now();
-        EXIT WHEN today = quota_day(now);
-    END LOOP;
-    UPDATE quota_dailyledger SET next_dispatch_at = greatest(next_dispatch_at, now + make_interval(secs => p_seconds))
-    WHERE day = today;
-    RETURN true;
-END $$;
-
--- Ends the day for everybody. False: it had ended before.
-CREATE FUNCTION quota_close_day(p_day date, p_reason text) RETURNS boolean LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM set_config('lock_timeout', '2s', true);
-    UPDATE quota_dailyledger SET closed_at = quota_now(), closed_reason = p_reason
-    WHERE day = p_day AND closed_at IS NULL;
-    RETURN FOUND;
-END $$;
-
--- Gives today's ledger other limits. Null when it is not open; otherwise its day.
-CREATE FUNCTION quota_apply_limits(p_daily_limit integer, p_safety_buffer integer, p_max_rps integer)
-RETURNS date LANGUAGE plpgsql AS $$
-DECLARE
-    today date;
-BEGIN
-    PERFORM set_config('lock_timeout', '2s', true);
-    UPDATE quota_dailyledger
-    SET daily_limit = p_daily_limit, safety_buffer = p_safety_buffer, max_rps = p_max_rps
-    WHERE day = quota_day(quota_now()) RETURNING day INTO today;
-    RETURN today;
-END $$;
-
--- Holds ISBNdb's count of p_day, as of p_answered_at, against ours of that moment, and raises ours when it is lower.
--- A count of null is not held against anything. `used` is ours at that moment, before it was raised: whatever was
--- dispatched by then may have arrived, and what is put right by others since is in it, so that nothing is raised twice.
+-- Compares ISBNdb's count of p_day, as of p_answered_at, with ours of that moment, and raises ours when it is lower. If
+-- the count is null, nothing is compared. The `used` that is returned is ours at that moment, before the raise. It holds
+-- every call that was dispatched by then, because each may have arrived, and every correction since, so that nothing is
+-- raised twice.
 CREATE FUNCTION quota_reconcile(
     p_call bigint, p_day date, p_spent integer, p_answered_at timestamptz, p_consumer bigint, p_note text,
     OUT used integer, OUT raised integer
@@ -538,6 +618,9 @@ BEGIN
     WHERE day = p_day AND id > p_call AND reservation_id IS NOT NULL AND dispatched_at > p_answered_at;
     raised := greatest(0, coalesce(p_spent - used, 0));
     IF raised > 0 THEN
-        PERFORM quota_correct(p_day, p_consumer, 'reconciliation', raised, 'external', p_note);
+        PERFORM quota_correct(
+            p_day => p_day, p_consumer => p_consumer, p_operation => 'reconciliation', p_calls => raised,
+            p_outcome => 'external', p_note => p_note
+        );
     END IF;
 END $$;

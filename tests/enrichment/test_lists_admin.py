@@ -115,7 +115,7 @@ def test_a_cost_above_what_is_left_is_shown_first_and_refused_later(admin_client
     checked = give(admin_client, isbns=known_isbns(1)[0])
     assert "Not enough calls are left" in checked.text
     page = run(admin_client, checked)
-    assert "The job was not started. 1 call asked, 0 free" in page.text
+    assert "The job was not started. 1 call requested, 0 free" in page.text
     payer.delete()
     assert "There is no consumer “staff”" in admin_client.get(checked.redirect_chain[-1][0]).text
     assert not Job.objects.exists()

@@ -43,7 +43,7 @@ class ServerDouble:
         if self.failures:
             return self.failures.pop(0)
         if not self.left:
-            problem = {"code": "quota_exhausted", "detail": "1 call asked, 0 free.", "limit": "safety_limit"}
+            problem = {"code": "quota_exhausted", "detail": "1 call requested, 0 free.", "limit": "safety_limit"}
             return 429, problem | {"retry_at": RESET}, {"Retry-After": str(self.retry_after)}
         name, page = body["author_name"], body["start_page"]
         assert (body["max_pages"], body["skip_existing"]) == (1, True)

@@ -412,14 +412,14 @@ def test_the_quota_is_checked_and_the_exit_code_tells(sandbox: Sandbox, settings
     Consumer.objects.filter(slug="bulk-author").update(daily_budget=0)
     ended = harvest("--check-quota")
     assert (ended.code, ended.events[0]["free"], ended.events[0]["remaining"]) == (2, 0, 13_000)
-    assert "The daily budget of 0 calls is used up." in ended.message
+    assert "Its daily budget is 0." in ended.message
     Consumer.objects.filter(slug="bulk-author").update(active=False, daily_budget=None)
     assert "is switched off" in harvest("--check-quota").message
     plan = harvest("--dry-run", "--author", "x").events[0]["quota"]
     assert (plan["free"], "is switched off" in plan["why_none"]) == (0, True)
     Consumer.objects.filter(slug="bulk-author").update(active=True)
     Switches.objects.update_or_create(pk=1, defaults={"harvest_enabled": False})
-    assert harvest("--check-quota").message.endswith("Harvesting is switched off.")
+    assert harvest("--check-quota").message.endswith("Harvesting is switched off: crons and bulk work get no calls.")
     assert sandbox.requests == []
 
 

@@ -63,19 +63,19 @@ def test_each_limit_that_leaves_no_call_is_a_reason_to_skip_and_spends_nothing(
         return reason
 
     quota.increment(get_status().safety_limit - payer.floor)
-    assert skipped() == "No call is free above the floor of 1,000."
+    assert skipped() == "This consumer must leave calls free for others. Its floor is 1,000."
     Consumer.objects.filter(pk=payer.pk).update(floor=0, daily_budget=0)
-    assert skipped() == "The daily budget of 0 calls is used up."
+    assert skipped() == "This consumer's daily budget is used or reserved. Its daily budget is 0."
     Consumer.objects.filter(pk=payer.pk).update(daily_budget=None, cap_per_operation=0)
     assert skipped() == "No operation of the consumer cron-reconciliation may make a call."
     Consumer.objects.filter(pk=payer.pk).update(cap_per_operation=None, active=False)
-    assert skipped() == "The consumer cron-reconciliation is switched off."
+    assert skipped() == "This consumer is switched off."
     Consumer.objects.filter(pk=payer.pk).update(active=True)
     Switches.objects.create(harvest_enabled=False)
-    assert skipped() == "Harvesting is switched off."
+    assert skipped() == "Harvesting is switched off: crons and bulk work get no calls."
     Switches.objects.update(harvest_enabled=True)
     DailyLedger.objects.update(closed_at=NOON, closed_reason="Daily quota exceeded")
-    assert skipped() == "ISBNdb has closed the day."
+    assert skipped() == "ISBNdb has reported that its quota of the day is used up."
     assert sandbox.spent == 0
 
     settings.QUOTA_ENFORCEMENT = "observe"
@@ -93,7 +93,7 @@ def test_one_call_above_the_floor_is_spent_and_the_floor_never_is(sandbox: Sandb
     assert [recorded(run_cron("reconciliation"))[0] for _ in range(2)] == ["succeeded", "skipped"]
     assert get_status().remaining == 1000
     assert recorded(run_cron("reconciliation", force=True)) == (
-        *("skipped", "floor: this consumer must leave calls free for others", 0, 0),
+        *("skipped", "floor: This consumer must leave calls free for others.", 0, 0),
     ), "the quota refuses all the same"
 
 

@@ -58,7 +58,7 @@ def test_where_the_quota_stopped_it_the_next_day_goes_on(sandbox: Sandbox, set_c
     assert (run.outcome, run.reason) == ("stopped", "day_closed")
     assert (run.calls, run.books) == (first + 1, books_of("2026-04"))
     assert set(run.cursor) == {"resume"}
-    assert run_cron("new-releases").reason == "ISBNdb has closed the day."
+    assert run_cron("new-releases").reason == "ISBNdb has reported that its quota of the day is used up."
     assert cursor() == run.cursor, "a run that was skipped leaves it alone"
 
     sandbox.clear_faults()
@@ -87,7 +87,7 @@ def test_when_the_whole_is_not_covered_it_is_skipped_and_a_place_of_another_key_
     quota.increment(get_status().remaining - 1000 - 19)
     run = run_cron("new-releases")
     assert (run.outcome, run.calls) == ("skipped", 0)
-    assert run.reason == "floor: this consumer must leave calls free for others"
+    assert run.reason == "floor: This consumer must leave calls free for others."
     assert sandbox.spent == 0
 
     next_day(sandbox, set_clock)

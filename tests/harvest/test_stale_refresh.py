@@ -69,7 +69,7 @@ def test_one_run_sends_no_more_than_its_share_and_none_below_the_floor(sandbox: 
     quota.increment(get_status().remaining - 1002)
     run = run_cron("stale-refresh")
     assert (run.outcome, run.calls, run.books) == ("stopped", 2, 20)
-    assert run.reason == "floor: this consumer must leave calls free for others"
+    assert run.reason == "floor: This consumer must leave calls free for others."
     assert balance(sandbox) == (12_000, 12_000)
 
 

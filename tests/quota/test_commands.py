@@ -172,7 +172,7 @@ def test_when_isbndb_cannot_be_asked_the_command_says_why(sandbox: Sandbox, cons
     with pytest.raises(CommandError, match="does not accept our key"):
         call_command("isbndb_key")
     reservations.increment(13_000)
-    with pytest.raises(CommandError, match="used up"):
+    with pytest.raises(CommandError, match="used or reserved"):
         call_command("isbndb_key")
 
 

@@ -6,8 +6,9 @@ import pytest
 
 from quota.exceptions import ConsumerUnknown, QuotaError
 from quota.models import Consumer, DailyLedger, Switches
+from quota.selectors.allowances import why_no_call
+from quota.selectors.forecast import forecast
 from quota.selectors.status import get_status
-from quota.selectors.usage import forecast, why_no_call
 from quota.services import reservations
 from tests.fixtures import NOON, SetClock
 

@@ -11,7 +11,7 @@ from rest_framework.test import APIClient
 
 from quota.api import CallPages
 from quota.models import Call, Consumer, ConsumerKey, DailyLedger
-from quota.selectors.usage import journal
+from quota.selectors.history import journal
 from quota.services import reservations
 from tests.fixtures import NOON, SetClock
 from tests.quota.admin.test_calls import LONG_DAYS

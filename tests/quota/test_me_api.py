@@ -8,7 +8,7 @@ from rest_framework.test import APIClient
 
 from quota.exceptions import HarvestSwitchedOff, QuotaRefused
 from quota.models import Consumer, Switches
-from quota.selectors.usage import get_allowance
+from quota.selectors.allowances import get_allowance
 from quota.services import reservations
 from tests.fixtures import SetClock
 

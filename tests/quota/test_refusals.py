@@ -118,7 +118,7 @@ def test_the_429_and_the_log_name_the_refusal_whose_page_says_why(
     page = admin_client.get(f"/admin/why/{row.pk}", follow=True)
     assert "Why was this refused?" in page.text
     assert "requested 1 call for batch-direct at " in page.text
-    assert "0 calls were free: this consumer&#x27;s daily budget is" in page.text
+    assert "0 calls were free. This consumer&#x27;s daily budget is" in page.text
     assert [(slug, calls) for slug, calls, _ in page.context["held_by"]] == [("holder", 60)]
     assert "Raise the consumer&#x27;s daily budget" in page.text
     looked_for = admin_client.get(reverse("admin:quota_refusal_changelist"), {"q": f" {row.id} "}, follow=True)

@@ -27,6 +27,8 @@ def status_of(**changes: Any) -> QuotaStatus:
         used=0,
         reserved=0,
         max_rps=3,
+        pace=timedelta(seconds=0.35),
+        midnight_guard=timedelta(seconds=2),
         closed_reason=None,
         enforcement="enforce",
         harvest_enabled=True,

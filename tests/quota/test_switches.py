@@ -165,7 +165,8 @@ def test_limits_that_cannot_be_applied_at_once_are_saved_and_the_page_says_so(ad
     with connection.cursor() as cursor:
         cursor.execute("ALTER FUNCTION quota_apply_limits RENAME TO quota_away")
         cursor.execute(
-            "CREATE FUNCTION quota_apply_limits(integer, integer, integer) RETURNS date LANGUAGE plpgsql AS "
+            "CREATE FUNCTION quota_apply_limits(p_daily_limit integer, p_safety_buffer integer, p_max_rps integer) "
+            "RETURNS date LANGUAGE plpgsql AS "
             "$$ BEGIN RAISE lock_not_available; END $$"
         )
     try:

@@ -10,8 +10,8 @@ from harvest.exceptions import HarvestError
 from harvest.models import CronState, HarvestRun
 from harvest.runs import forget_cursor, run_cron
 from quota.exceptions import QuotaError
+from quota.selectors.allowances import why_no_call
 from quota.selectors.status import get_status
-from quota.selectors.usage import why_no_call
 
 EXIT_CODES = {HarvestRun.Outcome.FAILED: 1, HarvestRun.Outcome.STOPPED: 2, HarvestRun.Outcome.SKIPPED: 3}
 

@@ -19,6 +19,8 @@ STATUS = QuotaStatus(
     used=0,
     reserved=0,
     max_rps=3,
+    pace=timedelta(seconds=0.35),
+    midnight_guard=timedelta(seconds=2),
     closed_reason=None,
     enforcement="enforce",
     harvest_enabled=True,

@@ -233,7 +233,7 @@ def test_a_job_that_does_not_wait_fails_with_a_partial_result_and_a_retry_does_t
     assert states(job)["failed"] == [*KNOWN[6:], *UNKNOWN]
     failures = selectors.job_failures(job)
     assert failures.by_reason == {job.error: 5}
-    assert "the calls of the day are used up" in job.error
+    assert "All calls of today are used or reserved." in job.error
 
     set_both_clocks(NOON + timedelta(days=1), set_clock, sandbox)
     job = run(retry_job(job.pk))

@@ -85,16 +85,15 @@ def test_the_list_shows_what_each_consumer_can_spend_and_what_limits_it(
         return {row.slug: admin.free_today(row) for row in page.context["cl"].result_list}
 
     assert shown() == {
-        "night": "11,975: limited by its floor",
-        "off": "12,975: this consumer is switched off",
-        "reader": "25: limited by its daily budget",
+        "night": "11,975, limit: floor (calls that stay free for others)",
+        "off": "12,975, but this consumer is switched off",
+        "reader": "25, limit: daily budget",
     }
     assert "20 of 50" in admin_client.get(LIST).text
     Switches.objects.create(harvest_enabled=False)
-    assert shown()["night"] == "0: limited by the switch that turned harvesting off"
+    assert shown()["night"] == "0, limit: harvest switched off"
     assert (
-        "<strong>25 free for one operation</strong>: limited by its daily budget."
-        in admin_client.get(page_of(consumer)).text
+        "<strong>25 free for one operation</strong>, limit: daily budget." in admin_client.get(page_of(consumer)).text
     )
 
 

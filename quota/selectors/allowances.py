@@ -1,0 +1,129 @@
+"""What each consumer may spend today, and why no more. The SQL function `quota_allowance` computes it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from quota.database import ask_for_all, reachable
+from quota.exceptions import ConsumerUnknown, QuotaRefused
+from quota.limits import LIMITS, SWITCHED_OFF
+from quota.models import Consumer, Refusal
+from quota.selectors.status import QuotaStatus, get_status
+
+LAST_REFUSALS = 10
+
+_ALLOWANCES = """
+    SELECT consumer.id, coalesce(usage.used, 0), coalesce(usage.reserved, 0),
+        switched_off, free, free_today, free_if_released, free_a_day, broken_limit
+    FROM quota_consumer AS consumer
+    LEFT JOIN quota_consumerusage AS usage ON usage.consumer_id = consumer.id AND usage.day = %(day)s
+    CROSS JOIN LATERAL quota_allowance(
+        p_consumer => consumer, p_usage => usage, p_day => %(day)s, p_now => %(now)s, p_day_closed => %(day_closed)s,
+        p_safety_limit => %(safety_limit)s, p_used => %(used)s, p_reserved => %(reserved)s
+    )
+    WHERE consumer.id = ANY (%(consumers)s)"""
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What one consumer may spend today, in calls.
+
+    The limits are those in force when they are enforced. While they are only observed nothing is refused, and the
+    figures still show what they would refuse.
+    """
+
+    consumer: Consumer
+    used: int
+    reserved: int
+    switched_off: str | None
+    """The switch (`quota.limits.SWITCHED_OFF`) that refuses every call, also when limits are only observed."""
+    free: int
+    """What one operation can reserve now. For a consumer that is switched off: what it could if it were on."""
+    limited_by: str
+    """The limit that would refuse one call more, or "harvest_off" (a name in `quota.limits.REASONS`)."""
+    free_today: int
+    """What the consumer can reserve today, in any number of operations."""
+    free_if_released: int
+    """As `free_today`, if every reserved call went back."""
+    free_a_day: int
+    """What a day on which nothing is used or reserved grants."""
+    quota: QuotaStatus
+    refusals: list[Refusal] = field(default_factory=list)
+
+
+def allowances(consumers: Iterable[Consumer], *, status: QuotaStatus | None = None) -> dict[int, Allowance]:
+    """What each of the consumers may spend today, by its primary key, without its refusals. Raises QuotaUnavailable.
+
+    It takes the same two queries for one consumer as for all. `status`: today's, where it is known already.
+    """
+    status = status or get_status()
+    by_id = {consumer.pk: consumer for consumer in consumers}
+    params = {
+        "consumers": list(by_id),
+        "day": status.day,
+        "now": status.now,
+        "day_closed": status.closed_reason is not None,
+        "safety_limit": status.safety_limit,
+        "used": status.used,
+        "reserved": status.reserved,
+    }
+    found = {}
+    for pk, used, reserved, switch, free, free_today, free_if_released, free_a_day, limit in ask_for_all(
+        _ALLOWANCES, params
+    ):
+        found[pk] = Allowance(
+            consumer=by_id[pk],
+            used=used,
+            reserved=reserved,
+            switched_off=switch,
+            free=0 if switch == "harvest_off" else free,
+            limited_by=switch if switch == "harvest_off" else limit,
+            free_today=0 if switch else free_today,
+            free_if_released=free_if_released,
+            free_a_day=free_a_day,
+            quota=status,
+        )
+    return found
+
+
+def allowance_of(consumer: str, status: QuotaStatus) -> Allowance:
+    """What the consumer (a slug) may spend today. Raises ConsumerUnknown and QuotaUnavailable."""
+    with reachable():
+        known = Consumer.objects.filter(slug=consumer).first()
+    if known is None:
+        raise ConsumerUnknown(f"There is no consumer {consumer!r}.")
+    return allowances([known], status=status)[known.pk]
+
+
+def get_allowance(consumer: Consumer) -> Allowance:
+    """What the consumer may spend today, and its last refusals, the newest first. Raises QuotaUnavailable."""
+    allowance = allowances([consumer])[consumer.pk]
+    with reachable():
+        return replace(allowance, refusals=list(Refusal.objects.filter(consumer=consumer)[:LAST_REFUSALS]))
+
+
+def why_no_call(consumer: str, status: QuotaStatus) -> str:
+    """Why a single call of the consumer (a slug) would be refused now, in words; "" when it would be granted.
+
+    The words hold no figures of the day, so that the same reason always has the same words.
+    Raises ConsumerUnknown and QuotaUnavailable.
+    """
+    allowance = allowance_of(consumer, status)
+    if allowance.switched_off:
+        return SWITCHED_OFF[allowance.switched_off].explanation
+    if allowance.free > 0 or status.enforcement == "observe":
+        return ""
+    reason = LIMITS[allowance.limited_by]
+    if not reason.consumer_field:
+        return reason.explanation
+    figure = getattr(allowance.consumer, reason.consumer_field)
+    return f"{reason.explanation} Its {reason.consumer_field.replace('_', ' ')} is {figure:,}."
+
+
+def may_come_free(refusal: QuotaRefused, *, consumer: str) -> bool:
+    """Whether the consumer (a slug) was refused only because of reserved calls, which can go back at any moment.
+
+    Raises ConsumerUnknown and QuotaUnavailable.
+    """
+    if not LIMITS[refusal.limit].may_come_free:
+        return False
+    return refusal.asked <= allowance_of(consumer, get_status()).free_if_released

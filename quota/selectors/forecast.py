@@ -1,0 +1,51 @@
+"""When a number of calls can be made."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from quota.selectors.allowances import allowance_of
+from quota.selectors.status import get_status
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """When one consumer could make a number of calls, if no other consumer made any."""
+
+    calls: int
+    today: int
+    """How many of them today."""
+    days: int
+    """How many UTC days it takes. Today counts when some are made today."""
+    finish_at: datetime | None
+    """When the last call would be sent. None when that never happens, or when nobody can know: the consumer or
+    harvesting is switched off."""
+    reset_at: datetime
+    """The next midnight UTC."""
+
+    @property
+    def finishes_today(self) -> bool:
+        """Whether the last call would be sent before the next midnight UTC, also by the pace."""
+        return self.today == self.calls and self.finish_at is not None and self.finish_at < self.reset_at
+
+
+def forecast(calls: int, *, consumer: str) -> Forecast:
+    """When the consumer (a slug) could make `calls` calls, by the quota that is left and by the pace.
+
+    Raises ConsumerUnknown and QuotaUnavailable.
+    """
+    status = get_status()
+    allowance = allowance_of(consumer, status)
+    if allowance.switched_off:
+        return Forecast(calls, 0, 0, None, status.reset_at)
+    if status.enforcement == "observe":
+        today, a_day = calls, calls
+    else:
+        today, a_day = min(calls, allowance.free_today), allowance.free_a_day
+    rest = calls - today
+    if not rest:
+        return Forecast(calls, today, min(1, calls), status.now + today * status.pace, status.reset_at)
+    if not a_day:
+        return Forecast(calls, today, 0, None, status.reset_at)
+    full_days, last = divmod(rest - 1, a_day)
+    finish_at = status.reset_at + timedelta(days=full_days) + status.midnight_guard + (last + 1) * status.pace
+    return Forecast(calls, today, full_days + 1 + (today > 0), finish_at, status.reset_at)
