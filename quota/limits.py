@@ -29,6 +29,11 @@ class Limit:
     may_come_free: bool = False
     """Whether reserved calls count against it. They can go back at any moment, and then calls come free."""
 
+    @property
+    def value(self) -> str:
+        """The name, as the value of a choice in a filter."""
+        return self.name
+
 
 def _by_name(*limits: Limit) -> dict[str, Limit]:
     return {limit.name: limit for limit in limits}
@@ -74,8 +79,8 @@ LIMITS = _by_name(
         label="safety limit of the day",
         explanation="All calls of today are used or reserved.",
         remedy=(
-            "Wait until running operations return reserved calls, or until the reset at 00:00 UTC. You can release a stuck "
-            "reservation on the page “Reservations”."
+            "Wait until running operations return reserved calls, or until the reset at 00:00 UTC. You can release a "
+            "stuck reservation on the page “Reservations”."
         ),
         retry="at the reset, or when reserved calls go back",
         may_come_free=True,
@@ -85,8 +90,8 @@ LIMITS = _by_name(
         label="floor (calls that stay free for others)",
         explanation="This consumer must leave calls free for others.",
         remedy=(
-            "Nothing. The floor keeps calls free for clients that wait for an answer. If they need fewer calls, lower the "
-            "floor of this consumer."
+            "Nothing. The floor keeps calls free for clients that wait for an answer. If they need fewer calls, lower "
+            "the floor of this consumer."
         ),
         retry="at the reset, or when reserved calls go back",
         consumer_field="floor",
@@ -118,5 +123,5 @@ REASONS = LIMITS | SWITCHED_OFF
 CHOICES = [(limit.name, limit.label) for limit in LIMITS.values()]
 """The limits as choices of a model field."""
 
-CONSUMER_FIELDS = [limit.consumer_field for limit in LIMITS.values() if limit.consumer_field]
-"""The fields of Consumer that limits compare with."""
+CONSUMER_FIELDS = [limit.consumer_field for limit in reversed(LIMITS.values()) if limit.consumer_field]
+"""The fields of Consumer that limits compare with, the widest limit first."""
