@@ -67,7 +67,7 @@ def test_each_limit_that_leaves_no_call_is_a_reason_to_skip_and_spends_nothing(
     Consumer.objects.filter(pk=payer.pk).update(floor=0, daily_budget=0)
     assert skipped() == "This consumer's daily budget is used or reserved. Its daily budget is 0."
     Consumer.objects.filter(pk=payer.pk).update(daily_budget=None, cap_per_operation=0)
-    assert skipped() == "No operation of the consumer cron-reconciliation may make a call."
+    assert skipped() == "One operation of this consumer may not take so many calls. Its cap per operation is 0."
     Consumer.objects.filter(pk=payer.pk).update(cap_per_operation=None, active=False)
     assert skipped() == "This consumer is switched off."
     Consumer.objects.filter(pk=payer.pk).update(active=True)
