@@ -1,7 +1,6 @@
 """The structure of the code, beyond the import contracts in pyproject.toml (`lint-imports`)."""
 
 import ast
-import tomllib
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -35,11 +34,6 @@ def test_an_init_file_has_only_a_docstring_imports_and_all(path: Path) -> None:
 def test_no_module_imports_itself_through_others() -> None:
     """Counts every import: inside functions, under TYPE_CHECKING, and of a package by its own modules."""
     graph = grimp.build_graph(*PACKAGES, cache_dir=None)
-    for contract in tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]:
-        if contract["type"] == "acyclic_siblings":
-            for line in contract.get("ignore_imports", []):
-                importer, imported = line.split(" -> ")
-                graph.remove_import(importer=importer, imported=imported)
     imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
     try:
         TopologicalSorter(imports).prepare()

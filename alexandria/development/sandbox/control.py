@@ -2,13 +2,10 @@
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from alexandria.development.sandbox.api import Answer
-from alexandria.development.sandbox.faults import KINDS, Fault
-
-if TYPE_CHECKING:
-    from alexandria.development.sandbox.server import Sandbox
+from alexandria.development.sandbox.faults import KINDS, Fault, Faults
 
 HELP = f"""\
 GET    /_sandbox/state    day, spent, limit, active faults and the latest requests
@@ -21,6 +18,17 @@ Kinds of faults:
 {"".join(f"  {kind:<19} {meaning}{chr(10)}" for kind, meaning in KINDS.items())}"""
 
 
+class Controlled(Protocol):
+    """What these endpoints need of the class `Sandbox`, which imports this module."""
+
+    faults: Faults
+
+    def state(self) -> dict[str, Any]: ...
+    def clear_faults(self) -> None: ...
+    def set_limits(self, *args: Any, **limits: Any) -> None: ...
+    def set_clock(self, *, offset_seconds: float) -> None: ...
+
+
 class BadInput(ValueError):
     """A field is missing, unknown or invalid."""
 
@@ -29,7 +37,7 @@ class BadInput(ValueError):
         self.name = name
 
 
-def answer(sandbox: "Sandbox", method: str, path: str, body: bytes) -> Answer:
+def answer(sandbox: Controlled, method: str, path: str, body: bytes) -> Answer:
     """Answers a request under /_sandbox/: 200 with the state, 400 naming the field, or 404."""
     try:
         match method, path.removeprefix("/_sandbox/"):

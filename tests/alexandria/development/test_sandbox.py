@@ -1,4 +1,4 @@
-"""The sandbox's books by ISBN against ISBNdb's contract: its OpenAPI file and DESIGN.md, "ISBNdb, as it is"."""
+"""The sandbox's books by ISBN, compared with ISBNdb's public OpenAPI file and with what ISBNdb really sends."""
 
 import re
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from alexandria.development.sandbox import Sandbox, catalogue, isbns
 
 DEMO_ISBNS = Path(alexandria.__file__).parent / "development" / "data" / "demo_isbns.txt"
 DUNE = "9780441013593"
-# The keys of the schema Book, with the types in which DESIGN.md says that they come.
+# The keys of the schema Book, with the types that ISBNdb really sends.
 BOOK: dict[str, tuple[type, ...]] = {
     "title": (str,),
     "title_long": (str,),
