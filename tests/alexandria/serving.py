@@ -1,4 +1,4 @@
-"""The processes of compose.yaml, started by its own words beside the test's own servers."""
+"""Starts the processes of compose.yaml with the commands of that file, on the servers of the test."""
 
 import os
 import re
@@ -22,7 +22,7 @@ SECONDS_TO_END = 30
 
 
 def filled_in(text: str, environment: Mapping[str, str]) -> str:
-    """Compose's ${NAME:-default} and ${NAME:?message} with what the environment has, and $$ as one $."""
+    """Replaces ${NAME:-default} and ${NAME:?message} as Compose does, and $$ with $."""
     names = r"\$\{(\w+)(?::-([^}]*)|:\?[^}]*)\}"
     return re.sub(names, lambda found: environment.get(found[1]) or found[2] or "", text).replace("$$", "$")
 
@@ -40,13 +40,13 @@ def until(holds: Callable[[], Any], seconds: float = 120) -> None:
 
 
 def shell(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment, with the programs of this interpreter first: what PATH is in the image."""
+    """The environment, with the programs of this interpreter first in PATH, as in the image."""
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return {**environment, "PATH": programs, "HOSTNAME": socket.gethostname()}
 
 
 def shell_for_docs(environment: Mapping[str, str], folder: Path, *programs: Path) -> dict[str, str]:
-    """The environment in which the lines of the docs run: `manage.py` is a command, and `programs` are found."""
+    """The environment for the commands of the docs: `manage.py` is a command, and PATH has `programs`."""
     command = folder / "bin" / "manage.py"
     command.parent.mkdir(exist_ok=True)
     command.write_text(f'#!/bin/sh\nexec {sys.executable} {BASE_DIR}/manage.py "$@"\n')
@@ -57,7 +57,7 @@ def shell_for_docs(environment: Mapping[str, str], folder: Path, *programs: Path
 
 @contextmanager
 def process(name: str, environment: Mapping[str, str], folder: Path = BASE_DIR) -> Iterator["subprocess.Popen[str]"]:
-    """A service of compose.yaml by its command, until the block ends. What it printed is shown when that fails."""
+    """Runs a service of compose.yaml until the block ends. Prints its output when the block fails."""
     command = COMPOSE["services"][name]["command"]
     words = ["sh", "-c", f"exec {command}"] if isinstance(command, str) else command
     words = [filled_in(word, environment) for word in words]
@@ -85,7 +85,7 @@ def passes_its_health_check(name: str, environment: Mapping[str, str], folder: P
 
 @contextmanager
 def serving(*names: str, environment: Mapping[str, str]) -> Iterator[httpx2.Client]:
-    """`web` and other services of compose.yaml; gives a client of web once that answers."""
+    """Runs `web` and other services of compose.yaml. Yields a client of web when it answers."""
     port = str(unused_port())
     environment = {**environment, "BIND": "127.0.0.1", "PORT": port}
     with ExitStack() as stack:
@@ -104,7 +104,7 @@ def answers(client: httpx2.Client) -> bool:
 
 
 def run(environment: Mapping[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """A command of manage.py, with what it printed."""
+    """Runs a command of manage.py and returns it with its output."""
     command = [sys.executable, "manage.py", *arguments]
     return subprocess.run(
         command, cwd=BASE_DIR, env=environment, capture_output=True, text=True, timeout=120, check=False
@@ -112,7 +112,7 @@ def run(environment: Mapping[str, str], *arguments: str) -> "subprocess.Complete
 
 
 def account_of(path: Path) -> dict[str, Any]:
-    """For subprocess, when we are root and a program refuses root: the owner of `path`, or nobody."""
+    """Arguments of subprocess for programs that refuse root: the owner of `path`, or nobody."""
     if os.geteuid() != 0:
         return {}
     owner = path.stat()

@@ -17,8 +17,8 @@ from alexandria.alerts import snapshot
 from alexandria.alerts.models import Alert, Delivery, Webhook
 from alexandria.alerts.rules import QUEUES
 from alexandria.alerts.snapshot import consumed_queues
-from alexandria.celery import app
 from alexandria.env import BASE_DIR
+from alexandria.monitoring import workers
 from tests import processes
 from tests.alexandria.alerts.receiver import Receiver
 from tests.fixtures import silent_port
@@ -76,9 +76,8 @@ def test_a_worker_reports_that_another_worker_is_dead_and_that_it_is_back(
     assert consumed_queues(expected=[]) == {}
 
 
-def test_a_broker_that_does_not_answer_does_not_block_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot, "SECONDS_FOR_BROKER", 0.2)
-    inspect = app.control.inspect
-    with silent_port() as port, app.connection_for_write(f"redis://127.0.0.1:{port}/0") as silent:
-        monkeypatch.setattr(app.control, "inspect", lambda *, timeout: inspect(timeout=timeout, connection=silent))
+def test_a_broker_that_does_not_answer_does_not_block_the_check(settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "BROKER_SECONDS", 0.2)
+    with silent_port() as port:
+        settings.CELERY_BROKER_URL = f"redis://127.0.0.1:{port}/0"
         assert consumed_queues(expected=QUEUES) is None
