@@ -1,5 +1,5 @@
-"""Harvesting the bibliographies of a list of authors, on our database (local.py) or through a server (remote.py).
+"""Harvests the bibliographies of a list of authors, on our database (local.py) or through a server (remote.py).
 
-Authors are asked for page by page, and what came of a page is on record before the next is asked for: whatever ends
-the harvest, nothing but the page under way is asked for again.
+The harvest fetches an author page by page and records each page before it fetches the next one. So however it ends, at
+most the current page is fetched again.
 """

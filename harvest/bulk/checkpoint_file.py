@@ -1,7 +1,7 @@
-"""Checkpoints in a file, for a harvest through a server, on a machine that has no database.
+"""Checkpoints in a file, for a harvest through a server on a machine without a database.
 
-The first line has the list, each further one what came of a page, written out before the next page is asked for. A line
-that a sudden death cut short is not counted. Beside the file lies `FILE.lock`, locked by the process at work.
+The first line holds the list. Each further line holds the result of a page and is on disk before the next page is
+fetched. A line that a sudden death cut short is ignored. The working process locks `FILE.lock` beside the file.
 """
 
 import fcntl
@@ -22,13 +22,13 @@ from harvest.bulk.run import FIGURES, Entry, Seen, new_entries
 
 
 def default_path(server: str, wanted: AuthorList) -> Path:
-    """Where the checkpoint of a list on a server is kept: in XDG_STATE_HOME, as a rule ~/.local/state."""
+    """The default path for the checkpoint of a list and a server: in XDG_STATE_HOME, usually ~/.local/state."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "alexandria" / f"bulk-{list_key(server, wanted.key)[:16]}.jsonl"
 
 
 class FileCheckpoint:
-    """An open checkpoint, locked by this process until it ends."""
+    """An open checkpoint. This process holds its lock until it ends."""
 
     def __init__(self, path: Path, lock: int, header: dict[str, Any], entries: list[Entry]) -> None:
         self.path = path
@@ -62,7 +62,7 @@ class FileCheckpoint:
 
 
 class FileStore:
-    """The one harvest whose checkpoint is at `path`. It must be of the list that is wanted, where one is."""
+    """The harvest whose checkpoint is at `path`. If a list is given, it must be the list of the checkpoint."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -72,7 +72,7 @@ class FileStore:
             header, entries = found
             return f"{header['label']} ({self.path})", entries, header["max_pages"]
         if wanted is None:
-            raise NothingToResume(f"There is no checkpoint {self.path}.")
+            raise NothingToResume(f"There is no checkpoint at {self.path}.")
         return wanted.label, new_entries(wanted.names()), MAX_PAGES
 
     def open(self, wanted: AuthorList | None, *, max_pages: int | None, resume: bool, restart: bool) -> FileCheckpoint:
@@ -88,7 +88,7 @@ class FileStore:
 def _content(
     path: Path, wanted: AuthorList | None, *, max_pages: int | None, resume: bool, restart: bool
 ) -> tuple[dict[str, Any], list[Entry]]:
-    """What the file is to hold from now on."""
+    """The header and the authors for the new file."""
     found = _read(path, wanted)
     if found and resume:
         header, entries = found
@@ -97,9 +97,9 @@ def _content(
             entry.reopen(header["max_pages"])
         return header, entries
     if wanted is None:
-        raise NothingToResume(f"There is no checkpoint {path}.")
+        raise NothingToResume(f"There is no checkpoint at {path}.")
     if found and not restart and not found[0].get("finished"):
-        raise AlreadyBegun(f"The harvest of {wanted.label} in {path} stopped on its way.")
+        raise AlreadyBegun(f"The harvest of {wanted.label} in {path} was started before and has stopped.")
     header = {"label": wanted.label, "key": wanted.key, "max_pages": max_pages or MAX_PAGES}
     return header, new_entries(wanted.names())
 
@@ -122,7 +122,7 @@ def _take_lock(path: Path) -> int:
 
 
 def _read(path: Path, wanted: AuthorList | None) -> tuple[dict[str, Any], list[Entry]] | None:
-    """The header and the authors; None when there is no file."""
+    """The header and the authors; None if there is no file."""
     with _usable(path):
         if not path.exists():
             return None
@@ -134,20 +134,20 @@ def _read(path: Path, wanted: AuthorList | None) -> tuple[dict[str, Any], list[E
         entries = [Entry(**entry) for entry in header.pop("authors")]
         key, *_ = (header[name] for name in ("key", "label", "max_pages"))
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise CannotGoOn(f"{path} is no checkpoint of a bulk harvest, and stays as it is. Name another.") from error
+        raise CannotGoOn(f"{path} is not a checkpoint of a bulk harvest. It stays unchanged; give another --checkpoint.") from error
     try:
         for note in map(json.loads, lines[1:]):
             entry = entries[note.pop("position") - 1]
             vars(entry).update(note)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise CannotGoOn(f"The checkpoint {path} is damaged, and stays as it is. Name another.") from error
+        raise CannotGoOn(f"The checkpoint {path} is damaged. It stays unchanged; give another --checkpoint.") from error
     if wanted is not None and key != wanted.key:
         raise CannotGoOn(f"{path} is the checkpoint of another list: {header['label']}.")
     return header, entries
 
 
 def _replace(path: Path, header: dict[str, Any], entries: list[Entry]) -> None:
-    """Writes the whole file anew, so that at any moment the old one or the new one is there."""
+    """Replaces the whole file in one step, so that there always is either the old file or the new one."""
     draft = path.with_name(f"{path.name}.new")
     with draft.open("w", encoding="utf-8") as file:
         file.write(_line(header | {"authors": list(map(asdict, entries))}))

@@ -1,34 +1,34 @@
-"""What can come in the way of a bulk harvest, one class a failure."""
+"""What can go wrong in a bulk harvest, one class per failure."""
 
 from datetime import datetime
 
 
 class NamesUnreadable(Exception):
-    """The list of authors cannot be read, or has none."""
+    """The list of authors is unreadable or empty."""
 
 
 class NothingToResume(Exception):
-    """No harvest that stopped was found."""
+    """There is no stopped harvest."""
 
 
 class AlreadyBegun(Exception):
-    """A harvest of the same list stopped on its way: it can be resumed, or begun anew, but not by accident."""
+    """A harvest of the same list has stopped: the user must choose between resume and restart."""
 
 
 class AnotherCopy(Exception):
-    """Another process works on this harvest; the message says which, and since when."""
+    """Another process works on this harvest; the message says which one and since when."""
 
 
 class Interrupted(Exception):
-    """Somebody asked for an end; everything until then is on record."""
+    """A person ended the harvest; everything up to then is recorded."""
 
 
 class CannotGoOn(Exception):
-    """It makes no sense to go on: our server or its database is gone, the key is refused, harvesting is off."""
+    """The harvest cannot continue: the server or database is gone, the key is refused, or harvesting is off."""
 
 
 class NotFetched(Exception):
-    """No page of an author came. `calls`: what was spent on it all the same."""
+    """A page of an author was not fetched. `calls`: the calls that were spent all the same."""
 
     def __init__(self, message: str, *, calls: int = 0) -> None:
         self.calls = calls
@@ -36,7 +36,7 @@ class NotFetched(Exception):
 
 
 class AuthorFailed(NotFetched):
-    """This author cannot be had now; others may. `reason`: a word for programs."""
+    """This author failed; others can succeed. `reason`: a code for programs."""
 
     def __init__(self, reason: str, message: str, *, calls: int = 0) -> None:
         self.reason = reason
@@ -44,9 +44,9 @@ class AuthorFailed(NotFetched):
 
 
 class TryLater(NotFetched):
-    """Our own side is out of reach or busy. `retry_after`: seconds, where it said so.
+    """Our server or database is out of reach or busy. `retry_after`: seconds, if the server said so.
 
-    `in_doubt`: it may have been done all the same, and paid for: to try again may cost as much again.
+    `in_doubt`: the request may have been carried out and paid for, so that another try may cost as much again.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class TryLater(NotFetched):
 
 
 class QuotaGone(NotFetched):
-    """A limit of the quota. `retry_at`: when to come back, `seconds`: in how many; None when it does not help."""
+    """A limit of the quota is reached. `retry_at`, `seconds`: when a retry can succeed; None when it never can."""
 
     def __init__(
         self, limit: str, message: str, *, retry_at: datetime | None, seconds: float | None, calls: int = 0

@@ -1,4 +1,4 @@
-"""A bulk harvest on our own database: its services, and checkpoints in its tables."""
+"""A bulk harvest on our own database: fetches through our services, keeps checkpoints in our tables."""
 
 import os
 import socket
@@ -92,11 +92,11 @@ class LocalFetcher:
         return None if plan.finish_at is None else plan.days
 
     def close(self) -> None:
-        """Nothing to do: Django has the connections."""
+        """Nothing to do: Django manages the connections."""
 
 
 class DatabaseCheckpoint:
-    """A harvest's rows, held by this process until `close`."""
+    """The rows of a harvest, held by this process until `close`."""
 
     def __init__(self, harvest: BulkHarvest, entries: list[Entry]) -> None:
         self.harvest = harvest
@@ -115,7 +115,7 @@ class DatabaseCheckpoint:
     def calls(self) -> int:
         try:
             return calls_spent(source=self.source)
-        except QuotaUnavailable:  # then what this process knows
+        except QuotaUnavailable:  # only what this process knows
             return sum(entry.calls for entry in self.entries)
 
     def renew(self) -> None:
@@ -132,38 +132,38 @@ class DatabaseCheckpoint:
 
     def _hold(self) -> None:
         if not self._held().update(lease_until=Now() + BulkHarvest.LEASE):
-            raise AnotherCopy("The harvest was taken from this process, of which nothing was heard for too long.")
+            raise AnotherCopy("This process lost the harvest to another one, because it did not renew its lease in time.")
 
 
 class DatabaseStore:
-    """The harvests in our tables. `resume` without a list goes on with what stopped last, whatever its list."""
+    """The harvests in our tables. `resume` without a list continues the harvest that stopped last."""
 
     def look(self, wanted: AuthorList | None, *, resume: bool) -> Seen:
-        _end_the_dead()
+        _stop_dead_harvests()
         harvest = _to_resume(wanted) if resume else None
         if harvest is not None:
             return f"{harvest.label} ({harvest})", _entries_of(harvest), harvest.max_pages
         if wanted is None:
-            raise NothingToResume("No harvest in the database stopped on its way.")
+            raise NothingToResume("There is no stopped harvest in the database.")
         return wanted.label, new_entries(wanted.names()), MAX_PAGES
 
     def open(
         self, wanted: AuthorList | None, *, max_pages: int | None, resume: bool, restart: bool
     ) -> DatabaseCheckpoint:
-        _end_the_dead()
+        _stop_dead_harvests()
         earlier = _to_resume(wanted) if resume else _unfinished(wanted)
         with _reachable():
             if earlier is not None and resume:
                 return _take_over(earlier, max_pages)
             if wanted is None:
-                raise NothingToResume("No harvest in the database stopped on its way.")
+                raise NothingToResume("There is no stopped harvest in the database.")
             if earlier is not None:
                 _make_way(earlier, restart=restart)
             return _begin(wanted, max_pages or MAX_PAGES)
 
 
-def _end_the_dead() -> None:
-    """Puts down as stopped whatever is said to run, but by a process that ended without a word."""
+def _stop_dead_harvests() -> None:
+    """Marks harvests as stopped whose process died."""
     with _reachable():
         for harvest in BulkHarvest.objects.filter(state="running"):
             over = Q(lease_until__lt=Now())
@@ -172,7 +172,7 @@ def _end_the_dead() -> None:
             heard = harvest.heard_at
             BulkHarvest.objects.filter(over, pk=harvest.pk, state="running").update(
                 state="stopped",
-                reason=f"Not heard of since {heard:%Y-%m-%d %H:%M} UTC.",
+                reason=f"Its process died; last lease renewal: {heard:%Y-%m-%d %H:%M} UTC.",
                 ended_at=heard,
                 holder=None,
                 lease_until=None,
@@ -180,7 +180,7 @@ def _end_the_dead() -> None:
 
 
 def _to_resume(wanted: AuthorList | None) -> BulkHarvest | None:
-    """With a list its latest harvest, be it finished; without, what stopped last, or else what runs."""
+    """With a list: its latest harvest, even a finished one. Without: the one that stopped last, or one that runs."""
     with _reachable():
         if wanted is not None:
             return BulkHarvest.objects.filter(key=wanted.key).exclude(state="abandoned").first()
@@ -211,7 +211,7 @@ def _begin(wanted: AuthorList, max_pages: int) -> DatabaseCheckpoint:
                 [BulkAuthor(harvest=harvest, position=entry.position, name=entry.name) for entry in entries], 1000
             )
     except IntegrityError as error:
-        raise AnotherCopy("Another process has begun to harvest this list just now.") from error
+        raise AnotherCopy("Another process has just started to harvest this list.") from error
     return DatabaseCheckpoint(harvest, entries)
 
 
@@ -234,7 +234,7 @@ def _make_way(harvest: BulkHarvest, *, restart: bool) -> None:
     if not _free(harvest).exists():
         raise AnotherCopy(_who(harvest))
     if not restart:
-        raise AlreadyBegun(f"{harvest.label} is {harvest}, which stopped on its way.")
+        raise AlreadyBegun(f"{harvest.label} was started before as {harvest}, which has stopped.")
     changes = {"state": "abandoned", "ended_at": Now(), "holder": None, "lease_until": None}
     if not _free(harvest).update(**changes):
         raise AnotherCopy(_who(harvest))
@@ -246,7 +246,7 @@ def _free(harvest: BulkHarvest) -> QuerySet[BulkHarvest]:
 
 
 def _is_dead(harvest: BulkHarvest) -> bool:
-    """Whether the harvest's process was one of those that can be seen from here, and is no more."""
+    """Whether the process of the harvest ran on this machine and has ended."""
     if harvest.host != _machine() or harvest.pid is None:
         return False
     try:
@@ -260,11 +260,11 @@ def _is_dead(harvest: BulkHarvest) -> bool:
 
 @cache
 def _machine() -> str:
-    """This machine's name, and where the numbers of its processes hold: in this boot and this container alone."""
+    """The name of this machine, and of the boot and container in which its process ids are valid."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
         numbers = Path("/proc/self/ns/pid").stat().st_ino
-    except OSError:  # no Linux: nobody's number can be trusted
+    except OSError:  # not Linux: no process id can be trusted
         boot, numbers = uuid.uuid4().hex[:8], 0
     return f"{socket.gethostname()} ({boot}-{numbers})"
 
@@ -283,13 +283,13 @@ def _who(harvest: BulkHarvest) -> str:
         harvest.refresh_from_db()
     since, until = harvest.started_at, harvest.lease_until or harvest.ended_at
     return (
-        f"Process {harvest.pid} on {harvest.host} works on {harvest.label} ({harvest}, begun "
-        f"{since:%Y-%m-%d %H:%M} UTC) and, unless it goes on, holds it until {until:%H:%M} UTC."
+        f"Process {harvest.pid} on {harvest.host} works on {harvest.label} ({harvest}, started "
+        f"{since:%Y-%m-%d %H:%M} UTC). Its lease ends at {until:%H:%M} UTC unless the process renews it."
     )
 
 
 def _free_calls() -> int | None:
-    """Calls that are free, where it can be told: the page that was fetched counts all the same."""
+    """The remaining calls, if known: the fetched page counts even if they are not."""
     try:
         return get_status().remaining
     except QuotaUnavailable:
@@ -297,7 +297,7 @@ def _free_calls() -> int | None:
 
 
 def _failure(stopped: EnrichmentStopped) -> Exception:
-    """What the end of a page means for the harvest."""
+    """What an interrupted page means for the harvest."""
     error, calls = stopped.reason, stopped.result.progress.api_calls
     match error:
         case QuotaRefused():
@@ -312,7 +312,7 @@ def _failure(stopped: EnrichmentStopped) -> Exception:
 
 @contextmanager
 def _reachable() -> Iterator[None]:
-    """Turns "the database does not answer" into TryLater, and a consumer that is missing into CannotGoOn."""
+    """Turns an unreachable database into TryLater, and a missing consumer into CannotGoOn."""
     try:
         yield
     except QuotaUnavailable as error:
@@ -321,4 +321,4 @@ def _reachable() -> Iterator[None]:
         connection.close()
         raise TryLater("The database does not answer.") from error
     except ConsumerUnknown as error:
-        raise CannotGoOn(f"{error} `manage.py migrate` makes it.") from error
+        raise CannotGoOn(f"{error} `manage.py migrate` creates it.") from error

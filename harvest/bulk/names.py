@@ -1,4 +1,4 @@
-"""Names of authors from a list as people keep them: one name a line, or a table with or without a header."""
+"""Reads author names from a list: one name per line, or a table with or without a header."""
 
 import csv
 import unicodedata
@@ -13,14 +13,14 @@ from enrichment.gateway.listings import MAX_NAME_LENGTH
 from harvest.bulk.exceptions import NamesUnreadable
 
 COLUMNS = ("author_name", "author", "authors", "full_name", "name")
-"""What the column of names may be called, the likeliest first; case, and what stands for the `_`, does not matter."""
+"""Accepted headers of the column of names, by priority. Upper case, blanks and hyphens for `_` are accepted too."""
 
 _DELIMITERS = ",;\t"
 
 
 @dataclass(frozen=True)
 class AuthorList:
-    """A list of authors: where it comes from, a key by which it is known again, and its names when they are needed."""
+    """A list of authors: its source, a key that identifies it, and a function that returns its names."""
 
     label: str
     key: str
@@ -29,7 +29,7 @@ class AuthorList:
 
 @dataclass(frozen=True)
 class Rejected:
-    """What is no name, and on which line (from 1)."""
+    """A text that is not a name, with its line (from 1)."""
 
     line: int
     text: str
@@ -38,33 +38,33 @@ class Rejected:
 
 @dataclass
 class Names:
-    """The names of a list in its order, each once however it is written (see enrichment.books.match_keys)."""
+    """The names of a list, in order. All spellings of a name count once (see enrichment.books.match_keys)."""
 
     names: list[str] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     duplicates: int = 0
     encoding: str = ""
-    """What it was read as, where that was a guess."""
+    """The encoding, if it was guessed."""
 
     @property
     def key(self) -> str:
-        """The same for the same names in the same order."""
+        """Identifies the list: equal for the same names in the same order."""
         return list_key(*map(name_key, self.names))
 
 
 def list_key(*parts: str) -> str:
-    """A short key of some texts."""
+    """A short key for some texts."""
     return blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 
 
 def read_names(content: bytes) -> Names:
-    """The names in a file: UTF-8 or UTF-16 with or without a byte order mark, or else Windows-1252.
+    """The names in a file: UTF-8 or UTF-16 with or without a byte order mark, otherwise Windows-1252.
 
-    With a header that has one of COLUMNS, that column of the table (commas, semicolons or tabs). Without, the
-    first cell of each line, which may be quoted and otherwise ends at a tab, a semicolon, or a comma with no blank
-    behind it: `Herbert, Frank` is a name, `Frank Herbert,1920` a name and something else. Blank lines do not count.
+    If the header has one of COLUMNS, reads that column of the table (commas, semicolons or tabs). Otherwise reads the
+    first cell of each line. It can be quoted; if not, it ends at a tab, a semicolon, or a comma without a blank after
+    it: `Herbert, Frank` is a name, `Frank Herbert,1920` is a name and something else. Empty lines are ignored.
 
-    Raises NamesUnreadable when no name is left, or a quote in a table is never closed.
+    Raises NamesUnreadable when there is no name, or when a quote in a table is never closed.
     """
     decoded = decode_text(content)
     names = collect(_cells(decoded.text))
@@ -73,7 +73,7 @@ def read_names(content: bytes) -> Names:
 
 
 def collect(cells: Iterable[tuple[int, str]]) -> Names:
-    """The names among numbered texts. Raises NamesUnreadable when there is none."""
+    """The names in numbered texts. Raises NamesUnreadable when there is none."""
     names, seen = Names(), set[str]()
     for line, cell in cells:
         name = " ".join(unicodedata.normalize("NFC", cell).split())
@@ -87,7 +87,7 @@ def collect(cells: Iterable[tuple[int, str]]) -> Names:
             seen.add(key)
             names.names.append(name)
     if not names.names:
-        raise NamesUnreadable("There is no author's name in it.")
+        raise NamesUnreadable("The list has no author name in it.")
     return names
 
 
@@ -95,9 +95,9 @@ def _objection(name: str) -> str:
     if len(name) > MAX_NAME_LENGTH:
         return f"longer than {MAX_NAME_LENGTH} characters"
     if any(unicodedata.category(character) in {"Cc", "Cs", "Cn"} or character == "\ufffd" for character in name):
-        return "characters that no name has"
+        return "control or undefined characters"
     if not any(map(str.isalpha, name)):
-        return "no letter in it"
+        return "no letter"
     return ""
 
 
@@ -118,7 +118,7 @@ def _cells(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _is_a_person(cells: list[str], trade: str) -> bool:
-    """Whether what reads like a header is a name and a trade: `Frank Herbert, author`."""
+    """Whether a line that looks like a header is a person and a profession: `Frank Herbert, author`."""
     return trade.strip().islower() and any(" " in cell.strip() and not cell.islower() for cell in cells)
 
 

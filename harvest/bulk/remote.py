@@ -1,4 +1,4 @@
-"""A bulk harvest through a server: its API over HTTP, and no database of ours."""
+"""A bulk harvest through a server: uses its API over HTTP, and no database."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ import httpx2
 from harvest.bulk.exceptions import AuthorFailed, CannotGoOn, QuotaGone, TryLater
 from harvest.bulk.run import Page, Quota
 
-# A page may wait for the pace, and be asked of ISBNdb again after a failure, before the server answers.
+# Before the server answers, a page can wait for the pace and for retries of ISBNdb.
 TIMEOUT = httpx2.Timeout(300, connect=10)  # seconds
 _AFTER_ASKING = (httpx2.ReadError, httpx2.ReadTimeout, httpx2.RemoteProtocolError)
 _SWITCHED_OFF = {"consumer_inactive", "consumer_unknown", "harvest_off"}
@@ -19,7 +19,7 @@ _ISBNDB = {"isbndb_failed", "isbndb_timeout"}
 
 
 class RemoteFetcher:
-    """Fetches through the server at `base_url` with an API key (see harvest.bulk.server), as that key's consumer."""
+    """Fetches through the server at `base_url` as the consumer of the API key (see harvest.bulk.server)."""
 
     source = "bulk"
 
@@ -28,16 +28,15 @@ class RemoteFetcher:
             base_url=base_url,
             headers={"Authorization": f"Api-Key {key}"},
             timeout=TIMEOUT,
-            trust_env=False,  # the key goes to that server, through no proxy that happens to be in the environment
+            trust_env=False,  # the key goes straight to that server, not to a proxy from the environment
         )
 
     def quota(self) -> Quota:
         status = self._ask("GET", "/api/quota/status")
-        mine = self._send("GET", "/api/quota/me")  # older servers have no such thing
+        allowance = self._ask("GET", "/api/quota/me")
         with _understood():
-            allowance = mine.json() if mine.status_code == 200 else {"free": None}
             free = allowance["free"] if status["can_make_calls"] else 0
-            limit = allowance.get("limited_by")
+            limit = allowance["limited_by"]
             return Quota(
                 used=status["used"],
                 reserved=status["reserved"],
@@ -64,15 +63,15 @@ class RemoteFetcher:
             )
 
     def remembered(self, names: list[str]) -> int:
-        """The server does not say before it is asked for each: none that we know of."""
+        """Always 0: the API does not say which authors are recorded as unknown."""
         return 0
 
     def days(self, calls: int) -> int | None:
         quota = self.quota()
-        rest = max(0, calls - quota.most)
+        rest = max(0, calls - quota.free)
         if rest and quota.safety_limit <= 0:
             return None
-        return -(-rest // max(1, quota.safety_limit)) + (calls > 0 and quota.most > 0)
+        return -(-rest // max(1, quota.safety_limit)) + (calls > 0 and quota.free > 0)
 
     def names_by_editions(self, first: int, last: int) -> list[str]:
         authors = self._ask("GET", f"/api/authors/top?limit={last}")
@@ -83,7 +82,7 @@ class RemoteFetcher:
         self._client.close()
 
     def _ask(self, method: str, url: str, body: dict[str, Any] | None = None) -> Any:
-        """The JSON of a 200. Raises what `Fetcher` says."""
+        """The JSON of a 200. Raises the errors of `Fetcher`."""
         response = self._send(method, url, body)
         try:
             content: Any = response.json()
@@ -94,19 +93,19 @@ class RemoteFetcher:
         raise _failure(response, content if isinstance(content, dict) else {})
 
     def _send(self, method: str, url: str, body: dict[str, Any] | None = None) -> httpx2.Response:
-        """The answer, whatever it is. Raises TryLater when there is none, and CannotGoOn."""
+        """The answer, whatever its status. Raises TryLater when there is none, and CannotGoOn."""
         try:
             return self._client.request(method, url, json=body)
         except (httpx2.InvalidURL, httpx2.LocalProtocolError):
-            # Not with the words of the error, which may have a header's content.
-            raise CannotGoOn(f"{self._client.base_url} cannot be asked: no such request can be made.") from None
+            # Without the text of the error, which can contain a header.
+            raise CannotGoOn(f"No request to {self._client.base_url} is possible. Check --server and the API key.") from None
         except httpx2.RequestError as error:
             message = f"{self._client.base_url} does not answer: {error or type(error).__name__}."
             raise TryLater(message, in_doubt=method == "POST" and isinstance(error, _AFTER_ASKING)) from error
 
 
 def _failure(response: httpx2.Response, problem: dict[str, Any]) -> Exception:
-    """What an answer other than a good one means for the harvest."""
+    """What an error answer means for the harvest."""
     status, code = response.status_code, str(problem.get("code", ""))
     detail = str(problem.get("detail") or f"{response.request.url} answered {status} {response.reason_phrase}.")
     calls = int(problem.get("api_calls") or 0)
@@ -127,14 +126,14 @@ def _failure(response: httpx2.Response, problem: dict[str, Any]) -> Exception:
     elif status in {400, 422}:
         error = AuthorFailed("refused", detail, calls=calls)
     elif status in {408, 429} or status >= 500:
-        # Without our own words it is a proxy's answer; but for a 503 it may have handed the request on.
+        # Without a code of ours a proxy answered. Unless it is a 503, it may have passed the request on.
         in_doubt = response.request.method == "POST" and status >= 500 and status != 503 and not code
         error = TryLater(detail, calls=calls, retry_after=seconds, in_doubt=in_doubt)
     elif response.is_redirect:
-        there = urlsplit(response.headers.get("Location", ""))
-        error = CannotGoOn(f"{response.request.url} is elsewhere: try --server {there.scheme}://{there.netloc}.")
+        target = urlsplit(response.headers.get("Location", ""))
+        error = CannotGoOn(f"{response.request.url} has moved. Try --server {target.scheme}://{target.netloc}.")
     else:
-        error = CannotGoOn(f"That is no Alexandria that harvests authors: {detail}")
+        error = CannotGoOn(f"This server is not an Alexandria that can harvest authors: {detail}")
     return error
 
 
@@ -143,4 +142,4 @@ def _understood() -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError) as error:
-        raise CannotGoOn("The server answered with something that is not what its API says.") from error
+        raise CannotGoOn("The server's answer is not what its API promises.") from error

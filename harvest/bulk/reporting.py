@@ -1,4 +1,4 @@
-"""How a bulk harvest goes, told to people on a terminal, to a log, or to programs."""
+"""Reports the progress of a bulk harvest to a terminal, to a log or to programs."""
 
 import json
 import logging
@@ -12,15 +12,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from alexandria.common.text import counted
 from harvest.bulk.exceptions import QuotaGone, TryLater
 from harvest.bulk.run import CUT, DONE, FAILED, PENDING, UNKNOWN, Checkpoint, Entry, Page, Quota
 
 SHOWN = 10
-"""Of what may be many, how many are named."""
+"""Maximum number of names in a message."""
 
 
 def summary_of(checkpoint: Checkpoint, *, ended: str) -> dict[str, Any]:
-    """What came of a list until now, all runs together. `ended`: why the run ended; empty when all is done."""
+    """The results of a list so far, over all runs. `ended`: why the run ended; empty when everything is done."""
     entries = checkpoint.entries
     states = Counter(entry.state for entry in entries)
     return {
@@ -37,10 +38,9 @@ def summary_of(checkpoint: Checkpoint, *, ended: str) -> dict[str, Any]:
 
 
 def quota_line(quota: Quota) -> str:
-    free = f"{quota.remaining:,} left for all" if quota.free is None else f"{quota.free:,} free for this harvest"
     line = (
-        f"Quota: {quota.used:,} of {quota.safety_limit:,} calls used, {quota.reserved:,} set aside, {free}; "
-        f"starts anew at {quota.reset_at:%Y-%m-%d %H:%M} UTC."
+        f"Quota: {quota.used:,} of {quota.safety_limit:,} calls used, {quota.reserved:,} reserved, "
+        f"{quota.free:,} free for this harvest; resets at {quota.reset_at:%Y-%m-%d %H:%M} UTC."
     )
     return f"{line} {quota.why_none}".rstrip()
 
@@ -50,7 +50,7 @@ def quota_object(quota: Quota) -> dict[str, Any]:
 
 
 class JsonReport:
-    """One JSON object a line; `event` says which."""
+    """Prints one JSON object per line; `event` names its kind."""
 
     def __init__(self, write: Callable[[str], Any]) -> None:
         self.write = write
@@ -59,7 +59,7 @@ class JsonReport:
         self._event("quota", quota_object(quota))
 
     def page(self, entry: Entry, page: Page) -> None:
-        """Authors are told of, not their pages."""
+        """Reports authors, not pages."""
 
     def author(self, entry: Entry, detail: str) -> None:
         self._event("author", asdict(entry) | ({"detail": detail} if detail else {}))
@@ -83,11 +83,11 @@ class JsonReport:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Nothing to put away."""
+        """Nothing to clean up."""
 
 
 class LineReport:
-    """A line for each thing that happens. `total`: authors of this run."""
+    """Prints a line for each event. `total`: the authors of this run."""
 
     def __init__(self, write: Callable[[str], Any], *, total: int) -> None:
         self.write = write
@@ -103,7 +103,7 @@ class LineReport:
             self.write(f"{self.done:,} of {self.total:,} authors, {per_minute:.0f} a minute, {minutes:.0f} min to go.")
 
     def page(self, entry: Entry, page: Page) -> None:
-        """Authors are told of, not their pages."""
+        """Reports authors, not pages."""
 
     def author(self, entry: Entry, detail: str) -> None:
         self.done += 1
@@ -111,7 +111,7 @@ class LineReport:
 
     def waiting(self, gone: QuotaGone) -> None:
         until = f"until {gone.retry_at:%Y-%m-%d %H:%M:%S} UTC" if gone.retry_at else f"for {gone.seconds:.0f} s"
-        self.write(f"{gone} Waiting {until}; Ctrl-C ends it, --resume goes on.")
+        self.write(f"{gone} Waiting {until}. Ctrl-C ends the harvest; --resume continues it.")
 
     def trying_again(self, error: TryLater, seconds: float) -> None:
         self.write(f"{error} Trying again in {seconds:.0f} s.")
@@ -127,11 +127,11 @@ class LineReport:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Nothing to put away."""
+        """Nothing to clean up."""
 
 
 class TerminalReport(LineReport):
-    """The same lines above a bar with the rate, the time that is left, and the quota."""
+    """Prints the same lines above a bar with the rate, the remaining time and the quota."""
 
     def __init__(self, console: Console, *, total: int) -> None:
         super().__init__(lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True), total=total)
@@ -168,7 +168,7 @@ class TerminalReport(LineReport):
 
     def __enter__(self) -> "TerminalReport":
         self.log_level = logging.root.level
-        logging.root.setLevel(logging.WARNING)  # a line of log for each call would tear the bar
+        logging.root.setLevel(logging.WARNING)  # log lines of every call would break the bar
         self.progress.start()
         return self
 
@@ -181,8 +181,8 @@ Report = JsonReport | LineReport
 
 
 def author_line(entry: Entry, detail: str) -> str:
-    calls = f"{entry.calls} call{'' if entry.calls == 1 else 's'}"
-    what = f"{entry.books:,} books, {entry.enriched:,} stored, {calls}"
+    calls = counted(entry.calls, "call")
+    what = f"{counted(entry.books, 'book')}, {entry.enriched:,} stored, {calls}"
     match entry.state:
         case "unknown":
             what = f"unknown to ISBNdb, {calls}"
@@ -194,9 +194,9 @@ def author_line(entry: Entry, detail: str) -> str:
 
 
 def summary_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
-    """The summary in words; nothing about what did not happen."""
+    """The summary in words, without figures that are zero."""
     rows = [("harvest", figures["harvest"]), ("authors", f"{figures['authors']:,}")]
-    words = {DONE: "done", UNKNOWN: "unknown to ISBNdb", CUT: "cut", FAILED: "failed", PENDING: "still to do"}
+    words = {DONE: "done", UNKNOWN: "unknown to ISBNdb", CUT: "cut", FAILED: "failed", PENDING: "pending"}
     rows += [(f"  {word}", f"{figures[state]:,}") for state, word in words.items() if figures[state]]
     rows += [(f"  failed, {reason}", f"{count:,}") for reason, count in figures["failures"].items()]
     if failed := figures["failed_authors"]:

@@ -1,4 +1,4 @@
-"""The harvest itself, whatever it works on: author by author, page by page, with a note of each."""
+"""The harvest itself: author by author, page by page, with a record of each. It works on any Fetcher and Checkpoint."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -14,23 +14,23 @@ T = TypeVar("T")
 
 QUOTA_EVERY = 100  # authors
 PAUSES = (1.0, 2.0, 5.0, 15.0, 30.0)
-"""Seconds between the tries when our own side is out of reach."""
-LONGEST_PAUSE = 60.0  # seconds, whatever a server asks for
-LONGEST_SLEEP = 600.0
-"""Seconds; then the quota is tried again, which costs nothing: somebody may have raised it."""
-FAILURES_IN_A_ROW = 5
-"""As many authors that fail on end are a failure of ISBNdb or of the server: each costs calls."""
+"""Seconds between tries while our server or database is out of reach."""
+MAX_PAUSE_SECONDS = 60.0  # also when a server asks for more
+MAX_SLEEP_SECONDS = 600.0
+"""After this time the harvest asks for quota again, which costs nothing: a person may have raised it."""
+MAX_FAILURES_IN_A_ROW = 5
+"""After this many failed authors in a row, ISBNdb or the server is the cause, and each further one would cost calls."""
 NO_ANSWER = "no_answer"
-"""The reason of an author who may have been paid for twice, without an answer."""
+"""The reason of an author that failed without an answer, and that may have been paid for twice."""
 
 PENDING, DONE, UNKNOWN, CUT, FAILED = "pending", "done", "unknown", "cut", "failed"
 FIGURES = ("state", "next_page", "books", "enriched", "calls", "reason")
-"""What changes of an Entry, and is kept."""
+"""The fields of an Entry that change and are saved."""
 
 
 @dataclass
 class Entry:
-    """An author of the list, and what came of the pages until now. `position` is from 1."""
+    """An author of the list, with the results of the pages so far. `position` counts from 1."""
 
     position: int
     name: str
@@ -42,33 +42,33 @@ class Entry:
     reason: str = ""
 
     def reopen(self, max_pages: int) -> bool:
-        """Takes up again what failed, or was cut short by fewer pages than `max_pages`; says whether it did."""
+        """Makes an author pending again that failed, or was cut by a smaller `max_pages`; returns whether it did."""
         cut_short = self.state == CUT and self.reason == "max_pages" and self.next_page <= max_pages
         if self.state != FAILED and not cut_short:
             return False
         if cut_short:
             self.reason = ""
-        self.state = PENDING  # with the reason of a failure, by which `to_do` knows it
+        self.state = PENDING  # the reason of a failure stays: `to_do` reads it
         return True
 
 
 def to_do(entries: Iterable[Entry]) -> list[Entry]:
-    """What is pending, in the order in which it is asked for: what failed before comes last, the least tried first.
+    """The pending authors, in order. Those that failed before come last, the fewest calls first.
 
-    Otherwise a few authors on whom ISBNdb always fails would end each run before it comes to the rest.
+    Otherwise a few authors that always fail would end every run before it reaches the rest.
     """
     pending = [entry for entry in entries if entry.state == PENDING]
     return sorted(pending, key=lambda entry: (entry.reason != "", entry.reason != "" and entry.calls))
 
 
 def new_entries(names: Iterable[str]) -> list[Entry]:
-    """Authors of whom nothing was asked yet."""
+    """Authors of which no page was fetched yet."""
     return [Entry(position, name) for position, name in enumerate(names, start=1)]
 
 
 @dataclass(frozen=True)
 class Page:
-    """What came of asking for one page of 1,000 books. `free`: calls that are left today, where known."""
+    """The result of one page of 1,000 books. `free`: calls that are left today, if known."""
 
     books: int
     enriched: int
@@ -84,28 +84,22 @@ class Page:
 class Quota:
     """Today's quota, in calls.
 
-    `free`: what this harvest could take of it now; None when a server tells only what is left for all. `why_none`: why
-    nothing is free, where that is told.
+    `free`: the calls that this harvest can take now. `why_none`: why no call is free, if known.
     """
 
     used: int
     reserved: int
     safety_limit: int
     remaining: int
-    free: int | None
+    free: int
     reset_at: datetime
     why_none: str = ""
 
-    @property
-    def most(self) -> int:
-        """The most that this harvest could take now, as far as is known."""
-        return self.remaining if self.free is None else self.free
-
 
 class Fetcher(Protocol):
-    """What the harvest works through. Every method may raise TryLater and CannotGoOn.
+    """Where the harvest gets its pages. Every method can raise TryLater and CannotGoOn.
 
-    `source`: what its calls are for, for the record.
+    `source`: the source of its calls in the journal.
     """
 
     source: str
@@ -113,23 +107,23 @@ class Fetcher(Protocol):
     def quota(self) -> Quota: ...
 
     def fetch(self, name: str, *, page: int) -> Page:
-        """Has one page stored. Raises AuthorFailed and QuotaGone, too."""
+        """Fetches and stores one page. Also raises AuthorFailed and QuotaGone."""
 
     def names_by_editions(self, first: int, last: int) -> list[str]:
         """The stored authors from rank `first` (from 1) to `last` by number of editions."""
 
     def remembered(self, names: list[str]) -> int:
-        """How many of the authors are known to be unknown to ISBNdb, and cost no call."""
+        """How many of the authors are recorded as unknown to ISBNdb, and cost no call."""
 
     def days(self, calls: int) -> int | None:
-        """How many UTC days so many calls take, if nobody else spends any; None when they may never be made."""
+        """How many UTC days the calls take if nobody else spends any; None when they can never be made."""
 
     def close(self) -> None:
-        """Ends it."""
+        """Closes all connections."""
 
 
 class Checkpoint(Protocol):
-    """Where the list and what came of each author is kept."""
+    """The saved list and the results of each author."""
 
     label: str
     source: str
@@ -137,39 +131,38 @@ class Checkpoint(Protocol):
     entries: list[Entry]
 
     def save(self, entry: Entry) -> None:
-        """Puts on record what came of a page. Raises AnotherCopy and TryLater."""
+        """Saves the result of a page. Raises AnotherCopy and TryLater."""
 
     def calls(self) -> int:
-        """What the list has cost until now, also what no author could be told of: a process may end while it waits."""
+        """What the list has cost so far, including calls of a process that was killed before it could save them."""
 
     def renew(self) -> None:
-        """Says that this process is still at work. Raises AnotherCopy and TryLater."""
+        """Renews the lease of this process. Raises AnotherCopy and TryLater."""
 
     def close(self, *, reason: str) -> None:
-        """Lets go: stopped for a reason, or finished when that is empty."""
+        """Releases the checkpoint: stopped for the reason, or finished when it is empty."""
 
 
 Seen = tuple[str, list[Entry], int]
-"""What a harvest is called, its authors, and the most pages of each."""
+"""The label of a harvest, its authors, and the maximum number of pages of each."""
 
 
 class Store(Protocol):
-    """Where checkpoints are. Both methods raise NothingToResume, CannotGoOn and TryLater."""
+    """Where checkpoints are kept. Both methods raise NothingToResume, CannotGoOn and TryLater."""
 
     def look(self, wanted: AuthorList | None, *, resume: bool) -> Seen:
-        """What a harvest would work on, without beginning it."""
+        """What a harvest would work on; starts nothing."""
 
     def open(self, wanted: AuthorList | None, *, max_pages: int | None, resume: bool, restart: bool) -> Checkpoint:
-        """Begins the harvest of a list, or with `resume` goes on with the latest of it (`wanted` None: see there).
+        """Starts the harvest of a list. `resume`: continues its latest harvest (`wanted` None: see the class).
 
-        With `resume`, what failed is taken up again, and what was cut by fewer pages than `max_pages` (None: as
-        before). `restart`: one that stopped on its way is abandoned. Raises AlreadyBegun (neither `resume` nor
-        `restart`) and AnotherCopy, too.
+        `resume` also makes failed authors pending again, and those cut by a smaller `max_pages` (None: unchanged).
+        `restart` abandons a stopped harvest of the list. Also raises AlreadyBegun (with neither) and AnotherCopy.
         """
 
 
 class Listener(Protocol):
-    """Who tells people or programs how it goes."""
+    """Reports the progress to people or programs."""
 
     def quota(self, quota: Quota) -> None: ...
 
@@ -183,10 +176,10 @@ class Listener(Protocol):
 
 
 class Run:
-    """One run over what is pending of a list; `harvest` is the whole of it, `stop` ends it from a signal handler."""
+    """One run over the pending authors of a list. A signal handler can end it with `stop`."""
 
     def __init__(self, fetcher: Fetcher, checkpoint: Checkpoint, *, limit: int | None, wait: bool) -> None:
-        """`limit`: the most authors. `wait`: for more quota when it is gone."""
+        """`limit`: the maximum number of authors. `wait`: wait for more quota when it is used up."""
         self.fetcher = fetcher
         self.checkpoint = checkpoint
         self.entries = to_do(checkpoint.entries)[:limit]
@@ -196,13 +189,13 @@ class Run:
         self._waiting_for: datetime | None = None
 
     def stop(self) -> None:
-        """Asks for an end after the page under way."""
+        """Ends the run after the current page."""
         self.stopping = True
 
     def harvest(self, listener: Listener) -> None:
-        """Harvests the authors that are pending, and tells `listener` of it.
+        """Harvests the pending authors and reports to `listener`.
 
-        Raises QuotaGone (unless `wait`), Interrupted, AnotherCopy and CannotGoOn; what came until then is on record.
+        Raises QuotaGone (unless `wait`), Interrupted, AnotherCopy and CannotGoOn; all results so far are saved.
         """
         self.listener = listener
         for number, entry in enumerate(self.entries):
@@ -210,18 +203,18 @@ class Run:
                 self.listener.quota(self._patiently(self.fetcher.quota))
             detail = self._harvest_author(entry)
             self.listener.author(entry, detail)
-            if self._failures >= FAILURES_IN_A_ROW:
-                raise CannotGoOn(f"{self._failures} authors failed in a row, the last one because: {detail}")
+            if self._failures >= MAX_FAILURES_IN_A_ROW:
+                raise CannotGoOn(f"{self._failures} authors failed in a row. The last failure: {detail}")
 
     def _harvest_author(self, entry: Entry) -> str:
-        """Fetches what is left of an author's pages; returns what there is to say about a failure."""
+        """Fetches the remaining pages of an author; returns the details of a failure."""
         detail = ""
         while entry.state == PENDING:
-            self._end_if_asked_to()
+            self._raise_if_stopping()
             try:
                 page = self._patiently(lambda: self._fetch(entry))
             except (CannotGoOn, Interrupted):
-                with suppress(TryLater):  # what the tries have cost; the reason for the end matters more
+                with suppress(TryLater):  # saves the cost of the tries; the reason for the end matters more
                     self.checkpoint.save(entry)
                 raise
             except AuthorFailed as failed:
@@ -245,7 +238,7 @@ class Run:
             raise
         entry.calls += page.calls
         if not page.complete and page.next_page is not None and page.next_page <= entry.next_page:
-            raise TryLater(f"{entry.name}, page {entry.next_page}: stopped, {page.stopped_reason}.")
+            raise TryLater(f"{entry.name}, page {entry.next_page}: stopped ({page.stopped_reason}).")
         return page
 
     def _take(self, page: Page, entry: Entry) -> None:
@@ -264,19 +257,19 @@ class Run:
                 entry.state, entry.reason = CUT, "max_pages"
 
     def _wait_for_quota(self, gone: QuotaGone) -> None:
-        """Midnight is over in a moment; any other limit is waited for when that was asked for, and may end."""
+        """Always waits for midnight, which is seconds away; waits for another limit if `wait` is set and it can end."""
         if gone.seconds is None or not (self.wait or gone.limit == "midnight"):
             raise gone
         if gone.retry_at != self._waiting_for:
             self._waiting_for = gone.retry_at
             self.listener.waiting(gone)
-        self._sleep(min(gone.seconds + 1, LONGEST_SLEEP))
+        self._sleep(min(gone.seconds + 1, MAX_SLEEP_SECONDS))
         self._patiently(self.checkpoint.renew)
 
     def _patiently(self, act: Callable[[], T]) -> T:
-        """Does it, again and again within bounds while our own side is out of reach.
+        """Calls `act` again, a limited number of times, while our server or database is out of reach.
 
-        What may have been paid for is tried once more, and then given up with AuthorFailed.
+        A request that may have been paid for is tried only once more; then it is AuthorFailed.
         """
         tries = doubts = 0
         while True:
@@ -288,18 +281,18 @@ class Run:
                     raise AuthorFailed(NO_ANSWER, str(error)) from error
                 if tries > len(PAUSES):
                     raise CannotGoOn(f"{error} Gave up after {tries} tries.") from error
-                seconds = min(max(PAUSES[tries - 1], error.retry_after or 0), LONGEST_PAUSE)
+                seconds = min(max(PAUSES[tries - 1], error.retry_after or 0), MAX_PAUSE_SECONDS)
                 self.listener.trying_again(error, seconds)
                 self._sleep(seconds)
 
     def _sleep(self, seconds: float) -> None:
-        """Sleeps, but not on when an end is asked for."""
+        """Sleeps, but ends at once when `stop` is called."""
         until = time.monotonic() + seconds
-        self._end_if_asked_to()
+        self._raise_if_stopping()
         while (left := until - time.monotonic()) > 0:
             time.sleep(min(left, 0.2))
-            self._end_if_asked_to()
+            self._raise_if_stopping()
 
-    def _end_if_asked_to(self) -> None:
+    def _raise_if_stopping(self) -> None:
         if self.stopping:
             raise Interrupted("Interrupted.")

@@ -1,4 +1,4 @@
-"""Where a server of ours is and the key to it, as people give them: pasted, with a blank, a slash or a newline."""
+"""Checks and cleans the address of a server and its API key: people paste them with blanks, slashes or newlines."""
 
 from urllib.parse import urlsplit
 
@@ -6,13 +6,13 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class Unusable(ValueError):
-    """That can be no address of a server, or no API key. The message never shows the key."""
+    """The text cannot be an address of a server, or an API key. The message never shows the key."""
 
 
 def server_address(text: str) -> str:
-    """The address in the one form that all its spellings share: `https://books.example` of `HTTPS://Books.example:443/`.
+    """The address in its standard form: `https://books.example` for `HTTPS://Books.example:443/`.
 
-    Raises Unusable for what is no http or https address of a host, or has a user, a query or a fragment.
+    Raises Unusable unless it is an http or https address of a host without a user, a query and a fragment.
     """
     objection = Unusable(f"--server must be an address such as https://books.example, not {text!r}.")
     try:
@@ -29,8 +29,8 @@ def server_address(text: str) -> str:
 
 
 def usable_key(text: str) -> str:
-    """The API key without the white space around it. Raises Unusable for what no header can carry."""
+    """The API key without surrounding white space. Raises Unusable for a key that no header can carry."""
     key = text.strip()
     if not key or not all("!" <= character <= "~" for character in key):
-        raise Unusable("That is no API key: it is empty, or has a blank, a line's end or a letter beyond ASCII in it.")
+        raise Unusable("The API key is not valid: it is empty, or contains a blank, a line break or a character outside ASCII.")
     return key

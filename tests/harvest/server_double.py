@@ -13,8 +13,8 @@ RESET = "2026-05-06T00:00:00Z"
 
 class ServerDouble:
     """`books`: how many each author has; others are unknown. `left`: calls of today. `failures`: (status, body,
-    headers) of the next answers to what spends; status 0 closes the connection. `allowance`: what /api/quota/me says;
-    None: there is no such thing. `asked`: (author, page) in order."""
+    headers) of the next answers to what spends; status 0 closes the connection. `allowance`: what /api/quota/me answers;
+    None: all that is left. `asked`: (author, page) in order."""
 
     def __init__(self, books: dict[str, int], *, left: int = 1000) -> None:
         self.books = books
@@ -76,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/api/authors/top":
             self._answer(*double.top(query))
         elif path == "/api/quota/me":
-            self._answer(200 if double.allowance else 404, double.allowance or {"code": "not_found"}, {})
+            self._answer(200, double.allowance or {"free": double.left, "limited_by": "safety_limit"}, {})
         else:
             self._answer(200, double.status(), {})
 

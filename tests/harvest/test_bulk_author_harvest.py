@@ -70,7 +70,7 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) 
         time.sleep(0.02)
 
 
-def test_each_kind_of_author_is_harvested_page_by_page_and_every_call_is_told(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_every_kind_of_author_is_harvested_page_by_page_and_every_call_is_reported(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.add_fault("status", status=404, path="/author/Nobody", body={"message": "Not found"})
     listed = a_list(tmp_path, "Agatha Christie", "Nobody", "adam silvera", "R.L. Stine", "Silvera, Adam", "12")
 
@@ -85,8 +85,8 @@ def test_each_kind_of_author_is_harvested_page_by_page_and_every_call_is_told(sa
         ("R.L. Stine", "cut", 2000, 2),
     ]
     assert [each["text"] for each in ended.named("note")] == [
-        "1 names are there more than once and count once.",
-        "Line 6 is no name (no letter in it): '12'",
+        "1 duplicate name ignored.",
+        "Line 6 is not a name (no letter): '12'",
     ]
     figures = {"authors": 4, "done": 2, "unknown": 1, "cut": 1, "failed": 0, "pending": 0, "calls": 6, "books": 3441}
     assert {name: ended.summary[name] for name in figures} == figures
@@ -137,7 +137,7 @@ def test_a_long_list_takes_two_days_of_a_small_quota_and_no_page_is_paid_twice(
     assert balance(sandbox) == (len(asked) - calls, len(asked) - calls)
 
 
-def test_with_wait_it_sleeps_over_midnight_and_goes_on_by_itself(
+def test_with_wait_it_sleeps_until_after_midnight_and_continues(
     sandbox: Sandbox, set_both_clocks: Callable[[datetime], None], tmp_path: Path
 ) -> None:
     listed = a_list(tmp_path, *SHORT[:3])
@@ -152,7 +152,7 @@ def test_with_wait_it_sleeps_over_midnight_and_goes_on_by_itself(
 
 
 @pytest.mark.usefixtures("patient")
-def test_kill_9_loses_at_most_the_page_under_way(sandbox: Sandbox, admin_client: Client, tmp_path: Path) -> None:
+def test_kill_9_loses_at_most_the_current_page(sandbox: Sandbox, admin_client: Client, tmp_path: Path) -> None:
     listed = a_list(tmp_path, "Agatha Christie", *SHORT[:2])
     sandbox.add_fault("latency", seconds=60, path="/author/Nora", times=1)
     with start(listed, environment=processes.environment()) as killed:
@@ -165,7 +165,7 @@ def test_kill_9_loses_at_most_the_page_under_way(sandbox: Sandbox, admin_client:
     assert killed.returncode == -signal.SIGKILL
     assert BulkHarvest.objects.get().state == "running"
 
-    assert "stopped on its way" in (without := harvest(listed)).message
+    assert "has stopped" in (without := harvest(listed)).message
     assert without.code == 1
     ended = harvest(listed, "--resume")
     assert ended.code == 0, ended.message
@@ -178,7 +178,7 @@ def test_kill_9_loses_at_most_the_page_under_way(sandbox: Sandbox, admin_client:
 
 
 @pytest.mark.usefixtures("patient")
-def test_ctrl_c_ends_it_after_the_page_under_way(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_ctrl_c_ends_it_after_the_current_page(sandbox: Sandbox, tmp_path: Path) -> None:
     listed = a_list(tmp_path, "Agatha Christie", *SHORT[:2])
     sandbox.add_fault("latency", seconds=5, path="/author/Agatha", times=1)
     with start(listed, environment=processes.environment()) as stopped:
@@ -186,7 +186,7 @@ def test_ctrl_c_ends_it_after_the_page_under_way(sandbox: Sandbox, tmp_path: Pat
         stopped.send_signal(signal.SIGINT)
         out, errors = stopped.communicate(timeout=60)
     assert stopped.returncode == 130, errors
-    assert "once more stops at once" in errors
+    assert "Press again to stop at once" in errors
     assert "ended: Interrupted." in out
     assert BulkAuthor.objects.values_list("next_page", "books", "calls").get(position=1) == (2, 1000, 1)
     assert harvest("--resume").code == 0
@@ -195,7 +195,7 @@ def test_ctrl_c_ends_it_after_the_page_under_way(sandbox: Sandbox, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("patient")
-def test_a_second_signal_ends_it_at_once_with_nothing_set_aside(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_a_second_signal_ends_it_at_once_and_releases_its_calls(sandbox: Sandbox, tmp_path: Path) -> None:
     listed = a_list(tmp_path, *SHORT[:2])
     sandbox.add_fault("latency", seconds=60, times=1)
     with start(listed, environment=processes.environment()) as stopped:
@@ -214,7 +214,7 @@ def test_a_second_signal_ends_it_at_once_with_nothing_set_aside(sandbox: Sandbox
     assert balance(sandbox) == (3, 3)
 
 
-def test_authors_that_fail_are_told_by_reason_and_tried_again_when_resumed(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_failed_authors_are_reported_with_their_reason_and_resume_tries_them_again(sandbox: Sandbox, tmp_path: Path) -> None:
     listed = a_list(tmp_path, *SHORT[:3])
     sandbox.add_fault("status", status=503, path="/author/Nora")
     ended = harvest(listed)
@@ -232,7 +232,7 @@ def test_authors_that_fail_are_told_by_reason_and_tried_again_when_resumed(sandb
     assert balance(sandbox)[0] == ended.summary["calls"] + 1
 
 
-def test_when_isbndb_fails_for_everybody_it_stops_before_it_burns_the_quota(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_when_isbndb_fails_for_every_author_it_stops_before_it_wastes_the_quota(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.add_fault("garbage")
     ended = harvest(a_list(tmp_path, *SHORT))
     assert ended.code == 1
@@ -241,7 +241,7 @@ def test_when_isbndb_fails_for_everybody_it_stops_before_it_burns_the_quota(sand
     assert harvest("--resume", "--limit", "2").code == 3
 
 
-def test_authors_that_always_fail_do_not_keep_resume_from_the_rest(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_authors_that_always_fail_do_not_block_the_others_on_resume(sandbox: Sandbox, tmp_path: Path) -> None:
     bad = [f"Bad {word}" for word in ("One", "Two", "Three", "Four", "Five", "Six")]
     sandbox.add_fault("status", status=500, path="/author/Bad", body={"message": "Oops"})
     mixed = [name for pair in zip(SHORT, bad, strict=True) for name in pair]
@@ -258,7 +258,7 @@ def test_authors_that_always_fail_do_not_keep_resume_from_the_rest(sandbox: Sand
     assert (harvest("--resume").code, BulkAuthor.objects.exclude(reason="").count()) == (0, 0)
 
 
-def test_what_cannot_go_on_says_why_and_can_be_resumed(sandbox: Sandbox, bulk_author: Consumer, tmp_path: Path) -> None:
+def test_a_harvest_that_cannot_continue_says_why_and_can_be_resumed(sandbox: Sandbox, bulk_author: Consumer, tmp_path: Path) -> None:
     listed = a_list(tmp_path, *SHORT[:1])
     Switches.objects.update_or_create(pk=1, defaults={"harvest_enabled": False})
     off = harvest(listed)
@@ -278,7 +278,7 @@ def test_what_cannot_go_on_says_why_and_can_be_resumed(sandbox: Sandbox, bulk_au
     assert sandbox.requests == []
 
 
-def test_a_database_that_goes_away_is_waited_for_within_bounds_and_no_page_is_lost(
+def test_it_waits_for_a_lost_database_within_limits_and_loses_no_page(
     sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hold, failures = DatabaseStore.open, iter([True, True, False])
@@ -308,20 +308,20 @@ def test_a_database_that_goes_away_is_waited_for_within_bounds_and_no_page_is_lo
     assert "Gave up after 3 tries" in gone.message
 
 
-def test_restart_abandons_what_stopped_and_limit_ends_early(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_restart_abandons_a_stopped_harvest_and_limit_ends_early(sandbox: Sandbox, tmp_path: Path) -> None:
     listed = a_list(tmp_path, *SHORT[:3])
     part = harvest(listed, "--limit", "1")
-    assert (part.code, part.summary["ended"]) == (0, "--limit: 2 authors are left; --resume goes on.")
+    assert (part.code, part.summary["ended"]) == (0, "--limit: 2 authors left; --resume continues.")
     refused = harvest(listed)
     assert (refused.code, refused.events) == (1, [])
-    assert "--resume goes on with it, --restart begins anew" in refused.message
+    assert "--resume continues it, --restart starts again from the beginning" in refused.message
     assert harvest(listed, "--restart").summary["done"] == 3
     assert list(BulkHarvest.objects.order_by("pk").values_list("state", flat=True)) == ["abandoned", "finished"]
     assert harvest("--resume").code == 1
     assert balance(sandbox) == (4, 4)
 
 
-def test_a_harvest_that_another_machine_holds_is_free_when_its_lease_is_over(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_a_harvest_held_by_another_machine_is_free_when_its_lease_is_over(sandbox: Sandbox, tmp_path: Path) -> None:
     wanted = AuthorList("x", "key", lambda: SHORT[:2])
     here = DatabaseStore().open(wanted, max_pages=1, resume=False, restart=False)
     BulkHarvest.objects.update(host="elsewhere")
@@ -329,7 +329,7 @@ def test_a_harvest_that_another_machine_holds_is_free_when_its_lease_is_over(san
         DatabaseStore().open(None, max_pages=None, resume=True, restart=False)
     BulkHarvest.objects.update(lease_until=datetime.now(UTC) - timedelta(seconds=1))
     there = DatabaseStore().open(None, max_pages=None, resume=True, restart=False)
-    with pytest.raises(AnotherCopy, match="taken from this process"):
+    with pytest.raises(AnotherCopy, match="lost the harvest to another one"):
         here.save(here.entries[0])
     here.close(reason="late")
     there.save(there.entries[0])
@@ -343,7 +343,7 @@ def held(harvest: BulkHarvest, **who: object) -> None:
     BulkHarvest.objects.filter(pk=harvest.pk).update(**running | {"host": f"{socket.gethostname()} (x-1)"} | who)
 
 
-def test_a_process_of_another_container_is_not_taken_for_dead(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_a_process_in_another_container_does_not_count_as_dead(sandbox: Sandbox, tmp_path: Path) -> None:
     listed = a_list(tmp_path, *SHORT[:2])
     assert harvest(listed, "--limit", "1").code == 0
     made = BulkHarvest.objects.get()
@@ -352,11 +352,11 @@ def test_a_process_of_another_container_is_not_taken_for_dead(sandbox: Sandbox, 
     held(made, host=local._machine())
     assert harvest(listed, "--dry-run", "--resume").code == 0
     made.refresh_from_db()
-    assert (made.state, made.reason[:21]) == ("stopped", "Not heard of since 20")
+    assert (made.state, made.reason[:18]) == ("stopped", "Its process died; ")
     assert harvest(listed, "--resume").code == 0
 
 
-def test_resume_without_a_list_takes_what_stopped_last_and_nobody_holds(sandbox: Sandbox) -> None:
+def test_resume_without_a_list_continues_what_stopped_last_and_nobody_holds(sandbox: Sandbox) -> None:
     one = [part for name in SHORT[:4] for part in ("--author", name)]
     two = [part for name in SHORT[4:] for part in ("--author", name)]
     for arguments in (one, two, [*one, "--resume"]):
@@ -367,7 +367,7 @@ def test_resume_without_a_list_takes_what_stopped_last_and_nobody_holds(sandbox:
     assert [each["name"] for each in harvest("--resume").named("author")] == [SHORT[5]]
 
 
-def test_when_nobody_reads_on_it_stops_with_its_checkpoint(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_when_the_reader_of_its_output_is_gone_it_stops_with_its_checkpoint(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.add_fault("latency", seconds=0.3)
     with start(a_list(tmp_path, *SHORT), environment=processes.environment()) as piped:
         assert piped.stdout is not None
@@ -376,15 +376,15 @@ def test_when_nobody_reads_on_it_stops_with_its_checkpoint(sandbox: Sandbox, tmp
         assert piped.stderr is not None
         errors = piped.stderr.read()
     assert piped.returncode == 141, errors
-    assert "Nobody reads the output any more." in errors
+    assert "The reader of the output is gone." in errors
     assert "Traceback" not in errors
     assert "BrokenPipeError" not in errors
-    assert BulkHarvest.objects.values_list("state", "reason").get() == ("stopped", "Nobody reads the output any more.")
+    assert BulkHarvest.objects.values_list("state", "reason").get() == ("stopped", "The reader of the output is gone.")
     assert harvest("--resume").summary["done"] == len(SHORT)
     assert balance(sandbox) == (len(SHORT), len(SHORT))
 
 
-def test_a_dry_run_says_what_it_would_take_and_takes_nothing(sandbox: Sandbox, settings, tmp_path: Path) -> None:
+def test_a_dry_run_shows_the_calls_and_days_and_spends_nothing(sandbox: Sandbox, settings, tmp_path: Path) -> None:
     free_calls(settings, 7)
     sandbox.add_fault("status", status=404, path="/author/Nobody", body={})
     assert harvest("--author", "Nobody").code == 0
@@ -394,8 +394,8 @@ def test_a_dry_run_says_what_it_would_take_and_takes_nothing(sandbox: Sandbox, s
     lines = out.getvalue().splitlines()
     assert lines[0] == "Would harvest 3 of 3 authors of authors.txt: Nobody, Adam Silvera, Nora Roberts"
     assert lines[1].startswith("Calls: 2 to 15, ")
-    assert lines[2] == "Days: 1 to 3, if nobody else spends any call."
-    assert lines[3].startswith("Quota: 1 of 2,007 calls used, 0 set aside, 6 free for this harvest; ")
+    assert lines[2] == "Days: 1 to 3, if nobody else spends calls."
+    assert lines[3].startswith("Quota: 1 of 2,007 calls used, 0 reserved, 6 free for this harvest; ")
 
     assert harvest(listed, "--limit", "1", "--max-pages", "1").code == 0
     ended = harvest(listed, "--dry-run", "--resume")
@@ -407,7 +407,7 @@ def test_a_dry_run_says_what_it_would_take_and_takes_nothing(sandbox: Sandbox, s
     assert balance(sandbox) == (1, 1)
 
 
-def test_the_quota_is_checked_and_the_exit_code_tells(sandbox: Sandbox, settings) -> None:
+def test_check_quota_says_by_its_exit_code_whether_a_call_is_free(sandbox: Sandbox, settings) -> None:
     assert harvest("--check-quota").code == 0
     Consumer.objects.filter(slug="bulk-author").update(daily_budget=0)
     ended = harvest("--check-quota")
@@ -423,15 +423,15 @@ def test_the_quota_is_checked_and_the_exit_code_tells(sandbox: Sandbox, settings
     assert sandbox.requests == []
 
 
-def test_without_a_key_of_isbndb_nothing_begins(settings) -> None:
+def test_without_a_key_for_isbndb_nothing_starts(settings) -> None:
     settings.ISBNDB_API_KEY = ""
     ended = harvest("--author", "x")
     assert (ended.code, "ISBNDB_API_KEY is not set" in ended.message) == (1, True)
     assert not BulkHarvest.objects.exists()
 
 
-def test_tiers_are_stored_authors_by_their_editions(sandbox: Sandbox, tmp_path: Path) -> None:
-    assert harvest("--tier", "top-100").message == "There is no author's name in it."
+def test_tiers_are_stored_authors_ranked_by_their_editions(sandbox: Sandbox, tmp_path: Path) -> None:
+    assert harvest("--tier", "top-100").message == "The list has no author name in it."
     assert harvest("--author", SHORT[0], "--author", SHORT[2]).code == 0
     ranked = sorted(Author.objects.all(), key=lambda author: (-author.editions.count(), author.name_key))
     ended = harvest("--tier", "top-100", "--dry-run", "--json")
@@ -456,7 +456,7 @@ def test_tiers_are_stored_authors_by_their_editions(sandbox: Sandbox, tmp_path: 
         (["--resume"], "No harvest in the database stopped"),
     ],
 )
-def test_what_makes_no_sense_is_refused_before_anything_begins(arguments: list[str], message: str, settings) -> None:
+def test_wrong_options_are_refused_before_anything_starts(arguments: list[str], message: str, settings) -> None:
     settings.ISBNDB_API_KEY = "a-key"
     ended = harvest(*arguments)
     assert (ended.code, ended.events) == (1, [])
@@ -479,7 +479,7 @@ def test_as_a_process_it_reads_standard_input_and_prints_plain_lines(sandbox: Sa
     assert "130  interrupted; --resume goes on" in helped.stdout
 
 
-def test_on_a_terminal_a_bar_shows_the_rate_and_the_calls_that_are_left(sandbox: Sandbox) -> None:
+def test_on_a_terminal_a_bar_shows_the_rate_and_the_remaining_calls(sandbox: Sandbox) -> None:
     here, there = pty.openpty()
     environment = processes.environment() | {"TERM": "xterm", "COLUMNS": "120"}
     with subprocess.Popen([*COMMAND, "--author", "Adam Silvera"], env=environment, stdout=there, stderr=there) as shown:
@@ -499,7 +499,7 @@ def test_on_a_terminal_a_bar_shows_the_rate_and_the_calls_that_are_left(sandbox:
     assert "isbndb.call" not in text
 
 
-def test_every_line_of_json_is_an_object_with_its_event(sandbox: Sandbox) -> None:
+def test_every_line_of_json_is_an_object_with_an_event(sandbox: Sandbox) -> None:
     out = io.StringIO()
     call_command("bulk_author_harvest", "--author", "Adam Silvera", "--json", stdout=out)
     assert [json.loads(line)["event"] for line in out.getvalue().splitlines()] == ["quota", "author", "summary"]

@@ -21,7 +21,7 @@ def has_endpoint() -> bool:
 
 
 @pytest.mark.skipif(not has_endpoint(), reason="POST /api/authors/enrich-bibliography is not there yet")
-def test_a_list_goes_through_our_api_to_the_end_of_the_quota_and_on(
+def test_a_list_is_harvested_through_our_api_to_the_end_of_the_quota_and_beyond(
     live_server: LiveServer, sandbox: Sandbox, consumer: Consumer, key: str, tmp_path: Path, settings
 ) -> None:
     sandbox.add_fault("status", status=404, path="/author/Nobody", body={"message": "Not found"})
@@ -52,7 +52,7 @@ def test_a_list_goes_through_our_api_to_the_end_of_the_quota_and_on(
     assert ranked.code == 0, ranked.message
     assert ranked.events[0]["authors"] == 100
     last = harvest("--server", live_server.url, "--api-key", key, "--tier", "5000-20000", "--dry-run")
-    assert last.message == "There is no author's name in it."
+    assert last.message == "The list has no author name in it."
 
     Consumer.objects.update(active=False)
     off = harvest("--author", "Stephen King", *through[:4], "--checkpoint", tmp_path / "other")

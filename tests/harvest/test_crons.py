@@ -39,7 +39,7 @@ def replace_run(monkeypatch: pytest.MonkeyPatch, name: str, run: Any) -> None:
     monkeypatch.setitem(CRONS, name, replace(get_cron(name), run=run))
 
 
-def test_a_run_that_spends_leaves_its_calls_on_record_under_its_own_source(sandbox: Sandbox) -> None:
+def test_a_run_records_its_calls_under_its_own_source(sandbox: Sandbox) -> None:
     run = run_cron("reconciliation")
     assert recorded(run) == ("succeeded", "", 1, 0)
     assert Call.objects.get().reservation.source == f"run:{run.pk}"
@@ -51,7 +51,7 @@ def test_a_run_that_spends_leaves_its_calls_on_record_under_its_own_source(sandb
     assert (state.run, state.lease_until, state.last_tick_at) == (None, None, None)
 
 
-def test_each_limit_that_leaves_no_call_is_a_reason_to_skip_and_spends_nothing(
+def test_a_run_is_skipped_at_every_limit_that_leaves_no_call(
     settings, sandbox: Sandbox, set_clock: SetClock
 ) -> None:
     payer = Consumer.objects.get(slug="cron-reconciliation")
@@ -87,7 +87,7 @@ def test_each_limit_that_leaves_no_call_is_a_reason_to_skip_and_spends_nothing(
     assert recorded(run_cron("reconciliation"))[:1] == ("succeeded",), "the next day is another ledger"
 
 
-def test_one_call_above_the_floor_is_spent_and_the_floor_never_is(sandbox: Sandbox) -> None:
+def test_a_cron_spends_the_one_call_above_its_floor_and_never_the_floor(sandbox: Sandbox) -> None:
     quota.increment(get_status().safety_limit - 1001)
     sandbox.set_limits(spent=get_status().used)
     assert [recorded(run_cron("reconciliation"))[0] for _ in range(2)] == ["succeeded", "skipped"]
@@ -97,7 +97,7 @@ def test_one_call_above_the_floor_is_spent_and_the_floor_never_is(sandbox: Sandb
     ), "the quota refuses all the same"
 
 
-def test_crons_that_spend_no_calls_go_on_when_harvesting_is_off_or_nothing_is_left() -> None:
+def test_crons_that_spend_no_calls_run_when_harvesting_is_off_or_no_call_is_left() -> None:
     Switches.objects.create(harvest_enabled=False)
     assert recorded(run_cron("open-ledger"))[0] == "succeeded"
     quota.increment(get_status().remaining)
@@ -109,7 +109,7 @@ def test_crons_that_spend_no_calls_go_on_when_harvesting_is_off_or_nothing_is_le
     assert get_status().reserved == 0
 
 
-def test_runs_that_do_nothing_for_one_reason_share_a_row_until_something_else_happens() -> None:
+def test_consecutive_runs_that_do_nothing_for_the_same_reason_share_a_row() -> None:
     def rows() -> list[tuple[str, int]]:
         return list(HarvestRun.objects.order_by("pk").values_list("outcome", "repeats"))
 
@@ -156,7 +156,7 @@ def test_a_switch_stops_a_run_at_its_next_call(
     assert balance(sandbox) == (3, 3)
 
 
-def test_what_isbndb_fails_at_is_a_failed_run_and_what_nobody_foresaw_is_raised_too(
+def test_a_failure_of_isbndb_is_a_failed_run_and_an_unexpected_error_is_raised_too(
     sandbox: Sandbox, monkeypatch
 ) -> None:
     sandbox.add_fault("status", status=503)
@@ -205,7 +205,7 @@ def test_two_runs_of_one_cron_never_overlap(monkeypatch) -> None:
     assert CronState.objects.get(name="open-ledger").cursor == {"at": 7}
 
 
-def test_a_run_is_taken_for_dead_when_its_lease_is_over_and_what_it_spent_is_on_record(
+def test_a_run_counts_as_dead_when_its_lease_is_over_and_its_calls_are_recorded(
     sandbox: Sandbox, set_clock: SetClock, monkeypatch
 ) -> None:
     def die(context: RunContext) -> None:
@@ -220,7 +220,7 @@ def test_a_run_is_taken_for_dead_when_its_lease_is_over_and_what_it_spent_is_on_
     assert balance(sandbox) == (1, 1)
 
 
-def test_a_worker_that_was_taken_for_dead_spends_no_more_and_its_totals_are_put_on_record(
+def test_a_worker_that_counts_as_dead_spends_no_more_and_its_totals_are_recorded(
     sandbox: Sandbox, monkeypatch
 ) -> None:
     monkeypatch.setattr(runs, "HEARTBEAT", timedelta(milliseconds=10))
@@ -251,7 +251,7 @@ def test_a_worker_that_was_taken_for_dead_spends_no_more_and_its_totals_are_put_
     assert run.books == 7
 
 
-def test_a_run_that_takes_long_keeps_its_lease_and_saves_its_cursor(set_clock: SetClock, monkeypatch) -> None:
+def test_a_long_run_renews_its_lease_and_saves_its_cursor(set_clock: SetClock, monkeypatch) -> None:
     monkeypatch.setattr(runs, "HEARTBEAT", timedelta(milliseconds=10))
     states = CronState.objects.filter(name="open-ledger")
 
@@ -267,7 +267,7 @@ def test_a_run_that_takes_long_keeps_its_lease_and_saves_its_cursor(set_clock: S
     assert recorded(run_cron("open-ledger"))[0] == "succeeded"
 
 
-def test_a_drift_of_isbndbs_counter_is_found_by_the_scheduled_reconciliation(
+def test_the_scheduled_reconciliation_finds_drift(
     sandbox: Sandbox, settings, caplog
 ) -> None:
     settings.QUOTA_DRIFT_ALERT = 10
@@ -277,7 +277,7 @@ def test_a_drift_of_isbndbs_counter_is_found_by_the_scheduled_reconciliation(
     assert [record.levelname for record in caplog.records if "quota.drift" in record.getMessage()] == ["ERROR"]
 
 
-def test_a_ledger_that_does_not_agree_with_its_rows_fails_the_nightly_check_until_it_is_right(
+def test_a_wrong_ledger_fails_the_nightly_check_until_it_is_right(
     set_clock: SetClock, caplog
 ) -> None:
     Consumer.objects.create(slug="reader")
@@ -312,6 +312,6 @@ def test_a_ledger_that_does_not_agree_with_its_rows_fails_the_nightly_check_unti
     assert run_cron("ledger-check").outcome == "idle", "a person has taken note of it"
 
 
-def test_a_row_cannot_say_that_it_ended_without_when() -> None:
+def test_an_ended_run_must_have_an_end_time() -> None:
     with pytest.raises(IntegrityError, match="harvest_harvestrun_ended_has_time"):
         HarvestRun.objects.create(cron="open-ledger", started_at=NOON, outcome="failed")

@@ -63,7 +63,7 @@ def test_jobs_are_resumed_every_minute_and_alerts_are_checked_every_30_seconds()
     }
 
 
-def test_what_somebody_has_edited_or_switched_off_stays_so() -> None:
+def test_migrate_changes_nothing_that_somebody_has_edited_or_switched_off() -> None:
     Consumer.objects.filter(slug="bulk-author").update(floor=5, active=False)
     row = PeriodicTask.objects.get(name="new-releases")
     row.crontab, row.interval, row.enabled = None, IntervalSchedule.objects.create(every=2, period="hours"), False
@@ -82,7 +82,7 @@ def test_what_somebody_has_edited_or_switched_off_stays_so() -> None:
     assert CronState.objects.get(name="update-feed").cursor == {"since": "2026-05-01"}
 
 
-def test_what_somebody_has_deleted_is_made_again_by_the_next_migrate() -> None:
+def test_migrate_makes_deleted_consumers_and_schedules_again() -> None:
     call_command("migrate", verbosity=0)
     before = counts()
     PeriodicTask.objects.filter(name__in=["new-releases", "resume-jobs"]).delete()

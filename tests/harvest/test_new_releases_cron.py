@@ -38,7 +38,7 @@ def cursor() -> dict[str, str]:
     return found
 
 
-def test_the_books_of_last_month_and_this_are_stored_for_as_many_calls_as_there_are_pages(sandbox: Sandbox) -> None:
+def test_the_books_of_this_month_and_last_month_cost_one_call_per_page(sandbox: Sandbox) -> None:
     run = run_cron("new-releases")
     pages = pages_of("2026-04") + pages_of("2026-05")
     assert (run.outcome, run.calls, run.books) == ("succeeded", pages, books_of("2026-04") + books_of("2026-05"))
@@ -51,7 +51,7 @@ def test_the_books_of_last_month_and_this_are_stored_for_as_many_calls_as_there_
     assert (again.outcome, again.calls, again.books) == ("succeeded", pages, 0), "they are there already"
 
 
-def test_where_the_quota_stopped_it_the_next_day_goes_on(sandbox: Sandbox, set_clock: SetClock, monkeypatch) -> None:
+def test_the_next_day_continues_where_the_quota_stopped_the_run(sandbox: Sandbox, set_clock: SetClock, monkeypatch) -> None:
     first = pages_of("2026-04")
     sandbox.add_fault("daily_limit", path="/books/2026-05")
     run = run_cron("new-releases")
@@ -70,7 +70,7 @@ def test_where_the_quota_stopped_it_the_next_day_goes_on(sandbox: Sandbox, set_c
     assert balance(sandbox) == (rest, rest)
 
 
-def test_isbndbs_failure_keeps_the_place_too(sandbox: Sandbox) -> None:
+def test_a_failure_of_isbndb_keeps_the_cursor(sandbox: Sandbox) -> None:
     sandbox.add_fault("status", status=401, path="/books/2026-05")
     run = run_cron("new-releases")
     assert (run.outcome, run.books) == ("failed", books_of("2026-04"))
@@ -80,7 +80,7 @@ def test_isbndbs_failure_keeps_the_place_too(sandbox: Sandbox) -> None:
     assert balance(sandbox) == (run.calls + rest, run.calls + rest)
 
 
-def test_when_the_whole_is_not_covered_it_is_skipped_and_a_place_of_another_key_is_forgotten(
+def test_it_is_skipped_when_not_all_is_covered_and_forgets_a_cursor_of_another_secret_key(
     sandbox: Sandbox, set_clock: SetClock
 ) -> None:
     CronState.objects.filter(name="new-releases").update(cursor={"resume": "made-with-another-secret-key"})
@@ -94,7 +94,7 @@ def test_when_the_whole_is_not_covered_it_is_skipped_and_a_place_of_another_key_
     assert run_cron("new-releases").books == books_of("2026-04") + books_of("2026-05")
 
 
-def test_a_page_that_fails_is_stepped_over_and_the_next_run_begins_anew(sandbox: Sandbox) -> None:
+def test_a_failed_page_is_skipped_and_the_next_run_reads_all_pages_again(sandbox: Sandbox) -> None:
     sandbox.add_fault("garbage", path="/books/2026-04", times=1)
     run = run_cron("new-releases")
     pages = pages_of("2026-04") + pages_of("2026-05")
@@ -107,7 +107,7 @@ def test_a_page_that_fails_is_stepped_over_and_the_next_run_begins_anew(sandbox:
     assert Edition.objects.count() == books_of("2026-04") + books_of("2026-05")
 
 
-def test_pages_that_fail_one_after_the_other_end_the_run_and_the_next_gets_a_page_further(sandbox: Sandbox) -> None:
+def test_consecutive_failed_pages_end_the_run_and_the_next_run_gets_one_page_further(sandbox: Sandbox) -> None:
     def place() -> tuple[int, int]:
         position = read_token(cursor()["resume"])[1]
         return position.listing, position.offset

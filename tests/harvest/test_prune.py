@@ -39,7 +39,7 @@ def job() -> Job:
     return create_job(consumer=Consumer.objects.get(slug="reader"), kind=Job.Kind.BATCH_DIRECT, wanted=wanted)
 
 
-def test_the_journal_beyond_its_days_is_deleted_and_the_ledgers_stay(
+def test_an_old_journal_is_deleted_and_the_ledgers_stay(
     settings, sandbox: Sandbox, set_clock: SetClock, monkeypatch
 ) -> None:
     settings.JOURNAL_KEEP_DAYS = 30

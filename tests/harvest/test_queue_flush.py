@@ -24,7 +24,7 @@ def queue(count: int) -> None:
     enqueue(known_isbns(count), priority=QueuedIsbn.Priority.NORMAL, consumer="reader")
 
 
-def test_what_fills_batches_is_sent_and_put_down_to_the_run(sandbox: Sandbox) -> None:
+def test_full_batches_are_sent_and_charged_to_the_run(sandbox: Sandbox) -> None:
     queue(11)
     run = run_cron("queue-flush")
     assert run is not None
@@ -33,7 +33,7 @@ def test_what_fills_batches_is_sent_and_put_down_to_the_run(sandbox: Sandbox) ->
     assert balance(sandbox) == (2, 2)
 
 
-def test_while_nothing_is_due_it_looks_and_leaves_one_row_of_all_its_looks() -> None:
+def test_while_nothing_is_due_all_its_runs_share_one_row() -> None:
     queue(4)
     assert "worker" in (selectors.get_queue().warning or "")
     for _ in range(3):
@@ -43,7 +43,7 @@ def test_while_nothing_is_due_it_looks_and_leaves_one_row_of_all_its_looks() -> 
     assert selectors.get_queue().warning is None, "somebody looks after it"
 
 
-def test_below_its_floor_it_is_skipped_and_the_queue_says_so(sandbox: Sandbox) -> None:
+def test_below_its_floor_it_is_skipped_and_the_queue_shows_why(sandbox: Sandbox) -> None:
     queue(5)
     quota.increment(12_000)
     run = run_cron("queue-flush")
@@ -54,7 +54,7 @@ def test_below_its_floor_it_is_skipped_and_the_queue_says_so(sandbox: Sandbox) -
     assert (sandbox.spent, QueuedIsbn.objects.count()) == (0, 5)
 
 
-def test_when_isbndb_fails_the_run_has_failed_and_the_next_one_waits(sandbox: Sandbox) -> None:
+def test_when_isbndb_fails_the_run_fails_and_the_next_one_waits(sandbox: Sandbox) -> None:
     sandbox.add_fault("status", status=500)
     queue(5)
     run = run_cron("queue-flush")

@@ -27,9 +27,9 @@ Capture = pytest.CaptureFixture[str]
 pytestmark = pytest.mark.usefixtures("defaults", "sandbox")
 
 
-def test_it_runs_a_cron_now_and_says_what_came_of_it(capsys: Capture, sandbox: Sandbox) -> None:
+def test_it_runs_a_cron_now_and_prints_the_result(capsys: Capture, sandbox: Sandbox) -> None:
     call_command("run_cron", "reconciliation")
-    assert capsys.readouterr().out == "reconciliation: Succeeded. 1 calls, 0 books.\n"
+    assert capsys.readouterr().out == "reconciliation: Succeeded. 1 call, 0 books.\n"
     call_command("run_cron", "reconciliation", "--json")
     run = HarvestRun.objects.first()
     assert json.loads(capsys.readouterr().out) == {
@@ -43,7 +43,7 @@ def test_it_runs_a_cron_now_and_says_what_came_of_it(capsys: Capture, sandbox: S
     assert balance(sandbox) == (2, 2)
 
 
-def test_a_dry_run_spends_nothing_and_leaves_nothing(capsys: Capture, sandbox: Sandbox) -> None:
+def test_a_dry_run_spends_nothing_and_records_nothing(capsys: Capture, sandbox: Sandbox) -> None:
     call_command("run_cron", "new-releases", "--dry-run")
     Switches.objects.create(harvest_enabled=False)
     with pytest.raises(SystemExit) as left:
@@ -58,7 +58,7 @@ def test_a_dry_run_spends_nothing_and_leaves_nothing(capsys: Capture, sandbox: S
     assert (sandbox.spent, HarvestRun.objects.count()) == (0, 0)
 
 
-def test_the_exit_code_tells_failed_stopped_and_skipped_apart(sandbox: Sandbox, set_clock: SetClock) -> None:
+def test_the_exit_code_distinguishes_failed_stopped_and_skipped(sandbox: Sandbox, set_clock: SetClock) -> None:
     def code(*arguments: str) -> object:
         with pytest.raises(SystemExit) as left:
             call_command("run_cron", *arguments)
@@ -74,7 +74,7 @@ def test_the_exit_code_tells_failed_stopped_and_skipped_apart(sandbox: Sandbox, 
     assert code("reconciliation") == 1
 
 
-def test_what_cannot_be_done_is_said_in_a_line() -> None:
+def test_an_error_is_one_line() -> None:
     with pytest.raises(CommandError, match="There is no cron 'tea'"):
         call_command("run_cron", "tea")
     with pytest.raises(CommandError, match="--list"):
@@ -83,7 +83,7 @@ def test_what_cannot_be_done_is_said_in_a_line() -> None:
         call_command("run_cron", "reconciliation")
 
 
-def test_wrong_usage_is_no_end_by_the_quota() -> None:
+def test_the_exit_code_of_wrong_usage_is_1() -> None:
     for command in (
         *("run_cron", "bulk_author_harvest", "smoke", "embedded", "isbndb_sandbox", "quota_adjust", "quota_status"),
     ):
@@ -94,11 +94,11 @@ def test_wrong_usage_is_no_end_by_the_quota() -> None:
         assert left.value.code == 1, command
 
 
-def test_a_cursor_is_forgotten_unless_a_run_is_under_way(capsys: Capture, admin_client: Client) -> None:
+def test_a_cursor_is_cleared_unless_a_run_is_in_progress(capsys: Capture, admin_client: Client) -> None:
     crons = CronState.objects.filter(name__in=["new-releases", "ledger-check"])
     crons.update(cursor={"resume": "where it was"})
     call_command("run_cron", "new-releases", "--reset-cursor")
-    assert capsys.readouterr().out == "new-releases: Its cursor is forgotten.\n"
+    assert capsys.readouterr().out == "new-releases: Cursor cleared.\n"
     assert [state.cursor for state in crons.order_by("name")] == [{"resume": "where it was"}, {}]
 
     run = HarvestRun.objects.create(cron="new-releases", started_at=NOON)
@@ -114,7 +114,7 @@ def test_a_cursor_is_forgotten_unless_a_run_is_under_way(capsys: Capture, admin_
     assert [state.cursor for state in crons.order_by("name")] == [{}, {"page": 2}]
 
 
-def test_the_list_names_every_cron_who_pays_and_how_it_last_ran_also_by_hand(capsys: Capture) -> None:
+def test_the_list_shows_every_cron_its_consumer_and_its_last_run_even_by_hand(capsys: Capture) -> None:
     run_cron("reconciliation")
     call_command("run_cron", "--list")
     lines = capsys.readouterr().out.splitlines()
@@ -126,7 +126,7 @@ def test_the_list_names_every_cron_who_pays_and_how_it_last_ran_also_by_hand(cap
     assert {row["last_run"]["outcome"] if row["last_run"] else None for row in rows} == {None, "succeeded"}
 
 
-def test_after_kill_9_the_next_tick_ends_the_run_and_its_calls_are_on_record(
+def test_after_kill_9_the_next_tick_ends_the_run_and_records_its_calls(
     settings, sandbox: Sandbox, set_clock: SetClock
 ) -> None:
     settings.ISBNDB_TIMEOUT_SECONDS = 60

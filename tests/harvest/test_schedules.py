@@ -48,7 +48,7 @@ SECOND, MINUTE, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days
         (FIVE_SECONDS, None, [(NOON, True), (NOON, False), (NOON + DAY, True)]),
     ],
 )
-def test_a_message_stands_for_a_tick_however_beats_time_wavers_and_each_tick_counts_once(
+def test_each_tick_runs_once_however_inexact_the_time_of_beat(
     beat: BaseSchedule, last: datetime | None, messages: list[tuple[datetime, bool]]
 ) -> None:
     for now, counts in messages:
@@ -57,7 +57,7 @@ def test_a_message_stands_for_a_tick_however_beats_time_wavers_and_each_tick_cou
         last = tick or last
 
 
-def test_a_crontab_in_another_time_zone_is_due_by_that_zone() -> None:
+def test_a_crontab_is_due_by_its_own_time_zone() -> None:
     beat = TzAwareCrontab(minute="0", hour="8", tz=ZoneInfo("Asia/Tokyo"))
     eight_in_tokyo = datetime(2026, 5, 4, 23, tzinfo=UTC)
     last = eight_in_tokyo - DAY
@@ -67,7 +67,7 @@ def test_a_crontab_in_another_time_zone_is_due_by_that_zone() -> None:
 
 
 @pytest.mark.usefixtures("defaults")
-def test_of_eight_processes_with_a_message_for_one_tick_one_runs_it(sandbox: Sandbox) -> None:
+def test_one_of_eight_processes_with_a_message_for_the_same_tick_runs_it(sandbox: Sandbox) -> None:
     def race(claims: str) -> None:
         raced = subprocess.run(
             [sys.executable, "-m", "tests.harvest.racing", "8", "reconciliation", claims],
@@ -92,7 +92,7 @@ def test_of_eight_processes_with_a_message_for_one_tick_one_runs_it(sandbox: San
 
 
 @pytest.mark.usefixtures("defaults")
-def test_a_tick_is_run_once_and_what_a_person_wants_now_is_always_run(set_clock: SetClock) -> None:
+def test_a_tick_runs_once_and_a_run_by_hand_always_runs(set_clock: SetClock) -> None:
     def runs() -> int:
         return sum(1 + run.repeats for run in HarvestRun.objects.all())
 
@@ -110,7 +110,7 @@ def test_a_tick_is_run_once_and_what_a_person_wants_now_is_always_run(set_clock:
 
 
 @pytest.mark.usefixtures("defaults")
-def test_an_edited_schedule_holds_from_the_next_tick_and_without_any_every_message_counts(set_clock: SetClock) -> None:
+def test_an_edited_schedule_applies_from_the_next_tick_and_without_a_schedule_every_message_runs(set_clock: SetClock) -> None:
     row = PeriodicTask.objects.get(name="expire-leases")
     assert run_cron("expire-leases", scheduled=True)
     row.interval = IntervalSchedule.objects.create(every=20, period="seconds")
@@ -125,7 +125,7 @@ def test_an_edited_schedule_holds_from_the_next_tick_and_without_any_every_messa
 
 
 @pytest.mark.usefixtures("defaults")
-def test_a_moment_without_postgresql_costs_a_daily_cron_nothing_but_the_moment(sandbox: Sandbox) -> None:
+def test_a_short_outage_of_postgresql_does_not_cost_a_daily_cron_its_day(sandbox: Sandbox) -> None:
     retries = []
     with ExitStack() as outage:
 
@@ -145,7 +145,7 @@ def test_a_moment_without_postgresql_costs_a_daily_cron_nothing_but_the_moment(s
 
 
 @pytest.mark.usefixtures("defaults")
-def test_a_schedule_that_gives_the_name_by_keyword_is_claimed_too_and_a_broken_one_breaks_no_other() -> None:
+def test_a_schedule_can_name_its_cron_by_keyword_and_a_broken_schedule_breaks_no_other() -> None:
     PeriodicTask.objects.filter(name="expire-leases").update(args="[]", kwargs='{"name": "expire-leases"}')
     PeriodicTask.objects.filter(name="open-ledger").update(args="nonsense")
     PeriodicTask.objects.filter(name="queue-flush").update(args="")
@@ -153,7 +153,7 @@ def test_a_schedule_that_gives_the_name_by_keyword_is_claimed_too_and_a_broken_o
     assert run_cron("expire-leases", scheduled=True) is None
 
 
-def test_a_daily_cron_is_overdue_from_its_minute_and_the_grace_on_until_its_next_tick(set_clock: SetClock) -> None:
+def test_a_daily_cron_is_overdue_from_the_end_of_its_grace_until_its_next_tick(set_clock: SetClock) -> None:
     daily = CrontabSchedule.objects.create(minute="10", hour="3")
     PeriodicTask.objects.create(
         name="feed", task="harvest.tasks.run_cron", args='["update-feed"]', crontab=daily, last_run_at=NOON

@@ -37,7 +37,7 @@ def store(count: int, *, days_ago: int) -> list[str]:
     return isbns
 
 
-def test_the_oldest_are_asked_for_in_full_batches_and_the_rest_waits_until_it_fills_one(sandbox: Sandbox) -> None:
+def test_the_oldest_books_are_refreshed_in_full_batches_and_the_rest_waits(sandbox: Sandbox) -> None:
     isbns = store(25, days_ago=100)
     calls = sandbox.spent
     run = run_cron("stale-refresh")
@@ -50,7 +50,7 @@ def test_the_oldest_are_asked_for_in_full_batches_and_the_rest_waits_until_it_fi
     assert balance(sandbox) == (calls + 2, calls + 2)
 
 
-def test_fresh_books_and_those_that_isbndb_has_dropped_are_left_alone(settings, sandbox: Sandbox) -> None:
+def test_fresh_books_and_books_that_isbndb_has_dropped_cost_no_call(settings, sandbox: Sandbox) -> None:
     isbns = store(20, days_ago=80)
     assert run_cron("stale-refresh").outcome == "idle"
     settings.EDITION_FRESH_DAYS = 70
@@ -60,7 +60,7 @@ def test_fresh_books_and_those_that_isbndb_has_dropped_are_left_alone(settings, 
     assert run_cron("stale-refresh").books == 20
 
 
-def test_one_run_sends_no_more_than_its_share_and_none_below_the_floor(sandbox: Sandbox, monkeypatch) -> None:
+def test_a_run_sends_no_more_than_its_maximum_and_nothing_below_the_floor(sandbox: Sandbox, monkeypatch) -> None:
     store(40, days_ago=100)
     monkeypatch.setattr(books, "MAX_BATCHES", 1)
     assert run_cron("stale-refresh").calls == 1
@@ -73,7 +73,7 @@ def test_one_run_sends_no_more_than_its_share_and_none_below_the_floor(sandbox: 
     assert balance(sandbox) == (12_000, 12_000)
 
 
-def test_a_batch_that_fails_blocks_none_after_it_and_comes_last_in_the_next_run(sandbox: Sandbox, monkeypatch) -> None:
+def test_a_failed_batch_blocks_no_other_and_comes_last_in_the_next_run(sandbox: Sandbox, monkeypatch) -> None:
     def stale() -> set[str]:
         return set(Edition.objects.filter(synced_at__lt=Now() - timedelta(days=90)).values_list("pk", flat=True))
 
@@ -95,7 +95,7 @@ def test_a_batch_that_fails_blocks_none_after_it_and_comes_last_in_the_next_run(
     assert (stale(), aside()) == (set(), None)
 
 
-def test_after_three_failures_in_a_row_isbndb_is_left_alone_until_the_next_run(sandbox: Sandbox) -> None:
+def test_after_three_failures_in_a_row_the_run_sends_no_more(sandbox: Sandbox) -> None:
     store(50, days_ago=100)
     sandbox.add_fault("garbage", path="/books")
     run = run_cron("stale-refresh")

@@ -44,7 +44,7 @@ def cursor() -> dict[str, object]:
     return found
 
 
-def test_what_changed_and_is_stored_or_was_missed_is_refreshed_in_full_batches(sandbox: Sandbox) -> None:
+def test_changed_books_that_are_stored_or_were_missing_are_refreshed_in_full_batches(sandbox: Sandbox) -> None:
     stored, missed = changed()[5:255], changed()[-30:]
     enrich_isbns(stored, consumer="reader")
     remember_misses(missed)
@@ -62,7 +62,7 @@ def test_what_changed_and_is_stored_or_was_missed_is_refreshed_in_full_batches(s
     assert balance(sandbox) == (calls + run.calls,) * 2
 
 
-def test_the_last_batch_is_filled_up_with_stale_books_and_the_next_run_reads_from_its_day_on(
+def test_stale_books_fill_the_last_batch_and_the_next_run_reads_from_the_day_of_this_one(
     sandbox: Sandbox, set_clock: SetClock
 ) -> None:
     stale, stored = known_isbns(BATCH + 20), changed()[:30]
@@ -86,7 +86,7 @@ def test_the_last_batch_is_filled_up_with_stale_books_and_the_next_run_reads_fro
     assert any("lastUpdated=2026-05-18&page=1&" in request["query"] for request in sandbox.requests), "7 days back"
 
 
-def test_a_run_that_is_stopped_goes_on_with_the_next_page_and_loses_no_isbn(sandbox: Sandbox, monkeypatch) -> None:
+def test_a_stopped_run_continues_with_the_next_page_and_loses_no_isbn(sandbox: Sandbox, monkeypatch) -> None:
     times = Counter(isbn for isbn, _ in feed.updates(WEEK, NOON))
     stored = [isbn for isbn, count in times.items() if count == 1][:250]
     enrich_isbns(stored, consumer="reader")
@@ -112,7 +112,7 @@ def test_a_run_that_is_stopped_goes_on_with_the_next_page_and_loses_no_isbn(sand
     assert balance(sandbox) == (calls + pages() + 4,) * 2, "each page once; one batch was asked for twice"
 
 
-def test_a_batch_that_fails_is_asked_for_once_more_and_blocks_nothing(sandbox: Sandbox) -> None:
+def test_a_failed_batch_is_sent_once_more_and_blocks_nothing(sandbox: Sandbox) -> None:
     times = Counter(isbn for isbn, _ in feed.updates(WEEK, NOON))
     stored = [isbn for isbn, count in times.items() if count == 1][:250]
     enrich_isbns(stored, consumer="reader")
@@ -128,7 +128,7 @@ def test_a_batch_that_fails_is_asked_for_once_more_and_blocks_nothing(sandbox: S
     assert cursor() == {"since": "2026-05-05"}, "what failed twice is left to stale-refresh"
 
 
-def test_a_page_that_fails_twice_is_stepped_over(sandbox: Sandbox) -> None:
+def test_a_page_that_fails_twice_is_skipped(sandbox: Sandbox) -> None:
     sandbox.add_fault("drip", seconds=0, path="/feeds", times=1)  # the first page is answered
     sandbox.add_fault("garbage", path="/feeds", times=2)
     run = run_cron("update-feed")

@@ -1,4 +1,4 @@
-"""`manage.py bulk_author_harvest`: parse, open a checkpoint, run, tell."""
+"""`manage.py bulk_author_harvest`: parses the options, opens a checkpoint, runs the harvest and reports."""
 
 import json as json_module
 import os
@@ -16,6 +16,7 @@ from django.core.management.base import CommandError
 from rich.console import Console
 
 from alexandria.common.commands import ToolCommand
+from alexandria.common.text import counted
 from enrichment.services.bibliographies import MAX_PAGES
 from harvest.bulk.checkpoint_file import FileStore, default_path
 from harvest.bulk.exceptions import (
@@ -45,24 +46,24 @@ from harvest.bulk.reporting import (
 from harvest.bulk.run import FAILED, PENDING, Entry, Fetcher, Run, Seen, Store, to_do
 from harvest.bulk.server import Unusable, server_address, usable_key
 
-# By number of stored editions: the first rank and the last.
+# Ranks by number of stored editions: first and last.
 TIERS = {"top-100": (1, 100), "top-1000": (1, 1000), "1000-5000": (1001, 5000), "5000-20000": (5001, 20_000)}
 
 HELP = """\
-Stores the books of a list of authors, page by page, as the consumer bulk-author (or, with --server, as the consumer of
-the API key). What came of each page is on record before the next is asked for, so that --resume pays for no page twice.
+Stores the books of a list of authors, page by page. The consumer bulk-author pays; with --server, the consumer of the
+API key. Each page is recorded before the next one is fetched, so --resume does not pay for a page twice.
 
 exit codes:
-  0    all that was asked for is done
-  1    wrong usage, or it could not begin or go on: the message says why
-  2    the quota is gone: --resume goes on when there is some again
-  3    done, but some authors failed: --resume tries those again
-  4    another copy works on the same list
-  130  interrupted; --resume goes on
-  141  nobody reads the output any more; --resume goes on
+  0    everything is done
+  1    wrong usage, or the harvest cannot start or continue; the message says why
+  2    the quota is used up; --resume continues when there are calls again
+  3    done, but some authors failed; --resume tries them again
+  4    another process works on the same list
+  130  interrupted; --resume continues
+  141  the reader of the output is gone; --resume continues
 """
 
-NOBODY_READS = "Nobody reads the output any more."
+OUTPUT_CLOSED = "The reader of the output is gone."
 
 
 class Command(ToolCommand):
@@ -71,34 +72,34 @@ class Command(ToolCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         source = parser.add_argument_group("authors").add_mutually_exclusive_group()
-        source.add_argument("file", nargs="?", metavar="FILE", help="One name a line, or CSV; - reads standard input.")
-        source.add_argument("--tier", choices=TIERS, help="Stored authors, by the number of their editions.")
-        source.add_argument("--author", action="append", metavar="NAME", help="One author; may be given several times.")
-        parser.add_argument("--server", metavar="URL", help="Work through that server; no database is touched.")
-        parser.add_argument("--api-key", metavar="KEY", help="For --server. Default: ALEXANDRIA_API_KEY.")
+        source.add_argument("file", nargs="?", metavar="FILE", help="One name per line, or CSV; - reads standard input.")
+        source.add_argument("--tier", choices=TIERS, help="Stored authors, ranked by their number of editions.")
+        source.add_argument("--author", action="append", metavar="NAME", help="One author; repeat it for more.")
+        parser.add_argument("--server", metavar="URL", help="Work through this server and use no database.")
+        parser.add_argument("--api-key", metavar="KEY", help="With --server: the API key (default: ALEXANDRIA_API_KEY).")
         parser.add_argument(
             "--checkpoint",
             type=Path,
             metavar="PATH",
-            help="With --server: its checkpoint (default: one a list).",
+            help="With --server: the file of the checkpoint (default: one per list).",
         )
         begin = parser.add_mutually_exclusive_group()
         begin.add_argument(
-            "--resume", action="store_true", help="Go on with this list, or without one with what stopped last."
+            "--resume", action="store_true", help="Continue with this list; without a list, continue what stopped last."
         )
-        begin.add_argument("--restart", action="store_true", help="Begin anew although this list stopped on its way.")
-        parser.add_argument("--wait", action="store_true", help="When the quota is gone, wait for more and go on.")
+        begin.add_argument("--restart", action="store_true", help="Start again from the beginning, although a harvest of this list stopped.")
+        parser.add_argument("--wait", action="store_true", help="When the quota is used up, wait for new calls and continue.")
         parser.add_argument(
             "--max-pages",
             type=int,
             choices=range(1, MAX_PAGES + 1),
             metavar="N",
-            help=f"The most pages of 1,000 books an author, 1 to {MAX_PAGES} (default: {MAX_PAGES}).",
+            help=f"Maximum number of pages of 1,000 books per author, 1 to {MAX_PAGES} (default: {MAX_PAGES}).",
         )
-        parser.add_argument("--limit", type=int, metavar="N", help="The most authors in this run.")
-        parser.add_argument("--dry-run", action="store_true", help="Say what it would take, and do nothing.")
-        parser.add_argument("--check-quota", action="store_true", help="Print the quota; 2 when none is left.")
-        parser.add_argument("--json", action="store_true", help="One JSON object a line.")
+        parser.add_argument("--limit", type=int, metavar="N", help="Maximum number of authors in this run.")
+        parser.add_argument("--dry-run", action="store_true", help="Show the calls and days that it needs, and do nothing.")
+        parser.add_argument("--check-quota", action="store_true", help="Show the quota; exit with 2 when no call is free.")
+        parser.add_argument("--json", action="store_true", help="Print one JSON object per line.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -108,23 +109,23 @@ class Command(ToolCommand):
         except AnotherCopy as error:
             raise CommandError(str(error), returncode=4) from error
         except AlreadyBegun as error:
-            raise CommandError(f"{error} --resume goes on with it, --restart begins anew.") from error
+            raise CommandError(f"{error} --resume continues it, --restart starts again from the beginning.") from error
         except (Unusable, NamesUnreadable, NothingToResume, CannotGoOn, NotFetched) as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
             raise CommandError("Interrupted.", returncode=130) from None
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is written when Python ends
-            raise CommandError(NOBODY_READS, returncode=141) from None
+            raise CommandError(OUTPUT_CLOSED, returncode=141) from None
 
     def _refuse_nonsense(self, options: dict[str, Any]) -> None:
         has_list = bool(options["file"] or options["tier"] or options["author"])
         if not has_list and not options["resume"] and not options["check_quota"]:
-            raise CommandError("Which authors? Name a FILE (- for standard input), --tier or --author.")
+            raise CommandError("No authors given. Give a FILE (- for standard input), --tier or --author.")
         if options["limit"] is not None and options["limit"] < 1:
-            raise CommandError("--limit: at least 1.")
+            raise CommandError("--limit must be at least 1.")
         if options["server"] is None and (options["checkpoint"] or options["api_key"]):
-            raise CommandError("--checkpoint and --api-key go with --server.")
+            raise CommandError("--checkpoint and --api-key need --server.")
         if options["server"] is not None:
             options["server"] = server_address(options["server"])
 
@@ -139,7 +140,7 @@ class Command(ToolCommand):
             self._dry_run(fetcher, store.look(wanted, resume=options["resume"]), options)
             return
         if not options["server"] and not settings.ISBNDB_API_KEY:
-            raise CommandError("ISBNDB_API_KEY is not set: nothing was sent. (Beside `make run`: . .data/run.env)")
+            raise CommandError("ISBNDB_API_KEY is not set, so nothing was sent. Set it. (While `make run` runs: . .data/run.env)")
         checkpoint = store.open(
             wanted, max_pages=options["max_pages"], resume=options["resume"], restart=options["restart"]
         )
@@ -152,7 +153,7 @@ class Command(ToolCommand):
             return LocalFetcher()
         key = options["api_key"] or os.environ.get("ALEXANDRIA_API_KEY", "")
         if not key:
-            raise CommandError("--server wants an --api-key, or ALEXANDRIA_API_KEY in the environment.")
+            raise CommandError("--server needs --api-key, or ALEXANDRIA_API_KEY in the environment.")
         return RemoteFetcher(options["server"], usable_key(key))
 
     def _store(self, options: dict[str, Any], wanted: AuthorList | None) -> Store:
@@ -161,7 +162,7 @@ class Command(ToolCommand):
         if options["checkpoint"]:
             return FileStore(options["checkpoint"])
         if wanted is None:
-            raise CommandError("--resume with --server: which list, or which --checkpoint?")
+            raise CommandError("--resume with --server needs the list or the --checkpoint.")
         return FileStore(default_path(options["server"], wanted))
 
     def _names(self, options: dict[str, Any]) -> Names | None:
@@ -195,7 +196,7 @@ class Command(ToolCommand):
         return LineReport(self._write, total=total)
 
     def _write(self, line: str) -> None:
-        """Each line is there to read at once, also through a pipe."""
+        """Flushes each line, so that a pipe gets it at once."""
         self.stdout.write(line)
         self.stdout.flush()
 
@@ -211,7 +212,7 @@ class Command(ToolCommand):
             ended, code = "Interrupted.", 130
         except BrokenPipeError:
             with suppress(TryLater):
-                run.checkpoint.close(reason=NOBODY_READS)
+                run.checkpoint.close(reason=OUTPUT_CLOSED)
             raise
         except AnotherCopy as error:
             ended, code = str(error), 4
@@ -219,7 +220,7 @@ class Command(ToolCommand):
             ended, code = str(error), 1
         else:
             ended, code = what_is_left(run.checkpoint.entries)
-        with suppress(TryLater):  # our lease ends with this process
+        with suppress(TryLater):  # the lease ends with this process
             run.checkpoint.close(reason=ended)
         report.summary(summary_of(run.checkpoint, ended=ended))
         if code:
@@ -228,7 +229,7 @@ class Command(ToolCommand):
     def _check_quota(self, fetcher: Fetcher, *, json: bool) -> None:
         quota = fetcher.quota()
         self.stdout.write(json_module.dumps(quota_object(quota)) if json else quota_line(quota))
-        if not quota.most:
+        if not quota.free:
             raise CommandError(f"No call is free for this harvest. {quota.why_none}".rstrip(), returncode=2)
 
     def _dry_run(self, fetcher: Fetcher, seen: Seen, options: dict[str, Any]) -> None:
@@ -248,46 +249,46 @@ class Command(ToolCommand):
             return
         self.stdout.write(f"Would harvest {len(pending):,} of {len(entries):,} authors of {label}: ", ending="")
         self.stdout.write(", ".join(entry.name for entry in pending[:SHOWN]) + (", …" if len(pending) > SHOWN else ""))
-        self.stdout.write(f"Calls: {least:,} to {most:,}, and one more for each that fails or is too large for ISBNdb.")
+        self.stdout.write(f"Calls: {least:,} to {most:,}, plus one for each page that fails or is too large for ISBNdb.")
         if None in days:
-            self.stdout.write("Days: it would never end; the limits of this consumer leave it no call.")
+            self.stdout.write("Days: never; the limits of this consumer leave it no call.")
         else:
-            self.stdout.write(f"Days: {days[0]} to {days[1]}, if nobody else spends any call.")
+            self.stdout.write(f"Days: {days[0]} to {days[1]}, if nobody else spends calls.")
         self.stdout.write(quota_line(quota))
 
 
 def what_is_left(entries: list[Entry]) -> tuple[str, int]:
-    """Why a run that came to its end has not done everything, "" when it has, and its exit code."""
+    """What a completed run has not done, "" if it has done everything, and the exit code."""
     states = [entry.state for entry in entries]
     if failed := states.count(FAILED):
-        return f"{failed:,} authors failed; --resume tries them again.", 3
+        return f"{counted(failed, 'author')} failed; --resume tries again.", 3
     if left := states.count(PENDING):
-        return f"--limit: {left:,} authors are left; --resume goes on.", 0
+        return f"--limit: {counted(left, 'author')} left; --resume continues.", 0
     return "", 0
 
 
 def notes_on(names: Names | None) -> list[str]:
-    """What people should know of the list that was read."""
+    """What a person should know about the list."""
     if names is None:
         return []
-    notes = [f"The list is not UTF-8; it was read as {names.encoding}."] if names.encoding else []
+    notes = [f"The list is not UTF-8. It was read as {names.encoding}."] if names.encoding else []
     if names.duplicates:
-        notes.append(f"{names.duplicates:,} names are there more than once and count once.")
-    notes += [f"Line {bad.line} is no name ({bad.reason}): {bad.text!r}" for bad in names.rejected[:SHOWN]]
+        notes.append(f"{counted(names.duplicates, 'duplicate name')} ignored.")
+    notes += [f"Line {bad.line} is not a name ({bad.reason}): {bad.text!r}" for bad in names.rejected[:SHOWN]]
     if more := len(names.rejected[SHOWN:]):
-        notes.append(f"{more:,} more lines are no names.")
+        notes.append(f"{counted(more, 'more line')} without a name.")
     return notes
 
 
 @contextmanager
 def ended_by_signals(run: Run) -> Iterator[None]:
-    """SIGINT and SIGTERM end the run after the page under way; a second one at once."""
+    """SIGINT and SIGTERM end the run after the current page; a second signal ends it at once."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         if run.stopping:
             raise KeyboardInterrupt
         run.stop()
-        os.write(2, b"Stopping after the page under way; once more stops at once.\n")
+        os.write(2, b"Stopping after the current page. Press again to stop at once.\n")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

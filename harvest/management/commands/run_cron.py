@@ -5,6 +5,7 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from alexandria.common.commands import ToolCommand
+from alexandria.common.text import counted
 from harvest.crons.registry import CRONS, get_cron
 from harvest.exceptions import HarvestError
 from harvest.models import CronState, HarvestRun
@@ -18,24 +19,24 @@ EXIT_CODES = {HarvestRun.Outcome.FAILED: 1, HarvestRun.Outcome.STOPPED: 2, Harve
 
 class Command(ToolCommand):
     help = """\
-Runs a cron now, whatever its schedule says.
+Runs a cron now, whatever its schedule.
 
 exit codes:
   0  done, or nothing to do
-  1  failed or refused, or wrong usage
-  2  ended early by the quota: the next run goes on there
-  3  skipped, with the reason"""
+  1  failed, refused, or wrong usage
+  2  ended early by the quota; the next run continues there
+  3  skipped; the output has the reason"""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("name", nargs="?", help="Which; --list shows them.")
-        parser.add_argument("--list", action="store_true", help="Show all crons, who pays and where they stand.")
-        parser.add_argument("--force", action="store_true", help="Do not skip it for want of quota.")
+        parser.add_argument("name", nargs="?", help="The cron to run; --list shows all of them.")
+        parser.add_argument("--list", action="store_true", help="Show all crons, their consumers and their last runs.")
+        parser.add_argument("--force", action="store_true", help="Run it even where the quota would skip it.")
         instead = parser.add_mutually_exclusive_group()
-        instead.add_argument("--dry-run", action="store_true", help="Say whether it would be skipped, and do nothing.")
+        instead.add_argument("--dry-run", action="store_true", help="Show whether it would be skipped, and do nothing.")
         instead.add_argument(
             "--reset-cursor",
             action="store_true",
-            help="Only forget where it would go on: the next run begins anew, and ledger-check alarms no more.",
+            help="Only clear the cursor: the next run starts from the beginning, and ledger-check accepts past days.",
         )
         parser.add_argument(
             "--json", action="store_true", help='{"cron", "run", "outcome", "reason", "calls", "books"}'
@@ -46,11 +47,11 @@ exit codes:
             self._list(as_json=options["json"])
             return
         if name is None:
-            raise CommandError("Give the NAME of a cron, or --list.")
+            raise CommandError("Give the name of a cron, or --list.")
         try:
             if options["reset_cursor"]:
                 forget_cursor(name)
-                self.stdout.write(f"{name}: Its cursor is forgotten.")
+                self.stdout.write(f"{name}: Cursor cleared.")
                 return
             figures = self._judge(name) if options["dry_run"] else self._run(name, force=options["force"])
         except (HarvestError, QuotaError) as error:
@@ -60,7 +61,7 @@ exit codes:
         else:
             what = "Would run" if figures["outcome"] == "ready" else figures["outcome"].capitalize()
             reason = f": {figures['reason']}" if figures["reason"] else "."
-            spent = "" if options["dry_run"] else f" {figures['calls']:,} calls, {figures['books']:,} books."
+            spent = "" if options["dry_run"] else f" {counted(figures['calls'], 'call')}, {counted(figures['books'], 'book')}."
             self.stdout.write(f"{name}: {what}{reason}{spent}")
         if code := EXIT_CODES.get(figures["outcome"]):
             raise SystemExit(code)
@@ -74,7 +75,7 @@ exit codes:
     def _run(self, name: str, *, force: bool) -> dict[str, Any]:
         run = run_cron(name, force=force)
         if run is None:
-            raise RuntimeError("Only a scheduled run can have been run before.")
+            raise RuntimeError("Only a scheduled run can have run before.")
         figures = {"outcome": run.outcome, "reason": run.reason, "calls": run.calls, "books": run.books}
         return {"cron": name, "run": run.pk} | figures
 
@@ -98,7 +99,7 @@ exit codes:
         for cron in CRONS.values():
             run = last.get(cron.name)
             state = states.get(cron.name)
-            # Runs that did nothing, one like the other, are one row: the tick is that of the latest.
+            # Consecutive runs that did nothing share a row, so the last tick can be later than its start.
             ran = "not run yet"
             if run:
                 at = max(run.started_at, (state and state.last_tick_at) or run.started_at)
