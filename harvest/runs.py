@@ -63,7 +63,7 @@ def run_cron(name: str, *, scheduled: bool = False, force: bool = False) -> Harv
 
 
 def forget_cursor(name: str) -> None:
-    """Clears the cursor: the next run starts from the beginning. Raises CronUnknown and RunUnderWay."""
+    """Deletes the cursor: the next run starts from the beginning. Raises CronUnknown and RunUnderWay."""
     get_cron(name)
     end_dead_runs()
     with reachable():

@@ -134,7 +134,9 @@ def _read(path: Path, wanted: AuthorList | None) -> tuple[dict[str, Any], list[E
         entries = [Entry(**entry) for entry in header.pop("authors")]
         key, *_ = (header[name] for name in ("key", "label", "max_pages"))
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise CannotGoOn(f"{path} is not a checkpoint of a bulk harvest. It stays unchanged; give another --checkpoint.") from error
+        raise CannotGoOn(
+            f"{path} is not a checkpoint of a bulk harvest. It stays unchanged; give another --checkpoint."
+        ) from error
     try:
         for note in map(json.loads, lines[1:]):
             entry = entries[note.pop("position") - 1]

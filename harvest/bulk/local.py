@@ -132,7 +132,9 @@ class DatabaseCheckpoint:
 
     def _hold(self) -> None:
         if not self._held().update(lease_until=Now() + BulkHarvest.LEASE):
-            raise AnotherCopy("This process lost the harvest to another one, because it did not renew its lease in time.")
+            raise AnotherCopy(
+                "This process lost the harvest to another one, because it did not renew its lease in time."
+            )
 
 
 class DatabaseStore:

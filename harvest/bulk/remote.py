@@ -98,7 +98,9 @@ class RemoteFetcher:
             return self._client.request(method, url, json=body)
         except (httpx2.InvalidURL, httpx2.LocalProtocolError):
             # Without the text of the error, which can contain a header.
-            raise CannotGoOn(f"No request to {self._client.base_url} is possible. Check --server and the API key.") from None
+            raise CannotGoOn(
+                f"No request to {self._client.base_url} is possible. Check --server and the API key."
+            ) from None
         except httpx2.RequestError as error:
             message = f"{self._client.base_url} does not answer: {error or type(error).__name__}."
             raise TryLater(message, in_doubt=method == "POST" and isinstance(error, _AFTER_ASKING)) from error

@@ -32,5 +32,7 @@ def usable_key(text: str) -> str:
     """The API key without surrounding white space. Raises Unusable for a key that no header can carry."""
     key = text.strip()
     if not key or not all("!" <= character <= "~" for character in key):
-        raise Unusable("The API key is not valid: it is empty, or contains a blank, a line break or a character outside ASCII.")
+        raise Unusable(
+            "The API key is not valid: it is empty, or contains a blank, a line break or a character outside ASCII."
+        )
     return key

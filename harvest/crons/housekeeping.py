@@ -35,7 +35,7 @@ def ledger_check(context: RunContext) -> None:
     """Recomputes the ledgers of all past days that were not checked yet; at least yesterday's.
 
     Cursor: {"checked"}, the last day up to which all ledgers were right. Raises LedgerWrong. The next run then checks
-    the same days again, until their figures are right or a person clears the cursor.
+    the same days again, until their figures are right or a person deletes the cursor.
     """
     yesterday = context.today - timedelta(days=1)
     checked = date.fromisoformat(context.cursor.get("checked", (yesterday - timedelta(days=1)).isoformat()))

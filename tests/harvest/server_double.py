@@ -12,9 +12,9 @@ RESET = "2026-05-06T00:00:00Z"
 
 
 class ServerDouble:
-    """`books`: how many each author has; others are unknown. `left`: calls of today. `failures`: (status, body,
-    headers) of the next answers to what spends; status 0 closes the connection. `allowance`: what /api/quota/me answers;
-    None: all that is left. `asked`: (author, page) in order."""
+    """`books`: the number of books of each known author. `left`: remaining calls of today. `failures`: (status, body,
+    headers) of the next answers to requests that spend; status 0 closes the connection. `allowance`: the answer of
+    /api/quota/me; None: all remaining calls are free. `asked`: (author, page) in order."""
 
     def __init__(self, books: dict[str, int], *, left: int = 1000) -> None:
         self.books = books

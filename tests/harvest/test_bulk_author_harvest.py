@@ -70,7 +70,9 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) 
         time.sleep(0.02)
 
 
-def test_every_kind_of_author_is_harvested_page_by_page_and_every_call_is_reported(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_every_kind_of_author_is_harvested_page_by_page_and_every_call_is_reported(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
     sandbox.add_fault("status", status=404, path="/author/Nobody", body={"message": "Not found"})
     listed = a_list(tmp_path, "Agatha Christie", "Nobody", "adam silvera", "R.L. Stine", "Silvera, Adam", "12")
 
@@ -186,7 +188,7 @@ def test_ctrl_c_ends_it_after_the_current_page(sandbox: Sandbox, tmp_path: Path)
         stopped.send_signal(signal.SIGINT)
         out, errors = stopped.communicate(timeout=60)
     assert stopped.returncode == 130, errors
-    assert "Press again to stop at once" in errors
+    assert "A second signal stops at once" in errors
     assert "ended: Interrupted." in out
     assert BulkAuthor.objects.values_list("next_page", "books", "calls").get(position=1) == (2, 1000, 1)
     assert harvest("--resume").code == 0
@@ -202,7 +204,7 @@ def test_a_second_signal_ends_it_at_once_and_releases_its_calls(sandbox: Sandbox
         wait_until(lambda: sandbox.requests, stopped)
         stopped.send_signal(signal.SIGTERM)
         assert stopped.stderr is not None
-        while "once more" not in stopped.stderr.readline():
+        while "A second signal" not in stopped.stderr.readline():
             assert stopped.poll() is None
         stopped.send_signal(signal.SIGTERM)
         stopped.communicate(timeout=30)
@@ -214,7 +216,9 @@ def test_a_second_signal_ends_it_at_once_and_releases_its_calls(sandbox: Sandbox
     assert balance(sandbox) == (3, 3)
 
 
-def test_failed_authors_are_reported_with_their_reason_and_resume_tries_them_again(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_failed_authors_are_reported_with_their_reason_and_resume_tries_them_again(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
     listed = a_list(tmp_path, *SHORT[:3])
     sandbox.add_fault("status", status=503, path="/author/Nora")
     ended = harvest(listed)
@@ -232,11 +236,13 @@ def test_failed_authors_are_reported_with_their_reason_and_resume_tries_them_aga
     assert balance(sandbox)[0] == ended.summary["calls"] + 1
 
 
-def test_when_isbndb_fails_for_every_author_it_stops_before_it_wastes_the_quota(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_when_isbndb_fails_for_every_author_it_stops_before_it_wastes_the_quota(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
     sandbox.add_fault("garbage")
     ended = harvest(a_list(tmp_path, *SHORT))
     assert ended.code == 1
-    assert "5 authors failed in a row, the last one because: " in ended.message
+    assert "5 authors failed in a row. The last failure: " in ended.message
     assert (ended.summary["failed"], ended.summary["pending"]) == (5, 1)
     assert harvest("--resume", "--limit", "2").code == 3
 
@@ -258,7 +264,9 @@ def test_authors_that_always_fail_do_not_block_the_others_on_resume(sandbox: San
     assert (harvest("--resume").code, BulkAuthor.objects.exclude(reason="").count()) == (0, 0)
 
 
-def test_a_harvest_that_cannot_continue_says_why_and_can_be_resumed(sandbox: Sandbox, bulk_author: Consumer, tmp_path: Path) -> None:
+def test_a_harvest_that_cannot_continue_says_why_and_can_be_resumed(
+    sandbox: Sandbox, bulk_author: Consumer, tmp_path: Path
+) -> None:
     listed = a_list(tmp_path, *SHORT[:1])
     Switches.objects.update_or_create(pk=1, defaults={"harvest_enabled": False})
     off = harvest(listed)
@@ -446,14 +454,14 @@ def test_tiers_are_stored_authors_ranked_by_their_editions(sandbox: Sandbox, tmp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Which authors?"),
+        ([], "No authors given"),
         (["--tier", "top-7"], "invalid choice"),
         (["--max-pages", "11", "--author", "x"], "invalid choice"),
         (["--limit", "0", "--author", "x"], "--limit"),
         (["/nowhere/authors.csv"], "No such file"),
-        (["--author", "123"], "There is no author's name in it"),
-        (["--author", "x", "--checkpoint", "y"], "go with --server"),
-        (["--resume"], "No harvest in the database stopped"),
+        (["--author", "123"], "The list has no author name in it"),
+        (["--author", "x", "--checkpoint", "y"], "need --server"),
+        (["--resume"], "There is no stopped harvest in the database"),
     ],
 )
 def test_wrong_options_are_refused_before_anything_starts(arguments: list[str], message: str, settings) -> None:
@@ -476,7 +484,7 @@ def test_as_a_process_it_reads_standard_input_and_prints_plain_lines(sandbox: Sa
     wrong = subprocess.run([*COMMAND, "--tier", "x"], capture_output=True, timeout=60, check=False)
     assert wrong.returncode == 1
     helped = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, timeout=60, check=True)
-    assert "130  interrupted; --resume goes on" in helped.stdout
+    assert "130  interrupted; --resume continues" in helped.stdout
 
 
 def test_on_a_terminal_a_bar_shows_the_rate_and_the_remaining_calls(sandbox: Sandbox) -> None:

@@ -42,9 +42,7 @@ def through(server: ServerDouble, *arguments: str | Path) -> Ended:
     return harvest("--server", server.url, *arguments)
 
 
-def test_a_list_is_harvested_through_the_server_without_any_database(
-    server: ServerDouble, listed: Path
-) -> None:
+def test_a_list_is_harvested_through_the_server_without_any_database(server: ServerDouble, listed: Path) -> None:
     """pytest-django refuses the database to a test that does not ask for it."""
     ended = through(server, listed)
     assert ended.code == 0, ended.message
@@ -96,7 +94,9 @@ def test_with_wait_it_continues_at_the_time_that_the_server_gives(server: Server
     assert ended.named("waiting")[0] == {"event": "waiting", "limit": "safety_limit", "until": "2026-05-06T00:00:00Z"}
 
 
-def test_a_failure_of_isbndb_fails_the_author_and_a_failure_of_the_server_is_tried_again(server: ServerDouble, listed: Path) -> None:
+def test_a_failure_of_isbndb_fails_the_author_and_a_failure_of_the_server_is_tried_again(
+    server: ServerDouble, listed: Path
+) -> None:
     server.failures = [
         (503, {"code": "quota_unavailable", "detail": "Our database is away."}, {}),
         (0, {}, {}),
@@ -137,9 +137,12 @@ def test_a_page_that_may_have_been_paid_for_is_fetched_only_once_more(
     [
         ((403, {"code": "consumer_inactive", "detail": "Harvesting is switched off."}, {}), "The server refuses: Harv"),
         ((403, {"code": "permission_denied", "detail": "No."}, {}), "does not accept the API key: No."),
-        ((404, {"detail": "There is nothing at /api/authors/."}, {}), "no Alexandria that harvests authors: There is"),
-        ((301, {}, {"Location": "https://elsewhere.example/api/"}), "try --server https://elsewhere.example."),
-        ((200, {"surprise": True}, {}), "not what its API says"),
+        (
+            (404, {"detail": "There is nothing at /api/authors/."}, {}),
+            "not an Alexandria that can harvest authors: There is",
+        ),
+        ((301, {}, {"Location": "https://elsewhere.example/api/"}), "Try --server https://elsewhere.example."),
+        ((200, {"surprise": True}, {}), "not what its API promises"),
     ],
 )
 def test_a_permanent_error_ends_it_with_its_reason(
@@ -253,9 +256,7 @@ def test_a_checkpoint_survives_a_torn_line_and_a_damaged_one_is_refused(
     assert through(server, listed, "--checkpoint", tmp_path).code == 1
 
 
-def test_kill_9_and_a_second_process_without_any_database(
-    server: ServerDouble, listed: Path, tmp_path: Path
-) -> None:
+def test_kill_9_and_a_second_process_without_any_database(server: ServerDouble, listed: Path, tmp_path: Path) -> None:
     nowhere = "postgres://nobody:none@127.0.0.1:1/none"
     environment = {**os.environ, "DATABASE_URL": nowhere, "REDIS_URL": "redis://127.0.0.1:1/0"}
     enrich = server.enrich

@@ -51,9 +51,7 @@ def test_a_run_records_its_calls_under_its_own_source(sandbox: Sandbox) -> None:
     assert (state.run, state.lease_until, state.last_tick_at) == (None, None, None)
 
 
-def test_a_run_is_skipped_at_every_limit_that_leaves_no_call(
-    settings, sandbox: Sandbox, set_clock: SetClock
-) -> None:
+def test_a_run_is_skipped_at_every_limit_that_leaves_no_call(settings, sandbox: Sandbox, set_clock: SetClock) -> None:
     payer = Consumer.objects.get(slug="cron-reconciliation")
 
     def skipped() -> str:
@@ -220,9 +218,7 @@ def test_a_run_counts_as_dead_when_its_lease_is_over_and_its_calls_are_recorded(
     assert balance(sandbox) == (1, 1)
 
 
-def test_a_worker_that_counts_as_dead_spends_no_more_and_its_totals_are_recorded(
-    sandbox: Sandbox, monkeypatch
-) -> None:
+def test_a_worker_that_counts_as_dead_spends_no_more_and_its_totals_are_recorded(sandbox: Sandbox, monkeypatch) -> None:
     monkeypatch.setattr(runs, "HEARTBEAT", timedelta(milliseconds=10))
     states = CronState.objects.filter(name="reconciliation")
 
@@ -267,9 +263,7 @@ def test_a_long_run_renews_its_lease_and_saves_its_cursor(set_clock: SetClock, m
     assert recorded(run_cron("open-ledger"))[0] == "succeeded"
 
 
-def test_the_scheduled_reconciliation_finds_drift(
-    sandbox: Sandbox, settings, caplog
-) -> None:
+def test_the_scheduled_reconciliation_finds_drift(sandbox: Sandbox, settings, caplog) -> None:
     settings.QUOTA_DRIFT_ALERT = 10
     sandbox.set_limits(spent=40)
     run_cron("reconciliation")
@@ -277,9 +271,7 @@ def test_the_scheduled_reconciliation_finds_drift(
     assert [record.levelname for record in caplog.records if "quota.drift" in record.getMessage()] == ["ERROR"]
 
 
-def test_a_wrong_ledger_fails_the_nightly_check_until_it_is_right(
-    set_clock: SetClock, caplog
-) -> None:
+def test_a_wrong_ledger_fails_the_nightly_check_until_it_is_right(set_clock: SetClock, caplog) -> None:
     Consumer.objects.create(slug="reader")
     assert recorded(run_cron("ledger-check"))[0] == "idle", "yesterday has no ledger"
     with spending(consumer="reader", operation="test", calls=1) as spender:

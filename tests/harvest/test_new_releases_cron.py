@@ -51,7 +51,9 @@ def test_the_books_of_this_month_and_last_month_cost_one_call_per_page(sandbox: 
     assert (again.outcome, again.calls, again.books) == ("succeeded", pages, 0), "they are there already"
 
 
-def test_the_next_day_continues_where_the_quota_stopped_the_run(sandbox: Sandbox, set_clock: SetClock, monkeypatch) -> None:
+def test_the_next_day_continues_where_the_quota_stopped_the_run(
+    sandbox: Sandbox, set_clock: SetClock, monkeypatch
+) -> None:
     first = pages_of("2026-04")
     sandbox.add_fault("daily_limit", path="/books/2026-05")
     run = run_cron("new-releases")

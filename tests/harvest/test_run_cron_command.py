@@ -94,11 +94,11 @@ def test_the_exit_code_of_wrong_usage_is_1() -> None:
         assert left.value.code == 1, command
 
 
-def test_a_cursor_is_cleared_unless_a_run_is_in_progress(capsys: Capture, admin_client: Client) -> None:
+def test_a_cursor_is_deleted_unless_a_run_is_in_progress(capsys: Capture, admin_client: Client) -> None:
     crons = CronState.objects.filter(name__in=["new-releases", "ledger-check"])
     crons.update(cursor={"resume": "where it was"})
     call_command("run_cron", "new-releases", "--reset-cursor")
-    assert capsys.readouterr().out == "new-releases: Cursor cleared.\n"
+    assert capsys.readouterr().out == "new-releases: Cursor deleted.\n"
     assert [state.cursor for state in crons.order_by("name")] == [{"resume": "where it was"}, {}]
 
     run = HarvestRun.objects.create(cron="new-releases", started_at=NOON)
@@ -109,7 +109,7 @@ def test_a_cursor_is_cleared_unless_a_run_is_in_progress(capsys: Capture, admin_
     page = admin_client.post(reverse("admin:harvest_cronstate_changelist"), chosen, follow=True)
     assert [str(message) for message in page.context["messages"]] == [
         "A run of new-releases is in progress. Try again when it has ended.",
-        "1 cron begins anew: ledger-check.",
+        "Deleted 1 cursor: ledger-check.",
     ]
     assert [state.cursor for state in crons.order_by("name")] == [{}, {"page": 2}]
 
@@ -176,7 +176,7 @@ def test_runs_and_states_are_shown_in_the_admin_and_can_be_handed_to_the_workers
     chosen = {"action": "run_now", "_selected_action": ["open-ledger", "prune-journal"]}
     page = admin_client.post(states, chosen, follow=True)
     said = str(next(iter(page.context["messages"])))
-    assert said == "2 crons handed to the workers: open-ledger, prune-journal."
+    assert said == "Sent 2 crons to the workers: open-ledger, prune-journal."
     with app.connection_for_read() as broker:
         queue = broker.SimpleQueue("celery")
         messages = [queue.get(timeout=5) for _ in range(2)]

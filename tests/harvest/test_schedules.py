@@ -110,7 +110,9 @@ def test_a_tick_runs_once_and_a_run_by_hand_always_runs(set_clock: SetClock) -> 
 
 
 @pytest.mark.usefixtures("defaults")
-def test_an_edited_schedule_applies_from_the_next_tick_and_without_a_schedule_every_message_runs(set_clock: SetClock) -> None:
+def test_an_edited_schedule_applies_from_the_next_tick_and_without_a_schedule_every_message_runs(
+    set_clock: SetClock,
+) -> None:
     row = PeriodicTask.objects.get(name="expire-leases")
     assert run_cron("expire-leases", scheduled=True)
     row.interval = IntervalSchedule.objects.create(every=20, period="seconds")

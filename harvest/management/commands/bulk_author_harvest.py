@@ -72,11 +72,15 @@ class Command(ToolCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         source = parser.add_argument_group("authors").add_mutually_exclusive_group()
-        source.add_argument("file", nargs="?", metavar="FILE", help="One name per line, or CSV; - reads standard input.")
+        source.add_argument(
+            "file", nargs="?", metavar="FILE", help="One name per line, or CSV; - reads standard input."
+        )
         source.add_argument("--tier", choices=TIERS, help="Stored authors, ranked by their number of editions.")
         source.add_argument("--author", action="append", metavar="NAME", help="One author; repeat it for more.")
         parser.add_argument("--server", metavar="URL", help="Work through this server and use no database.")
-        parser.add_argument("--api-key", metavar="KEY", help="With --server: the API key (default: ALEXANDRIA_API_KEY).")
+        parser.add_argument(
+            "--api-key", metavar="KEY", help="With --server: the API key (default: ALEXANDRIA_API_KEY)."
+        )
         parser.add_argument(
             "--checkpoint",
             type=Path,
@@ -87,8 +91,14 @@ class Command(ToolCommand):
         begin.add_argument(
             "--resume", action="store_true", help="Continue with this list; without a list, continue what stopped last."
         )
-        begin.add_argument("--restart", action="store_true", help="Start again from the beginning, although a harvest of this list stopped.")
-        parser.add_argument("--wait", action="store_true", help="When the quota is used up, wait for new calls and continue.")
+        begin.add_argument(
+            "--restart",
+            action="store_true",
+            help="Start again from the beginning, although a harvest of this list stopped.",
+        )
+        parser.add_argument(
+            "--wait", action="store_true", help="When the quota is used up, wait for new calls and continue."
+        )
         parser.add_argument(
             "--max-pages",
             type=int,
@@ -97,8 +107,12 @@ class Command(ToolCommand):
             help=f"Maximum number of pages of 1,000 books per author, 1 to {MAX_PAGES} (default: {MAX_PAGES}).",
         )
         parser.add_argument("--limit", type=int, metavar="N", help="Maximum number of authors in this run.")
-        parser.add_argument("--dry-run", action="store_true", help="Show the calls and days that it needs, and do nothing.")
-        parser.add_argument("--check-quota", action="store_true", help="Show the quota; exit with 2 when no call is free.")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="Show the calls and days that it needs, and do nothing."
+        )
+        parser.add_argument(
+            "--check-quota", action="store_true", help="Show the quota; exit with 2 when no call is free."
+        )
         parser.add_argument("--json", action="store_true", help="Print one JSON object per line.")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -140,7 +154,9 @@ class Command(ToolCommand):
             self._dry_run(fetcher, store.look(wanted, resume=options["resume"]), options)
             return
         if not options["server"] and not settings.ISBNDB_API_KEY:
-            raise CommandError("ISBNDB_API_KEY is not set, so nothing was sent. Set it. (While `make run` runs: . .data/run.env)")
+            raise CommandError(
+                "ISBNDB_API_KEY is not set, so nothing was sent. Set it. (While `make run` runs: . .data/run.env)"
+            )
         checkpoint = store.open(
             wanted, max_pages=options["max_pages"], resume=options["resume"], restart=options["restart"]
         )
@@ -249,7 +265,7 @@ class Command(ToolCommand):
             return
         self.stdout.write(f"Would harvest {len(pending):,} of {len(entries):,} authors of {label}: ", ending="")
         self.stdout.write(", ".join(entry.name for entry in pending[:SHOWN]) + (", …" if len(pending) > SHOWN else ""))
-        self.stdout.write(f"Calls: {least:,} to {most:,}, plus one for each page that fails or is too large for ISBNdb.")
+        self.stdout.write(f"Calls: {least:,} to {most:,}, plus one for each page that fails or is too large.")
         if None in days:
             self.stdout.write("Days: never; the limits of this consumer leave it no call.")
         else:
@@ -288,7 +304,7 @@ def ended_by_signals(run: Run) -> Iterator[None]:
         if run.stopping:
             raise KeyboardInterrupt
         run.stop()
-        os.write(2, b"Stopping after the current page. Press again to stop at once.\n")
+        os.write(2, b"Stopping after the current page. A second signal stops at once.\n")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

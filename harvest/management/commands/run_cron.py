@@ -36,7 +36,7 @@ exit codes:
         instead.add_argument(
             "--reset-cursor",
             action="store_true",
-            help="Only clear the cursor: the next run starts from the beginning, and ledger-check accepts past days.",
+            help="Only delete the cursor: the next run starts from the beginning, and ledger-check accepts past days.",
         )
         parser.add_argument(
             "--json", action="store_true", help='{"cron", "run", "outcome", "reason", "calls", "books"}'
@@ -51,7 +51,7 @@ exit codes:
         try:
             if options["reset_cursor"]:
                 forget_cursor(name)
-                self.stdout.write(f"{name}: Cursor cleared.")
+                self.stdout.write(f"{name}: Cursor deleted.")
                 return
             figures = self._judge(name) if options["dry_run"] else self._run(name, force=options["force"])
         except (HarvestError, QuotaError) as error:
@@ -61,7 +61,11 @@ exit codes:
         else:
             what = "Would run" if figures["outcome"] == "ready" else figures["outcome"].capitalize()
             reason = f": {figures['reason']}" if figures["reason"] else "."
-            spent = "" if options["dry_run"] else f" {counted(figures['calls'], 'call')}, {counted(figures['books'], 'book')}."
+            spent = (
+                ""
+                if options["dry_run"]
+                else f" {counted(figures['calls'], 'call')}, {counted(figures['books'], 'book')}."
+            )
             self.stdout.write(f"{name}: {what}{reason}{spent}")
         if code := EXIT_CODES.get(figures["outcome"]):
             raise SystemExit(code)
