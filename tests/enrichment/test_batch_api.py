@@ -16,7 +16,15 @@ from quota.exceptions import QuotaUnavailable
 from quota.models import Call, Consumer, DailyLedger
 from quota.selectors.status import get_status
 from quota.services import reservations
-from tests.fixtures import balance, database_moved, known_isbns, problem, silent_port, unknown_isbns
+from tests.fixtures import (
+    balance,
+    database_moved,
+    known_isbns,
+    problem,
+    silent_port,
+    stop_database_clock,
+    unknown_isbns,
+)
 
 PATH = "/api/enrich/batch-direct"
 KNOWN = known_isbns(3)
@@ -301,8 +309,8 @@ def test_a_consumer_that_is_switched_off_is_refused(api: APIClient, sandbox: San
     assert sandbox.requests == []
 
 
-def test_midnight_is_a_matter_of_seconds(api: APIClient, sandbox: Sandbox, set_clock) -> None:
-    set_clock(datetime(2026, 5, 5, 23, 59, 58, 500_000, tzinfo=UTC))
+def test_midnight_is_a_matter_of_seconds(api: APIClient, sandbox: Sandbox) -> None:
+    stop_database_clock(datetime(2026, 5, 5, 23, 59, 58, 500_000, tzinfo=UTC))
     response = api.post(PATH, KNOWN, format="json")
     assert problem(response, 429)["limit"] == "midnight"
     assert 0 < int(response.headers["Retry-After"]) <= 4

@@ -19,7 +19,7 @@ from quota.models import Call, Consumer, DailyLedger, Reservation
 from quota.selectors.status import check_ledger, get_status
 from quota.services import corrections, reservations
 from tests.enrichment.listening import isbns_of, on_request, pages_asked, stored, to_the_next_day
-from tests.fixtures import NOON, SetClock, balance, database_moved, problem, set_database_clock
+from tests.fixtures import NOON, SetClock, balance, database_moved, problem, stop_database_clock
 
 PATH = "/api/authors/enrich-bibliography"
 LARGE, NO_TOTAL, HEAVY = catalogue.MORE_THAN_1000, catalogue.FULL_PAGES_WITHOUT_TOTAL, catalogue.PAGES_OVER_6_MB
@@ -222,7 +222,7 @@ def switched_off(sandbox: Sandbox) -> None:
 
 
 def midnight_is_near(sandbox: Sandbox) -> None:
-    set_database_clock(datetime(2026, 5, 5, 23, 59, 58, 500_000, tzinfo=UTC))
+    stop_database_clock(datetime(2026, 5, 5, 23, 59, 58, 500_000, tzinfo=UTC))
 
 
 def released_by_staff(sandbox: Sandbox) -> None:

@@ -13,7 +13,7 @@ from quota.models import Call, Consumer, DailyLedger
 from quota.selectors.status import get_status
 from quota.services import reservations
 from quota.services.reservations import DispatchedCall
-from tests.fixtures import SetClock
+from tests.fixtures import At, stop_database_clock
 
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
 FAR = timedelta(days=1)
@@ -50,13 +50,13 @@ def test_the_outcome_is_recorded_in_the_journal(reservation: uuid.UUID) -> None:
     assert (row.outcome, row.status, row.latency_ms, row.isbns_found) == ("ok", 200, 12, 6)
 
 
-def test_send_times_are_never_more_than_max_rps_in_any_second(reservation: uuid.UUID) -> None:
+def test_send_times_are_never_more_than_max_rps_in_any_second(reservation: uuid.UUID, at: At) -> None:
     times = [dispatch(reservation, max_slot_distance=FAR).send_at for _ in range(10)]
     assert all(later - earlier > timedelta(seconds=1) for earlier, later in zip(times, times[3:], strict=False))
     assert times[-1] - times[0] < timedelta(seconds=3.2)
 
 
-def test_nothing_is_spent_for_a_send_time_that_is_too_far_away(reservation: uuid.UUID) -> None:
+def test_nothing_is_spent_for_a_send_time_that_is_too_far_away(reservation: uuid.UUID, at: At) -> None:
     near = timedelta(seconds=1)
     answers = [reservations.dispatch(reservation, method="GET", path="/key", max_slot_distance=near) for _ in range(10)]
     granted = [answer for answer in answers if isinstance(answer, DispatchedCall)]
@@ -66,7 +66,7 @@ def test_nothing_is_spent_for_a_send_time_that_is_too_far_away(reservation: uuid
     assert get_status().used == len(granted) == Call.objects.count()
 
 
-def test_slowing_down_moves_everybodys_next_send_time(reservation: uuid.UUID) -> None:
+def test_slowing_down_moves_everybodys_next_send_time(reservation: uuid.UUID, at: At) -> None:
     call = dispatch(reservation)
     reservations.slow_down(call, seconds=60)
     other = reservations.reserve(consumer="reader", operation="other", calls=1)
@@ -83,23 +83,19 @@ def test_slowing_down_never_brings_a_send_time_forward(reservation: uuid.UUID) -
     assert DailyLedger.objects.get().next_dispatch_at == before
 
 
-def test_a_pause_that_isbndb_asked_for_before_midnight_holds_after_it(
-    reservation: uuid.UUID, set_clock: SetClock
-) -> None:
-    set_clock(MIDNIGHT - timedelta(seconds=10))
+def test_a_pause_that_isbndb_asked_for_before_midnight_holds_after_it(reservation: uuid.UUID) -> None:
+    stop_database_clock(MIDNIGHT - timedelta(seconds=10))
     reservations.slow_down(dispatch(reservation), seconds=60)
     until = DailyLedger.objects.get().next_dispatch_at
-    set_clock(MIDNIGHT + timedelta(seconds=5))
+    stop_database_clock(MIDNIGHT + timedelta(seconds=5))
     today = reservations.reserve(consumer="reader", operation="test", calls=1)
     assert dispatch(today, max_slot_distance=FAR).send_at == until > MIDNIGHT + timedelta(seconds=45)
 
 
-def test_a_pause_that_isbndb_asks_for_as_the_day_ends_holds_for_the_day_that_begins(
-    reservation: uuid.UUID, set_clock: SetClock
-) -> None:
-    set_clock(MIDNIGHT - timedelta(seconds=3))
+def test_a_pause_that_isbndb_asks_for_as_the_day_ends_holds_for_the_day_that_begins(reservation: uuid.UUID) -> None:
+    stop_database_clock(MIDNIGHT - timedelta(seconds=3))
     call = dispatch(reservation)
-    set_clock(MIDNIGHT + timedelta(seconds=1))
+    stop_database_clock(MIDNIGHT + timedelta(seconds=1))
     reservations.slow_down(call, seconds=60)
     assert DailyLedger.objects.get(day=MIDNIGHT.date()).next_dispatch_at > MIDNIGHT + timedelta(seconds=60)
 
@@ -156,17 +152,17 @@ def test_no_call_comes_from_a_reservation_that_never_was(consumer: Consumer) -> 
 
 @pytest.mark.parametrize("seconds_to_midnight", [2, 1, 0.5])
 def test_nothing_is_dispatched_in_the_last_two_seconds_of_a_day(
-    reservation: uuid.UUID, set_clock: SetClock, seconds_to_midnight: float
+    reservation: uuid.UUID, seconds_to_midnight: float
 ) -> None:
-    set_clock(MIDNIGHT - timedelta(seconds=seconds_to_midnight))
+    stop_database_clock(MIDNIGHT - timedelta(seconds=seconds_to_midnight))
     with pytest.raises(QuotaRefused) as caught:
         dispatch(reservation)
     assert (caught.value.limit, caught.value.retry_at) == ("midnight", MIDNIGHT + timedelta(seconds=2))
     assert not Call.objects.exists()
 
 
-def test_a_pace_that_reaches_into_the_last_two_seconds_is_refused(reservation: uuid.UUID, set_clock: SetClock) -> None:
-    set_clock(MIDNIGHT - timedelta(seconds=4))
+def test_a_pace_that_reaches_into_the_last_two_seconds_is_refused(reservation: uuid.UUID) -> None:
+    stop_database_clock(MIDNIGHT - timedelta(seconds=4))
     with pytest.raises(QuotaRefused) as caught:
         for _ in range(10):
             dispatch(reservation, max_slot_distance=FAR)
@@ -174,18 +170,18 @@ def test_a_pace_that_reaches_into_the_last_two_seconds_is_refused(reservation: u
     assert all(call.send_at < MIDNIGHT - timedelta(seconds=2) for call in Call.objects.all())
 
 
-def test_the_first_call_of_a_day_is_sent_two_seconds_after_midnight(consumer: Consumer, set_clock: SetClock) -> None:
-    set_clock(MIDNIGHT)
+def test_the_first_call_of_a_day_is_sent_two_seconds_after_midnight(consumer: Consumer) -> None:
+    stop_database_clock(MIDNIGHT)
     reservation = reservations.reserve(consumer="reader", operation="test", calls=1)
     call = dispatch(reservation, max_slot_distance=FAR)
     assert call.send_at == MIDNIGHT + timedelta(seconds=2)
     assert call.day == MIDNIGHT.date()
 
 
-def test_a_call_is_charged_to_the_day_of_the_databases_clock(consumer: Consumer, set_clock: SetClock) -> None:
-    set_clock(MIDNIGHT - timedelta(seconds=30))
+def test_a_call_is_charged_to_the_day_of_the_databases_clock(consumer: Consumer) -> None:
+    stop_database_clock(MIDNIGHT - timedelta(seconds=30))
     dispatch(reservations.reserve(consumer="reader", operation="test", calls=1))
-    set_clock(MIDNIGHT + timedelta(seconds=30))
+    stop_database_clock(MIDNIGHT + timedelta(seconds=30))
     dispatch(reservations.reserve(consumer="reader", operation="test", calls=1))
     assert list(DailyLedger.objects.order_by("day").values_list("day__day", "used")) == [(5, 1), (6, 1)]
 
@@ -234,8 +230,8 @@ def test_a_claim_waits_until_the_send_time(reservation: uuid.UUID) -> None:
     assert time.monotonic() >= call.send_after
 
 
-def test_a_call_that_could_not_be_sent_in_time_must_not_be_sent(reservation: uuid.UUID, set_clock: SetClock) -> None:
-    set_clock(MIDNIGHT - timedelta(seconds=2.3))
+def test_a_call_that_could_not_be_sent_in_time_must_not_be_sent(reservation: uuid.UUID) -> None:
+    stop_database_clock(MIDNIGHT - timedelta(seconds=2.3))
     call = dispatch(reservation)
     call.send_after = call.send_before  # as if the process had been held up
     with pytest.raises(SendWindowMissed):
@@ -251,11 +247,9 @@ def test_observing_goes_on_when_isbndb_closed_the_day(reservation: uuid.UUID, se
     assert get_status().closed_reason == "Daily quota exceeded"
 
 
-def test_observing_waits_out_midnight_instead_of_refusing(
-    reservation: uuid.UUID, settings, set_clock: SetClock
-) -> None:
+def test_observing_waits_out_midnight_instead_of_refusing(reservation: uuid.UUID, settings) -> None:
     settings.QUOTA_ENFORCEMENT = "observe"
-    set_clock(MIDNIGHT - timedelta(seconds=1))
+    stop_database_clock(MIDNIGHT - timedelta(seconds=1))
     wait = reservations.dispatch(reservation, method="GET", path="/key", max_slot_distance=FAR)
     assert isinstance(wait, timedelta)
     assert timedelta(seconds=2) < wait <= timedelta(seconds=3)

@@ -10,7 +10,7 @@ from quota.exceptions import HarvestSwitchedOff, QuotaRefused
 from quota.models import Consumer, Switches
 from quota.selectors.allowances import get_allowance
 from quota.services import reservations
-from tests.fixtures import SetClock
+from tests.fixtures import SetClock, stop_database_clock
 
 PATH = "/api/quota/me"
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
@@ -96,6 +96,6 @@ def test_nothing_is_free_on_a_closed_day_next_to_midnight_or_while_harvesting_is
     assert isinstance(call, reservations.DispatchedCall)
     reservations.close_day(call, reason="Daily quota exceeded")
     assert (get_allowance(consumer).free, get_allowance(consumer).limited_by) == (0, "day_closed")
-    set_clock(MIDNIGHT - timedelta(seconds=1.9))
+    stop_database_clock(MIDNIGHT - timedelta(seconds=1.9))
     allowance = get_allowance(consumer)
     assert allowance.free == 0 or allowance.quota.day == MIDNIGHT.date()

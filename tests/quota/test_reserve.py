@@ -18,7 +18,7 @@ from quota.exceptions import (
 from quota.models import Consumer, ConsumerUsage, DailyLedger, Reservation, Switches
 from quota.selectors.status import check_ledger, get_status
 from quota.services import reservations
-from tests.fixtures import SetClock
+from tests.fixtures import SetClock, stop_database_clock
 
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
 
@@ -149,8 +149,8 @@ def test_a_day_that_isbndb_closed_grants_nothing() -> None:
     assert caught.value.limit == "day_closed"
 
 
-def test_nothing_is_set_aside_in_the_last_two_seconds_of_a_day(set_clock: SetClock) -> None:
-    set_clock(MIDNIGHT - timedelta(seconds=1.9))
+def test_nothing_is_set_aside_in_the_last_two_seconds_of_a_day() -> None:
+    stop_database_clock(MIDNIGHT - timedelta(seconds=1.9))
     assert refusal(1) == ("midnight", 1, 0, MIDNIGHT + timedelta(seconds=2))
 
 

@@ -31,7 +31,7 @@ from quota.exceptions import (
     ReservationClosed,
     ReservationSpent,
 )
-from tests.fixtures import database_moved
+from tests.fixtures import database_moved, stop_database_clock
 
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
 
@@ -104,7 +104,7 @@ def test_a_read_only_database_counts_as_unavailable(api: APIClient) -> None:
 
 
 def test_a_refusal_names_its_limit_and_the_quota(set_clock) -> None:
-    set_clock(datetime(2026, 5, 5, 23, 59, 0, tzinfo=UTC))
+    stop_database_clock(datetime(2026, 5, 5, 23, 59, 0, tzinfo=UTC))
     response = answer_to(QuotaRefused(limit="floor", asked=3, free=2, retry_at=MIDNIGHT))
     body = problem(response)
     assert (body["status"], body["code"]) == (429, "quota_exhausted")

@@ -36,7 +36,7 @@ from quota.selectors.status import get_status
 from quota.services import reservations
 from quota.services.reservations import DispatchedCall
 from quota.spending import Spender, spending
-from tests.fixtures import SetClock, balance, known_isbns, unknown_isbns
+from tests.fixtures import SetClock, balance, known_isbns, stop_database_clock, unknown_isbns
 
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
 ASKED = known_isbns(3) + unknown_isbns(1)
@@ -439,9 +439,7 @@ def test_a_call_sends_one_request_and_never_another(sandbox: Sandbox, monkeypatc
     assert balance(sandbox) == (1, 1)
 
 
-def test_a_call_that_is_held_up_until_midnight_stays_spent_and_is_not_sent(
-    sandbox: Sandbox, set_clock: SetClock, monkeypatch
-) -> None:
+def test_a_call_that_is_held_up_until_midnight_stays_spent_and_is_not_sent(sandbox: Sandbox, monkeypatch) -> None:
     dispatch = Spender.dispatch
 
     def held_up(self: Spender, *args, **options) -> DispatchedCall:
@@ -450,7 +448,7 @@ def test_a_call_that_is_held_up_until_midnight_stays_spent_and_is_not_sent(
         return call
 
     monkeypatch.setattr(Spender, "dispatch", held_up)
-    set_clock(MIDNIGHT - timedelta(seconds=2.7))
+    stop_database_clock(MIDNIGHT - timedelta(seconds=2.7))
     with pytest.raises(QuotaRefused) as caught:
         fetch()
     assert (caught.value.limit, caught.value.retry_at) == ("midnight", MIDNIGHT)
