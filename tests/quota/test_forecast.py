@@ -10,7 +10,7 @@ from quota.selectors.allowances import why_no_call
 from quota.selectors.forecast import forecast
 from quota.selectors.status import get_status
 from quota.services import reservations
-from tests.fixtures import NOON, SetClock
+from tests.fixtures import NOON, At, SetClock
 
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -21,7 +21,7 @@ def day_of_100(settings, consumer: Consumer) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER, settings.QUOTA_MAX_RPS = 120, 20, 3
 
 
-def test_what_fits_today_ends_by_the_pace() -> None:
+def test_what_fits_today_ends_by_the_pace(at: At) -> None:
     plan = forecast(100, consumer="reader")
     assert (plan.today, plan.days) == (100, 1)
     assert plan.finish_at is not None

@@ -13,7 +13,7 @@ from alexandria.development.sandbox.server import Sandbox
 from quota.exceptions import QuotaRefused
 from quota.models import Consumer, Refusal
 from quota.services import reservations
-from tests.fixtures import NOON, SetClock, known_isbns
+from tests.fixtures import NOON, At, known_isbns
 
 
 @pytest.fixture(autouse=True)
@@ -74,15 +74,17 @@ def test_what_a_reservation_is_refused_is_put_down_to_its_consumer() -> None:
     }
 
 
-def test_a_client_that_hammers_a_limit_fills_one_row_in_ten_seconds(set_clock: SetClock) -> None:
-    set_clock(NOON)
-    ids = {refused(calls=41 + number).refusal_id for number in range(5)}
+def test_a_client_that_hammers_a_limit_fills_one_row_in_ten_seconds(at: At) -> None:
+    ids = set()
+    for number in range(5):
+        at(number)
+        ids.add(refused(calls=41 + number).refusal_id)
     assert len(ids) == 1
     row = Refusal.objects.get()
     assert (row.times, row.asked) == (5, 41)
     assert row.last_at > row.at
     refused(calls=41, operation="other")
-    set_clock(NOON + timedelta(seconds=20))
+    at(20)
     assert refused(calls=41).refusal_id not in ids
     assert Refusal.objects.count() == 3
 

@@ -27,7 +27,7 @@ from quota.exceptions import QuotaRefused, QuotaUnavailable
 from quota.models import Call, Consumer, Reservation, Switches
 from quota.selectors.status import calls_spent
 from quota.services import reservations
-from tests.fixtures import NOON, SetClock, balance, known_isbns, unknown_isbns
+from tests.fixtures import NOON, SetClock, balance, known_isbns, stop_database_clock, unknown_isbns
 
 KNOWN = known_isbns(9)
 UNKNOWN = unknown_isbns(2)
@@ -89,8 +89,10 @@ def during_request(sandbox: Sandbox, number: int, do: Callable[[], object]) -> N
     sandbox.faults.meet = met
 
 
-def set_both_clocks(moment: datetime, set_clock: SetClock, sandbox: Sandbox) -> None:
-    sandbox.set_clock(offset_seconds=set_clock(moment).total_seconds())
+def set_both_clocks(moment: datetime, sandbox: Sandbox) -> None:
+    """Sets ISBNdb's clock, and stops ours there, so that a test may take long."""
+    stop_database_clock(moment)
+    sandbox.set_clock(offset_seconds=(moment - datetime.now(UTC)).total_seconds())
 
 
 def test_a_job_asks_for_unknown_isbns_in_full_batches_and_accounts_for_every_value(sandbox: Sandbox) -> None:
@@ -201,7 +203,7 @@ def test_a_runner_that_loses_its_claim_writes_no_more_and_the_next_one_finishes(
     assert balance(sandbox) == (3, 3)
 
 
-def test_a_job_that_waits_for_quota_continues_after_midnight(sandbox: Sandbox, settings, set_clock: SetClock) -> None:
+def test_a_job_that_waits_for_quota_continues_after_midnight(sandbox: Sandbox, settings) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 3, 1
     job = run(create(isbns=KNOWN, on_exhausted="wait"))
     midnight = datetime(2026, 5, 6, tzinfo=UTC)
@@ -214,18 +216,16 @@ def test_a_job_that_waits_for_quota_continues_after_midnight(sandbox: Sandbox, s
     assert balance(sandbox) == (2, 2)
 
     go_on(job, resumed=0)
-    set_both_clocks(job.resume_at - timedelta(seconds=1), set_clock, sandbox)
+    set_both_clocks(job.resume_at - timedelta(seconds=1), sandbox)
     assert go_on(job, resumed=0).state == "waiting"
-    set_both_clocks(job.resume_at, set_clock, sandbox)
+    set_both_clocks(job.resume_at, sandbox)
     job = go_on(job)
     assert (job.state, job.done, job.stopped_reason, outcome(job)["api_calls"]) == ("succeeded", 9, "", 3)
     assert balance(sandbox) == (1, 1)
     assert calls_spent(source=job.source) == 3
 
 
-def test_a_job_that_does_not_wait_fails_with_a_partial_result_and_a_retry_does_the_rest(
-    sandbox: Sandbox, set_clock: SetClock
-) -> None:
+def test_a_job_that_does_not_wait_fails_with_a_partial_result_and_a_retry_does_the_rest(sandbox: Sandbox) -> None:
     during_request(sandbox, 2, lambda: reservations.increment(13_000))
     job = run(create(isbns=[*KNOWN, *UNKNOWN]))
     assert (job.state, job.stopped_reason, job.done) == ("failed", "safety_limit", 6)
@@ -235,7 +235,7 @@ def test_a_job_that_does_not_wait_fails_with_a_partial_result_and_a_retry_does_t
     assert failures.by_reason == {job.error: 5}
     assert "All calls of today are used or reserved." in job.error
 
-    set_both_clocks(NOON + timedelta(days=1), set_clock, sandbox)
+    set_both_clocks(NOON + timedelta(days=1), sandbox)
     job = run(retry_job(job.pk))
     assert (job.state, job.done, job.error, job.stopped_reason) == ("succeeded", 11, "", "")
     assert asked(sandbox) == [3, 3, 3, 2]
@@ -252,19 +252,17 @@ def test_a_job_of_a_consumer_without_a_budget_fails_instead_of_waiting(sandbox: 
     assert sandbox.requests == []
 
 
-def test_midnight_pauses_every_job_for_seconds_only(sandbox: Sandbox, set_clock: SetClock) -> None:
-    set_both_clocks(datetime(2026, 5, 5, 23, 59, 59, tzinfo=UTC), set_clock, sandbox)
+def test_midnight_pauses_every_job_for_seconds_only(sandbox: Sandbox) -> None:
+    set_both_clocks(datetime(2026, 5, 5, 23, 59, 59, tzinfo=UTC), sandbox)
     job = run(create(isbns=KNOWN[:3]))
     assert (job.state, job.stopped_reason, sandbox.requests) == ("waiting", "midnight", [])
     assert job.resume_at is not None
-    set_both_clocks(job.resume_at, set_clock, sandbox)
+    set_both_clocks(job.resume_at, sandbox)
     assert go_on(job).state == "succeeded"
     assert balance(sandbox) == (1, 1)
 
 
-def test_when_isbndb_fails_the_job_tries_again_later_and_fails_after_all_attempts(
-    sandbox: Sandbox, set_clock: SetClock
-) -> None:
+def test_when_isbndb_fails_the_job_tries_again_later_and_fails_after_all_attempts(sandbox: Sandbox) -> None:
     during_request(sandbox, 2, lambda: sandbox.add_fault("status", status=503))
     job = create(isbns=KNOWN[:6])
     moment = NOON
@@ -275,7 +273,7 @@ def test_when_isbndb_fails_the_job_tries_again_later_and_fails_after_all_attempt
         assert job.resume_at is not None
         assert pause <= job.resume_at - moment <= pause + timedelta(seconds=60)
         moment = job.resume_at
-        set_both_clocks(moment, set_clock, sandbox)
+        set_both_clocks(moment, sandbox)
         assert resume_jobs() == 1
     job = run(job)
     assert (job.state, job.stopped_reason, job.error) == ("failed", "isbndb_failed", "ISBNdb failed with status 503.")
@@ -287,9 +285,7 @@ def test_when_isbndb_fails_the_job_tries_again_later_and_fails_after_all_attempt
     assert run(retry_job(job.pk)).state == "succeeded"
 
 
-def test_a_job_waits_shortly_for_calls_that_others_have_only_reserved(
-    sandbox: Sandbox, settings, set_clock: SetClock
-) -> None:
+def test_a_job_waits_shortly_for_calls_that_others_have_only_reserved(sandbox: Sandbox, settings) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 20, 10
     Consumer.objects.create(slug="other")
     reservation = reservations.reserve(consumer="other", operation="new-releases", calls=10)
@@ -300,7 +296,7 @@ def test_a_job_waits_shortly_for_calls_that_others_have_only_reserved(
         assert timedelta(seconds=60) <= job.resume_at - NOON <= timedelta(seconds=120)
     reservations.settle(reservation)
     moment = NOON + timedelta(seconds=120)
-    set_both_clocks(moment, set_clock, sandbox)
+    set_both_clocks(moment, sandbox)
     assert resume_jobs() == 2
     assert [run(job).state for job in jobs] == ["succeeded", "succeeded"]
 
@@ -308,9 +304,7 @@ def test_a_job_waits_shortly_for_calls_that_others_have_only_reserved(
     assert run(create(isbns=KNOWN[4:6])).state == "failed", "its own budget is spent, and calls of others do not help"
 
 
-def test_a_slowed_fleet_and_an_unreachable_quota_cost_no_attempt(
-    sandbox: Sandbox, set_clock: SetClock, monkeypatch
-) -> None:
+def test_a_slowed_fleet_and_an_unreachable_quota_cost_no_attempt(sandbox: Sandbox, monkeypatch) -> None:
     monkeypatch.setattr("quota.spending.MAX_PACE_WAIT", timedelta())
     reservations.open_ledger()
     ask("SELECT quota_slow_down(900)")
@@ -320,20 +314,20 @@ def test_a_slowed_fleet_and_an_unreachable_quota_cost_no_attempt(
         assert (job.state, job.stopped_reason, job.failures) == ("waiting", "fleet_busy", 0)
         assert job.resume_at is not None
         moment = job.resume_at
-        set_both_clocks(moment, set_clock, sandbox)
+        set_both_clocks(moment, sandbox)
         assert resume_jobs() == 1
     with monkeypatch.context() as patched:
         patched.setattr("quota.services.reservations.ask", Mock(side_effect=QuotaUnavailable("gone")))
         job = run(job)
     assert (job.state, job.stopped_reason, job.failures) == ("waiting", "quota_unavailable", 0)
-    set_both_clocks(NOON + timedelta(minutes=20), set_clock, sandbox)
+    set_both_clocks(NOON + timedelta(minutes=20), sandbox)
     assert go_on(job).state == "succeeded"
     assert balance(sandbox) == (1, 1)
 
 
 @pytest.mark.parametrize("failure", [InterfaceError("the connection is closed"), "read-only"])
 def test_a_job_waits_when_the_database_fails_or_is_read_only(
-    failure: Exception | str, sandbox: Sandbox, monkeypatch, set_clock: SetClock
+    failure: Exception | str, sandbox: Sandbox, monkeypatch
 ) -> None:
     def store(*args: object) -> None:
         if isinstance(failure, Exception):
@@ -349,7 +343,7 @@ def test_a_job_waits_when_the_database_fails_or_is_read_only(
     assert (job.state, job.stopped_reason, job.failures) == ("waiting", "database_unavailable", 1)
     assert job.error == "The database is out of reach."
     assert job.resume_at is not None
-    set_both_clocks(job.resume_at, set_clock, sandbox)
+    set_both_clocks(job.resume_at, sandbox)
     assert go_on(job).state == "succeeded"
 
 
