@@ -1,7 +1,7 @@
-"""The set-based upsert of fresh batches of books, next to an ORM loop, bulk_create, and raw COPY of the editions alone.
+"""Measures the set-based upsert of new books against an ORM loop, bulk_create, and a raw COPY of the editions.
 
-`python -m tests.bench.upsert` makes a database of its own, prints books a second and ratios, and ends with 1 when a
-ratio is missed. What is compared stands in upsert_ways.py.
+`python -m tests.bench.upsert` creates its own database and prints books per second and ratios. It exits with 1 when a
+ratio is too low. upsert_ways.py has the compared functions.
 """
 
 import statistics
@@ -13,17 +13,17 @@ from tests.bench.scratch import scratch_database  # isort: skip (first: it sets 
 from tests.bench.upsert_ways import bulk_create, copy_editions, fresh_batches, orm_loop, set_based
 
 ROUNDS = 15
-SLOW_ROUNDS = 3  # of the ORM loop, which takes seconds for a batch
+SLOW_ROUNDS = 3  # for the ORM loop, which takes seconds for a batch
 WANTED = {orm_loop: 10.0, bulk_create: 2.0, copy_editions: 0.4}
 Seconds = dict[str, list[float]]
 
 
 def measure() -> Seconds:
-    """Seconds a book, by way and round. The ways take turns, each with books that were not seen before."""
+    """Seconds per book, by function and round. The functions take turns, each with new books."""
     batches = fresh_batches()
     quick = [set_based, bulk_create, copy_editions]
     for way in quick:
-        way(next(batches))  # connects, warms the caches
+        way(next(batches))  # connects and fills the caches
     seconds: Seconds = {}
     for number in range(ROUNDS):
         for way in [*quick, orm_loop] if number < SLOW_ROUNDS else quick:
@@ -35,7 +35,7 @@ def measure() -> Seconds:
 
 
 def run() -> bool:
-    """Prints the figures; False when a ratio is missed. A ratio is the median of the rounds' ratios."""
+    """Prints the figures. False when a ratio is too low; a ratio is the median of the ratios of all rounds."""
     with scratch_database():
         seconds = measure()
     ours = seconds[set_based.__name__]

@@ -1,4 +1,4 @@
-"""Four ways to store a batch of books, for upsert.py. Three do the whole job of store_books, COPY a part of it."""
+"""Four ways to store a batch of books, for upsert.py. Three do all that store_books does, COPY only a part of it."""
 
 import itertools
 import json
@@ -21,7 +21,7 @@ BATCH = 1000
 
 
 def fresh_batches() -> Iterator[list[Book]]:
-    """Batches of 1,000 made-up books of the sandbox, about 1.5 KB of JSON each, no ISBN twice."""
+    """Batches of 1,000 invented books of the sandbox, about 1.5 KB of JSON each, all with different ISBNs."""
     numbers = random.Random(2).sample(range(10**9), 10**5)
     isbns = (f"978{number:09d}" for number in numbers)
     found = filter(None, (catalogue.find(isbn + ean.calc_check_digit(isbn)) for isbn in isbns))
@@ -35,7 +35,7 @@ def set_based(books: list[Book]) -> None:
 
 
 def orm_loop(books: list[Book]) -> None:
-    """Book by book, all in one transaction, which is the quickest form of it."""
+    """Stores book by book, all in one transaction, which is the fastest form of a loop."""
     now = datetime.now(UTC)
     with transaction.atomic():
         for book in books:
@@ -56,7 +56,7 @@ def orm_loop(books: list[Book]) -> None:
 
 
 def bulk_create(books: list[Book]) -> None:
-    """Table by table, all in one transaction; unchanged editions are left alone here too."""
+    """Stores table by table, all in one transaction. Unchanged editions stay unchanged here too."""
     with transaction.atomic():
         stored = dict(
             Edition.objects.filter(isbn13__in=[book.isbn13 for book in books]).values_list("isbn13", "content_hash")
@@ -104,7 +104,7 @@ def _bulk_create_editions(books: list[Book], work_ids: dict[str, int]) -> None:
 
 
 def copy_editions(books: list[Book]) -> None:
-    """PostgreSQL's COPY into the table of editions, of the same columns: no authors, works or links, no ISBN twice."""
+    """Copies the same columns into the table of editions with COPY: no authors, works or links, and only new ISBNs."""
     now = datetime.now(UTC)
     columns = ", ".join((*COLUMNS, "work_id", "synced_at", "created_at", "updated_at"))
     with transaction.atomic(), connection.cursor() as cursor:

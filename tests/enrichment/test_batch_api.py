@@ -1,4 +1,4 @@
-"""POST /api/enrich/batch-direct: what it takes, what it answers, and how it fails."""
+"""POST /api/enrich/batch-direct: what it accepts, what it answers, and how it fails."""
 
 import json
 import threading
@@ -29,10 +29,10 @@ from tests.fixtures import (
 PATH = "/api/enrich/batch-direct"
 KNOWN = known_isbns(3)
 UNKNOWN = unknown_isbns(1)
-DEADLINE = 5.0  # seconds, from the issue
+DEADLINE = 5.0  # seconds
 
 
-def test_the_answer_accounts_for_every_isbn_and_every_call(api: APIClient, sandbox: Sandbox) -> None:
+def test_the_answer_counts_every_isbn_and_every_call(api: APIClient, sandbox: Sandbox) -> None:
     given = [*KNOWN, *UNKNOWN, "978-0-00-000000-3", KNOWN[0], int(KNOWN[1])]
     response = api.post(PATH, {"isbns": given, "source": "shelf 7", "refresh": False}, format="json")
     assert response.status_code == 200
@@ -71,7 +71,7 @@ def test_the_answer_accounts_for_every_isbn_and_every_call(api: APIClient, sandb
     assert balance(sandbox) == (1, 1)
 
 
-def test_a_bare_list_is_taken_and_known_isbns_cost_no_call(api: APIClient, sandbox: Sandbox) -> None:
+def test_a_bare_list_is_accepted_and_known_isbns_cost_no_call(api: APIClient, sandbox: Sandbox) -> None:
     api.post(PATH, KNOWN, format="json")
     body = api.post(PATH, KNOWN, format="json").json()
     assert (body["already_fresh"], body["api_calls"], body["quota"]["used"]) == (3, 0, 1)
@@ -85,7 +85,7 @@ def test_a_refresh_asks_again(api: APIClient, sandbox: Sandbox) -> None:
     assert balance(sandbox) == (2, 2)
 
 
-def test_a_thousand_isbns_are_taken(api: APIClient, sandbox: Sandbox) -> None:
+def test_a_thousand_isbns_are_accepted(api: APIClient, sandbox: Sandbox) -> None:
     assert api.post(PATH, {"isbns": ["x"] * 1000}, format="json").json()["requested"] == 1000
 
 
@@ -143,7 +143,7 @@ def test_malformed_json_is_refused(api_past_the_door: APIClient, body: str | byt
     ],
     ids=["method", "answer's type", "length", "body's type"],
 )
-def test_what_http_cannot_take_is_refused(api_past_the_door: APIClient, status: int, send) -> None:
+def test_a_wrong_method_length_or_media_type_is_refused(api_past_the_door: APIClient, status: int, send) -> None:
     problem(send(api_past_the_door), status)
 
 
@@ -155,7 +155,9 @@ def test_without_a_key_not_even_the_body_is_read(api: APIClient, sandbox: Sandbo
     assert sandbox.requests == []
 
 
-def test_an_exhausted_quota_says_which_limit_and_when_to_come_back(api: APIClient, sandbox: Sandbox, settings) -> None:
+def test_an_exhausted_quota_is_a_429_with_the_limit_and_the_time_to_retry(
+    api: APIClient, sandbox: Sandbox, settings
+) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 10, 4
     reservations.increment(6)
     response = api.post(PATH, KNOWN, format="json")
@@ -172,7 +174,7 @@ def test_an_exhausted_quota_says_which_limit_and_when_to_come_back(api: APIClien
     assert sandbox.requests == []
 
 
-def test_when_waiting_does_not_help_there_is_no_retry_after(api: APIClient, sandbox: Sandbox, settings) -> None:
+def test_there_is_no_retry_after_when_waiting_does_not_help(api: APIClient, sandbox: Sandbox, settings) -> None:
     settings.ISBNDB_BATCH_SIZE = 1
     Consumer.objects.update(cap_per_operation=2)
     response = api.post(PATH, KNOWN, format="json")
@@ -182,7 +184,7 @@ def test_when_waiting_does_not_help_there_is_no_retry_after(api: APIClient, sand
     assert sandbox.requests == []
 
 
-def test_when_isbndb_says_that_the_day_is_over_so_do_we(api: APIClient, sandbox: Sandbox) -> None:
+def test_when_isbndb_closes_the_day_the_answer_says_so(api: APIClient, sandbox: Sandbox) -> None:
     sandbox.add_fault("daily_limit")
     body = problem(api.post(PATH, KNOWN, format="json"), 429)
     assert (body["limit"], body["api_calls"], body["quota"]["can_make_calls"]) == ("day_closed", 1, False)
@@ -200,7 +202,7 @@ def test_when_isbndb_says_that_the_day_is_over_so_do_we(api: APIClient, sandbox:
     ],
     ids=["failure", "refused key", "garbage", "no answer"],
 )
-def test_when_isbndb_fails_after_a_batch_the_answer_has_what_was_stored(
+def test_when_isbndb_fails_after_a_batch_the_answer_has_the_stored_books(
     api: APIClient, sandbox: Sandbox, settings, fault, status: int
 ) -> None:
     settings.ISBNDB_TIMEOUT_SECONDS = 0.5
@@ -219,7 +221,7 @@ def test_when_isbndb_fails_after_a_batch_the_answer_has_what_was_stored(
     assert balance(sandbox) == (body["api_calls"], body["api_calls"])
 
 
-def test_what_was_stored_is_told_even_if_the_quota_cannot_be_asked_any_more(
+def test_the_answer_has_the_result_even_if_the_quota_cannot_be_read(
     api: APIClient, sandbox: Sandbox, monkeypatch
 ) -> None:
     def gone() -> None:
@@ -232,7 +234,7 @@ def test_what_was_stored_is_told_even_if_the_quota_cannot_be_asked_any_more(
     assert "RateLimit" not in response.headers
 
 
-def test_when_postgresql_is_gone_the_answer_is_503_and_nothing_is_sent(api: APIClient, sandbox: Sandbox) -> None:
+def test_without_postgresql_the_answer_is_503_and_nothing_is_sent(api: APIClient, sandbox: Sandbox) -> None:
     with database_moved(port=1):
         response = api.post(PATH, KNOWN, format="json")
     assert problem(response, 503)["code"] == "database_unavailable"
@@ -240,7 +242,7 @@ def test_when_postgresql_is_gone_the_answer_is_503_and_nothing_is_sent(api: APIC
     assert sandbox.requests == []
 
 
-def test_when_postgresql_does_not_answer_503_comes_within_five_seconds_and_nothing_is_sent(
+def test_when_postgresql_does_not_answer_there_is_a_503_within_five_seconds_and_nothing_is_sent(
     api: APIClient, sandbox: Sandbox
 ) -> None:
     with silent_port() as port, database_moved(port):
@@ -251,7 +253,7 @@ def test_when_postgresql_does_not_answer_503_comes_within_five_seconds_and_nothi
     assert sandbox.requests == []
 
 
-def test_when_the_ledger_stays_locked_503_comes_within_five_seconds_and_nothing_is_sent(
+def test_when_the_ledger_stays_locked_there_is_a_503_within_five_seconds_and_nothing_is_sent(
     api: APIClient, sandbox: Sandbox
 ) -> None:
     reservations.open_ledger()
@@ -283,7 +285,7 @@ def test_when_the_ledger_stays_locked_503_comes_within_five_seconds_and_nothing_
 
 
 @pytest.mark.parametrize("table", ["enrichment_edition", "quota_consumerkey", "quota_consumer"])
-def test_when_somebody_outside_holds_a_table_503_comes_instead_of_waiting_for_him(
+def test_when_another_session_locks_a_table_there_is_a_503_instead_of_a_wait(
     api: APIClient, sandbox: Sandbox, table: str
 ) -> None:
     holder = connection.copy()
@@ -309,7 +311,7 @@ def test_a_consumer_that_is_switched_off_is_refused(api: APIClient, sandbox: San
     assert sandbox.requests == []
 
 
-def test_midnight_is_a_matter_of_seconds(api: APIClient, sandbox: Sandbox) -> None:
+def test_just_before_midnight_the_answer_says_to_retry_in_seconds(api: APIClient, sandbox: Sandbox) -> None:
     stop_database_clock(datetime(2026, 5, 5, 23, 59, 58, 500_000, tzinfo=UTC))
     response = api.post(PATH, KNOWN, format="json")
     assert problem(response, 429)["limit"] == "midnight"

@@ -1,4 +1,4 @@
-"""Real lists of ISBNs, wrong ones and all, through the API, with the counts that ISBNdb's own record confirms."""
+"""Real lists of ISBNs, with their mistakes, through the API: the counts match ISBNdb's own."""
 
 import csv
 from math import ceil
@@ -17,7 +17,7 @@ BUNDLED = BASE_DIR / "alexandria" / "development" / "data" / "demo_isbns.txt"
 
 
 def read(path: Path) -> list[str]:
-    """The ISBNs of a table with a column ISBN-13, or of a list with one a line."""
+    """The ISBNs of a table with a column ISBN-13, or of a list with one ISBN on each line."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         if path.suffix == ".csv":
             return [row["ISBN-13"] for row in csv.DictReader(file)]
@@ -26,7 +26,7 @@ def read(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", [BUNDLED, *lists("bestsellers.csv")], ids=folder_of)
 @pytest.mark.parametrize("batch_size", [1000, 100])
-def test_a_real_list_is_enriched_with_the_counts_that_isbndb_confirms(
+def test_a_real_list_is_enriched_with_counts_that_match_isbndbs(
     path: Path, batch_size: int, api: APIClient, sandbox: Sandbox, settings
 ) -> None:
     settings.ISBNDB_BATCH_SIZE = batch_size

@@ -1,4 +1,4 @@
-"""POST /api/authors/enrich-bibliography: what it takes, what it answers, how it fails, and how it goes on."""
+"""POST /api/authors/enrich-bibliography: what it accepts, what it answers, how it fails, and how it continues."""
 
 import json
 import threading
@@ -32,11 +32,11 @@ def ask(api: APIClient, author: str, **fields: object) -> dict:
 
 
 def all_isbns(author: str) -> set[str]:
-    """What the sandbox has of the author."""
+    """The ISBNs of the author's books in the sandbox."""
     return isbns_of(listings.of_author(author))
 
 
-def test_the_answer_accounts_for_every_book_page_and_call(api: APIClient, sandbox: Sandbox) -> None:
+def test_the_answer_counts_every_book_page_and_call(api: APIClient, sandbox: Sandbox) -> None:
     reserved: list[int] = []
     on_request(sandbox, lambda _: reserved.append(get_status().reserved))
     response = api.post(PATH, {"author_name": f" {LARGE} ", "source": "shelf 7"}, format="json")
@@ -63,14 +63,14 @@ def test_the_answer_accounts_for_every_book_page_and_call(api: APIClient, sandbo
     assert {(call.consumer.slug, call.operation, call.reservation.source) for call in Call.objects.all()} == {
         ("reader", "bibliography", "shelf 7")
     }
-    # 10 were set aside, of which 9 were left with the first page under way, and none with the second.
+    # 10 calls were reserved; 9 were left during the first page, and none during the second.
     assert reserved == [9, 0]
     assert pages_asked(sandbox) == [(1, 1000), (2, 1000)]
 
     again = ask(api, LARGE)
     assert (again["already_existed"], again["enriched"], again["api_calls"]) == (1432, 0, 2)
-    anew = ask(api, LARGE, skip_existing=False)
-    assert (anew["already_existed"], anew["enriched"], anew["api_calls"]) == (1432, 1432, 2)
+    again = ask(api, LARGE, skip_existing=False)
+    assert (again["already_existed"], again["enriched"], again["api_calls"]) == (1432, 1432, 2)
     stale = sorted(stored())[:7]
     Edition.objects.filter(isbn13__in=stale).update(synced_at=Now() - timedelta(days=1000))
     once_more = ask(api, LARGE)
@@ -79,7 +79,7 @@ def test_the_answer_accounts_for_every_book_page_and_call(api: APIClient, sandbo
     assert balance(sandbox) == (8, 8)
 
 
-def test_without_a_total_a_full_page_means_that_another_may_follow(api: APIClient, sandbox: Sandbox) -> None:
+def test_without_a_total_a_full_page_means_that_another_can_follow(api: APIClient, sandbox: Sandbox) -> None:
     reserved: list[int] = []
     on_request(sandbox, lambda _: reserved.append(get_status().reserved))
     body = ask(api, NO_TOTAL, max_pages=5)
@@ -93,9 +93,7 @@ def test_without_a_total_a_full_page_means_that_another_may_follow(api: APIClien
     assert balance(sandbox) == (4, 4)
 
 
-def test_a_page_beyond_the_last_may_be_a_404_and_the_author_is_known_all_the_same(
-    api: APIClient, sandbox: Sandbox
-) -> None:
+def test_a_404_after_the_last_page_does_not_make_the_author_unknown(api: APIClient, sandbox: Sandbox) -> None:
     on_request(sandbox, lambda number: sandbox.add_fault("status", status=404, times=1) if number == 3 else None)
     body = ask(api, NO_TOTAL)
     assert (body["books_found"], body["api_calls"], body["complete"]) == (2000, 3, True)
@@ -103,7 +101,7 @@ def test_a_page_beyond_the_last_may_be_a_404_and_the_author_is_known_all_the_sam
     assert balance(sandbox) == (3, 3)
 
 
-def test_a_page_that_is_too_large_is_asked_again_in_halves(api: APIClient, sandbox: Sandbox) -> None:
+def test_a_too_large_page_is_halved(api: APIClient, sandbox: Sandbox) -> None:
     body = ask(api, HEAVY)
     assert (body["books_found"], body["pages_fetched"], body["api_calls"], body["complete"]) == (1502, 3, 4, True)
     assert pages_asked(sandbox) == [(1, 1000), (1, 500), (2, 500), (2, 1000)]
@@ -117,7 +115,7 @@ def test_a_page_that_is_too_large_is_asked_again_in_halves(api: APIClient, sandb
 
 
 @pytest.mark.parametrize(("limit", "pages", "next_page"), [(4, 3, None), (3, 2, 2), (2, 1, 1)])
-def test_calls_in_hand_are_not_refused_because_halves_may_need_more(
+def test_reserved_calls_are_used_even_if_halves_may_need_more(
     api: APIClient, sandbox: Sandbox, settings, limit: int, pages: int, next_page: int | None
 ) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = limit + 1, 1
@@ -127,7 +125,7 @@ def test_calls_in_hand_are_not_refused_because_halves_may_need_more(
     assert balance(sandbox) == (limit, limit)
 
 
-def test_a_retry_takes_a_call_in_hand_and_the_quota_ends_what_is_then_missing(api: APIClient, sandbox: Sandbox) -> None:
+def test_a_retry_takes_a_reserved_call_and_the_quota_stops_the_rest(api: APIClient, sandbox: Sandbox) -> None:
     Consumer.objects.update(daily_budget=2)
     sandbox.add_fault("status", status=503, times=1)
     body = ask(api, LARGE, max_pages=2)
@@ -136,7 +134,7 @@ def test_a_retry_takes_a_call_in_hand_and_the_quota_ends_what_is_then_missing(ap
     assert balance(sandbox) == (2, 2)
 
 
-def test_of_an_author_with_more_than_10_000_books_the_rest_is_beyond_reach(api: APIClient, sandbox: Sandbox) -> None:
+def test_only_the_first_10_000_books_of_an_author_can_be_fetched(api: APIClient, sandbox: Sandbox) -> None:
     body = ask(api, catalogue.MORE_THAN_10000, start_page=10)
     assert (body["books_found"], body["api_calls"]) == (1000, 1)
     assert (body["complete"], body["stopped_reason"], body["next_page"]) == (False, "isbndb_ceiling", None)
@@ -144,7 +142,7 @@ def test_of_an_author_with_more_than_10_000_books_the_rest_is_beyond_reach(api: 
 
 
 @pytest.mark.parametrize("fault", [None, {"kind": "garbage", "body": {"books": [], "total": 0}, "times": 2}])
-def test_an_author_whom_isbndb_does_not_know_costs_one_call_and_is_remembered(
+def test_an_unknown_author_costs_one_call_and_is_remembered(
     api: APIClient, sandbox: Sandbox, settings, fault: dict | None
 ) -> None:
     author = "Somebody New" if fault else catalogue.UNKNOWN_AUTHOR
@@ -158,10 +156,10 @@ def test_an_author_whom_isbndb_does_not_know_costs_one_call_and_is_remembered(
     settings.MISS_REMEMBER_DAYS = 0
     assert ask(api, author)["api_calls"] == 1
     assert balance(sandbox) == (3, 3)
-    assert AuthorMiss.objects.exists() == (fault is None)  # by now ISBNdb knows somebody new
+    assert AuthorMiss.objects.exists() == (fault is None)  # by now ISBNdb knows the new author
 
 
-def test_what_must_be_quoted_in_a_name_reaches_isbndb_whole(api: APIClient, sandbox: Sandbox) -> None:
+def test_special_characters_of_a_name_reach_isbndb_unchanged(api: APIClient, sandbox: Sandbox) -> None:
     name = "../Åsa 100% & Sons? #1; “x” / 村上"
     assert ask(api, name)["author"] == name
     assert unquote(sandbox.requests[0]["path"]) == f"/author/{name}"
@@ -194,7 +192,9 @@ def test_bad_input_is_refused_with_the_name_of_the_field(
     assert [error["field"] for error in refused["errors"]] == [field]
 
 
-def test_what_cannot_be_covered_is_not_begun(api: APIClient, sandbox: Sandbox, settings) -> None:
+def test_a_request_that_needs_more_calls_than_are_free_is_not_started(
+    api: APIClient, sandbox: Sandbox, settings
+) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 20, 1
     reservations.increment(10)
     response = api.post(PATH, {"author_name": LARGE}, format="json")
@@ -245,10 +245,13 @@ ENDINGS: dict[str, tuple[int, Callable[[Sandbox], None], str]] = {
 
 
 @pytest.mark.parametrize(("at", "end", "reason"), ENDINGS.values(), ids=ENDINGS)
-def test_when_the_quota_ends_it_on_the_way_it_goes_on_exactly_there(
+def test_when_the_quota_stops_it_the_next_run_continues_exactly_there(
     api: APIClient, sandbox: Sandbox, settings, at: int, end: Callable[[Sandbox], None], reason: str
 ) -> None:
-    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 15_000, 2_000  # put back after the test
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = (
+        15_000,
+        2_000,
+    )  # restored after the test
     on_request(sandbox, lambda number: end(sandbox) if number == at else None)
     body = ask(api, NO_TOTAL)
     assert (body["complete"], body["stopped_reason"], body["next_page"]) == (False, reason, 2)
@@ -269,7 +272,7 @@ def test_when_the_quota_ends_it_on_the_way_it_goes_on_exactly_there(
     assert balance(sandbox) == (2, 2)
 
 
-def test_midnight_ends_it_with_the_seconds_in_which_nothing_is_sent(api: APIClient, sandbox: Sandbox) -> None:
+def test_just_before_midnight_it_stops_because_nothing_is_sent_then(api: APIClient, sandbox: Sandbox) -> None:
     on_request(sandbox, lambda number: midnight_is_near(sandbox) if number == 1 else None)
     body = ask(api, LARGE)
     assert (body["stopped_reason"], body["next_page"], body["api_calls"]) == ("midnight", 2, 1)
@@ -277,7 +280,7 @@ def test_midnight_ends_it_with_the_seconds_in_which_nothing_is_sent(api: APIClie
     assert (refused["limit"], refused["api_calls"]) == ("midnight", 0)
 
 
-def test_when_isbndb_closes_the_day_with_the_first_call_nothing_came(api: APIClient, sandbox: Sandbox) -> None:
+def test_when_isbndb_closes_the_day_at_the_first_call_the_answer_is_429(api: APIClient, sandbox: Sandbox) -> None:
     closed_by_isbndb(sandbox)
     body = problem(api.post(PATH, {"author_name": LARGE}, format="json"), 429)
     assert (body["limit"], body["api_calls"], body["result"]["next_page"]) == ("day_closed", 1, 1)
@@ -294,7 +297,7 @@ def test_when_isbndb_closes_the_day_with_the_first_call_nothing_came(api: APICli
     ],
     ids=["failure", "refused key", "failure for any size", "no answer"],
 )
-def test_when_isbndb_fails_after_a_page_the_answer_has_what_was_stored(
+def test_when_isbndb_fails_after_a_page_the_answer_has_the_stored_books(
     api: APIClient, sandbox: Sandbox, settings, fault: dict, status: int, reason: str
 ) -> None:
     settings.ISBNDB_TIMEOUT_SECONDS = 2
@@ -309,7 +312,7 @@ def test_when_isbndb_fails_after_a_page_the_answer_has_what_was_stored(
     assert balance(sandbox) == (body["api_calls"], body["api_calls"])
 
 
-def test_when_the_ledger_is_locked_on_the_way_503_has_what_was_stored(
+def test_when_the_ledger_gets_locked_the_503_has_the_stored_books(
     api: APIClient, sandbox: Sandbox, set_clock: SetClock
 ) -> None:
     locked, done = threading.Event(), threading.Event()
@@ -337,7 +340,7 @@ def test_when_the_ledger_is_locked_on_the_way_503_has_what_was_stored(
     assert (body["code"], body["api_calls"]) == ("quota_unavailable", 1)
     assert (body["result"]["stopped_reason"], body["result"]["next_page"]) == ("quota_unavailable", 2)
     assert body["result"]["enriched"] == Edition.objects.count() == 1000
-    set_clock(NOON + timedelta(minutes=5))  # what could not be given back comes back with the lease
+    set_clock(NOON + timedelta(minutes=5))  # calls that could not be released come back when the lease expires
     reservations.expire()
     assert balance(sandbox) == (1, 1)
 

@@ -1,4 +1,4 @@
-"""GET /api/books/{isbn}: what is stored, by an ISBN in any form, and never a call."""
+"""GET /api/books/{isbn} shows a stored book by its ISBN in any form, and never spends a call."""
 
 import json
 from datetime import UTC, date, datetime, timedelta
@@ -20,7 +20,7 @@ SYNCED = datetime(2026, 5, 1, 10, tzinfo=UTC)
 
 @pytest.fixture
 def api(api_past_the_door: APIClient) -> APIClient:
-    """The quota, keys included, would need a database of its own: it refuses to work in the test's transaction."""
+    """Without the check of API keys: like the rest of the quota, it refuses to work in the test's transaction."""
     return api_past_the_door
 
 
@@ -52,7 +52,7 @@ def get(api: APIClient, isbn: str, **headers):
     return api.get(f"/api/books/{quote(isbn)}", **headers)
 
 
-def test_a_stored_book_is_told_with_its_work_and_its_authors_in_order(api: APIClient, stored: Edition) -> None:
+def test_a_stored_book_is_shown_with_its_work_and_its_authors_in_order(api: APIClient, stored: Edition) -> None:
     response = get(api, ISBN)
     assert response.status_code == 200
     body = response.json()
@@ -79,14 +79,14 @@ def test_a_book_is_found_by_its_isbn_in_any_form(api: APIClient, form: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("precision", "told"), [("year", "1997"), ("month", "1997-06"), ("day", "1997-06-01"), ("", None)]
+    ("precision", "shown"), [("year", "1997"), ("month", "1997-06"), ("day", "1997-06-01"), ("", None)]
 )
-def test_the_date_is_told_as_precisely_as_it_is_known(
-    api: APIClient, stored: Edition, precision: str, told: str | None
+def test_the_known_part_of_the_date_is_shown(
+    api: APIClient, stored: Edition, precision: str, shown: str | None
 ) -> None:
     Edition.objects.update(date_published=date(1997, 6, 1) if precision else None, date_precision=precision)
     body = get(api, ISBN).json()
-    assert (body["date_published"], body["date_precision"]) == (told, precision)
+    assert (body["date_published"], body["date_precision"]) == (shown, precision)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_the_date_is_told_as_precisely_as_it_is_known(
         ("\0", "not an ISBN"),
     ],
 )
-def test_an_unknown_and_an_invalid_isbn_are_told_apart(api: APIClient, isbn: str, says: str) -> None:
+def test_an_unknown_and_an_invalid_isbn_have_different_messages(api: APIClient, isbn: str, says: str) -> None:
     response = get(api, isbn)
     assert response.status_code == 404
     assert response.headers["Content-Type"] == "application/problem+json"
@@ -125,7 +125,7 @@ def test_a_book_costs_no_call_and_a_fixed_number_of_queries(api: APIClient, stor
     assert not Reservation.objects.exists()
 
 
-def test_a_book_that_is_as_it_was_is_a_304_without_a_body(api: APIClient, stored: Edition) -> None:
+def test_an_unchanged_book_is_a_304_without_a_body(api: APIClient, stored: Edition) -> None:
     first = get(api, ISBN)
     etag = first.headers["ETag"]
     assert {"Authorization"} <= {name.strip() for name in first.headers["Vary"].split(",")}
@@ -145,5 +145,5 @@ def test_a_book_that_is_as_it_was_is_a_304_without_a_body(api: APIClient, stored
     assert get(APIClient(), ISBN, HTTP_IF_NONE_MATCH=etag).status_code == 401
 
 
-def test_a_book_wants_a_key() -> None:
+def test_a_book_needs_a_key() -> None:
     assert get(APIClient(), ISBN).status_code == 401

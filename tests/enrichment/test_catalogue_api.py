@@ -1,4 +1,4 @@
-"""GET /api/books, /api/authors and /api/works: what is stored is found, page by page, and never a call."""
+"""GET /api/books, /api/authors and /api/works find stored rows in pages, and never spend a call."""
 
 import base64
 import json
@@ -25,7 +25,7 @@ REAL = catalogue.real_books()
 
 @pytest.fixture
 def api(api_past_the_door: APIClient) -> APIClient:
-    """The quota, keys included, would need a database of its own: it refuses to work in the test's transaction."""
+    """Without the check of API keys: like the rest of the quota, it refuses to work in the test's transaction."""
     return api_past_the_door
 
 
@@ -53,7 +53,7 @@ def titles(api: APIClient, query: str) -> set[str]:
     return {book["title"] for book in found(api, f"/api/books?{query}")}
 
 
-def test_the_pages_hold_every_book_once_in_order_even_while_books_come_in(api: APIClient) -> None:
+def test_the_pages_show_every_book_once_in_order_even_while_books_are_added(api: APIClient) -> None:
     first = api.get("/api/books?page_size=200").json()
     Edition.objects.filter(pk__in=[book["isbn13"] for book in first["results"][:3]]).delete()
     early, late = "9780000000002", "9799999999990"
@@ -67,7 +67,7 @@ def test_the_pages_hold_every_book_once_in_order_even_while_books_come_in(api: A
     assert len(api.get("/api/books").json()["results"]) == 50
 
 
-def test_a_book_in_a_list_is_told_without_its_long_texts(api: APIClient) -> None:
+def test_a_book_in_a_list_is_shown_without_its_long_texts(api: APIClient) -> None:
     (book,) = found(api, "/api/books?title=project+hail+mary")
     assert book.pop("synced_at")
     assert book == {
@@ -106,13 +106,11 @@ def test_a_book_in_a_list_is_told_without_its_long_texts(api: APIClient) -> None
         ("author_id=999999999999", None),
     ],
 )
-def test_books_are_found_by_parts_of_words_and_by_words_that_are_alike(
-    api: APIClient, query: str, title: str | None
-) -> None:
+def test_books_are_found_by_parts_of_words_and_by_similar_words(api: APIClient, query: str, title: str | None) -> None:
     assert (title in titles(api, query)) if title else titles(api, query) == set()
 
 
-def test_publisher_and_year_find_all_that_fit_and_no_other(api: APIClient) -> None:
+def test_publisher_and_year_find_exactly_the_matching_books(api: APIClient) -> None:
     penguins = {book.isbn13 for book in REAL.values() if "penguin" in book.publisher.lower()}
     assert {book["isbn13"] for book in found(api, "/api/books?publisher=penguin&page_size=7")} == penguins
     of_2015 = {book.isbn13 for book in REAL.values() if book.date.startswith("2015")}
@@ -139,7 +137,7 @@ def test_authors_are_found_with_the_number_of_their_editions(api: APIClient) -> 
     assert len(api.get("/api/authors/top").json()) == 100
 
 
-def test_an_author_leads_to_the_editions_and_an_edition_to_its_work(api: APIClient, monkeypatch) -> None:
+def test_an_author_links_to_the_editions_and_an_edition_to_its_work(api: APIClient, monkeypatch) -> None:
     (listed,) = found(api, "/api/authors?search=harper+lee")
     author = api.get(f"/api/authors/{listed['id']}").json()
     editions = found(api, author["books"])
@@ -171,14 +169,14 @@ def test_an_author_leads_to_the_editions_and_an_edition_to_its_work(api: APIClie
         ("/api/authors/top?limit=", 2),
     ],
 )
-def test_a_longer_page_takes_no_more_queries(api: APIClient, path: str, queries: int) -> None:
+def test_a_longer_page_needs_no_more_queries(api: APIClient, path: str, queries: int) -> None:
     for length in (1, 100):
         with CaptureQueriesContext(connection) as captured:
             assert api.get(f"{path}{length}").status_code == 200
         assert len(captured) == queries
 
 
-def test_author_and_work_take_a_constant_number_of_queries(api: APIClient) -> None:
+def test_author_and_work_need_a_constant_number_of_queries(api: APIClient) -> None:
     work = Work.objects.get(title_key="to kill a mockingbird")
     for path, queries in ((f"/api/works/{work.pk}", 4), (f"/api/authors/{Author.objects.earliest('pk').pk}", 1)):
         with CaptureQueriesContext(connection) as captured:
@@ -212,17 +210,17 @@ def cursor(position: str) -> str:
         ("authors/top?limit=20001", "limit"),
     ],
 )
-def test_a_parameter_that_makes_no_sense_is_refused_by_name(api: APIClient, path: str, field: str) -> None:
+def test_an_invalid_parameter_is_refused_by_name(api: APIClient, path: str, field: str) -> None:
     refused = problem(api.get(f"/api/{path}"), 400)
     assert [error["field"] for error in refused["errors"]] == [field]
 
 
-def test_a_made_up_cursor_is_only_a_place_to_begin_after(api: APIClient) -> None:
+def test_an_invented_cursor_is_only_a_start_position(api: APIClient) -> None:
     assert found(api, f"/api/books?cursor={cursor('zzz')}") == []
     assert found(api, f"/api/books?page_size=200&cursor={cursor('9')}")[0]["isbn13"] == min(REAL)
 
 
-def test_a_path_of_the_catalogue_is_no_isbn(api: APIClient) -> None:
+def test_a_path_of_the_catalogue_is_not_an_isbn(api: APIClient) -> None:
     problem(api.get("/api/books/enrich-new-releases"), 405)
     problem(api.post("/api/books", {}, format="json"), 405)
 
@@ -237,8 +235,8 @@ def test_a_path_of_the_catalogue_is_no_isbn(api: APIClient) -> None:
         ("enrichment_edition_published", lambda: selectors.find_books(year=2015)),
     ],
 )
-def test_what_is_searched_has_an_index_that_can_find_it(index: str, rows: Callable[[], QuerySet]) -> None:
-    """600 rows are read sooner than an index, so that has to be forbidden."""
+def test_every_search_can_use_an_index(index: str, rows: Callable[[], QuerySet]) -> None:
+    """For 600 rows, PostgreSQL prefers a sequential scan, so the test forbids it."""
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")
         cursor.execute("SET LOCAL enable_indexscan = off")
@@ -246,7 +244,7 @@ def test_what_is_searched_has_an_index_that_can_find_it(index: str, rows: Callab
 
 
 @pytest.mark.django_db(transaction=True)
-def test_when_postgresql_is_gone_the_answer_is_503(api: APIClient) -> None:
+def test_without_postgresql_the_answer_is_503(api: APIClient) -> None:
     with database_moved(port=1):
         for path in ("/api/books?title=dune", "/api/authors", "/api/authors/top", "/api/authors/1", "/api/works/1"):
             assert problem(api.get(path), 503)["code"] == "database_unavailable"

@@ -1,4 +1,4 @@
-"""services.enrich_isbns: what is asked for, what is stored, what it costs, and how the counts add up."""
+"""services.enrich_isbns: what it asks for, stores and spends, and how the counts add up."""
 
 import json
 import threading
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("consumer", "sandbox")
 
 
 class FaultsLater(Faults):
-    """Faults that spare the first so many requests."""
+    """Faults that begin after the first `spared` requests."""
 
     def __init__(self, spared: int) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ def assert_counts_add_up(result: Enrichment) -> None:
 
 
 def asked(sandbox: Sandbox) -> list[int | None]:
-    """How many ISBNs each request asked for."""
+    """The number of ISBNs in each request."""
     return [request["asked"] for request in sandbox.requests]
 
 
@@ -73,13 +73,13 @@ def send_books(sandbox: Sandbox, books: list[object]) -> None:
 
 
 def book(isbn13: str, **changes: object) -> dict[str, object]:
-    """The book as the sandbox would send it, but for the changes."""
+    """The book as the sandbox sends it, with changes."""
     known = catalogue.find(isbn13)
     assert known is not None
     return answers.book_json(known) | changes
 
 
-def test_every_isbn_is_accounted_for_and_stored_or_remembered(sandbox: Sandbox) -> None:
+def test_every_isbn_is_counted_and_stored_or_remembered(sandbox: Sandbox) -> None:
     result = enrich([*KNOWN, *UNKNOWN, "1234", f"ISBN {KNOWN[0]}", int(KNOWN[1])], source="shelf 7")
     assert result == Enrichment(
         requested=12,
@@ -112,7 +112,7 @@ VALUES = st.sampled_from(
 )
 
 
-def test_the_counts_add_up_whatever_is_given_and_was_given_before(sandbox: Sandbox) -> None:
+def test_the_counts_add_up_for_any_input_and_history(sandbox: Sandbox) -> None:
     @hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(values=st.lists(VALUES, max_size=12), refresh=st.booleans())
     def check(values: list[str | int], refresh: bool) -> None:
@@ -129,7 +129,7 @@ def test_the_counts_add_up_whatever_is_given_and_was_given_before(sandbox: Sandb
 
 
 @pytest.mark.parametrize("isbns", [[], ["not one", "978"], [*KNOWN, *UNKNOWN]], ids=["none", "invalid", "known"])
-def test_when_nothing_is_left_to_ask_no_call_is_spent_or_set_aside(sandbox: Sandbox, isbns: list[str]) -> None:
+def test_when_no_isbn_needs_a_request_no_call_is_spent_or_reserved(sandbox: Sandbox, isbns: list[str]) -> None:
     if isbns and isbns[0] in KNOWN:
         enrich(isbns)
     spent, reservations = sandbox.spent, Reservation.objects.count()
@@ -138,7 +138,7 @@ def test_when_nothing_is_left_to_ask_no_call_is_spent_or_set_aside(sandbox: Sand
     assert (sandbox.spent, Reservation.objects.count()) == (spent, reservations)
 
 
-def test_what_is_known_and_fresh_is_not_asked_for_again(sandbox: Sandbox) -> None:
+def test_fresh_editions_and_remembered_misses_are_not_asked_for_again(sandbox: Sandbox) -> None:
     enrich([KNOWN[0], UNKNOWN[0]])
     result = enrich([KNOWN[0], UNKNOWN[0], KNOWN[1]])
     assert (result.already_fresh, result.not_found_isbns, result.created) == (1, [UNKNOWN[0]], 1)
@@ -146,7 +146,7 @@ def test_what_is_known_and_fresh_is_not_asked_for_again(sandbox: Sandbox) -> Non
 
 
 @pytest.mark.parametrize("refresh", [False, True])
-def test_a_refresh_asks_for_everything(sandbox: Sandbox, refresh: bool) -> None:
+def test_a_refresh_asks_for_every_isbn(sandbox: Sandbox, refresh: bool) -> None:
     enrich([*KNOWN, *UNKNOWN])
     result = enrich([*KNOWN, *UNKNOWN], refresh=refresh)
     assert asked(sandbox) == ([9, 9] if refresh else [9])
@@ -154,7 +154,7 @@ def test_a_refresh_asks_for_everything(sandbox: Sandbox, refresh: bool) -> None:
     assert (result.created, result.updated) == (0, 0)
 
 
-def test_editions_and_misses_are_asked_for_again_after_their_days(sandbox: Sandbox, settings) -> None:
+def test_old_editions_and_old_misses_are_asked_for_again(sandbox: Sandbox, settings) -> None:
     settings.EDITION_FRESH_DAYS, settings.MISS_REMEMBER_DAYS = 9, 3
     enrich([*KNOWN[:3], *UNKNOWN])
     Edition.objects.filter(isbn13=KNOWN[0]).update(synced_at=Now() - timedelta(days=9, seconds=1))
@@ -167,7 +167,7 @@ def test_editions_and_misses_are_asked_for_again_after_their_days(sandbox: Sandb
     assert enrich([*KNOWN[:3], *UNKNOWN]).api_calls == 0
 
 
-def test_what_isbndb_changed_is_counted_as_updated(sandbox: Sandbox) -> None:
+def test_a_book_that_isbndb_changed_counts_as_updated(sandbox: Sandbox) -> None:
     enrich(KNOWN)
     send_books(sandbox, [book(KNOWN[0], title="A new title"), *(book(isbn) for isbn in KNOWN[1:])])
     result = enrich(KNOWN, refresh=True)
@@ -175,14 +175,14 @@ def test_what_isbndb_changed_is_counted_as_updated(sandbox: Sandbox) -> None:
     assert Edition.objects.get(isbn13=KNOWN[0]).title == "A new title"
 
 
-def test_an_edition_that_isbndb_dropped_counts_as_fresh_and_not_as_unknown_too(sandbox: Sandbox) -> None:
+def test_an_edition_that_isbndb_dropped_counts_only_as_fresh(sandbox: Sandbox) -> None:
     enrich(KNOWN)
     send_books(sandbox, [])
     assert enrich(KNOWN, refresh=True).not_found == 6
     assert enrich(KNOWN).already_fresh == 6
 
 
-def test_a_long_list_is_asked_for_in_batches_under_one_reservation(sandbox: Sandbox, settings) -> None:
+def test_a_long_list_is_sent_in_batches_with_one_reservation(sandbox: Sandbox, settings) -> None:
     settings.ISBNDB_BATCH_SIZE = 4
     result = enrich([*KNOWN, *UNKNOWN])
     assert asked(sandbox) == [4, 4, 1]
@@ -198,7 +198,7 @@ def test_a_thousand_isbns_cost_one_call(sandbox: Sandbox) -> None:
     assert balance(sandbox) == (1, 1)
 
 
-def test_a_batch_whose_answer_is_too_large_is_asked_for_in_halves(sandbox: Sandbox, monkeypatch) -> None:
+def test_a_batch_with_a_too_large_answer_is_halved(sandbox: Sandbox, monkeypatch) -> None:
     monkeypatch.setattr(sandbox_api, "MAX_ANSWER_BYTES", 500_000)
     isbns = known_isbns(900) + UNKNOWN
     result = enrich(isbns)
@@ -210,7 +210,7 @@ def test_a_batch_whose_answer_is_too_large_is_asked_for_in_halves(sandbox: Sandb
     assert balance(sandbox) == (7, 7)
 
 
-def test_halves_before_the_quota_ends_it_are_stored_and_the_rest_has_failed(
+def test_when_the_quota_stops_a_halved_batch_the_first_parts_are_stored_and_the_rest_fails(
     sandbox: Sandbox, settings, monkeypatch
 ) -> None:
     monkeypatch.setattr(sandbox_api, "MAX_ANSWER_BYTES", 500_000)
@@ -225,7 +225,7 @@ def test_halves_before_the_quota_ends_it_are_stored_and_the_rest_has_failed(
     assert balance(sandbox) == (2, 2)
 
 
-def test_a_list_that_the_quota_cannot_cover_is_refused_before_anything_is_sent(sandbox: Sandbox, settings) -> None:
+def test_a_list_that_needs_more_calls_than_are_free_is_refused_before_a_request(sandbox: Sandbox, settings) -> None:
     settings.ISBNDB_BATCH_SIZE = 2
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 3, 1
     stopped = enrich_until_it_stops(KNOWN)
@@ -243,7 +243,7 @@ def test_an_unknown_consumer_spends_nothing(sandbox: Sandbox) -> None:
     assert sandbox.requests == []
 
 
-def test_when_a_later_batch_fails_the_earlier_ones_are_stored_and_the_rest_is_not_asked_for(
+def test_when_a_batch_fails_the_earlier_batches_are_stored_and_the_later_ones_not_sent(
     sandbox: Sandbox, settings
 ) -> None:
     settings.ISBNDB_BATCH_SIZE = 2
@@ -260,7 +260,7 @@ def test_when_a_later_batch_fails_the_earlier_ones_are_stored_and_the_rest_is_no
     assert balance(sandbox) == (2, 2)
 
 
-def test_when_isbndb_closes_the_day_between_batches_the_result_so_far_is_kept(sandbox: Sandbox, settings) -> None:
+def test_when_isbndb_closes_the_day_between_batches_the_earlier_result_is_kept(sandbox: Sandbox, settings) -> None:
     settings.ISBNDB_BATCH_SIZE = 2
     sandbox.set_limits(daily_limit=1)
     stopped = enrich_until_it_stops(KNOWN)
@@ -270,15 +270,13 @@ def test_when_isbndb_closes_the_day_between_batches_the_result_so_far_is_kept(sa
     assert balance(sandbox) == (2, 2)
 
 
-def test_retries_are_among_the_calls_of_the_result(sandbox: Sandbox) -> None:
+def test_the_calls_of_the_result_include_retries(sandbox: Sandbox) -> None:
     sandbox.add_fault("status", status=500, times=2)
     assert enrich(KNOWN).api_calls == 3
     assert balance(sandbox) == (3, 3)
 
 
-def test_an_error_of_isbndb_that_is_not_waited_out_costs_one_call_and_stores_nothing(
-    sandbox: Sandbox, settings
-) -> None:
+def test_an_isbndb_error_without_a_retry_costs_one_call_and_stores_nothing(sandbox: Sandbox, settings) -> None:
     settings.ISBNDB_TIMEOUT_SECONDS = 0.3
     sandbox.add_fault("latency", seconds=60)
     stopped = enrich_until_it_stops(KNOWN)
@@ -288,7 +286,7 @@ def test_an_error_of_isbndb_that_is_not_waited_out_costs_one_call_and_stores_not
     assert not Miss.objects.exists()
 
 
-def test_one_bad_book_costs_only_itself(sandbox: Sandbox) -> None:
+def test_one_bad_book_does_not_affect_the_others(sandbox: Sandbox) -> None:
     isbns = known_isbns(1000)
     send_books(sandbox, [*(book(isbn) for isbn in isbns[:999]), {"title": "No number", "isbn13": "97816"}])
     result = enrich(isbns)
@@ -310,14 +308,14 @@ def test_when_a_book_is_bad_the_missing_isbns_are_remembered_as_unknown_for_a_da
 
 
 @pytest.mark.parametrize("days", [0, 1])
-def test_a_bad_book_never_makes_the_memory_longer_than_the_setting(sandbox: Sandbox, settings, days: int) -> None:
+def test_a_bad_book_never_makes_a_miss_last_longer_than_the_setting(sandbox: Sandbox, settings, days: int) -> None:
     settings.MISS_REMEMBER_DAYS = days
     send_books(sandbox, [book(KNOWN[0]), "bad"])
     enrich(KNOWN[:3])
     assert enrich(KNOWN[:3]).api_calls == 1 - days
 
 
-def test_books_that_were_not_asked_for_are_neither_stored_nor_counted(
+def test_books_outside_the_request_are_neither_stored_nor_counted(
     sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     send_books(sandbox, [book(isbn) for isbn in KNOWN])
@@ -328,7 +326,7 @@ def test_books_that_were_not_asked_for_are_neither_stored_nor_counted(
 
 
 @pytest.mark.parametrize("error", [OperationalError, InterfaceError])
-def test_a_database_that_is_gone_when_the_answer_comes_ends_it_with_what_was_stored(
+def test_a_lost_database_stops_the_operation_and_earlier_batches_stay_stored(
     sandbox: Sandbox, settings, monkeypatch, error: type[Exception]
 ) -> None:
     settings.ISBNDB_BATCH_SIZE = 2

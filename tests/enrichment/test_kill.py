@@ -1,6 +1,6 @@
 """Guarantees 3 and 4: `kill -9` of real workers at every step.
 
-After the lease nothing is set aside, and `used` is at least what ISBNdb counted, at most one more for each kill.
+After the lease no call is reserved. `used` is at least ISBNdb's count, and at most one call more for each kill.
 """
 
 import signal
@@ -56,7 +56,7 @@ def after_the_lease(set_clock: SetClock) -> None:
         ("between answer and record", 0),
     ],
 )
-def test_killed_workers_leave_nothing_set_aside_and_no_call_uncounted(
+def test_killed_workers_leave_no_reserved_call_and_no_uncounted_call(
     point: str, spent_and_not_sent: int, sandbox: Sandbox, set_clock: SetClock
 ) -> None:
     workers = [start(point, number) for number in range(KILLS)]

@@ -1,4 +1,4 @@
-"""Paging: whatever ISBNdb has and tells, and wherever a run stops, every book within reach is fetched once."""
+"""Paging: for every provider and every interruption, each available book is fetched once."""
 
 from dataclasses import dataclass, field
 from datetime import date
@@ -25,7 +25,7 @@ WANTED = Wanted(date(2026, 1, 1), date(2026, 3, 1), 10, subjects=("a", "b"))
 
 
 class Purse(Spender):
-    """Calls without a quota behind them."""
+    """A spender without a quota."""
 
     def need(self, calls: int) -> None:
         self.left = calls
@@ -33,10 +33,10 @@ class Purse(Spender):
 
 @dataclass
 class Provider:
-    """ISBNdb, without its books: it has `sizes` of them, and refuses the calls numbered in `refused`.
+    """ISBNdb without real books. `sizes`: the number of books in each listing. `refused`: numbers of refused calls.
 
-    `keeps_back`: so many books of each page are counted and not sent. `failures`: so many pages fail at first, whatever
-    their size.
+    `keeps_back`: the number of books on each page that are counted but not sent. `failures`: the number of pages that
+    fail at first, at any size.
     """
 
     sizes: list[int]
@@ -48,13 +48,13 @@ class Provider:
     failures: int = 0
     calls: int = 0
     given: list[tuple[int, int, int]] = field(default_factory=list)
-    """Listing, first book and the one after the last, of each page that had any."""
+    """For each page with books: the listing, the first book, and the book after the last."""
 
     def fetch_page(self, listing: Listing, spender: Spender, *, page: int, page_size: int) -> Answer:
         self.calls += 1
         if self.calls in self.refused:
             raise QuotaRefused(limit="day_closed", asked=1, free=0, retry_at=None)
-        assert spender.left >= 1, "a call that nobody had set aside"
+        assert spender.left >= 1, "this call was not reserved"
         spender.left -= 1
         if page_size > self.largest_page or self.calls <= self.failures:
             raise IsbndbPageTooLarge
@@ -86,7 +86,7 @@ def expected_end(size: int, max_pages: int) -> int:
     keeps_back=st.integers(0, 1),
     max_pages=st.integers(1, 10),
 )
-def test_every_book_within_reach_is_fetched_once_however_often_the_run_stops(
+def test_every_available_book_is_fetched_once_however_often_the_run_stops(
     sizes: list[int],
     tells_total: bool,
     largest_page: int,
@@ -95,7 +95,7 @@ def test_every_book_within_reach_is_fetched_once_however_often_the_run_stops(
     keeps_back: int,
     max_pages: int,
 ) -> None:
-    # A page that is not full ends a listing without a total.
+    # Without a total, a page that is not full ends the listing.
     provider = Provider(sizes, tells_total, largest_page, ends_with_404, refused, keeps_back if tells_total else 0)
     wanted = [Listing(str(number)) for number in range(len(sizes))]
     position, set_aside = Position(), None
@@ -124,7 +124,7 @@ def test_every_book_within_reach_is_fetched_once_however_often_the_run_stops(
         assert [start for start, _ in pages] == [0, *(stop for _, stop in pages[:-1])][: len(pages)]
         assert (pages[-1][1] if pages else 0) == end
     assert unknown == [number for number, size in enumerate(sizes) if not size]
-    # Without a total, a last page that is full may not be the last.
+    # Without a total, another page can follow a full last page.
     goes_on = [end and (size > end or (not tells_total and size == end)) for size, end in zip(sizes, ends, strict=True)]
     at_the_end = [number for number, more in enumerate(goes_on) if more and ends[number] == MAX_RESULTS]
     assert beyond_reach == at_the_end
@@ -141,7 +141,7 @@ def test_every_book_within_reach_is_fetched_once_however_often_the_run_stops(
 
 
 @pytest.mark.parametrize(("failures", "calls"), [(0, 10), (1, 12), (2, 14), (3, 16)])
-def test_failures_that_pass_do_not_make_pages_small_for_good(failures: int, calls: int) -> None:
+def test_temporary_failures_do_not_keep_pages_small(failures: int, calls: int) -> None:
     provider = Provider([10_000], True, PAGE_SIZE, ends_with_404=False, refused=set(), failures=failures)
     purse = Purse("reader", "test", 10, reservation=UUID(int=0), left=10)
     progress, wanted = Progress(), [Listing("0")]
@@ -152,11 +152,11 @@ def test_failures_that_pass_do_not_make_pages_small_for_good(failures: int, call
             purse.need(left)
             fetch_next(wanted, progress, purse, max_pages=10, skip_existing=True)
     assert provider.calls == calls
-    assert needed[failures:] == list(range(calls - failures, 0, -1)), "what is set aside is what it takes"
+    assert needed[failures:] == list(range(calls - failures, 0, -1)), "exactly the needed calls are reserved"
 
 
 @given(st.integers(0, 80))
-def test_a_position_is_at_a_page_that_isbndb_can_be_asked_for(pages: int) -> None:
+def test_a_position_is_always_at_the_start_of_a_page(pages: int) -> None:
     offset = pages * MIN_PAGE_SIZE
     position = position_at(offset, listing=3)
     assert (position.listing, position.offset) == (3, offset)

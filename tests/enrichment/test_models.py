@@ -1,4 +1,4 @@
-"""The constraints of the tables: each refuses what the services would never write."""
+"""The constraints of the tables: each refuses rows that the services never write."""
 
 from datetime import UTC, date, datetime
 from typing import Any
@@ -35,18 +35,18 @@ def make_edition(isbn13: str = "9780441172719", **fields: Any) -> Edition:
         ),
     ],
 )
-def test_an_edition_that_makes_no_sense_is_refused(fields: dict[str, Any], constraint: str) -> None:
+def test_an_invalid_edition_is_refused(fields: dict[str, Any], constraint: str) -> None:
     with pytest.raises(IntegrityError, match=constraint):
         make_edition(**fields)
 
 
-def test_a_title_and_author_are_one_work() -> None:
+def test_a_title_and_an_author_identify_one_work() -> None:
     make_edition()
     with pytest.raises(IntegrityError, match="enrichment_work_title_and_author_once"):
         Work.objects.create(title="DUNE", title_key="dune", author_key="frank herbert")
 
 
-def test_a_name_is_one_author() -> None:
+def test_a_name_identifies_one_author() -> None:
     Author.objects.create(name="Frank Herbert", name_key="frank herbert")
     with pytest.raises(IntegrityError, match="enrichment_author_name_key_once"):
         Author.objects.create(name="Herbert, Frank", name_key="frank herbert")
@@ -55,7 +55,7 @@ def test_a_name_is_one_author() -> None:
 @pytest.mark.parametrize(
     ("position", "constraint"), [(1, "enrichment_editionauthor_pkey"), (2, "enrichment_editionauthor_author_once")]
 )
-def test_an_edition_has_one_author_at_a_place_and_each_author_once(position: int, constraint: str) -> None:
+def test_an_edition_has_one_author_at_a_position_and_each_author_once(position: int, constraint: str) -> None:
     edition = make_edition()
     first = Author.objects.create(name="Frank Herbert", name_key="frank herbert")
     second = Author.objects.create(name="Brian Herbert", name_key="brian herbert")
@@ -70,12 +70,12 @@ def test_a_miss_is_an_isbn13() -> None:
 
 
 @pytest.mark.parametrize(("precision", "published"), [("day", "2023-10-01"), ("month", "2023-10"), ("year", "2023")])
-def test_a_date_is_shown_as_far_as_it_is_known(precision: str, published: str) -> None:
+def test_the_known_part_of_a_date_is_shown(precision: str, published: str) -> None:
     assert Edition(date_published=date(2023, 10, 1), date_precision=precision).published == published
     assert Edition().published == ""
 
 
-def test_rows_say_what_they_are() -> None:
+def test_rows_have_readable_names() -> None:
     edition = make_edition(title="Dune")
     author = Author.objects.create(name="Frank Herbert", name_key="frank herbert")
     link = EditionAuthor.objects.create(edition=edition, author=author, position=1)

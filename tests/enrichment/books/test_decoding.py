@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from enrichment.books import cleaning
 from enrichment.books.decoding import BadBook, UndecodableAnswer, decode_books
-from enrichment.books.fields import Book
+from enrichment.books.fields import FIELDS, Book
 
 DUNE = "9780441172719"
 OTHER = "9780804429573"
@@ -26,7 +26,7 @@ def decode_one(book: object) -> Book:
     return decoded.books[0]
 
 
-def test_a_tidy_book_keeps_all_its_fields() -> None:
+def test_a_tidy_book_keeps_all_fields() -> None:
     sent = {
         "title": "Dune",
         "title_long": "Dune: The Desert Planet",
@@ -93,21 +93,21 @@ def test_a_tidy_book_keeps_all_its_fields() -> None:
         {"isbn10": 441172717},
     ],
 )
-def test_the_first_valid_isbn_counts(names: dict[str, object]) -> None:
+def test_the_first_valid_isbn_is_used(names: dict[str, object]) -> None:
     book = decode_one(names)
     assert (book.isbn13, book.isbn10) == (DUNE, "0441172717")
 
 
-def test_a_book_with_nothing_but_an_isbn_is_kept() -> None:
+def test_a_book_with_only_an_isbn_is_kept() -> None:
     book = decode_one({"isbn13": "9791032305690"})
     assert (book.isbn10, book.title, book.authors, book.pages, book.date_published) == ("", "", [], None, None)
 
 
-def test_a_missing_title_is_taken_from_the_long_one() -> None:
+def test_a_missing_title_is_replaced_by_the_long_title() -> None:
     assert decode_one({"isbn13": DUNE, "title": None, "title_long": "Dune: A Novel"}).title == "Dune: A Novel"
 
 
-def test_bad_books_are_reported_and_the_others_kept() -> None:
+def test_bad_books_are_reported_and_the_other_books_are_kept() -> None:
     body = answer(
         {"isbn13": DUNE},
         None,
@@ -126,7 +126,7 @@ def test_bad_books_are_reported_and_the_others_kept() -> None:
     ]
 
 
-def test_a_book_nested_beyond_reason_costs_no_other() -> None:
+def test_a_too_deeply_nested_book_does_not_affect_other_books() -> None:
     deep = b"[" * 800 + rb'"\u0000"' + b"]" * 800
     body = b'{"data": [{"isbn13": "9780441172719", "new": %s}, {"isbn13": "9780804429573"}]}' % deep
     decoded = decode_books(body, key="data")
@@ -134,7 +134,7 @@ def test_a_book_nested_beyond_reason_costs_no_other() -> None:
     assert len(decoded.books) + len(decoded.bad) == 2
 
 
-def test_of_two_books_with_one_isbn_the_later_is_kept() -> None:
+def test_when_two_books_have_one_isbn_the_later_is_kept() -> None:
     decoded = decode_books(
         answer({"isbn13": DUNE, "title": "first"}, {"isbn10": "0441172717", "title": "then"}), key="data"
     )
@@ -148,11 +148,11 @@ def test_the_total_is_a_number_or_unknown(total: object, expected: int | None) -
     assert decode_books(answer(total=total), key="data").total == expected
 
 
-def test_an_answer_may_have_no_total() -> None:
+def test_an_answer_can_have_no_total() -> None:
     assert decode_books(b'{"books": []}', key="books").total is None
 
 
-def test_a_list_under_another_name_is_found_too() -> None:
+def test_the_list_can_have_another_name() -> None:
     assert decode_books(b'{"books": [{"isbn13": "9780441172719"}]}', key="books").books[0].isbn13 == DUNE
 
 
@@ -173,7 +173,7 @@ def test_a_list_under_another_name_is_found_too() -> None:
         b'{"data": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     ],
 )
-def test_an_answer_that_is_none_is_refused_as_a_whole(body: bytes) -> None:
+def test_an_answer_without_the_list_is_rejected(body: bytes) -> None:
     with pytest.raises(UndecodableAnswer):
         decode_books(body, key="data")
 
@@ -193,7 +193,7 @@ def test_an_answer_that_is_none_is_refused_as_a_whole(body: bytes) -> None:
         b'{"\\u0000": ["\\ud800"]}',
     ],
 )
-def test_what_postgresql_cannot_store_is_taken_out(odd: bytes) -> None:
+def test_characters_and_numbers_that_postgresql_cannot_store_are_removed(odd: bytes) -> None:
     books = b'{"isbn13": "9780441172719", "title": "Dune", "synopsis": %s}, {"isbn13": "9780804429573"}' % odd
     decoded = decode_books(b'\xef\xbb\xbf{"data": [%s]}' % books, key="data")
     assert [book.isbn13 for book in decoded.books] == [DUNE, OTHER]
@@ -206,7 +206,7 @@ def test_what_postgresql_cannot_store_is_taken_out(odd: bytes) -> None:
         assert r"\u0000" not in text
 
 
-def test_an_emoji_in_two_halves_is_left_whole() -> None:
+def test_an_emoji_sent_as_two_surrogates_is_kept() -> None:
     assert decode_one({"isbn13": DUNE, "title": "\U0001f600"}).title == "\U0001f600"
 
 
@@ -214,7 +214,7 @@ def test_a_title_of_10_kb_is_kept() -> None:
     assert len(decode_one({"isbn13": DUNE, "title": "x" * 10_000}).title) == 10_000
 
 
-def test_new_temporary_links_and_another_order_are_no_change() -> None:
+def test_a_new_temporary_link_or_another_order_does_not_change_the_hash() -> None:
     one = decode_one({"isbn13": DUNE, "title": "Dune", "image_original": "https://a"})
     two = decode_one({"image_original": "https://b", "title": "Dune", "isbn13": DUNE})
     other = decode_one({"isbn13": DUNE, "title": "Dune!"})
@@ -233,7 +233,7 @@ def test_new_temporary_links_and_another_order_are_no_change() -> None:
         ([], []),
     ],
 )
-def test_authors_are_a_list_of_different_names(sent: object, expected: list[str]) -> None:
+def test_each_author_is_listed_once(sent: object, expected: list[str]) -> None:
     assert cleaning.names(sent) == expected
 
 
@@ -245,11 +245,11 @@ def test_authors_are_a_list_of_different_names(sent: object, expected: list[str]
         (None, []),
     ],
 )
-def test_lists_of_texts_are_tidied(sent: object, expected: list[str]) -> None:
+def test_a_list_of_texts_is_cleaned(sent: object, expected: list[str]) -> None:
     assert cleaning.texts(sent) == expected
 
 
-def test_other_isbns_are_valid_ones_of_other_books() -> None:
+def test_other_isbns_are_valid_and_belong_to_other_books() -> None:
     sent: list[object] = [
         {"isbn": OTHER, "binding": "x"},
         "0804429571",
@@ -286,7 +286,7 @@ def test_other_isbns_are_valid_ones_of_other_books() -> None:
         ("1998-2003", date(1998, 1, 1), "year"),
         ("c1998", date(1998, 1, 1), "year"),
         ("[1998?]", date(1998, 1, 1), "year"),
-        ("05/10/2023", date(2023, 1, 1), "year"),  # which of them is the day?
+        ("05/10/2023", date(2023, 1, 1), "year"),  # the day is ambiguous
         ("Spring 2023", date(2023, 1, 1), "year"),
         ("0000-00-00", None, ""),
         ("0001-01-01", None, ""),
@@ -298,7 +298,7 @@ def test_other_isbns_are_valid_ones_of_other_books() -> None:
         (True, None, ""),
     ],
 )
-def test_as_much_of_a_date_is_taken_as_can_be_believed(sent: object, expected: date | None, precision: str) -> None:
+def test_the_plausible_part_of_a_date_is_kept(sent: object, expected: date | None, precision: str) -> None:
     assert cleaning.publication_date(sent) == (expected, precision)
 
 
@@ -329,7 +329,7 @@ def test_as_much_of_a_date_is_taken_as_can_be_believed(sent: object, expected: d
         ([352], None),
     ],
 )
-def test_pages_are_a_believable_number(sent: object, expected: int | None) -> None:
+def test_pages_are_a_plausible_number(sent: object, expected: int | None) -> None:
     assert cleaning.pages(sent) == expected
 
 
@@ -357,14 +357,14 @@ def test_pages_are_a_believable_number(sent: object, expected: int | None) -> No
         ({}, None),
     ],
 )
-def test_a_price_is_an_amount_in_hundredths(sent: object, expected: str | None) -> None:
+def test_a_price_has_two_decimal_places(sent: object, expected: str | None) -> None:
     assert cleaning.price(sent) == (None if expected is None else Decimal(expected))
 
 
 @pytest.mark.parametrize(
     "sent", ["javascript:alert(1)", "data:image/png;base64,xx", "cover.jpg", "http://a b", None, 5]
 )
-def test_an_image_is_an_http_address_or_none(sent: object) -> None:
+def test_an_image_is_an_http_address_or_empty(sent: object) -> None:
     assert cleaning.link(sent) == ""
 
 
@@ -379,19 +379,15 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=8,
 )
-FIELDS = [
-    *("title", "title_long", "isbn10", "authors", "publisher", "language", "binding", "edition", "pages", "msrp"),
-    *("date_published", "dewey_decimal", "subjects", "image", "dimensions", "synopsis", "overview", "excerpt"),
-    *("other_isbns", "prices", "related", "image_original", "new"),
-]
+SENT = {name for field in FIELDS.values() for name in field.sent} | {"prices", "related", "image_original", "new"}
 any_book: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
-    {"isbn13": st.just(DUNE)}, optional=dict.fromkeys(FIELDS, json_values)
+    {"isbn13": st.just(DUNE)}, optional=dict.fromkeys(sorted(SENT - {"isbn13"}), json_values)
 )
 
 
 @settings(deadline=None)
 @given(any_book)
-def test_no_value_in_any_field_costs_the_book(sent: dict[str, Any]) -> None:
+def test_no_value_in_any_field_makes_a_book_bad(sent: dict[str, Any]) -> None:
     book = decode_one(sent)
     assert book.isbn13 == DUNE
     assert (book.date_published is None) == (book.date_precision == "")
@@ -400,7 +396,7 @@ def test_no_value_in_any_field_costs_the_book(sent: dict[str, Any]) -> None:
 
 @settings(deadline=None)
 @given(st.binary() | st.builds(lambda value: json.dumps({"data": value}).encode(), json_values))
-def test_any_answer_is_decoded_or_refused(body: bytes) -> None:
+def test_any_answer_is_decoded_or_rejected(body: bytes) -> None:
     try:
         decoded = decode_books(body, key="data")
     except UndecodableAnswer:

@@ -1,4 +1,4 @@
-"""The registry of a book's fields, and what follows from it."""
+"""The registry of a book's fields, and what derives from it."""
 
 import json
 

@@ -15,7 +15,7 @@ from enrichment.books.match_keys import name_key, title_key
         ["Straße", "STRASSE"],
     ],
 )
-def test_one_name_has_one_key_however_it_is_written(names: list[str]) -> None:
+def test_all_spellings_of_a_name_have_one_key(names: list[str]) -> None:
     assert len({name_key(name) for name in names}) == 1
 
 
@@ -34,7 +34,7 @@ def test_different_names_have_different_keys(names: list[str]) -> None:
         ["Sapiens: A Brief History", "Sapiens - A brief history", "Sapiens (A Brief History)"],
     ],
 )
-def test_one_title_has_one_key_however_it_is_written(titles: list[str]) -> None:
+def test_all_spellings_of_a_title_have_one_key(titles: list[str]) -> None:
     assert len({title_key(title) for title in titles}) == 1
 
 

@@ -1,4 +1,4 @@
-"""What is said of where a field comes from, held against what decoding does."""
+"""The explanation of where a field comes from matches what decoding does."""
 
 import json
 from typing import Any
@@ -43,7 +43,7 @@ def test_every_stored_field_has_an_origin() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in ORIGINS if name != "work"])
-def test_a_field_is_made_of_what_is_said_and_of_nothing_else(name: str) -> None:
+def test_a_field_depends_on_the_named_isbndb_fields_only(name: str) -> None:
     named = {field: SENT[field] for field in ORIGINS[name].sent}
     value = getattr(decoded({"isbn13": SENT["isbn13"]} | named), name)
     assert value

@@ -89,16 +89,16 @@ def test_created_updated_and_unchanged_books_are_counted() -> None:
     assert store_books(changed + books[5:]) == StoreResult(created=10, updated=5, unchanged=15)
 
 
-def test_nothing_is_stored_of_nothing() -> None:
+def test_an_empty_batch_stores_nothing() -> None:
     assert store_books([]) == StoreResult()
 
 
-def test_of_two_books_with_one_isbn_the_later_is_stored() -> None:
+def test_when_two_books_have_one_isbn_the_later_is_stored() -> None:
     assert store_books(decode({"isbn13": DUNE, "title": "one"}) + decode({"isbn13": DUNE, "title": "two"})).created == 1
     assert Edition.objects.get().title == "two"
 
 
-def test_a_changed_book_replaces_fields_work_and_links_and_keeps_its_creation_time() -> None:
+def test_a_changed_book_gets_new_fields_work_and_links_and_keeps_its_creation_time() -> None:
     store_books(decode({"isbn13": DUNE, "title": "Dune", "authors": ["A", "B", "C"], "pages": 1}))
     before = Edition.objects.get()
     store_books(decode({"isbn13": DUNE, "title": "Dune Messiah", "authors": ["C", "A"]}))
@@ -109,7 +109,7 @@ def test_a_changed_book_replaces_fields_work_and_links_and_keeps_its_creation_ti
     assert after.updated_at > before.updated_at
 
 
-def test_of_an_unchanged_book_only_the_sync_time_moves() -> None:
+def test_an_unchanged_book_only_gets_a_new_sync_time() -> None:
     book = {"isbn13": DUNE, "title": "Dune", "authors": ["A", "B"]}
     store_books(decode({**book, "image_original": "https://a/1"}), synced_at=LAST_YEAR)
     before = dict(Edition.objects.values().get())
@@ -121,7 +121,7 @@ def test_of_an_unchanged_book_only_the_sync_time_moves() -> None:
     assert others == {table: row_versions(f"enrichment_{table}") for table in others}
 
 
-def test_editions_of_one_title_and_first_author_share_a_work_and_their_authors_across_batches() -> None:
+def test_editions_with_one_title_and_first_author_share_a_work_and_authors_across_batches() -> None:
     store_books(decode({"isbn13": DUNE, "title": "The Dune", "authors": ["Frank Herbert"]}))
     store_books(decode({"isbn13": OTHER, "title": "Dune, The", "authors": ["Herbert, Frank", "Someone Else"]}))
     work = Work.objects.get()
@@ -132,12 +132,12 @@ def test_editions_of_one_title_and_first_author_share_a_work_and_their_authors_a
 
 
 @pytest.mark.parametrize("known", [{"title": "Poems"}, {"authors": ["Frank Herbert"]}, {}])
-def test_books_without_title_or_author_share_no_work(known: dict[str, object]) -> None:
+def test_books_without_title_or_author_have_works_of_their_own(known: dict[str, object]) -> None:
     store_books(decode({"isbn13": DUNE, **known}, {"isbn13": OTHER, **known}))
     assert Work.objects.count() == 2
 
 
-def test_a_book_that_the_database_refuses_is_reported_and_the_others_are_stored() -> None:
+def test_a_book_that_the_database_refuses_is_reported_and_the_other_books_are_stored() -> None:
     books = many(1000)
     bad = {17: "pages", 18: "title", 999: "isbn13"}
     books[17] = replace(books[17], pages=-1)
@@ -149,7 +149,7 @@ def test_a_book_that_the_database_refuses_is_reported_and_the_others_are_stored(
     assert (result.created, Edition.objects.count()) == (997, 997)
 
 
-def test_a_book_too_deep_for_postgresql_is_reported_too() -> None:
+def test_a_book_nested_too_deeply_for_postgresql_is_reported() -> None:
     books = many(3)
     deep = "[" * 100_000 + "]" * 100_000
     result = store_books([books[0], replace(books[1], raw=deep), books[2]])
@@ -157,27 +157,27 @@ def test_a_book_too_deep_for_postgresql_is_reported_too() -> None:
     assert result.created == 2
 
 
-def test_a_miss_is_remembered_until_the_book_turns_up() -> None:
+def test_a_miss_is_remembered_until_the_book_is_stored() -> None:
     remember_misses([OTHER, DUNE, DUNE], asked_at=LAST_YEAR)
     assert list(Miss.objects.values_list("isbn13", "asked_at")) == [(DUNE, LAST_YEAR), (OTHER, LAST_YEAR)]
     store_books(decode({"isbn13": DUNE}))
     assert [miss.isbn13 for miss in Miss.objects.all()] == [OTHER]
 
 
-def test_a_miss_asked_again_is_remembered_from_then_on() -> None:
+def test_a_repeated_miss_gets_a_new_time() -> None:
     remember_misses([DUNE], asked_at=LAST_YEAR)
     remember_misses([DUNE])
     assert Miss.objects.get().asked_at > LAST_YEAR
 
 
-def test_what_is_no_isbn_is_no_miss() -> None:
+def test_a_miss_must_be_an_isbn13() -> None:
     remember_misses([])
     with pytest.raises(IntegrityError):
         remember_misses(["0441172717"])
     assert not Miss.objects.exists()
 
 
-def test_a_batch_wants_a_transaction_of_its_own() -> None:
+def test_a_batch_needs_a_transaction_of_its_own() -> None:
     with transaction.atomic(), pytest.raises(RuntimeError, match="durable"):
         store_books(many(1))
     with transaction.atomic(), pytest.raises(RuntimeError, match="durable"):
@@ -186,7 +186,7 @@ def test_a_batch_wants_a_transaction_of_its_own() -> None:
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(any_book, min_size=1, max_size=3))
-def test_whatever_is_decoded_can_be_stored(sent: list[dict[str, Any]]) -> None:
+def test_every_decoded_book_can_be_stored(sent: list[dict[str, Any]]) -> None:
     books = decode(*({**each, "isbn13": isbn(number)} for number, each in enumerate(sent)))
     result = store_books(books)
     assert result.errors == []
@@ -200,7 +200,7 @@ def test_whatever_is_decoded_can_be_stored(sent: list[dict[str, Any]]) -> None:
 
 
 def race(batches: list[list[Book]]) -> list[StoreResult | BaseException]:
-    """Each worker stores its batches, at the same time as the others, from a connection of its own."""
+    """The workers store their batches at the same time, each with its own connection."""
     barrier = threading.Barrier(len(batches), timeout=30)
 
     def worker(books: list[Book]) -> StoreResult | BaseException:
@@ -217,13 +217,13 @@ def race(batches: list[list[Book]]) -> list[StoreResult | BaseException]:
 
 
 def overlapping(version: int, workers: int = 4, count: int = 300) -> list[list[Book]]:
-    """For each worker the same books, with content of its own, shuffled, some left out."""
+    """The same books for each worker, shuffled, with different content, and without some of them."""
     chance = random.Random(version)
     batches = [many(count, synopsis=f"version {version} of worker {worker}") for worker in range(workers)]
     return [chance.sample(books, count * 9 // 10) for books in batches]
 
 
-def test_workers_with_overlapping_batches_wait_for_each_other_and_never_in_a_circle() -> None:
+def test_workers_with_overlapping_batches_wait_for_each_other_without_a_deadlock() -> None:
     for version in range(6):
         results = race(overlapping(version))
         assert all(isinstance(result, StoreResult) and not result.errors for result in results), results
@@ -231,14 +231,14 @@ def test_workers_with_overlapping_batches_wait_for_each_other_and_never_in_a_cir
         assert stored == (0 if version else Edition.objects.count())
 
 
-def test_without_the_order_such_workers_would_wait_in_a_circle(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_lock_order_such_workers_deadlock(monkeypatch: pytest.MonkeyPatch) -> None:
     store_books(many(300))
     shuffled = storage._UPSERT_EDITIONS.replace("ORDER BY isbn13", "ORDER BY random()")
     monkeypatch.setattr(storage, "_UPSERT_EDITIONS", shuffled)
     assert any("deadlock detected" in str(result) for version in range(20) for result in race(overlapping(version)))
 
 
-def test_a_batch_that_locks_stand_in_the_way_of_is_stored_when_they_are_gone() -> None:
+def test_a_batch_is_stored_after_the_locks_of_others_are_released() -> None:
     books = many(3)
     store_books(books)
     tries = []
@@ -263,7 +263,7 @@ def test_a_batch_that_locks_stand_in_the_way_of_is_stored_when_they_are_gone() -
     assert len(tries) == 2
 
 
-def test_a_standby_that_takes_no_writes_is_no_place_for_books() -> None:
+def test_a_read_only_database_raises_an_operational_error() -> None:
     connection.cursor().execute("SET default_transaction_read_only = on")
     try:
         for write in (lambda: store_books(many(1)), lambda: remember_misses([DUNE])):

@@ -1,4 +1,4 @@
-"""The gateway against a real HTTP server: what goes out, what it costs, and what the journal says of it."""
+"""The gateway against a real HTTP server: what it sends, what that costs, and what the journal records."""
 
 import importlib.util
 import logging
@@ -54,7 +54,7 @@ def journal() -> list[tuple[str, int | None]]:
     return list(Call.objects.order_by("id").values_list("outcome", "status"))
 
 
-def distance_of_somebody_elses_next_call() -> timedelta:
+def delay_of_another_consumers_next_call() -> timedelta:
     Consumer.objects.create(slug="other")
     reservation, answer = reservations.reserve_and_dispatch(
         consumer="other", operation="test", calls=1, method="GET", path="/key"
@@ -64,7 +64,7 @@ def distance_of_somebody_elses_next_call() -> timedelta:
     return answer
 
 
-def test_an_answer_brings_the_books_and_costs_one_call(sandbox: Sandbox) -> None:
+def test_one_call_fetches_a_batch_of_books(sandbox: Sandbox) -> None:
     answer = fetch()
     assert {book.isbn13 for book in answer.books} == set(known_isbns(3))
     row = Call.objects.get()
@@ -74,7 +74,7 @@ def test_an_answer_brings_the_books_and_costs_one_call(sandbox: Sandbox) -> None
     assert balance(sandbox) == (1, 1)
 
 
-def test_isbndbs_own_counter_can_be_asked(sandbox: Sandbox) -> None:
+def test_isbndbs_own_counter_is_fetched(sandbox: Sandbox) -> None:
     with spending(consumer="reader", operation="test", calls=1) as spender:
         assert client.fetch_key_usage(spender) == client.KeyUsage(total=15_000, spent=1, left=14_999)
     row = Call.objects.get()
@@ -82,11 +82,11 @@ def test_isbndbs_own_counter_can_be_asked(sandbox: Sandbox) -> None:
     assert balance(sandbox) == (1, 1)
 
 
-def test_when_a_request_arrives_its_call_is_spent_and_committed(sandbox: Sandbox) -> None:
+def test_a_call_is_committed_before_its_request_arrives(sandbox: Sandbox) -> None:
     seen = []
 
     class Onlooker(Faults):
-        """Looks into the database, from the server's thread, whenever a request arrives."""
+        """Reads the database from the server's thread when a request arrives."""
 
         def meet(self, path: str) -> tuple[float, Fault | None]:
             seen.append((get_status().used, Call.objects.filter(outcome="unknown", path=path, isbns_asked=4).count()))
@@ -99,7 +99,7 @@ def test_when_a_request_arrives_its_call_is_spent_and_committed(sandbox: Sandbox
     assert seen == [(1, 1), (2, 1)]
 
 
-def test_one_connection_serves_one_request_after_the_other(sandbox: Sandbox) -> None:
+def test_requests_share_one_connection(sandbox: Sandbox) -> None:
     with spending(consumer="reader", operation="test", calls=3) as spender:
         for _ in range(3):
             client.fetch_books(ASKED, spender)
@@ -109,9 +109,7 @@ def test_one_connection_serves_one_request_after_the_other(sandbox: Sandbox) -> 
 
 
 @pytest.mark.parametrize("fault", [{"kind": "latency", "seconds": 60}, {"kind": "drip", "seconds": 4}], ids=str)
-def test_an_answer_that_does_not_come_in_time_is_paid_and_not_asked_for_again(
-    sandbox: Sandbox, settings, fault
-) -> None:
+def test_an_answer_that_takes_too_long_costs_a_call_and_is_not_retried(sandbox: Sandbox, settings, fault) -> None:
     settings.ISBNDB_TIMEOUT_SECONDS = 0.4
     sandbox.add_fault(**fault)
     with pytest.raises(IsbndbTimeout, match=r"within 0\.4 s"):
@@ -123,7 +121,7 @@ def test_an_answer_that_does_not_come_in_time_is_paid_and_not_asked_for_again(
 
 @contextmanager
 def trickling_head() -> Iterator[str]:
-    """The address of a server that sends the head of its answer line by line for ten seconds, and then hangs up."""
+    """The address of a server that sends the head of its answer line by line for ten seconds and then disconnects."""
 
     def serve() -> None:
         caller, _ = listener.accept()
@@ -146,7 +144,7 @@ def trickling_head() -> Iterator[str]:
             thread.join()
 
 
-def test_a_head_that_trickles_in_is_given_up_when_its_time_is_up(settings) -> None:
+def test_a_slow_head_ends_at_the_timeout(settings) -> None:
     settings.ISBNDB_TIMEOUT_SECONDS = 0.5
     with trickling_head() as settings.ISBNDB_BASE_URL:
         with pytest.raises(IsbndbTimeout):
@@ -155,12 +153,12 @@ def test_a_head_that_trickles_in_is_given_up_when_its_time_is_up(settings) -> No
     assert journal() == [("timeout", None)]
 
 
-def test_a_connection_that_does_not_come_about_in_time_is_tried_again_since_nothing_was_sent(settings) -> None:
+def test_a_connection_timeout_is_retried_because_nothing_was_sent(settings) -> None:
     settings.ISBNDB_TIMEOUT_SECONDS = 0.3
     with socket.socket() as listener, ExitStack() as waiting:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
-        for _ in range(4):  # its queue is full: who comes now is not even refused
+        for _ in range(4):  # its queue is full: it does not even refuse the next connection
             caller = waiting.enter_context(socket.socket())
             caller.setblocking(False)
             caller.connect_ex(listener.getsockname())
@@ -171,7 +169,7 @@ def test_a_connection_that_does_not_come_about_in_time_is_tried_again_since_noth
     assert "ConnectTimeout" in Call.objects.latest("id").error
 
 
-def test_requests_say_who_asks_and_that_they_take_compressed_answers(sandbox: Sandbox, monkeypatch) -> None:
+def test_requests_name_the_client_and_accept_compressed_answers(sandbox: Sandbox, monkeypatch) -> None:
     seen = []
     parse = server._Handler.parse_request
 
@@ -189,7 +187,7 @@ def test_requests_say_who_asks_and_that_they_take_compressed_answers(sandbox: Sa
 
 
 class RowsHeld(Faults):
-    """From the first request on, nobody can write into the journal rows that are there."""
+    """From the first request on, existing journal rows are locked."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -213,7 +211,7 @@ def journal_held(consumer: Consumer, sandbox: Sandbox) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("journal_held")
-def test_an_answer_is_not_lost_when_the_journal_cannot_be_written(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_answer_is_used_even_if_the_journal_cannot_be_written(caplog: pytest.LogCaptureFixture) -> None:
     assert len(fetch().books) == 3
     assert journal() == [("unknown", None)]
     assert get_status().used == 1
@@ -221,7 +219,7 @@ def test_an_answer_is_not_lost_when_the_journal_cannot_be_written(caplog: pytest
 
 
 @pytest.mark.usefixtures("journal_held")
-def test_what_isbndb_says_to_everybody_holds_even_when_the_journal_cannot_be_written(sandbox: Sandbox) -> None:
+def test_a_closed_day_holds_even_if_the_journal_cannot_be_written(sandbox: Sandbox) -> None:
     sandbox.add_fault("daily_limit", times=1)
     with pytest.raises(QuotaRefused) as caught:
         fetch()
@@ -230,7 +228,7 @@ def test_what_isbndb_says_to_everybody_holds_even_when_the_journal_cannot_be_wri
 
 
 @pytest.mark.parametrize("kind", ["drop", "drop_before_answer", "truncate"])
-def test_a_broken_connection_is_tried_three_times_with_a_call_each(sandbox: Sandbox, kind: str) -> None:
+def test_a_broken_connection_is_tried_three_times_with_one_call_each(sandbox: Sandbox, kind: str) -> None:
     sandbox.add_fault(kind)
     with pytest.raises(IsbndbUnavailable):
         fetch()
@@ -238,7 +236,7 @@ def test_a_broken_connection_is_tried_three_times_with_a_call_each(sandbox: Sand
     assert balance(sandbox) == (3, 3)
 
 
-def test_a_connection_that_is_refused_is_tried_three_times_and_counted_although_nothing_arrived(
+def test_a_refused_connection_is_tried_three_times_and_counted_although_nothing_arrived(
     sandbox: Sandbox, settings
 ) -> None:
     with socket.socket() as nobody_listens:
@@ -251,7 +249,7 @@ def test_a_connection_that_is_refused_is_tried_three_times_and_counted_although_
     assert balance(sandbox) == (0, 3)
 
 
-def test_after_a_failure_of_isbndb_a_second_call_brings_the_books(sandbox: Sandbox) -> None:
+def test_a_second_call_fetches_the_books_after_a_failure(sandbox: Sandbox) -> None:
     sandbox.add_fault("status", status=500, times=1, body="<h1>Oops</h1>")
     assert len(fetch().books) == 3
     assert journal() == [("server_error", 500), ("ok", 200)]
@@ -259,7 +257,7 @@ def test_after_a_failure_of_isbndb_a_second_call_brings_the_books(sandbox: Sandb
     assert balance(sandbox) == (2, 2)
 
 
-def test_isbndb_is_given_up_after_three_failures(sandbox: Sandbox) -> None:
+def test_after_three_failures_there_is_no_retry(sandbox: Sandbox) -> None:
     sandbox.add_fault("status", status=502)
     with pytest.raises(IsbndbUnavailable, match="502"):
         fetch()
@@ -267,7 +265,7 @@ def test_isbndb_is_given_up_after_three_failures(sandbox: Sandbox) -> None:
     assert balance(sandbox) == (3, 3)
 
 
-def test_without_a_call_for_it_there_is_no_retry(sandbox: Sandbox, settings) -> None:
+def test_there_is_no_retry_without_a_call_for_it(sandbox: Sandbox, settings) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 2, 1
     sandbox.add_fault("status", status=500, times=1)
     with pytest.raises(IsbndbUnavailable, match="status 500") as caught:
@@ -277,7 +275,7 @@ def test_without_a_call_for_it_there_is_no_retry(sandbox: Sandbox, settings) -> 
     assert balance(sandbox) == (1, 1)
 
 
-def test_a_retry_takes_a_call_of_its_own_while_there_is_one_and_then_one_in_hand(sandbox: Sandbox, settings) -> None:
+def test_a_retry_takes_a_free_call_and_otherwise_a_reserved_one(sandbox: Sandbox, settings) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 4, 1
     sandbox.add_fault("status", status=500, times=2)
     with spending(consumer="reader", operation="test", calls=2) as spender:
@@ -288,7 +286,7 @@ def test_a_retry_takes_a_call_of_its_own_while_there_is_one_and_then_one_in_hand
 
 @pytest.fixture
 def waits() -> Iterator[list[float]]:
-    """The seconds of every back-off, in earnest."""
+    """The seconds of every real back-off."""
     seen: list[float] = []
 
     def remember(details: RetryDetails) -> None:
@@ -308,14 +306,14 @@ def test_retries_back_off_with_jitter(sandbox: Sandbox, waits: list[float]) -> N
     assert waits[0] != waits[1]
 
 
-def test_a_failing_isbndb_is_left_alone_for_as_long_as_it_asks(sandbox: Sandbox, waits: list[float]) -> None:
+def test_a_retry_waits_as_long_as_isbndb_asks(sandbox: Sandbox, waits: list[float]) -> None:
     sandbox.add_fault("status", status=503, times=1, headers={"Retry-After": "1"})
     fetch()
     assert 1 <= waits[0] <= 2
     assert journal() == [("server_error", 503), ("ok", 200)]
 
 
-def test_too_fast_is_tried_again_with_a_call_of_its_own_after_a_second_for_everybody(sandbox: Sandbox) -> None:
+def test_too_fast_is_retried_with_a_new_call_after_all_workers_pause_one_second(sandbox: Sandbox) -> None:
     sandbox.set_limits(max_rps=1)
     fetch()
     assert len(fetch().books) == 3
@@ -326,19 +324,17 @@ def test_too_fast_is_tried_again_with_a_call_of_its_own_after_a_second_for_every
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
-def test_too_fast_slows_everybody_down_for_as_long_as_isbndb_asks(
-    sandbox: Sandbox, set_clock: SetClock, form: str
-) -> None:
+def test_too_fast_pauses_all_workers_as_long_as_isbndb_asks(sandbox: Sandbox, set_clock: SetClock, form: str) -> None:
     header = "60" if form == "seconds" else format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
     sandbox.add_fault("status", **TOO_FAST, headers={"Retry-After": header})
     with pytest.raises(IsbndbUnavailable):
         fetch()
     pause = DailyLedger.objects.get().next_dispatch_at - Call.objects.get().send_at
     assert timedelta(seconds=58) < pause < timedelta(seconds=70)
-    assert distance_of_somebody_elses_next_call() > timedelta(seconds=30)
+    assert delay_of_another_consumers_next_call() > timedelta(seconds=30)
 
 
-def test_a_pause_that_is_too_long_is_not_waited_for(sandbox: Sandbox) -> None:
+def test_a_too_long_pause_is_not_waited_for(sandbox: Sandbox) -> None:
     sandbox.add_fault("status", **TOO_FAST, headers={"Retry-After": str(int(client.MAX_RETRY_AFTER_SECONDS) + 1)})
     with pytest.raises(IsbndbUnavailable) as caught:
         fetch()
@@ -348,7 +344,7 @@ def test_a_pause_that_is_too_long_is_not_waited_for(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 403])
-def test_when_isbndb_says_that_the_daily_quota_is_gone_nobody_sends_any_more(sandbox: Sandbox, status: int) -> None:
+def test_when_isbndb_says_daily_quota_exceeded_nothing_more_is_sent(sandbox: Sandbox, status: int) -> None:
     sandbox.quota_status = status
     sandbox.set_limits(daily_limit=1)
     fetch()
@@ -364,7 +360,7 @@ def test_when_isbndb_says_that_the_daily_quota_is_gone_nobody_sends_any_more(san
     assert balance(sandbox) == (2, 2)
 
 
-def test_the_day_after_isbndb_closed_one_is_open(sandbox: Sandbox, set_clock: SetClock) -> None:
+def test_the_day_after_a_closed_day_is_open(sandbox: Sandbox, set_clock: SetClock) -> None:
     sandbox.add_fault("daily_limit", times=1)
     with pytest.raises(QuotaRefused):
         fetch()
@@ -372,7 +368,7 @@ def test_the_day_after_isbndb_closed_one_is_open(sandbox: Sandbox, set_clock: Se
     assert len(fetch().books) == 3
 
 
-def test_a_key_that_isbndb_does_not_know_is_not_tried_again(sandbox: Sandbox, settings) -> None:
+def test_an_unknown_key_is_not_retried(sandbox: Sandbox, settings) -> None:
     settings.ISBNDB_API_KEY = "another-key"
     with pytest.raises(IsbndbRefused, match="does not accept our key"):
         fetch()
@@ -381,7 +377,7 @@ def test_a_key_that_isbndb_does_not_know_is_not_tried_again(sandbox: Sandbox, se
 
 
 @pytest.mark.parametrize("status", [400, 403, 404])
-def test_a_refused_request_is_not_tried_again_and_leaves_the_day_open(sandbox: Sandbox, status: int) -> None:
+def test_a_refused_request_is_not_retried_and_the_day_stays_open(sandbox: Sandbox, status: int) -> None:
     sandbox.add_fault("status", status=status, body={"message": "Forbidden"})
     with pytest.raises(IsbndbRefused):
         fetch()
@@ -390,7 +386,7 @@ def test_a_refused_request_is_not_tried_again_and_leaves_the_day_open(sandbox: S
     assert balance(sandbox) == (1, 1)
 
 
-def test_without_a_key_of_isbndb_no_call_is_spent(sandbox: Sandbox, settings) -> None:
+def test_without_an_isbndb_key_no_call_is_spent(sandbox: Sandbox, settings) -> None:
     settings.ISBNDB_API_KEY = ""
     with pytest.raises(IsbndbRefused, match="ISBNDB_API_KEY"):
         fetch()
@@ -398,10 +394,10 @@ def test_without_a_key_of_isbndb_no_call_is_spent(sandbox: Sandbox, settings) ->
     assert sandbox.requests == []
 
 
-@pytest.mark.parametrize("elsewhere", ["here", "another server"])
+@pytest.mark.parametrize("elsewhere", ["same server", "another server"])
 def test_a_redirect_is_not_followed(sandbox: Sandbox, elsewhere: str) -> None:
     with Sandbox() as other:
-        headers = {} if elsewhere == "here" else {"Location": f"{other.url}/books"}
+        headers = {} if elsewhere == "same server" else {"Location": f"{other.url}/books"}
         sandbox.add_fault("redirect", status=307, headers=headers)
         with pytest.raises(IsbndbRefused, match="ISBNDB_BASE_URL"):
             fetch()
@@ -414,7 +410,7 @@ def test_a_redirect_is_not_followed(sandbox: Sandbox, elsewhere: str) -> None:
 @pytest.mark.parametrize(
     "body", [None, "", '{"data": [{"isbn13": "97', {"message": "no books"}, [1], {"data": {}}], ids=str
 )
-def test_an_answer_that_makes_no_sense_is_paid_and_not_asked_for_again(sandbox: Sandbox, body: object) -> None:
+def test_an_unreadable_answer_costs_a_call_and_is_not_retried(sandbox: Sandbox, body: object) -> None:
     sandbox.add_fault("garbage", body=body)  # None: an HTML page
     with pytest.raises(IsbndbUndecodable):
         fetch()
@@ -423,7 +419,7 @@ def test_an_answer_that_makes_no_sense_is_paid_and_not_asked_for_again(sandbox: 
     assert balance(sandbox) == (1, 1)
 
 
-def test_a_call_sends_one_request_and_never_another(sandbox: Sandbox, monkeypatch) -> None:
+def test_a_call_sends_only_one_request(sandbox: Sandbox, monkeypatch) -> None:
     dispatch = Spender.dispatch
     calls: list[DispatchedCall] = []
 
@@ -439,7 +435,7 @@ def test_a_call_sends_one_request_and_never_another(sandbox: Sandbox, monkeypatc
     assert balance(sandbox) == (1, 1)
 
 
-def test_a_call_that_is_held_up_until_midnight_stays_spent_and_is_not_sent(sandbox: Sandbox, monkeypatch) -> None:
+def test_a_call_delayed_until_midnight_stays_spent_and_is_not_sent(sandbox: Sandbox, monkeypatch) -> None:
     dispatch = Spender.dispatch
 
     def held_up(self: Spender, *args, **options) -> DispatchedCall:
@@ -457,9 +453,7 @@ def test_a_call_that_is_held_up_until_midnight_stays_spent_and_is_not_sent(sandb
     assert sandbox.requests == []
 
 
-def test_neither_log_nor_journal_nor_error_holds_the_key(
-    sandbox: Sandbox, settings, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_key_is_in_no_log_journal_or_error(sandbox: Sandbox, settings, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("", "httpx2", "httpcore2"):
         caplog.set_level(logging.DEBUG, name)
     settings.ISBNDB_TIMEOUT_SECONDS = 0.5
@@ -486,7 +480,7 @@ def test_neither_log_nor_journal_nor_error_holds_the_key(
 
 
 @pytest.mark.parametrize("fault", [{"kind": "status", "status": 403}, {"kind": "garbage"}], ids=["refused", "garbage"])
-def test_no_part_of_the_key_is_left_where_a_long_answer_is_cut(sandbox: Sandbox, fault: dict[str, Any]) -> None:
+def test_no_part_of_the_key_remains_at_the_end_of_a_cut_answer(sandbox: Sandbox, fault: dict[str, Any]) -> None:
     half = len(sandbox.key) // 2
     body = {"garbage": "x" * (100 - half), "status": "x" * (1000 - half)}[fault["kind"]] + sandbox.key
     sandbox.add_fault(**fault, body=body + " \0and more of it")
@@ -496,7 +490,7 @@ def test_no_part_of_the_key_is_left_where_a_long_answer_is_cut(sandbox: Sandbox,
     assert sandbox.key[:half] not in Call.objects.get().error
 
 
-def test_a_key_that_nul_bytes_take_apart_is_masked_too(sandbox: Sandbox) -> None:
+def test_a_key_split_by_nul_bytes_is_masked(sandbox: Sandbox) -> None:
     sandbox.add_fault("status", status=400, body="\0".join(sandbox.key))
     with pytest.raises(IsbndbRefused):
         fetch()
@@ -508,7 +502,7 @@ def test_without_a_key_nothing_is_masked(settings) -> None:
     assert without_key("as it is") == "as it is"
 
 
-def test_where_isbndb_redirects_to_stands_in_the_journal_alone(sandbox: Sandbox) -> None:
+def test_only_the_journal_has_the_target_of_a_redirect(sandbox: Sandbox) -> None:
     sandbox.add_fault("redirect", headers={"Location": f"https://elsewhere.example/?key={sandbox.key}"})
     with pytest.raises(IsbndbRefused) as caught:
         fetch()
@@ -516,7 +510,7 @@ def test_where_isbndb_redirects_to_stands_in_the_journal_alone(sandbox: Sandbox)
     assert "https://elsewhere.example/?key=<key>" in Call.objects.get().error
 
 
-def test_a_lease_that_the_longest_call_would_outlive_stops_the_start(monkeypatch) -> None:
+def test_a_lease_shorter_than_the_longest_call_prevents_the_start(monkeypatch) -> None:
     spec = importlib.util.spec_from_file_location("the_gateway_once_more", client.__file__)
     assert spec is not None
     assert spec.loader is not None

@@ -1,4 +1,4 @@
-"""ISBNs out of what people paste and upload."""
+"""Finding ISBNs in what people paste and upload."""
 
 import csv
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_both_columns_of_isbns_are_read_and_mistakes_in_them_are_kept() -> None:
     assert read_values(text) == ["0441172717", DUNE, "9780804429574", "12345", EMMA, "0441172717"]
 
 
-def test_nothing_of_a_list_in_one_row_or_without_any_isbn_is_lost() -> None:
+def test_a_list_in_one_row_or_without_an_isbn_is_read_completely() -> None:
     assert read_values(f"{DUNE}, 9780804429574, 12") == [DUNE, "9780804429574", "12"]
     assert read_values("12,13\n14,15") == ["12", "13", "14", "15"]
     assert read_values("\n , \n") == []
@@ -44,12 +44,12 @@ def test_nothing_of_a_list_in_one_row_or_without_any_isbn_is_lost() -> None:
 
 
 @pytest.mark.parametrize("path", lists("bestsellers.csv"), ids=folder_of)
-def test_a_real_file_gives_its_column_of_isbns(path: Path) -> None:
+def test_the_isbn_column_of_a_real_file_is_read(path: Path) -> None:
     with path.open(encoding="utf-8-sig", newline="") as file:
         wanted = [isbn for row in csv.DictReader(file) if (isbn := row["ISBN-13"].strip())]
     assert read_values(decode_text(path.read_bytes()).text) == wanted
 
 
-def test_a_stray_quote_costs_no_more_than_its_line_however_long_the_file_is() -> None:
+def test_a_stray_quote_affects_only_its_line_in_a_long_file() -> None:
     lines = ['9780593135204;"Project Hail Mary', *["9780735211292;Atomic Habits"] * 10_000]
     assert read_values("\n".join(lines)).count("9780735211292") == 10_000
