@@ -1,4 +1,4 @@
-"""Running `manage.py bulk_author_harvest` in this process and beside it."""
+"""Runs `manage.py bulk_author_harvest` in this process or in a separate one."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ COMMAND = [sys.executable, str(BASE_DIR / "manage.py"), "bulk_author_harvest"]
 
 @dataclass
 class Ended:
-    """How a run ended: its exit code, the objects it printed, and what it said on stderr."""
+    """The result of a run: its exit code, the objects that it printed, and its message on stderr."""
 
     code: int
     events: list[dict[str, Any]]
@@ -35,7 +35,7 @@ class Ended:
 
 
 def harvest(*arguments: str | Path) -> Ended:
-    """Runs it here, with --json."""
+    """Runs it in this process, with --json."""
     out, code, message = StringIO(), 0, ""
     try:
         call_command("bulk_author_harvest", *map(str, arguments), "--json", stdout=out)
@@ -45,7 +45,7 @@ def harvest(*arguments: str | Path) -> Ended:
 
 
 def start(*arguments: str | Path, environment: dict[str, str]) -> subprocess.Popen[str]:
-    """Starts it as a process of its own."""
+    """Starts it in a separate process."""
     return subprocess.Popen(
         [*COMMAND, *map(str, arguments)],
         env=environment,
@@ -62,7 +62,7 @@ def a_list(folder: Path, *names: str) -> Path:
 
 
 def pages_asked(sandbox: Sandbox) -> list[tuple[str, int]]:
-    """Which page of which author ISBNdb was asked for, in order."""
+    """The authors and pages that ISBNdb was asked for, in order."""
     return [
         (unquote(request["path"].rpartition("/")[2]), int(parse_qs(request["query"])["page"][0]))
         for request in sandbox.requests

@@ -1,4 +1,4 @@
-"""The racers of test_ticks.py: processes that all get beat's message for one tick. Prints the runs they made."""
+"""Processes for test_schedules.py that all get the message for one tick. Prints how many there were."""
 
 import json
 import multiprocessing

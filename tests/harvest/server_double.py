@@ -1,4 +1,4 @@
-"""A server that speaks the endpoints of ours that a bulk harvest needs, over real HTTP, and fails when told to."""
+"""A real HTTP server with the endpoints that a bulk harvest needs. It fails as a test demands."""
 
 import json
 from collections.abc import Iterator
@@ -98,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *args: Any) -> None:
-        """Silent."""
+        """Logs nothing."""
 
 
 @contextmanager

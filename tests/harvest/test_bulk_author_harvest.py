@@ -1,4 +1,4 @@
-"""manage.py bulk_author_harvest on our own database: what it fetches, what it spends, how it ends and goes on."""
+"""manage.py bulk_author_harvest on our own database: what it fetches and spends, how it ends and continues."""
 
 import io
 import json
@@ -45,7 +45,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def patient(sandbox: Sandbox, settings) -> None:
-    """Processes that are to be met while ISBNdb answers do not lose patience before."""
+    """A long timeout, so that a process still waits for ISBNdb when the test kills it."""
     settings.ISBNDB_TIMEOUT_SECONDS = 60
 
 
@@ -58,7 +58,7 @@ def set_both_clocks(sandbox: Sandbox, set_clock: SetClock) -> Callable[[datetime
 
 
 def free_calls(settings, calls: int) -> None:
-    """Limits of the day that leave so many calls to the bulk harvest."""
+    """Sets limits of the day that leave this many calls to the bulk harvest."""
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 2000 + calls + 10, 10
 
 
@@ -257,7 +257,7 @@ def test_authors_that_always_fail_do_not_block_the_others_on_resume(sandbox: San
     plan = harvest("--resume", "--dry-run").events[0]
     assert (plan["to_do"], plan["authors"]) == (9, 15)
     resumed = harvest("--resume")
-    assert resumed.code == 1  # five in a row failed again, but only at the end
+    assert resumed.code == 1  # five in a row fail again, but only at the end
     assert (resumed.summary["done"], resumed.summary["pending"]) == (9, 1)
     assert [each["name"] for each in harvest("--resume", "--limit", "2").named("author")] == ["Bad Six", "Bad One"]
     sandbox.clear_faults()
@@ -345,7 +345,7 @@ def test_a_harvest_held_by_another_machine_is_free_when_its_lease_is_over(sandbo
 
 
 def held(harvest: BulkHarvest, **who: object) -> None:
-    """Puts down a harvest as worked on by a process of another container on this machine."""
+    """Records that a process in another container on this machine works on the harvest."""
     lease_until = datetime.now(UTC) + BulkHarvest.LEASE
     running = {"state": "running", "ended_at": None, "holder": uuid.uuid4(), "lease_until": lease_until, "pid": 999_999}
     BulkHarvest.objects.filter(pk=harvest.pk).update(**running | {"host": f"{socket.gethostname()} (x-1)"} | who)

@@ -1,4 +1,4 @@
-"""manage.py bulk_author_harvest --server: through a server alone, with a checkpoint in a file."""
+"""manage.py bulk_author_harvest --server: only through a server, with a checkpoint in a file."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def through(server: ServerDouble, *arguments: str | Path) -> Ended:
 
 
 def test_a_list_is_harvested_through_the_server_without_any_database(server: ServerDouble, listed: Path) -> None:
-    """pytest-django refuses the database to a test that does not ask for it."""
+    """Nothing to do: pytest-django blocks the database in a test that does not request it."""
     ended = through(server, listed)
     assert ended.code == 0, ended.message
     assert [(each["name"], each["state"], each["books"], each["calls"]) for each in ended.named("author")] == [
@@ -119,7 +119,7 @@ def test_a_failure_of_isbndb_fails_the_author_and_a_failure_of_the_server_is_tri
 def test_a_page_that_may_have_been_paid_for_is_fetched_only_once_more(
     failure: tuple[int, dict[str, object], dict[str, str]], server: ServerDouble, listed: Path
 ) -> None:
-    server.failures = [failure, (503, {}, {}), failure]  # what is certainly not paid for does not count
+    server.failures = [failure, (503, {}, {}), failure]  # a request that was certainly not paid for does not count
     ended = through(server, listed)
     assert ended.code == 3
     assert ended.summary["failures"] == {"no_answer": 1}

@@ -1,4 +1,4 @@
-"""manage.py bulk_author_harvest --server against our own API, with nothing in between."""
+"""manage.py bulk_author_harvest --server against our own API, over real HTTP."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def test_a_list_is_harvested_through_our_api_to_the_end_of_the_quota_and_beyond(
     assert balance(sandbox) == (3, 3)
 
     Consumer.objects.update(daily_budget=None)
-    Switches.objects.update_or_create(pk=1, defaults={"harvest_enabled": False})  # an API client harvests all the same
+    Switches.objects.update_or_create(pk=1, defaults={"harvest_enabled": False})  # API clients are not affected
     second = harvest("--resume", *through)
     assert (second.code, second.summary["done"], second.summary["calls"]) == (0, 3, 5)
     asked = pages_asked(sandbox)

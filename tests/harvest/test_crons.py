@@ -1,4 +1,4 @@
-"""Running a cron: when it is skipped, stopped, idle or failed, and what is left on record."""
+"""Running a cron: when it is skipped, stopped, idle or failed, and what is recorded."""
 
 import threading
 from dataclasses import replace
@@ -35,7 +35,7 @@ def recorded(run: HarvestRun | None) -> tuple[str, str, int, int]:
 
 
 def replace_run(monkeypatch: pytest.MonkeyPatch, name: str, run: Any) -> None:
-    """Lets the cron do `run` instead of its own context."""
+    """Lets the cron do `run` instead of its own work."""
     monkeypatch.setitem(CRONS, name, replace(get_cron(name), run=run))
 
 
@@ -91,8 +91,11 @@ def test_a_cron_spends_the_one_call_above_its_floor_and_never_the_floor(sandbox:
     assert [recorded(run_cron("reconciliation"))[0] for _ in range(2)] == ["succeeded", "skipped"]
     assert get_status().remaining == 1000
     assert recorded(run_cron("reconciliation", force=True)) == (
-        *("skipped", "floor: This consumer must leave calls free for others.", 0, 0),
-    ), "the quota refuses all the same"
+        "skipped",
+        "floor: This consumer must leave calls free for others.",
+        0,
+        0,
+    ), "the quota still refuses"
 
 
 def test_crons_that_spend_no_calls_run_when_harvesting_is_off_or_no_call_is_left() -> None:

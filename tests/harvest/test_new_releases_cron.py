@@ -1,4 +1,4 @@
-"""new-releases: this month and the last, and where it stopped it goes on."""
+"""new-releases: reads this month and last month, and continues where it stopped."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("defaults")
 
 
 def books_of(month: str) -> int:
-    """How many books the sandbox has of a month."""
+    """How many books the sandbox has for a month."""
     listing = listings.of_query(month, "date_published")
     return listing.page(1, 1000, listings.Filters())[1]
 

@@ -1,4 +1,4 @@
-"""Pruning of the journal: calls, reservations and refusals go after JOURNAL_KEEP_DAYS, ledgers never."""
+"""Pruning of the journal: deletes calls, reservations and refusals after JOURNAL_KEEP_DAYS, and never a ledger."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""The cron that sends what waits in the queue."""
+"""queue-flush: sends the batches of the queue that are full or due."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Two beats, or two workers, never run the same tick twice."""
+"""Two beats or two workers never run the same tick twice."""
 
 import subprocess
 import sys

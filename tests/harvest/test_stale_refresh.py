@@ -1,4 +1,4 @@
-"""stale-refresh: the oldest first, in full batches only."""
+"""stale-refresh: sends the oldest books first, in full batches only."""
 
 from datetime import timedelta
 
@@ -28,7 +28,7 @@ def small_batches(settings, consumer, sandbox: Sandbox) -> None:
 
 
 def store(count: int, *, days_ago: int) -> list[str]:
-    """Books that were last synced so long ago; the later in the list, the older."""
+    """Books with old sync times; the last of the list is the oldest."""
     isbns = known_isbns(count)
     enrich_isbns(isbns, consumer="reader")
     for number, isbn in enumerate(isbns):

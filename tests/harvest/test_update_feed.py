@@ -1,4 +1,4 @@
-"""update-feed: what ISBNdb says has changed is asked for again, as far as anybody here cares."""
+"""update-feed: refreshes the known ISBNs that ISBNdb's feed of updates lists."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -26,16 +26,16 @@ pytestmark = pytest.mark.usefixtures("defaults")
 @pytest.fixture(autouse=True)
 def batches_of_a_hundred(settings, consumer, sandbox: Sandbox) -> None:
     settings.ISBNDB_BATCH_SIZE = BATCH
-    enrich_isbns(unknown_isbns(1), consumer="reader")  # somebody has asked for something that the feed does not have
+    enrich_isbns(unknown_isbns(1), consumer="reader")  # a client has asked for an ISBN that is not in the feed
 
 
 def changed() -> list[str]:
-    """What the sandbox's feed gives at noon, in its order, once each."""
+    """The ISBNs of the sandbox's feed at noon, in order, without duplicates."""
     return list(dict.fromkeys(isbn for isbn, _ in feed.updates(WEEK, NOON)))
 
 
 def pages() -> int:
-    """Of 1,000 entries, and the empty one that ends the feed."""
+    """The number of pages of 1,000 entries, plus the empty page that ends the feed."""
     return -(-len(feed.updates(WEEK, NOON)) // 1000) + 1
 
 
