@@ -13,6 +13,7 @@ from django.conf import settings
 
 from alexandria.alerts.models import Alert, Severity
 from alexandria.alerts.snapshot import CRON_GRACE, ERROR_WINDOW, LEASE_WINDOW, Snapshot
+from alexandria.common.text import counted
 from harvest.models import HarvestRun
 from quota.selectors.dashboard import ANSWERED, FAILED, burn_rate
 
@@ -139,7 +140,7 @@ def forecast(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
 
 def drift(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
     if snapshot.drift >= rule.limit:
-        detail = f"ISBNdb's own counter was higher, so {_count(snapshot.drift, 'call')} of today were added to ours."
+        detail = f"ISBNdb's own counter was higher, so today's count was raised by {counted(snapshot.drift, 'call')}."
         yield rule.finding(f"drift:{snapshot.status.day}", detail)
 
 
@@ -191,7 +192,7 @@ def error_rate(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
 
 def leases(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
     if snapshot.leases_expired >= rule.limit:
-        detail = f"The leases of {_count(snapshot.leases_expired, 'reservation')} ran out in the last hour."
+        detail = f"The leases of {counted(snapshot.leases_expired, 'reservation')} ran out in the last hour."
         yield rule.finding("leases", detail)
 
 
@@ -200,11 +201,11 @@ def observing(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
         yield rule.finding("observing", "The quota counts every call and refuses none.")
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _usage_rule(percent: int, severity: Severity, *, in_prometheus: bool = True) -> Rule:
+def _usage_rule(percent: int, severity: Severity) -> Rule:
+    prometheus = Prometheus(
+        alert=f"AlexandriaUsage{percent}",
+        expr="100 * max(alexandria_quota_used) / max(alexandria_quota_safety_limit) >= $threshold",
+    )
     return Rule(
         name="usage",
         severity=severity,
@@ -213,12 +214,7 @@ def _usage_rule(percent: int, severity: Severity, *, in_prometheus: bool = True)
         title="{threshold} % of the calls of {day} are used",
         advice="The next day starts at 00:00 UTC. “Consumer usage” in the admin shows who spends the calls.",
         check=usage,
-        prometheus=Prometheus(
-            alert=f"AlexandriaUsage{percent}",
-            expr="100 * max(alexandria_quota_used) / max(alexandria_quota_safety_limit) >= $threshold",
-        )
-        if in_prometheus
-        else None,
+        prometheus=None if severity == Severity.INFO else prometheus,  # Prometheus would page somebody
     )
 
 
@@ -231,7 +227,7 @@ _FAILED_CALLS = _calls(FAILED)
 _JUDGED_CALLS = _calls([*ANSWERED, *FAILED])
 
 RULES = (
-    _usage_rule(50, Severity.INFO, in_prometheus=False),
+    _usage_rule(50, Severity.INFO),
     _usage_rule(80, Severity.WARNING),
     _usage_rule(95, Severity.WARNING),
     _usage_rule(100, Severity.CRITICAL),

@@ -163,7 +163,7 @@ def test_no_key_is_logged_wherever_it_appears(
     assert "Traceback" in text
     parts = [key.partition(".")[2], "of\\the-account", 'isbndb"key', "key-of", "scrapers-token"]
     assert all(secrets)
-    for secret in (*secrets, *parts, *("a-token-in-a-query", "word-to-pass", "some.body-else")):
+    for secret in (*secrets, *parts, "a-token-in-a-query", "word-to-pass", "some.body-else"):
         for form in (secret, json.dumps(secret)[1:-1], repr(secret)[1:-1]):
             assert form not in text, next(line for line in text.splitlines() if form in line)
     assert "<redacted>" in text
