@@ -27,6 +27,7 @@ from enrichment.models import Job
 from harvest.defaults import ensure_defaults
 from quota.models import Consumer
 from quota.services import reservations
+from tests import architecture_map
 from tests.alexandria.test_env import ENV_EXAMPLE
 
 DOCS = [BASE_DIR / "README.md", BASE_DIR / "CONTRIBUTING.md", *sorted((BASE_DIR / "docs").rglob("*.md"))]
@@ -35,7 +36,6 @@ MAX_LINE = 120
 MAX_README_LINES = 150
 NOT_YET = re.compile(r"000[1-4]|admin|alerts|bulk-harvest|harvesting|isbndb|monitoring|quota")
 WRAPPED = [doc for doc in MARKDOWN if not NOT_YET.match(doc.name)]
-PLANNED = {"quota/limits.py"}
 WITH_REQUESTS = [doc for doc in DOCS if "\ncurl -sS" in doc.read_text() or "\n    curl -sS" in doc.read_text()]
 NOT_RUN = {
     *("run", "demo", "embedded", "isbndb_sandbox", "migrate", "collectstatic"),  # have tests of their own
@@ -142,8 +142,6 @@ def test_every_path_that_is_named_exists(doc: Path) -> None:
     for code in inline(doc):
         if not re.fullmatch(rf"{FOLDERS}/[\w./<>*-]*|[\w-]+\.(?:md|yaml|toml)", code):
             continue
-        if code in PLANNED:
-            continue
         pattern = re.sub(r"<\w+>", "*", code.rstrip("/"))
         assert any(found for folder in (BASE_DIR, doc.parent) for found in folder.glob(pattern)), code
 
@@ -174,6 +172,11 @@ def test_the_table_of_endpoints_has_every_path_of_the_schema() -> None:
     assert {(method, re.sub(r"{\w+}", "{}", f"/api/{path}")) for method, path in rows} == {
         (method, re.sub(r"{\w+}", "{}", path)) for method, path in served
     }
+
+
+def test_the_map_is_drawn_from_the_import_contracts() -> None:
+    """If this fails after a change of the contracts or rooms: `python -m tests.architecture_map`."""
+    assert architecture_map.MAP.read_text() == architecture_map.drawing()
 
 
 def test_the_table_of_commands_has_every_command() -> None:
