@@ -1,7 +1,7 @@
-"""The guard of a stack: a process beside it that ends what the stack has started, should the stack be killed first.
+"""The process reaper of a stack: a separate process that stops what the stack started if the stack itself is killed.
 
-It learns the ids of the stack's processes on its stdin. When that ends without a word of farewell, nobody is left to
-stop them, and it does. It holds the stack's lock as long, so that the next stack starts on clean ground.
+It reads the ids of the stack's processes on stdin. If stdin ends without FAREWELL, the stack was killed, and the reaper
+stops its processes. It holds the stack's lock until then, so that no new stack can start before everything has ended.
 """
 
 import os
@@ -17,11 +17,11 @@ from alexandria.development.embedded import servers
 from alexandria.env import BASE_DIR
 
 FAREWELL = "farewell"
-SECONDS_TO_END = 15  # before it is done by force
+SECONDS_TO_END = 15  # then the processes are killed
 
 
-class Guard:
-    """Starts the guard. `services`: the embedded ones that end with the stack; `lock`: the descriptor of its lock."""
+class ProcessReaper:
+    """Starts the reaper. It stops the embedded `services`, too. `lock` is the descriptor of the stack's lock."""
 
     def __init__(self, data_dir: Path, services: Collection[str], lock: int) -> None:
         self._popen = subprocess.Popen(
@@ -36,32 +36,32 @@ class Guard:
         )
 
     def watch(self, process: int) -> None:
-        """Lets it know the leader of a session that ends with the stack."""
-        self._say(str(process))
+        """Adds the leader of a session that must end with the stack."""
+        self._send(str(process))
 
     def dismiss(self) -> None:
-        """Everything has ended as it should: lets the guard go, and waits until it has."""
-        self._say(FAREWELL)
+        """Ends the reaper, because everything has ended normally, and waits for its end."""
+        self._send(FAREWELL)
         with suppress(BrokenPipeError):
             self._popen.communicate()
 
-    def _say(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         if self._popen.stdin:
             with suppress(BrokenPipeError):
                 self._popen.stdin.write(f"{line}\n")
 
 
 def main(data_dir: Path, services: Sequence[str], lines: Iterable[str]) -> None:
-    said = [line.strip() for line in lines]
-    if FAREWELL in said:
+    received = [line.strip() for line in lines]
+    if FAREWELL in received:
         return
-    sys.stderr.write(f"The stack on {data_dir} was killed. What it has started is being stopped.\n")
-    leaders = [int(line) for line in said]
+    sys.stderr.write(f"The stack on {data_dir} was killed. Stopping its processes.\n")
+    leaders = [int(line) for line in received]
     for leader in leaders:
         with suppress(ProcessLookupError):
             os.kill(leader, signal.SIGTERM)
     deadline = time.monotonic() + SECONDS_TO_END
-    while any(_is_there(leader) for leader in leaders) and time.monotonic() < deadline:
+    while any(_session_exists(leader) for leader in leaders) and time.monotonic() < deadline:
         time.sleep(0.05)
     for leader in leaders:
         with suppress(ProcessLookupError):
@@ -69,8 +69,8 @@ def main(data_dir: Path, services: Sequence[str], lines: Iterable[str]) -> None:
     servers.stop(services, data_dir)
 
 
-def _is_there(leader: int) -> bool:
-    """Whether anyone of the session is left."""
+def _session_exists(leader: int) -> bool:
+    """Whether a process of the session is left."""
     try:
         os.killpg(leader, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""All of Alexandria on one machine: what `manage.py run` and `manage.py demo` start, use and stop."""
+"""All of Alexandria on one machine: `manage.py run` and `manage.py demo` start, use and stop it."""
 
 import http.client
 import os
@@ -25,7 +25,7 @@ from honcho.printer import Message, Printer
 
 from alexandria.development.embedded import servers
 from alexandria.development.embedded.files import try_lock
-from alexandria.development.process_reaper import Guard
+from alexandria.development.process_reaper import ProcessReaper
 from alexandria.env import BASE_DIR
 from alexandria.monitoring import multiprocess
 
@@ -34,23 +34,23 @@ SECONDS_TO_START = 60
 SECONDS_TO_END = 15
 MANAGE = (sys.executable, str(BASE_DIR / "manage.py"))
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-METRICS = "metrics"  # in the data folder; what the processes of one run measure
-LOCK = "stack.lock"  # in the data folder; whoever runs a stack there holds it
+METRICS = "metrics"  # a folder in the data folder, for the metrics of the processes of one run
+LOCK = "stack.lock"  # a file in the data folder; a running stack holds the lock
 SANDBOX_READY = re.compile(r"(?P<address>http://\S+).*\s(?P<key>\S+)")
 
-Show = Callable[[str, str], None]  # gets the name of a process and a line of it
-Watch = Callable[[int], None]  # gets the id of a process
+Show = Callable[[str, str], None]  # takes the name of a process and a line of its output
+Watch = Callable[[int], None]  # takes the id of a process
 Found = TypeVar("Found")
 
 
 class StackError(Exception):
-    """A part of the stack does not start or has ended; the message says which, with its last lines."""
+    """A part of the stack does not start, or has ended. The message names it and has its last lines."""
 
 
 class Process(threading.Thread):
-    """A shell command in a session of its own; a thread starts it, where no signal can interrupt that, and reads it.
+    """A shell command in its own session. A thread starts it and reads its output, so no signal can interrupt that.
 
-    `watch` is told its id as soon as it runs; `show` gets its lines.
+    `watch` gets its id as soon as it runs. `show` gets its lines.
     """
 
     def __init__(self, name: str, command: str, environment: Mapping[str, str], show: Show, watch: Watch) -> None:
@@ -96,7 +96,7 @@ class Process(threading.Thread):
         self.popen.terminate()
 
     def end(self) -> None:
-        """Waits for the end and kills, after SECONDS_TO_END, whatever is left of the session."""
+        """Waits SECONDS_TO_END at most, then kills everything that is left of the session."""
         with suppress(subprocess.TimeoutExpired):
             self.popen.wait(SECONDS_TO_END)
         with suppress(ProcessLookupError):
@@ -106,18 +106,18 @@ class Process(threading.Thread):
 
 @dataclass(frozen=True)
 class Stack:
-    """A running stack: the address of its web process, without a slash at the end, and the environment of them all."""
+    """A running stack: the URL of its web process, without a slash at the end, and the environment of its processes."""
 
     base_url: str
     environment: Mapping[str, str]
     processes: Sequence[Process]
 
     def manage(self, *arguments: str) -> str:
-        """Runs a command of manage.py beside the stack; returns its stdout, raises StackError with its stderr."""
+        """Runs a command of manage.py in the stack's environment. Returns stdout; raises StackError with stderr."""
         return _manage(self.environment, *arguments)
 
     def wait(self) -> None:
-        """Waits until a process ends by itself, and raises StackError then."""
+        """Waits until a process ends by itself, then raises StackError."""
         while True:
             for process in self.processes:
                 process.check()
@@ -128,17 +128,18 @@ class Stack:
 def running(
     *, data_dir: Path, port: int = 0, environment: Mapping[str, str] | None = None, output: TextIO | None = None
 ) -> Iterator[Stack]:
-    """Starts everything, gives the Stack once it answers, and leaves no process behind, however the block ends.
+    """Starts everything, yields the Stack once it answers, and leaves no process behind, however the block ends.
 
-    `data_dir` keeps the data of the embedded services and of the sandbox; `port` 0 takes a free one; `environment` is
-    added to ours; `output` gets the lines of the processes. Embedded services that ran before stay. For the main thread
-    only: SIGTERM and SIGHUP become KeyboardInterrupt meanwhile. Raises StackError and embedded.EmbeddedError.
+    `data_dir` has the data of the embedded services and of the sandbox. `port` 0 takes a free port. `environment` is
+    added to ours. `output` gets the lines of the processes. Embedded services that were already running stay. Use it
+    in the main thread only: within the block SIGTERM and SIGHUP raise KeyboardInterrupt. Raises StackError and
+    EmbeddedError.
     """
     data_dir = data_dir.resolve()
     servers.private_folder(data_dir)
     lock = try_lock(data_dir / LOCK)
     if lock is None:
-        raise StackError(f"It runs already: another process uses {data_dir}.")
+        raise StackError(f"The stack is already running: another process uses {data_dir}. Stop it first.")
     try:
         settings = _environment(data_dir, _claim(port), environment or {})
         with _interruptible(), _started(settings, data_dir, lock, _printer(output)) as processes:
@@ -149,7 +150,7 @@ def running(
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Every signal that asks for an end is a KeyboardInterrupt, but a SIGHUP that nohup has had ignored stays so."""
+    """Turns every signal that asks for the end into a KeyboardInterrupt. A SIGHUP that nohup ignores stays ignored."""
     handlers = {number: signal.getsignal(number) for number in ENDS}
     if handlers[signal.SIGHUP] is signal.SIG_IGN:
         del handlers[signal.SIGHUP]
@@ -164,13 +165,13 @@ def _interruptible() -> Iterator[None]:
 
 @contextmanager
 def _started(settings: dict[str, str], data_dir: Path, lock: int, show: Show) -> Iterator[list[Process]]:
-    """Starts everything and stops it, in which nothing but `kill -9` interrupts it; and then there is the guard."""
+    """Starts everything and stops it. Only `kill -9` can interrupt the stop; then the process reaper does it."""
     running = {service.service for service in servers.status(data_dir) if service.running}
     services = set(servers.VARIABLES) - running
-    guard = Guard(data_dir, services, lock)
+    reaper = ProcessReaper(data_dir, services, lock)
     processes: list[Process] = []
     try:
-        _start(settings, data_dir, processes, show, guard.watch)
+        _start(settings, data_dir, processes, show, reaper.watch)
         yield processes
     finally:
         for number in ENDS:
@@ -178,19 +179,19 @@ def _started(settings: dict[str, str], data_dir: Path, lock: int, show: Show) ->
         show("run", "Stopping …")
         _end(processes)
         servers.stop(services, data_dir)
-        guard.dismiss()
+        reaper.dismiss()
         show("run", "Stopped.")
 
 
 def _claim(port: int) -> int:
-    """The port, or a free one for 0. Raises StackError when it is taken."""
+    """The port, or a free one for 0. Raises StackError if the port is in use."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
         except OSError as error:
             raise StackError(
-                f"Port {port} is taken: {error.strerror}. Choose another with --port, or PORT=… make run."
+                f"Port {port} cannot be used: {error.strerror}. Choose another with --port, or with PORT=… make run."
             ) from error
         return int(probe.getsockname()[1])
 
@@ -206,7 +207,7 @@ def _environment(data_dir: Path, port: int, extra: Mapping[str, str]) -> dict[st
 
 
 def _start(settings: dict[str, str], data_dir: Path, processes: list[Process], show: Show, watch: Watch) -> None:
-    """Starts services, sandbox and the Procfile's processes in turn; adds to `settings` where they are."""
+    """Starts the services, the sandbox and the processes of the Procfile. Adds their addresses to `settings`."""
     shutil.rmtree(data_dir / METRICS, ignore_errors=True)
     missing = [name for name, variable in servers.VARIABLES.items() if not settings.get(variable)]
     servers.start(missing, data_dir)
@@ -232,11 +233,11 @@ def _start(settings: dict[str, str], data_dir: Path, processes: list[Process], s
     procfile = parse_procfile((BASE_DIR / "Procfile").read_text())
     for name, command in procfile.processes.items():
         launch(name, command)
-    _wait_for(lambda: _lives(int(settings["PORT"])), processes)
+    _wait_for(lambda: _is_alive(int(settings["PORT"])), processes)
 
 
 def _end(processes: Sequence[Process]) -> None:
-    """Ends all of them at once, but the sandbox last: requests that are on their way still need it."""
+    """Ends all processes at once, except the sandbox, which ends last: requests in flight still need it."""
     for ending in ([each for each in processes if each.name != "sandbox"], processes):
         for process in ending:
             process.ask_to_end()
@@ -245,7 +246,7 @@ def _end(processes: Sequence[Process]) -> None:
 
 
 def _wait_for(condition: Callable[[], Found | None], processes: Sequence[Process]) -> Found:
-    """What `condition` returns once that is true; StackError when a process ends first or the time is over."""
+    """Waits until `condition` returns a true value. Raises StackError if a process ends first or time runs out."""
     deadline = time.monotonic() + SECONDS_TO_START
     while not (found := condition()):
         for process in processes:
@@ -256,7 +257,7 @@ def _wait_for(condition: Callable[[], Found | None], processes: Sequence[Process
     return found
 
 
-def _lives(port: int) -> bool:
+def _is_alive(port: int) -> bool:
     connection = http.client.HTTPConnection(LOOPBACK, port, timeout=5)
     try:
         connection.request("GET", "/livez")
@@ -275,7 +276,7 @@ def _manage(environment: Mapping[str, str], *arguments: str) -> str:
 
 
 def _printer(output: TextIO | None) -> Show:
-    """A function that prints a line behind the time and the name of its process, coloured on a terminal."""
+    """A function that prints a line with the time and the name of its process, in colour on a terminal."""
     if output is None:
         return lambda name, line: None
     printer = Printer(output, width=len("sandbox"))
@@ -283,7 +284,7 @@ def _printer(output: TextIO | None) -> Show:
     lock = threading.Lock()
 
     def show(name: str, line: str) -> None:
-        with lock, suppress(OSError):  # a terminal that was closed
-            printer.write(Message("line", line, datetime.now(), name, colours.get(name)))  # noqa: DTZ005 - for people here
+        with lock, suppress(OSError):  # the terminal can be closed
+            printer.write(Message("line", line, datetime.now(), name, colours.get(name)))  # noqa: DTZ005 - local time for people
 
     return show

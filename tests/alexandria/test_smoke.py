@@ -1,4 +1,4 @@
-"""manage.py smoke, over HTTP against a real server."""
+"""`manage.py smoke` over HTTP, against a real server."""
 
 import json
 from datetime import UTC, datetime
@@ -14,14 +14,18 @@ from quota.services import reservations
 from tests.fixtures import NOON, SetClock, balance
 
 CHECKS = [
-    *("status is reachable", "reset is the next midnight", "an ISBN is enriched for one call"),
-    *("asking again is free", "a reached limit is a 429", "ISBNdb's counter equals ours"),
+    "status is reachable",
+    "reset is the next midnight",
+    "an ISBN is enriched for one call",
+    "asking again is free",
+    "a reached limit is a 429",
+    "ISBNdb's counter equals ours",
 ]
 
 
 @pytest.fixture(autouse=True)
 def noon(monkeypatch) -> None:
-    """The quota's clock stands at noon in the tests; so does that of whoever looks."""
+    """In the tests the clock of the quota shows noon, so the command's clock must, too."""
     monkeypatch.setattr(smoke, "now", lambda: NOON)
 
 
@@ -41,7 +45,7 @@ def walk(capsys, live_server, *arguments: str) -> tuple[int, list[dict[str, Any]
     return code, json.loads(capsys.readouterr().out)
 
 
-def test_on_a_sound_instance_everything_holds_for_two_calls(
+def test_all_checks_pass_on_a_healthy_instance_for_two_calls(
     capsys, live_server, sandbox: Sandbox, key: str, refused_key: str
 ) -> None:
     code, results = walk(capsys, live_server, "--api-key", key, "--refused-key", refused_key, "--new-day")
@@ -51,7 +55,7 @@ def test_on_a_sound_instance_everything_holds_for_two_calls(
     assert balance(sandbox) == (2, 2)
 
 
-def test_without_a_key_that_is_refused_the_429_is_skipped_and_says_what_it_takes(
+def test_without_a_refused_key_the_429_check_is_skipped_and_says_what_it_needs(
     capsys, live_server, sandbox: Sandbox, key: str
 ) -> None:
     code, results = walk(capsys, live_server, "--api-key", key)
@@ -60,7 +64,7 @@ def test_without_a_key_that_is_refused_the_429_is_skipped_and_says_what_it_takes
     assert "smoke-refused" in results[4]["detail"]
 
 
-def test_calls_that_only_isbndb_knows_of_fail_it(capsys, live_server, sandbox: Sandbox, key: str) -> None:
+def test_calls_that_only_isbndb_counted_are_a_failure(capsys, live_server, sandbox: Sandbox, key: str) -> None:
     sandbox.set_limits(spent=9)
     code, results = walk(capsys, live_server, "--api-key", key)
     assert code == 1
@@ -71,14 +75,14 @@ def test_calls_that_only_isbndb_knows_of_fail_it(capsys, live_server, sandbox: S
     }
 
 
-def test_fewer_calls_at_isbndb_than_ours_are_told(capsys, live_server, sandbox: Sandbox, key: str) -> None:
+def test_fewer_calls_at_isbndb_than_ours_are_reported(capsys, live_server, sandbox: Sandbox, key: str) -> None:
     reservations.increment(5)
     code, results = walk(capsys, live_server, "--api-key", key)
     assert code == 0
-    assert results[-1]["detail"] == "we count 7, 5 more than ISBNdb: that is the safe side"
+    assert results[-1]["detail"] == "we count 7, 5 more than ISBNdb, which is safe"
 
 
-def test_a_count_that_may_be_yesterdays_is_no_verdict(
+def test_a_count_that_can_be_yesterdays_is_skipped(
     capsys, live_server, sandbox: Sandbox, key: str, set_clock: SetClock, monkeypatch
 ) -> None:
     early = datetime(2026, 5, 6, 0, 1, tzinfo=UTC)
@@ -87,26 +91,26 @@ def test_a_count_that_may_be_yesterdays_is_no_verdict(
     sandbox.set_limits(spent=8_000)
     code, results = walk(capsys, live_server, "--api-key", key)
     assert (code, results[-1]["outcome"]) == (0, "skipped")
-    assert results[-1]["detail"].startswith("ISBNdb counts 8,002 calls, which was not used: It may be yesterday's")
+    assert results[-1]["detail"].startswith("ISBNdb counts 8,002 calls. This was ignored: It may be yesterday's")
 
 
-def test_a_repeated_request_that_raises_the_count_fails_it(
+def test_a_repeated_request_that_raises_the_count_is_a_failure(
     capsys, live_server, sandbox: Sandbox, key: str, monkeypatch
 ) -> None:
-    enrich = smoke.Walk.enrich
+    enrich = smoke.Checks.enrich
 
-    def with_others(walk: smoke.Walk, *, refresh: bool) -> dict[str, Any]:
+    def with_others(walk: smoke.Checks, *, refresh: bool) -> dict[str, Any]:
         if not refresh:
             reservations.increment(1)
         return enrich(walk, refresh=refresh)
 
-    monkeypatch.setattr(smoke.Walk, "enrich", with_others)
+    monkeypatch.setattr(smoke.Checks, "enrich", with_others)
     code, results = walk(capsys, live_server, "--api-key", key)
     assert (code, results[-1]["check"], results[-1]["outcome"]) == (1, CHECKS[3], "failed")
     assert "used rose by 1 for 0 calls" in results[-1]["detail"]
 
 
-def test_it_ends_at_the_first_failure(capsys, live_server, sandbox: Sandbox, key: str) -> None:
+def test_the_command_stops_at_the_first_failure(capsys, live_server, sandbox: Sandbox, key: str) -> None:
     reservations.increment(5)
     code, results = walk(capsys, live_server, "--api-key", key, "--new-day")
     assert code == 1
@@ -115,14 +119,14 @@ def test_it_ends_at_the_first_failure(capsys, live_server, sandbox: Sandbox, key
     assert (code, "401" in results[0]["detail"]) == (1, True)
 
 
-def test_a_server_that_is_not_there_fails_it(capsys) -> None:
+def test_an_unreachable_server_is_a_failure(capsys) -> None:
     with pytest.raises(SystemExit):
         call_command("smoke", "--server", "http://127.0.0.1:1", "--api-key", "x")
     assert "ConnectError" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("option", ["--api-key", "--refused-key"])
-def test_a_key_that_can_be_none_is_refused_and_never_shown(capsys, option: str) -> None:
+def test_an_impossible_key_is_refused_and_never_shown(capsys, option: str) -> None:
     keys = {"--api-key": "one", "--refused-key": "two", option: "secr\u00e9t\nwords"}
     with pytest.raises(CommandError, match="no API key") as refused:
         call_command("smoke", "--server", "http://127.0.0.1:1", *(part for pair in keys.items() for part in pair))
@@ -130,13 +134,13 @@ def test_a_key_that_can_be_none_is_refused_and_never_shown(capsys, option: str) 
 
 
 @pytest.mark.parametrize("arguments", [["--server", "http://x"], ["--server", "x", "--api-key", "y"]])
-def test_options_that_make_no_sense_are_named(arguments: list[str], monkeypatch) -> None:
+def test_invalid_options_are_named(arguments: list[str], monkeypatch) -> None:
     monkeypatch.delenv(smoke.KEY, raising=False)
     with pytest.raises(CommandError, match=r"--api-key|--server"):
         call_command("smoke", *arguments)
 
 
-def test_options_that_are_not_understood_end_it_with_1(capsys) -> None:
+def test_unknown_options_exit_with_1(capsys) -> None:
     with pytest.raises(SystemExit) as ended:
         smoke.Command().run_from_argv(["manage.py", "smoke", "--what"])
     assert ended.value.code == 1

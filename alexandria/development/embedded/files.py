@@ -1,4 +1,4 @@
-"""Private files and folders, and where the wheels are."""
+"""Private files and folders, locks, and the folders of the installed wheels."""
 
 import fcntl
 import importlib.util
@@ -11,13 +11,13 @@ from pathlib import Path
 
 
 class EmbeddedError(Exception):
-    """An embedded service is not installed, or does not start or stop; the message says what to do."""
+    """An embedded service is not installed, or does not start or stop. The message says what to do."""
 
 
 def private_folder(folder: Path) -> None:
-    """Makes a folder, and those above it that are missing, for this user alone.
+    """Creates a folder, and missing folders above it, that only this user can open.
 
-    Raises EmbeddedError when it is there and is somebody else's to change. Root may use the folder of another user.
+    Raises EmbeddedError if the folder exists and another user can change it. Root can use the folder of another user.
     """
     if not folder.parent.exists():
         private_folder(folder.parent)
@@ -26,12 +26,12 @@ def private_folder(folder: Path) -> None:
     others = found.st_uid != os.geteuid() and os.geteuid() != 0
     if not stat.S_ISDIR(found.st_mode) or others or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise EmbeddedError(
-            f"{folder} belongs to another user, or others may write to it. Remove it, or set ALEXANDRIA_DATA_DIR."
+            f"{folder} belongs to another user, or others can write to it. Remove it, or set ALEXANDRIA_DATA_DIR."
         )
 
 
 def kept_secret(path: Path) -> str:
-    """The secret in a private file, made at the first call; two callers at once get the same one."""
+    """The secret in a private file. The first call creates it; two callers at once get the same one."""
     if not path.is_file():
         private_folder(path.parent)
         draft = path.with_name(f"{path.name}.{os.getpid()}")
@@ -39,21 +39,21 @@ def kept_secret(path: Path) -> str:
         try:
             os.link(draft, path)
         except FileExistsError:
-            pass  # the other caller was first
+            pass  # another caller was first
         finally:
             draft.unlink()
     return path.read_text()
 
 
 def write_private(path: Path, text: str) -> None:
-    """Writes a new file that only this user may read, in place of an old one."""
+    """Replaces a file with a new one that only this user can read."""
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
 
 
 def text_of(path: Path) -> str:
-    """What a file says; nothing when it is not there or not ours to read."""
+    """The text of a file. Empty if it does not exist or cannot be read."""
     try:
         return path.read_text(errors="replace")
     except OSError:
@@ -61,7 +61,7 @@ def text_of(path: Path) -> str:
 
 
 def try_lock(path: Path) -> int | None:
-    """The descriptor of the file, made if need be and locked; None when somebody else has it locked."""
+    """Creates the file if necessary, locks it and returns its descriptor. None if another process holds the lock."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -73,7 +73,7 @@ def try_lock(path: Path) -> int | None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Waits for the lock on a file and holds it."""
+    """Waits for the lock of a file and holds it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -83,12 +83,12 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def wheel_folder(*packages: str) -> Path:
-    """Where the first of these packages that is installed lies, found without importing it. Raises EmbeddedError."""
+    """The folder of the first of these packages that is installed. Imports nothing. Raises EmbeddedError."""
     for package in packages:
         spec = importlib.util.find_spec(package)
         if spec and spec.submodule_search_locations:
             return Path(spec.submodule_search_locations[0]).resolve()
     raise EmbeddedError(
         f"The Python package {' or '.join(packages)} is not installed. Install requirements-dev.txt (make setup) for "
-        "the embedded PostgreSQL and Redis, or set DATABASE_URL and REDIS_URL to servers of your own."
+        "the embedded PostgreSQL and Redis, or set DATABASE_URL and REDIS_URL to your own servers."
     )

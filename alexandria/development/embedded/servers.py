@@ -1,10 +1,10 @@
-"""PostgreSQL and Redis out of their PyPI wheels, for development, the demo and the tests.
+"""PostgreSQL and Redis from PyPI wheels, for development, the demo and the tests. Production does not need them.
 
-Production needs neither wheel. Both listen on a unix socket alone, in a folder that is private to the user; PostgreSQL
-wants a password besides. Data is kept between runs. All of it is in `$ALEXANDRIA_DATA_DIR`, by default `.data`:
+Both listen only on a unix socket, in a folder that is private to the user. PostgreSQL also requires a password. The
+data stays between runs. Everything is in `$ALEXANDRIA_DATA_DIR`, by default `.data`:
 
-    password            what PostgreSQL asks of its clients
-    start.lock          held while somebody starts or stops a service
+    password            the password of PostgreSQL
+    start.lock          locked while a service starts or stops
     postgres/           alive.lock, log, data/, the socket
     redis/              alive.lock, log, the append-only file, the socket
 """
@@ -41,7 +41,7 @@ VARIABLES = {service.name: service.variable for service in (Postgres, Redis)}
 
 @dataclass(frozen=True)
 class Status:
-    """What `status()` tells of one service; `address` is what clients connect with, but for the password."""
+    """The state of one service. `address` is its URL without the password."""
 
     service: str
     running: bool
@@ -50,40 +50,40 @@ class Status:
 
 
 def data_dir() -> Path:
-    """The folder that holds everything, from the environment; it need not exist yet."""
+    """The data folder, from the environment. It does not have to exist."""
     return (BASE_DIR / (env.text("ALEXANDRIA_DATA_DIR") or DEFAULT_DATA_DIR)).resolve()
 
 
 def database_url(folder: Path | None = None) -> str:
-    """The address of the embedded PostgreSQL, as DATABASE_URL takes it. Starts nothing, but makes the password."""
+    """The DATABASE_URL of the embedded PostgreSQL. Starts nothing, but creates the password."""
     return Postgres(folder or data_dir()).url()
 
 
 def redis_url(folder: Path | None = None) -> str:
-    """The address of the embedded Redis, as REDIS_URL takes it. Starts nothing."""
+    """The REDIS_URL of the embedded Redis. Starts nothing."""
     return Redis(folder or data_dir()).url()
 
 
 def start(services: Collection[str] = tuple(VARIABLES), folder: Path | None = None) -> list[str]:
-    """Starts those of `services` ("postgres", "redis") that do not run, waits for their answer, returns their names.
+    """Starts the `services` ("postgres", "redis") that do not run and waits until they answer. Returns their names.
 
-    Takes milliseconds when all run. Raises EmbeddedError, with the end of the log, when one cannot start.
+    Takes milliseconds if all are running. Raises EmbeddedError with the end of the log if one cannot start.
     """
     return [service.name for service in _all(folder) if service.name in services and service.start()]
 
 
 def stop(services: Collection[str] = tuple(VARIABLES), folder: Path | None = None) -> list[str]:
-    """Stops those of `services` that run, waits for their end, and returns their names. Raises EmbeddedError."""
+    """Stops the `services` that run and waits for their end. Returns their names. Raises EmbeddedError."""
     return [service.name for service in _all(folder) if service.name in services and service.stop()]
 
 
 def status(folder: Path | None = None) -> list[Status]:
-    """Whether each service answers, and where. Starts nothing."""
+    """The state of each service. Starts nothing."""
     return [Status(each.name, each.answers(), each.address(), str(each.log)) for each in _all(folder)]
 
 
 def start_unless_configured() -> list[str]:
-    """Like `start`, for those services whose address is neither in the environment nor in `.env`."""
+    """Starts the services whose URL is set neither in the environment nor in `.env`."""
     env.read_dotenv(BASE_DIR / ".env")
     return start([service for service, variable in VARIABLES.items() if not env.text(variable)])
 

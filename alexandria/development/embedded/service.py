@@ -1,4 +1,4 @@
-"""The life of one embedded server: start, answer, end."""
+"""Starts and stops one embedded server, and tells whether it runs."""
 
 import hashlib
 import os
@@ -12,20 +12,20 @@ from pathlib import Path
 
 from alexandria.development.embedded.files import EmbeddedError, locked, private_folder, text_of, try_lock
 
-LONGEST_SOCKET_PATH = 100  # Linux ends at 107 bytes, macOS at 103
-LONGEST_SOCKET_NAME = "postgres/.s.PGSQL.5432"
-TEMPORARY = Path("/tmp")  # noqa: S108 - not $TMPDIR, which differs from shell to shell while the server stays
-LOG_BYTES = 5_000_000
+MAX_SOCKET_PATH_BYTES = 100  # the limit is 107 on Linux and 103 on macOS
+SOCKET_EXAMPLE = "postgres/.s.PGSQL.5432"  # the longest that we use
+TEMPORARY = Path("/tmp")  # noqa: S108 - not $TMPDIR, which can differ between shells
+MAX_LOG_BYTES = 5_000_000
 SECONDS_TO_ANSWER = 60
 SECONDS_TO_END = 30
-SECONDS_OF_GRACE = 10  # for a server that somebody else has just started, or that is about to end
+SECONDS_OF_GRACE = 10  # for a server that another process has just started or stopped
 
 
 class Service(ABC):
-    """One server with its folder under the data folder `home`.
+    """One server. Its folder is in the data folder `home`.
 
-    The server inherits an open, locked `alive.lock` and so keeps it locked until the last of its processes has ended.
-    That, and not a pid file that a crash leaves behind, says whether it runs.
+    The server inherits the open, locked file `alive.lock`, so the lock is held until its last process has ended. The
+    lock tells whether the server runs. A pid file cannot, because a crash leaves it behind.
     """
 
     name: str
@@ -40,19 +40,19 @@ class Service(ABC):
 
     @abstractmethod
     def url(self) -> str:
-        """What clients connect with, in the form that the variable takes."""
+        """The URL for clients, as the variable expects it."""
 
     def address(self) -> str:
-        """The same as people may see it, without the password."""
+        """The URL without the password."""
         return self.url()
 
     @abstractmethod
     def answers(self) -> bool:
-        """Whether it takes requests now."""
+        """Whether the server accepts requests now."""
 
     @abstractmethod
     def pid(self) -> int | None:
-        """The process id in the server's pid file; it means something only while `alive.lock` is held."""
+        """The process id in the server's pid file. It is valid only while the server holds `alive.lock`."""
 
     @abstractmethod
     def launch(self, alive_lock: int) -> None:
@@ -60,8 +60,8 @@ class Service(ABC):
 
     @property
     def socket_folder(self) -> Path:
-        """The server's folder, or a short one where that is too long or contains a comma, at which libpq splits it."""
-        if len(os.fsencode(self.home / LONGEST_SOCKET_NAME)) <= LONGEST_SOCKET_PATH and "," not in str(self.home):
+        """The server's folder, or a short one if its path is too long or has a comma (which libpq would split)."""
+        if len(os.fsencode(self.home / SOCKET_EXAMPLE)) <= MAX_SOCKET_PATH_BYTES and "," not in str(self.home):
             return self.folder
         digest = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:12]
         return TEMPORARY / f"alexandria-{os.geteuid()}-{digest}" / self.name
@@ -71,7 +71,7 @@ class Service(ABC):
         return self.socket_folder / self.socket_name
 
     def start(self) -> bool:
-        """Starts the server unless it answers, waits until it does; whether that was needed. Raises EmbeddedError."""
+        """Starts the server unless it runs, and waits until it answers. Returns whether it started it."""
         private_folder(self.home)
         with locked(self.home / "start.lock"):
             if self.answers():
@@ -83,7 +83,7 @@ class Service(ABC):
             return True
 
     def stop(self) -> bool:
-        """Ends the server, by force if it does not listen; whether there was one. Raises EmbeddedError."""
+        """Stops the server, if necessary with SIGKILL. Returns whether it was running. Raises EmbeddedError."""
         if not self.folder.is_dir():
             return False
         with locked(self.home / "start.lock"):
@@ -93,16 +93,16 @@ class Service(ABC):
         tail = "\n".join(text_of(self.log).splitlines()[-15:])
         return EmbeddedError(
             f"The embedded {self.name} {what}\nThe end of {self.log}:\n{tail}\n"
-            f"Mend the cause and try again, or set {self.variable} to a server of your own."
+            f"Fix the cause and try again, or set {self.variable} to your own server."
         )
 
     def account(self) -> tuple[int, int] | None:
-        """User and group id that the server must have when they are not ours: root leaves it to the folder's owner."""
+        """User and group id for the server if they are not ours: root runs it as the owner of the folder."""
         owner = self.folder.stat()
         return (owner.st_uid, owner.st_gid) if os.geteuid() == 0 and owner.st_uid != 0 else None
 
     def run(self, program: Path, *arguments: str, keep_open: Collection[int] = ()) -> None:
-        """Runs a program of the wheel to its end as `account`, with none of our environment. Raises EmbeddedError."""
+        """Runs a program of the wheel as `account`, without our environment, and waits. Raises EmbeddedError."""
         user, group = self.account() or (None, None)
         if not os.access(program, os.X_OK):
             program.chmod(program.stat().st_mode | 0o111)
@@ -126,8 +126,8 @@ class Service(ABC):
                 start_new_session=True,
             )
         except subprocess.SubprocessError as error:
-            said = getattr(error, "output", None) or ""
-            raise self.failure(f"could not be started: {program.name}: {error}\n{said}".rstrip()) from error
+            output = getattr(error, "output", None) or ""
+            raise self.failure(f"could not be started: {program.name}: {error}\n{output}".rstrip()) from error
 
     def _start(self) -> None:
         private_folder(self.folder)
@@ -143,9 +143,9 @@ class Service(ABC):
             self._end()
             alive = self._wait_for_end(seconds=SECONDS_OF_GRACE)
         if alive is None:
-            raise self.failure("neither answers nor ends. Stop it by hand.")
+            raise self.failure("does not answer and does not end. Stop it by hand.")
         try:
-            if self.log.is_file() and self.log.stat().st_size > LOG_BYTES:
+            if self.log.is_file() and self.log.stat().st_size > MAX_LOG_BYTES:
                 self.log.replace(self.log.with_name("log.old"))
             self.launch(alive)
         finally:
@@ -168,7 +168,7 @@ class Service(ABC):
         raise self.failure("does not end. Stop it by hand.")
 
     def _wait_for_end(self, *, seconds: float, or_answer: bool = False) -> int | None:
-        """The locked `alive.lock` once no server holds it; None when one still does, or as soon as it answers."""
+        """Locks `alive.lock` once no server holds it. None if a server still holds it, or as soon as it answers."""
         deadline = time.monotonic() + seconds
         while True:
             if (alive := try_lock(self.folder / "alive.lock")) is not None:
@@ -182,14 +182,14 @@ class Service(ABC):
         while not self.answers():
             if (alive := self._wait_for_end(seconds=0)) is not None:
                 os.close(alive)
-                raise self.failure("ended as soon as it was started.")
+                raise self.failure("ended immediately after its start.")
             if time.monotonic() >= deadline:
                 raise self.failure(f"does not answer after {SECONDS_TO_ANSWER} seconds.")
             time.sleep(0.01)
 
 
 def connects(path: Path, request: bytes = b"", answer: bytes = b"") -> bool:
-    """Whether a server listens on a unix socket and, if there is a `request`, begins its reply with `answer`."""
+    """Whether a server listens on a unix socket and, with a `request`, its reply begins with `answer`."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         try:
             client.connect(str(path))

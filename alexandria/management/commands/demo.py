@@ -1,4 +1,4 @@
-"""`manage.py demo`: the main job from end to end, on real ISBNs, checked at every step."""
+"""`manage.py demo`: enriches real ISBNs from end to end, and checks every step."""
 
 import json
 import shutil
@@ -12,35 +12,45 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.table import Column, Table
 
+from alexandria.common.text import counted
 from alexandria.development import stack
 from alexandria.development.embedded import servers
 
 ISBNS = Path(__file__).parents[2] / "development" / "data" / "demo_isbns.txt"
 SAFETY_LIMIT = 8
-# Whatever is configured here, the demo has servers and a sandbox of its own and spends nobody's calls: "" means unset.
+# The demo ignores the local configuration: it has its own servers and sandbox and spends no real calls. "" means unset.
 OWN_STACK = dict.fromkeys(
     (
-        *("DATABASE_URL", "REDIS_URL", "ALLOWED_HOSTS", "QUOTA_ENFORCEMENT", "QUOTA_MAX_RPS"),
-        *("ISBNDB_API_KEY", "ISBNDB_BASE_URL", "ISBNDB_BATCH_SIZE", "ISBNDB_TIMEOUT_SECONDS"),
-        *("EDITION_FRESH_DAYS", "MISS_REMEMBER_DAYS"),
+        "DATABASE_URL",
+        "REDIS_URL",
+        "ALLOWED_HOSTS",
+        "QUOTA_ENFORCEMENT",
+        "QUOTA_MAX_RPS",
+        "ISBNDB_API_KEY",
+        "ISBNDB_BASE_URL",
+        "ISBNDB_BATCH_SIZE",
+        "ISBNDB_TIMEOUT_SECONDS",
+        "EDITION_FRESH_DAYS",
+        "MISS_REMEMBER_DAYS",
     ),
     "",
 )
-# A day of 8 calls, so that its end comes within seconds.
+# A day has only 8 calls, so that the demo reaches the limit within seconds.
 OWN_STACK |= {"QUOTA_DAILY_LIMIT": "10", "QUOTA_SAFETY_BUFFER": "2"}
-SHOWN = 12
+MAX_BOOKS_SHOWN = 12
 SECONDS_NEEDED = 120
 
 
 class Mismatch(Exception):
-    """Something is not as it has to be."""
+    """A result differs from the expected result."""
 
 
 class Command(BaseCommand):
     help = (
-        "Starts a stack of its own on free ports, enriches the bundled list of real ISBNs over HTTP, asks again, "
-        "drives the quota to its limit and compares our count with ISBNdb's. ISBNdb is the sandbox, database and Redis "
-        "are embedded, whatever is configured here. Exit codes: 0 all as it should be, 1 not, with the reason."
+        "Starts its own stack on free ports, enriches a list of real ISBNs over HTTP, repeats the request, uses the "
+        "quota up to its limit, and compares our count with ISBNdb's. It always uses the sandbox for ISBNdb and the "
+        "embedded PostgreSQL and Redis, and ignores your configuration. Exit codes: 0 all results are as expected, "
+        "1 a result is not, with the reason."
     )
     requires_system_checks = ()
 
@@ -58,10 +68,10 @@ class Command(BaseCommand):
         except (Mismatch, stack.StackError, servers.EmbeddedError, httpx2.HTTPError) as error:
             raise CommandError(f"The demo failed: {error}") from error
         except KeyboardInterrupt:
-            raise CommandError("Interrupted; everything is stopped.", returncode=130) from None
+            raise CommandError("Interrupted. Everything is stopped.", returncode=130) from None
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        console.print("\n[bold green]All as it should be.[/] `make run` starts a service to try for yourself.")
+        console.print("\n[bold green]All results are as expected.[/] Start a service to try yourself with `make run`.")
 
 
 class Demo:
@@ -71,18 +81,18 @@ class Demo:
         self.client = client
 
     def run(self) -> None:
-        self.keep_clear_of_midnight()
+        self.avoid_midnight()
         before = self.status()
-        if before["safety_limit"] != SAFETY_LIMIT:  # it goes to the limit of what it finds
+        if before["safety_limit"] != SAFETY_LIMIT:  # the demo uses up the quota, so it must be its own
             raise Mismatch(f"this is not the demo's stack: safety limit {before['safety_limit']}, not {SAFETY_LIMIT}")
         self.title("1. The quota before")
         self.show_status(before)
         self.isbndb_count()
-        self.console.print("GET /key asks ISBNdb for its own counter. That is a call like any other: 1 is used now.")
+        self.console.print("GET /key reads ISBNdb's own counter. This costs a call, too: 1 call is used now.")
 
         lines = ISBNS.read_text().splitlines()
         isbns = [line for line in lines if line.strip() and not line.startswith("#")]
-        self.title(f"2. POST /api/enrich/batch-direct with {len(isbns)} lines as people write ISBNs")
+        self.title(f"2. POST /api/enrich/batch-direct with {len(isbns)} lines of ISBNs as people write them")
         answer = self.enrich({"isbns": isbns, "source": "demo"})
         self.show_enrichment(answer)
         self.show_books(isbns)
@@ -93,40 +103,40 @@ class Demo:
 
         self.title("3. The quota after")
         self.show_status(self.status())
-        self.console.print("2 calls: one for ISBNdb's counter in step 1, one for the whole list in step 2.")
+        self.console.print("2 calls: one for ISBNdb's counter in step 1, and one for the whole list in step 2.")
         expect(self.console, "calls used", self.status()["used"], before["used"] + 2)
 
         self.title("4. The same list again")
         again = self.enrich({"isbns": isbns, "source": "demo"})
         self.console.print(
-            f"{again['already_fresh']} are stored and fresh, {again['not_found']} are remembered as unknown to ISBNdb: "
-            f"none is left to ask for, {again['api_calls']} calls spent."
+            f"{again['already_fresh']} ISBNs are stored and fresh, {again['not_found']} are known to be missing. "
+            f"Nothing has to be requested: {counted(again['api_calls'], 'call')} spent."
         )
-        expect(self.console, "calls for asking again", again["api_calls"], 0)
+        expect(self.console, "calls for the second request", again["api_calls"], 0)
         self.running.manage("quota_status", "--check", "--json")
 
-        self.title("5. To the limit, with requests that refresh 3 books for a call each")
+        self.title("5. To the limit, with requests that refresh 3 books each and cost 1 call")
         refresh = {"isbns": isbns[:3], "refresh": True, "source": "demo"}
         while self.status()["remaining"] > 1:
             self.enrich(refresh)
         last_count = self.isbndb_count()
         refused = self.client.post("/api/enrich/batch-direct", json=refresh)
         self.show_refusal(refused)
-        expect(self.console, "status of a request past the limit", refused.status_code, 429)
+        expect(self.console, "status of a request above the limit", refused.status_code, 429)
         expect(self.console, "limit that refused it", refused.json()["limit"], "safety_limit")
 
         self.title("6. ISBNdb's own counter")
         after = self.status()
         self.show_status(after)
-        self.console.print(f"ISBNdb counts {last_count['isbndb_spent']} calls, we count {after['used']}.")
+        self.console.print(f"ISBNdb counts {counted(last_count['isbndb_spent'], 'call')}, we count {after['used']}.")
         expect(self.console, "calls used", after["used"], after["safety_limit"])
         expect(self.console, "ISBNdb's count", last_count["isbndb_spent"], after["used"])
 
-    def keep_clear_of_midnight(self) -> None:
-        """Both counts start anew at midnight UTC; the demo compares them within one day."""
+    def avoid_midnight(self) -> None:
+        """Waits until after midnight UTC if it is near: both counts then restart, and the demo compares them."""
         _, _, seconds = self.client.get("/api/quota/status").headers["RateLimit"].rpartition("t=")
         if int(seconds) < SECONDS_NEEDED:
-            self.console.print(f"It is nearly midnight UTC, when the day's quota starts anew: waiting {seconds} s.")
+            self.console.print(f"It is nearly midnight UTC, when the quota restarts. Waiting {seconds} s.")
             time.sleep(int(seconds) + 3)
 
     def status(self) -> dict[str, Any]:
@@ -150,20 +160,20 @@ class Demo:
 
     def show_status(self, status: dict[str, Any]) -> None:
         self.console.print(
-            f"used {status['used']}, set aside {status['reserved']}, free {status['remaining']} of "
-            f"{status['safety_limit']} (ISBNdb sells {status['daily_limit']}); starts anew at {status['reset_at']}"
+            f"used {status['used']}, reserved {status['reserved']}, free {status['remaining']} of "
+            f"{status['safety_limit']} (daily limit at ISBNdb: {status['daily_limit']}); reset at {status['reset_at']}"
         )
 
     def show_enrichment(self, answer: dict[str, Any]) -> None:
-        wrong = len(answer["invalid"])
-        duplicates = answer["requested"] - wrong - answer["valid"]
-        table = Table("lines", "wrong", "duplicates", "distinct ISBNs", "stored", "unknown to ISBNdb", "calls", "ms")
-        figures = (answer["requested"], wrong, duplicates, answer["valid"], answer["enriched"], answer["not_found"])
+        invalid = len(answer["invalid"])
+        duplicates = answer["requested"] - invalid - answer["valid"]
+        table = Table("lines", "invalid", "duplicates", "distinct ISBNs", "stored", "unknown to ISBNdb", "calls", "ms")
+        figures = (answer["requested"], invalid, duplicates, answer["valid"], answer["enriched"], answer["not_found"])
         table.add_row(*(str(figure) for figure in (*figures, answer["api_calls"], answer["duration_ms"])))
         self.console.print(table)
-        self.console.print("lines = wrong + duplicates + distinct ISBNs; distinct ISBNs = stored + unknown to ISBNdb")
+        self.console.print("lines = invalid + duplicates + distinct ISBNs; distinct ISBNs = stored + unknown to ISBNdb")
         named = ", ".join(f"{entry['isbn']} ({entry['reason']})" for entry in answer["invalid"][:4])
-        self.console.print(f"Wrong ones are named, for example: {named}", markup=False)
+        self.console.print(f"The answer lists the invalid ones, for example: {named}", markup=False)
 
     def show_books(self, isbns: list[str]) -> None:
         table = Table(Column("ISBN", no_wrap=True), "title", "authors", "published", "publisher", "pages")
@@ -173,10 +183,8 @@ class Demo:
                 book = response.json()
                 authors = ", ".join(author["name"] for author in book["authors"])
                 pages = str(book["pages"] or "")
-                table.add_row(
-                    *(book["isbn13"], book["title"], authors, book["date_published"], book["publisher"], pages)
-                )
-            if table.row_count == SHOWN:
+                table.add_row(book["isbn13"], book["title"], authors, book["date_published"], book["publisher"], pages)
+            if table.row_count == MAX_BOOKS_SHOWN:
                 break
         self.console.print(table)
 
@@ -188,7 +196,7 @@ class Demo:
 
 
 def expect(console: Console, what: str, got: object, wanted: object) -> None:
-    """Says that a figure is as it has to be; raises Mismatch when it is not."""
+    """Prints a result that is as expected. Raises Mismatch if it is not."""
     if got != wanted:
         raise Mismatch(f"{what}: {got!r} instead of {wanted!r}")
     console.print(f"[green]✓[/] {what}: {got}")

@@ -1,4 +1,4 @@
-"""`manage.py embedded up|down|status`: drives the embedded PostgreSQL and Redis by hand."""
+"""`manage.py embedded up|down|status`: starts, stops or shows the embedded PostgreSQL and Redis."""
 
 import json
 import os
@@ -19,9 +19,9 @@ class Command(ToolCommand):
     help = """Starts, stops or shows the embedded PostgreSQL and Redis (development only).
 
 exit codes:
-  0  done; for status: both run
-  1  a service could not be started or stopped, or wrong usage
-  3  status: at least one does not run"""
+  0  done; for status: both services run
+  1  a service could not be started or stopped, or wrong arguments
+  3  for status: at least one service does not run"""
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -33,7 +33,7 @@ exit codes:
             if action == "up":
                 servers.start()
             elif action == "down":
-                self._refuse_while_run_uses_them()
+                self._refuse_while_a_stack_runs()
                 servers.stop()
         except servers.EmbeddedError as error:
             raise CommandError(str(error)) from error
@@ -42,13 +42,13 @@ exit codes:
         if action == "status" and not all(service.running for service in services):
             raise SystemExit(NOT_RUNNING)
 
-    def _refuse_while_run_uses_them(self) -> None:
+    def _refuse_while_a_stack_runs(self) -> None:
         path = servers.data_dir() / stack.LOCK
         if not path.exists():
             return
         lock = try_lock(path)
         if lock is None:
-            raise CommandError("`manage.py run` uses them: end it with Ctrl-C first.")
+            raise CommandError("`manage.py run` uses the services. Stop it with Ctrl-C first.")
         os.close(lock)
 
     def _show(self, services: list[servers.Status], *, as_json: bool) -> None:

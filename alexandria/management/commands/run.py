@@ -1,4 +1,4 @@
-"""`manage.py run`: everything on this machine, with what a person needs to use it, until Ctrl-C."""
+"""`manage.py run`: runs everything on this machine until Ctrl-C, and prints how to use it."""
 
 import argparse
 import contextlib
@@ -22,29 +22,29 @@ from alexandria.development.embedded import servers
 from alexandria.development.embedded.files import write_private
 from quota.models import Consumer
 
-LAST_PORT = 65_535
+MAX_PORT = 65_535
 ADMIN = "admin"
 CONSUMER = "make-run"
 ISBNS = ["9780735211292", "0-06-231609-5", "978-0-593-13520-4"]
 
 
 class Command(BaseCommand):
-    help = """Starts the embedded services, the sandbox ISBNdb (when ISBNDB_API_KEY is unset), web, workers and beat for
-this machine alone, prints their addresses and keys, and stops all of it on Ctrl-C with exit code 0. Exit code 1:
-something, named in the message, does not start or has ended."""
+    help = """Starts the embedded services, the sandbox (if ISBNDB_API_KEY is not set), web, workers and beat, for this
+machine only. Prints their addresses and keys. Ctrl-C stops everything, with exit code 0. Exit code 1: a part does not
+start or has ended; the message names it."""
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--port",
             type=port_number,
-            default=env.integer("PORT", 8000, minimum=0, maximum=LAST_PORT),
-            help="where web listens (default: PORT, or else 8000; 0: a free port)",
+            default=env.integer("PORT", 8000, minimum=0, maximum=MAX_PORT),
+            help="the port of web (default: PORT, otherwise 8000; 0 takes a free port)",
         )
 
     def handle(self, *args: Any, port: int, **options: Any) -> None:
         data_dir = servers.data_dir()
-        with contextlib.suppress(KeyboardInterrupt), interrupted_alone():
+        with contextlib.suppress(KeyboardInterrupt), alone_on_ctrl_c():
             try:
                 with stack.running(data_dir=data_dir, port=port, output=sys.stdout) as running:
                     self.stdout.write(welcome(running, data_dir))
@@ -55,28 +55,29 @@ something, named in the message, does not start or has ended."""
 
 
 @contextlib.contextmanager
-def interrupted_alone() -> Iterator[None]:
-    """Under make, Ctrl-C reaches us alone meanwhile: make ends as interrupted when it gets one, whatever we return.
+def alone_on_ctrl_c() -> Iterator[None]:
+    """Under make, makes sure that Ctrl-C reaches only us: otherwise make reports a failure, whatever we return.
 
-    We are the terminal's foreground group then, as a job of a shell is. Ctrl-Z has no effect: make would go on waiting.
+    We become the foreground group of the terminal, like a job of a shell. Ctrl-Z has no effect, because make would
+    still wait.
     """
     group = os.getpgrp()
     if "MAKELEVEL" not in os.environ or group == os.getpid() or foreground_group() != group:
         yield
         return
-    for number in (signal.SIGTTOU, signal.SIGTSTP):  # the first would stop us when we hand the terminal on
+    for number in (signal.SIGTTOU, signal.SIGTSTP):  # SIGTTOU would stop us when we return the terminal
         signal.signal(number, signal.SIG_IGN)
     os.setpgid(0, 0)
     os.tcsetpgrp(sys.stdin.fileno(), os.getpid())
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # a terminal that was closed
+        with contextlib.suppress(OSError):  # the terminal can be closed
             os.tcsetpgrp(sys.stdin.fileno(), group)
 
 
 def foreground_group() -> int | None:
-    """The process group to which the terminal sends Ctrl-C; None without a terminal."""
+    """The process group that gets the Ctrl-C of the terminal. None without a terminal."""
     try:
         return os.tcgetpgrp(sys.stdin.fileno())
     except (OSError, ValueError):
@@ -84,14 +85,14 @@ def foreground_group() -> int | None:
 
 
 def port_number(text: str) -> int:
-    """The port in a command line's words. Raises ArgumentTypeError."""
-    if not (text.isascii() and text.isdigit() and int(text) <= LAST_PORT):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port: 0 to {LAST_PORT}.")
+    """The port of a command line argument. Raises ArgumentTypeError."""
+    if not (text.isascii() and text.isdigit() and int(text) <= MAX_PORT):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port. Use a number from 0 to {MAX_PORT}.")
     return int(text)
 
 
 def welcome(running: stack.Stack, data_dir: Path) -> str:
-    """The text with the addresses, the admin user, an API key and a curl line."""
+    """The text with the addresses, the admin user, an API key and a curl command."""
     url = running.base_url
     key = api_key(running, data_dir / "api_key")
     body = json.dumps({"isbns": ISBNS})
@@ -116,11 +117,13 @@ def welcome(running: stack.Stack, data_dir: Path) -> str:
 
 
 def shell(running: stack.Stack, data_dir: Path, key: str) -> str:
-    """A shell line after which curl lines with $URL and $KEY work, and manage.py's commands use the stack's ISBNdb."""
+    """A shell command that sets $URL and $KEY for curl, and lets commands of manage.py use the stack's ISBNdb."""
     variables = {"URL": running.base_url, "KEY": key, "DEBUG": "on"}
     if data_dir != servers.DEFAULT_DATA_DIR:
         variables["ALEXANDRIA_DATA_DIR"] = str(data_dir)
-    if any(process.name == "sandbox" for process in running.processes):  # else they are in the shell or in `.env`
+    if any(
+        process.name == "sandbox" for process in running.processes
+    ):  # otherwise they are set in the shell or in `.env`
         variables |= {name: running.environment[name] for name in ("ISBNDB_BASE_URL", "ISBNDB_API_KEY")}
     path = data_dir / "run.env"
     write_private(path, "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()))
@@ -128,18 +131,18 @@ def shell(running: stack.Stack, data_dir: Path, key: str) -> str:
 
 
 def admin_password(path: Path) -> str:
-    """Makes the admin user once; says which password it has, unless somebody has changed that since."""
+    """Creates the admin user once. Returns its password, unless someone has changed it since."""
     password = servers.kept_secret(path)
     users = get_user_model().objects
     user = users.filter(username=ADMIN).first()
     if user is None:
         users.create_superuser(ADMIN, password=password)
     changed = user is not None and not user.check_password(password)
-    return "with the password that was set in the admin" if changed else f"password {password}"
+    return "with the password that you set in the admin" if changed else f"password {password}"
 
 
 def api_key(running: stack.Stack, path: Path) -> str:
-    """The key in the file `path`, if the service takes it; else a new one, which is put there."""
+    """The key in the file `path`, if the service accepts it. Otherwise a new key, which is stored there."""
     with contextlib.suppress(FileNotFoundError):
         key = path.read_text()
         web = http.client.HTTPConnection(running.base_url.removeprefix("http://"), timeout=10)

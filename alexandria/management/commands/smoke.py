@@ -1,4 +1,4 @@
-"""`manage.py smoke`: walks the validation list against a running instance, over HTTP, and says what holds."""
+"""`manage.py smoke`: checks a running instance over HTTP."""
 
 import json as json_module
 import os
@@ -14,24 +14,25 @@ from rich.console import Console
 from rich.table import Table
 
 from alexandria.common.commands import ToolCommand
+from alexandria.common.text import counted
 from harvest.bulk.server import Unusable, server_address, usable_key
 
 KEY, REFUSED_KEY = "ALEXANDRIA_API_KEY", "ALEXANDRIA_REFUSED_KEY"
 BATCH = "/api/enrich/batch-direct"
-QUIET_MOMENTS = 5  # tries to see our own call alone, where others spend too
+MAX_TRIES = 5  # to see only our own call, if others spend calls at the same time
 
 
 class Failed(Exception):
-    """A check does not hold, and why."""
+    """A check failed. The message says why."""
 
 
 class Skipped(Exception):
-    """A check could not be made, and what it would take."""
+    """A check was not made. The message says what it needs."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """One line of the table: `outcome` is ok, failed or skipped."""
+    """One line of the table. `outcome` is ok, failed or skipped."""
 
     check: str
     outcome: str
@@ -39,25 +40,25 @@ class Result:
 
 
 class Command(ToolCommand):
-    help = f"""Walks the validation list against any running instance and prints what holds. It spends 2 calls.
+    help = f"""Checks a running instance and prints the results. It spends 2 calls.
 
-The check of the 429 needs the key of a consumer with a daily budget of 0, so that production is not disturbed:
-manage.py create_api_key smoke --consumer smoke-refused (a consumer that exists from the start).
-The keys may come from the environment: {KEY} and {REFUSED_KEY}.
+The check of the 429 needs a key of a consumer with a daily budget of 0, so that it does not disturb production:
+manage.py create_api_key smoke --consumer smoke-refused (this consumer always exists).
+You can set the keys in the environment: {KEY} and {REFUSED_KEY}.
 
 exit codes:
-  0  everything holds
-  1  a check failed (the others after it were not made), or the options make no sense"""
+  0  all checks passed
+  1  a check failed (later checks were not made), or the options are invalid"""
     requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--server", required=True, metavar="URL", help="as in https://books.example")
+        parser.add_argument("--server", required=True, metavar="URL", help="for example https://books.example")
         parser.add_argument("--api-key", default=os.environ.get(KEY), metavar="KEY", help=f"default: {KEY}")
         parser.add_argument(
             "--refused-key", default=os.environ.get(REFUSED_KEY), metavar="KEY", help=f"default: {REFUSED_KEY}"
         )
         parser.add_argument("--isbn", default="9780593135204", help="the ISBN to enrich (%(default)s)")
-        parser.add_argument("--new-day", action="store_true", help="nothing may be used yet: the day has just begun")
+        parser.add_argument("--new-day", action="store_true", help="expect that no call of today is used yet")
         parser.add_argument("--json", action="store_true", help='[{"check", "outcome", "detail"}, …]')
 
     def handle(self, *args: Any, server: str, api_key: str | None, json: bool, **options: Any) -> None:
@@ -69,8 +70,8 @@ exit codes:
         except Unusable as error:
             raise CommandError(str(error)) from error
         with httpx2.Client(base_url=server, timeout=60, trust_env=False) as client:
-            walk = Walk(client, api_key, refused_key, options["isbn"], new_day=options["new_day"])
-            results = list(walk.results())
+            checks = Checks(client, api_key, refused_key, options["isbn"], new_day=options["new_day"])
+            results = list(checks.results())
         if json:
             self.stdout.write(json_module.dumps([asdict(result) for result in results], indent=2))
         else:
@@ -79,8 +80,8 @@ exit codes:
             raise SystemExit(1)
 
 
-class Walk:
-    """The list, check by check. Each says what it found, or raises Failed or Skipped."""
+class Checks:
+    """The checks. Each returns what it found, or raises Failed or Skipped."""
 
     def __init__(self, client: httpx2.Client, key: str, refused_key: str | None, isbn: str, *, new_day: bool) -> None:
         self.client = client
@@ -90,10 +91,14 @@ class Walk:
         self.new_day = new_day
 
     def results(self) -> Iterator[Result]:
-        """The results in order, up to the first that failed."""
+        """The results in order, up to the first failure."""
         checks: list[Callable[[], str]] = [
-            *(self.status_is_reachable, self.reset_is_the_next_midnight, self.an_isbn_is_enriched_for_one_call),
-            *(self.asking_again_is_free, self.a_reached_limit_is_a_429, self.isbndbs_counter_equals_ours),
+            self.status_is_reachable,
+            self.reset_is_the_next_midnight,
+            self.an_isbn_is_enriched_for_one_call,
+            self.asking_again_is_free,
+            self.a_reached_limit_is_a_429,
+            self.isbndbs_counter_equals_ours,
         ]
         for check in checks:
             name = check.__name__.replace("_", " ").replace("isbndbs", "ISBNdb's").replace("isbn ", "ISBN ")
@@ -108,44 +113,46 @@ class Walk:
     def status_is_reachable(self) -> str:
         status = self.status()
         if self.new_day and status["used"]:
-            raise Failed(f"{status['used']:,} calls are used, and on a new day there should be none.")
+            raise Failed(f"{status['used']:,} of today's calls are used, but on a new day none should be.")
         return f"{status['used']:,} of {status['safety_limit']:,} calls used"
 
     def reset_is_the_next_midnight(self) -> str:
         reset_at = datetime.fromisoformat(self.status()["reset_at"])
         midnight = now().replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
         if reset_at != midnight:
-            raise Failed(f"reset_at is {reset_at}, and the next midnight UTC {midnight}.")
+            raise Failed(f"reset_at is {reset_at}, but the next midnight UTC is {midnight}.")
         return str(reset_at)
 
     def an_isbn_is_enriched_for_one_call(self) -> str:
-        """Others may spend at the same moment: it is tried until a moment is quiet enough to see our own call alone."""
+        """Tries again while other clients spend calls, until only our own call is visible."""
         risen = 0
-        for _ in range(QUIET_MOMENTS):
+        for _ in range(MAX_TRIES):
             before = self.status()["used"]
             answer = self.enrich(refresh=True)
             risen = self.status()["used"] - before
             if answer["api_calls"] != 1 or answer["enriched"] + answer["not_found"] != 1:
-                raise Failed(f"{self.isbn}: {answer['api_calls']} calls, {answer['enriched']} enriched.")
+                raise Failed(f"{self.isbn}: {counted(answer['api_calls'], 'call')}, {answer['enriched']} enriched.")
             if risen == 1:
                 return f"used rose by exactly 1, enriched {answer['enriched']}"
-        raise Failed(f"used rose by {risen} for 1 call, {QUIET_MOMENTS} times over: others spend all the time.")
+        raise Failed(f"used rose by {risen} for 1 call, in {MAX_TRIES} tries: other clients spend calls all the time.")
 
     def asking_again_is_free(self) -> str:
         risen = 0
-        for _ in range(QUIET_MOMENTS):
+        for _ in range(MAX_TRIES):
             before = self.status()["used"]
             answer = self.enrich(refresh=False)
             risen = self.status()["used"] - before
             if answer["api_calls"] != 0:
-                raise Failed(f"the same ISBN cost {answer['api_calls']} calls again.")
+                raise Failed(f"the second request for the ISBN cost {counted(answer['api_calls'], 'call')}.")
             if not risen:
                 return "0 calls, and used did not rise"
-        raise Failed(f"used rose by {risen} for 0 calls, {QUIET_MOMENTS} times over: it is not free, or others spend.")
+        raise Failed(
+            f"used rose by {risen} for 0 calls, in {MAX_TRIES} tries: it is not free, or other clients spend calls."
+        )
 
     def a_reached_limit_is_a_429(self) -> str:
         if not self.refused_key:
-            raise Skipped(f"needs --refused-key or {REFUSED_KEY}: a key of the consumer smoke-refused")
+            raise Skipped(f"needs a key of the consumer smoke-refused, in --refused-key or {REFUSED_KEY}")
         response = self.client.post(
             BATCH,
             json={"isbns": [self.isbn], "refresh": True, "source": "smoke"},
@@ -158,11 +165,11 @@ class Walk:
     def isbndbs_counter_equals_ours(self) -> str:
         counter = self.json(self.client.post("/api/quota/reconcile", headers=self.headers))
         if counter["ignored"]:
-            raise Skipped(f"ISBNdb counts {counter['spent']:,} calls, which was not used: {counter['ignored']}")
+            raise Skipped(f"ISBNdb counts {counted(counter['spent'], 'call')}. This was ignored: {counter['ignored']}")
         if counter["drift"] > 0:
-            raise Failed(f"ISBNdb counts {counter['spent']:,} calls, we counted {counter['used']:,}.")
+            raise Failed(f"ISBNdb counts {counted(counter['spent'], 'call')}, we counted {counter['used']:,}.")
         if counter["drift"] < 0:
-            return f"we count {counter['used']:,}, {-counter['drift']:,} more than ISBNdb: that is the safe side"
+            return f"we count {counter['used']:,}, {-counter['drift']:,} more than ISBNdb, which is safe"
         return f"both count {counter['spent']:,}"
 
     def status(self) -> dict[str, Any]:
@@ -174,8 +181,8 @@ class Walk:
 
     def json(self, response: httpx2.Response) -> dict[str, Any]:
         if response.status_code != 200:
-            asked = f"{response.request.method} {response.request.url}"
-            raise Failed(f"{asked} answered {response.status_code}: {response.text[:300]}")
+            request = f"{response.request.method} {response.request.url}"
+            raise Failed(f"{request} answered {response.status_code}: {response.text[:300]}")
         body: dict[str, Any] = response.json()
         return body
 

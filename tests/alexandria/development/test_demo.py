@@ -1,4 +1,4 @@
-"""`manage.py demo`, as a newcomer runs it."""
+"""`manage.py demo`, run as a new user runs it."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from alexandria.management.commands.demo import Demo, Mismatch, expect
 from alexandria.wsgi import application
 from quota.selectors.status import get_status
 
-# What an operator may have set. Nothing listens on port 1: a demo that used one of them would fail.
+# A configuration that the demo must ignore. Nothing listens on port 1, so a demo that used it would fail.
 CONFIGURED = {
     "DATABASE_URL": "postgres://user:password@127.0.0.1:1/production",
     "REDIS_URL": "redis://127.0.0.1:1/0",
@@ -30,7 +30,7 @@ CONFIGURED = {
 }
 
 
-def test_the_demo_ends_by_itself_with_everything_as_it_should_be_whatever_is_configured(tmp_path: Path) -> None:
+def test_the_demo_succeeds_and_ignores_the_configuration(tmp_path: Path) -> None:
     demo = subprocess.run(
         [sys.executable, str(BASE_DIR / "manage.py"), "demo"],
         cwd=tmp_path,
@@ -41,7 +41,12 @@ def test_the_demo_ends_by_itself_with_everything_as_it_should_be_whatever_is_con
         check=False,
     )
     assert demo.returncode == 0, demo.stdout + demo.stderr
-    for words in ("calls for the whole list: 1", "calls for asking again: 0", "HTTP 429", "ISBNdb counts 8 calls"):
+    for words in (
+        "calls for the whole list: 1",
+        "calls for the second request: 0",
+        "HTTP 429",
+        "ISBNdb counts 8 calls",
+    ):
         assert words in demo.stdout
     figures = next(line for line in demo.stdout.splitlines() if "281" in re.findall(r"\d+", line) and "│" in line)
     assert re.findall(r"\d+", figures)[:4] == ["281", "32", "24", "225"]
@@ -49,7 +54,7 @@ def test_the_demo_ends_by_itself_with_everything_as_it_should_be_whatever_is_con
     assert not list((tmp_path / "data").glob("demo-*"))
 
 
-def test_it_spends_nothing_of_a_stack_that_is_not_its_own(key: str) -> None:
+def test_the_demo_spends_no_call_of_another_stack(key: str) -> None:
     stack = Stack("http://testserver", {}, [])
     headers = {"Authorization": f"Api-Key {key}", "Host": "localhost"}
     transport = httpx2.WSGITransport(app=application)
@@ -61,6 +66,6 @@ def test_it_spends_nothing_of_a_stack_that_is_not_its_own(key: str) -> None:
     assert get_status().used == 0
 
 
-def test_a_figure_that_is_not_as_it_should_be_fails_the_demo() -> None:
+def test_an_unexpected_result_fails_the_demo() -> None:
     with pytest.raises(Mismatch, match="calls used: 7 instead of 8"):
         expect(Console(), "calls used", 7, 8)

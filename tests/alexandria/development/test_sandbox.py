@@ -54,7 +54,7 @@ def client() -> Iterator[httpx2.Client]:
 
 
 def a_thousand() -> list[str]:
-    """A thousand valid ISBNs, one after the other, none of them in the catalogue of real books."""
+    """A thousand consecutive valid ISBNs. None is a real book of the sandbox."""
     return [f"978012345{n:03d}{ean.calc_check_digit(f'978012345{n:03d}')}" for n in range(1000)]
 
 
@@ -70,7 +70,7 @@ def ids(books: list[dict[str, Any]]) -> list[str]:
     return [book["isbn13"] for book in books]
 
 
-def test_a_thousand_isbns_in_one_post_bring_about_eleven_in_twelve_and_in_another_order(client: httpx2.Client) -> None:
+def test_a_post_of_a_thousand_isbns_finds_about_eleven_in_twelve_in_another_order(client: httpx2.Client) -> None:
     asked = a_thousand()
 
     answer = client.post("/books", json={"isbns": asked})
@@ -99,7 +99,7 @@ def test_the_same_isbn_is_always_the_same_book(client: httpx2.Client) -> None:
     assert one.json() == {"book": first[0]}
 
 
-def test_every_untidiness_is_there(client: httpx2.Client) -> None:
+def test_every_typical_defect_occurs(client: httpx2.Client) -> None:
     books = client.post("/books", json={"isbns": a_thousand()}).json()["data"]
 
     dates = [book["date_published"] for book in books]
@@ -135,14 +135,14 @@ def test_some_isbns_are_editions_of_one_work(client: httpx2.Client) -> None:
         {"data": {"isbns[0]": DUNE, "isbns[1]": "9780451524935"}},
     ],
 )
-def test_post_books_takes_lists_objects_and_forms(client: httpx2.Client, body: dict[str, Any]) -> None:
+def test_post_books_accepts_lists_objects_and_forms(client: httpx2.Client, body: dict[str, Any]) -> None:
     answer = client.post("/books", **body).json()
 
     assert (answer["requested"], answer["total"]) == (2, 2)
     assert {book["title"] for book in answer["data"]} == {"Dune", "1984"}
 
 
-def test_wrong_and_repeated_isbns_are_asked_but_not_found(client: httpx2.Client) -> None:
+def test_invalid_and_repeated_isbns_count_as_requested_but_not_as_found(client: httpx2.Client) -> None:
     answer = client.post("/books", json={"isbns": [DUNE, "0441013597", "9780441013594", "no ISBN"]}).json()
 
     assert (answer["requested"], ids(answer["data"])) == (4, [DUNE])
@@ -151,7 +151,7 @@ def test_wrong_and_repeated_isbns_are_asked_but_not_found(client: httpx2.Client)
 @pytest.mark.parametrize(
     "content", [b'{"isbns": []}', b'{"isbns": [true]}', b'{"isbns": "9"}', b"{}", b"{broken", b"", b'{"isbns": [null]}']
 )
-def test_a_body_that_makes_no_sense_is_a_400(client: httpx2.Client, content: bytes) -> None:
+def test_an_invalid_body_is_a_400(client: httpx2.Client, content: bytes) -> None:
     answer = client.post("/books", content=content, headers={"Content-Type": "application/json"})
 
     assert answer.status_code == 400
@@ -163,7 +163,7 @@ def test_more_isbns_than_the_plan_allows_are_a_400(client: httpx2.Client) -> Non
 
 
 @pytest.mark.parametrize("isbn", [DUNE, "0441013597", "978-0-441-01359-3"])
-def test_a_real_book_comes_with_its_facts(client: httpx2.Client, isbn: str) -> None:
+def test_a_real_book_has_its_real_data(client: httpx2.Client, isbn: str) -> None:
     book = client.get(f"/book/{isbn}").json()["book"]
 
     assert_is_book(book)
@@ -172,7 +172,7 @@ def test_a_real_book_comes_with_its_facts(client: httpx2.Client, isbn: str) -> N
     assert book["synopsis"] is None
 
 
-def test_an_unknown_or_wrong_isbn_is_a_404(client: httpx2.Client) -> None:
+def test_an_unknown_or_invalid_isbn_is_a_404(client: httpx2.Client) -> None:
     unknown = isbns.isbn13_at(40_000, isbns.KNOWN_PER_SLOT)
 
     for isbn in (unknown, "9780441013594", "dune"):
@@ -193,14 +193,14 @@ def test_isbns_that_begin_with_979_are_known_and_have_no_isbn_10(client: httpx2.
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", "/books"), ("POST", "/key"), ("GET", "/nothing"), ("PUT", "/books")]
 )
-def test_what_is_not_there_is_a_404_in_json(client: httpx2.Client, method: str, path: str) -> None:
+def test_an_unknown_path_is_a_404_in_json(client: httpx2.Client, method: str, path: str) -> None:
     answer = client.request(method, path)
 
     assert answer.status_code == 404
     assert set(answer.json()) == {"message", "error_message"}
 
 
-def test_the_catalogue_holds_hundreds_of_real_books_with_right_isbns() -> None:
+def test_the_catalogue_has_hundreds_of_real_books_with_valid_isbns() -> None:
     books = catalogue.real_books()
 
     assert len(books) >= 400
@@ -209,7 +209,7 @@ def test_the_catalogue_holds_hundreds_of_real_books_with_right_isbns() -> None:
     assert all(book.date[:4].isdecimal() and len(book.date) in {4, 10} for book in books.values() if book.date)
 
 
-def test_the_demo_list_holds_real_books_in_many_forms_and_about_thirty_wrong_ones() -> None:
+def test_the_demo_list_has_real_books_in_many_forms_and_about_thirty_invalid_lines() -> None:
     lines = [line for line in DEMO_ISBNS.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
 
     bare = [re.sub(r"(?i)^ *isbn(-13)?:? ", "", line).replace("–", "-").upper() for line in lines]
@@ -222,7 +222,7 @@ def test_the_demo_list_holds_real_books_in_many_forms_and_about_thirty_wrong_one
     assert {"-", " ", "–", "x"} <= {character for line in lines for character in line}
 
 
-def test_every_isbn_lies_in_one_place() -> None:
+def test_every_isbn_has_one_place() -> None:
     for slot, position in ((0, 0), (5_000, 1), (61_234, 14_999), (66_665, 7_500)):
         isbn = isbns.isbn13_at(slot, position)
         assert stdnum_isbn.is_valid(isbn)

@@ -21,7 +21,7 @@ MANAGE = Path(alexandria.__file__).parent.parent / "manage.py"
 
 @contextmanager
 def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
-    """The command as a process, its address and its key, from the line that says that it is ready."""
+    """The command as a process, with the address and the key that it prints."""
     command = [sys.executable, str(MANAGE), "isbndb_sandbox", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -33,7 +33,7 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]
             process.kill()
 
 
-def test_it_listens_when_it_says_so_and_ends_cleanly_when_asked(tmp_path: Path) -> None:
+def test_it_listens_once_it_says_so_and_ends_cleanly(tmp_path: Path) -> None:
     options = ["--key", "s3cret", "--daily-limit", "7", "--max-rps", "0", "--quota-status", "403"]
     with running(*options, "--state-file", str(tmp_path / "state.json")) as (process, address, key):
         answer = httpx2.get(f"{address}/key", headers={"Authorization": key})
@@ -63,7 +63,7 @@ def test_kill_9_loses_no_call_and_an_interrupt_ends_it(tmp_path: Path) -> None:
         assert process.wait(timeout=60) == 0
 
 
-def test_it_says_that_the_port_is_taken() -> None:
+def test_it_says_that_the_port_is_in_use() -> None:
     with (
         Sandbox() as sandbox,
         pytest.raises(CommandError, match=rf"cannot listen on 127\.0\.0\.1:{sandbox.port}.*in use"),
@@ -81,7 +81,7 @@ def test_it_says_that_the_port_is_taken() -> None:
         ({"state_file": Path("/nowhere/state.json")}, "/nowhere"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(CommandError, match=message):
         call_command("isbndb_sandbox", **options)
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()

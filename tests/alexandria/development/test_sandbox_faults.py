@@ -1,4 +1,4 @@
-"""What the sandbox can be made to do wrong, and how it treats its connections."""
+"""The faults of the sandbox, and how it handles connections."""
 
 import json
 import socket
@@ -31,7 +31,7 @@ def connect(sandbox: Sandbox) -> httpx2.Client:
     return httpx2.Client(base_url=sandbox.url, headers={"Authorization": sandbox.key}, timeout=30)
 
 
-def test_a_fault_meets_as_many_requests_of_its_path_as_it_says(sandbox: Sandbox, client: httpx2.Client) -> None:
+def test_a_fault_applies_to_its_number_of_requests_of_its_path(sandbox: Sandbox, client: httpx2.Client) -> None:
     rule = {"kind": "status", "status": 502, "times": 2, "path": "/book/", "body": "down"}
     client.post("/_sandbox/faults", json={**rule, "headers": {"Retry-After": "7"}})
 
@@ -50,7 +50,7 @@ def test_a_fault_without_times_stays_until_it_is_deleted(client: httpx2.Client) 
     assert client.get("/key").status_code == 200
 
 
-def test_a_refused_request_uses_up_no_fault(sandbox: Sandbox, client: httpx2.Client) -> None:
+def test_a_refused_request_uses_no_fault(sandbox: Sandbox, client: httpx2.Client) -> None:
     sandbox.add_fault("garbage", times=1)
     sandbox.set_limits(daily_limit=0)
 
@@ -70,7 +70,7 @@ def test_a_dropped_request_has_no_answer(sandbox: Sandbox, client: httpx2.Client
     assert client.post("/books", json=DUNE).status_code == 200
 
 
-def test_garbage_claims_to_be_json(sandbox: Sandbox, client: httpx2.Client) -> None:
+def test_garbage_has_the_content_type_of_json(sandbox: Sandbox, client: httpx2.Client) -> None:
     sandbox.add_fault("garbage", times=1)
 
     answer = client.get("/key")
@@ -80,14 +80,14 @@ def test_garbage_claims_to_be_json(sandbox: Sandbox, client: httpx2.Client) -> N
         answer.json()
 
 
-def test_a_truncated_answer_breaks_off(sandbox: Sandbox, client: httpx2.Client) -> None:
+def test_a_truncated_answer_ends_early(sandbox: Sandbox, client: httpx2.Client) -> None:
     sandbox.add_fault("truncate", times=1)
 
     with pytest.raises(httpx2.RemoteProtocolError):
         client.post("/books", json=DUNE)
 
 
-def test_a_redirect_leads_elsewhere(sandbox: Sandbox, client: httpx2.Client) -> None:
+def test_a_redirect_has_another_location(sandbox: Sandbox, client: httpx2.Client) -> None:
     sandbox.add_fault("redirect", times=1)
     sandbox.add_fault("redirect", times=1, status=307, headers={"Location": "https://elsewhere.example/"})
 
@@ -97,7 +97,7 @@ def test_a_redirect_leads_elsewhere(sandbox: Sandbox, client: httpx2.Client) -> 
     assert [answer.headers["Location"] for answer in answers] == ["/redirected/key", "https://elsewhere.example/"]
 
 
-def test_latency_is_waited_for_and_then_answered(sandbox: Sandbox, client: httpx2.Client) -> None:
+def test_latency_delays_the_answer(sandbox: Sandbox, client: httpx2.Client) -> None:
     sandbox.add_fault("latency", seconds=60, times=1)
 
     with pytest.raises(httpx2.ReadTimeout):
@@ -107,7 +107,7 @@ def test_latency_is_waited_for_and_then_answered(sandbox: Sandbox, client: httpx
     assert client.get("/key").json()["plan_limit"]["spent"] == 2
 
 
-def test_an_answer_that_drips_arrives_whole(sandbox: Sandbox, client: httpx2.Client) -> None:
+def test_a_dripping_answer_arrives_complete(sandbox: Sandbox, client: httpx2.Client) -> None:
     whole = client.post("/books", json=DUNE).content
     sandbox.add_fault("drip", seconds=0.1, times=1)
 
@@ -127,7 +127,7 @@ def test_one_connection_serves_many_requests(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("header", ["Transfer-Encoding: chunked", "Content-Length: many", "Content-Length: 99999999"])
-def test_a_body_of_no_known_length_is_refused_and_the_connection_closed(sandbox: Sandbox, header: str) -> None:
+def test_a_body_of_unknown_length_is_refused_and_the_connection_closed(sandbox: Sandbox, header: str) -> None:
     with socket.create_connection(("127.0.0.1", sandbox.port)) as connection, connection.makefile("rb") as answer:
         connection.sendall(
             f"POST /books HTTP/1.1\r\nHost: x\r\nAuthorization: sandbox-key\r\n{header}\r\n\r\n".encode()
@@ -143,7 +143,7 @@ def test_a_head_request_gets_no_body(client: httpx2.Client) -> None:
     assert client.get("/key").status_code == 200
 
 
-def test_a_client_that_breaks_off_is_no_news(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_client_that_disconnects_is_not_logged(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_connection(("127.0.0.1", sandbox.port)) as connection:
         connection.sendall(b"GET /key HTTP/1.1\r\n")
         # With no time to linger, closing sends a reset.
@@ -154,7 +154,7 @@ def test_a_client_that_breaks_off_is_no_news(sandbox: Sandbox, capsys: pytest.Ca
     assert sandbox.requests == []
 
 
-def test_leaving_hangs_up_on_everyone_and_leaves_no_thread_behind() -> None:
+def test_exit_closes_all_connections_and_leaves_no_thread() -> None:
     before = set(threading.enumerate())
     with Sandbox(max_rps=None) as sandbox, connect(sandbox) as idle, ThreadPoolExecutor(1) as threads:
         sandbox.add_fault("latency", seconds=3600, path="/book/")

@@ -1,4 +1,4 @@
-"""What the sandbox counts and refuses, its clock, and what is left of the count after a restart."""
+"""The sandbox's counter and limits, its clock, and its state file."""
 
 import json
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def connect(sandbox: Sandbox) -> httpx2.Client:
     return httpx2.Client(base_url=sandbox.url, headers={"Authorization": sandbox.key}, timeout=30)
 
 
-def test_every_request_with_the_key_counts_whatever_comes_of_it(sandbox: Sandbox, client: httpx2.Client) -> None:
+def test_every_request_with_the_key_is_counted_with_any_outcome(sandbox: Sandbox, client: httpx2.Client) -> None:
     sandbox.add_fault("status", status=500, times=1, path="/author/")
     sandbox.add_fault("drop", times=1, path="/search/")
 
@@ -44,7 +44,9 @@ def test_every_request_with_the_key_counts_whatever_comes_of_it(sandbox: Sandbox
     assert client.get("/key").json()["plan_limit"] == {"total": 15_000, "spent": 8, "left": 14_992}
 
 
-def test_a_post_of_many_isbns_is_one_call_and_the_record_says_how_many(sandbox: Sandbox, client: httpx2.Client) -> None:
+def test_a_post_of_many_isbns_is_one_call_and_its_record_has_their_number(
+    sandbox: Sandbox, client: httpx2.Client
+) -> None:
     client.post("/books", json=DUNE)
 
     [request] = sandbox.requests
@@ -55,7 +57,9 @@ def test_a_post_of_many_isbns_is_one_call_and_the_record_says_how_many(sandbox: 
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "wrong"}, {"Authorization": "Bearer sandbox-key"}])
-def test_without_the_bare_key_it_is_a_401_that_costs_the_key_nothing(sandbox: Sandbox, headers: dict[str, str]) -> None:
+def test_without_the_bare_key_the_answer_is_401_and_nothing_is_counted(
+    sandbox: Sandbox, headers: dict[str, str]
+) -> None:
     answer = httpx2.post(f"{sandbox.url}/books", json=DUNE, headers=headers)
 
     assert answer.status_code == 401
@@ -65,7 +69,7 @@ def test_without_the_bare_key_it_is_a_401_that_costs_the_key_nothing(sandbox: Sa
 
 
 @pytest.mark.parametrize("status", [429, 403])
-def test_beyond_the_daily_limit_all_is_refused_and_still_counted(status: int) -> None:
+def test_above_the_daily_limit_requests_are_refused_but_counted(status: int) -> None:
     with Sandbox(max_rps=None, daily_limit=2, quota_status=status) as sandbox, connect(sandbox) as client:
         answers = [client.get("/key") for _ in range(4)]
 
@@ -74,7 +78,7 @@ def test_beyond_the_daily_limit_all_is_refused_and_still_counted(status: int) ->
         assert sandbox.spent == 4
 
 
-def test_many_clients_at_once_get_exactly_the_daily_limit(tmp_path: Path) -> None:
+def test_concurrent_clients_get_exactly_the_daily_limit(tmp_path: Path) -> None:
     with Sandbox(max_rps=None, daily_limit=50, state_file=tmp_path / "state.json") as sandbox:
 
         def ask(_: int) -> list[int]:
@@ -88,7 +92,7 @@ def test_many_clients_at_once_get_exactly_the_daily_limit(tmp_path: Path) -> Non
         assert sandbox.spent == 100
 
 
-def test_more_than_three_in_a_second_are_too_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_than_three_requests_in_a_second_are_too_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = [100.0]
     monkeypatch.setattr("alexandria.development.sandbox.meter.monotonic", lambda: seconds[0])
     with Sandbox(retry_after=1) as sandbox, connect(sandbox) as client:
@@ -105,7 +109,7 @@ def test_more_than_three_in_a_second_are_too_fast(monkeypatch: pytest.MonkeyPatc
         assert sandbox.spent == 6
 
 
-def test_the_count_of_a_new_day_begins_at_midnight_utc(sandbox: Sandbox, client: httpx2.Client) -> None:
+def test_a_new_count_begins_at_midnight_utc(sandbox: Sandbox, client: httpx2.Client) -> None:
     client.get("/key")
     today = sandbox.state()["day"]
 
@@ -125,7 +129,7 @@ def test_the_count_of_the_day_survives_a_restart(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["state.json"]
 
 
-def test_the_state_file_forgets_days_long_past(tmp_path: Path) -> None:
+def test_the_state_file_drops_old_days(tmp_path: Path) -> None:
     state_file = tmp_path / "state.json"
     with Sandbox(state_file=state_file) as sandbox, connect(sandbox) as client:
         for day in range(12):
@@ -138,7 +142,7 @@ def test_the_state_file_forgets_days_long_past(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"spent": {"today": 1}}', '{"spent": {"2025-01-01": "x"}}'])
-def test_a_state_file_that_makes_no_sense_is_refused_by_name(tmp_path: Path, content: str) -> None:
+def test_an_invalid_state_file_is_refused_by_name(tmp_path: Path, content: str) -> None:
     state_file = tmp_path / "state.json"
     state_file.write_text(content)
 
@@ -155,7 +159,7 @@ def test_limits_can_be_changed_one_by_one(sandbox: Sandbox, client: httpx2.Clien
     assert sandbox.spent == 11
 
 
-def test_control_is_not_counted_and_needs_no_key(sandbox: Sandbox) -> None:
+def test_control_requests_are_not_counted_and_need_no_key(sandbox: Sandbox) -> None:
     state = httpx2.get(f"{sandbox.url}/_sandbox/state").json()
 
     assert (state["spent"], state["limit"], state["requests"]) == (0, 15_000, [])
@@ -181,7 +185,9 @@ def test_control_is_not_counted_and_needs_no_key(sandbox: Sandbox) -> None:
         ("clock", "{broken", "body"),
     ],
 )
-def test_bad_control_input_is_a_400_that_names_the_field(sandbox: Sandbox, path: str, body: Any, field: str) -> None:
+def test_invalid_control_input_is_a_400_that_names_the_field(
+    sandbox: Sandbox, path: str, body: Any, field: str
+) -> None:
     content = body if isinstance(body, str) else json.dumps(body)
 
     answer = httpx2.post(f"{sandbox.url}/_sandbox/{path}", content=content)

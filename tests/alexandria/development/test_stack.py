@@ -1,4 +1,4 @@
-"""What `manage.py run` starts and stops, with real processes."""
+"""The stack that `manage.py run` starts and stops, with real processes."""
 
 import http.client
 import json
@@ -52,7 +52,7 @@ def status_of(url: str) -> int:
         connection.close()
 
 
-def test_the_stack_answers_from_any_folder_and_leaves_only_what_ran_before(
+def test_the_stack_works_from_any_folder_and_leaves_only_earlier_services(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -75,7 +75,7 @@ def test_the_stack_answers_from_any_folder_and_leaves_only_what_ran_before(
         assert it.manage("version").startswith("5.2")
         with pytest.raises(stack.StackError, match="no_such_command"):
             it.manage("no_such_command")
-        with pytest.raises(stack.StackError, match="runs already"), stack.running(data_dir=home):
+        with pytest.raises(stack.StackError, match="already running"), stack.running(data_dir=home):
             pass
         web = next(each for each in it.processes if each.name == "web")
         web.popen.kill()
@@ -88,7 +88,7 @@ def test_the_stack_answers_from_any_folder_and_leaves_only_what_ran_before(
     assert [signal.getsignal(number) for number in stack.ENDS] == handlers
 
 
-def test_a_process_that_dies_at_the_start_is_named_and_nothing_stays(home: Path) -> None:
+def test_a_process_that_fails_to_start_is_named_and_everything_stops(home: Path) -> None:
     environment = {**NOTHING_SET, "WEB_CONCURRENCY": "several"}
     with (
         pytest.raises(stack.StackError, match=r"(?s)web ended.*several"),
@@ -99,13 +99,13 @@ def test_a_process_that_dies_at_the_start_is_named_and_nothing_stays(home: Path)
     assert (processes_of(home), running(home)) == ([], set())
 
 
-def test_a_port_that_is_taken_is_named_before_anything_starts(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_used_port_is_named_before_anything_starts(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALEXANDRIA_DATA_DIR", str(home))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(CommandError, match=f"Port {port} is taken"):
+        with pytest.raises(CommandError, match=f"Port {port} cannot be used"):
             call_command("run", port=port)
 
     assert (processes_of(home), running(home)) == ([], set())
@@ -133,7 +133,7 @@ def test_a_process_that_does_not_end_is_killed_with_its_children(
 def started_run(
     home: Path, before: Sequence[str] = (), stdin: int = subprocess.DEVNULL
 ) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """`manage.py run` and what it printed until it was ready; `before`: the command that starts it in its place."""
+    """`manage.py run` and its output until it was ready. `before` is the command that starts it, if it is another."""
     run = subprocess.Popen(
         before or [sys.executable, str(BASE_DIR / "manage.py"), "run"],
         env={**os.environ, **NOTHING_SET, "ALEXANDRIA_DATA_DIR": str(home), "PORT": "0"},
@@ -159,7 +159,7 @@ def started_run(
             run.terminate()
 
 
-def test_run_prints_what_works_the_same_every_time_and_ends_with_0_when_it_is_asked_to(home: Path) -> None:
+def test_run_prints_working_addresses_and_keys_and_exits_with_0(home: Path) -> None:
     printed = []
     for number in (signal.SIGTERM, signal.SIGHUP):
         with started_run(home) as (run, text):
@@ -189,7 +189,7 @@ def test_run_prints_what_works_the_same_every_time_and_ends_with_0_when_it_is_as
     assert printed[0] == printed[1]
 
 
-def test_make_run_ends_with_0_and_without_a_word_of_an_error_on_ctrl_c(home: Path) -> None:
+def test_make_run_exits_with_0_and_no_error_on_ctrl_c(home: Path) -> None:
     keyboard, terminal = os.openpty()
     take_terminal = "import fcntl, os, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
     make = [sys.executable, "-c", f"{take_terminal}; os.execvp('make', ['make', '--assume-old=setup', 'run'])"]
@@ -204,7 +204,7 @@ def test_make_run_ends_with_0_and_without_a_word_of_an_error_on_ctrl_c(home: Pat
     assert (processes_of(home), running(home)) == ([], set())
 
 
-def test_a_run_that_is_killed_leaves_nothing_behind_and_the_way_free(home: Path) -> None:
+def test_a_killed_run_leaves_nothing_behind_and_another_can_start(home: Path) -> None:
     with started_run(home) as (run, text):
         assert "Ctrl-C" in text, text
         run.kill()
@@ -218,7 +218,7 @@ def test_a_run_that_is_killed_leaves_nothing_behind_and_the_way_free(home: Path)
 
 
 @pytest.mark.parametrize(("port", "message"), [("65536", "0 to 65535"), ("-1", "0 to 65535"), ("web", "0 to 65535")])
-def test_a_port_that_is_none_is_refused_as_an_argument_and_by_the_name_of_its_variable(
+def test_an_invalid_port_is_refused_as_an_argument_and_as_a_variable(
     port: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(CommandError, match=message):
