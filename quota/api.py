@@ -1,4 +1,4 @@
-"""The quota API, and the headers of every answer that touched the quota."""
+"""The quota API, and the rate-limit headers of every answer that used the quota."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ PAGING = ("cursor", "page_size")
 
 
 def ratelimit_headers(status: QuotaStatus) -> dict[str, str]:
-    """RateLimit-Policy and RateLimit as in draft-ietf-httpapi-ratelimit-headers; of a closed day nothing is left."""
+    """RateLimit-Policy and RateLimit of draft-ietf-httpapi-ratelimit-headers. A closed day has nothing left."""
     left = status.remaining if status.closed_reason is None else 0
     return {
         "RateLimit-Policy": f'"daily";q={status.safety_limit};w={SECONDS_A_DAY}, "pace";q={status.max_rps};w=1',
@@ -43,15 +43,15 @@ def ratelimit_headers(status: QuotaStatus) -> dict[str, str]:
 
 
 def asked_for(request: Request, serializer: type[Serializer[Any]]) -> dict[str, Any]:
-    """The query parameters, checked, but for those of its pages; an empty one counts as not given.
+    """The checked query parameters, without those of paging. An empty parameter counts as not given.
 
-    Raises ValidationError, also for one that `serializer` does not have: a misspelt filter would filter nothing.
+    Raises ValidationError, also for a parameter that `serializer` does not have: a misspelt filter would be ignored.
     """
     query = serializer(data={name: value for name, value in request.query_params.items() if value})
     known = [*query.fields, *(name for name in PAGING if name not in query.fields)]
     if unknown := [name for name in request.query_params if name not in known]:
-        there_is = ", ".join(f'"{name}"' for name in known)
-        raise ValidationError(dict.fromkeys(unknown[:10], f"There is no such parameter; there is {there_is}."))
+        known_names = ", ".join(f'"{name}"' for name in known)
+        raise ValidationError(dict.fromkeys(unknown[:10], f"There is no such parameter. Known: {known_names}."))
     query.is_valid(raise_exception=True)
     return {name: value for name, value in query.validated_data.items() if name not in PAGING}
 
@@ -59,15 +59,15 @@ def asked_for(request: Request, serializer: type[Serializer[Any]]) -> dict[str, 
 class QuotaStatusView(APIView):
     @extend_schema(operation_id="quota_status", summary="Today's quota", responses={200: QuotaStatusDetailSerializer})
     def get(self, request: Request) -> Response:
-        """How many calls are used, set aside and free today, and when the count starts anew."""
+        """How many calls are used, reserved and free today, and when the count is reset."""
         status = get_status()
         return Response(status_detail(status), headers=ratelimit_headers(status))
 
 
 class MyQuotaView(APIView):
-    @extend_schema(operation_id="quota_me", summary="My part of the quota", responses={200: AllowanceSerializer})
+    @extend_schema(operation_id="quota_me", summary="My share of the quota", responses={200: AllowanceSerializer})
     def get(self, request: Request) -> Response:
-        """What the key's consumer used today, what is free for it and by which limit, and what it was refused last."""
+        """What the key's consumer used today, what is free for it, what limits it, and its last refusals."""
         allowance = get_allowance(consumer_of(request))
         return Response(AllowanceSerializer(allowance).data, headers=ratelimit_headers(allowance.quota))
 
@@ -80,7 +80,7 @@ class HistoryView(APIView):
         responses={200: HistorySerializer},
     )
     def get(self, request: Request) -> Response:
-        """Each day's limits, what was used of them, and by whom."""
+        """Each day's limits, how many calls were used, and by which consumers."""
         days = usage_history(asked_for(request, HistoryQuerySerializer)["days"])
         return Response(HistorySerializer({"days": days}).data)
 
@@ -93,13 +93,13 @@ class ForecastView(APIView):
         responses={200: ForecastSerializer},
     )
     def get(self, request: Request) -> Response:
-        """By what is free for the key's consumer now, by its limits from tomorrow on, and by the pace."""
+        """Computed from what is free for the key's consumer now, its limits from tomorrow on, and the pace."""
         calls = asked_for(request, ForecastQuerySerializer)["calls"]
         return Response(ForecastSerializer(forecast(calls, consumer=consumer_of(request).slug)).data)
 
 
 class CallPages(CursorPages):
-    # By the id, of which the time is the order, PostgreSQL may walk through all newer calls in search of an old day's.
+    # Ordered by the id, PostgreSQL may read all newer calls to find those of an old day.
     ordering = ("-dispatched_at", "-id")
     page_size = 100
     page_size_query_param = "page_size"
@@ -114,11 +114,11 @@ class CallsView(APIView):
         responses={200: CallPageSerializer},
     )
     def get(self, request: Request) -> Response:
-        """The calls of the key's consumer, or, with a manager's key, of all; the newest first."""
+        """The calls of the key's consumer or, with a manager's key, of all consumers. The newest first."""
         wanted = asked_for(request, CallsQuerySerializer)
         pages = CallPages()
         own = consumer_of(request).slug
         if not sees_all(request) and wanted.setdefault("consumer", own) != own:
-            raise PermissionDenied("The calls of another consumer want a manager's key.")
+            raise PermissionDenied("Only a manager's key can see the calls of another consumer.")
         page = pages.paginate_queryset(journal(**wanted), request, view=self)
         return pages.get_paginated_response(CallSerializer(page, many=True).data)

@@ -12,17 +12,17 @@ class QuotaConfig(AppConfig):
 
     def ready(self) -> None:
         if settings.DATABASE_POOLED:
-            return  # the session is everybody's: what is set in it would hold for others. Migrations go past the pooler
-        pre_migrate.connect(_take_your_time, sender=self)
-        post_migrate.connect(_back_to_business, sender=self)
+            return  # other clients share the session, so nothing may be set in it. Migrations do not use the pooler
+        pre_migrate.connect(_lift_the_time_limit, sender=self)
+        post_migrate.connect(_restore_the_time_limit, sender=self)
 
 
-def _take_your_time(*, using: str, **_: Any) -> None:
-    """A migration may build an index for minutes. It still waits for no lock longer than anybody."""
+def _lift_the_time_limit(*, using: str, **_: Any) -> None:
+    """A migration may build an index for minutes. It still waits for a lock no longer than other statements."""
     with connections[using].cursor() as cursor:
         cursor.execute("SET statement_timeout = 0")
 
 
-def _back_to_business(*, using: str, **_: Any) -> None:
+def _restore_the_time_limit(*, using: str, **_: Any) -> None:
     with connections[using].cursor() as cursor:
         cursor.execute("RESET statement_timeout")

@@ -1,4 +1,4 @@
-"""API keys: `Authorization: Api-Key …` names a consumer."""
+"""API keys: `Authorization: Api-Key …` identifies a consumer."""
 
 from typing import Any, cast
 
@@ -19,13 +19,13 @@ class ConsumerKeyAuthentication(BaseAuthentication):
             return None
         key = KeyParser().get(request)
         if not key:
-            raise AuthenticationFailed("The Authorization header must read: Api-Key <key>.")
+            raise AuthenticationFailed("The Authorization header must be: Api-Key <key>.")
         try:
             found = cast("ConsumerKey | None", ConsumerKey.objects.get_from_key(key))
         except ConsumerKey.DoesNotExist:
             found = None
         if found is None or found.has_expired:
-            raise AuthenticationFailed("The API key is not known, was revoked or has expired.")
+            raise AuthenticationFailed("The API key is unknown, revoked or expired.")
         return found.consumer, found
 
     def authenticate_header(self, request: Request) -> str:
@@ -33,7 +33,7 @@ class ConsumerKeyAuthentication(BaseAuthentication):
 
 
 def consumer_of(request: Request) -> Consumer:
-    """Who makes the request; for views that IsActiveConsumer guards."""
+    """The consumer that makes the request, for views with the permission IsActiveConsumer."""
     return cast("Consumer", request.user)
 
 
@@ -43,7 +43,7 @@ def sees_all(request: Request) -> bool:
 
 
 class IsActiveConsumer(BasePermission):
-    """Lets in whoever has a key, and says so when the key's consumer is switched off."""
+    """Allows requests with a key of an active consumer. The message says when the consumer is switched off."""
 
     message = "This API key's consumer is switched off."
 

@@ -1,6 +1,6 @@
-"""The quota in figures, for Prometheus: docs/monitoring.md says what each means.
+"""The figures of the quota for Prometheus. docs/monitoring.md explains each.
 
-What is of the day begins at 0 at midnight UTC, as Prometheus allows a counter to.
+Figures of the day restart at 0 at midnight UTC, as Prometheus allows for a counter.
 """
 
 from collections.abc import Iterable, Iterator
@@ -29,9 +29,9 @@ GROUP BY 1, 2, 3
 
 
 def collect() -> Iterator[Metric]:
-    """Today's figures, from the tables: the same whichever process is asked. Raises QuotaUnavailable.
+    """Today's figures, from the tables, so that every process gives the same answer. Raises QuotaUnavailable.
 
-    Nine statements, each on the rows of today or on an index; none walks through the whole journal.
+    It takes nine statements. Each reads today's rows or an index; none reads the whole journal.
     """
     status = get_status()
     yield from _ledger(status)
@@ -69,14 +69,16 @@ def counters(
 
 
 def _ledger(status: QuotaStatus) -> Iterator[Metric]:
-    yield gauge("quota_daily_limit", "Calls that ISBNdb sells us today.", status.daily_limit)
+    yield gauge("quota_daily_limit", "Calls of today that ISBNdb sells us.", status.daily_limit)
     yield gauge("quota_safety_limit", "Calls of today that may be used.", status.safety_limit)
     yield gauge("quota_used", "Calls of today that are used.", status.used)
-    yield gauge("quota_reserved", "Calls of today that are set aside.", status.reserved)
-    yield gauge("quota_remaining", "Calls of today that are neither used nor set aside.", status.remaining)
-    yield gauge("quota_max_rps", "Dispatches a second, of the whole fleet.", status.max_rps)
-    yield gauge("quota_closed", "1 when ISBNdb has closed the day, or else 0.", int(status.closed_reason is not None))
-    yield gauge("quota_enforced", "1 when limits are enforced, 0 when observed.", int(status.enforcement == "enforce"))
+    yield gauge("quota_reserved", "Calls of today that are reserved.", status.reserved)
+    yield gauge("quota_remaining", "Calls of today that are neither used nor reserved.", status.remaining)
+    yield gauge("quota_max_rps", "Maximum number of dispatches a second, for the whole fleet.", status.max_rps)
+    yield gauge("quota_closed", "1 when ISBNdb has closed the day, otherwise 0.", int(status.closed_reason is not None))
+    yield gauge(
+        "quota_enforced", "1 when limits are enforced, 0 when they are observed.", int(status.enforcement == "enforce")
+    )
     yield gauge("quota_reset_seconds", "Seconds to the reset at midnight UTC.", status.seconds_to_reset)
 
 
@@ -85,18 +87,18 @@ def _consumers(day: date) -> Iterator[Metric]:
     labels = ["consumer"]
     yield gauges("consumer_used", "Calls of today used.", labels, (([row.consumer.slug], row.used) for row in rows))
     yield gauges(
-        "consumer_reserved", "Calls of today set aside.", labels, (([row.consumer.slug], row.reserved) for row in rows)
+        "consumer_reserved", "Calls of today reserved.", labels, (([row.consumer.slug], row.reserved) for row in rows)
     )
     yield gauges(
         "consumer_daily_budget",
-        "Calls a day that the consumer may use at the most, where it has a budget.",
+        "Maximum number of calls a day, for a consumer with a budget.",
         labels,
         (([row.consumer.slug], budget) for row in rows if (budget := row.consumer.daily_budget) is not None),
     )
 
 
 def _journal(day: date) -> Iterator[Metric]:
-    """Counters only of what stays: a call under way has no outcome yet, and what a person puts right goes both ways."""
+    """Only final figures are counters: a call under way has no outcome yet, and corrections can be negative."""
     rows = _rows(JOURNAL, [day])
     passing = {Call.Outcome.UNKNOWN.value, Call.Outcome.ADJUSTED.value}
     yield counters(
@@ -107,12 +109,12 @@ def _journal(day: date) -> Iterator[Metric]:
     )
     yield gauge(
         "calls_unknown",
-        "Calls of today that were dispatched and of which nothing was heard since: under way, or lost.",
+        "Calls of today that are dispatched and have no outcome yet: under way, or lost.",
         sum(calls for _, outcome, _, calls, _, _ in rows if outcome == Call.Outcome.UNKNOWN),
     )
     yield gauge(
         "calls_adjusted",
-        "Calls that people have put on today's ledger, or taken from it where below 0.",
+        "Calls that people added to today's ledger; below 0 when they took more back.",
         sum(calls for _, outcome, _, calls, _, _ in rows if outcome == Call.Outcome.ADJUSTED),
     )
     for name, column in (("asked", 4), ("found", 5)):
@@ -135,12 +137,12 @@ def _times(day: date) -> Iterator[Metric]:
     [figures] = _rows(sql, [day])
     middle = len(LATENCIES) + 2
     yield _histogram("isbndb_latency_seconds", "How long ISBNdb took today.", LATENCIES, figures[:middle])
-    help_text = "From the dispatch to the moment at which the pace let the call go, today."
+    help_text = "Time from the dispatch to the send time that the pace gave, today."
     yield _histogram("pace_wait_seconds", help_text, PACE_WAITS, figures[middle:])
 
 
 def _histogram(name: str, help_text: str, bounds: Iterable[float], figures: Iterable[Any]) -> HistogramMetricFamily:
-    """`figures`: how many were within each bound, how many there were, and their sum."""
+    """`figures`: the number within each bound, the number of all, and the sum."""
     *within, count, total = map(float, figures)
     buckets = [(str(bound), found) for bound, found in zip(bounds, within, strict=True)]
     return HistogramMetricFamily(f"alexandria_{name}", help_text, [*buckets, ("+Inf", count)], sum_value=total)
@@ -167,14 +169,14 @@ def _reservations(status: QuotaStatus) -> Iterator[Metric]:
 
 
 def _reconciliations(status: QuotaStatus) -> Iterator[Metric]:
-    """Without a reconciliation there is no drift to tell of, and no age."""
-    help_text = "Calls put on today's ledger because ISBNdb counted more."
+    """Without a reconciliation there is no drift and no age to report."""
+    help_text = "Calls added to today's ledger because ISBNdb counted more."
     yield counters("drift", help_text, [], [([], drift_of(status.day))])
     last = Reconciliation.objects.filter(ignored="", answered_at__gt=status.now - timedelta(days=2)).first()
     rows: list[tuple[list[str], float]] = [([], last.drift)] if last else []
-    yield gauges("drift_last", "ISBNdb's count less ours, when it was last asked.", [], rows)
+    yield gauges("drift_last", "ISBNdb's count minus ours, in the last comparison.", [], rows)
     rows = [([], max(0.0, (status.now - last.answered_at).total_seconds()))] if last else []
-    yield gauges("reconciliation_age_seconds", "Seconds since ISBNdb's count was last held against ours.", [], rows)
+    yield gauges("reconciliation_age_seconds", "Seconds since ISBNdb's count was last compared with ours.", [], rows)
 
 
 def _rows(sql: str, params: list[Any]) -> list[tuple[Any, ...]]:

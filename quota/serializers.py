@@ -34,46 +34,49 @@ EXAMPLE_COUNTER = {
 
 
 def example(value: dict[str, Any], **options: Any) -> Any:
-    """Decorator: the example that the schema shows of the serializer."""
+    """Decorator: the example that the schema shows for the serializer."""
     return extend_schema_serializer(examples=[OpenApiExample("example", value, **options)])
 
 
 class QuotaStatusSerializer(serializers.Serializer[Any]):
     """Today's quota, in calls. remaining = safety_limit - used - reserved, and never below 0."""
 
-    daily_limit = serializers.IntegerField(help_text="What ISBNdb sells us a day.")
-    safety_limit = serializers.IntegerField(help_text="What we use of it.")
-    used = serializers.IntegerField(help_text="Calls dispatched today, whatever became of them.")
-    reserved = serializers.IntegerField(help_text="Calls set aside for operations that are under way.")
+    daily_limit = serializers.IntegerField(help_text="Calls a day that ISBNdb sells us.")
+    safety_limit = serializers.IntegerField(help_text="Maximum number of these calls that we use.")
+    used = serializers.IntegerField(help_text="Calls dispatched today, whatever their outcome.")
+    reserved = serializers.IntegerField(help_text="Calls reserved for running operations.")
     remaining = serializers.IntegerField(help_text="Calls that are free.")
     reset_at = serializers.DateTimeField(help_text="The next midnight UTC.")
     percentage_used = serializers.IntegerField(help_text="Of the safety limit, rounded down.")
-    enforcement = serializers.ChoiceField(["enforce", "observe"], help_text="observe: counted, never refused.")
+    enforcement = serializers.ChoiceField(
+        ["enforce", "observe"], help_text="observe: calls are counted and never refused."
+    )
     can_make_calls = serializers.BooleanField(
-        help_text="Whether a call would be granted now, to a consumer with neither floor nor daily budget."
+        help_text="Whether a call would be granted now to a consumer with no floor and no daily budget."
     )
     closed_reason = serializers.CharField(
-        allow_null=True, help_text="What ISBNdb said when it closed the day; null while the day is open."
+        allow_null=True, help_text="ISBNdb's answer when it closed the day. null: the day is open."
     )
 
 
 @example(EXAMPLE_COUNTER)
 class IsbndbCounterSerializer(serializers.Serializer[Any]):
-    """ISBNdb's own counter as it was last asked for today, beside ours of that moment."""
+    """ISBNdb's own counter when it was last requested today, and ours at that moment."""
 
     answered_at = serializers.DateTimeField()
     spent = serializers.IntegerField(help_text="Calls that ISBNdb counts.")
-    total = serializers.IntegerField(help_text="Calls that ISBNdb sells us a day.")
+    total = serializers.IntegerField(help_text="Calls a day that ISBNdb sells us.")
     used = serializers.IntegerField(help_text="Calls that we counted.")
-    drift = serializers.IntegerField(help_text="ISBNdb's count less ours; below 0 where we count more.")
-    raised_by = serializers.IntegerField(help_text="Calls that were put on our ledger because of it.")
-    ignored = serializers.CharField(help_text="Why the answer was not used; empty when it was.")
+    drift = serializers.IntegerField(help_text="ISBNdb's count minus ours; below 0 when we count more.")
+    raised_by = serializers.IntegerField(help_text="Calls added to our ledger because of it.")
+    ignored = serializers.CharField(help_text="Why the answer was not used. Empty when it was used.")
 
 
 class QuotaCounterSerializer(serializers.Serializer[Any]):
-    isbndb = IsbndbCounterSerializer(allow_null=True, help_text="null: not asked for today.")
+    isbndb = IsbndbCounterSerializer(allow_null=True, help_text="null: not requested today.")
     key_charged = serializers.BooleanField(
-        allow_null=True, help_text="Whether ISBNdb charges GET /key, by its own answers; null: they could not tell yet."
+        allow_null=True,
+        help_text="Whether ISBNdb charges GET /key, by its own answers. null: they have not shown it yet.",
     )
 
 
@@ -95,7 +98,7 @@ class ConsumerSerializer(serializers.Serializer[Any]):
 
 
 class RefusalSerializer(serializers.ModelSerializer[Refusal]):
-    """Refusals by one limit within ten seconds are one, with the figures of the first."""
+    """Refusals by one limit within ten seconds are one entry, with the figures of the first."""
 
     class Meta:
         model = Refusal
@@ -134,39 +137,41 @@ class AllowanceSerializer(serializers.Serializer[Any]):
     """What the key's consumer may spend today, in calls."""
 
     consumer = ConsumerSerializer()
-    floor = serializers.IntegerField(source="consumer.floor", help_text="Calls that it must leave free for others.")
+    floor = serializers.IntegerField(
+        source="consumer.floor", help_text="Calls that the consumer must leave free for others."
+    )
     daily_budget = serializers.IntegerField(
-        source="consumer.daily_budget", allow_null=True, help_text="null: it has no budget of its own."
+        source="consumer.daily_budget", allow_null=True, help_text="null: the consumer has no budget."
     )
     cap_per_operation = serializers.IntegerField(
-        source="consumer.cap_per_operation", allow_null=True, help_text="null: no cap."
+        source="consumer.cap_per_operation", allow_null=True, help_text="null: the consumer has no cap."
     )
-    used = serializers.IntegerField(help_text="Calls that it dispatched today.")
-    reserved = serializers.IntegerField(help_text="Calls that it has set aside.")
-    free = serializers.IntegerField(help_text="Calls that one operation of it could set aside now.")
+    used = serializers.IntegerField(help_text="Calls that the consumer dispatched today.")
+    reserved = serializers.IntegerField(help_text="Calls that the consumer has reserved.")
+    free = serializers.IntegerField(help_text="Calls that one operation of the consumer could reserve now.")
     limited_by = serializers.ChoiceField(
         [*LIMITS, "harvest_off"], help_text="The limit or switch that would refuse one call more."
     )
-    refusals = RefusalSerializer(many=True, help_text="Its last ten, the newest first.")
+    refusals = RefusalSerializer(many=True, help_text="The consumer's last ten, the newest first.")
     quota = QuotaStatusSerializer()
 
 
 class QuerySerializer(serializers.Serializer[dict[str, Any]]):
-    """What a request says."""
+    """The parameters of a request."""
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
-        """The declared fields; one that takes a few words says which, when it is given another."""
+        """The declared fields. The error of a field with choices lists the choices."""
         fields = super().get_fields()
         for field in fields.values():
             if isinstance(field, serializers.ChoiceField):
                 words = ", ".join(f'"{word}"' for word in field.choices)
-                field.error_messages["invalid_choice"] = f'"{{input}}" is none of {words}.'
+                field.error_messages["invalid_choice"] = f'"{{input}}" is not one of {words}.'
         return fields
 
 
 class HistoryQuerySerializer(QuerySerializer):
     days = serializers.IntegerField(
-        min_value=1, max_value=MAX_HISTORY_DAYS, default=30, help_text="So many UTC days, today among them."
+        min_value=1, max_value=MAX_HISTORY_DAYS, default=30, help_text="Number of UTC days, including today."
     )
 
 
@@ -180,8 +185,8 @@ class DayUsageSerializer(serializers.Serializer[Any]):
     daily_limit = serializers.IntegerField()
     safety_limit = serializers.IntegerField()
     used = serializers.IntegerField()
-    closed = serializers.BooleanField(help_text="Whether ISBNdb closed it: its quota was gone.")
-    consumers = ConsumerUsedSerializer(many=True, help_text="Who used calls, the greatest first.")
+    closed = serializers.BooleanField(help_text="Whether ISBNdb closed the day because its quota was used up.")
+    consumers = ConsumerUsedSerializer(many=True, help_text="Consumers that used calls, the largest use first.")
 
 
 @example(
@@ -199,50 +204,61 @@ class DayUsageSerializer(serializers.Serializer[Any]):
     }
 )
 class HistorySerializer(serializers.Serializer[Any]):
-    days = DayUsageSerializer(many=True, help_text="The newest first; a day on which nothing ran is left out.")
+    days = DayUsageSerializer(many=True, help_text="The newest first. Days without a call are left out.")
 
 
 class ForecastQuerySerializer(QuerySerializer):
-    calls = serializers.IntegerField(min_value=1, max_value=MAX_FORECAST_CALLS, help_text="Calls that a job takes.")
+    calls = serializers.IntegerField(min_value=1, max_value=MAX_FORECAST_CALLS, help_text="Calls that a job needs.")
 
 
 @example({"calls": 5_000, "finishes_today": False, "today": 4_544, "days": 2, "finish_at": "2026-05-06T00:02:42Z"})
 class ForecastSerializer(serializers.Serializer[Any]):
-    """When the calls could be made by the key's consumer, if nobody else made any from now on."""
+    """When the key's consumer could make the calls, if no other consumer made any from now on."""
 
     calls = serializers.IntegerField()
     finishes_today = serializers.BooleanField()
     today = serializers.IntegerField(help_text="How many of them could be made today.")
-    days = serializers.IntegerField(help_text="UTC days that it takes; today counts when some are made today.")
+    days = serializers.IntegerField(help_text="UTC days that it takes. Today counts when some calls are made today.")
     finish_at = serializers.DateTimeField(
-        allow_null=True, help_text="When the last would be made; null: the consumer's limits never allow it."
+        allow_null=True, help_text="When the last call would be made. null: the consumer's limits never allow it."
     )
 
 
 class CallsQuerySerializer(QuerySerializer):
-    day = serializers.DateField(required=False, help_text="A UTC day; today, when it is not given.")
+    day = serializers.DateField(required=False, help_text="A UTC day. Default: today.")
     operation = serializers.CharField(max_length=64, required=False)
     outcome = serializers.ChoiceField(Call.Outcome.choices, required=False)
     consumer = serializers.SlugField(
-        max_length=64, required=False, help_text="A slug. Another's than the key's wants a manager's key."
+        max_length=64, required=False, help_text="A slug. Only a manager's key can see the calls of other consumers."
     )
     cursor = serializers.CharField(required=False, help_text="From `next` or `previous` of a page.")
     page_size = serializers.IntegerField(
-        min_value=1, max_value=MAX_PAGE_SIZE, required=False, help_text="100 unless given."
+        min_value=1, max_value=MAX_PAGE_SIZE, required=False, help_text="Default: 100."
     )
 
 
 class CallSerializer(serializers.ModelSerializer[Call]):
     consumer = serializers.CharField(source="consumer.slug")
     reservation = serializers.UUIDField(
-        source="reservation_id", allow_null=True, help_text="null: made outside Alexandria, or put right by a person."
+        source="reservation_id", allow_null=True, help_text="null: made outside Alexandria, or corrected by a person."
     )
 
     class Meta:
         model = Call
         fields = (
-            *("id", "dispatched_at", "consumer", "operation", "reservation", "calls", "method", "path", "outcome"),
-            *("status", "latency_ms", "isbns_asked", "isbns_found"),
+            "id",
+            "dispatched_at",
+            "consumer",
+            "operation",
+            "reservation",
+            "calls",
+            "method",
+            "path",
+            "outcome",
+            "status",
+            "latency_ms",
+            "isbns_asked",
+            "isbns_found",
         )
         read_only_fields = fields
 
@@ -271,6 +287,6 @@ class CallSerializer(serializers.ModelSerializer[Call]):
     }
 )
 class CallPageSerializer(serializers.Serializer[Any]):
-    next = serializers.URLField(allow_null=True, help_text="The page of older calls; null: there are none.")
+    next = serializers.URLField(allow_null=True, help_text="The page of older calls. null: there are none.")
     previous = serializers.URLField(allow_null=True, help_text="The page of newer calls.")
     results = CallSerializer(many=True, help_text="The newest first.")

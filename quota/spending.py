@@ -1,4 +1,4 @@
-"""The one way in which the rest of the code spends calls: no exit path leaks a reservation."""
+"""The only way in which other apps spend calls. However an operation ends, what it has reserved goes back."""
 
 import time
 import uuid
@@ -18,39 +18,40 @@ from quota.services.reservations import MAX_SLOT_DISTANCE, DispatchedCall
 log = structlog.get_logger(__name__)
 
 MAX_PACE_WAIT = timedelta(seconds=30)
-"""The longest that a dispatch waits for a send time."""
+"""How long a dispatch waits for a send time at most."""
 
 
 @dataclass
 class Spender:
-    """The calls of one operation; `spending` makes it. The reservation comes with the first dispatch."""
+    """The calls of one operation, made by `spending`. The first dispatch makes the reservation."""
 
     consumer: str
     operation: str
     calls: int
     source: str = ""
     reservation: uuid.UUID | None = None
-    left: int = 0  # set aside and not dispatched
+    left: int = 0  # reserved and not dispatched
     dispatched: list[DispatchedCall] = field(default_factory=list)
 
     def need(self, calls: int) -> None:
-        """Says how many calls the operation still takes, beyond those dispatched: what is not needed goes back at once.
+        """Says how many calls the operation still needs, besides those dispatched.
 
-        When it is more than is set aside, the rest is set aside too; raises as `reservations.extend` does.
-        Before the first dispatch it changes what that sets aside.
+        Reserved calls that are not needed go back at once. If more are needed than are reserved, the rest is reserved
+        too, which raises what `reservations.extend` raises. Before the first dispatch this only changes how many calls
+        that dispatch reserves.
         """
         if self.reservation is None:
             self.calls = calls
         elif calls > self.left:
-            self._set_aside_more(calls - self.left)
+            self._reserve_more(calls - self.left)
         elif calls < self.left:
             reservations.shrink(self.reservation, left=calls)
             self.left = calls
 
     def dispatch(self, method: str, path: str, *, isbns_asked: int | None = None) -> DispatchedCall:
-        """Spends one call for the request described, after waiting for the pace if need be.
+        """Spends one call for the request that is described. Waits for the pace when it has to.
 
-        Raises PaceTimeout after MAX_PACE_WAIT and whatever `reserve` and `dispatch` of the reservations raise.
+        Raises PaceTimeout after MAX_PACE_WAIT, and what `reserve` and `dispatch` of the reservations raise.
         """
         deadline = time.monotonic() + MAX_PACE_WAIT.total_seconds()
         while True:
@@ -59,19 +60,21 @@ class Spender:
                 self.dispatched.append(answer)
                 self.left -= 1
                 return answer
-            # A little jitter, lest all who wait ask at the same moment.
+            # A little jitter, so that not everything that waits asks at the same moment.
             pause = max(timedelta(), answer - MAX_SLOT_DISTANCE).total_seconds() + uniform(0.01, 0.1)  # noqa: S311
             if time.monotonic() + pause > deadline:
-                raise PaceTimeout(f"No send time within {MAX_PACE_WAIT.total_seconds():.0f} s: the fleet is busy.")
+                raise PaceTimeout(
+                    f"The fleet is busy: there was no send time within {MAX_PACE_WAIT.total_seconds():.0f} s."
+                )
             reservations.sleep_until(time.monotonic() + pause)
 
     def extend(self) -> None:
-        """Sets one more call aside, for a retry; raises as `reservations.extend` does."""
+        """Reserves one more call, for a retry. Raises what `reservations.extend` raises."""
         if not self.dispatched:
             raise RuntimeError("There is nothing to extend before the first dispatch.")
-        self._set_aside_more(1)
+        self._reserve_more(1)
 
-    def _set_aside_more(self, calls: int) -> None:
+    def _reserve_more(self, calls: int) -> None:
         if self.reservation is None:
             self.calls += calls
             return
@@ -79,10 +82,10 @@ class Spender:
             reservations.extend(self.reservation, calls=calls)
             self.left += calls
         except ReservationClosed as closed:
-            self._begin_anew(closed, calls=self.left + calls)
+            self._start_again(closed, calls=self.left + calls)
 
-    def _begin_anew(self, closed: ReservationClosed, *, calls: int) -> None:
-        """Observing refuses nothing: what is left comes from a new reservation, with the next dispatch."""
+    def _start_again(self, closed: ReservationClosed, *, calls: int) -> None:
+        """While limits are only observed, the next dispatch takes what is left from a new reservation."""
         if get_status().enforcement == "enforce":
             raise closed
         if self.reservation is not None:
@@ -94,7 +97,7 @@ class Spender:
             try:
                 return reservations.dispatch(self.reservation, method=method, path=path, isbns_asked=isbns_asked)
             except ReservationClosed as closed:
-                self._begin_anew(closed, calls=self.left)
+                self._start_again(closed, calls=self.left)
         self.reservation, answer = reservations.reserve_and_dispatch(
             consumer=self.consumer,
             operation=self.operation,
@@ -111,10 +114,10 @@ class Spender:
 
 @contextmanager
 def spending(*, consumer: str, operation: str, calls: int, source: str = "") -> Iterator[Spender]:
-    """Spends up to `calls` calls for one operation of the consumer (a slug); what was not dispatched goes back.
+    """Spends up to `calls` calls for one operation of the consumer (a slug). What was not dispatched goes back.
 
-    `calls` is what the whole operation needs. The first dispatch sets all of them aside or raises QuotaRefused, so an
-    operation that can't be covered sends nothing. Not for use inside a transaction.
+    `calls` is what the whole operation needs. The first dispatch reserves all of them or raises QuotaRefused, so an
+    operation that cannot be covered sends nothing. It cannot be used inside a transaction.
     """
     spender = Spender(consumer=consumer, operation=operation, calls=calls, source=source)
     with structlog.contextvars.bound_contextvars(consumer=consumer, operation=operation, reservation=None):
@@ -125,5 +128,5 @@ def spending(*, consumer: str, operation: str, calls: int, source: str = "") -> 
                 try:
                     reservations.settle(spender.reservation)
                 except QuotaUnavailable:
-                    # The lease gives back what is left; how the block ended matters more.
+                    # The lease gives back what is left. How the block ended is more important.
                     log.exception("quota.settle_failed")

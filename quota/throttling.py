@@ -1,4 +1,4 @@
-"""How many requests an API key may make a minute, whatever they cost in calls."""
+"""How many requests an API key can make in a minute, whatever number of calls they cost."""
 
 import time
 from typing import Any
@@ -17,21 +17,25 @@ log = structlog.get_logger(__name__)
 
 MINUTE = 60
 PATIENCE = 10
-"""Seconds for which Redis is left alone when it did not answer: waiting for it would slow every request down."""
+"""Seconds without a new attempt after Redis did not answer: to wait for it would slow every request down."""
 
 
 class RequestsPerMinute(BaseThrottle):
-    """API_REQUESTS_PER_MINUTE by key, in minutes of the clock; 0 is no limit.
+    """API_REQUESTS_PER_MINUTE for each key, in minutes of the clock. 0: no limit.
 
-    Counted in Redis with one atomic step, so that the count is that of all processes. Without Redis nobody is
-    throttled: this protects us from a client that runs wild, the quota's own limits are elsewhere.
+    Redis counts in one atomic step, so the count is that of all processes. Without Redis no request is throttled: this
+    only protects us from a client that retries in a loop, and the limits of the quota do not depend on it.
     """
 
     not_before = 0.0  # of the monotonic clock, for this process
 
     def allow_request(self, request: Request, view: Any) -> bool:
-        most = settings.API_REQUESTS_PER_MINUTE
-        if not most or not isinstance(request.auth, ConsumerKey) or time.monotonic() < RequestsPerMinute.not_before:
+        max_requests = settings.API_REQUESTS_PER_MINUTE
+        if (
+            not max_requests
+            or not isinstance(request.auth, ConsumerKey)
+            or time.monotonic() < RequestsPerMinute.not_before
+        ):
             return True
         now = time.time()
         self.seconds_left = MINUTE - now % MINUTE
@@ -43,7 +47,7 @@ class RequestsPerMinute(BaseThrottle):
             RequestsPerMinute.not_before = time.monotonic() + PATIENCE
             log.warning("api.not_throttled", exc_info=True)
             return True
-        return bool(made <= most)
+        return bool(made <= max_requests)
 
     def wait(self) -> float:
         """Seconds until the next minute."""

@@ -111,7 +111,7 @@ PROBLEMS: dict[int, ProblemDoc] = {
         "The API key is missing or not valid.",
         {
             "not_authenticated": ("Authentication credentials were not provided.", {}),
-            "authentication_failed": ("The API key is not known, was revoked or has expired.", {}),
+            "authentication_failed": ("The API key is unknown, revoked or expired.", {}),
         },
         headers=["WWW-Authenticate"],
     ),

@@ -1,4 +1,4 @@
-"""What was put right on a ledger: by a person, or because ISBNdb's own counter was higher."""
+"""Corrections of a ledger: by a person, or because ISBNdb's own counter was higher."""
 
 from django.conf import settings
 from django.db import models
@@ -8,16 +8,18 @@ from quota.models.ledger import Call, Consumer, DailyLedger
 
 
 class Adjustment(models.Model):
-    """A person raised or lowered a day's figure, and why. Its row in the journal carries the calls."""
+    """A person raised or lowered a day's figure, with the reason. The calls are also a row in the journal."""
 
     ledger = models.ForeignKey(DailyLedger, on_delete=models.PROTECT, db_column="day", related_name="adjustments")
     consumer = models.ForeignKey(Consumer, on_delete=models.PROTECT, related_name="adjustments")
-    calls = models.IntegerField(help_text="Above 0: calls that were missing. Below 0: calls that were too many.")
+    calls = models.IntegerField(help_text="Above 0: calls to add. Below 0: calls to take back.")
     reason = models.TextField()
     made_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
     )
-    made_with = models.CharField("made with", max_length=200, help_text="The admin, or the command and who ran it.")
+    made_with = models.CharField(
+        "made with", max_length=200, help_text="The admin, or the command and the user who ran it."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -32,24 +34,24 @@ class Adjustment(models.Model):
 
 
 class Reconciliation(models.Model):
-    """One answer of ISBNdb's own counter (`GET /key`) beside ours, and what was made of it."""
+    """One comparison of ISBNdb's own counter (`GET /key`) with our ledger, and its result."""
 
     ledger = models.ForeignKey(DailyLedger, on_delete=models.PROTECT, db_column="day", related_name="reconciliations")
-    call = models.OneToOneField(  # the journal is pruned, this is not
+    call = models.OneToOneField(  # the journal is pruned, this table is not
         Call, on_delete=models.SET_NULL, null=True, blank=True, db_constraint=False, related_name="reconciliation"
     )
     answered_at = models.DateTimeField()
     spent = models.IntegerField("ISBNdb's count", help_text="Calls that ISBNdb counts today.")
-    total = models.IntegerField("ISBNdb's limit", help_text="Calls that ISBNdb sells us a day, by its own answer.")
-    used = models.IntegerField("our count", help_text="Calls on our ledger when the answer had come.")
-    in_flight = models.IntegerField(help_text="Of ours, those that may not have reached ISBNdb when it answered.")
-    raised_by = models.IntegerField(default=0, help_text="Calls that were put on our ledger because of this answer.")
-    ignored = models.TextField(blank=True, help_text="Why the answer was not used; empty when it was.")
+    total = models.IntegerField("ISBNdb's limit", help_text="Calls a day that ISBNdb sells us, by its own answer.")
+    used = models.IntegerField("our count", help_text="Calls on our ledger when the answer arrived.")
+    in_flight = models.IntegerField(help_text="Calls of ours that may not have reached ISBNdb when it answered.")
+    raised_by = models.IntegerField(default=0, help_text="Calls added to our ledger because of this answer.")
+    ignored = models.TextField(blank=True, help_text="Why the answer was not used. Empty when it was used.")
     active = models.JSONField(
-        default=dict, help_text="Calls by consumer since the reconciliation before, where there was drift."
+        default=dict, help_text="When there was drift: calls by consumer since the last reconciliation."
     )
     key_charged = models.BooleanField(
-        null=True, blank=True, help_text="Whether ISBNdb charges GET /key, when this answer could tell."
+        null=True, blank=True, help_text="Whether ISBNdb charges GET /key, where this answer shows it."
     )
 
     class Meta:
@@ -57,14 +59,14 @@ class Reconciliation(models.Model):
         indexes = [models.Index(fields=["ledger", "-id"], name="quota_reconciliation_by_day")]
 
     def __str__(self) -> str:
-        return f"{self.spent} against {self.used} at {self.answered_at:%Y-%m-%d %H:%M}"
+        return f"ISBNdb {self.spent}, ours {self.used} at {self.answered_at:%Y-%m-%d %H:%M}"
 
     @property
     def drift(self) -> int:
-        """Calls that ISBNdb counts beyond ours; below 0 where we count more."""
+        """ISBNdb's count minus ours; below 0 when we count more."""
         return self.spent - self.used
 
     @property
     def missing(self) -> int:
-        """Calls of our daily limit that ISBNdb, by its own answer, does not sell us; 0 when it sells all of them."""
+        """How much our daily limit is above what ISBNdb, by its own answer, sells us; 0 when it is not."""
         return max(0, self.ledger.daily_limit - self.total)

@@ -1,8 +1,8 @@
-"""Who may spend, what was set aside, and every call that was made. The words are those of docs/quota.md.
+"""Consumers, and the ledgers, reservations and calls of each day. docs/quota.md explains the words.
 
-Ledgers, usage and reservations are written by the SQL functions of `quota/sql/` alone (see services.py), each of
-which first locks the day's ledger row. PostgreSQL compiles every check constraint anew for every statement, while that
-lock is held: what reservation, usage and journal have to satisfy is therefore said in as few constraints as can be.
+Only the SQL functions of `quota/sql/functions.sql` write ledgers, usage and reservations. Each of them first locks the
+day's ledger row. PostgreSQL compiles every check constraint again for every statement, while that lock is held.
+Reservations, usage and journal therefore have as few constraints as possible.
 """
 
 import uuid
@@ -16,7 +16,7 @@ from simple_history.models import HistoricalRecords
 
 
 class Consumer(models.Model):
-    """Somebody who spends calls: an API client, a cron, the bulk harvest."""
+    """Something that spends calls: an API client, a cron, the bulk harvest."""
 
     class Kind(models.TextChoices):
         API = "api", "API client"
@@ -29,12 +29,12 @@ class Consumer(models.Model):
         default=0, help_text="Calls that must stay free for others after this consumer has taken its own."
     )
     daily_budget = models.PositiveIntegerField(
-        null=True, blank=True, help_text="The most calls a UTC day. Empty: no budget of its own."
+        null=True, blank=True, help_text="Maximum number of calls in a UTC day. Empty: no budget."
     )
     cap_per_operation = models.PositiveIntegerField(
-        null=True, blank=True, help_text="The most calls one operation may take. Empty: no cap."
+        null=True, blank=True, help_text="Maximum number of calls for one operation. Empty: no cap."
     )
-    active = models.BooleanField(default=True, help_text="Off: every request of this consumer is refused.")
+    active = models.BooleanField(default=True, help_text="Only an active consumer gets calls and can use its API keys.")
     created_at = models.DateTimeField(auto_now_add=True)
     history = HistoricalRecords()
 
@@ -61,7 +61,7 @@ class ConsumerKey(AbstractAPIKey):
     sees_all = models.BooleanField(
         "sees all",
         default=False,
-        help_text="A manager's key: it is told the calls of all consumers.",
+        help_text="A manager's key: it can see the calls of all consumers.",
     )
 
     class Meta(AbstractAPIKey.Meta):
@@ -70,23 +70,25 @@ class ConsumerKey(AbstractAPIKey):
 
 
 class DailyLedger(models.Model):
-    """One UTC day: its own limits, what is used, what is set aside, and when the next call may go out."""
+    """One UTC day: its own limits, what is used, what is reserved, and when the next call may be sent."""
 
     day = models.DateField(primary_key=True)
-    daily_limit = models.PositiveIntegerField(help_text="Calls that ISBNdb sells us a day.")
-    safety_buffer = models.PositiveIntegerField(help_text="Calls of it that we never touch.")
+    daily_limit = models.PositiveIntegerField(help_text="Calls a day that ISBNdb sells us.")
+    safety_buffer = models.PositiveIntegerField(help_text="Calls of the daily limit that we never use.")
     safety_limit = models.GeneratedField(
         expression=F("daily_limit") - F("safety_buffer"),
         output_field=models.IntegerField(),
         db_persist=True,
     )
     max_rps = models.PositiveIntegerField(
-        validators=[MinValueValidator(1)], help_text="Dispatches a second, over the whole fleet."
+        validators=[MinValueValidator(1)], help_text="Maximum number of dispatches a second, for the whole fleet."
     )
     used = models.PositiveIntegerField(default=0)
     reserved = models.PositiveIntegerField(default=0)
-    next_dispatch_at = models.DateTimeField(help_text="No call is sent before.")
-    closed_at = models.DateTimeField(null=True, blank=True, help_text="When ISBNdb said that the day's quota is gone.")
+    next_dispatch_at = models.DateTimeField(help_text="No call is sent before this moment.")
+    closed_at = models.DateTimeField(
+        null=True, blank=True, help_text="When ISBNdb reported that its quota of the day is used up."
+    )
     closed_reason = models.TextField(blank=True)
     opened_at = models.DateTimeField()
 
@@ -104,7 +106,7 @@ class DailyLedger(models.Model):
 
 
 class ConsumerUsage(models.Model):
-    """What one consumer has used and set aside of one day's ledger."""
+    """What one consumer has used and reserved on one day."""
 
     ledger = models.ForeignKey(DailyLedger, on_delete=models.PROTECT, db_column="day", related_name="usages")
     consumer = models.ForeignKey(Consumer, on_delete=models.PROTECT, related_name="usages")
@@ -124,11 +126,11 @@ class ConsumerUsage(models.Model):
 
 
 def _unchecked(to: type[models.Model], related_name: str, *, db_index: bool = False, **options: Any) -> Any:
-    """A foreign key without a constraint, of a row that is only written together with the row that it points to.
+    """A foreign key without a database constraint, because the row is always written together with its target.
 
-    Reservations and calls are written with the ConsumerUsage of their day and consumer, whose constraints stand for
-    these; a call is written with its reservation in hand. Checking it all once more would take a tenth of the time for
-    which the day's ledger is locked.
+    Reservations and calls are written with the ConsumerUsage of their day and consumer, which has these constraints. A
+    call is written while its reservation is at hand. To check all of it again would take a tenth of the time for which
+    the day's ledger is locked.
     """
     return models.ForeignKey(
         to, on_delete=models.PROTECT, related_name=related_name, db_index=db_index, db_constraint=False, **options
@@ -136,11 +138,11 @@ def _unchecked(to: type[models.Model], related_name: str, *, db_index: bool = Fa
 
 
 IS_OPEN = models.ExpressionWrapper(Q(state="open"), output_field=models.BooleanField())
-"""Whether a reservation is open, as its index has it: open ones come first."""
+"""Whether a reservation is open, as in its index. It sorts open reservations first."""
 
 
 class Reservation(models.Model):
-    """Calls set aside for one operation until they are dispatched, settled or the lease runs out."""
+    """Calls reserved for one operation until they are dispatched or settled, or until the lease runs out."""
 
     class State(models.TextChoices):
         OPEN = "open", "open"
@@ -152,12 +154,12 @@ class Reservation(models.Model):
     consumer = _unchecked(Consumer, "reservations")
     operation = models.CharField(max_length=64)
     source = models.CharField(max_length=100, blank=True, help_text="What the caller says it is for.")
-    asked = models.IntegerField(help_text="Calls set aside at first.")
-    calls = models.IntegerField(help_text="Calls set aside in all, dispatched ones included.")
+    asked = models.IntegerField(help_text="Calls reserved at first.")
+    calls = models.IntegerField(help_text="Calls reserved in total, including dispatched ones.")
     dispatched = models.IntegerField(default=0)
     state = models.CharField(max_length=8, choices=State.choices, default=State.OPEN)
     created_at = models.DateTimeField()
-    expires_at = models.DateTimeField(help_text="The end of the lease; every dispatch extends it.")
+    expires_at = models.DateTimeField(help_text="The end of the lease. Every dispatch extends it.")
     closed_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
@@ -184,15 +186,15 @@ class Reservation(models.Model):
 
 
 class Call(models.Model):
-    """The journal: one row for each request that was dispatched, written before it is sent.
+    """The journal: one row for each dispatched request, written before the request is sent.
 
-    A day's rows sum up, in `calls`, to the ledger's `used`.
+    The sum of `calls` over a day's rows is the ledger's `used`.
     """
 
     class Outcome(models.TextChoices):
-        UNKNOWN = "unknown", "unknown (dispatched, nothing heard since)"
+        UNKNOWN = "unknown", "unknown (dispatched, no outcome yet)"
         OK = "ok", "answered"
-        NOT_FOUND = "not_found", "not known to ISBNdb"
+        NOT_FOUND = "not_found", "unknown to ISBNdb"
         TOO_FAST = "too_fast", "refused: too fast"
         QUOTA_EXCEEDED = "quota_exceeded", "refused: daily quota exceeded"
         REFUSED = "refused", "refused: our key or our request"
@@ -202,16 +204,16 @@ class Call(models.Model):
         UNDECODABLE = "undecodable", "answer not understood"
         NOT_SENT = "not_sent", "spent, but not sent"
         EXTERNAL = "external", "made outside Alexandria"
-        ADJUSTED = "adjusted", "put right by a person"
+        ADJUSTED = "adjusted", "corrected by a person"
 
     id = models.BigAutoField(primary_key=True)
     ledger = _unchecked(DailyLedger, "journal", db_column="day")
     consumer = _unchecked(Consumer, "journal")
     reservation = _unchecked(Reservation, "journal", db_index=True, null=True, blank=True)
     operation = models.CharField(max_length=64)
-    calls = models.IntegerField(default=1, help_text="1, or the number of calls made outside or put right.")
+    calls = models.IntegerField(default=1, help_text="1, or the number of calls made outside or corrected.")
     dispatched_at = models.DateTimeField()
-    send_at = models.DateTimeField(help_text="The earliest moment at which it may be sent, from the pace.")
+    send_at = models.DateTimeField(help_text="The earliest moment at which the pace lets it be sent.")
     method = models.CharField(max_length=8, blank=True)
     path = models.TextField(blank=True)
     outcome = models.CharField(max_length=20, choices=Outcome.choices, default=Outcome.UNKNOWN)
@@ -234,7 +236,7 @@ class Call(models.Model):
         indexes = [
             models.Index(fields=["ledger", "consumer"], name="quota_call_day_consumer"),
             models.Index(fields=["consumer", "-id"], name="quota_call_consumer_latest"),
-            # Nearly all are `ok`: of these, the latest are found without it.
+            # Nearly all calls are `ok`. The latest of them are found without an index.
             models.Index(fields=["outcome", "-id"], condition=~Q(outcome="ok"), name="quota_call_outcome_latest"),
         ]
 

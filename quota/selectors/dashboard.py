@@ -1,6 +1,6 @@
-"""What the dashboard shows of the quota: today's use by the minute, whether it will last, and what is under way.
+"""What the dashboard shows of the quota: today's use, whether the quota will last, and what is under way.
 
-Of the journal only today's rows are read, once; everything else comes from totals and small indexes.
+The journal is read once, and only today's rows. Everything else comes from totals and small indexes.
 """
 
 from collections import Counter, defaultdict
@@ -18,13 +18,13 @@ from quota.selectors.status import QuotaStatus, begin_of, get_status
 
 HISTORY_DAYS = 30
 SLOT = timedelta(minutes=10)
-"""What calls are counted by, for the course of the day."""
+"""The chart of the day counts calls in slots of this length."""
 
 TOO_EARLY = timedelta(minutes=5)
-"""Into a day, its rate says nothing yet."""
+"""So early in a day, the rate says nothing yet."""
 
 ENTERED = (Call.Outcome.EXTERNAL, Call.Outcome.ADJUSTED)
-"""Calls that we did not send: they stand in the journal when they were found out, not when they were made."""
+"""Calls that we did not send. The journal has the time when they were found, not when they were made."""
 
 ANSWERED = (Call.Outcome.OK, Call.Outcome.NOT_FOUND)
 FAILED = tuple(
@@ -32,12 +32,12 @@ FAILED = tuple(
     for outcome in Call.Outcome
     if outcome not in (*ANSWERED, Call.Outcome.UNKNOWN, Call.Outcome.NOT_SENT, *ENTERED)
 )
-"""Outcomes of calls that ISBNdb was asked in vain. Those that are under way, or were not sent, are neither."""
+"""Outcomes of calls that brought no answer. A call that is under way or was not sent is neither answered nor failed."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """Ten minutes of today, and the calls that were sent in them, by consumer (slugs)."""
+    """Ten minutes of today, and the calls sent in them by consumer (a slug)."""
 
     begins_at: datetime
     calls: dict[str, int]
@@ -45,21 +45,21 @@ class Slot:
 
 @dataclass(frozen=True)
 class Today:
-    """What was sent today. `slots`: those in which anything was, in order. Figures are calls unless they say ISBNs."""
+    """What was sent today. `slots`: those with calls, in order. Figures are calls, unless their name says otherwise."""
 
     slots: list[Slot]
     sent: int
     entered: int
-    """Calls made outside Alexandria, or put right by a person; below 0 when more were taken off."""
+    """Calls made outside Alexandria or corrected by a person; below 0 when more were taken back."""
     last_hour: int
-    """Sent since an hour ago, or since midnight."""
+    """Sent within the last hour, or since midnight."""
     isbns_asked: int
     isbns_found: int
     """Of those asked for."""
     books: int
-    """Books in all answers, those of lists included."""
+    """Books in all answers, including lists."""
     errors: dict[Call.Outcome, int]
-    """Calls that brought no answer or a refusal, the most frequent first."""
+    """Calls that failed or were not sent, by outcome, the most frequent first."""
 
     @property
     def books_per_call(self) -> float | None:
@@ -67,16 +67,16 @@ class Today:
 
     @property
     def hit_rate(self) -> float | None:
-        """The part of the ISBNs asked for that ISBNdb knew, 0 to 1."""
+        """The share of the requested ISBNs that ISBNdb knew, 0 to 1."""
         return self.isbns_found / self.isbns_asked if self.isbns_asked else None
 
 
 @dataclass(frozen=True)
 class Burn:
-    """How fast calls are spent, and where that leads if it goes on. `per_hour` is None while it is too early to say.
+    """How fast calls are spent, and what happens if that goes on. `per_hour` is None while it is too early to say.
 
-    Either `runs_out_at` is told, or `left_at_reset`: the calls that will be left of the safety limit at midnight.
-    Both are None when nothing is left already.
+    Either `runs_out_at` is set, or `left_at_reset`: the calls of the safety limit that will be left at midnight. Both
+    are None when nothing is left already.
     """
 
     per_hour: float | None
@@ -88,19 +88,19 @@ class Burn:
 class QuotaDashboard:
     status: QuotaStatus
     history: list[DayUsage]
-    """The last 30 days, the newest first; days without a ledger are left out."""
+    """The last 30 days, the newest first. Days without a ledger are left out."""
     today: Today
     burn: Burn
     reservations: list[Reservation]
-    """Open ones, those that end first at the top: at most one more than was asked for."""
+    """Open reservations, those that end first at the top; at most one more than requested."""
     reconciliation: Reconciliation | None
-    """ISBNdb's own counter as it was last heard, on whatever day."""
+    """The latest comparison with ISBNdb's own counter, on any day."""
     refusals: dict[Limit, int]
-    """Refusals of today by the limit that stood against them, the most frequent first."""
+    """Refusals of today by limit, the most frequent first."""
 
 
 def get_dashboard(*, reservations: int) -> QuotaDashboard:
-    """All of it at this moment, with one more than so many `reservations` if there are. Raises QuotaUnavailable."""
+    """All figures at this moment, with up to one more than `reservations` reservations. Raises QuotaUnavailable."""
     status = get_status()
     history = usage_history(HISTORY_DAYS, today=status.day)
     today = calls_of_today(status)
@@ -117,7 +117,7 @@ def get_dashboard(*, reservations: int) -> QuotaDashboard:
 
 
 def calls_of_today(status: QuotaStatus) -> Today:
-    """What the journal of the status's day sums up to, in one statement. Raises QuotaUnavailable."""
+    """The sums of the journal of the status's day, in one statement. Raises QuotaUnavailable."""
     midnight = begin_of(status.day)
     slot = Func(Value(SLOT), F("dispatched_at"), Value(midnight), function="date_bin", output_field=DateTimeField())
     with reachable():
@@ -165,7 +165,7 @@ def _summed_up(rows: list[tuple[str, str, datetime, int, int, int, int, int]]) -
 
 
 def burn_rate(status: QuotaStatus, *, last_hour: int) -> Burn:
-    """From the calls of the last hour; of an hour that began yesterday, from those since midnight."""
+    """Computed from the calls of the last hour; in the first hour of a day, from the calls since midnight."""
     elapsed = min(status.now - begin_of(status.day), timedelta(hours=1))
     if elapsed < TOO_EARLY:
         return Burn(None, None, None)
@@ -180,7 +180,7 @@ def burn_rate(status: QuotaStatus, *, last_hour: int) -> Burn:
 
 
 def _open_reservations(day: date) -> QuerySet[Reservation]:
-    """Of today, and of yesterday those that nobody has closed yet."""
+    """Open reservations of today, and those of yesterday that are not closed yet."""
     open_now = Reservation.objects.filter(ledger__gte=day - timedelta(days=1), state=Reservation.State.OPEN)
     return open_now.select_related("consumer").order_by("ledger_id", "expires_at")
 

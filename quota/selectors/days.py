@@ -1,4 +1,4 @@
-"""One day in figures: who used it, when, and what became of the calls."""
+"""One day in figures: who used it, when, and the outcomes of the calls."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from quota.selectors.status import begin_of, drift_of
 HOURS = 24
 
 RECORDED_WITHIN = timedelta(minutes=1)
-"""A refusal is on record so soon after it: one of the day's last second may have a time after midnight."""
+"""A refusal is recorded within this time: one from the day's last second may have a time after midnight."""
 
 
 @dataclass(frozen=True)
 class DayInFigures:
-    """All figures are calls, except `refusals`, which counts how often somebody was refused.
+    """All figures are calls, except `refusals`, which counts how often a limit refused calls.
 
-    `hours`: calls dispatched in each of the day's 24 hours UTC; `outcomes`: calls by what became of them, the most
-    first. Both come from the journal and are empty once the day's journal is pruned. `drift`: what ISBNdb counted
-    beyond ours and was put on the ledger.
+    `hours`: calls dispatched in each of the day's 24 hours UTC. `outcomes`: calls by outcome, the most frequent first.
+    Both come from the journal and are empty once the day's journal is pruned. `drift`: calls added to the ledger
+    because ISBNdb counted more.
     """
 
     ledger: DailyLedger
@@ -36,7 +36,7 @@ class DayInFigures:
 
 
 def day_in_figures(ledger: DailyLedger) -> DayInFigures:
-    """What is known of one day; of the journal only that day's rows are read. Raises QuotaUnavailable."""
+    """The figures of one day. Reads only that day's rows of the journal. Raises QuotaUnavailable."""
     with reachable():
         usages = list(ledger.usages.select_related("consumer").order_by("-used", "consumer__slug"))
         journal = list(
@@ -65,7 +65,7 @@ def day_in_figures(ledger: DailyLedger) -> DayInFigures:
 
 
 def refusals_of(day: date) -> QuerySet[Refusal]:
-    """What was refused on a day, by the index of their times."""
+    """The refusals of a day, found by the index of their times."""
     midnight = begin_of(day)
     end = midnight + timedelta(days=1) + RECORDED_WITHIN
     return Refusal.objects.filter(ledger=day, at__gte=midnight, at__lt=end)

@@ -1,4 +1,4 @@
-"""History to be taken away whole: in batches, so that neither we nor the database hold it all at once."""
+"""The whole history as rows for an export, in batches: neither we nor the database hold all of it at once."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
@@ -14,13 +14,27 @@ BATCH = 2_000
 
 USAGE_COLUMNS = ("day", "daily_limit", "safety_limit", "day_used", "day_closed_at", "consumer", "used", "reserved")
 CALL_COLUMNS = (
-    *("id", "day", "dispatched_at", "consumer", "operation", "reservation", "source", "method", "path", "outcome"),
-    *("status", "latency_ms", "isbns_asked", "isbns_found", "calls", "error"),
+    "id",
+    "day",
+    "dispatched_at",
+    "consumer",
+    "operation",
+    "reservation",
+    "source",
+    "method",
+    "path",
+    "outcome",
+    "status",
+    "latency_ms",
+    "isbns_asked",
+    "isbns_found",
+    "calls",
+    "error",
 )
 
 
 def usage_rows(ledgers: QuerySet[DailyLedger]) -> Iterator[tuple[Any, ...]]:
-    """USAGE_COLUMNS of each consumer on each of the days, the newest day first."""
+    """USAGE_COLUMNS for each consumer on each of the days, the newest day first."""
     usages = ConsumerUsage.objects.filter(ledger__in=ledgers.order_by().values("pk")).select_related(
         "ledger", "consumer"
     )
@@ -31,21 +45,34 @@ def usage_rows(ledgers: QuerySet[DailyLedger]) -> Iterator[tuple[Any, ...]]:
 
 
 def call_rows(calls: QuerySet[Call], *, keys: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """CALL_COLUMNS of each of the calls, the greatest of `keys` first (see `in_batches`)."""
+    """CALL_COLUMNS for each of the calls, in descending order of `keys` (see `in_batches`)."""
     for call in in_batches(calls.select_related("consumer", "reservation"), keys=keys):
         source = call.reservation.source if call.reservation else ""
         yield (
-            *(call.id, call.ledger_id, call.dispatched_at, call.consumer.slug, call.operation, call.reservation_id),
-            *(source, call.method, call.path, call.outcome, call.status, call.latency_ms, call.isbns_asked),
-            *(call.isbns_found, call.calls, call.error),
+            call.id,
+            call.ledger_id,
+            call.dispatched_at,
+            call.consumer.slug,
+            call.operation,
+            call.reservation_id,
+            source,
+            call.method,
+            call.path,
+            call.outcome,
+            call.status,
+            call.latency_ms,
+            call.isbns_asked,
+            call.isbns_found,
+            call.calls,
+            call.error,
         )
 
 
 def in_batches(rows: QuerySet[Row], *, keys: Sequence[str]) -> Iterator[Row]:
-    """The rows, BATCH of them a query, from the greatest of `keys` down; together the keys must be unique.
+    """The rows in descending order of `keys`, BATCH rows for each query. The keys together must be unique.
 
-    Each query goes on after the last row, whatever comes in meanwhile. A cursor on the server would want one connection
-    for the whole of it, which PgBouncer in transaction mode does not give.
+    Each query starts after the last row of the one before, whatever is written meanwhile. A server-side cursor would
+    need one connection for the whole export, which PgBouncer in transaction mode does not give.
     """
     ordered = rows.order_by(*(F(key).desc() for key in keys))
     after = Q()
@@ -57,7 +84,7 @@ def in_batches(rows: QuerySet[Row], *, keys: Sequence[str]) -> Iterator[Row]:
 
 
 def _beyond(last: dict[str, Any]) -> Q:
-    """Rows below `last` by the first key, or equal in it and below by the second, and so on."""
+    """The rows after `last`: the first key is lower, or it is equal and the second key is lower, and so on."""
     below = Q()
     equal: dict[str, Any] = {}
     for key, value in last.items():

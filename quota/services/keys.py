@@ -1,4 +1,4 @@
-"""API keys: made, replaced and revoked. A key itself is only ever returned: its hash is what is stored."""
+"""Creates, rotates and revokes API keys. A key is returned once; only its hash is stored."""
 
 from datetime import datetime, timedelta
 
@@ -15,9 +15,9 @@ log = structlog.get_logger(__name__)
 def create_key(
     *, consumer: Consumer, name: str, sees_all: bool = False, expires_at: datetime | None = None
 ) -> tuple[ConsumerKey, str]:
-    """Makes a key of the consumer; returns its row and the key itself, which cannot be had again.
+    """Creates a key of the consumer. Returns its row and the key itself, which cannot be shown again.
 
-    `name`: for people, up to 50 characters. `sees_all`: a manager's key, which is told the calls of all consumers.
+    `name`: for people, up to 50 characters. `sees_all`: a manager's key, which can see the calls of all consumers.
     """
     row = ConsumerKey(consumer=consumer, name=name, sees_all=sees_all, expiry_date=expires_at)
     key: str = ConsumerKey.objects.assign_key(row)
@@ -27,10 +27,10 @@ def create_key(
 
 
 def rotate_key(prefix: str, *, grace: timedelta = timedelta()) -> tuple[ConsumerKey, str]:
-    """Makes a key that takes the place of the one with that prefix; returns what `create_key` returns.
+    """Replaces the key with that prefix and returns what `create_key` returns.
 
-    The new one has the name, the rights and the expiry of the old one, which opens nothing any more, or, with `grace`,
-    for so long at the most. Raises KeyNotUsable and ConsumerKey.DoesNotExist.
+    The new key has the name, the rights and the expiry of the old one. The old key stops working at once, or after
+    `grace` at the latest. Raises KeyNotUsable and ConsumerKey.DoesNotExist.
     """
     with transaction.atomic():
         old = _usable(prefix)
@@ -46,7 +46,7 @@ def rotate_key(prefix: str, *, grace: timedelta = timedelta()) -> tuple[Consumer
 
 
 def revoke_key(prefix: str) -> ConsumerKey:
-    """Makes the key with that prefix open nothing any more, for good. Raises as `rotate_key` does."""
+    """Revokes the key with that prefix for ever. Raises what `rotate_key` raises."""
     with transaction.atomic():
         row = _usable(prefix)
         row.revoked = True
@@ -61,5 +61,5 @@ def _usable(prefix: str) -> ConsumerKey:
         ConsumerKey.objects.select_for_update(no_key=True, of=("self",)).select_related("consumer").get(prefix=prefix)
     )
     if row.revoked or row.has_expired:
-        raise KeyNotUsable(f"The key {prefix} {'was revoked' if row.revoked else 'has expired'} before.")
+        raise KeyNotUsable(f"The key {prefix} {'is revoked' if row.revoked else 'has expired'} already.")
     return row

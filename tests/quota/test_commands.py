@@ -74,8 +74,8 @@ def test_the_status_is_told_in_words(consumer: Consumer, set_clock: SetClock, ca
     reservations.increment(8_456)
     call_command("quota_status")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "2026-05-05 UTC: 8,456 of 13,000 calls used (65 %), 0 set aside, 4,544 free."
-    assert lines[1].startswith("Starts anew at 2026-05-06T00:00:00Z, in 11 h ")
+    assert lines[0] == "2026-05-05 UTC: 8,456 of 13,000 calls used (65 %), 0 reserved, 4,544 free."
+    assert lines[1].startswith("Reset at 2026-05-06T00:00:00Z, in 11 h ")
     assert len(lines) == 2
 
 
@@ -180,5 +180,5 @@ def test_the_status_names_who_holds_calls_set_aside(consumer: Consumer, capsys: 
     reservation = reservations.reserve(consumer="reader", operation="shelf", calls=5)
     reservations.dispatch(reservation, method="GET", path="/key")
     call_command("quota_status")
-    assert "reader, shelf: 4 of 5 calls set aside, lease until 12:0" in (printed := capsys.readouterr().out)
+    assert "reader, shelf: 4 of 5 calls reserved, lease until 12:0" in (printed := capsys.readouterr().out)
     assert str(reservation) in printed

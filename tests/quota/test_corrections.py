@@ -147,7 +147,7 @@ def test_the_command_refuses_with_the_reason_dry_or_not(arguments: list[str], sa
 
 def test_a_dry_run_says_what_would_come_of_it_and_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     call_command("quota_adjust", "--calls=5", "--reason=x", "--dry-run")
-    said = "2026-05-05: +5 calls for external; nothing is changed; it would be 15 of 13,000 used.\n"
+    said = "2026-05-05: +5 calls for external; dry run, nothing is changed; the result would be 15 of 13,000 used.\n"
     assert capsys.readouterr().out == said
     call_command("quota_adjust", "--calls=-4", "--reason=x", "--consumer=reader", "--dry-run", "--json")
     assert json.loads(capsys.readouterr().out)["used"] == 6

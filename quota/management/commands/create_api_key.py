@@ -12,18 +12,18 @@ from quota.services.keys import create_key
 
 class Command(BaseCommand):
     help = (
-        "Makes an API key and prints it, and nothing else, on stdout. It can't be shown again: only its hash is kept. "
-        "Exit codes: 0 made, 1 refused."
+        "Creates an API key and prints only the key on stdout. It cannot be shown again: only its hash is stored. "
+        "Exit codes: 0 created, 1 refused."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("name", help="What the key is called, for people: 50 characters at the most.")
+        parser.add_argument("name", help="A name for people, up to 50 characters.")
         parser.add_argument(
-            "--consumer", metavar="SLUG", help="An existing consumer. Without it one is made that is called like NAME."
+            "--consumer", metavar="SLUG", help="An existing consumer. Default: a new consumer, named after NAME."
         )
 
         parser.add_argument(
-            "--sees-all", action="store_true", help="A manager's key: it is told the calls of all consumers."
+            "--sees-all", action="store_true", help="A manager's key: it can see the calls of all consumers."
         )
 
     def handle(self, *args: Any, name: str, consumer: str | None, sees_all: bool, **options: Any) -> None:
@@ -38,7 +38,7 @@ class Command(BaseCommand):
                 known = ", ".join(Consumer.objects.values_list("slug", flat=True)) or "none yet"
                 raise CommandError(f"--consumer: there is no consumer {consumer!r}. There are: {known}.") from None
         _, key = create_key(consumer=owner, name=name, sees_all=sees_all)
-        self.stderr.write(f"Key {name!r} for consumer {owner.slug}. Keep it: it is not shown again.")
+        self.stderr.write(f"Key {name!r} for consumer {owner.slug}. Store it now: it is not shown again.")
         self.stdout.write(key)
 
     def _new_consumer(self, name: str) -> Consumer:
@@ -46,8 +46,10 @@ class Command(BaseCommand):
         try:
             validate_slug(slug)
         except ValidationError:
-            raise CommandError("NAME must have a letter or a figure in it, or give --consumer.") from None
+            raise CommandError("NAME must contain a letter or a digit. Or give --consumer.") from None
         owner, made = Consumer.objects.get_or_create(slug=slug)
         if not made:
-            raise CommandError(f"There is a consumer {slug!r} already: give --consumer {slug} for another key of it.")
+            raise CommandError(
+                f"The consumer {slug!r} exists already. To create another key for it, give --consumer {slug}."
+            )
         return owner

@@ -15,20 +15,24 @@ from quota.services.reservations import EXTERNAL
 
 class Command(ToolCommand):
     help = """\
-Raises or lowers what is used on a day's ledger, and records who did it and why. The limits refuse nothing here.
+Raises or lowers the used calls of a day's ledger, and records who did it and why. No limit refuses this.
 
 exit codes:
   0  done
   1  refused, with the reason, or wrong usage"""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--calls", type=int, required=True, help="How many: 12 to raise, -12 to lower.")
-        parser.add_argument("--reason", required=True, help="Why; whoever reads the ledger later will see it.")
         parser.add_argument(
-            "--consumer", default=EXTERNAL, metavar="SLUG", help="To whom they are put down (default: %(default)s)."
+            "--calls", type=int, required=True, help="Number of calls: 12 adds 12 calls, -12 takes 12 calls back."
+        )
+        parser.add_argument("--reason", required=True, help="Why. It stays on record with the ledger.")
+        parser.add_argument(
+            "--consumer", default=EXTERNAL, metavar="SLUG", help="The consumer to charge (default: %(default)s)."
         )
         parser.add_argument("--day", type=date.fromisoformat, metavar="YYYY-MM-DD", help="Default: today, UTC.")
-        parser.add_argument("--dry-run", action="store_true", help="Check it, say what would come of it, do nothing.")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="Check the arguments and print the result, but change nothing."
+        )
         parser.add_argument("--json", action="store_true", help='{"day", "consumer", "calls", "used", "safety_limit"}')
 
     def handle(self, *args: Any, calls: int, reason: str, consumer: str, day: date | None, **options: Any) -> None:
@@ -51,7 +55,7 @@ exit codes:
         if options["json"]:
             self.stdout.write(json_module.dumps(figures | {"safety_limit": ledger.safety_limit}))
         else:
-            now = "nothing is changed; it would be" if dry_run else "now"
+            now = "dry run, nothing is changed; the result would be" if dry_run else "now"
             self.stdout.write(
                 f"{ledger}: {calls:+,} calls for {consumer}; {now} {ledger.used:,} of {ledger.safety_limit:,} used."
             )

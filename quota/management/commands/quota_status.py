@@ -13,16 +13,18 @@ from quota.serializers import status_detail
 
 class Command(ToolCommand):
     help = """\
-Prints today's quota and who holds calls set aside.
+Prints today's quota and the open reservations.
 
 exit codes:
   0  calls can be made
-  1  the database is out of reach, wrong usage or, with --check, the ledger does not agree with the journal
+  1  the database is out of reach, wrong usage or, with --check, the ledger differs from the journal
   3  no call can be made"""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="The body of GET /api/quota/status.")
-        parser.add_argument("--check", action="store_true", help="Also recompute the ledger from the journal.")
+        parser.add_argument(
+            "--check", action="store_true", help="Also recompute the ledger from the journal and compare."
+        )
 
     def handle(self, *args: Any, json: bool, check: bool, **options: Any) -> None:
         try:
@@ -36,32 +38,32 @@ exit codes:
         else:
             self.stdout.write(f"{status.day} UTC: {status.used:,} of {status.safety_limit:,} calls used", ending="")
             self.stdout.write(
-                f" ({status.percentage_used} %), {status.reserved:,} set aside, {status.remaining:,} free."
+                f" ({status.percentage_used} %), {status.reserved:,} reserved, {status.remaining:,} free."
             )
             hours, minutes = divmod(status.seconds_to_reset // 60, 60)
-            self.stdout.write(f"Starts anew at {figures['reset_at']}, in {hours} h {minutes} min.")
+            self.stdout.write(f"Reset at {figures['reset_at']}, in {hours} h {minutes} min.")
             if status.enforcement == "observe":
                 self.stdout.write("Observe mode: everything is counted, nothing is refused.")
             if figures["isbndb"]:
-                self._tell_counter(figures["isbndb"], status.daily_limit)
+                self._print_counter(figures["isbndb"], status.daily_limit)
             if status.closed_reason is not None:
                 self.stdout.write(f"ISBNdb closed the day: {status.closed_reason}")
             holders = Reservation.objects.filter(state="open").select_related("consumer").order_by("created_at")
             for holder in holders[:20]:
                 left = holder.calls - holder.dispatched
                 self.stdout.write(
-                    f"  {holder.consumer}, {holder.operation}: {left} of {holder.calls} calls set aside, "
+                    f"  {holder.consumer}, {holder.operation}: {left} of {holder.calls} calls reserved, "
                     f"lease until {holder.expires_at:%H:%M:%S} UTC, reservation {holder.id}"
                 )
         if wrong:
             lines = "; ".join(f"{item.what} is {item.figure}, its rows sum up to {item.rows}" for item in wrong)
-            raise CommandError(f"The ledger does not agree with its rows: {lines}.")
+            raise CommandError(f"The ledger differs from its rows: {lines}.")
         if check and not json:
             self.stdout.write("The ledger agrees with its rows.")
         if not status.can_make_calls:
             raise SystemExit(3)
 
-    def _tell_counter(self, counter: dict[str, Any], daily_limit: int) -> None:
+    def _print_counter(self, counter: dict[str, Any], daily_limit: int) -> None:
         ours = f"when we counted {counter['used']:,}"
         self.stdout.write(f"ISBNdb counted {counter['spent']:,} at {counter['answered_at']}, {ours}.")
         if counter["total"] < daily_limit:

@@ -100,7 +100,7 @@ def test_a_revoked_key_is_refused_and_cannot_be_rotated(admin_client: Client, co
     assert log() == [f"Revoked the key “test” ({row.prefix}…). Reason: it leaked"]
     for what in ("rotate", "revoke"):
         page = act(admin_client, consumer, f"{row.prefix}/{what}", reason="again")
-        assert f"The key {row.prefix} was revoked before." in page.text
+        assert f"The key {row.prefix} is revoked already." in page.text
     assert ConsumerKey.objects.count() == len(log()) == 1
     other = Consumer.objects.create(slug="other")
     assert act(admin_client, other, f"{row.prefix}/revoke", reason="not its own").status_code == 404
