@@ -17,7 +17,7 @@ class Forecast:
     days: int
     """How many UTC days it takes. Today counts when some are made today."""
     finish_at: datetime | None
-    """When the last call would be sent. None when that never happens, or when nobody can know: the consumer or
+    """When the last call would be sent. None when that never happens, or cannot be known because the consumer or
     harvesting is switched off."""
     reset_at: datetime
     """The next midnight UTC."""

@@ -76,7 +76,7 @@ class QuotaStatus:
 
 
 def get_switches() -> Switches:
-    """The switches as they are now; a new row, all empty, when nobody has set one yet. Raises QuotaUnavailable."""
+    """The switches as they are now; an empty row when none is stored yet. Raises QuotaUnavailable."""
     with reachable():
         return Switches.objects.first() or Switches()
 

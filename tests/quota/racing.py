@@ -1,4 +1,4 @@
-"""The racers of test_concurrency.py: processes that spend until they are refused. Prints what each of them got."""
+"""The racers of test_concurrency.py: processes that spend until they are refused. Prints what each one got."""
 
 import json
 import multiprocessing
@@ -27,7 +27,7 @@ def spend(calls_at_once: int, start: Barrier, results: Connection) -> None:
                 calls=calls_at_once,
                 method="POST",
                 path="/books",
-                max_slot_distance=timedelta(days=1),  # nothing is sent, so nobody need wait for the pace
+                max_slot_distance=timedelta(days=1),  # nothing is sent, so there is no need to wait for the pace
             )
         except QuotaRefused:
             break

@@ -1,4 +1,4 @@
-"""Who gets in: `Authorization: Api-Key …`."""
+"""Authentication with `Authorization: Api-Key …`."""
 
 import json
 from datetime import timedelta
@@ -10,7 +10,7 @@ from rest_framework.test import APIClient
 from quota.models import Consumer, ConsumerKey
 
 PATH = "/api/books/9780441013593"
-LET_IN = 404  # and there is no such book: unlike the quota, that can be asked for in the test's transaction
+LET_IN = 404  # there is no such book; unlike the quota, books can be read in the test's transaction
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_a_key_of_an_active_consumer_gets_in(key: str) -> None:
 
 
 @pytest.mark.parametrize("authorization", [None, ""], ids=["none", "empty"])
-def test_without_a_key_nobody_gets_in(key: str, authorization: str | None) -> None:
+def test_a_request_without_a_key_is_refused(key: str, authorization: str | None) -> None:
     assert ask(authorization)[0] == 401
 
 
@@ -44,7 +44,7 @@ def test_without_a_key_nobody_gets_in(key: str, authorization: str | None) -> No
     "header",
     ["Bearer {key}", "{key}", "Api-Key", "Api-Key ", "Basic dXNlcjpwdw=="],
 )
-def test_another_form_of_the_header_is_refused_and_the_right_one_told(key: str, header: str) -> None:
+def test_another_form_of_the_header_is_refused_and_the_error_shows_the_right_form(key: str, header: str) -> None:
     status, detail = ask(header.format(key=key))
     assert status == 401
     assert "Api-Key <key>" in detail
@@ -66,7 +66,7 @@ def test_another_form_of_the_header_is_refused_and_the_right_one_told(key: str, 
     ],
     ids=lambda wrong: ascii(wrong[:12]),
 )
-def test_a_key_that_was_never_given_out_is_refused(key: str, wrong: str) -> None:
+def test_an_unknown_key_is_refused(key: str, wrong: str) -> None:
     given = wrong.format(key=key, prefix=key.partition(".")[0])
     assert ask(f"Api-Key {given}")[0] == 401
 
@@ -82,7 +82,7 @@ def test_an_expired_key_is_refused(key: str, lasts: timedelta, status: int) -> N
     assert ask(f"Api-Key {key}")[0] == status
 
 
-def test_a_consumer_that_is_switched_off_is_told_so(key: str) -> None:
+def test_the_error_says_that_the_consumer_is_switched_off(key: str) -> None:
     Consumer.objects.update(active=False)
     status, detail = ask(f"Api-Key {key}")
     assert status == 403

@@ -25,7 +25,7 @@ def gets_in(key: str) -> bool:
     return client.get("/api/quota/status").status_code == 200
 
 
-def test_a_new_key_stands_alone_on_stdout_and_works_at_once(consumer: Consumer) -> None:
+def test_a_new_key_is_all_of_stdout_and_works_at_once(consumer: Consumer) -> None:
     manage = [sys.executable, str(BASE_DIR / "manage.py"), "create_api_key"]
     made = subprocess.run(
         [*manage, "Back office"], env=processes.environment(), capture_output=True, text=True, timeout=60, check=True
@@ -58,7 +58,7 @@ def test_an_existing_consumer_can_have_another_key(consumer: Consumer, capsys: C
     ],
     ids=["unknown consumer", "taken", "empty", "no letter", "too long"],
 )
-def test_a_key_that_cannot_be_made_is_refused_with_the_argument_at_fault(
+def test_when_a_key_cannot_be_created_the_error_names_the_argument(
     consumer: Consumer, capsys: Capture, arguments: list[str], names: str
 ) -> None:
     with pytest.raises(CommandError) as caught:
@@ -69,7 +69,7 @@ def test_a_key_that_cannot_be_made_is_refused_with_the_argument_at_fault(
     assert Consumer.objects.count() == 1
 
 
-def test_the_status_is_told_in_words(consumer: Consumer, set_clock: SetClock, capsys: Capture) -> None:
+def test_the_status_is_printed_in_words(consumer: Consumer, set_clock: SetClock, capsys: Capture) -> None:
     set_clock(datetime(2026, 5, 5, 12, 30, 30, tzinfo=UTC))
     reservations.increment(8_456)
     call_command("quota_status")
@@ -85,12 +85,14 @@ def test_the_status_as_json_is_that_of_the_api(api: APIClient, capsys: Capture) 
     assert json.loads(capsys.readouterr().out) == api.get("/api/quota/status").json()
 
 
-def test_that_isbndb_sells_less_than_our_limit_is_told(sandbox: Sandbox, consumer: Consumer, capsys: Capture) -> None:
+def test_the_status_says_when_isbndb_sells_less_than_our_limit(
+    sandbox: Sandbox, consumer: Consumer, capsys: Capture
+) -> None:
     sandbox.set_limits(daily_limit=5_000)
     call_command("isbndb_key")
     call_command("quota_status")
-    told = "ISBNdb sells 5,000 calls a day: our daily limit of 15,000 is too high."
-    assert told in capsys.readouterr().out
+    line = "ISBNdb sells 5,000 calls a day: our daily limit of 15,000 is too high."
+    assert line in capsys.readouterr().out
 
 
 def test_when_nothing_is_left_the_exit_code_is_3(consumer: Consumer, capsys: Capture) -> None:
@@ -101,7 +103,7 @@ def test_when_nothing_is_left_the_exit_code_is_3(consumer: Consumer, capsys: Cap
     assert "0 free" in capsys.readouterr().out
 
 
-def test_observing_is_told_and_nothing_is_left_does_not_matter_then(
+def test_while_observing_the_status_says_so_and_exits_with_0_when_nothing_is_left(
     consumer: Consumer, settings, capsys: Capture
 ) -> None:
     settings.QUOTA_ENFORCEMENT = "observe"
@@ -110,7 +112,7 @@ def test_observing_is_told_and_nothing_is_left_does_not_matter_then(
     assert "Observe mode" in capsys.readouterr().out
 
 
-def test_a_day_closed_by_isbndb_is_told_with_its_words(consumer: Consumer, capsys: Capture) -> None:
+def test_a_closed_day_is_printed_with_the_answer_of_isbndb(consumer: Consumer, capsys: Capture) -> None:
     reservations.open_ledger()
     DailyLedger.objects.update(closed_at="2026-05-05T10:00:00Z", closed_reason="Daily quota exceeded")
     with pytest.raises(SystemExit):
@@ -118,7 +120,7 @@ def test_a_day_closed_by_isbndb_is_told_with_its_words(consumer: Consumer, capsy
     assert "ISBNdb closed the day: Daily quota exceeded" in capsys.readouterr().out
 
 
-def test_a_check_finds_the_figure_that_its_rows_do_not_bear_out(
+def test_a_check_finds_a_figure_that_differs_from_its_rows(
     consumer: Consumer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call_command("quota_status", "--check")  # no ledger yet
@@ -137,7 +139,7 @@ def test_without_postgresql_the_status_says_so(consumer: Consumer) -> None:
         call_command("quota_status")
 
 
-def test_isbndbs_counter_is_put_beside_ours(sandbox: Sandbox, consumer: Consumer, capsys: Capture) -> None:
+def test_isbndbs_counter_is_printed_with_ours(sandbox: Sandbox, consumer: Consumer, capsys: Capture) -> None:
     call_command("isbndb_key")
     assert capsys.readouterr().out == "ISBNdb counts 1 call of 15,000; we count 1.\n"
     call_command("isbndb_key", "--json")
@@ -148,7 +150,7 @@ def test_isbndbs_counter_is_put_beside_ours(sandbox: Sandbox, consumer: Consumer
     assert balance(sandbox) == (2, 2)
 
 
-def test_calls_that_isbndb_alone_knows_of_give_the_exit_code_4(
+def test_calls_that_only_isbndb_counts_give_the_exit_code_4(
     sandbox: Sandbox, consumer: Consumer, capsys: Capture
 ) -> None:
     sandbox.set_limits(spent=41)
@@ -161,13 +163,13 @@ def test_calls_that_isbndb_alone_knows_of_give_the_exit_code_4(
     assert balance(sandbox) == (42, 42)
 
 
-def test_calls_that_we_alone_know_of_are_no_drift(sandbox: Sandbox, consumer: Consumer, capsys: Capture) -> None:
+def test_calls_that_only_we_count_are_no_drift(sandbox: Sandbox, consumer: Consumer, capsys: Capture) -> None:
     reservations.increment(10)
     call_command("isbndb_key", "--json")
     assert json.loads(capsys.readouterr().out)["drift"] == -10
 
 
-def test_when_isbndb_cannot_be_asked_the_command_says_why(sandbox: Sandbox, consumer: Consumer, settings) -> None:
+def test_when_isbndb_cannot_answer_the_command_says_why(sandbox: Sandbox, consumer: Consumer, settings) -> None:
     settings.ISBNDB_API_KEY = "wrong"
     with pytest.raises(CommandError, match="does not accept our key"):
         call_command("isbndb_key")
@@ -176,7 +178,7 @@ def test_when_isbndb_cannot_be_asked_the_command_says_why(sandbox: Sandbox, cons
         call_command("isbndb_key")
 
 
-def test_the_status_names_who_holds_calls_set_aside(consumer: Consumer, capsys: Capture) -> None:
+def test_the_status_lists_the_open_reservations(consumer: Consumer, capsys: Capture) -> None:
     reservation = reservations.reserve(consumer="reader", operation="shelf", calls=5)
     reservations.dispatch(reservation, method="GET", path="/key")
     call_command("quota_status")

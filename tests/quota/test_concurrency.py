@@ -1,4 +1,4 @@
-"""Guarantee 1 and the pace, with real processes: first the race without the lock, then that there is none with it."""
+"""Guarantee 1 and the pace, with real processes: first the race without the lock, then no race with it."""
 
 import json
 import subprocess
@@ -32,10 +32,10 @@ def last_thousand_calls(set_clock, settings) -> None:
 
 @contextmanager
 def lock_taken_out() -> Iterator[None]:
-    """quota_reserve as it is, but for the words that lock the day's row.
+    """quota_reserve without the words that lock the day's row.
 
-    In their place stands a moment in which others may read the same row: without it a process that is not interrupted
-    has written before the next one reads, and whether the race shows is the scheduler's whim.
+    A short sleep replaces them, in which other processes can read the same row. Without the sleep, a process that is
+    not interrupted writes before the next one reads, and the race would depend on the scheduler.
     """
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname = 'quota_reserve'")
@@ -49,7 +49,7 @@ def lock_taken_out() -> Iterator[None]:
 
 
 def race(calls_at_once: int = 1, **environment: str) -> list[dict[str, Any]]:
-    """What each of the racers got, in processes with the test's environment and what is added to it here."""
+    """What each of the racers got, in processes with the test's environment and `environment`."""
     result = subprocess.run(
         [sys.executable, "-m", "tests.quota.racing", str(PROCESSES), str(calls_at_once)],
         env=processes.environment() | environment,
@@ -68,12 +68,12 @@ def granted(racers: list[dict[str, Any]]) -> int:
 
 
 def most_in_a_second(racers: list[dict[str, Any]]) -> int:
-    """The most send times in any stretch of one second."""
+    """The largest number of send times within any second."""
     times = sorted(moment for racer in racers for moment in racer["sent"])
     return max(sum(1 for other in times[first : first + 50] if other - start <= 1) for first, start in enumerate(times))
 
 
-def test_without_the_lock_64_processes_are_granted_more_than_there_is_and_sent_too_fast() -> None:
+def test_without_the_lock_64_processes_get_more_calls_than_there_are_and_send_too_fast() -> None:
     with lock_taken_out():
         racers = race()
     assert granted(racers) > LEFT

@@ -1,4 +1,4 @@
-"""services.corrections.adjust, the command and the admin page that call it: a person puts a ledger right, on record."""
+"""services.corrections.adjust, and the command and admin page that call it: a person corrects a ledger, on record."""
 
 import json
 from datetime import timedelta
@@ -32,7 +32,7 @@ def ten_calls_used(consumer: Consumer) -> None:
     reservations.increment(10, consumer="reader")
 
 
-def put_right(calls: int, **options: Any) -> Adjustment:
+def correct(calls: int, **options: Any) -> Adjustment:
     given: dict[str, Any] = {"reason": "a test", "made_with": "a test", "consumer": "reader"}
     return adjust(calls=calls, **given | options)
 
@@ -43,33 +43,33 @@ def used() -> int:
     return status.used
 
 
-def test_calls_are_raised_and_lowered_with_a_row_in_the_journal_and_the_reason_on_record() -> None:
-    put_right(5, reason="the old system made them")
+def test_an_adjustment_raises_or_lowers_the_figure_with_a_journal_row_and_a_reason() -> None:
+    correct(5, reason="the old system made them")
     assert used() == 15
-    put_right(-12, reason="they were never sent")
+    correct(-12, reason="they were never sent")
     assert used() == 3
     assert list(Call.objects.filter(outcome="adjusted").values_list("calls", flat=True)) == [-12, 5]
     assert [made.reason for made in Adjustment.objects.all()] == ["they were never sent", "the old system made them"]
 
 
-def test_no_limit_refuses_a_correction_and_from_then_on_nothing_is_granted() -> None:
-    put_right(13_000)
+def test_no_limit_refuses_a_correction_and_after_it_nothing_is_granted() -> None:
+    correct(13_000)
     assert used() == 13_010
     with pytest.raises(QuotaRefused):
         reservations.reserve(consumer="reader", operation="test", calls=1)
 
 
-def test_what_cannot_be_put_on_record_is_not_put_on_the_ledger() -> None:
+def test_an_adjustment_that_cannot_be_recorded_changes_no_ledger() -> None:
     with pytest.raises(DataError):
-        put_right(-4, made_with="x" * 201)
+        correct(-4, made_with="x" * 201)
     assert used() == 10
-    put_right(-4)
+    correct(-4)
     assert used() == 6
 
 
-def test_more_than_a_consumer_has_used_cannot_be_taken_back_and_the_refusal_names_who_has_used_some() -> None:
+def test_more_than_a_consumer_has_used_cannot_be_taken_back_and_the_error_lists_who_used_calls() -> None:
     with pytest.raises(CorrectionRefused, match=r"reader has not used 11 calls .* Used on that day: reader 10"):
-        put_right(-11)
+        correct(-11)
     assert used() == 10
     assert not Adjustment.objects.exists()
 
@@ -85,36 +85,36 @@ def test_more_than_a_consumer_has_used_cannot_be_taken_back_and_the_refusal_name
         ({"day": TODAY - timedelta(days=1)}, LedgerNotOpen),
     ],
 )
-def test_what_makes_no_sense_changes_nothing(options: dict[str, Any], error: type[Exception]) -> None:
+def test_an_adjustment_that_makes_no_sense_changes_nothing(options: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error):
-        put_right(**({"calls": 1} | options))
+        correct(**({"calls": 1} | options))
     assert used() == 10
     assert not Adjustment.objects.exists()
 
 
-def test_a_past_day_is_put_right_without_touching_today(set_clock: SetClock) -> None:
+def test_a_past_day_is_corrected_without_changing_today(set_clock: SetClock) -> None:
     set_clock(NOON + timedelta(days=1))
     reservations.open_ledger()
-    put_right(-4, day=TODAY)
+    correct(-4, day=TODAY)
     assert DailyLedger.objects.get(day=TODAY).used == 6
     assert used() == 0
 
 
 @examples(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(-20, 20), max_size=8))
-def test_whatever_is_put_right_the_ledger_is_the_sum_of_its_journal(corrections: list[int]) -> None:
+def test_after_any_adjustments_the_ledger_is_the_sum_of_its_journal(corrections: list[int]) -> None:
     expected = used()
     for calls in corrections:
         if calls and expected + calls >= 0:
-            put_right(calls)
+            correct(calls)
             expected += calls
         elif calls:
             with pytest.raises(CorrectionRefused):
-                put_right(calls)
+                correct(calls)
     assert used() == expected == ConsumerUsage.objects.get(consumer__slug="reader").used
 
 
-def test_the_command_says_what_the_day_has_now(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_new_figure_of_the_day(capsys: pytest.CaptureFixture[str]) -> None:
     call_command("quota_adjust", "--calls", "-3", "--reason", "counted twice", "--consumer", "reader")
     assert capsys.readouterr().out == "2026-05-05: -3 calls for reader; now 7 of 13,000 used.\n"
     call_command("quota_adjust", "--calls=2", "--reason=by hand", "--json")
@@ -139,13 +139,15 @@ def test_the_command_says_what_the_day_has_now(capsys: pytest.CaptureFixture[str
         (["--calls=2147483647"], "from 1 to 1,000,000"),
     ],
 )
-def test_the_command_refuses_with_the_reason_dry_or_not(arguments: list[str], said: str, dry_run: list[str]) -> None:
+def test_the_command_refuses_with_a_reason_also_in_a_dry_run(
+    arguments: list[str], said: str, dry_run: list[str]
+) -> None:
     with pytest.raises(CommandError, match=said):
         call_command("quota_adjust", *arguments, "--reason=x", *dry_run)
     assert used() == 10
 
 
-def test_a_dry_run_says_what_would_come_of_it_and_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_prints_the_result_and_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     call_command("quota_adjust", "--calls=5", "--reason=x", "--dry-run")
     said = "2026-05-05: +5 calls for external; dry run, nothing is changed; the result would be 15 of 13,000 used.\n"
     assert capsys.readouterr().out == said
@@ -154,7 +156,7 @@ def test_a_dry_run_says_what_would_come_of_it_and_changes_nothing(capsys: pytest
     assert used() == 10
 
 
-def test_staff_put_a_day_right_in_the_admin_and_are_named(admin_client: Client) -> None:
+def test_an_adjustment_in_the_admin_records_the_user(admin_client: Client) -> None:
     page, reader = reverse("admin:quota_adjustment_add"), Consumer.objects.get(slug="reader")
     wrong = admin_client.post(page, {"ledger": TODAY, "consumer": reader.pk, "calls": -11, "reason": "typed too many"})
     assert "reader has not used 11 calls" in wrong.content.decode()
@@ -171,7 +173,7 @@ def test_staff_put_a_day_right_in_the_admin_and_are_named(admin_client: Client) 
     assert admin_client.post(reverse("admin:quota_adjustment_delete", args=[made.pk])).status_code == 403
 
 
-def test_what_goes_wrong_after_the_form_was_checked_is_a_message_in_the_admin(admin_client: Client) -> None:
+def test_an_error_after_the_form_was_checked_is_a_message_in_the_admin(admin_client: Client) -> None:
     page, reader = reverse("admin:quota_adjustment_add"), Consumer.objects.get(slug="reader")
     given = {"ledger": TODAY, "consumer": reader.pk, "calls": 2_147_483_647, "reason": "a slip"}
     assert "from 1 to 1,000,000" in admin_client.post(page, given).content.decode()
@@ -181,8 +183,8 @@ def test_what_goes_wrong_after_the_form_was_checked_is_a_message_in_the_admin(ad
     assert used() == 10
 
 
-def test_what_is_returned_is_what_is_on_record() -> None:
-    made = put_right(1, reason=" twice ")
+def test_adjust_returns_what_is_stored() -> None:
+    made = correct(1, reason=" twice ")
     stored = Adjustment.objects.get()
     assert model_to_dict(made) == model_to_dict(stored)
     assert (stored.ledger_id, stored.reason, stored.created_at) == (TODAY, "twice", made.created_at)

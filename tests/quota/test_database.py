@@ -1,4 +1,4 @@
-"""What bounds every statement of ours, and what does not have to keep to it."""
+"""The time limits of our statements, and their exception."""
 
 import pytest
 from django.core.management.sql import emit_post_migrate_signal, emit_pre_migrate_signal
@@ -12,7 +12,7 @@ def bounds() -> list[str]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_no_statement_lasts_for_ever_but_those_of_a_migration() -> None:
+def test_every_statement_has_a_time_limit_except_in_a_migration() -> None:
     connection.close()
     assert bounds() == ["2s", "15s"]
     emit_pre_migrate_signal(0, False, "default")

@@ -1,4 +1,4 @@
-"""services.dispatch: one call spent, one journal row, one moment of the pace."""
+"""services.dispatch: one call spent, one journal row, one send time of the pace."""
 
 import time
 import uuid
@@ -33,7 +33,7 @@ def dispatch(reservation: uuid.UUID, **options) -> DispatchedCall:
     return call
 
 
-def test_a_dispatch_moves_one_call_from_set_aside_to_used_and_writes_the_journal(reservation: uuid.UUID) -> None:
+def test_a_dispatch_moves_one_call_from_reserved_to_used_and_writes_the_journal(reservation: uuid.UUID) -> None:
     call = dispatch(reservation)
     status = get_status()
     assert (status.used, status.reserved) == (1, 9)
@@ -66,7 +66,7 @@ def test_nothing_is_spent_for_a_send_time_that_is_too_far_away(reservation: uuid
     assert get_status().used == len(granted) == Call.objects.count()
 
 
-def test_slowing_down_moves_everybodys_next_send_time(reservation: uuid.UUID, at: At) -> None:
+def test_slowing_down_moves_the_next_send_time_of_every_consumer(reservation: uuid.UUID, at: At) -> None:
     call = dispatch(reservation)
     reservations.slow_down(call, seconds=60)
     other = reservations.reserve(consumer="reader", operation="other", calls=1)
@@ -75,7 +75,7 @@ def test_slowing_down_moves_everybodys_next_send_time(reservation: uuid.UUID, at
     assert timedelta(seconds=50) < wait <= timedelta(seconds=60)
 
 
-def test_slowing_down_never_brings_a_send_time_forward(reservation: uuid.UUID) -> None:
+def test_slowing_down_never_makes_a_send_time_earlier(reservation: uuid.UUID) -> None:
     call = dispatch(reservation)
     reservations.slow_down(call, seconds=60)
     before = DailyLedger.objects.get().next_dispatch_at
@@ -83,7 +83,7 @@ def test_slowing_down_never_brings_a_send_time_forward(reservation: uuid.UUID) -
     assert DailyLedger.objects.get().next_dispatch_at == before
 
 
-def test_a_pause_that_isbndb_asked_for_before_midnight_holds_after_it(reservation: uuid.UUID) -> None:
+def test_a_pause_requested_before_midnight_also_holds_after_it(reservation: uuid.UUID) -> None:
     stop_database_clock(MIDNIGHT - timedelta(seconds=10))
     reservations.slow_down(dispatch(reservation), seconds=60)
     until = DailyLedger.objects.get().next_dispatch_at
@@ -92,7 +92,7 @@ def test_a_pause_that_isbndb_asked_for_before_midnight_holds_after_it(reservatio
     assert dispatch(today, max_slot_distance=FAR).send_at == until > MIDNIGHT + timedelta(seconds=45)
 
 
-def test_a_pause_that_isbndb_asks_for_as_the_day_ends_holds_for_the_day_that_begins(reservation: uuid.UUID) -> None:
+def test_a_pause_requested_at_midnight_holds_for_the_new_day(reservation: uuid.UUID) -> None:
     stop_database_clock(MIDNIGHT - timedelta(seconds=3))
     call = dispatch(reservation)
     stop_database_clock(MIDNIGHT + timedelta(seconds=1))
@@ -100,7 +100,7 @@ def test_a_pause_that_isbndb_asks_for_as_the_day_ends_holds_for_the_day_that_beg
     assert DailyLedger.objects.get(day=MIDNIGHT.date()).next_dispatch_at > MIDNIGHT + timedelta(seconds=60)
 
 
-def test_figures_are_read_by_name_whatever_their_order_in_the_database(consumer: Consumer) -> None:
+def test_figures_are_read_by_name_in_any_order_of_the_sql_type(consumer: Consumer) -> None:
     with connection.cursor() as cursor:
 
         def move_to_the_end(name: str) -> None:
@@ -137,7 +137,7 @@ def test_no_call_comes_from_a_settled_reservation(reservation: uuid.UUID) -> Non
         dispatch(reservation)
 
 
-def test_no_call_comes_from_a_reservation_whose_lease_ran_out(consumer: Consumer) -> None:
+def test_no_call_comes_from_a_reservation_whose_lease_has_run_out(consumer: Consumer) -> None:
     reservation = reservations.reserve(consumer="reader", operation="test", calls=1, lease=timedelta())
     with pytest.raises(ReservationClosed):
         dispatch(reservation)
@@ -145,7 +145,7 @@ def test_no_call_comes_from_a_reservation_whose_lease_ran_out(consumer: Consumer
         reservations.extend(reservation)
 
 
-def test_no_call_comes_from_a_reservation_that_never_was(consumer: Consumer) -> None:
+def test_no_call_comes_from_an_unknown_reservation(consumer: Consumer) -> None:
     with pytest.raises(ReservationClosed):
         dispatch(uuid.uuid4())
 
@@ -196,14 +196,14 @@ def test_reserving_and_dispatching_in_one_statement_does_what_both_do(consumer: 
     assert (status.used, status.reserved) == (1, 3)
 
 
-def test_when_the_first_call_has_to_wait_the_reservation_stands(consumer: Consumer, reservation: uuid.UUID) -> None:
+def test_when_the_first_call_has_to_wait_the_reservation_stays_open(consumer: Consumer, reservation: uuid.UUID) -> None:
     reservations.slow_down(dispatch(reservation), seconds=60)
     made, wait = reservations.reserve_and_dispatch(consumer="reader", operation="x", calls=4, method="GET", path="/key")
     assert isinstance(wait, timedelta)
     assert reservations.settle(made) == 4
 
 
-def test_nothing_set_aside_is_dispatched_past_the_safety_limit_that_calls_made_outside_have_reached(
+def test_no_reserved_call_is_dispatched_once_calls_made_outside_have_reached_the_safety_limit(
     consumer: Consumer, settings
 ) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 20, 5
@@ -230,7 +230,7 @@ def test_a_claim_waits_until_the_send_time(reservation: uuid.UUID) -> None:
     assert time.monotonic() >= call.send_after
 
 
-def test_a_call_that_could_not_be_sent_in_time_must_not_be_sent(reservation: uuid.UUID) -> None:
+def test_a_call_that_is_late_for_midnight_must_not_be_sent(reservation: uuid.UUID) -> None:
     stop_database_clock(MIDNIGHT - timedelta(seconds=2.3))
     call = dispatch(reservation)
     call.send_after = call.send_before  # as if the process had been held up
@@ -239,7 +239,7 @@ def test_a_call_that_could_not_be_sent_in_time_must_not_be_sent(reservation: uui
     assert get_status().used == 1
 
 
-def test_observing_goes_on_when_isbndb_closed_the_day(reservation: uuid.UUID, settings) -> None:
+def test_while_observing_calls_go_on_after_isbndb_closed_the_day(reservation: uuid.UUID, settings) -> None:
     reservations.close_day(dispatch(reservation), reason="Daily quota exceeded")
     settings.QUOTA_ENFORCEMENT = "observe"
     dispatch(reservation)
@@ -247,7 +247,7 @@ def test_observing_goes_on_when_isbndb_closed_the_day(reservation: uuid.UUID, se
     assert get_status().closed_reason == "Daily quota exceeded"
 
 
-def test_observing_waits_out_midnight_instead_of_refusing(reservation: uuid.UUID, settings) -> None:
+def test_while_observing_a_call_waits_for_midnight_to_pass(reservation: uuid.UUID, settings) -> None:
     settings.QUOTA_ENFORCEMENT = "observe"
     stop_database_clock(MIDNIGHT - timedelta(seconds=1))
     wait = reservations.dispatch(reservation, method="GET", path="/key", max_slot_distance=FAR)

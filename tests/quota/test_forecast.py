@@ -1,4 +1,4 @@
-"""selectors.forecast: whether so many calls can be made today, and if not, when."""
+"""selectors.forecast: whether a number of calls can be made today, and if not, when."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -21,14 +21,14 @@ def day_of_100(settings, consumer: Consumer) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER, settings.QUOTA_MAX_RPS = 120, 20, 3
 
 
-def test_what_fits_today_ends_by_the_pace(at: At) -> None:
+def test_calls_that_fit_today_end_by_the_pace(at: At) -> None:
     plan = forecast(100, consumer="reader")
     assert (plan.today, plan.days) == (100, 1)
     assert plan.finish_at is not None
     assert abs(plan.finish_at - (NOON + timedelta(seconds=35))) < 10 * SECOND
 
 
-def test_what_does_not_fit_goes_on_after_as_many_resets_as_it_takes() -> None:
+def test_calls_that_do_not_fit_today_continue_on_the_next_days() -> None:
     reservations.increment(40)
     plan = forecast(260, consumer="reader")
     assert (plan.today, plan.days) == (60, 3)
@@ -37,7 +37,7 @@ def test_what_does_not_fit_goes_on_after_as_many_resets_as_it_takes() -> None:
     assert forecast(261, consumer="reader").days == 4
 
 
-def test_a_floor_and_a_budget_stretch_it() -> None:
+def test_a_floor_and_a_budget_make_it_take_longer() -> None:
     Consumer.objects.create(slug="slow", floor=50, daily_budget=25)
     reservations.increment(60)
     plan = forecast(35, consumer="slow")
@@ -46,12 +46,12 @@ def test_a_floor_and_a_budget_stretch_it() -> None:
     assert forecast(25, consumer="slow").today == 0
 
 
-def test_a_consumer_that_may_never_spend_never_ends() -> None:
+def test_a_consumer_that_gets_no_calls_never_finishes() -> None:
     Consumer.objects.create(slug="broke", daily_budget=0)
     assert forecast(1, consumer="broke").finish_at is None
 
 
-def test_a_closed_day_gives_nothing_today_and_nothing_takes_no_time(set_clock: SetClock) -> None:
+def test_a_closed_day_gives_no_call_and_no_calls_take_no_time(set_clock: SetClock) -> None:
     _, call = reservations.reserve_and_dispatch(consumer="reader", operation="x", calls=1, method="GET", path="/key")
     assert isinstance(call, reservations.DispatchedCall)
     reservations.close_day(call, reason="Daily quota exceeded")
@@ -68,9 +68,7 @@ def refused(consumer: str) -> bool:
 
 
 @pytest.mark.parametrize("enforcement", ["enforce", "observe"])
-def test_no_call_is_free_today_for_whom_a_call_is_refused_and_the_reason_is_told(
-    settings, set_clock: SetClock, enforcement: str
-) -> None:
+def test_the_forecast_and_the_reason_agree_with_the_refusal(settings, set_clock: SetClock, enforcement: str) -> None:
     settings.QUOTA_ENFORCEMENT = enforcement
     Consumer.objects.create(slug="off", active=False)
     Consumer.objects.create(slug="cron", kind="cron")
@@ -79,13 +77,13 @@ def test_no_call_is_free_today_for_whom_a_call_is_refused_and_the_reason_is_told
     Switches.objects.create(harvest_enabled=False)
     reservations.open_ledger()
 
-    def told(consumer: str) -> tuple[bool, bool]:
-        """Whether a call is refused by what is foretold, and by what is said of now."""
+    def predicted(consumer: str) -> tuple[bool, bool]:
+        """Whether a call is refused according to the forecast, and according to `why_no_call`."""
         return forecast(1, consumer=consumer).today == 0, why_no_call(consumer, get_status()) != ""
 
     def check(**expected: bool) -> None:
         for consumer, is_refused in expected.items():
-            assert (refused(consumer), *told(consumer)) == (is_refused,) * 3, consumer
+            assert (refused(consumer), *predicted(consumer)) == (is_refused,) * 3, consumer
 
     limits = enforcement == "enforce"
     check(reader=False, off=True, cron=True, polite=limits, broke=limits)
@@ -100,6 +98,6 @@ def test_no_call_is_free_today_for_whom_a_call_is_refused_and_the_reason_is_told
     check(reader=limits)
 
 
-def test_nobody_has_no_forecast() -> None:
+def test_an_unknown_consumer_has_no_forecast() -> None:
     with pytest.raises(ConsumerUnknown):
         forecast(1, consumer="nobody")

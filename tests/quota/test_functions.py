@@ -68,7 +68,7 @@ def test_a_change_of_the_file_comes_with_a_migration_that_runs_it() -> None:
     assert [module for module in modules if runs_the_file(module.Migration)] == [latest]
 
 
-def test_the_function_that_computes_an_allowance_costs_no_statement_of_its_own(consumer: Consumer) -> None:
+def test_postgresql_inlines_the_function_that_computes_an_allowance(consumer: Consumer) -> None:
     """PostgreSQL inlines it into the statement that calls it, so that a decision takes no longer."""
     with connection.cursor() as cursor:
         cursor.execute(EXPLAIN_ALLOWANCE)
@@ -77,7 +77,7 @@ def test_the_function_that_computes_an_allowance_costs_no_statement_of_its_own(c
     assert "Function Scan" not in plan
 
 
-def test_the_database_knows_the_limits_and_switches_of_the_entries_in_their_order() -> None:
+def test_the_sql_functions_name_the_limits_and_switches_in_the_order_of_the_entries() -> None:
     [body] = re.findall(r"CREATE FUNCTION quota_allowance\(.*?AS \$\$(.*?)\$\$", FUNCTIONS.read_text(), re.DOTALL)
     [order] = re.findall(r"SELECT CASE  -- in the order of.*?END AS broken_limit", body, re.DOTALL)
     assert re.findall(r"THEN '(\w+)'", order) == list(LIMITS)
@@ -100,9 +100,7 @@ def break_limit(name: str) -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [*((name, name) for name in LIMITS), *combinations(LIMITS, 2)])
-def test_of_two_limits_the_first_in_the_order_of_the_entries_refuses(
-    consumer: Consumer, settings, first: str, second: str
-) -> None:
+def test_of_two_exceeded_limits_the_first_entry_refuses(consumer: Consumer, settings, first: str, second: str) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 120, 20
     reservations.open_ledger()
     for name in (second, first) if first == "midnight" else (first, second):  # the clock is set last

@@ -26,7 +26,9 @@ def spend(calls: int, *, consumer: str = "reader", operation: str = "shelf") -> 
         reservations.settle(reservation)
 
 
-def test_history_tells_each_days_limits_and_who_used_how_much(api: APIClient, set_clock: SetClock, settings) -> None:
+def test_history_shows_each_days_limits_and_the_use_of_each_consumer(
+    api: APIClient, set_clock: SetClock, settings
+) -> None:
     reservations.increment(9, consumer="reader")
     settings.QUOTA_DAILY_LIMIT = 12_000
     set_clock(NOON + timedelta(days=2))
@@ -82,7 +84,7 @@ def test_a_forecast_says_whether_a_job_can_finish_today_and_if_not_when(api: API
     assert api.get(FORECAST, {"calls": 1}).json()["finish_at"] is None
 
 
-def test_what_the_pace_carries_past_midnight_does_not_finish_today(api: APIClient, set_clock: SetClock) -> None:
+def test_calls_that_the_pace_moves_past_midnight_do_not_finish_today(api: APIClient, set_clock: SetClock) -> None:
     set_clock(datetime(2026, 5, 5, 23, 30, tzinfo=UTC))
     assert api.get(FORECAST, {"calls": 1_000}).json()["finishes_today"] is True
     assert api.get(FORECAST, {"calls": 13_000}).json()["finishes_today"] is False
@@ -106,7 +108,7 @@ def test_what_the_pace_carries_past_midnight_does_not_finish_today(api: APIClien
     ],
     ids=str,
 )
-def test_a_parameter_that_makes_no_sense_is_named(
+def test_the_error_names_an_invalid_parameter(
     api_past_the_door: APIClient, set_clock: SetClock, path: str, query: dict[str, Any], field: str
 ) -> None:
     response = api_past_the_door.get(path, query)
@@ -161,7 +163,7 @@ def test_a_consumer_pages_through_its_own_calls_of_a_day(api: APIClient, set_clo
     assert (number(), number(day="2026-05-05")) == (0, 5)
 
 
-def test_an_old_day_is_found_without_a_walk_through_the_newer_ones(consumer: Consumer) -> None:
+def test_an_old_day_is_found_without_reading_the_newer_ones(consumer: Consumer) -> None:
     with connection.cursor() as cursor:
         cursor.execute(LONG_DAYS, [consumer.pk])
         cursor.execute("ANALYZE quota_call")
@@ -173,7 +175,7 @@ def test_an_old_day_is_found_without_a_walk_through_the_newer_ones(consumer: Con
     assert "quota_call_pkey" not in plan
 
 
-def test_only_a_managers_key_is_told_the_calls_of_others(
+def test_only_a_managers_key_sees_the_calls_of_other_consumers(
     api: APIClient, consumer: Consumer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Consumer.objects.create(slug="other")
@@ -187,7 +189,7 @@ def test_only_a_managers_key_is_told_the_calls_of_others(
     assert ConsumerKey.objects.get(name="boss").sees_all
     manager = APIClient()
     manager.credentials(HTTP_AUTHORIZATION=f"Api-Key {capsys.readouterr().out.strip()}")
-    told = [call["consumer"] for call in manager.get(CALLS).json()["results"]]
-    assert told == ["other", "other", "reader"]
+    consumers = [call["consumer"] for call in manager.get(CALLS).json()["results"]]
+    assert consumers == ["other", "other", "reader"]
     assert len(manager.get(CALLS, {"consumer": "other"}).json()["results"]) == 2
     assert len(api.get(CALLS).json()["results"]) == 1

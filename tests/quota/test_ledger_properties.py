@@ -1,4 +1,4 @@
-"""Guarantee 6 and the invariants, whatever happens in whatever order: a state machine of operations and days."""
+"""Guarantee 6 and the invariants, in any order of events: a state machine of operations and days."""
 
 import uuid
 from datetime import UTC, datetime, timedelta

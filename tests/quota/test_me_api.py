@@ -1,4 +1,4 @@
-"""GET /api/quota/me: what one consumer may spend, what it spent, and what it was refused."""
+"""GET /api/quota/me: what one consumer can spend, what it spent, and its refusals."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,7 +21,7 @@ def day_of_100(settings, consumer: Consumer) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 120, 20
 
 
-def test_a_consumer_is_told_its_limits_its_use_and_its_last_refusals(api: APIClient) -> None:
+def test_a_consumer_sees_its_limits_its_use_and_its_last_refusals(api: APIClient) -> None:
     Consumer.objects.filter(slug="reader").update(floor=10, daily_budget=50, cap_per_operation=30)
     Consumer.objects.create(slug="other", daily_budget=0)
     reservations.increment(20)
@@ -67,7 +67,7 @@ def test_a_consumer_is_told_its_limits_its_use_and_its_last_refusals(api: APICli
     ],
     ids=str,
 )
-def test_what_is_free_is_granted_and_one_more_is_refused_by_the_limit_that_was_told(
+def test_the_free_calls_are_granted_and_one_more_is_refused_by_the_limit_shown(
     consumer: Consumer, limits: dict[str, Any], free: int, limited_by: str
 ) -> None:
     for limit, calls in limits.items():
@@ -83,7 +83,7 @@ def test_what_is_free_is_granted_and_one_more_is_refused_by_the_limit_that_was_t
         reservations.reserve(consumer="reader", operation="test", calls=free)
 
 
-def test_nothing_is_free_on_a_closed_day_next_to_midnight_or_while_harvesting_is_off(
+def test_no_call_is_free_on_a_closed_day_near_midnight_or_while_harvesting_is_off(
     consumer: Consumer, set_clock: SetClock
 ) -> None:
     Switches.objects.create(harvest_enabled=False)

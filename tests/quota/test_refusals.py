@@ -1,4 +1,4 @@
-"""Refusals on record: which limit, the figures then, who held the calls; and never in the way of the refusal."""
+"""Refusals on record: the limit, the figures of that moment and the reserved calls. A failed record refuses too."""
 
 from datetime import timedelta
 from typing import Any
@@ -18,7 +18,7 @@ from tests.fixtures import NOON, At, known_isbns
 
 @pytest.fixture(autouse=True)
 def holder(settings, consumer: Consumer) -> Consumer:
-    """Somebody who holds 60 of the day's 100 calls."""
+    """A consumer that has reserved 60 of the day's 100 calls."""
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 120, 20
     holder = Consumer.objects.create(slug="holder")
     reservations.reserve(consumer="holder", operation="shelf", calls=60)
@@ -31,7 +31,7 @@ def refused(calls: int = 1, operation: str = "test", **options: Any) -> QuotaRef
     return caught.value
 
 
-def test_a_refusal_is_on_record_with_its_limit_the_figures_then_and_who_held_the_calls() -> None:
+def test_a_refusal_is_recorded_with_its_limit_the_figures_and_the_reserved_calls() -> None:
     reservations.increment(5, consumer="reader")
     Consumer.objects.filter(slug="reader").update(floor=30, daily_budget=90)
     error = refused(calls=6, operation="batch", source="shelf 7")
@@ -56,7 +56,7 @@ def test_a_refusal_is_on_record_with_its_limit_the_figures_then_and_who_held_the
     }
 
 
-def test_what_a_reservation_is_refused_is_put_down_to_its_consumer() -> None:
+def test_a_refusal_of_a_reservation_is_recorded_for_its_consumer() -> None:
     reservation, call = reservations.reserve_and_dispatch(
         consumer="reader", operation="pages", source="x", calls=2, method="GET", path="/books"
     )
@@ -74,7 +74,7 @@ def test_what_a_reservation_is_refused_is_put_down_to_its_consumer() -> None:
     }
 
 
-def test_a_client_that_hammers_a_limit_fills_one_row_in_ten_seconds(at: At) -> None:
+def test_a_client_that_retries_in_a_loop_fills_one_row_in_ten_seconds(at: At) -> None:
     ids = set()
     for number in range(5):
         at(number)
@@ -89,7 +89,7 @@ def test_a_client_that_hammers_a_limit_fills_one_row_in_ten_seconds(at: At) -> N
     assert Refusal.objects.count() == 3
 
 
-def test_a_refusal_that_cannot_be_recorded_is_a_refusal_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_refusal_that_cannot_be_recorded_still_refuses(caplog: pytest.LogCaptureFixture) -> None:
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE quota_refusal RENAME TO quota_refusal_gone")
     try:
@@ -102,7 +102,7 @@ def test_a_refusal_that_cannot_be_recorded_is_a_refusal_all_the_same(caplog: pyt
     assert "quota.refused" in caplog.text
 
 
-def test_observing_and_granting_leave_no_refusal(settings) -> None:
+def test_a_call_that_is_granted_while_observing_leaves_no_refusal(settings) -> None:
     settings.QUOTA_ENFORCEMENT = "observe"
     reservations.reserve(consumer="reader", operation="test", calls=41)
     assert not Refusal.objects.exists()
@@ -130,14 +130,14 @@ def test_the_429_and_the_log_name_the_refusal_whose_page_says_why(
 
 
 @pytest.mark.parametrize("wanted", ["00000000-0000-4000-8000-000000000000", "no-id", "<b>"])
-def test_an_id_that_is_not_on_record_is_told_how_long_they_are_kept(wanted: str, admin_client: Client) -> None:
+def test_the_page_of_an_unknown_id_says_how_long_refusals_are_kept(wanted: str, admin_client: Client) -> None:
     page = admin_client.get(reverse("why", args=[wanted]))
     assert page.status_code == 404
     assert "kept for 400 days" in page.text
     assert "<b>”" not in page.text
 
 
-def test_why_is_for_staff_who_may_look(client: Client, django_user_model) -> None:
+def test_the_why_page_needs_the_permission_to_view_refusals(client: Client, django_user_model) -> None:
     page = reverse("why", args=["00000000-0000-4000-8000-000000000000"])
     assert client.get(page).status_code == 302
     client.force_login(django_user_model.objects.create_user("newcomer", is_staff=True))

@@ -1,4 +1,4 @@
-"""services.reserve and services.extend: what is granted, and which limit refuses."""
+"""services.reserve and services.extend: which calls are granted, and which limit refuses."""
 
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -47,12 +47,12 @@ def test_the_first_reservation_of_a_day_opens_its_ledger_with_the_settings_limit
     assert (ledger.used, ledger.reserved) == (0, 7)
 
 
-def test_exactly_the_safety_limit_can_be_set_aside_and_not_one_more() -> None:
+def test_exactly_the_safety_limit_can_be_reserved_and_not_one_more() -> None:
     reserve(100)
     assert refusal(1) == ("safety_limit", 1, 0, MIDNIGHT)
 
 
-def test_a_refusal_sets_nothing_aside() -> None:
+def test_a_refusal_reserves_nothing() -> None:
     refusal(101)
     assert get_status().reserved == 0
     assert not Reservation.objects.exists()
@@ -66,7 +66,7 @@ def test_the_floor_keeps_calls_free_for_others() -> None:
     reserve(30)
 
 
-def test_the_daily_budget_counts_used_and_set_aside_calls_of_that_consumer_alone() -> None:
+def test_the_daily_budget_counts_the_used_and_reserved_calls_of_that_consumer_only() -> None:
     Consumer.objects.create(slug="frugal", daily_budget=10)
     reserve(60)
     reserve(4, "frugal")
@@ -80,7 +80,7 @@ def test_a_budget_of_nothing_refuses_the_first_call() -> None:
     assert refusal(1, "broke") == ("daily_budget", 1, 0, None)
 
 
-def test_nobody_is_told_to_come_back_for_more_than_any_day_grants() -> None:
+def test_there_is_no_retry_time_for_more_calls_than_any_day_grants() -> None:
     Consumer.objects.create(slug="frugal", daily_budget=10)
     Consumer.objects.create(slug="cron", kind="cron", floor=30)
     assert refusal(101) == ("safety_limit", 101, 100, None)
@@ -94,7 +94,7 @@ def test_nobody_is_told_to_come_back_for_more_than_any_day_grants() -> None:
     assert refusal(11, "frugal") == ("day_closed", 11, 0, None)
 
 
-def test_the_cap_per_operation_refuses_what_no_waiting_would_help() -> None:
+def test_the_cap_per_operation_refuses_for_ever() -> None:
     Consumer.objects.create(slug="capped", cap_per_operation=5)
     assert refusal(6, "capped") == ("cap_per_operation", 6, 5, None)
     reserve(5, "capped")
@@ -110,7 +110,7 @@ def test_extending_counts_towards_the_cap_and_the_limits() -> None:
     assert get_status().reserved == 5
 
 
-def test_extending_takes_back_what_the_dead_had_set_aside_before_it_refuses() -> None:
+def test_before_an_extension_is_refused_the_leases_that_ran_out_go_back() -> None:
     reservation = reserve(50)
     reserve(50, lease=timedelta())
     reservations.extend(reservation, calls=50)
@@ -119,7 +119,7 @@ def test_extending_takes_back_what_the_dead_had_set_aside_before_it_refuses() ->
         reservations.extend(reservation)
 
 
-def test_nothing_is_added_for_a_consumer_that_is_switched_off() -> None:
+def test_a_consumer_that_is_switched_off_cannot_extend() -> None:
     Consumer.objects.create(slug="cron", kind="cron")
     reservation, crons = reserve(1), reserve(1, "cron")
     Switches.objects.create(harvest_enabled=False)
@@ -149,7 +149,7 @@ def test_a_day_that_isbndb_closed_grants_nothing() -> None:
     assert caught.value.limit == "day_closed"
 
 
-def test_nothing_is_set_aside_in_the_last_two_seconds_of_a_day() -> None:
+def test_nothing_is_reserved_in_the_last_two_seconds_of_a_day() -> None:
     stop_database_clock(MIDNIGHT - timedelta(seconds=1.9))
     assert refusal(1) == ("midnight", 1, 0, MIDNIGHT + timedelta(seconds=2))
 
@@ -163,7 +163,7 @@ def test_unknown_and_inactive_consumers_are_refused() -> None:
 
 
 @pytest.mark.parametrize("calls", [0, -1])
-def test_less_than_one_call_is_a_mistake_of_the_caller(calls: int) -> None:
+def test_less_than_one_call_is_an_error_of_the_caller(calls: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         reserve(calls)
 
@@ -180,7 +180,7 @@ def test_a_reservation_cannot_be_extended_by_less_than_one_call(calls: int) -> N
         reservations.extend(reserve(5), calls=calls)
 
 
-def test_settling_gives_back_what_was_not_dispatched_once() -> None:
+def test_settling_gives_back_the_calls_that_were_not_dispatched_once() -> None:
     reservation = reserve(5)
     reservations.dispatch(reservation, method="GET", path="/key")
     assert [reservations.settle(reservation), reservations.settle(reservation)] == [4, 0]
@@ -188,7 +188,7 @@ def test_settling_gives_back_what_was_not_dispatched_once() -> None:
     assert (status.used, status.reserved) == (1, 0)
 
 
-def test_a_lease_that_ran_out_is_given_back_by_expire() -> None:
+def test_expire_gives_back_a_lease_that_has_run_out() -> None:
     reserve(5, lease=timedelta())
     kept = reserve(3)
     assert reservations.expire() == 1
@@ -196,7 +196,7 @@ def test_a_lease_that_ran_out_is_given_back_by_expire() -> None:
     assert Reservation.objects.get(state="open").id == kept
 
 
-def test_a_lease_that_ran_out_does_not_stand_in_the_way_even_before_expire_runs() -> None:
+def test_a_lease_that_has_run_out_blocks_no_call_even_before_expire_runs() -> None:
     reserve(100, lease=timedelta())
     reserve(60)
     assert get_status().reserved == 60
@@ -209,7 +209,7 @@ def test_every_dispatch_extends_the_lease() -> None:
     assert Reservation.objects.get().expires_at > before + timedelta(minutes=50)
 
 
-def test_calls_set_aside_yesterday_neither_count_today_nor_come_back_into_it(set_clock: SetClock) -> None:
+def test_calls_reserved_yesterday_neither_count_today_nor_come_back_today(set_clock: SetClock) -> None:
     reservation = reserve(90)
     set_clock(MIDNIGHT + timedelta(minutes=1))
     reserve(100)
@@ -220,7 +220,7 @@ def test_calls_set_aside_yesterday_neither_count_today_nor_come_back_into_it(set
     assert (yesterday.reserved, today.reserved) == (0, 100)
 
 
-def test_expire_closes_reservations_of_past_days_whatever_their_lease(set_clock: SetClock) -> None:
+def test_expire_closes_reservations_of_past_days_with_any_lease(set_clock: SetClock) -> None:
     reserve(9, lease=timedelta(days=3))
     set_clock(MIDNIGHT)
     assert reservations.expire() == 1
@@ -245,7 +245,7 @@ def test_observing_counts_past_the_limit_and_refuses_nothing(settings) -> None:
     assert status.can_make_calls
 
 
-def test_per_consumer_use_is_kept_beside_the_ledger() -> None:
+def test_the_use_of_each_consumer_is_stored_with_the_ledger() -> None:
     Consumer.objects.create(slug="other")
     reservations.dispatch(reserve(2), method="GET", path="/key")
     reserve(3, "other")
@@ -267,7 +267,7 @@ def test_a_standby_that_takes_no_writes_is_out_of_reach() -> None:
     reserve(1)  # by a new connection
 
 
-def test_the_database_itself_keeps_figures_from_going_below_nothing() -> None:
+def test_the_database_itself_keeps_figures_from_falling_below_0() -> None:
     reserve(1)
     with connection.cursor() as cursor, pytest.raises(Exception, match="violates check constraint"):
         cursor.execute("UPDATE quota_dailyledger SET reserved = reserved - 2")

@@ -1,4 +1,4 @@
-"""quota.spending: however the block is left, nothing stays set aside."""
+"""quota.spending: however the block ends, no call stays reserved."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -26,7 +26,7 @@ def spend(calls: int, **options):
     return spending(consumer="reader", operation="test", calls=calls, **options)
 
 
-def test_an_operation_sets_all_its_calls_aside_with_the_first_dispatch() -> None:
+def test_an_operation_reserves_all_its_calls_with_the_first_dispatch() -> None:
     with spend(5) as spender:
         assert not Reservation.objects.exists()
         spender.dispatch("GET", "/key")
@@ -41,7 +41,7 @@ def test_an_operation_that_dispatches_nothing_leaves_no_trace() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
-def test_whatever_ends_the_block_the_rest_goes_back(error: type[BaseException]) -> None:
+def test_however_the_block_ends_the_rest_goes_back(error: type[BaseException]) -> None:
     with pytest.raises(error), spend(5) as spender:
         spender.dispatch("GET", "/key")
         raise error
@@ -83,7 +83,7 @@ def test_a_dispatch_gives_up_when_the_fleet_is_too_busy(monkeypatch) -> None:
     assert (get_status().used, get_status().reserved) == (1, 0)
 
 
-def test_extending_sets_one_more_call_aside_for_a_retry() -> None:
+def test_extending_reserves_one_more_call_for_a_retry() -> None:
     with spend(1) as spender:
         with pytest.raises(RuntimeError, match="nothing to extend"):
             spender.extend()
@@ -93,7 +93,7 @@ def test_extending_sets_one_more_call_aside_for_a_retry() -> None:
     assert get_status().used == 2
 
 
-def test_an_operation_that_midnight_overtakes_stops(set_clock: SetClock) -> None:
+def test_an_operation_stops_at_midnight(set_clock: SetClock) -> None:
     with pytest.raises(ReservationClosed), spend(3) as spender:
         spender.dispatch("GET", "/key")
         set_clock(MIDNIGHT + timedelta(minutes=1))
@@ -101,7 +101,7 @@ def test_an_operation_that_midnight_overtakes_stops(set_clock: SetClock) -> None
     assert list(DailyLedger.objects.values_list("used", "reserved")) == [(1, 0)]
 
 
-def test_when_observing_an_operation_goes_on_past_midnight(settings, set_clock: SetClock) -> None:
+def test_while_observing_an_operation_goes_on_past_midnight(settings, set_clock: SetClock) -> None:
     settings.QUOTA_ENFORCEMENT = "observe"
     with spend(3) as spender:
         spender.dispatch("GET", "/key")
@@ -111,7 +111,7 @@ def test_when_observing_an_operation_goes_on_past_midnight(settings, set_clock: 
     assert list(DailyLedger.objects.order_by("day").values_list("used", "reserved")) == [(1, 0), (1, 0)]
 
 
-def test_a_database_that_goes_away_does_not_hide_how_the_block_ended(monkeypatch, caplog) -> None:
+def test_a_database_failure_does_not_hide_how_the_block_ended(monkeypatch, caplog) -> None:
     def out_of_reach(reservation: object) -> int:
         raise QuotaUnavailable
 
@@ -122,7 +122,7 @@ def test_a_database_that_goes_away_does_not_hide_how_the_block_ended(monkeypatch
     assert "quota.settle_failed" in caplog.text
 
 
-def test_spending_inside_a_transaction_is_a_mistake_that_spends_nothing() -> None:
+def test_spending_inside_a_transaction_is_an_error_and_spends_nothing() -> None:
     with pytest.raises(transaction.TransactionManagementError), transaction.atomic(), spend(1) as spender:
         spender.dispatch("GET", "/key")
     assert not Call.objects.exists()

@@ -1,4 +1,4 @@
-"""GET /api/quota/status, its headers, and the figures behind it."""
+"""GET /api/quota/status, its headers and its figures."""
 
 import json
 from dataclasses import replace
@@ -59,7 +59,7 @@ def test_the_status_has_the_figures_of_the_day(api: APIClient) -> None:
     }
 
 
-def test_the_example_of_the_design_comes_out_as_written() -> None:
+def test_the_example_of_the_design_gives_the_figures_of_the_design() -> None:
     status = status_of(used=8_456, now=MIDNIGHT - timedelta(seconds=36_000))
     assert (status.remaining, status.percentage_used) == (4_544, 65)
     assert ratelimit_headers(status) == {
@@ -99,20 +99,20 @@ def test_the_figures_agree_with_each_other(limits: tuple[int, int], used: int, r
 
 
 @given(moment=st.timedeltas(timedelta(), timedelta(days=1) - timedelta(microseconds=1)))
-def test_who_waits_for_the_seconds_to_the_reset_comes_neither_early_nor_a_second_late(moment: timedelta) -> None:
+def test_the_seconds_to_the_reset_are_neither_too_few_nor_a_second_too_many(moment: timedelta) -> None:
     status = status_of(now=MIDNIGHT - timedelta(days=1) + moment)
     wait = timedelta(seconds=status.seconds_to_reset)
     assert timedelta() <= status.now + wait - MIDNIGHT < timedelta(seconds=1)
     assert status.reset_at == MIDNIGHT
 
 
-def test_the_days_own_limits_are_told_when_the_settings_change_during_it(api: APIClient, settings) -> None:
+def test_a_change_of_the_settings_does_not_change_todays_limits(api: APIClient, settings) -> None:
     reservations.open_ledger()
     settings.QUOTA_DAILY_LIMIT = settings.QUOTA_DAILY_LIMIT * 2
     assert api.get(PATH).json()["daily_limit"] == 15_000
 
 
-def test_a_new_day_begins_with_nothing_used(api: APIClient, set_clock: SetClock) -> None:
+def test_a_new_day_starts_with_nothing_used(api: APIClient, set_clock: SetClock) -> None:
     reservations.increment(13_000)
     assert api.get(PATH).json()["can_make_calls"] is False
     set_clock(MIDNIGHT)
@@ -121,13 +121,13 @@ def test_a_new_day_begins_with_nothing_used(api: APIClient, set_clock: SetClock)
     assert body["reset_at"] == "2026-05-07T00:00:00Z"
 
 
-def test_more_than_the_limit_is_told_as_it_is_and_nothing_remains(api: APIClient) -> None:
+def test_a_use_above_the_limit_is_shown_and_nothing_remains(api: APIClient) -> None:
     reservations.increment(14_000)
     body = api.get(PATH).json()
     assert (body["used"], body["remaining"], body["percentage_used"]) == (14_000, 0, 107)
 
 
-def test_a_closed_day_is_told_with_isbndbs_words(api: APIClient) -> None:
+def test_a_closed_day_is_shown_with_the_answer_of_isbndb(api: APIClient) -> None:
     call = reservations.dispatch(
         reservations.reserve(consumer="reader", operation="test", calls=1), method="GET", path="/key"
     )
@@ -139,7 +139,7 @@ def test_a_closed_day_is_told_with_isbndbs_words(api: APIClient) -> None:
     assert '"daily";r=0;' in answer.headers["RateLimit"]
 
 
-def test_observing_is_told(api: APIClient, settings) -> None:
+def test_the_status_shows_that_limits_are_observed(api: APIClient, settings) -> None:
     settings.QUOTA_ENFORCEMENT = "observe"
     reservations.increment(13_000)
     body = api.get(PATH).json()

@@ -1,4 +1,4 @@
-"""What staff change at run time holds at once, in every process, with a history; limits wait for tomorrow."""
+"""A switch takes effect at once in every process and has a history. Limits wait for the next day."""
 
 import subprocess
 import sys
@@ -40,13 +40,13 @@ def reserve(consumer: str = "reader", calls: int = 1) -> None:
     reservations.reserve(consumer=consumer, operation="test", calls=calls)
 
 
-def test_without_a_row_everything_is_as_the_environment_says(settings) -> None:
+def test_without_a_row_the_environments_values_hold(settings) -> None:
     settings.QUOTA_DAILY_LIMIT = 77
     assert effective_limits().daily_limit == 77
     assert get_status().enforcement == "enforce"
 
 
-def test_observing_refuses_nothing_from_the_moment_it_is_switched_on_until_it_is_off(settings) -> None:
+def test_observing_refuses_nothing_from_the_moment_it_is_on_until_it_is_off(settings) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 2, 1
     reserve()
     with pytest.raises(QuotaRefused):
@@ -59,19 +59,19 @@ def test_observing_refuses_nothing_from_the_moment_it_is_switched_on_until_it_is
         reserve()
 
 
-def test_another_process_sees_a_switch_without_being_told() -> None:
+def test_another_process_sees_a_switch_at_once() -> None:
     asks = (
         "import django; django.setup(); from quota.selectors.status import get_status; print(get_status().enforcement)"
     )
     switch(enforcement="observe")
-    told = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", asks], env=processes.environment(), capture_output=True, text=True, check=True
     )
-    assert told.stdout == "observe\n"
+    assert process.stdout == "observe\n"
 
 
 @pytest.mark.parametrize("kind", ["cron", "bulk"])
-def test_with_harvesting_off_crons_and_bulk_work_are_refused_in_the_middle_of_an_operation_and_clients_are_not(
+def test_while_harvesting_is_off_crons_and_bulk_work_are_refused_even_within_an_operation_and_clients_are_not(
     kind: str,
 ) -> None:
     Consumer.objects.create(slug="harvester", kind=kind)
@@ -87,7 +87,7 @@ def test_with_harvesting_off_crons_and_bulk_work_are_refused_in_the_middle_of_an
     reserve("harvester")
 
 
-def test_a_consumer_that_is_switched_off_dispatches_nothing_more_of_what_it_has_set_aside(consumer: Consumer) -> None:
+def test_a_consumer_that_is_switched_off_cannot_dispatch_its_reserved_calls(consumer: Consumer) -> None:
     with spending(consumer="reader", operation="test", calls=2) as spender:
         spender.dispatch("GET", "/key")
         Consumer.objects.update(active=False)
@@ -96,7 +96,7 @@ def test_a_consumer_that_is_switched_off_dispatches_nothing_more_of_what_it_has_
     assert (get_status().used, get_status().reserved) == (1, 0)
 
 
-def test_other_limits_hold_from_the_next_day_and_today_only_when_they_are_applied(set_clock: SetClock) -> None:
+def test_new_limits_hold_from_the_next_day_and_today_only_when_they_are_applied(set_clock: SetClock) -> None:
     reservations.open_ledger()
     switch(daily_limit=500, safety_buffer=100, max_rps=7)
     assert get_status().safety_limit == 13_000
@@ -118,7 +118,7 @@ def test_a_limit_below_what_is_used_refuses_everything_and_takes_nothing_back() 
     assert (status.used, status.remaining, status.can_make_calls) == (50, 0, False)
 
 
-def test_there_is_one_row_and_it_makes_sense(settings) -> None:
+def test_there_is_one_row_and_its_limits_make_sense(settings) -> None:
     with pytest.raises(IntegrityError):
         Switches.objects.create(pk=2)
     settings.QUOTA_SAFETY_BUFFER = 2_000
@@ -128,7 +128,7 @@ def test_there_is_one_row_and_it_makes_sense(settings) -> None:
         Switches(pk=1).delete()
 
 
-def test_a_buffer_that_a_deploy_lifts_over_the_limit_leaves_one_call_a_day_and_an_error(settings, caplog) -> None:
+def test_a_buffer_that_a_deploy_raises_above_the_limit_leaves_one_call_a_day_and_an_error(settings, caplog) -> None:
     switch(daily_limit=1_500)
     settings.QUOTA_SAFETY_BUFFER = 1_500
     status = get_status()

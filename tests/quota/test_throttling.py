@@ -1,4 +1,4 @@
-"""Requests by key and minute: a 429 of its own, and no throttle without Redis."""
+"""Requests by key and minute: a 429 that is not from the quota, and no throttle without Redis."""
 
 import time
 
@@ -8,8 +8,8 @@ from rest_framework.test import APIClient
 from quota import throttling
 from quota.models import Consumer, ConsumerKey
 
-PATH = "/api/books/12345"  # a 404, which looks at nothing but the ISBN
-MINUTE = 1_800_000_000.0  # begins one
+PATH = "/api/books/12345"  # a 404 that depends only on the ISBN
+MINUTE = 1_800_000_000.0  # the start of a minute
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def statuses(client: APIClient, requests: int) -> list[int]:
     return [client.get(PATH).status_code for _ in range(requests)]
 
 
-def test_one_request_too_many_is_a_429_that_is_not_the_quotas(clients: list[APIClient]) -> None:
+def test_one_request_too_many_gets_a_429_that_is_not_from_the_quota(clients: list[APIClient]) -> None:
     assert statuses(clients[0], 4) == [404, 404, 404, 429]
     response = clients[0].get(PATH)
     body = response.json()
@@ -59,7 +59,7 @@ def test_0_is_no_limit(clients: list[APIClient], settings) -> None:
     assert set(statuses(clients[0], 5)) == {404}
 
 
-def test_without_redis_nobody_is_throttled_and_it_is_asked_again_later(
+def test_without_redis_no_request_is_throttled_and_redis_is_tried_again_later(
     clients: list[APIClient], settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = settings.CACHES
