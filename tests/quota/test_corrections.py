@@ -168,7 +168,7 @@ def test_an_adjustment_in_the_admin_records_the_user(admin_client: Client) -> No
     assert used() == 6
     made = Adjustment.objects.get()
     assert (made.made_by, made.made_with) == (User.objects.get(username="admin"), "the admin")
-    assert LogEntry.objects.get().change_message == "Put right by -4. Reason: never sent"
+    assert LogEntry.objects.get().change_message == "Adjusted by -4. Reason: never sent"
     assert "never sent" in admin_client.get(reverse("admin:quota_adjustment_changelist")).content.decode()
     assert admin_client.post(reverse("admin:quota_adjustment_delete", args=[made.pk])).status_code == 403
 
@@ -179,7 +179,7 @@ def test_an_error_after_the_form_was_checked_is_a_message_in_the_admin(admin_cli
     assert "from 1 to 1,000,000" in admin_client.post(page, given).content.decode()
     with patch("quota.admin.corrections.adjust", side_effect=QuotaUnavailable("It did not answer in time.")):
         said = admin_client.post(page, given | {"calls": 1}, follow=True).content.decode()
-    assert "Nothing was put right. It did not answer in time." in said
+    assert "The ledger was not changed. It did not answer in time." in said
     assert used() == 10
 
 
