@@ -1,6 +1,6 @@
 # `make` lists the targets. PYTHON=python3.12 make … selects the interpreter. Without it, an existing .venv is kept.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test browser screenshots lint types pgbouncer ci bench lock clean
+.PHONY: help setup demo run test test-fast browser screenshots lint types pgbouncer ci bench lock clean
 
 BIN := .venv/bin
 MANAGE := $(BIN)/python manage.py
@@ -17,7 +17,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --no-strip-extras --python-vers
 	--custom-compile-command "make lock (inputs: $(INPUTS))" $(ARGS)
 
 help: ## lists the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: ## makes .venv from requirements-dev.txt; does nothing if nothing changed
 	@PYTHON="$(PYTHON)" .ci/setup
@@ -28,10 +28,15 @@ demo: setup ## enriches ISBNs through the sandbox, uses the whole quota of a sma
 run: setup ## starts the whole service on this machine, until Ctrl-C
 	@$(MANAGE) run
 
-# A process more than there are cores: many tests wait, for a browser, a worker or the pace.
+# One process more than there are cores: many tests wait, for a browser, a worker or the pace.
+PYTEST := $(BIN)/python -m pytest --numprocesses $$(($$(nproc) + 1)) --maxprocesses 8 --dist worksteal
+
 test: setup ## runs all tests on a real PostgreSQL and Redis; at least 90% branch coverage
 	@mkdir -p .data && folder=$$(mktemp -d "$(CURDIR)/.data/coverage.XXXXXX") && trap 'rm -rf "$$folder"' EXIT && \
-	COVERAGE_FILE="$$folder/data" $(BIN)/python -m pytest --numprocesses $$(($$(nproc) + 1)) --maxprocesses 8 --cov --cov-report term
+	COVERAGE_FILE="$$folder/data" $(PYTEST) --cov --cov-report term
+
+test-fast: setup ## runs the tests that are not marked as slow, without coverage (ARGS=tests/quota: only those)
+	@$(PYTEST) -m "not slow" $(ARGS)
 
 lint: setup ## checks style, import contracts, migrations, deployment settings, lock files
 	$(BIN)/ruff check .

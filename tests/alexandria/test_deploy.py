@@ -17,6 +17,8 @@ from tests import processes
 from tests.alexandria.serving import COMPOSE, passes_its_health_check, process, shell, until, unused_port
 from tests.alexandria.test_env import ENV_EXAMPLE
 
+pytestmark = pytest.mark.slow
+
 SERVICES = COMPOSE["services"]
 OURS = ("web", "worker", "jobs", "beat", "migrate", "flower")
 OTHERS_VARIABLES = {"POSTGRES_USER", "POSTGRES_DB"}

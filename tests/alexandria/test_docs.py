@@ -30,6 +30,8 @@ from quota.services import reservations
 from tests import architecture_map
 from tests.alexandria.test_env import ENV_EXAMPLE
 
+pytestmark = pytest.mark.slow
+
 DOCS = [BASE_DIR / "README.md", BASE_DIR / "CONTRIBUTING.md", *sorted((BASE_DIR / "docs").rglob("*.md"))]
 MARKDOWN = [*DOCS, BASE_DIR / "CHANGELOG.md"]
 MAX_LINE = 120

@@ -5,8 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from alexandria.env import BASE_DIR
 from tests.alexandria.conftest import NOTHING_SET
+
+pytestmark = pytest.mark.slow
 
 
 def manage(home: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

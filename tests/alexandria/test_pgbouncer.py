@@ -29,7 +29,10 @@ from tests.fixtures import NOON, SetClock, balance, known_isbns
 from tests.quota.test_concurrency import granted, race
 
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is missing: `make pgbouncer` installs it")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is missing: `make pgbouncer` installs it"),
+]
 POOL = 8
 """Connections to PostgreSQL, far fewer than clients. Each transaction gets any free one."""
 

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import pytest
 import redis
 
 from alexandria.development.embedded import servers
@@ -11,6 +12,8 @@ from enrichment.models import Job
 from tests import processes
 from tests.alexandria.serving import run, serving, until
 from tests.fixtures import balance, known_isbns
+
+pytestmark = pytest.mark.slow
 
 
 def test_without_redis_calls_are_exact_and_jobs_are_kept_and_the_worker_continues_when_it_is_back(

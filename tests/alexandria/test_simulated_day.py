@@ -33,6 +33,8 @@ from quota.services import reservations
 from tests import processes
 from tests.fixtures import SetClock
 
+pytestmark = pytest.mark.slow
+
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
 START = MIDNIGHT - timedelta(seconds=50)
 LIMIT = 300

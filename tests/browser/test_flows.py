@@ -19,6 +19,8 @@ from tests import processes
 from tests.browser.steps import flaws, sign_in
 from tests.fixtures import SetClock, known_isbns, unknown_isbns
 
+pytestmark = pytest.mark.slow
+
 REASON = "Asked for by the reading room."
 JOB_PATIENCE = 60_000  # milliseconds
 

@@ -1,8 +1,11 @@
 """Staff can log in and out; other users cannot log in."""
 
+import pytest
 from django.contrib.auth.models import User
 from django.urls import reverse
 from playwright.sync_api import Page, expect
+
+pytestmark = pytest.mark.slow
 
 
 def log_in(tab: Page, name: str) -> None:

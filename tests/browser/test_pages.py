@@ -11,6 +11,8 @@ from quota.models import Consumer
 from tests import rows
 from tests.browser.steps import flaws
 
+pytestmark = pytest.mark.slow
+
 MODELS = sorted(admin.site._registry, key=lambda model: model._meta.label)
 
 

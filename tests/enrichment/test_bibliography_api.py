@@ -36,6 +36,7 @@ def all_isbns(author: str) -> set[str]:
     return isbns_of(listings.of_author(author))
 
 
+@pytest.mark.slow
 def test_the_answer_counts_every_book_page_and_call(api: APIClient, sandbox: Sandbox) -> None:
     reserved: list[int] = []
     on_request(sandbox, lambda _: reserved.append(get_status().reserved))
@@ -79,6 +80,7 @@ def test_the_answer_counts_every_book_page_and_call(api: APIClient, sandbox: San
     assert balance(sandbox) == (8, 8)
 
 
+@pytest.mark.slow
 def test_without_a_total_a_full_page_means_that_another_can_follow(api: APIClient, sandbox: Sandbox) -> None:
     reserved: list[int] = []
     on_request(sandbox, lambda _: reserved.append(get_status().reserved))
@@ -93,6 +95,7 @@ def test_without_a_total_a_full_page_means_that_another_can_follow(api: APIClien
     assert balance(sandbox) == (4, 4)
 
 
+@pytest.mark.slow
 def test_a_404_after_the_last_page_does_not_make_the_author_unknown(api: APIClient, sandbox: Sandbox) -> None:
     on_request(sandbox, lambda number: sandbox.add_fault("status", status=404, times=1) if number == 3 else None)
     body = ask(api, NO_TOTAL)
@@ -101,6 +104,7 @@ def test_a_404_after_the_last_page_does_not_make_the_author_unknown(api: APIClie
     assert balance(sandbox) == (3, 3)
 
 
+@pytest.mark.slow
 def test_a_too_large_page_is_halved(api: APIClient, sandbox: Sandbox) -> None:
     body = ask(api, HEAVY)
     assert (body["books_found"], body["pages_fetched"], body["api_calls"], body["complete"]) == (1502, 3, 4, True)
@@ -115,6 +119,7 @@ def test_a_too_large_page_is_halved(api: APIClient, sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize(("limit", "pages", "next_page"), [(4, 3, None), (3, 2, 2), (2, 1, 1)])
+@pytest.mark.slow
 def test_reserved_calls_are_used_even_if_halves_may_need_more(
     api: APIClient, sandbox: Sandbox, settings, limit: int, pages: int, next_page: int | None
 ) -> None:
@@ -245,6 +250,7 @@ ENDINGS: dict[str, tuple[int, Callable[[Sandbox], None], str]] = {
 
 
 @pytest.mark.parametrize(("at", "end", "reason"), ENDINGS.values(), ids=ENDINGS)
+@pytest.mark.slow
 def test_when_the_quota_stops_it_the_next_run_continues_exactly_there(
     api: APIClient, sandbox: Sandbox, settings, at: int, end: Callable[[Sandbox], None], reason: str
 ) -> None:

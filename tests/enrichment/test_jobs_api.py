@@ -112,6 +112,7 @@ def test_only_the_exact_preference_creates_a_job(prefer: str, status: int, api: 
     assert Job.objects.count() == (status == 202)
 
 
+@pytest.mark.slow
 def test_a_job_takes_a_hundred_thousand_isbns_and_no_more(api: APIClient, sandbox: Sandbox) -> None:
     isbns = [*KNOWN, *["978-0-00-000000-3"] * (100_000 - len(KNOWN))]
     location = created(api, {"isbns": isbns})

@@ -18,6 +18,8 @@ from quota.services import reservations
 from tests import processes
 from tests.fixtures import NOON, SetClock, balance, known_isbns
 
+pytestmark = pytest.mark.slow
+
 KILLS = 3
 
 

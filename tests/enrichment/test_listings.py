@@ -86,6 +86,7 @@ def expected_end(size: int, max_pages: int) -> int:
     keeps_back=st.integers(0, 1),
     max_pages=st.integers(1, 10),
 )
+@pytest.mark.slow
 def test_every_available_book_is_fetched_once_however_often_the_run_stops(
     sizes: list[int],
     tells_total: bool,

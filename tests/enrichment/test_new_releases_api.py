@@ -36,6 +36,7 @@ def paths_asked(sandbox: Sandbox) -> list[str]:
     return [request["path"].rpartition("/")[2] for request in sandbox.requests]
 
 
+@pytest.mark.slow
 def test_the_answer_accounts_for_every_book_month_and_call(api: APIClient, sandbox: Sandbox) -> None:
     reserved: list[int] = []
     on_request(sandbox, lambda _: reserved.append(get_status().reserved))
@@ -99,6 +100,7 @@ def test_each_subject_of_each_month_is_a_separate_search(api: APIClient, sandbox
     assert balance(sandbox) == (1, 1)
 
 
+@pytest.mark.slow
 def test_a_run_that_stops_every_day_fetches_every_page_once(api: APIClient, sandbox: Sandbox) -> None:
     """ISBNdb closes each day at the second call. The figures of all days add up to those of a single run."""
     on_request(sandbox, lambda number: sandbox.add_fault("daily_limit", times=1) if number % 2 == 0 else None)
@@ -158,6 +160,7 @@ def test_a_request_for_more_calls_than_are_free_sends_nothing(api: APIClient, sa
     ],
     ids=["garbage", "failure", "failure as for a page too large", "no answer"],
 )
+@pytest.mark.slow
 def test_when_isbndb_fails_the_answer_has_the_result_so_far_and_how_to_continue(
     api: APIClient, sandbox: Sandbox, settings, fault: dict, status: int, reason: str
 ) -> None:
@@ -182,6 +185,7 @@ def test_when_isbndb_fails_the_answer_has_the_result_so_far_and_how_to_continue(
     assert (rest["complete"], rest["api_calls"]) == (True, 4)
 
 
+@pytest.mark.slow
 def test_a_long_request_stops_at_the_time_limit_and_continues_with_its_token(
     api: APIClient, sandbox: Sandbox, monkeypatch
 ) -> None:

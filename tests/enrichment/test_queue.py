@@ -111,6 +111,7 @@ def test_a_known_isbn_is_not_queued_and_a_waiting_isbn_is_not_queued_twice(sandb
         enqueue(waiting, priority=NORMAL, consumer="nobody")
 
 
+@pytest.mark.slow
 def test_50_callers_at_once_create_one_row_for_each_isbn() -> None:
     catalogue = known_isbns(200)
     accepted: list[Accepted] = []
@@ -225,6 +226,7 @@ def test_one_flush_sends_a_limited_number_of_batches_and_the_next_one_continues(
         assert flush(consumer="reader").batches == 2
 
 
+@pytest.mark.slow
 def test_many_small_requests_cost_hardly_more_than_the_minimum_of_calls(sandbox: Sandbox, settings) -> None:
     settings.ISBNDB_BATCH_SIZE = 25
     trace = make_trace(1_000, seconds=100, catalogue=2_000)
@@ -279,6 +281,7 @@ def test_many_flushers_send_every_isbn_once_with_as_few_calls_as_one_flusher(at:
     assert balance(sandbox) == (8, 8)
 
 
+@pytest.mark.slow
 def test_queuing_and_flushing_at_once_loses_no_isbn_and_does_not_deadlock(at: At, sandbox: Sandbox) -> None:
     books = known_isbns(300)
 
@@ -299,6 +302,7 @@ def test_queuing_and_flushing_at_once_loses_no_isbn_and_does_not_deadlock(at: At
     assert spent == used == len(sent())
 
 
+@pytest.mark.slow
 def test_the_claim_of_a_killed_flusher_expires(at: At, sandbox: Sandbox) -> None:
     queue(known_isbns(SIZE))
     arguments = [sys.executable, "-m", "tests.enrichment.doomed", "between answer and record"]

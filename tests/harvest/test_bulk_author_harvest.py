@@ -70,6 +70,7 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) 
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_every_kind_of_author_is_harvested_page_by_page_and_every_call_is_reported(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
@@ -112,6 +113,7 @@ def test_every_kind_of_author_is_harvested_page_by_page_and_every_call_is_report
 
 
 @pytest.mark.parametrize("path", lists("authors.csv"), ids=folder_of)
+@pytest.mark.slow
 def test_a_long_list_takes_two_days_of_a_small_quota_and_no_page_is_paid_twice(
     path: Path, sandbox: Sandbox, set_both_clocks: Callable[[datetime], None], settings
 ) -> None:
@@ -139,6 +141,7 @@ def test_a_long_list_takes_two_days_of_a_small_quota_and_no_page_is_paid_twice(
     assert balance(sandbox) == (len(asked) - calls, len(asked) - calls)
 
 
+@pytest.mark.slow
 def test_with_wait_it_sleeps_until_after_midnight_and_continues(
     sandbox: Sandbox, set_both_clocks: Callable[[datetime], None], tmp_path: Path
 ) -> None:
@@ -154,6 +157,7 @@ def test_with_wait_it_sleeps_until_after_midnight_and_continues(
 
 
 @pytest.mark.usefixtures("patient")
+@pytest.mark.slow
 def test_kill_9_loses_at_most_the_current_page(sandbox: Sandbox, admin_client: Client, tmp_path: Path) -> None:
     listed = a_list(tmp_path, "Agatha Christie", *SHORT[:2])
     sandbox.add_fault("latency", seconds=60, path="/author/Nora", times=1)
@@ -180,6 +184,7 @@ def test_kill_9_loses_at_most_the_current_page(sandbox: Sandbox, admin_client: C
 
 
 @pytest.mark.usefixtures("patient")
+@pytest.mark.slow
 def test_ctrl_c_ends_it_after_the_current_page(sandbox: Sandbox, tmp_path: Path) -> None:
     listed = a_list(tmp_path, "Agatha Christie", *SHORT[:2])
     sandbox.add_fault("latency", seconds=5, path="/author/Agatha", times=1)
@@ -197,6 +202,7 @@ def test_ctrl_c_ends_it_after_the_current_page(sandbox: Sandbox, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("patient")
+@pytest.mark.slow
 def test_a_second_signal_ends_it_at_once_and_releases_its_calls(sandbox: Sandbox, tmp_path: Path) -> None:
     listed = a_list(tmp_path, *SHORT[:2])
     sandbox.add_fault("latency", seconds=60, times=1)
@@ -247,6 +253,7 @@ def test_when_isbndb_fails_for_every_author_it_stops_before_it_wastes_the_quota(
     assert harvest("--resume", "--limit", "2").code == 3
 
 
+@pytest.mark.slow
 def test_authors_that_always_fail_do_not_block_the_others_on_resume(sandbox: Sandbox, tmp_path: Path) -> None:
     bad = [f"Bad {word}" for word in ("One", "Two", "Three", "Four", "Five", "Six")]
     sandbox.add_fault("status", status=500, path="/author/Bad", body={"message": "Oops"})
@@ -375,6 +382,7 @@ def test_resume_without_a_list_continues_what_stopped_last_and_nobody_holds(sand
     assert [each["name"] for each in harvest("--resume").named("author")] == [SHORT[5]]
 
 
+@pytest.mark.slow
 def test_when_the_reader_of_its_output_is_gone_it_stops_with_its_checkpoint(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.add_fault("latency", seconds=0.3)
     with start(a_list(tmp_path, *SHORT), environment=processes.environment()) as piped:
@@ -471,6 +479,7 @@ def test_wrong_options_are_refused_before_anything_starts(arguments: list[str], 
     assert message in ended.message
 
 
+@pytest.mark.slow
 def test_as_a_process_it_reads_standard_input_and_prints_plain_lines(sandbox: Sandbox) -> None:
     ended = subprocess.run(
         [*COMMAND, "-"], input="author\nAdam Silvera\nNora Roberts\n", text=True, capture_output=True, timeout=60,
@@ -487,6 +496,7 @@ def test_as_a_process_it_reads_standard_input_and_prints_plain_lines(sandbox: Sa
     assert "130  interrupted; --resume continues" in helped.stdout
 
 
+@pytest.mark.slow
 def test_on_a_terminal_a_bar_shows_the_rate_and_the_remaining_calls(sandbox: Sandbox) -> None:
     here, there = pty.openpty()
     environment = processes.environment() | {"TERM": "xterm", "COLUMNS": "120"}

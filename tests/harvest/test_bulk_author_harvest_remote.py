@@ -256,6 +256,7 @@ def test_a_checkpoint_survives_a_torn_line_and_a_damaged_one_is_refused(
     assert through(server, listed, "--checkpoint", tmp_path).code == 1
 
 
+@pytest.mark.slow
 def test_kill_9_and_a_second_process_without_any_database(server: ServerDouble, listed: Path, tmp_path: Path) -> None:
     nowhere = "postgres://nobody:none@127.0.0.1:1/none"
     environment = {**os.environ, "DATABASE_URL": nowhere, "REDIS_URL": "redis://127.0.0.1:1/0"}

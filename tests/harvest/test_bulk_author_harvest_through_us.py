@@ -21,6 +21,7 @@ def has_endpoint() -> bool:
 
 
 @pytest.mark.skipif(not has_endpoint(), reason="POST /api/authors/enrich-bibliography is not there yet")
+@pytest.mark.slow
 def test_a_list_is_harvested_through_our_api_to_the_end_of_the_quota_and_beyond(
     live_server: LiveServer, sandbox: Sandbox, consumer: Consumer, key: str, tmp_path: Path, settings
 ) -> None:

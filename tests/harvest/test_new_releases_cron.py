@@ -38,6 +38,7 @@ def cursor() -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow
 def test_the_books_of_this_month_and_last_month_cost_one_call_per_page(sandbox: Sandbox) -> None:
     run = run_cron("new-releases")
     pages = pages_of("2026-04") + pages_of("2026-05")
@@ -82,6 +83,7 @@ def test_a_failure_of_isbndb_keeps_the_cursor(sandbox: Sandbox) -> None:
     assert balance(sandbox) == (run.calls + rest, run.calls + rest)
 
 
+@pytest.mark.slow
 def test_it_is_skipped_when_not_all_is_covered_and_forgets_a_cursor_of_another_secret_key(
     sandbox: Sandbox, set_clock: SetClock
 ) -> None:
@@ -96,6 +98,7 @@ def test_it_is_skipped_when_not_all_is_covered_and_forgets_a_cursor_of_another_s
     assert run_cron("new-releases").books == books_of("2026-04") + books_of("2026-05")
 
 
+@pytest.mark.slow
 def test_a_failed_page_is_skipped_and_the_next_run_reads_all_pages_again(sandbox: Sandbox) -> None:
     sandbox.add_fault("garbage", path="/books/2026-04", times=1)
     run = run_cron("new-releases")
@@ -109,6 +112,7 @@ def test_a_failed_page_is_skipped_and_the_next_run_reads_all_pages_again(sandbox
     assert Edition.objects.count() == books_of("2026-04") + books_of("2026-05")
 
 
+@pytest.mark.slow
 def test_consecutive_failed_pages_end_the_run_and_the_next_run_gets_one_page_further(sandbox: Sandbox) -> None:
     def place() -> tuple[int, int]:
         position = read_token(cursor()["resume"])[1]

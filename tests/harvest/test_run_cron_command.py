@@ -125,6 +125,7 @@ def test_the_list_shows_every_cron_its_consumer_and_its_last_run_even_by_hand(ca
     assert {row["last_run"]["outcome"] if row["last_run"] else None for row in rows} == {None, "succeeded"}
 
 
+@pytest.mark.slow
 def test_after_kill_9_the_next_tick_ends_the_run_and_records_its_calls(
     settings, sandbox: Sandbox, set_clock: SetClock
 ) -> None:

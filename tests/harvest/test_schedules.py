@@ -67,6 +67,7 @@ def test_a_crontab_is_due_by_its_own_time_zone() -> None:
 
 
 @pytest.mark.usefixtures("defaults")
+@pytest.mark.slow
 def test_one_of_eight_processes_with_a_message_for_the_same_tick_runs_it(sandbox: Sandbox) -> None:
     def race(claims: str) -> None:
         raced = subprocess.run(

@@ -25,6 +25,7 @@ def gets_in(key: str) -> bool:
     return client.get("/api/quota/status").status_code == 200
 
 
+@pytest.mark.slow
 def test_a_new_key_is_all_of_stdout_and_works_at_once(consumer: Consumer) -> None:
     manage = [sys.executable, str(BASE_DIR / "manage.py"), "create_api_key"]
     made = subprocess.run(

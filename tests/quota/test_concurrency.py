@@ -15,6 +15,8 @@ from quota.selectors.status import check_ledger, get_status
 from quota.services import reservations
 from tests import processes
 
+pytestmark = pytest.mark.slow
+
 PROCESSES = 64
 LEFT = 1000
 MAX_RPS = 3

@@ -17,6 +17,8 @@ from quota.services import reservations
 from quota.services.reservations import DispatchedCall
 from tests.fixtures import SetClock
 
+pytestmark = pytest.mark.slow
+
 NOON = datetime(2026, 5, 5, 12, tzinfo=UTC)
 FAR = timedelta(days=1)
 SAFETY_LIMIT = 40

@@ -59,6 +59,7 @@ def test_observing_refuses_nothing_from_the_moment_it_is_on_until_it_is_off(sett
         reserve()
 
 
+@pytest.mark.slow
 def test_another_process_sees_a_switch_at_once() -> None:
     asks = (
         "import django; django.setup(); from quota.selectors.status import get_status; print(get_status().enforcement)"

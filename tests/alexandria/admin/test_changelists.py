@@ -17,6 +17,8 @@ from harvest.models import BulkAuthor, HarvestRun
 from quota.models import Call, Consumer, ConsumerKey, ConsumerUsage, DailyLedger, Refusal, Reservation
 from tests import rows
 
+pytestmark = pytest.mark.slow
+
 FEW, MANY = 5, 10_000
 MAX_QUERIES = 15
 NOT_COUNTED = {Call, Reservation, Refusal, Edition, Work, Author, Miss, BulkAuthor, HarvestRun, LogEntry}

@@ -203,6 +203,7 @@ def test_users_see_nothing_that_they_cannot_open(busy_day: None, onlooker: Clien
         assert onlooker.get(link, follow=True).status_code == 200, link
 
 
+@pytest.mark.slow
 def test_every_link_in_the_sidebar_opens(viewer: Client, admin_client: Client, consumer: Consumer) -> None:
     for client in (viewer, admin_client):
         groups = client.get(INDEX).context["sidebar_navigation"]

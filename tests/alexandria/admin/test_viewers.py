@@ -3,12 +3,15 @@
 import re
 from collections.abc import Iterator
 
+import pytest
 from django.contrib import admin
 from django.db import connection
 from django.urls import reverse
 
 from tests import rows
 from tests.alexandria.admin.test_schedule import staff
+
+pytestmark = pytest.mark.slow
 
 CHANGED_BY_VIEWING = {"django_session", "enrichment_isbnlist"}
 """Viewers can check ISBNs: the list is stored for the page that shows its cost."""

@@ -111,6 +111,7 @@ def test_one_of_many_senders_at_once_sends(message: Delivery, receiver: Receiver
 
 
 @pytest.mark.parametrize(("point", "received"), [("before", 1), ("after", 2)])
+@pytest.mark.slow
 def test_a_message_whose_sender_was_killed_is_sent_by_another(
     point: str, received: int, message: Delivery, receiver: Receiver, at: At
 ) -> None:

@@ -13,6 +13,7 @@ from alexandria.env import BASE_DIR
 DOCS = BASE_DIR / "docs"
 
 
+@pytest.mark.slow
 def test_the_file_in_the_docs_is_the_one_that_the_command_prints() -> None:
     out = StringIO()
     call_command("prometheus_rules", stdout=out)

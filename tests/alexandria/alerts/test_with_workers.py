@@ -23,6 +23,8 @@ from tests import processes
 from tests.alexandria.alerts.receiver import Receiver
 from tests.fixtures import silent_port
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 60.0  # seconds
 
 

@@ -14,6 +14,8 @@ from quota.models import Refusal
 from quota.services import reservations
 from tests.fixtures import balance, known_isbns
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = "alexandria_client"
 
 

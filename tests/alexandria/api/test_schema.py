@@ -56,6 +56,7 @@ def test_the_schema_is_valid_openapi_and_has_no_warnings(capsys: pytest.CaptureF
     assert "openapi: 3" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_every_generated_request_gets_an_answer_of_the_schema(
     schema: BaseSchema, authorization: dict[str, str], settings
 ) -> None:
@@ -76,6 +77,7 @@ def test_every_generated_request_gets_an_answer_of_the_schema(
     assert {200, 400, 401, 404} <= set(answered)
 
 
+@pytest.mark.slow
 def test_every_kind_of_answer_is_in_the_schema(
     schema: BaseSchema, authorization: dict[str, str], sandbox: Sandbox, settings
 ) -> None:
@@ -240,6 +242,7 @@ def json_schema(schema: Any) -> Any:
     return {"anyOf": [rest, {"type": "null"}]} if schema.get("nullable") is True else rest
 
 
+@pytest.mark.slow
 def test_every_example_matches_its_schema(schema: BaseSchema) -> None:
     raw = schema.raw_schema
     components = json_schema(raw["components"])

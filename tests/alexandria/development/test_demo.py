@@ -30,6 +30,7 @@ CONFIGURED = {
 }
 
 
+@pytest.mark.slow
 def test_the_demo_succeeds_and_ignores_the_configuration(tmp_path: Path) -> None:
     demo = subprocess.run(
         [sys.executable, str(BASE_DIR / "manage.py"), "demo"],

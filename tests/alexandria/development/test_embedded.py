@@ -21,6 +21,8 @@ from alexandria.development.embedded.postgres import Postgres, _let_read
 from alexandria.development.embedded.redis import Redis
 from alexandria.env import BASE_DIR
 
+pytestmark = pytest.mark.slow
+
 ROOT = os.geteuid() == 0
 as_root = pytest.mark.skipif(not ROOT, reason="only root hands its servers to another user")
 START = "from alexandria.development.embedded import servers; print(*servers.start())"

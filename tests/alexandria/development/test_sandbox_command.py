@@ -16,6 +16,8 @@ from django.core.management import CommandError, call_command
 import alexandria
 from alexandria.development.sandbox import Sandbox
 
+pytestmark = pytest.mark.slow
+
 MANAGE = Path(alexandria.__file__).parent.parent / "manage.py"
 
 

@@ -26,6 +26,8 @@ from alexandria.development.embedded.files import try_lock
 from alexandria.env import BASE_DIR
 from tests.alexandria.conftest import NOTHING_SET
 
+pytestmark = pytest.mark.slow
+
 
 def processes_of(home: Path) -> list[str]:
     """The command lines of living processes that have `home` in their environment."""

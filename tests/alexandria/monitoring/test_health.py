@@ -43,6 +43,7 @@ def statuses(body: dict[str, Any]) -> dict[str, str]:
     return {name: check["status"] for name, check in body["checks"].items()}
 
 
+@pytest.mark.slow
 def test_everything_is_ok_until_beat_or_a_worker_dies(
     client: Client, consumer: Consumer, sandbox: Sandbox, tmp_path: Path
 ) -> None:

@@ -108,6 +108,7 @@ def test_an_error_has_the_same_id_as_its_log_lines(
         assert "request_finished" in {line["event"] for line in about} or any("exception" in line for line in about)
 
 
+@pytest.mark.slow
 def test_a_job_logs_the_id_of_the_request_that_queued_it(api: APIClient, sandbox: Sandbox, tmp_path: Path) -> None:
     asked = api.post(
         BATCH, known_isbns(1), format="json", headers={"Prefer": "respond-async", "X-Request-ID": "asked-7"}

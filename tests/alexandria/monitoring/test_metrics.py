@@ -241,6 +241,7 @@ def test_requests_are_labelled_by_route_name_and_known_method(
     assert not {"9780441013593", "nope"} & set(re.findall(r"\w+", " ".join(latency)))
 
 
+@pytest.mark.slow
 def test_measurements_of_a_worker_are_in_the_metrics_of_other_processes(
     api: APIClient, sandbox: Sandbox, scraper: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,6 +265,7 @@ def test_measurements_of_a_worker_are_in_the_metrics_of_other_processes(
     }
 
 
+@pytest.mark.slow
 def test_the_duration_of_a_decision_is_labelled_with_its_outcome(consumer: Consumer, scraper: Client) -> None:
     def decided(step: str, outcome: str) -> float:
         return value(samples(scraper), "quota_decision_seconds_count", step=step, outcome=outcome) or 0

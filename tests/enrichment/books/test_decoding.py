@@ -387,6 +387,7 @@ any_book: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 
 @settings(deadline=None)
 @given(any_book)
+@pytest.mark.slow
 def test_no_value_in_any_field_makes_a_book_bad(sent: dict[str, Any]) -> None:
     book = decode_one(sent)
     assert book.isbn13 == DUNE

@@ -186,6 +186,7 @@ def test_a_batch_needs_a_transaction_of_its_own() -> None:
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(any_book, min_size=1, max_size=3))
+@pytest.mark.slow
 def test_every_decoded_book_can_be_stored(sent: list[dict[str, Any]]) -> None:
     books = decode(*({**each, "isbn13": isbn(number)} for number, each in enumerate(sent)))
     result = store_books(books)
@@ -223,6 +224,7 @@ def overlapping(version: int, workers: int = 4, count: int = 300) -> list[list[B
     return [chance.sample(books, count * 9 // 10) for books in batches]
 
 
+@pytest.mark.slow
 def test_workers_with_overlapping_batches_wait_for_each_other_without_a_deadlock() -> None:
     for version in range(6):
         results = race(overlapping(version))

@@ -531,6 +531,7 @@ def test_an_author_unknown_to_isbndb_costs_one_call_only_once(sandbox: Sandbox) 
     assert balance(sandbox) == (1, 1)
 
 
+@pytest.mark.slow
 def test_new_releases_are_fetched_month_by_month_and_continue_with_their_token(sandbox: Sandbox) -> None:
     wanted = Wanted(date(2026, 1, 1), date(2026, 3, 1), max_pages_per_month=1)
     during_request(sandbox, 2, lambda: Consumer.objects.update(daily_budget=2))

@@ -25,6 +25,8 @@ from tests import processes
 from tests.enrichment.jobs.test_jobs import during_request, outcome
 from tests.fixtures import NOON, SetClock, balance, known_isbns
 
+pytestmark = pytest.mark.slow
+
 KNOWN = known_isbns(6)
 PATIENCE = 60.0  # seconds
 

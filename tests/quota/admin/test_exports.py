@@ -34,6 +34,7 @@ def lines(client: Client, page: str, wanted: str, **filters: str) -> list[dict[s
     return json.loads(text) if wanted == "json" else list(csv.DictReader(text.splitlines()))
 
 
+@pytest.mark.slow
 def test_the_journal_is_streamed_in_batches(pages: Client, consumer: Consumer) -> None:
     with connection.cursor() as cursor:
         cursor.execute(MANY, [consumer.pk])

@@ -55,6 +55,7 @@ def pages_to_view(rows: dict[str, Any]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.slow
 def test_each_group_can_view_and_export_but_change_only_what_it_is_permitted_to(
     group: str, rows: dict[str, Any]
 ) -> None:
