@@ -13,7 +13,7 @@ from quota.limits import CONSUMER_FIELDS
 log = structlog.get_logger(__name__)
 
 FOLDED_SECONDS = 10
-"""Refusals of one consumer, operation and limit within so many seconds are one row."""
+"""Refusals of one consumer, operation and limit within this many seconds are one row."""
 
 # The consumer is found by the reservation or by its slug; one half of the union finds nothing. The figures are read
 # right after the decision, without its lock: a record is not worth holding the lock for.

@@ -152,7 +152,7 @@ def test_staff_change_the_switches_on_one_page_with_a_history(admin_client: Clie
     page = admin_client.post(
         PAGE, NOTHING_SET | {"daily_limit": "600", "safety_buffer": "100", "apply_to_today": "on"}, follow=True
     )
-    assert "Today&#x27;s ledger has these limits now: 600 calls a day" in page.content.decode()
+    assert "Today&#x27;s ledger now has these limits: 600 calls a day" in page.content.decode()
     assert get_status().safety_limit == 500
     changes = Switches.history.all()
     assert {change.history_user.get_username() for change in changes if change.history_user} == {"admin"}
@@ -176,5 +176,5 @@ def test_limits_that_cannot_be_applied_at_once_are_saved_and_the_page_says_so(ad
         with connection.cursor() as cursor:
             cursor.execute("DROP FUNCTION quota_apply_limits")
             cursor.execute("ALTER FUNCTION quota_away RENAME TO quota_apply_limits")
-    assert "Today&#x27;s ledger keeps its limits: The quota&#x27;s database did not answer" in page.content.decode()
+    assert "today&#x27;s ledger keeps its old limits. The quota&#x27;s database did not answer" in page.content.decode()
     assert (Switches.objects.get().max_rps, DailyLedger.objects.get().max_rps) == (7, 3)
