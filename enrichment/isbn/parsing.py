@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import mul
 
 from stdnum import ean, isbn
 from stdnum.exceptions import InvalidChecksum
@@ -112,7 +113,7 @@ def to_isbn10(isbn13: str) -> str | None:
     if not isbn13.startswith("978"):
         return None
     body = isbn13[3:12]  # computed here, because isbn.to_isbn10 validates again, and that is slow for a whole batch
-    check = sum(place * int(digit) for place, digit in enumerate(body, start=1)) % 11
+    check = sum(map(mul, range(1, 10), map(int, body))) % 11
     return body + ("X" if check == 10 else str(check))
 
 
