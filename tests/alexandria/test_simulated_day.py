@@ -1,19 +1,21 @@
 """All consumers at once over midnight, as real processes: two of web, two workers, beat and a bulk harvest.
 
-When they all run, the clocks of the quota and of the sandbox are set to a minute before midnight UTC. The day has 300
-calls, and most are used. The limit is reached, midnight passes, and everything continues by itself on the new day.
+When they all run, the clocks of the quota and of the sandbox are set to some minutes before midnight UTC. The day has
+300 calls, and most are used. When the limit is reached, the clocks are set to the last seconds of the day. Midnight
+passes, and everything continues by itself on the new day. Each part takes as long as the machine needs.
 """
 
 import itertools
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +38,11 @@ from tests.fixtures import SetClock
 pytestmark = pytest.mark.slow
 
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
-START = MIDNIGHT - timedelta(seconds=50)
+START = MIDNIGHT - timedelta(minutes=10)
+LAST_SECONDS = MIDNIGHT - timedelta(seconds=10)
 LIMIT = 300
 USED_BEFORE = 250
-SECONDS_AFTER_MIDNIGHT = 25
+SPENDERS = {"library", "bulk-author", "cron-queue-flush", "cron-reconciliation"}
 MAX_RPS = 3
 MANAGE = [sys.executable, str(BASE_DIR / "manage.py")]
 
@@ -48,7 +51,7 @@ MANAGE = [sys.executable, str(BASE_DIR / "manage.py")]
 def day(set_clock: SetClock, settings, tmp_path: Path) -> Iterator[Sandbox]:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER, settings.QUOTA_MAX_RPS = LIMIT, 0, MAX_RPS
     settings.ISBNDB_BATCH_SIZE = 20
-    settings.ISBNDB_TIMEOUT_SECONDS = 10
+    settings.ISBNDB_TIMEOUT_SECONDS = 30
     settings.API_REQUESTS_PER_MINUTE = 0
     with Sandbox(max_rps=None, daily_limit=LIMIT, max_batch=20) as sandbox:
         settings.ISBNDB_BASE_URL, settings.ISBNDB_API_KEY = sandbox.url, sandbox.key
@@ -59,15 +62,43 @@ def day(set_clock: SetClock, settings, tmp_path: Path) -> Iterator[Sandbox]:
         yield sandbox
 
 
-def begin(sandbox: Sandbox, set_clock: SetClock) -> timedelta:
-    """Sets the clocks to the end of the day. Returns how far they are ahead of the real clock."""
-    ahead = set_clock(START)
-    sandbox.set_clock(offset_seconds=ahead.total_seconds())
+def set_clocks(sandbox: Sandbox, set_clock: SetClock, moment: datetime) -> None:
+    sandbox.set_clock(offset_seconds=set_clock(moment).total_seconds())
+
+
+def switch_crons(*, enabled: bool) -> None:
+    PeriodicTask.objects.exclude(name__contains="celery").update(enabled=enabled)
+    PeriodicTasks.update_changed()
+
+
+def begin(sandbox: Sandbox, set_clock: SetClock) -> None:
+    """Begins the end of the day."""
+    set_clocks(sandbox, set_clock, START)
     reservations.increment(USED_BEFORE)
     sandbox.set_limits(spent=USED_BEFORE)
-    PeriodicTask.objects.exclude(name__contains="celery").update(enabled=True)
-    PeriodicTasks.update_changed()
-    return ahead
+    switch_crons(enabled=True)
+
+
+def nothing_is_left() -> bool:
+    """Whether the day is used up, no call is under way, and the job waits. Only midnight can change that."""
+    return (
+        DailyLedger.objects.get().used == LIMIT
+        and not Call.objects.filter(outcome=Call.Outcome.UNKNOWN).exists()
+        and Job.objects.filter(state="waiting").exists()
+    )
+
+
+def new_day_is_worked_on(sandbox: Sandbox) -> bool:
+    return (
+        arrivals(sandbox)[MIDNIGHT.date()] > 20
+        and Job.objects.get().ended_at is not None
+        and set(Call.objects.values_list("consumer__slug", flat=True)) >= SPENDERS
+    )
+
+
+def arrivals(sandbox: Sandbox) -> Counter[date]:
+    """How many requests reached ISBNdb on each day."""
+    return Counter(datetime.fromtimestamp(request["at"], UTC).date() for request in sandbox.requests)
 
 
 @contextmanager
@@ -150,7 +181,6 @@ def test_all_consumers_at_once_over_midnight_keep_every_guarantee(
     port = processes.unused_port()
     consumer = Consumer.objects.create(slug="library")
     _, key = ConsumerKey.objects.create_key(name="day", consumer=consumer)
-    end = MIDNIGHT + timedelta(seconds=SECONDS_AFTER_MIDNIGHT)
     authors = tmp_path / "authors.csv"
     authors.write_text("author_name\n" + "\n".join(f"Author Number {number}" for number in range(400)))
 
@@ -169,40 +199,50 @@ def test_all_consumers_at_once_over_midnight_keep_every_guarantee(
         clients = [stack.enter_context(closing(Client(f"http://127.0.0.1:{port}", key))) for _ in range(5)]
         wait_until(lambda: answers(clients[0]))
         wait_until(lambda: all("ready." in (tmp_path / name).read_text() for name in ("worker.log", "jobs.log")))
-        ahead = begin(day, set_clock)
+        begin(day, set_clock)
         harvester = stack.enter_context(process(tmp_path / "harvest.log", *harvest))
 
+        over = threading.Event()
+
         def goes_on() -> bool:
-            return datetime.now(UTC) + ahead < end
+            return not over.is_set()
 
         with ThreadPoolExecutor(5) as pool:
             works = [start_job, batches, bibliographies, new_releases, queue_isbns]
             done = [pool.submit(work, client, goes_on) for work, client in zip(works, clients, strict=True)]
+            try:
+                wait_until(nothing_is_left)
+                switch_crons(enabled=False)  # no run may lose its lease because the clock jumps
+                wait_until(lambda: not HarvestRun.objects.filter(outcome="running").exists())
+                set_clocks(day, set_clock, LAST_SECONDS)
+                switch_crons(enabled=True)
+                wait_until(lambda: new_day_is_worked_on(day))
+            finally:
+                over.set()
             for each in done:
                 each.result()
-        wait_until(lambda: Job.objects.get().ended_at is not None)
         assert harvester.poll() is None, (tmp_path / "harvest.log").read_text()[-2000:]
         harvester.send_signal(signal.SIGINT)
         assert harvester.wait(60) == 130
         PeriodicTask.objects.update(enabled=False)
-    after_the_leases(set_clock, end)
+    after_the_leases(set_clock)
 
-    arrivals = Counter(datetime.fromtimestamp(request["at"], UTC).date() for request in day.requests)
+    arrived = arrivals(day)
     ledgers = list(DailyLedger.objects.order_by("day"))
     assert [ledger.day for ledger in ledgers] == [START.date(), MIDNIGHT.date()]
     assert [ledger.used for ledger in ledgers] == [
-        USED_BEFORE + arrivals[START.date()],
-        arrivals[MIDNIGHT.date()],
+        USED_BEFORE + arrived[START.date()],
+        arrived[MIDNIGHT.date()],
     ]
     # Calls that were reserved at midnight were not sent.
     assert LIMIT - 5 <= ledgers[0].used <= LIMIT, "the limit of the day was reached and not exceeded"
-    assert arrivals[MIDNIGHT.date()] > 20, "work continued on the new day"
+    assert arrived[MIDNIGHT.date()] > 20, "work continued on the new day"
     assert [ledger.reserved for ledger in ledgers] == [0, 0]
     assert not Reservation.objects.filter(state="open").exists()
     assert [check_ledger(ledger.day) for ledger in ledgers] == [[], []]
     assert most_in_a_second([call.send_at.timestamp() for call in Call.objects.filter(calls=1)]) <= MAX_RPS
     spenders = set(Call.objects.values_list("consumer__slug", flat=True))
-    assert spenders >= {"library", "bulk-author", "cron-queue-flush", "cron-reconciliation"}
+    assert spenders >= SPENDERS
     assert_every_operation_ended_or_says_where_it_stopped([answer for client in clients for answer in client.answers])
 
 
@@ -214,14 +254,14 @@ def answers(client: Client) -> bool:
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300  # so that it does not hang
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.2)
 
 
-def after_the_leases(set_clock: SetClock, end: datetime) -> None:
-    set_clock(end + timedelta(minutes=10))
+def after_the_leases(set_clock: SetClock) -> None:
+    set_clock(MIDNIGHT + timedelta(hours=1))
     reservations.expire()
 
 
