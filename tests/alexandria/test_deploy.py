@@ -1,4 +1,4 @@
-"""Dockerfile and compose.yaml, as far as they can be tried without Docker: what they hold, and that it runs."""
+"""Dockerfile and compose.yaml, without Docker: their content is right, and their commands run."""
 
 import json
 import re
@@ -34,10 +34,10 @@ def instructions() -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder /app of the image: what .dockerignore lets through."""
+    """The folder /app of the image, with the files that .dockerignore permits."""
     folder = tmp_path_factory.mktemp("app")
     ignored = (BASE_DIR / ".dockerignore").read_text().splitlines()
-    assert ignored[1] == "*", "nothing but what is named"
+    assert ignored[1] == "*", "only the named files"
     for name in [line[1:] for line in ignored if line.startswith("!")]:
         if (BASE_DIR / name).is_dir():
             shutil.copytree(BASE_DIR / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -52,7 +52,7 @@ def test_the_image_compose_and_the_procfile_start_each_process_by_the_same_comma
     assert json.loads(dict(instructions)["CMD"]) == ["/bin/sh", "-c", f"exec {procfile['web']}"]
 
 
-def test_a_worker_takes_from_every_queue_that_tasks_go_to() -> None:
+def test_some_worker_consumes_every_queue_that_tasks_use() -> None:
     taken = {queue for name in ("worker", "jobs") for queue in queues(SERVICES[name]["command"])}
     assert {route["queue"] for route in settings.CELERY_TASK_ROUTES.values()} | {"celery"} <= taken
 
@@ -62,7 +62,7 @@ def queues(command: str) -> list[str]:
     return rest.split(maxsplit=1)[0].split(",")
 
 
-def test_compose_sets_variables_that_there_are_and_names_parts_that_there_are() -> None:
+def test_every_variable_and_service_that_compose_names_exists() -> None:
     documented = set(re.findall(r"^# ([A-Z_]+)=", ENV_EXAMPLE.read_text(), re.MULTILINE))
     set_here = {name for service in SERVICES.values() for name in service.get("environment", {})}
     filled_in = set(re.findall(r"\$\{?(\w+)", (BASE_DIR / "compose.yaml").read_text())) - {"HOSTNAME"}
@@ -73,7 +73,7 @@ def test_compose_sets_variables_that_there_are_and_names_parts_that_there_are() 
             if needed["condition"] == "service_healthy":
                 assert SERVICES[name]["healthcheck"]["test"]
         assert {volume.partition(":")[0] for volume in service.get("volumes", [])} <= set(COMPOSE["volumes"])
-        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), "nothing is open to the world"
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), "no open port"
     for name in set(OURS) - {"migrate"}:
         assert set(SERVICES[name]["depends_on"]) == {"migrate", "redis"}
         assert SERVICES[name]["restart"] == "unless-stopped"
@@ -81,7 +81,7 @@ def test_compose_sets_variables_that_there_are_and_names_parts_that_there_are() 
         assert (SERVICES[name]["read_only"], SERVICES[name]["init"]) == (True, True)
 
 
-def test_the_image_is_not_roots_and_what_is_done_at_its_build_works_without_a_database(instructions, image) -> None:
+def test_the_image_does_not_run_as_root_and_its_build_needs_no_database(instructions, image) -> None:
     names = [name for name, _ in instructions]
     user = names.index("USER")
     assert instructions[user][1].split(":")[0] not in {"root", "0"}
@@ -101,7 +101,7 @@ def test_the_image_is_not_roots_and_what_is_done_at_its_build_works_without_a_da
     assert list(image.glob("*/__pycache__"))
 
 
-def test_every_process_starts_from_the_images_files_and_is_found_healthy(instructions, image, set_clock) -> None:
+def test_every_process_starts_from_the_files_of_the_image_and_is_healthy(instructions, image, set_clock) -> None:
     port = str(unused_port())
     environment = processes.environment() | {"DEBUG": "off", "ALLOWED_HOSTS": "books.example", "PORT": port}
     healthcheck = json.loads(dict(instructions)["HEALTHCHECK"].partition("CMD ")[2])
@@ -124,10 +124,10 @@ def test_every_process_starts_from_the_images_files_and_is_found_healthy(instruc
         assert beat.poll() is None
     assert {path.name for path in image.iterdir() if not path.name.startswith("__")} == {
         *("alexandria", "quota", "enrichment", "harvest", "manage.py", "gunicorn.conf.py", "requirements.txt")
-    }, "it writes nothing where it runs"
+    }, "no process writes into the folder"
 
 
-def test_flower_wants_a_password_and_does_not_start_without_one(image) -> None:
+def test_flower_does_not_start_without_a_password(image) -> None:
     environment = processes.environment() | {"FLOWER_BASIC_AUTH": ""}
     with process("flower", environment, image) as flower:
         assert flower.wait(60) == 1

@@ -39,8 +39,8 @@ MAX_README_LINES = 150
 FROM_CODE = {"alerts.md", "quota.md"}  # tests compare their tables of rules and limits with the code
 WITH_REQUESTS = [doc for doc in DOCS if "\ncurl -sS" in doc.read_text() or "\n    curl -sS" in doc.read_text()]
 NOT_RUN = {
-    *("run", "demo", "embedded", "isbndb_sandbox", "migrate", "collectstatic"),  # have tests of their own
-    *("smoke", "bulk_author_harvest"),  # likewise, and want a server or a list
+    *("run", "demo", "embedded", "isbndb_sandbox", "migrate", "collectstatic"),  # have their own tests
+    *("smoke", "bulk_author_harvest"),  # likewise, and need a server or a list
 }
 DEFAULTS_IN_WORDS = {"none": "", "embedded": ""}
 FOLDERS = r"(?:alexandria|quota|enrichment|harvest|tests|docs|\.ci)"
@@ -49,13 +49,13 @@ UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Block(NamedTuple):
-    """A block of code: what stands after its ```, or None where it is indented, and its lines."""
+    """A block of code: its lines, and the words after its ``` (None if it is indented)."""
 
     info: str | None
     text: str
 
     def commands(self) -> list[str]:
-        """Its lines for a shell, continued ones joined; none where they are marked."""
+        """Its shell lines, with continued lines joined. None if the block is marked as not run."""
         if self.info not in {None, "sh"}:
             return []
         lines = re.sub(r"\\\n\s*", "", self.text).splitlines()
@@ -81,13 +81,13 @@ def blocks(doc: Path) -> Iterator[Block]:
 
 
 def inline(doc: Path) -> list[str]:
-    """What stands between `backticks`, on one line or two."""
+    """The code between `backticks`, on one or two lines."""
     prose = re.sub(r"^ *```.*?^ *```", "", doc.read_text(), flags=re.MULTILINE | re.DOTALL)
     return [" ".join(code.replace("\\|", "|").split()) for code in re.findall(r"`([^`]+)`", prose)]
 
 
 def arguments(command: str) -> list[str]:
-    """What follows manage.py, without a comment."""
+    """The words after manage.py, without a comment."""
     return shlex.split(command.partition("manage.py ")[2], comments=True)
 
 
@@ -123,7 +123,7 @@ def test_every_command_and_option_and_target_and_setting_exists(doc: Path) -> No
 
 
 @pytest.mark.parametrize("doc", DOCS, ids=lambda doc: doc.name)
-def test_every_link_leads_somewhere(doc: Path) -> None:
+def test_every_link_has_a_target(doc: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", doc.read_text()):
         if re.match(r"[a-z]+:", target):
             continue
@@ -189,15 +189,15 @@ def test_the_table_of_commands_has_every_command() -> None:
     )
 
 
-def test_what_an_operator_types_works(sandbox: Sandbox, consumer: Consumer) -> None:
+def test_every_command_in_the_docs_works(sandbox: Sandbox, consumer: Consumer) -> None:
     ensure_defaults()
-    reservations.increment(20, consumer="bulk-author")  # of which a correction can take some away
+    reservations.increment(20, consumer="bulk-author")  # so that a correction can lower the figure
     lines = {line for doc in DOCS for block in blocks(doc) for line in block.commands() if "manage.py " in line}
     lines = {line for line in lines if arguments(line)[0] not in NOT_RUN and " [--" not in line}
     assert len(lines) >= 8
     for line in sorted(lines):
         said = io.StringIO()
-        with suppress(SystemExit):  # with an exit code that says more than 0 or 1: there is drift, it was skipped
+        with suppress(SystemExit):  # exit codes other than 0 mean drift or a skipped run
             call_command(*arguments(line), stdout=said, stderr=said)
         assert said.getvalue(), line
 
@@ -210,7 +210,7 @@ def keys_of(value: Any) -> set[str]:
 
 
 @pytest.mark.django_db(transaction=True, reset_sequences=True)  # the pages name the first author and work
-@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl here")
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 @pytest.mark.parametrize("doc", WITH_REQUESTS, ids=lambda doc: doc.name)
 def test_every_request_is_answered_as_shown(doc: Path, live_server, sandbox: Sandbox, key: str, tmp_path: Path) -> None:
     environment = os.environ | {"URL": live_server.url, "KEY": key}
@@ -234,7 +234,7 @@ def test_every_request_is_answered_as_shown(doc: Path, live_server, sandbox: San
 
 
 def compare(shown: str, answer: str) -> None:
-    """An answer has the status, the headers and the fields that the page shows of it."""
+    """The answer has the status, the headers and the fields that the page shows."""
     lines = answer.splitlines()
     if status := re.match(r"HTTP/1.1 (\d+)", shown):
         assert lines[0].split()[1] == status[1], answer

@@ -1,4 +1,4 @@
-"""A client that openapi-python-client makes from the schema works against a real server."""
+"""A client that openapi-python-client generates from the schema works with a real server."""
 
 import importlib
 import subprocess
@@ -21,7 +21,7 @@ PACKAGE = "alexandria_client"
 
 @pytest.fixture
 def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The package, made without a warning and imported."""
+    """The generated package, imported. Generation gives no warning."""
     call_command("spectacular", "--file", str(tmp_path / "schema.yaml"))
     (tmp_path / "config.yaml").write_text("post_hooks: []\n")
     made = subprocess.run(
@@ -39,7 +39,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module(PACKAGE)
 
 
-def test_a_client_made_from_the_schema_works(client: Any, live_server, sandbox: Sandbox, key: str) -> None:
+def test_a_client_generated_from_the_schema_works(client: Any, live_server, sandbox: Sandbox, key: str) -> None:
     models = importlib.import_module(f"{PACKAGE}.models")
 
     def ask(operation: str, *arguments: Any, key: str = key, **parameters: Any) -> tuple[int, Any]:
