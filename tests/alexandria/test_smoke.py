@@ -128,7 +128,7 @@ def test_an_unreachable_server_is_a_failure(capsys) -> None:
 @pytest.mark.parametrize("option", ["--api-key", "--refused-key"])
 def test_an_impossible_key_is_refused_and_never_shown(capsys, option: str) -> None:
     keys = {"--api-key": "one", "--refused-key": "two", option: "secr\u00e9t\nwords"}
-    with pytest.raises(CommandError, match="no API key") as refused:
+    with pytest.raises(CommandError, match="API key is not valid") as refused:
         call_command("smoke", "--server", "http://127.0.0.1:1", *(part for pair in keys.items() for part in pair))
     assert "secr" not in f"{refused.value}{capsys.readouterr()}"
 
