@@ -212,7 +212,7 @@ def _usage_rule(percent: int, severity: Severity) -> Rule:
         threshold=percent,
         opens_when="$threshold % of the safety limit are used. Once a day; over at midnight UTC",
         title="{threshold} % of the calls of {day} are used",
-        advice="The next day starts at 00:00 UTC. “Consumer usage” in the admin shows who spends the calls.",
+        advice="The next day starts at 00:00 UTC. “Consumers” in the admin shows who spends the calls.",
         check=usage,
         prometheus=None if severity == Severity.INFO else prometheus,  # Prometheus would page somebody
     )
@@ -240,7 +240,7 @@ RULES = (
         f"{FORECAST_MARGIN // MINUTE} minutes before the reset. Not in the first {FORECAST_AFTER // MINUTE} minutes "
         "of a day, and not before $threshold % are used. Over when the calls last, or at midnight UTC",
         title="The calls will run out before the reset",
-        advice="“Consumer usage” in the admin shows who spends them.",
+        advice="“Consumers” in the admin shows who spends them.",
         check=forecast,
         prometheus=Prometheus(
             alert="AlexandriaForecast",
@@ -290,7 +290,7 @@ RULES = (
         severity=Severity.WARNING,
         opens_when="the last run of a cron failed. Skipped runs do not count",
         title="The cron {cron} failed",
-        advice="See “Harvest runs” in the admin.",
+        advice="“Runs” in the admin shows the reasons.",
         check=failed_cron,
         prometheus=Prometheus(
             alert="AlexandriaFailedCron",
@@ -302,7 +302,7 @@ RULES = (
         severity=Severity.CRITICAL,
         opens_when=f"the last run of `{LEDGER_CHECK}` failed: the ledger does not agree with the journal",
         title="The cron {cron} failed",
-        advice="See “Harvest runs” in the admin.",
+        advice="“Runs” in the admin shows the reasons.",
         check=failed_ledger_check,
         prometheus=Prometheus(
             alert="AlexandriaFailedLedgerCheck",
@@ -326,7 +326,7 @@ RULES = (
         opens_when="$threshold % or more of the calls of the last $minutes minutes failed, and there were at least "
         f"{MIN_JUDGED_CALLS}",
         title="Many calls to ISBNdb fail",
-        advice="Failed calls are spent. The journal in the admin shows what ISBNdb answered.",
+        advice="Failed calls are spent. “Calls” in the admin shows what ISBNdb answered.",
         check=error_rate,
         prometheus=Prometheus(
             alert="AlexandriaErrorRate",
@@ -355,7 +355,7 @@ RULES = (
         severity=Severity.INFO,
         opens_when="the limits are not enforced",
         title="The limits are not enforced",
-        advice="“Switches” in the admin turns enforcement on.",
+        advice="Set enforcement to “enforce” under “Switches” in the admin.",
         check=observing,
     ),
 )

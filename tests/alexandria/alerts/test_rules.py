@@ -1,12 +1,15 @@
 """Each rule on its own: what it finds in which snapshot, and what it does not find."""
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from alexandria.alerts.rules import find
+from alexandria.admin.site import GROUPS
+from alexandria.alerts.prometheus import PROMETHEUS_RULES
+from alexandria.alerts.rules import RULES, find
 from alexandria.alerts.snapshot import Snapshot
 from harvest.models import HarvestRun
 from quota.selectors.status import QuotaStatus
@@ -103,7 +106,10 @@ def test_an_open_forecast_is_over_when_the_calls_last_and_stays_when_they_are_us
 
 def test_the_forecast_says_when() -> None:
     [finding] = [each for each in find(snapshot({"used": 6_000}, last_hour=3_500)) if each.rule == "forecast"]
-    assert "until about 14:00 UTC." in finding.detail
+    assert finding.detail == (
+        "The pace is 3,500 calls an hour and 7,000 are left: they last until about 14:00 UTC. "
+        "“Consumers” in the admin shows who spends them."
+    )
 
 
 @pytest.mark.parametrize(
@@ -140,3 +146,9 @@ def test_thresholds_are_settings(settings) -> None:
         "leases",
         "error_rate",
     }
+
+
+def test_every_page_that_an_advice_names_is_in_the_sidebar_of_the_admin() -> None:
+    pages = {page.title for group in GROUPS.values() for page in group}
+    named = {page for rule in (*RULES, *PROMETHEUS_RULES) for page in re.findall("“(\\w+)” in the admin", rule.advice)}
+    assert {"Consumers", "Runs", "Queue"} <= named <= pages
