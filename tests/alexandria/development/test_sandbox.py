@@ -1,7 +1,6 @@
 """The sandbox's books by ISBN, compared with ISBNdb's public OpenAPI file and with what ISBNdb really sends."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +43,6 @@ BOOK: dict[str, tuple[type, ...]] = {
     "related": (list, dict, type(None)),
     "other_isbns": (list, type(None)),
 }
-
-
-@pytest.fixture
-def client() -> Iterator[httpx2.Client]:
-    with Sandbox(max_rps=None) as sandbox, httpx2.Client(base_url=sandbox.url, timeout=30) as client:
-        client.headers["Authorization"] = sandbox.key
-        yield client
 
 
 def a_thousand() -> list[str]:

@@ -4,31 +4,14 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
 
 from alexandria.development.sandbox import Sandbox
-
-DUNE = {"isbns": ["9780441013593", "9780451524935", "9780441013594"]}
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(max_rps=None) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def client(sandbox: Sandbox) -> Iterator[httpx2.Client]:
-    with connect(sandbox) as client:
-        yield client
-
-
-def connect(sandbox: Sandbox) -> httpx2.Client:
-    return httpx2.Client(base_url=sandbox.url, headers={"Authorization": sandbox.key}, timeout=30)
+from tests.alexandria.development.clients import THREE_ISBNS, connect
 
 
 def test_a_fault_applies_to_its_number_of_requests_of_its_path(sandbox: Sandbox, client: httpx2.Client) -> None:
@@ -63,11 +46,11 @@ def test_a_dropped_request_has_no_answer(sandbox: Sandbox, client: httpx2.Client
     sandbox.add_fault(kind, times=1)
 
     with pytest.raises(httpx2.TransportError):
-        client.post("/books", json=DUNE)
+        client.post("/books", json=THREE_ISBNS)
 
     [request] = sandbox.requests
     assert (request["status"], request["found"]) == (None, found)
-    assert client.post("/books", json=DUNE).status_code == 200
+    assert client.post("/books", json=THREE_ISBNS).status_code == 200
 
 
 def test_garbage_has_the_content_type_of_json(sandbox: Sandbox, client: httpx2.Client) -> None:
@@ -84,7 +67,7 @@ def test_a_truncated_answer_ends_early(sandbox: Sandbox, client: httpx2.Client) 
     sandbox.add_fault("truncate", times=1)
 
     with pytest.raises(httpx2.RemoteProtocolError):
-        client.post("/books", json=DUNE)
+        client.post("/books", json=THREE_ISBNS)
 
 
 def test_a_redirect_has_another_location(sandbox: Sandbox, client: httpx2.Client) -> None:
@@ -108,10 +91,10 @@ def test_latency_delays_the_answer(sandbox: Sandbox, client: httpx2.Client) -> N
 
 
 def test_a_dripping_answer_arrives_complete(sandbox: Sandbox, client: httpx2.Client) -> None:
-    whole = client.post("/books", json=DUNE).content
+    whole = client.post("/books", json=THREE_ISBNS).content
     sandbox.add_fault("drip", seconds=0.1, times=1)
 
-    with client.stream("POST", "/books", json=DUNE) as answer:
+    with client.stream("POST", "/books", json=THREE_ISBNS) as answer:
         pieces = list(answer.iter_raw())
 
     assert b"".join(pieces) == whole

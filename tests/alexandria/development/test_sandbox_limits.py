@@ -1,7 +1,6 @@
 """The sandbox's counter and limits, its clock, and its state file."""
 
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,24 +9,7 @@ import httpx2
 import pytest
 
 from alexandria.development.sandbox import Sandbox
-
-DUNE = {"isbns": ["9780441013593", "9780451524935", "9780441013594"]}
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(max_rps=None) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def client(sandbox: Sandbox) -> Iterator[httpx2.Client]:
-    with connect(sandbox) as client:
-        yield client
-
-
-def connect(sandbox: Sandbox) -> httpx2.Client:
-    return httpx2.Client(base_url=sandbox.url, headers={"Authorization": sandbox.key}, timeout=30)
+from tests.alexandria.development.clients import THREE_ISBNS, connect
 
 
 def test_every_request_with_the_key_is_counted_with_any_outcome(sandbox: Sandbox, client: httpx2.Client) -> None:
@@ -47,7 +29,7 @@ def test_every_request_with_the_key_is_counted_with_any_outcome(sandbox: Sandbox
 def test_a_post_of_many_isbns_is_one_call_and_its_record_has_their_number(
     sandbox: Sandbox, client: httpx2.Client
 ) -> None:
-    client.post("/books", json=DUNE)
+    client.post("/books", json=THREE_ISBNS)
 
     [request] = sandbox.requests
     assert (request["method"], request["path"], request["status"]) == ("POST", "/books", 200)
@@ -60,7 +42,7 @@ def test_a_post_of_many_isbns_is_one_call_and_its_record_has_their_number(
 def test_without_the_bare_key_the_answer_is_401_and_nothing_is_counted(
     sandbox: Sandbox, headers: dict[str, str]
 ) -> None:
-    answer = httpx2.post(f"{sandbox.url}/books", json=DUNE, headers=headers)
+    answer = httpx2.post(f"{sandbox.url}/books", json=THREE_ISBNS, headers=headers)
 
     assert answer.status_code == 401
     assert {"message", "error"} <= set(answer.json())

@@ -1,6 +1,5 @@
 """The sandbox's listings (authors, queries, months, search) follow ISBNdb's contract, page by page."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,16 +7,9 @@ import httpx2
 import pytest
 from stdnum import isbn as stdnum_isbn
 
-from alexandria.development.sandbox import Sandbox, catalogue
+from alexandria.development.sandbox import catalogue
 
 DUNE = "9780441013593"
-
-
-@pytest.fixture
-def client() -> Iterator[httpx2.Client]:
-    with Sandbox(max_rps=None) as sandbox, httpx2.Client(base_url=sandbox.url, timeout=30) as client:
-        client.headers["Authorization"] = sandbox.key
-        yield client
 
 
 def ids(books: list[dict[str, Any]]) -> list[str]:
