@@ -3,7 +3,7 @@ from pathlib import Path
 from django.db import migrations
 
 FUNCTIONS = Path(__file__).resolve().parent.parent / "sql" / "functions.sql"
-SHA256_OF_FUNCTIONS = "d33ee6b61a3ccb6f16b8b44dc34a9c9ea62e020014f20fdff7ca8e89a07f872c"
+SHA256_OF_FUNCTIONS = "e1832a8183d5b8faf28df66aa68f3830dce0e8750c79d6f9787499693d2a19b0"
 """Of the file that this migration runs; tests/quota/test_functions.py compares the newest one with the file."""
 
 

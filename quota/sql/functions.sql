@@ -4,8 +4,8 @@
 --
 -- Every function that writes runs as one statement in a transaction of its own. It locks the ledger row of the day,
 -- then looks, then writes. Under READ COMMITTED each statement of a PL/pgSQL function takes a new snapshot, so the
--- function reads what was committed when the lock was granted. No decision can rest on old figures. The row lock is the
--- only lock that a function waits for, for 2 seconds at most, and it is held for one statement: no client can keep it.
+-- function reads what was committed when the lock was granted. No decision uses old figures. The row lock is the only
+-- lock that a function waits for, for 2 seconds at most, and it is held for one statement: no client can keep it.
 -- (Each function sets lock_timeout itself. A SET clause would do the same and cost 100 microseconds a call.)
 --
 -- To change a function, edit it here and add a migration that runs this file again, as quota/migrations/0002_functions.py
@@ -45,7 +45,7 @@ AS $$ SELECT (moment AT TIME ZONE 'UTC')::date $$;
 CREATE FUNCTION quota_midnight(day date) RETURNS timestamptz LANGUAGE sql IMMUTABLE
 AS $$ SELECT day::timestamp AT TIME ZONE 'UTC' $$;
 
--- Nothing is sent so close to midnight, before or after: ISBNdb's clock and ours may differ by as much.
+-- No call is sent within this time before or after midnight, because ISBNdb's clock may differ from ours.
 CREATE FUNCTION quota_midnight_guard() RETURNS interval LANGUAGE sql IMMUTABLE AS $$ SELECT interval '2 seconds' $$;
 
 -- The end of the day's send times: every call of the day is sent before this moment.
@@ -75,7 +75,7 @@ $$;
 CREATE FUNCTION quota_enforces(p_default text) RETURNS boolean LANGUAGE sql STABLE
 AS $$ SELECT coalesce((SELECT nullif(enforcement, '') FROM quota_switches), p_default) = 'enforce' $$;
 
--- The switch that refuses the consumer every call, whatever the limits are; null when there is none.
+-- The switch that refuses every call of the consumer, before any limit is checked; null when there is none.
 CREATE FUNCTION quota_switched_off(p_active boolean, p_kind text) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT CASE
         WHEN NOT p_active THEN 'inactive'
@@ -261,7 +261,7 @@ BEGIN
             p_calls => p_calls
         ) a
         WHERE c.slug = p_consumer;
-        EXIT WHEN consumer.broken_limit IS NULL OR ledger.day IS NULL;
+        EXIT WHEN ledger.day IS NULL OR consumer.switched_off IS NOT NULL OR consumer.broken_limit IS NULL;
         EXIT WHEN quota_expire(today) = 0;  -- otherwise a process has died and its calls are free again: look again
     END LOOP;
 
@@ -431,7 +431,8 @@ BEGIN
             p_calls => p_calls, p_taken => r.calls
         ) a
         WHERE c.id = r.consumer_id;
-        EXIT WHEN allowance.broken_limit IS NULL OR quota_expire(r.day) = 0;  -- as in quota_reserve
+        EXIT WHEN allowance.switched_off IS NOT NULL OR allowance.broken_limit IS NULL;
+        EXIT WHEN quota_expire(r.day) = 0;  -- as in quota_reserve
     END LOOP;
 
     IF allowance.switched_off IS NOT NULL THEN

@@ -1,4 +1,4 @@
-"""services.reserve and services.extend: which calls are granted, and which limit refuses."""
+"""reservations.reserve and reservations.extend: which calls are granted, and which limit refuses."""
 
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -94,7 +94,7 @@ def test_there_is_no_retry_time_for_more_calls_than_any_day_grants() -> None:
     assert refusal(11, "frugal") == ("day_closed", 11, 0, None)
 
 
-def test_the_cap_per_operation_refuses_for_ever() -> None:
+def test_after_the_cap_per_operation_has_refused_no_retry_can_succeed() -> None:
     Consumer.objects.create(slug="capped", cap_per_operation=5)
     assert refusal(6, "capped") == ("cap_per_operation", 6, 5, None)
     reserve(5, "capped")
@@ -130,6 +130,18 @@ def test_a_consumer_that_is_switched_off_cannot_extend() -> None:
     with pytest.raises(ConsumerInactive):
         reservations.extend(reservation)
     assert get_status().reserved == 3
+
+
+def test_a_switch_refuses_before_leases_that_ran_out_go_back() -> None:
+    Consumer.objects.create(slug="off", active=False)
+    reservation = reserve(50)
+    reserve(50, lease=timedelta())
+    with pytest.raises(ConsumerInactive):
+        reserve(1, "off")
+    Consumer.objects.filter(slug="reader").update(active=False)
+    with pytest.raises(ConsumerInactive):
+        reservations.extend(reservation)
+    assert get_status().reserved == 100
 
 
 def close_the_day() -> uuid.UUID:
