@@ -7,6 +7,7 @@ To add a limit, touch three files:
 3. the model that holds the figure which it compares with, such as a field of `Consumer`.
 """
 
+import re
 from dataclasses import dataclass
 
 
@@ -33,6 +34,10 @@ class Limit:
     def value(self) -> str:
         """The name, as the value of a choice in a filter."""
         return self.name
+
+    def about(self, consumer: str) -> str:
+        """The explanation with the consumer's slug, for readers who do not see which consumer it is about."""
+        return re.sub(r"\b([Tt])his consumer\b", rf"\1he consumer {consumer}", self.explanation)
 
 
 def _by_name(*limits: Limit) -> dict[str, Limit]:

@@ -1,4 +1,4 @@
-"""What each consumer may spend today, and why no more. The SQL function `quota_allowance` computes it."""
+"""What each consumer may spend today, and which limit applies. The SQL function `quota_allowance` computes it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,8 @@ LAST_REFUSALS = 10
 
 _ALLOWANCES = """
     SELECT consumer.id, coalesce(usage.used, 0), coalesce(usage.reserved, 0),
-        switched_off, free, free_today, free_if_released, free_a_day, broken_limit
+        switched_off, quota_switched_off(p_active => true, p_kind => consumer.kind) IS NOT NULL,
+        free, free_today, free_if_released, free_a_day, broken_limit
     FROM quota_consumer AS consumer
     LEFT JOIN quota_consumerusage AS usage ON usage.consumer_id = consumer.id AND usage.day = %(day)s
     CROSS JOIN LATERAL quota_allowance(
@@ -67,7 +68,7 @@ def allowances(consumers: Iterable[Consumer], *, status: QuotaStatus | None = No
         "reserved": status.reserved,
     }
     found = {}
-    for pk, used, reserved, switch, free, free_today, free_if_released, free_a_day, limit in ask_for_all(
+    for pk, used, reserved, switch, harvest_off, free, free_today, free_if_released, free_a_day, limit in ask_for_all(
         _ALLOWANCES, params
     ):
         found[pk] = Allowance(
@@ -75,8 +76,8 @@ def allowances(consumers: Iterable[Consumer], *, status: QuotaStatus | None = No
             used=used,
             reserved=reserved,
             switched_off=switch,
-            free=0 if switch == "harvest_off" else free,
-            limited_by=switch if switch == "harvest_off" else limit,
+            free=0 if harvest_off else free,
+            limited_by="harvest_off" if harvest_off else limit,
             free_today=0 if switch else free_today,
             free_if_released=free_if_released,
             free_a_day=free_a_day,
@@ -109,14 +110,14 @@ def why_no_call(consumer: str, status: QuotaStatus) -> str:
     """
     allowance = allowance_of(consumer, status)
     if allowance.switched_off:
-        return SWITCHED_OFF[allowance.switched_off].explanation
+        return SWITCHED_OFF[allowance.switched_off].about(consumer)
     if allowance.free > 0 or status.enforcement == "observe":
         return ""
-    reason = LIMITS[allowance.limited_by]
-    if not reason.consumer_field:
-        return reason.explanation
-    figure = getattr(allowance.consumer, reason.consumer_field)
-    return f"{reason.explanation} Its {reason.consumer_field.replace('_', ' ')} is {figure:,}."
+    limit = LIMITS[allowance.limited_by]
+    if not limit.consumer_field:
+        return limit.about(consumer)
+    figure = getattr(allowance.consumer, limit.consumer_field)
+    return f"{limit.about(consumer)} Its {limit.consumer_field.replace('_', ' ')} is {figure:,}."
 
 
 def may_come_free(refusal: QuotaRefused, *, consumer: str) -> bool:

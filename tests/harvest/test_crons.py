@@ -61,13 +61,14 @@ def test_a_run_is_skipped_at_every_limit_that_leaves_no_call(settings, sandbox: 
         return reason
 
     quota.increment(get_status().safety_limit - payer.floor)
-    assert skipped() == "This consumer must leave calls free for others. Its floor is 1,000."
+    assert skipped() == "The consumer cron-reconciliation must leave calls free for others. Its floor is 1,000."
     Consumer.objects.filter(pk=payer.pk).update(floor=0, daily_budget=0)
-    assert skipped() == "This consumer's daily budget is used or reserved. Its daily budget is 0."
+    assert skipped() == "The consumer cron-reconciliation's daily budget is used or reserved. Its daily budget is 0."
     Consumer.objects.filter(pk=payer.pk).update(daily_budget=None, cap_per_operation=0)
-    assert skipped() == "One operation of this consumer may not take so many calls. Its cap per operation is 0."
+    too_many = "One operation of the consumer cron-reconciliation may not take so many calls."
+    assert skipped() == f"{too_many} Its cap per operation is 0."
     Consumer.objects.filter(pk=payer.pk).update(cap_per_operation=None, active=False)
-    assert skipped() == "This consumer is switched off."
+    assert skipped() == "The consumer cron-reconciliation is switched off."
     Consumer.objects.filter(pk=payer.pk).update(active=True)
     Switches.objects.create(harvest_enabled=False)
     assert skipped() == "Harvesting is switched off: crons and bulk work get no calls."

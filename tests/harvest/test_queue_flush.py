@@ -48,7 +48,7 @@ def test_below_its_floor_it_is_skipped_and_the_queue_shows_why(sandbox: Sandbox)
     quota.increment(12_000)
     run = run_cron("queue-flush")
     assert run is not None
-    reason = "This consumer must leave calls free for others. Its floor is 1,000."
+    reason = "The consumer cron-queue-flush must leave calls free for others. Its floor is 1,000."
     assert (run.outcome, run.reason) == ("skipped", reason)
     assert selectors.get_queue().warning == f"The queue waits: {reason}"
     assert (sandbox.spent, QueuedIsbn.objects.count()) == (0, 5)

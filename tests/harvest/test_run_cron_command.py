@@ -50,10 +50,8 @@ def test_a_dry_run_spends_nothing_and_records_nothing(capsys: Capture, sandbox: 
         call_command("run_cron", "new-releases", "--dry-run")
     assert left.value.code == 3
     assert capsys.readouterr().out.splitlines() == [
-        *(
-            "new-releases: Would run.",
-            "new-releases: Skipped: Harvesting is switched off: crons and bulk work get no calls.",
-        )
+        "new-releases: Would run.",
+        "new-releases: Skipped: Harvesting is switched off: crons and bulk work get no calls.",
     ]
     assert (sandbox.spent, HarvestRun.objects.count()) == (0, 0)
 
@@ -165,7 +163,7 @@ def test_runs_and_states_are_shown_in_the_admin_and_can_be_handed_to_the_workers
     with django_assert_max_num_queries(12):
         page = admin_client.get(f"{runs}?outcome=skipped")
     assert len(page.context["cl"].result_list) == 1
-    assert "This consumer is switched off." in page.content.decode()
+    assert "The consumer cron-reconciliation is switched off." in page.content.decode()
     run = HarvestRun.objects.first()
     assert admin_client.get(reverse("admin:harvest_harvestrun_change", args=[run.pk])).status_code == 200
     assert admin_client.post(reverse("admin:harvest_harvestrun_delete", args=[run.pk])).status_code == 403

@@ -7,7 +7,7 @@ import pytest
 from rest_framework.test import APIClient
 
 from quota.exceptions import HarvestSwitchedOff, QuotaRefused
-from quota.models import Consumer, Switches
+from quota.models import Consumer, DailyLedger, Switches
 from quota.selectors.allowances import get_allowance
 from quota.services import reservations
 from tests.fixtures import SetClock, stop_database_clock
@@ -91,11 +91,14 @@ def test_no_call_is_free_on_a_closed_day_near_midnight_or_while_harvesting_is_of
     assert (get_allowance(cron).free, get_allowance(cron).limited_by) == (0, "harvest_off")
     with pytest.raises(HarvestSwitchedOff):
         reservations.reserve(consumer="cron", operation="test", calls=1)
+    inactive = Consumer.objects.create(slug="inactive-cron", kind="cron", active=False)
+    assert (get_allowance(inactive).free, get_allowance(inactive).limited_by) == (0, "harvest_off")
     assert get_allowance(consumer).free == 100
     _, call = reservations.reserve_and_dispatch(consumer="reader", operation="x", calls=1, method="GET", path="/key")
     assert isinstance(call, reservations.DispatchedCall)
     reservations.close_day(call, reason="Daily quota exceeded")
     assert (get_allowance(consumer).free, get_allowance(consumer).limited_by) == (0, "day_closed")
     stop_database_clock(MIDNIGHT - timedelta(seconds=1.9))
-    allowance = get_allowance(consumer)
-    assert allowance.free == 0 or allowance.quota.day == MIDNIGHT.date()
+    assert (get_allowance(consumer).free, get_allowance(consumer).limited_by) == (0, "day_closed")
+    DailyLedger.objects.update(closed_at=None, closed_reason="")
+    assert (get_allowance(consumer).free, get_allowance(consumer).limited_by) == (0, "midnight")
