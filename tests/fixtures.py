@@ -1,6 +1,7 @@
-"""What the tests of several apps stand on: a database whose clock is set, a consumer, a sandbox, the API."""
+"""Fixtures for the tests of several apps: a database whose clock is set, a consumer, a sandbox, the API."""
 
 import json
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from rest_framework.test import APIClient
 
 from alexandria.development.sandbox import isbns
 from alexandria.development.sandbox.server import Sandbox
+from alexandria.env import BASE_DIR
 from enrichment.gateway import client
 from quota.models import Consumer, ConsumerKey
 from quota.selectors.status import check_ledger, get_status
@@ -23,6 +25,13 @@ from quota.services import reservations
 SetClock = Callable[[datetime], timedelta]
 At = Callable[[float], None]
 NOON = datetime(2026, 5, 5, 12, tzinfo=UTC)
+
+QUOTA_NOW, REAL_CLOCK = re.findall(
+    r"^CREATE (FUNCTION quota_now\(\).*) AS '(.*)';$",
+    (BASE_DIR / "quota" / "sql" / "functions.sql").read_text(),
+    re.MULTILINE,
+)[0]
+"""The head and the body of the quota's clock, from the file with the SQL functions: tests set it back to that."""
 
 
 def known_isbns(count: int) -> list[str]:
@@ -36,7 +45,7 @@ def unknown_isbns(count: int) -> list[str]:
 
 
 def balance(sandbox: Sandbox) -> tuple[int, int]:
-    """Today's calls as ISBNdb counts them and as we do, when nothing is set aside and the ledger is its rows' sum."""
+    """Today's calls as ISBNdb and as we count them. No call is reserved, and the ledger is the sum of its rows."""
     reservations.open_ledger()
     status = get_status()
     assert status.reserved == 0
@@ -72,36 +81,30 @@ def silent_port() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def set_database_clock(moment: datetime) -> timedelta:
-    """Lets the quota's clock go on from `moment`; returns how far it is ahead of the real one."""
-    ahead = moment - datetime.now(UTC)
+def _replace_database_clock(body: str) -> None:
     with connection.cursor() as cursor:
-        cursor.execute(
-            "CREATE OR REPLACE FUNCTION quota_now() RETURNS timestamptz LANGUAGE sql VOLATILE "
-            f"AS $$ SELECT clock_timestamp() + interval '{ahead.total_seconds()} seconds' $$"
-        )
+        cursor.execute(f"CREATE OR REPLACE {QUOTA_NOW} AS $$ {body} $$")
+
+
+def set_database_clock(moment: datetime) -> timedelta:
+    """Lets the quota's clock run from `moment` on. Returns how far it is ahead of the real one."""
+    ahead = moment - datetime.now(UTC)
+    _replace_database_clock(f"SELECT clock_timestamp() + interval '{ahead.total_seconds()} seconds'")
     return ahead
 
 
 def stop_database_clock(moment: datetime) -> None:
     """Lets the quota's clock stand still at `moment`."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "CREATE OR REPLACE FUNCTION quota_now() RETURNS timestamptz LANGUAGE sql VOLATILE "
-            f"AS $$ SELECT timestamptz '{moment.isoformat()}' $$"
-        )
+    _replace_database_clock(f"SELECT timestamptz '{moment.isoformat()}'")
 
 
 @pytest.fixture
 def set_clock(transactional_db: None) -> Iterator[SetClock]:
     """Sets the quota's clock, for every process that uses the database. It starts at noon: tests run at any hour."""
-    real = (
-        "CREATE OR REPLACE FUNCTION quota_now() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT clock_timestamp()'"
-    )
     set_database_clock(NOON)
     yield set_database_clock
     with connection.cursor() as cursor:
-        cursor.execute(real)
+        cursor.execute(f"CREATE OR REPLACE {QUOTA_NOW} AS '{REAL_CLOCK}'")
 
 
 @pytest.fixture

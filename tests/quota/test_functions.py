@@ -10,6 +10,7 @@ import pytest
 from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 
+from alexandria.common.text import counted
 from alexandria.env import BASE_DIR
 from quota.exceptions import QuotaRefused
 from quota.limits import LIMITS, SWITCHED_OFF
@@ -108,6 +109,19 @@ def test_of_two_exceeded_limits_the_first_entry_refuses(consumer: Consumer, sett
     with pytest.raises(QuotaRefused) as caught:
         reservations.reserve(consumer="reader", operation="test", calls=5)
     assert caught.value.limit == first
+
+
+@pytest.mark.django_db
+def test_the_texts_about_midnight_name_the_guard_of_the_database() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT quota_midnight_guard()")
+        [guard] = cursor.fetchone()
+    seconds = counted(int(guard.total_seconds()), "second")
+    assert f"within {seconds} of midnight UTC" in LIMITS["midnight"].explanation
+    assert LIMITS["midnight"].retry == f"{seconds} after midnight"
+    midnight = NOON.replace(hour=0)
+    docs = (BASE_DIR / "docs" / "quota.md").read_text()
+    assert f"before {midnight - guard:%H:%M:%S}, and the first of the next is\n{midnight + guard:%H:%M:%S}" in docs
 
 
 def test_the_table_of_the_docs_lists_the_entries() -> None:
