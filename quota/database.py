@@ -37,7 +37,7 @@ FIELDS_OF_DECISION = ", ".join(f"(decision).{name}" for name in Decision._fields
 
 
 class QuotaNow(Func):
-    """The quota's clock, for Django's queries: whatever waits for the quota must go by the same midnight."""
+    """The quota's clock, for Django's queries: code that waits for the quota must use the same midnight."""
 
     function = "quota_now"
     output_field = DateTimeField()

@@ -3,6 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
+from alexandria.common.text import counted
 from quota.limits import LIMITS
 
 
@@ -34,8 +35,7 @@ class QuotaRefused(QuotaError):
         self.free = free
         self.retry_at = retry_at
         self.refusal_id = refusal_id
-        calls = "call" if asked == 1 else "calls"
-        super().__init__(f"{asked} {calls} requested, {free} free. {self.explanation}")
+        super().__init__(f"{counted(asked, 'call')} requested, {free:,} free. {self.explanation}")
 
     @property
     def explanation(self) -> str:

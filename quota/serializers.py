@@ -43,7 +43,7 @@ class QuotaStatusSerializer(serializers.Serializer[Any]):
 
     daily_limit = serializers.IntegerField(help_text="Calls a day that ISBNdb sells us.")
     safety_limit = serializers.IntegerField(help_text="Maximum number of these calls that we use.")
-    used = serializers.IntegerField(help_text="Calls dispatched today, whatever their outcome.")
+    used = serializers.IntegerField(help_text="Calls dispatched today, with any outcome.")
     reserved = serializers.IntegerField(help_text="Calls reserved for running operations.")
     remaining = serializers.IntegerField(help_text="Calls that are free.")
     reset_at = serializers.DateTimeField(help_text="The next midnight UTC.")

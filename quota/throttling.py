@@ -1,4 +1,4 @@
-"""How many requests an API key can make in a minute, whatever number of calls they cost."""
+"""How many requests an API key can make in a minute. The number of calls that they cost does not matter."""
 
 import time
 from typing import Any

@@ -14,7 +14,7 @@ from quota.services.corrections import adjust, would_adjust
 
 class AdjustmentForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean(self) -> dict[str, Any]:
-        """Shows beside the number why `adjust` would refuse it."""
+        """Shows next to the number why `adjust` would refuse it."""
         given: dict[str, Any] = super().clean() or {}
         if not self.errors:
             try:

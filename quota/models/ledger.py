@@ -128,9 +128,9 @@ class ConsumerUsage(models.Model):
 def _unchecked(to: type[models.Model], related_name: str, *, db_index: bool = False, **options: Any) -> Any:
     """A foreign key without a database constraint, because the row is always written together with its target.
 
-    Reservations and calls are written with the ConsumerUsage of their day and consumer, which has these constraints. A
-    call is written while its reservation is at hand. To check all of it again would take a tenth of the time for which
-    the day's ledger is locked.
+    Reservations and calls are written with the ConsumerUsage of their day and consumer, which has these constraints.
+    The statement that writes a call has just read its reservation. To check all of it again would take a tenth of the
+    time for which the day's ledger is locked.
     """
     return models.ForeignKey(
         to, on_delete=models.PROTECT, related_name=related_name, db_index=db_index, db_constraint=False, **options

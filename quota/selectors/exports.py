@@ -71,8 +71,8 @@ def call_rows(calls: QuerySet[Call], *, keys: Sequence[str]) -> Iterator[tuple[A
 def in_batches(rows: QuerySet[Row], *, keys: Sequence[str]) -> Iterator[Row]:
     """The rows in descending order of `keys`, BATCH rows for each query. The keys together must be unique.
 
-    Each query starts after the last row of the one before, whatever is written meanwhile. A server-side cursor would
-    need one connection for the whole export, which PgBouncer in transaction mode does not give.
+    Each query starts after the last row of the one before, so rows that are written meanwhile do not shift it. A
+    server-side cursor would need one connection for the whole export. PgBouncer in transaction mode does not give one.
     """
     ordered = rows.order_by(*(F(key).desc() for key in keys))
     after = Q()

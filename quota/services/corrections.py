@@ -9,6 +9,7 @@ from django.db import IntegrityError
 from django.db.models import Sum
 from psycopg.types.json import Jsonb
 
+from alexandria.common.text import counted
 from quota.database import ask, reachable
 from quota.exceptions import ConsumerUnknown, CorrectionRefused, LedgerNotOpen
 from quota.models import Adjustment, Call, Consumer, ConsumerUsage, DailyLedger, DayLimits, Reconciliation
@@ -217,11 +218,8 @@ def _not_open(day: date) -> LedgerNotOpen:
 def _too_much_taken_back(day: date, consumer: str, calls: int) -> str:
     usages = dict(ConsumerUsage.objects.filter(ledger=day, used__gt=0).values_list("consumer__slug", "used"))
     used = ", ".join(f"{slug} {used:,}" for slug, used in sorted(usages.items())) or "no calls"
-    return f"{consumer} has not used {_calls(-calls)} on {day}. Used on that day: {used}. Name a consumer with enough."
-
-
-def _calls(number: int) -> str:
-    return f"{number:,} {'call' if number == 1 else 'calls'}"
+    taken = counted(-calls, "call")
+    return f"{consumer} has not used {taken} on {day}. Used on that day: {used}. Name a consumer with enough."
 
 
 def _why_ignored(call: DispatchedCall, spent: int, answered_at: datetime, today: date) -> str:

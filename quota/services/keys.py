@@ -46,7 +46,7 @@ def rotate_key(prefix: str, *, grace: timedelta = timedelta()) -> tuple[Consumer
 
 
 def revoke_key(prefix: str) -> ConsumerKey:
-    """Revokes the key with that prefix for ever. Raises what `rotate_key` raises."""
+    """Revokes the key with that prefix, which cannot be undone. Raises what `rotate_key` raises."""
     with transaction.atomic():
         row = _usable(prefix)
         row.revoked = True

@@ -1,4 +1,4 @@
-"""Deletes old rows, so that the journal does not grow for ever."""
+"""Deletes old rows, so that the journal does not grow without limit."""
 
 from datetime import date
 

@@ -1,4 +1,4 @@
-"""services.dispatch: one call spent, one journal row, one send time of the pace."""
+"""reservations.dispatch: one call spent, one journal row, one send time of the pace."""
 
 import time
 import uuid

@@ -1,4 +1,4 @@
-"""Refusals on record: the limit, the figures of that moment and the reserved calls. A failed record refuses too."""
+"""Refusals on record: the limit, the figures of that moment and the reserved calls. No record is needed to refuse."""
 
 from datetime import timedelta
 from typing import Any
