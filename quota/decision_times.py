@@ -30,10 +30,10 @@ class Measured:
 @contextmanager
 def measured(step: str) -> Iterator[Measured]:
     """Measures how long the block takes, which asks PostgreSQL for one decision. Other errors are not measured."""
-    began, it = time.perf_counter(), Measured()
+    began, measurement = time.perf_counter(), Measured()
     try:
-        yield it
+        yield measurement
     except QuotaUnavailable:
-        DECISION.labels(step, it.outcome).observe(time.perf_counter() - began)
+        DECISION.labels(step, measurement.outcome).observe(time.perf_counter() - began)
         raise
-    DECISION.labels(step, it.outcome).observe(time.perf_counter() - began)
+    DECISION.labels(step, measurement.outcome).observe(time.perf_counter() - began)

@@ -21,7 +21,7 @@ SLOT = timedelta(minutes=10)
 """The chart of the day counts calls in slots of this length."""
 
 TOO_EARLY = timedelta(minutes=5)
-"""So early in a day, the rate says nothing yet."""
+"""In the first minutes of a day, there are too few calls for a rate."""
 
 ENTERED = (Call.Outcome.EXTERNAL, Call.Outcome.ADJUSTED)
 """Calls that we did not send. The journal has the time when they were found, not when they were made."""

@@ -99,7 +99,7 @@ class DispatchedCall:
         Raises SendWindowMissed (the call is spent and must not be sent), and RuntimeError when it was claimed before.
         """
         if self.claimed:
-            raise RuntimeError(f"Call {self.id} was claimed before: a second request takes a call of its own.")
+            raise RuntimeError(f"Call {self.id} was claimed before. A second request needs a call of its own.")
         self.claimed = True
         sleep_until(self.send_after)
         if time.monotonic() >= self.send_before:

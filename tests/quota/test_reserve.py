@@ -75,7 +75,7 @@ def test_the_daily_budget_counts_the_used_and_reserved_calls_of_that_consumer_on
     reserve(3, "frugal")
 
 
-def test_a_budget_of_nothing_refuses_the_first_call() -> None:
+def test_a_budget_of_0_refuses_the_first_call() -> None:
     Consumer.objects.create(slug="broke", daily_budget=0)
     assert refusal(1, "broke") == ("daily_budget", 1, 0, None)
 

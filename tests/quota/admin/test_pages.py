@@ -28,18 +28,18 @@ def test_every_page_shows_its_rows(model: Any, pages: Client) -> None:
     assert detail.status_code == 200
 
 
-def test_times_stand_in_iso_8601(pages: Client) -> None:
+def test_times_are_shown_in_iso_8601(pages: Client) -> None:
     assert f"{Call.objects.earliest('pk').dispatched_at:%Y-%m-%d %H:%M:%S}" in pages.get(changelist(Call)).text
 
 
 @pytest.mark.parametrize("model", [Reservation, Call])
-def test_a_search_for_what_cannot_be_there_finds_nothing(model: Any, pages: Client) -> None:
+def test_a_search_for_an_invalid_id_finds_nothing(model: Any, pages: Client) -> None:
     page = pages.get(changelist(model), {"q": "abc"})
     assert (page.status_code, list(page.context["cl"].result_list)) == (200, [])
 
 
 @pytest.mark.parametrize("model", HISTORY)
-def test_history_can_be_neither_added_to_nor_changed_nor_deleted(model: Any, pages: Client) -> None:
+def test_history_cannot_be_added_changed_or_deleted(model: Any, pages: Client) -> None:
     name, row = model.__name__.lower(), model.objects.first()
     assert pages.get(reverse(f"admin:quota_{name}_add")).status_code == 403
     assert pages.post(reverse(f"admin:quota_{name}_change", args=[row.pk]), {}).status_code == 403
