@@ -1,8 +1,8 @@
-"""The environment and the servers of a test run, in place before Django reads its settings.
+"""Sets up the environment and the servers of a test run before Django reads its settings.
 
-Nothing of the developer's `.env` and shell reaches the tests, except DATABASE_URL and REDIS_URL from the shell: without
-them the run has embedded servers of its own under `.data/test`, which end with it. Workers of pytest-xdist share the
-servers; each has a database (pytest-django names it after the worker) and a Redis database number to itself.
+The tests ignore the developer's `.env` and shell, except DATABASE_URL and REDIS_URL of the shell. Without these, the
+run starts its own embedded servers under `.data/test`, and stops them at the end. The workers of pytest-xdist share
+the servers. Each worker has its own database (pytest-django names it after the worker) and Redis database number.
 """
 
 import itertools
@@ -34,14 +34,14 @@ OWN_SERVERS: list[str] = []
 
 
 def settle_environment() -> None:
-    """Gives every variable its documented default, be it empty, because `.env` only fills in what is not there."""
+    """Sets every variable to its documented default, also an empty one, because `.env` sets only missing variables."""
     documented = re.findall(r"^# ([A-Z_]+)=(.*)$", ENV_EXAMPLE.read_text(), re.MULTILINE)
     kept = {name: os.environ[name] for name in FROM_THE_SHELL if name in os.environ}
     os.environ.update(dict(documented) | FIXED | kept)
 
 
 def own_data_folder() -> Path:
-    """A folder under `.data/test` that no other test run uses at this moment; it stays ours until this process ends."""
+    """A folder under `.data/test` that no other test run uses. This process keeps it until it ends."""
     for number in itertools.count(1):
         folder = BASE_DIR / ".data" / "test" / str(number)
         servers.private_folder(folder)
@@ -66,9 +66,9 @@ def start_servers() -> None:
 
 
 def spare_the_disk(url: str) -> None:
-    """Lets PostgreSQL not wait for the disk: no data of a test has to survive a power cut.
+    """Makes PostgreSQL not wait for the disk, because no data of a test has to survive a power cut.
 
-    Without autovacuum, no test finds estimates of rows that the tests before it left.
+    Autovacuum is off, so no test sees estimates of rows that earlier tests have left.
     """
     with psycopg.connect(url, autocommit=True) as session:
         for setting in ("fsync", "full_page_writes", "autovacuum"):
@@ -87,7 +87,7 @@ def pytest_xdist_setupnodes(specs: list[XSpec]) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Lets every worker of xdist begin with its share of the slow tests, so that none of these starts last.
+    """Makes every worker of xdist begin with its share of the slow tests, so that none of these starts last.
 
     `--dist worksteal` gives each worker a block of this list.
     """
@@ -108,10 +108,10 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
-    """Empties the tables that migrations filled, so that the first test finds them as every other one does.
+    """Empties the tables that migrations filled, so that the first test finds the same as every other test.
 
-    After each test that commits, `tables.empty()` takes the place of Django's slow `flush`. At the end the database is
-    dropped, which may take longer than a statement of ours may.
+    After each test that commits, `tables.empty()` replaces Django's slow `flush`. At the end the database is dropped
+    without our time limit for statements, because this can take longer.
     """
     with django_db_blocker.unblock():
         tables.start_empty()
@@ -125,4 +125,4 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     settle_environment()
     start_servers()
 django.setup()
-PBKDF2PasswordHasher.iterations = 1  # nobody attacks the passwords of tests: the usual million takes half a second
+PBKDF2PasswordHasher.iterations = 1  # tests need no safe passwords, and the usual million takes half a second

@@ -54,7 +54,7 @@ def balance(sandbox: Sandbox) -> tuple[int, int]:
 
 
 def problem(response: Any, status: int) -> dict[str, Any]:
-    """The body of an error, which is a problem of that status."""
+    """The body of an error, which must be a problem with that status."""
     assert response.status_code == status, response.content
     assert response.headers["Content-Type"] == "application/problem+json"
     body: dict[str, Any] = json.loads(response.content)
@@ -67,7 +67,7 @@ def problem(response: Any, status: int) -> dict[str, Any]:
 
 @contextmanager
 def database_moved(port: int) -> Iterator[None]:
-    """Lets this thread look for PostgreSQL on another port of this machine."""
+    """Makes this thread look for PostgreSQL on another port of this machine."""
     connection.close()
     with patch.dict(connection.settings_dict, HOST="127.0.0.1", PORT=port):
         yield
@@ -76,7 +76,7 @@ def database_moved(port: int) -> Iterator[None]:
 
 @contextmanager
 def silent_port() -> Iterator[int]:
-    """A port that takes connections and never answers."""
+    """A port that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
@@ -87,14 +87,14 @@ def _replace_database_clock(body: str) -> None:
 
 
 def set_database_clock(moment: datetime) -> timedelta:
-    """Lets the quota's clock run from `moment` on. Returns how far it is ahead of the real one."""
+    """Makes the quota's clock run from `moment` on. Returns how far it is ahead of the real one."""
     ahead = moment - datetime.now(UTC)
     _replace_database_clock(f"SELECT clock_timestamp() + interval '{ahead.total_seconds()} seconds'")
     return ahead
 
 
 def stop_database_clock(moment: datetime) -> None:
-    """Lets the quota's clock stand still at `moment`."""
+    """Stops the quota's clock at `moment`."""
     _replace_database_clock(f"SELECT timestamptz '{moment.isoformat()}'")
 
 
@@ -109,7 +109,7 @@ def set_clock(transactional_db: None) -> Iterator[SetClock]:
 
 @pytest.fixture
 def at(set_clock: SetClock) -> At:
-    """Moves the quota's clock to so many seconds after noon, where it stands still. It begins at noon."""
+    """Sets the quota's clock to so many seconds after noon, and stops it there. It begins at noon."""
 
     def move(seconds: float) -> None:
         stop_database_clock(NOON + timedelta(seconds=seconds))
@@ -125,9 +125,9 @@ def consumer(set_clock: SetClock) -> Consumer:
 
 @pytest.fixture
 def sandbox(settings) -> Iterator[Sandbox]:
-    """A real HTTP server that speaks ISBNdb at noon, with no limit on the pace unless the test sets one.
+    """A real HTTP server that imitates ISBNdb at noon, without a limit of the pace unless the test sets one.
 
-    Retries do not wait for more than the pace, unless the test says `stamina.set_testing(False)`.
+    Retries wait only for the pace, unless the test calls `stamina.set_testing(False)`.
     """
     no_back_off = stamina.set_testing(True, attempts=client.ATTEMPTS, cap=True)
     no_pause = patch.object(client, "SMALLER_PAGE_PAUSE_SECONDS", 0.0)
@@ -136,7 +136,7 @@ def sandbox(settings) -> Iterator[Sandbox]:
         settings.ISBNDB_BASE_URL = server.url
         settings.ISBNDB_API_KEY = server.key
         settings.ISBNDB_TIMEOUT_SECONDS = 5
-        settings.QUOTA_MAX_RPS = 1000  # a test of something else need not wait for the pace
+        settings.QUOTA_MAX_RPS = 1000  # only tests of the pace wait for it
         yield server
         client.close_connections()
 
@@ -158,7 +158,7 @@ def api(key: str) -> APIClient:
 
 @pytest.fixture
 def api_past_the_door() -> APIClient:
-    """A client of the API that is let in without a look into the database."""
+    """A client of the API that is authenticated without a query."""
     client = APIClient(raise_request_exception=False)
-    client.force_authenticate(Consumer(slug="reader"))  # type: ignore[arg-type]  # the stubs know Django's users alone
+    client.force_authenticate(Consumer(slug="reader"))  # type: ignore[arg-type]  # the stubs know only Django's users
     return client

@@ -1,4 +1,4 @@
-"""Real processes beside the test's own, on the test's own database."""
+"""Starts real processes that use the database of the test."""
 
 import os
 import signal
@@ -14,21 +14,30 @@ from honcho.environ import parse_procfile
 
 from alexandria.env import BASE_DIR
 
-HANDED_DOWN = (
-    *("ISBNDB_BASE_URL", "ISBNDB_API_KEY", "ISBNDB_BATCH_SIZE", "ISBNDB_TIMEOUT_SECONDS"),
-    *("QUOTA_DAILY_LIMIT", "QUOTA_SAFETY_BUFFER", "QUOTA_MAX_RPS", "QUOTA_ENFORCEMENT"),
+PASSED_SETTINGS = (
+    "ISBNDB_BASE_URL",
+    "ISBNDB_API_KEY",
+    "ISBNDB_BATCH_SIZE",
+    "ISBNDB_TIMEOUT_SECONDS",
+    "QUOTA_DAILY_LIMIT",
+    "QUOTA_SAFETY_BUFFER",
+    "QUOTA_MAX_RPS",
+    "QUOTA_ENFORCEMENT",
     "API_REQUESTS_PER_MINUTE",
 )
+"""The processes get these settings as the test has set them."""
 
 
 def environment() -> dict[str, str]:
-    """What a process needs to work on the test's database with the settings that the test has set."""
+    """The environment of a process that uses the database and the settings of the test."""
     url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}")
-    return os.environ | {"DATABASE_URL": url.geturl()} | {name: str(getattr(settings, name)) for name in HANDED_DOWN}
+    return (
+        os.environ | {"DATABASE_URL": url.geturl()} | {name: str(getattr(settings, name)) for name in PASSED_SETTINGS}
+    )
 
 
 def start(name: str, log: Path, **variables: str) -> subprocess.Popen[str]:
-    """The process of that name in the Procfile, in a session of its own; `variables` are added to its environment."""
+    """Starts a process of the Procfile in its own session. `variables` are added to its environment."""
     command = parse_procfile((BASE_DIR / "Procfile").read_text()).processes[name]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with log.open("w") as output:

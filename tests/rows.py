@@ -1,4 +1,4 @@
-"""Rows for every table of the admin: one believable row of each, and as many like it as a test wants."""
+"""Rows for every table of the admin: one realistic row each, and as many similar rows as a test needs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -63,11 +63,11 @@ DIFFERENT: Mapping[type[Model], Mapping[str, str]] = {
     Group: {"name": "name || ' ' || n"},
     LogEntry: {},
 }
-"""What the further rows of a table have other than the first: SQL by column, where n counts from 1."""
+"""How the other rows of a table differ from its first: SQL by column, where n counts from 1."""
 
 
 def one_of_each() -> None:
-    """Makes a row in every table that the admin shows, each with what belongs to it. The tables have to be empty."""
+    """Creates a row, with the rows that it needs, in every table that the admin shows. The tables must be empty."""
     now = timezone.now().replace(microsecond=0)
     day = {"ledger": DailyLedger.objects.create(day=now.date(), **_ledger(now))}
     consumer = Consumer.objects.create(slug="reading-room", daily_budget=5_000, floor=100)
@@ -90,7 +90,7 @@ def one_of_each() -> None:
 
 
 def fill(model: type[Model], count: int) -> None:
-    """Adds `count` rows to the table, like its first."""
+    """Adds `count` rows that resemble the first row of the table."""
     name = connection.ops.quote_name
     table = name(model._meta.db_table)
     different = DIFFERENT[model]
@@ -106,7 +106,7 @@ def fill(model: type[Model], count: int) -> None:
 
 
 def _is_ours(field: "Field[Any, Any]") -> bool:
-    """Whether we say what is in a column, and not the database."""
+    """Whether we set the value of a column. The database sets the others."""
     return not field.generated and "AutoField" not in field.get_internal_type()
 
 

@@ -12,7 +12,7 @@ from psycopg import sql
 FILLED_BY_MIGRATE = {"django_content_type", "auth_permission"}
 """Tables whose rows belong to the schema. They stay, unless a test changes them."""
 MAX_DELETE_BYTES = 64 * 1024
-"""A larger table is truncated, because deleted rows stay in it and in its indexes, where later tests walk past them."""
+"""A larger table is truncated. Deleted rows would stay in the table and its indexes, and slow down later tests."""
 
 _schema_rows: dict[str, str] = {}
 """By database, a fingerprint of the rows that belong to the schema."""
@@ -22,11 +22,11 @@ def start_empty() -> None:
     """Empties all tables, also those that migrations fill, and numbers the content types from 1."""
     call_command("flush", interactive=False, verbosity=0)
     _schema_rows[str(connection.settings_dict["NAME"])] = _fingerprint()
-    _delete_rows()  # those that the end of a migration makes
+    _delete_rows()  # `flush` ends like a migration, which creates rows
 
 
 def empty() -> None:
-    """Leaves the tables as `start_empty()` does. Sequences go on."""
+    """Empties the tables as `start_empty()` does, but does not reset sequences."""
     if _fingerprint() == _schema_rows.get(str(connection.settings_dict["NAME"])):
         _delete_rows()
     else:
@@ -34,7 +34,7 @@ def empty() -> None:
 
 
 def _delete_rows() -> None:
-    """Deletes every row from the tables that have pages: no test wrote into the others since they were truncated.
+    """Deletes every row from the tables that have pages. No test has written into the others since their truncation.
 
     A table that autovacuum has counted is truncated, which makes PostgreSQL forget its estimate of the rows.
     """
@@ -54,7 +54,7 @@ def _delete_rows() -> None:
             for name, truncate in found
         ]
         tables = [sql.Identifier(name) for name, _ in found]
-        # The lock waits for a process that still writes. A superuser need not check foreign keys row by row.
+        # The lock waits for a process that still writes. A superuser can skip the check of foreign keys.
         cursor.execute(
             sql.SQL(
                 "BEGIN; LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE; "

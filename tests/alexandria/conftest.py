@@ -12,13 +12,13 @@ from tests.fixtures import api, api_past_the_door, at, consumer, key, sandbox, s
 
 __all__ = ["api", "api_past_the_door", "at", "consumer", "key", "sandbox", "set_clock"]
 
-# As on a machine with nothing set up: neither the servers of this test run nor a key for ISBNdb.
+# A machine where nothing is configured: no servers of this test run, no key for ISBNdb.
 NOTHING_SET = {"DATABASE_URL": "", "REDIS_URL": "", "ISBNDB_API_KEY": "", "SECRET_KEY": "", "DEBUG": "on"}
 
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A data folder that is not there yet, for embedded services; what runs there in the end is stopped."""
+    """The path of a new data folder for embedded services. At the end they are stopped."""
     top = Path(tempfile.mkdtemp(prefix="alx-"))
     yield top / "data"
     servers.stop(folder=top / "data")

@@ -123,7 +123,13 @@ def test_every_process_starts_from_the_files_of_the_image_and_is_healthy(instruc
             assert passes_its_health_check(name, environment, image)
         assert beat.poll() is None
     assert {path.name for path in image.iterdir() if not path.name.startswith("__")} == {
-        *("alexandria", "quota", "enrichment", "harvest", "manage.py", "gunicorn.conf.py", "requirements.txt")
+        "alexandria",
+        "quota",
+        "enrichment",
+        "harvest",
+        "manage.py",
+        "gunicorn.conf.py",
+        "requirements.txt",
     }, "no process writes into the folder"
 
 

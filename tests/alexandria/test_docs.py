@@ -39,8 +39,16 @@ MAX_README_LINES = 150
 FROM_CODE = {"alerts.md", "quota.md"}  # tests compare their tables of rules and limits with the code
 WITH_REQUESTS = [doc for doc in DOCS if "\ncurl -sS" in doc.read_text() or "\n    curl -sS" in doc.read_text()]
 NOT_RUN = {
-    *("run", "demo", "embedded", "isbndb_sandbox", "migrate", "collectstatic"),  # have their own tests
-    *("smoke", "bulk_author_harvest"),  # likewise, and need a server or a list
+    # These have their own tests.
+    "run",
+    "demo",
+    "embedded",
+    "isbndb_sandbox",
+    "migrate",
+    "collectstatic",
+    # So have these, and they need a server or a list.
+    "smoke",
+    "bulk_author_harvest",
 }
 DEFAULTS_IN_WORDS = {"none": "", "embedded": ""}
 FOLDERS = r"(?:alexandria|quota|enrichment|harvest|tests|docs|\.ci)"
@@ -139,7 +147,7 @@ def test_every_link_has_a_target(doc: Path) -> None:
 
 @pytest.mark.parametrize("doc", MARKDOWN, ids=lambda doc: doc.name)
 def test_every_path_that_is_named_exists(doc: Path) -> None:
-    """`quota/limits.py` is a path from the root of the repository; `<name>` and `*` in it stand for any name."""
+    """`quota/limits.py` is a path from the root of the repository; `<name>` and `*` in it mean any name."""
     for code in inline(doc):
         if not re.fullmatch(rf"{FOLDERS}/[\w./<>*-]*|[\w-]+\.(?:md|yaml|toml)", code):
             continue

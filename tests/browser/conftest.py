@@ -1,4 +1,4 @@
-"""A real browser on the real pages: web and workers as the Procfile starts them, on the test's own database."""
+"""A real browser on the real pages of a web process from the Procfile, which uses the database of the test."""
 
 import os
 import shutil
@@ -23,19 +23,19 @@ from tests.fixtures import set_clock
 __all__ = ["set_clock"]
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-PATIENCE = 60.0  # seconds
+MAX_SECONDS = 60.0
 SCREENSHOTS = BASE_DIR / ".data" / "browser"
-"""Where the last sight of a test that failed is kept."""
+"""The last view of each failed test is stored here."""
 
 
 def browser_path() -> str | None:
-    """Where the browser is, if there is one: CHROMIUM, or what is in the PATH."""
+    """The path of the browser, if there is one: CHROMIUM, or a browser in PATH."""
     return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """The browser's path; without one the tests are skipped, but for `make ci`, where they fail."""
+    """The path of the browser. Without one the tests are skipped; in `make ci` they fail."""
     path = browser_path()
     if path is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("no browser: make browser")
@@ -44,7 +44,7 @@ def chromium() -> str:
 
 @pytest.fixture(scope="module")
 def browser_process(chromium: str) -> Iterator[Browser]:
-    """Ends with the module: meanwhile Django takes this thread, in which Playwright's loop runs, for an async one."""
+    """A browser for one module. While Playwright's loop runs in this thread, Django regards the thread as async."""
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "on")
@@ -74,7 +74,7 @@ def site(
         yield address
     finally:
         web.terminate()
-        web.wait(PATIENCE)
+        web.wait(MAX_SECONDS)
 
 
 def listens(port: int) -> bool:
@@ -83,8 +83,8 @@ def listens(port: int) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], log: Path) -> None:
-    """Waits, for as long as the process lives."""
-    deadline = time.monotonic() + PATIENCE
+    """Waits until the condition is true. Fails if the process ends first or time runs out."""
+    deadline = time.monotonic() + MAX_SECONDS
     while not condition():
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
@@ -93,7 +93,7 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], lo
 
 @pytest.fixture
 def tables(transactional_db: None, isbndb: Sandbox, settings) -> None:
-    """Empty tables, in which content types have the ids that the web process remembers: counted from 1."""
+    """Empty tables. Content types are numbered from 1, because the web process remembers their ids."""
     call_command("flush", interactive=False, verbosity=0)
     settings.ISBNDB_BASE_URL, settings.ISBNDB_API_KEY = isbndb.url, isbndb.key
     isbndb.set_limits(spent=0)
@@ -101,7 +101,7 @@ def tables(transactional_db: None, isbndb: Sandbox, settings) -> None:
 
 @pytest.fixture
 def tab(site: str, tables: None, browser_process: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A tab of a fresh browser. Whatever goes wrong in it by the end of the test fails the test."""
+    """A tab of a new browser. Every error in it fails the test at its end."""
     context = browser_process.new_context(base_url=site, viewport=WIDE, color_scheme="light", locale="en-GB")
     page = context.new_page()
     wrong = watch(page, site)
@@ -115,7 +115,7 @@ def tab(site: str, tables: None, browser_process: Browser, request: pytest.Fixtu
 
 
 def watch(page: Page, site: str) -> list[str]:
-    """A list that fills up with what the page should not do: errors, answers of failure, words with another host."""
+    """A list that collects the page's errors, failed requests, and requests to other hosts."""
     wrong: list[str] = []
 
     def note_console(message: ConsoleMessage) -> None:
@@ -127,7 +127,7 @@ def watch(page: Page, site: str) -> list[str]:
             wrong.append(f"a request to another host: {request.url}")
 
     def note_failure(request: Request) -> None:
-        if request.failure != "net::ERR_ABORTED":  # what was under way when another page was opened
+        if request.failure != "net::ERR_ABORTED":  # a request that the next page interrupted
             wrong.append(f"{request.failure}: {request.url}")
 
     def note_response(response: Response) -> None:

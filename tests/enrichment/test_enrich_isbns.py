@@ -107,7 +107,11 @@ VALUES = st.sampled_from(
         *(to_isbn10(isbn) or isbn for isbn in known_isbns(4)),
         *(f"ISBN {isbn[:3]}-{isbn[3:]}" for isbn in known_isbns(4)),
         *(int(isbn) for isbn in known_isbns(2)),
-        *("", "x", "9780000000000", 12345, KNOWN[0][:-1]),
+        "",
+        "x",
+        "9780000000000",
+        12345,
+        KNOWN[0][:-1],
     ]
 )
 

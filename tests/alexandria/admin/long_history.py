@@ -1,4 +1,4 @@
-"""A long history of the quota, made with one statement a table: what pages have to open on after a year."""
+"""A long history of the quota, made with one statement per table. Pages must still open quickly after a year."""
 
 from datetime import date
 from typing import Any
@@ -13,8 +13,7 @@ SELECT %(today)s::date - ago, 15000, 2000, 3, 0, 0, %(today)s::date - ago, '', %
 FROM generate_series(0, %(days)s - 1) AS ago
 """
 
-# Spread evenly over the day, and unevenly over the payers. Of ten calls one fails; each is of 1,000 ISBNs, of which
-# 950 are known.
+# Evenly over the day, and unevenly over the consumers. One call in ten fails. A call has 1,000 ISBNs; 950 are known.
 CALLS = """
 INSERT INTO quota_call (
     day, consumer_id, reservation_id, operation, calls, dispatched_at, send_at, method, path, outcome, status,
@@ -66,9 +65,9 @@ FROM (
 
 
 def fill(*, today: date, consumers: list[int], days: int, calls_a_day: int, rows_a_day: int) -> None:
-    """`days` days that end with `today`, the last one up to now: so many calls, reservations and refusals each.
+    """Fills `days` days up to now; `today` is the last. Each has that many calls, reservations and refusals.
 
-    `consumers`: the ids of those who pay.
+    `consumers`: the ids of the consumers that pay.
     """
     known: dict[str, Any] = {"today": today, "days": days, "calls": calls_a_day, "rows": rows_a_day}
     known |= {"consumers": consumers, "payers": len(consumers), "first": consumers[0]}

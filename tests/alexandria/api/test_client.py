@@ -26,8 +26,13 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (tmp_path / "config.yaml").write_text("post_hooks: []\n")
     made = subprocess.run(
         [
-            *(Path(sys.executable).with_name("openapi-python-client"), "generate", "--fail-on-warning", "--meta=none"),
-            *("--path=schema.yaml", "--config=config.yaml", f"--output-path={PACKAGE}"),
+            Path(sys.executable).with_name("openapi-python-client"),
+            "generate",
+            "--fail-on-warning",
+            "--meta=none",
+            "--path=schema.yaml",
+            "--config=config.yaml",
+            f"--output-path={PACKAGE}",
         ],
         cwd=tmp_path,
         capture_output=True,

@@ -1,4 +1,4 @@
-"""The journal in the admin: its filters, none of which reads the whole journal."""
+"""The journal in the admin. No filter reads the whole journal."""
 
 import re
 from typing import Any
