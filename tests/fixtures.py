@@ -157,7 +157,7 @@ def api(key: str) -> APIClient:
 
 
 @pytest.fixture
-def api_past_the_door() -> APIClient:
+def api_without_key_check() -> APIClient:
     """A client of the API that is authenticated without a query."""
     client = APIClient(raise_request_exception=False)
     client.force_authenticate(Consumer(slug="reader"))  # type: ignore[arg-type]  # the stubs know only Django's users

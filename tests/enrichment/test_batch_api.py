@@ -124,17 +124,17 @@ BAD_BODIES = {
 
 @pytest.mark.parametrize(("body", "field"), BAD_BODIES.values(), ids=BAD_BODIES)
 def test_bad_input_is_refused_with_the_name_of_the_field(
-    api_past_the_door: APIClient, body: object, field: str | None
+    api_without_key_check: APIClient, body: object, field: str | None
 ) -> None:
-    refused = problem(api_past_the_door.post(PATH, json.dumps(body), content_type="application/json"), 400)
+    refused = problem(api_without_key_check.post(PATH, json.dumps(body), content_type="application/json"), 400)
     assert [error["field"] for error in refused["errors"]] == [field]
     if field:
         assert refused["detail"].startswith(f"{field}: ")
 
 
 @pytest.mark.parametrize("body", ["{", "", '{"isbns": [NaN]}', b"\xff", "[" * 100_000], ids=lambda body: body[:9])
-def test_malformed_json_is_refused(api_past_the_door: APIClient, body: str | bytes) -> None:
-    problem(api_past_the_door.post(PATH, body, content_type="application/json"), 400)
+def test_malformed_json_is_refused(api_without_key_check: APIClient, body: str | bytes) -> None:
+    problem(api_without_key_check.post(PATH, body, content_type="application/json"), 400)
 
 
 @pytest.mark.parametrize(
@@ -147,8 +147,8 @@ def test_malformed_json_is_refused(api_past_the_door: APIClient, body: str | byt
     ],
     ids=["method", "answer's type", "length", "body's type"],
 )
-def test_a_wrong_method_length_or_media_type_is_refused(api_past_the_door: APIClient, status: int, send) -> None:
-    problem(send(api_past_the_door), status)
+def test_a_wrong_method_length_or_media_type_is_refused(api_without_key_check: APIClient, status: int, send) -> None:
+    problem(send(api_without_key_check), status)
 
 
 def test_without_a_key_not_even_the_body_is_read(api: APIClient, sandbox: Sandbox) -> None:

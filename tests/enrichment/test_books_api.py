@@ -19,9 +19,9 @@ SYNCED = datetime(2026, 5, 1, 10, tzinfo=UTC)
 
 
 @pytest.fixture
-def api(api_past_the_door: APIClient) -> APIClient:
+def api(api_without_key_check: APIClient) -> APIClient:
     """Without the check of API keys: like the rest of the quota, it refuses to work in the test's transaction."""
-    return api_past_the_door
+    return api_without_key_check
 
 
 @pytest.fixture(autouse=True)

@@ -24,9 +24,9 @@ REAL = catalogue.real_books()
 
 
 @pytest.fixture
-def api(api_past_the_door: APIClient) -> APIClient:
+def api(api_without_key_check: APIClient) -> APIClient:
     """Without the check of API keys: like the rest of the quota, it refuses to work in the test's transaction."""
-    return api_past_the_door
+    return api_without_key_check
 
 
 @pytest.fixture(autouse=True)

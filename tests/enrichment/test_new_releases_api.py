@@ -246,7 +246,7 @@ BAD_BODIES: dict[str, tuple[object, list[str | None]]] = {
 
 @pytest.mark.parametrize(("body", "fields"), BAD_BODIES.values(), ids=BAD_BODIES)
 def test_bad_input_is_refused_with_the_name_of_the_field(
-    api_past_the_door: APIClient, body: object, fields: list[str | None]
+    api_without_key_check: APIClient, body: object, fields: list[str | None]
 ) -> None:
-    refused = problem(api_past_the_door.post(PATH, json.dumps(body), content_type="application/json"), 400)
+    refused = problem(api_without_key_check.post(PATH, json.dumps(body), content_type="application/json"), 400)
     assert [error["field"] for error in refused["errors"]] == fields

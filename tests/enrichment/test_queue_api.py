@@ -73,9 +73,9 @@ WRONG = {name: body for name, body in BAD_BODIES.items() if name != "refresh"} |
 
 @pytest.mark.parametrize(("body", "field"), WRONG.values(), ids=WRONG)
 def test_bad_input_is_refused_with_the_name_of_the_field(
-    api_past_the_door: APIClient, body: object, field: str | None
+    api_without_key_check: APIClient, body: object, field: str | None
 ) -> None:
-    refused = problem(api_past_the_door.post(PATH, json.dumps(body), content_type="application/json"), 400)
+    refused = problem(api_without_key_check.post(PATH, json.dumps(body), content_type="application/json"), 400)
     assert [error["field"] for error in refused["errors"]] == [field]
 
 
@@ -127,9 +127,9 @@ def test_the_queue_says_why_it_does_not_move(api: APIClient, sandbox: Sandbox, a
     assert body["latest_failed"] == [{"isbn": KNOWN[0], "error": "ISBNdb failed with status 500."}]
 
 
-def test_without_a_key_or_a_database_nothing_is_accepted(api: APIClient, api_past_the_door: APIClient) -> None:
+def test_without_a_key_or_a_database_nothing_is_accepted(api: APIClient, api_without_key_check: APIClient) -> None:
     with database_moved(port=1):
-        for response in (api.get(PATH), api_past_the_door.post(PATH, KNOWN, format="json")):
+        for response in (api.get(PATH), api_without_key_check.post(PATH, KNOWN, format="json")):
             assert problem(response, 503)["code"] in {"database_unavailable", "quota_unavailable"}
     Consumer.objects.update(active=False)
     problem(api.post(PATH, KNOWN, format="json"), 403)

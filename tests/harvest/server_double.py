@@ -50,10 +50,10 @@ class ServerDouble:
         self.asked.append((name, page))
         self.sources.add(body["source"])
         self.left -= 1
-        here = max(0, min(1000, self.books.get(name, 0) - 1000 * (page - 1)))
+        on_page = max(0, min(1000, self.books.get(name, 0) - 1000 * (page - 1)))
         complete = self.books.get(name, 0) <= 1000 * page
         return 200, {
-            "author": name, "books_found": here, "already_existed": 0, "enriched": here, "failed": 0,
+            "author": name, "books_found": on_page, "already_existed": 0, "enriched": on_page, "failed": 0,
             "pages_fetched": 1, "api_calls": 1, "complete": complete,
             "stopped_reason": None if complete else "max_pages", "next_page": None if complete else page + 1,
             "errors": [], "duration_ms": 1, "quota": self.status(),

@@ -338,16 +338,16 @@ def test_restart_abandons_a_stopped_harvest_and_limit_ends_early(sandbox: Sandbo
 
 def test_a_harvest_held_by_another_machine_is_free_when_its_lease_is_over(sandbox: Sandbox, tmp_path: Path) -> None:
     wanted = AuthorList("x", "key", lambda: SHORT[:2])
-    here = DatabaseStore().open(wanted, max_pages=1, resume=False, restart=False)
+    old = DatabaseStore().open(wanted, max_pages=1, resume=False, restart=False)
     BulkHarvest.objects.update(host="elsewhere")
     with pytest.raises(AnotherCopy, match="on elsewhere works on x"):
         DatabaseStore().open(None, max_pages=None, resume=True, restart=False)
     BulkHarvest.objects.update(lease_until=datetime.now(UTC) - timedelta(seconds=1))
-    there = DatabaseStore().open(None, max_pages=None, resume=True, restart=False)
+    new = DatabaseStore().open(None, max_pages=None, resume=True, restart=False)
     with pytest.raises(AnotherCopy, match="lost the harvest to another one"):
-        here.save(here.entries[0])
-    here.close(reason="late")
-    there.save(there.entries[0])
+        old.save(old.entries[0])
+    old.close(reason="late")
+    new.save(new.entries[0])
     assert BulkHarvest.objects.get().state == "running"
 
 
@@ -498,17 +498,19 @@ def test_as_a_process_it_reads_standard_input_and_prints_plain_lines(sandbox: Sa
 
 @pytest.mark.slow
 def test_on_a_terminal_a_bar_shows_the_rate_and_the_remaining_calls(sandbox: Sandbox) -> None:
-    here, there = pty.openpty()
+    ours, terminal = pty.openpty()
     environment = processes.environment() | {"TERM": "xterm", "COLUMNS": "120"}
-    with subprocess.Popen([*COMMAND, "--author", "Adam Silvera"], env=environment, stdout=there, stderr=there) as shown:
-        os.close(there)
+    with subprocess.Popen(
+        [*COMMAND, "--author", "Adam Silvera"], env=environment, stdout=terminal, stderr=terminal
+    ) as shown:
+        os.close(terminal)
         text = ""
         try:
-            while part := os.read(here, 65536).decode(errors="replace"):
+            while part := os.read(ours, 65536).decode(errors="replace"):
                 text += part
         except OSError:  # the end of a terminal
             pass
-    os.close(here)
+    os.close(ours)
     assert shown.returncode == 0, text
     assert "1/1" in text
     assert "/min" in text

@@ -109,9 +109,9 @@ def test_calls_that_the_pace_moves_past_midnight_do_not_finish_today(api: APICli
     ids=str,
 )
 def test_the_error_names_an_invalid_parameter(
-    api_past_the_door: APIClient, set_clock: SetClock, path: str, query: dict[str, Any], field: str
+    api_without_key_check: APIClient, set_clock: SetClock, path: str, query: dict[str, Any], field: str
 ) -> None:
-    response = api_past_the_door.get(path, query)
+    response = api_without_key_check.get(path, query)
     assert (response.status_code, response.headers["Content-Type"]) == (400, "application/problem+json")
     assert [error["field"] for error in response.json()["errors"]] == [field]
 
