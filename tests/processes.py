@@ -31,9 +31,8 @@ PASSED_SETTINGS = (
 def environment() -> dict[str, str]:
     """The environment of a process that uses the database and the settings of the test."""
     url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}")
-    return (
-        os.environ | {"DATABASE_URL": url.geturl()} | {name: str(getattr(settings, name)) for name in PASSED_SETTINGS}
-    )
+    passed = {name: str(getattr(settings, name)) for name in PASSED_SETTINGS}
+    return os.environ | {"DATABASE_URL": url.geturl()} | passed
 
 
 def start(name: str, log: Path, **variables: str) -> subprocess.Popen[str]:

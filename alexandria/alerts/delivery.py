@@ -28,7 +28,7 @@ PAUSES = tuple(timedelta(seconds=seconds) for seconds in (30, 2 * 60, 10 * 60, 6
 """The pauses before the second and each later attempt, plus or minus a fifth. A test message has one attempt."""
 
 CLAIM = timedelta(minutes=2)
-"""After this time, the sender of a claimed message is taken for dead."""
+"""After this time, another sender may take a claimed message: its sender has died."""
 
 MAX_RUN_SECONDS = 20.0
 """Later, one run starts no further message. Receivers that do not answer must not keep all workers busy."""

@@ -1,6 +1,6 @@
 """What the cells and cards of the admin are made of: bars with their figures, and links.
 
-The colours of a bar are in static/alexandria/admin.css. Its figures always stand beside it as text, so a screen
+The colours of a bar are in static/alexandria/admin.css. The page always shows its figures as text too, so a screen
 reader skips the bar itself.
 """
 

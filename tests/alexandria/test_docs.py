@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import pytest
+from django.conf import settings
 from django.core.management import BaseCommand, call_command, get_commands, load_command_class
 from drf_spectacular.generators import SchemaGenerator
 
@@ -251,3 +253,9 @@ def compare(shown: str, answer: str) -> None:
     if fields := set(re.findall(r'"(\w+)":', shown)):
         _, _, body = answer.rpartition("\n\n")
         assert fields <= keys_of(json.loads(body)), body
+
+
+def test_every_file_that_names_the_version_names_the_same() -> None:
+    version = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]["version"]
+    assert settings.SPECTACULAR_SETTINGS["VERSION"] == version
+    assert f"\n## {version} " in (BASE_DIR / "CHANGELOG.md").read_text()

@@ -1,8 +1,9 @@
 import codecs
+from datetime import timedelta
 
 import pytest
 
-from alexandria.common.text import decode_text
+from alexandria.common.text import counted, decode_text, length_of_time, number
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -17,3 +18,24 @@ def test_a_file_that_is_not_unicode_is_decoded_as_windows_1252_and_reported_as_a
 @pytest.mark.parametrize("content", [b"", b"\x81\x8d", codecs.BOM_UTF8 + b"\xff", codecs.BOM_UTF16_LE + b"a"])
 def test_any_bytes_can_be_decoded(content: bytes) -> None:
     decode_text(content).text.encode()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-5, "0 s"),
+        (59.9, "59 s"),
+        (60, "1 min 00 s"),
+        (270, "4 min 30 s"),
+        (11_100, "3 h 05 min"),
+        (198_000, "2 d 7 h"),
+    ],
+)
+def test_a_length_of_time_has_its_two_largest_units(seconds: float, text: str) -> None:
+    assert length_of_time(timedelta(seconds=seconds)) == text
+
+
+def test_a_number_agrees_with_its_noun() -> None:
+    assert [counted(count, "call") for count in (0, 1, 1_000)] == ["0 calls", "1 call", "1,000 calls"]
+    assert counted(2, "entry", "entries") == "2 entries"
+    assert (number(13_000), number(None)) == ("13,000", "none")
