@@ -221,8 +221,8 @@ class ForecastSerializer(serializers.Serializer[Any]):
     days = serializers.IntegerField(help_text="UTC days that it takes. Today counts when some calls are made today.")
     finish_at = serializers.DateTimeField(
         allow_null=True,
-        help_text="When the last call would be made. null: the consumer's limits never allow it, or a switch refuses its "
-        "calls for now.",
+        help_text="When the last call would be made. null: the consumer's limits never allow it, or a switch refuses "
+        "its calls for now.",
     )
 
 
