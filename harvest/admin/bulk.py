@@ -58,7 +58,7 @@ class BulkHarvestAdmin(ReadOnlyAdmin):
     @admin.display(description="state")
     def standing_text(self, harvest: Any) -> str:
         if harvest.late:
-            return f"no sign of life since {harvest.heard_at:%Y-%m-%d %H:%M} UTC"
+            return f"no update since {harvest.heard_at:%Y-%m-%d %H:%M} UTC"
         return harvest.get_state_display()
 
     @admin.display(description="authors done")

@@ -62,7 +62,7 @@ def to_do(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def new_entries(names: Iterable[str]) -> list[Entry]:
-    """Authors of which no page was fetched yet."""
+    """Authors without a fetched page."""
     return [Entry(position, name) for position, name in enumerate(names, start=1)]
 
 

@@ -49,9 +49,9 @@ def test_harvests_are_listed_with_their_figures_in_a_fixed_number_of_queries(adm
 def test_a_running_harvest_with_an_expired_lease_is_shown_as_silent(admin_client: Client) -> None:
     held = {"state": "running", "ended_at": None, "holder": uuid.uuid4()}
     BulkHarvest.objects.filter(pk=made("one").pk).update(**held, lease_until=datetime(2026, 5, 5, 12, 15, tzinfo=UTC))
-    assert "no sign of life since 2026-05-05 12:00 UTC" in page(admin_client, "bulkharvest_changelist")
+    assert "no update since 2026-05-05 12:00 UTC" in page(admin_client, "bulkharvest_changelist")
     BulkHarvest.objects.update(lease_until=datetime.now(UTC) + BulkHarvest.LEASE)
-    assert "no sign of life" not in page(admin_client, "bulkharvest_changelist")
+    assert "no update since" not in page(admin_client, "bulkharvest_changelist")
 
 
 def test_a_harvest_links_to_its_authors_and_cannot_be_changed(admin_client: Client) -> None:

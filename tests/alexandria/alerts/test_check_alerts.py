@@ -64,7 +64,7 @@ def test_a_test_goes_to_every_channel_and_a_failure_gives_exit_code_1(
     code, printed = run("--test")
     assert code == 0
     assert printed.splitlines()[0].startswith("webhook chat: status 200, ")
-    assert printed.splitlines()[1].startswith("e-mail ops@books.example, night@books.example: handed over, ")
+    assert printed.splitlines()[1].startswith("e-mail ops@books.example, night@books.example: sent, ")
     assert len(mailoutbox) == 1
     receiver.answers = [500]
     out = StringIO()

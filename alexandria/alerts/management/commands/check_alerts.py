@@ -79,7 +79,7 @@ exit codes:
             self.stdout.write(json_module.dumps(results, indent=2))
         else:
             for message in sent:
-                result = f"status {message.status}" if message.status else message.error or "handed over"
+                result = f"status {message.status}" if message.status else message.error or "sent"
                 self.stdout.write(f"{message.get_channel_display()} {message.to}: {result}, {message.latency_ms} ms")
         if not sent:
             raise CommandError("There is no channel to test. Set ALERT_EMAIL_TO or add a webhook in the admin.")
