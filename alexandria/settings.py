@@ -281,7 +281,7 @@ LOGIN_REDIRECT_URL = "admin:index"  # unfold's log-in form does not name the nex
 UNFOLD = {
     "SITE_TITLE": "Alexandria",
     "SITE_HEADER": "Alexandria",
-    "SITE_SUBHEADER": "Books, quota and the use of every call",
+    "SITE_SUBHEADER": "Books, quota and calls",
     "SITE_SYMBOL": "local_library",
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("alexandria/favicon.svg")},
