@@ -194,9 +194,9 @@ def _try(cron: Cron, context: RunContext, status: QuotaStatus, *, force: bool) -
 
 def _judge(error: Exception, context: RunContext) -> tuple[Outcome, str]:
     if isinstance(error, STOPS):
-        begun = calls_spent(source=context.source) > 0
+        has_spent = calls_spent(source=context.source) > 0
         reason = f"{error.limit}: {error.explanation}" if isinstance(error, QuotaRefused) else str(error)
-        return (Outcome.STOPPED if begun else Outcome.SKIPPED), reason
+        return (Outcome.STOPPED if has_spent else Outcome.SKIPPED), reason
     log.error("harvest.run_failed", error=str(error), kind=type(error).__name__)
     return Outcome.FAILED, f"{type(error).__name__}: {error}"
 

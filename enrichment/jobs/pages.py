@@ -44,10 +44,12 @@ def step(job: Job) -> bool:
     progress = _progress(job)
     if not _max_pages_left(job) or _is_known_to_be_missing(job):
         return False
-    pages = _page_plan(job)
+    page_plan = _page_plan(job)
     with spending(consumer=job.consumer.slug, operation=job.kind, calls=1, source=job.source) as spender:
-        fetch_next(pages.listings, progress, spender, max_pages=pages.max_pages, skip_existing=pages.skip_existing)
-    left = calls_needed(pages.listings, progress, max_pages=pages.max_pages)
+        fetch_next(
+            page_plan.listings, progress, spender, max_pages=page_plan.max_pages, skip_existing=page_plan.skip_existing
+        )
+    left = calls_needed(page_plan.listings, progress, max_pages=page_plan.max_pages)
     del progress.errors[MAX_FAILURES:]
     with held(job):
         done = progress.pages_fetched
@@ -69,12 +71,12 @@ def result(job: Job) -> dict[str, Any]:
 
     Also remembers an author whom ISBNdb does not know.
     """
-    pages, progress = _page_plan(job), _progress(job)
-    if pages.releases is None:
+    page_plan, progress = _page_plan(job), _progress(job)
+    if page_plan.releases is None:
         figures = _bibliography(job, progress).as_dict()
     else:
-        months = {name: f"{getattr(pages.releases, name):%Y-%m}" for name in ("start_month", "end_month")}
-        figures = months | _new_releases(job, pages.releases, progress).as_dict()
+        months = {name: f"{getattr(page_plan.releases, name):%Y-%m}" for name in ("start_month", "end_month")}
+        figures = months | _new_releases(job, page_plan.releases, progress).as_dict()
     return {name: value for name, value in figures.items() if name != "errors"}
 
 
@@ -102,8 +104,8 @@ def _is_known_to_be_missing(job: Job) -> bool:
 
 
 def _max_pages_left(job: Job) -> int:
-    pages = _page_plan(job)
-    return calls_needed(pages.listings, _progress(job), max_pages=pages.max_pages)
+    page_plan = _page_plan(job)
+    return calls_needed(page_plan.listings, _progress(job), max_pages=page_plan.max_pages)
 
 
 def _page_plan(job: Job) -> PagePlan:

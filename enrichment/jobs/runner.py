@@ -17,7 +17,7 @@ from enrichment.jobs.ending import end
 from enrichment.jobs.handlers import handler_of
 from enrichment.models import Job
 from enrichment.models.queue import MAX_ATTEMPTS
-from enrichment.services.stop_reasons import MAX_PAUSE, in_our_words, pause_after, stop_reason
+from enrichment.services.stop_reasons import MAX_PAUSE, pause_after, public_message, stop_reason
 from quota.database import MidnightGuard, QuotaNow
 from quota.exceptions import ConsumerInactive, ConsumerUnknown, QuotaError, QuotaRefused, ReservationClosed
 from quota.selectors.allowances import may_come_free
@@ -95,11 +95,11 @@ def _stop(job: Job, error: Exception) -> None:
             resume_at=resume_at,
             failures=failures,
             stopped_reason=stop_reason(error),
-            error=in_our_words(error),
+            error=public_message(error),
         ):
             log.info("job.waits", reason=stop_reason(error))
             return
-        end(job, state=Job.State.FAILED, reason=stop_reason(error), error=in_our_words(error))
+        end(job, state=Job.State.FAILED, reason=stop_reason(error), error=public_message(error))
     except ClaimLost:
         log.warning("job.claim_lost")
 

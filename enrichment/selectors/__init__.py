@@ -6,12 +6,12 @@ from enrichment.selectors.books import (
     fresh_isbns,
     get_edition,
     is_missed_author,
-    isbns_heard_of,
     known_isbns,
     remembered_author_misses,
     remembered_misses,
     stale_isbns,
     stored_isbns,
+    stored_or_missed_isbns,
 )
 from enrichment.selectors.catalogue import (
     find_authors,
@@ -50,7 +50,6 @@ __all__ = [
     "get_work",
     "is_flush_due",
     "is_missed_author",
-    "isbns_heard_of",
     "isbns_of",
     "item_counts",
     "job_calls_left",
@@ -66,6 +65,7 @@ __all__ = [
     "remembered_misses",
     "stale_isbns",
     "stored_isbns",
+    "stored_or_missed_isbns",
     "top_authors",
     "with_editions",
 ]

@@ -50,7 +50,7 @@ def stored_isbns(isbns: Collection[str]) -> set[str]:
     return set(Edition.objects.filter(isbn13__in=isbns).values_list("isbn13", flat=True))
 
 
-def isbns_heard_of(isbns: Collection[str]) -> set[str]:
+def stored_or_missed_isbns(isbns: Collection[str]) -> set[str]:
     """The ISBN-13s that are stored, or that ISBNdb did not know when it was last asked, at any time."""
     return stored_isbns(isbns) | set(Miss.objects.filter(isbn13__in=isbns).values_list("isbn13", flat=True))
 

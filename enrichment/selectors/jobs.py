@@ -1,4 +1,4 @@
-"""What there is to know about jobs."""
+"""Reads jobs: their progress, cost, expected end and failures."""
 
 import uuid
 from collections import Counter

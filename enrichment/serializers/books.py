@@ -37,12 +37,12 @@ class IsbnValueField(serializers.Field[str | int, str | int, str | int, Any]):
         return value
 
 
-def isbn_list(largest: int, wanted: str) -> serializers.ListField:
+def isbn_list(max_isbns: int, message: str) -> serializers.ListField:
     return serializers.ListField(
         child=IsbnValueField(),
         min_length=1,
-        max_length=largest,
-        error_messages=dict.fromkeys(("required", "null", "not_a_list", "min_length", "max_length"), wanted),
+        max_length=max_isbns,
+        error_messages=dict.fromkeys(("required", "null", "not_a_list", "min_length", "max_length"), message),
         help_text="ISBN-10s and ISBN-13s in any usual form, with hyphens, spaces or prefixes. Duplicates count once.",
     )
 
@@ -105,7 +105,7 @@ class EnrichmentSerializer(serializers.Serializer[Any]):
     failed = serializers.IntegerField(help_text="ISBNs without a result; `errors` says why.")
     invalid = InvalidIsbnSerializer(many=True)
     not_found_isbns = serializers.ListField(child=serializers.CharField())
-    errors = FailedIsbnSerializer(many=True)  # type: ignore[assignment]  # likewise
+    errors = FailedIsbnSerializer(many=True)  # type: ignore[assignment]  # a field of that name
     api_calls = serializers.IntegerField(help_text="Calls that this request spent, including retries.")
 
 

@@ -12,7 +12,7 @@ from enrichment.books.storage import remember_misses, store_books
 from enrichment.exceptions import ENDINGS, EnrichmentStopped, IsbndbPageTooLarge
 from enrichment.gateway import client
 from enrichment.isbn.parsing import InvalidEntry, parse_many
-from enrichment.services.stop_reasons import in_our_words
+from enrichment.services.stop_reasons import public_message
 from quota.spending import Spender, spending
 
 DOUBTFUL_MISS_DAYS = 1
@@ -72,8 +72,8 @@ def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = ""
     given = list(values)
     parsed = parse_many(given)
     result = Enrichment(requested=len(given), valid=len(parsed.valid), invalid=parsed.invalid)
-    nothing = selectors.KnownIsbns(fresh=set(), missed=set(), wanted=parsed.valid)
-    known = nothing if refresh else selectors.known_isbns(parsed.valid)
+    all_wanted = selectors.KnownIsbns(fresh=set(), missed=set(), wanted=parsed.valid)
+    known = all_wanted if refresh else selectors.known_isbns(parsed.valid)
     result.already_fresh = len(known.fresh)
     result.not_found_isbns = [isbn for isbn in parsed.valid if isbn in known.missed]
     wanted = known.wanted
@@ -91,7 +91,7 @@ def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = ""
                     del rest[: len(part)]
         except ENDINGS as error:
             result.failed += len(rest)
-            result.errors += [FailedIsbn(isbn, in_our_words(error)) for isbn in rest]
+            result.errors += [FailedIsbn(isbn, public_message(error)) for isbn in rest]
             raise EnrichmentStopped(result, error) from error
         finally:
             result.api_calls = len(spender.dispatched)

@@ -22,7 +22,7 @@ from enrichment.models import QueuedIsbn, QueueState
 from enrichment.models.queue import MAX_ATTEMPTS
 from enrichment.selectors.queue import FAILED, UNDER_WAY
 from enrichment.services.enrich import Enrichment, enrich_batch
-from enrichment.services.stop_reasons import FIRST_PAUSE, MAX_PAUSE, STOPS, in_our_words, pause_after, stop_reason
+from enrichment.services.stop_reasons import FIRST_PAUSE, MAX_PAUSE, STOPS, pause_after, public_message, stop_reason
 from quota.database import QuotaNow
 from quota.exceptions import ConsumerUnknown, QuotaError
 from quota.models import Consumer
@@ -226,7 +226,7 @@ def _give_back(claim: uuid.UUID, error: Exception) -> None:
             )
         QueueState.objects.update(stopped_reason=stop_reason(error))
         return
-    _put_off(claim, dict.fromkeys(ours.values_list("isbn13", flat=True), in_our_words(error)))
+    _put_off(claim, dict.fromkeys(ours.values_list("isbn13", flat=True), public_message(error)))
     with transaction.atomic(durable=True):
         state = QueueState.objects.select_for_update(no_key=True).get(id=1)
         QueueState.objects.update(

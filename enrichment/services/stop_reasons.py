@@ -11,8 +11,7 @@ from quota.exceptions import ConsumerInactive, DayOver, PaceTimeout, QuotaError,
 STOPS = (QuotaRefused, ReservationClosed, ConsumerInactive)
 """The quota stopped the operation. What was done until then is a result, not a failure."""
 
-STOP_REASONS: dict[type[Exception], str] = {
-    QuotaRefused: "",  # the name of the limit: see `stop_reason`
+_STOP_REASONS: dict[type[Exception], str] = {
     DayOver: "midnight",
     ReservationClosed: "released",  # by staff, or because the lease expired
     ConsumerInactive: "switched_off",
@@ -22,20 +21,21 @@ STOP_REASONS: dict[type[Exception], str] = {
     IsbndbError: "isbndb_failed",
     **dict.fromkeys((DatabaseError, *OUT_OF_REACH), "database_unavailable"),
 }
-"""From exception to `stopped_reason`. A subclass stands before its parent: the first match counts."""
+"""The `stopped_reason` of each exception except QuotaRefused. A subclass comes before its parent: the first match
+counts."""
 
 FIRST_PAUSE = timedelta(seconds=30)
 MAX_PAUSE = timedelta(minutes=15)
 
 
 def stop_reason(error: Exception) -> str:
-    """The word of STOP_REASONS for one of ENDINGS or a database error; of a refusal, the limit that refused."""
+    """The `stopped_reason` of one of ENDINGS or of a database error. For a refusal, it is the name of the limit."""
     if isinstance(error, QuotaRefused):
         return error.limit
-    return next(reason for kind, reason in STOP_REASONS.items() if isinstance(error, kind))
+    return next(reason for kind, reason in _STOP_REASONS.items() if isinstance(error, kind))
 
 
-def in_our_words(error: Exception) -> str:
+def public_message(error: Exception) -> str:
     """A sentence that consumers can read. PostgreSQL's own messages contain names of its host and users."""
     return "The database is out of reach." if isinstance(error, DatabaseError | InterfaceError) else str(error)
 

@@ -40,9 +40,8 @@ FEED_HISTORY = timedelta(days=7)
 def new_releases(context: RunContext) -> None:
     """Stores the books of this month and last month, or continues where an earlier run stopped.
 
-    A run skips a page that fails. When it reaches the end all the same, the next run reads all pages again. When
-    ISBNdb answers no page after the failed one, the next run starts with the failed page, and skips it when it fails
-    again.
+    A run skips a page that fails. When it still reaches the end, the next run reads all pages again. When ISBNdb
+    answers no page after the failed one, the next run starts with the failed page, and skips it when it fails again.
 
     Cursor: {"resume"}, a token of enrichment.services.releases; empty when everything is done.
     """
@@ -148,7 +147,7 @@ class _FeedPass:
             self.context.record_answer()
             if not changed:
                 return True
-            known = selectors.isbns_heard_of(changed) - self.sent.union(self.pending)
+            known = selectors.stored_or_missed_isbns(changed) - self.sent.union(self.pending)
             self.pending = self.pending + [isbn for isbn in changed if isbn in known]
         self.page += 1
         self._save_place()
