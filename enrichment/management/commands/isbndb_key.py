@@ -5,6 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from alexandria.common.text import counted
 from enrichment.exceptions import EnrichmentStopped
 from enrichment.services.reconciliation import reconcile
 from quota.models import Consumer
@@ -41,12 +42,11 @@ class Command(BaseCommand):
             verdict = {"drift": found.drift, "raised_by": found.raised_by, "ignored": found.ignored}
             self.stdout.write(json_module.dumps(figures | verdict | {"key_charged": found.key_charged}))
         else:
-            calls = "call" if found.spent == 1 else "calls"
-            self.stdout.write(f"ISBNdb counts {found.spent:,} {calls} of {found.total:,}; we count {found.used:,}.")
+            spent = counted(found.spent, "call")
+            self.stdout.write(f"ISBNdb counts {spent} of {found.total:,}; we count {found.used:,}.")
             if found.key_charged is not None:
                 self.stdout.write(CHARGED[found.key_charged])
         if found.drift > 0:
-            calls = "call" if found.drift == 1 else "calls"
             what = f"Our counter was raised by {found.raised_by:,}." if found.raised_by else found.ignored
-            self.stderr.write(f"ISBNdb counts {found.drift:,} {calls} that we do not know of. {what}")
+            self.stderr.write(f"ISBNdb counts {counted(found.drift, 'call')} that we do not know of. {what}")
             raise SystemExit(4)
