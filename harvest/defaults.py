@@ -16,10 +16,10 @@ OTHER_CONSUMERS: Mapping[str, Mapping[str, Any]] = {
     "bulk-author": {"kind": "bulk", "floor": 2000, "cap_per_operation": 100},
     "smoke-refused": {"kind": "api", "daily_budget": 0},
 }
-"""Consumers that no cron spends as."""
+"""Consumers that do not belong to a cron."""
 
 EXPIRE_SECONDS = 120
-"""A message of an interval that waited longer is void: newer ones wait behind it.
+"""A message of an interval expires after this time, because newer messages wait behind it.
 
 This is also how far beat's clock may be behind the workers' clocks. A crontab's message has no such limit: late
 messages of one moment count as one tick.
@@ -27,14 +27,14 @@ messages of one moment count as one tick.
 
 
 def ensure_defaults() -> None:
-    """Makes the rows that are missing and changes no other; `migrate` calls it.
+    """Creates the missing rows and changes no other row. `migrate` calls it.
 
-    A consumer or a schedule that somebody deleted is made again: to end a cron, pause it.
+    It also creates deleted consumers and schedules again. To end a cron, pause it.
     """
     for slug, fields in _consumers():
         Consumer.objects.get_or_create(slug=slug, defaults=fields)
     CronState.objects.bulk_create([CronState(name=name) for name in CRONS], ignore_conflicts=True)
-    # By what it runs, not by its name, which people may change.
+    # Schedules are found by what they run, because people may change their names.
     scheduled = schedules_by_cron()
     tasks = set(PeriodicTask.objects.values_list("task", flat=True))
     for cron in CRONS.values():

@@ -21,7 +21,7 @@ _PLAIN = {name: field for name, field in FIELDS.items() if len(field.sent) == 1 
 _OTHERS = [(name, field) for name, field in FIELDS.items() if name not in {"isbn13", *_PLAIN}]
 # Unpacked in advance, for speed.
 _PLAIN_RULES = [(name, field.sent[0], field.clean) for name, field in _PLAIN.items()]
-_MAX_DIGITS = 30  # digits
+_MAX_DIGITS = 30
 
 
 class BadBook(msgspec.Struct, frozen=True):

@@ -28,7 +28,7 @@ class Field:
     clean: Callable[..., object]
     """The rule. It takes a value for each name in `sent`, None for what ISBNdb did not send, and never raises."""
     sent: tuple[str, ...] = ()
-    """ISBNdb's names of the fields that it reads; the field's own name when it is left out."""
+    """ISBNdb's names of the fields that it reads. By default, the field's own name."""
     _: KW_ONLY
     example: object = ""
     """What the API's documentation shows."""
@@ -86,7 +86,9 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ]
     title_long: Annotated[str, Field(cleaning.text, example="Project Hail Mary: A Novel")]
-    authors: Annotated[list[str], Field(cleaning.names, note="each author once, in whatever spelling", is_column=False)]
+    authors: Annotated[
+        list[str], Field(cleaning.names, note="different spellings of one author count once", is_column=False)
+    ]
     publisher: Annotated[str, Field(cleaning.text, example="Ballantine Books")]
     language: Annotated[str, Field(cleaning.text, example="en")]
     binding: Annotated[str, Field(cleaning.text, example="Hardcover")]
@@ -122,7 +124,7 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     raw: str
     """The book's own JSON as ISBNdb sent it, changed only where PostgreSQL cannot store it."""
     content_hash: UUID
-    """The same as long as ISBNdb sends the same and it is decoded to the same; see `decoding.content_hash`."""
+    """The same as long as ISBNdb sends the same and it is decoded to the same; see `decoding._content_hash`."""
 
 
 def _entries() -> Iterator[tuple[str, Field]]:
@@ -136,7 +138,7 @@ FIELDS = dict(_entries())
 
 SHOWN = list(FIELDS)
 SHOWN.insert(SHOWN.index("authors"), "work")
-"""The fields of an edition that people and API clients see. The work is no field of a book: storing finds it."""
+"""The fields of an edition that people and API clients see. The work is not a field of a book: storing finds it."""
 
 COLUMNS = (*(name for name, field in FIELDS.items() if field.is_column), "raw", "content_hash")
 """The columns of Edition that hold the field of Book with the same name."""

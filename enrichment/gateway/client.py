@@ -220,7 +220,7 @@ def _record(
 ) -> None:
     """Writes the outcome to the journal and the log.
 
-    When the database does not answer, the row stays `unknown`, and ISBNdb's answer is used all the same. `started`: the
+    When the database does not answer, the row stays `unknown`, and ISBNdb's answer is still used. `started`: the
     monotonic clock when the request was sent, if it was.
     """
     latency_ms = None if started is None else round(1000 * (time.monotonic() - started))

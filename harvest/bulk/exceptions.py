@@ -28,7 +28,7 @@ class CannotGoOn(Exception):
 
 
 class NotFetched(Exception):
-    """A page of an author was not fetched. `calls`: the calls that were spent all the same."""
+    """A page of an author was not fetched. `calls`: the calls that were spent anyway."""
 
     def __init__(self, message: str, *, calls: int = 0) -> None:
         self.calls = calls

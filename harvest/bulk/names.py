@@ -58,7 +58,7 @@ def list_key(*parts: str) -> str:
 
 
 def read_names(content: bytes) -> Names:
-    """The names in a file: UTF-8 or UTF-16 with or without a byte order mark, otherwise Windows-1252.
+    """The names in a file: UTF-8, UTF-16 with a byte order mark, otherwise Windows-1252.
 
     If the header has one of COLUMNS, reads that column of the table (commas, semicolons or tabs). Otherwise reads the
     first cell of each line. It can be quoted; if not, it ends at a tab, a semicolon, or a comma without a blank after

@@ -14,7 +14,7 @@ from harvest.crons.run_context import RunContext
 from harvest.exceptions import CronUnknown
 
 FLOOR = 1000
-"""Calls that a cron leaves free for other consumers, unless its entry says otherwise."""
+"""Number of calls that a cron leaves free for other consumers, unless its entry says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class At:
 
 @dataclass(frozen=True, kw_only=True)
 class Periodic:
-    """`description`: what it does, for the admin and docs/harvesting.md. `schedule`: the one that it starts with."""
+    """`description`: what it does, for the admin and docs/harvesting.md. `schedule`: the first one."""
 
     name: str
     description: str
