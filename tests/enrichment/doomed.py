@@ -1,4 +1,4 @@
-"""A worker for tests that kill it: it prints "there" at the given point of its work and then waits.
+"""A worker for tests that kill it: it prints "waiting" at the given point of its work and then waits.
 
 It enriches the given ISBNs (test_kill.py) or, without any, flushes the queue (test_queue.py).
 """
@@ -18,7 +18,7 @@ from quota.spending import Spender  # noqa: E402
 
 
 def wait_to_be_killed(*args: Any, **options: Any) -> Any:
-    print("there", flush=True)
+    print("waiting", flush=True)
     time.sleep(3600)
 
 

@@ -1,4 +1,4 @@
-"""A worker for test_jobs_kill.py: it runs a job, prints "there" at the given point, and then waits."""
+"""A worker for test_jobs_kill.py: it runs a job, prints "waiting" at the given point, and then waits."""
 
 import sys
 import uuid

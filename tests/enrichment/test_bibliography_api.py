@@ -254,10 +254,8 @@ ENDINGS: dict[str, tuple[int, Callable[[Sandbox], None], str]] = {
 def test_when_the_quota_stops_it_the_next_run_continues_exactly_there(
     api: APIClient, sandbox: Sandbox, settings, at: int, end: Callable[[Sandbox], None], reason: str
 ) -> None:
-    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = (
-        15_000,
-        2_000,
-    )  # restored after the test
+    # `end` can change these settings. Because they are set here, pytest restores them after the test.
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 15_000, 2_000
     on_request(sandbox, lambda number: end(sandbox) if number == at else None)
     body = ask(api, NO_TOTAL)
     assert (body["complete"], body["stopped_reason"], body["next_page"]) == (False, reason, 2)

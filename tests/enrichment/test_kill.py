@@ -64,7 +64,7 @@ def test_killed_workers_leave_no_reserved_call_and_no_uncounted_call(
     workers = [start(point, number) for number in range(KILLS)]
     for worker in workers:
         assert worker.stdout is not None
-        assert worker.stdout.readline() == "there\n"
+        assert worker.stdout.readline() == "waiting\n"
     assert get_status().reserved == KILLS
     for worker in workers:
         kill(worker)

@@ -307,7 +307,7 @@ def test_the_claim_of_a_killed_flusher_expires(at: At, sandbox: Sandbox) -> None
     queue(known_isbns(SIZE))
     arguments = [sys.executable, "-m", "tests.enrichment.doomed", "between answer and record"]
     with subprocess.Popen(arguments, env=processes.environment(), stdout=subprocess.PIPE, text=True) as worker:
-        assert worker.stdout.readline() == "there\n"
+        assert worker.stdout.readline() == "waiting\n"
         assert selectors.get_queue().under_way == SIZE
         worker.kill()
     at(LEASE.total_seconds() - 0.1)

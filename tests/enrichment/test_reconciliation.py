@@ -41,7 +41,7 @@ def test_calls_that_only_isbndb_counts_are_added_to_our_ledger_with_the_active_c
     assert (found.spent, found.used, found.drift, found.raised_by) == (11, 4, 7, 7)
     assert found.active == {"other": 2}
     assert balance(sandbox) == (11, 11)
-    assert ask().raised_by == 0, "what is put right is put right once"
+    assert ask().raised_by == 0, "the same drift is added only once"
     assert balance(sandbox) == (12, 12)
 
 
@@ -116,7 +116,7 @@ def test_yesterdays_count_does_not_count_as_todays(sandbox: Sandbox, set_clock: 
     clocks(sandbox, set_clock, MIDNIGHT + timedelta(minutes=2))
     sandbox.set_limits(spent=30)
     found = ask()
-    assert (found.ignored, found.raised_by) == ("", 29), "lower than yesterday's: it is today's"
+    assert (found.ignored, found.raised_by) == ("", 29), "a lower count than yesterday's belongs to today"
     assert DailyLedger.objects.count() == 2
 
 
@@ -128,9 +128,9 @@ def test_a_count_that_was_ignored_yesterday_says_nothing_about_today(set_clock: 
             reservations.record(call, Call.Outcome.OK)
             return corrections.reconcile(call, spent=spent, total=15_000)
 
-    assert answer(MIDNIGHT + timedelta(minutes=5), 12_000).ignored, "the count of the day before"
+    assert answer(MIDNIGHT + timedelta(minutes=5), 12_000).ignored, "the count of the previous day"
     late = answer(MIDNIGHT + timedelta(days=1, minutes=5), 5_000)
-    assert (bool(late.ignored), late.raised_by) == (True, 0), "the last count of yesterday: ISBNdb begins late"
+    assert (bool(late.ignored), late.raised_by) == (True, 0), "still yesterday's count, because ISBNdb resets late"
 
 
 def test_after_the_first_hour_every_count_belongs_to_today(sandbox: Sandbox, set_clock: SetClock) -> None:
@@ -153,7 +153,7 @@ def test_an_answer_after_the_end_of_the_day_changes_nothing(sandbox: Sandbox, se
 @pytest.mark.parametrize("charged", [True, False])
 def test_the_service_measures_whether_isbndb_charges_for_its_counter(sandbox: Sandbox, *, charged: bool) -> None:
     ask()
-    assert key_charged() is None, "one answer cannot tell"
+    assert key_charged() is None, "one answer is not enough"
     if not charged:
         sandbox.set_limits(spent=sandbox.spent - 1)
     ask()

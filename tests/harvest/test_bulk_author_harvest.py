@@ -508,7 +508,7 @@ def test_on_a_terminal_a_bar_shows_the_rate_and_the_remaining_calls(sandbox: San
         try:
             while part := os.read(ours, 65536).decode(errors="replace"):
                 text += part
-        except OSError:  # the end of a terminal
+        except OSError:  # raised at the end of a terminal
             pass
     os.close(ours)
     assert shown.returncode == 0, text

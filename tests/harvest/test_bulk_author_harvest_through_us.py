@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from django.urls import NoReverseMatch, reverse
 from pytest_django.live_server_helper import LiveServer
 
 from alexandria.development.sandbox.server import Sandbox
@@ -12,15 +11,6 @@ from tests.fixtures import balance
 from tests.harvest.bulk import a_list, harvest, pages_asked
 
 
-def has_endpoint() -> bool:
-    try:
-        reverse("enrich-bibliography")
-    except NoReverseMatch:
-        return False
-    return True
-
-
-@pytest.mark.skipif(not has_endpoint(), reason="POST /api/authors/enrich-bibliography is not there yet")
 @pytest.mark.slow
 def test_a_list_is_harvested_through_our_api_to_the_end_of_the_quota_and_beyond(
     live_server: LiveServer, sandbox: Sandbox, consumer: Consumer, key: str, tmp_path: Path, settings

@@ -1,4 +1,4 @@
-"""Lists of authors as people keep them."""
+"""Reading the names of authors from files."""
 
 from pathlib import Path
 

@@ -83,7 +83,7 @@ def test_a_run_is_skipped_at_every_limit_that_leaves_no_call(settings, sandbox: 
     Consumer.objects.filter(pk=payer.pk).update(floor=1000)
     set_clock(NOON + timedelta(days=1))
     sandbox.set_clock(offset_seconds=sandbox.meter.offset_seconds + 86_400)
-    assert recorded(run_cron("reconciliation"))[:1] == ("succeeded",), "the next day is another ledger"
+    assert recorded(run_cron("reconciliation"))[:1] == ("succeeded",), "the next day has a new ledger"
 
 
 def test_a_cron_spends_the_one_call_above_its_floor_and_never_the_floor(sandbox: Sandbox) -> None:
@@ -123,7 +123,7 @@ def test_consecutive_runs_that_do_nothing_for_the_same_reason_share_a_row() -> N
 
     run_cron("expire-leases")
     run_cron("open-ledger")
-    assert rows() == [("succeeded", 0), ("idle", 4), ("idle", 0)], "another cron's runs do not come in between"
+    assert rows() == [("succeeded", 0), ("idle", 4), ("idle", 0)], "runs of another cron do not end the row"
     DailyLedger.objects.all().delete()
     run_cron("open-ledger")
     run_cron("open-ledger")
@@ -165,7 +165,7 @@ def test_a_failure_of_isbndb_is_a_failed_run_and_an_unexpected_error_is_raised_t
     run = run_cron("reconciliation")
     assert recorded(run)[0] == "failed"
     assert "IsbndbUnavailable" in run.reason
-    assert run.calls == sandbox.spent > 1, "retries are on record"
+    assert run.calls == sandbox.spent > 1, "the run counts its retries"
 
     replace_run(monkeypatch, "open-ledger", lambda context: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -180,11 +180,11 @@ def test_a_failure_of_isbndb_is_a_failed_run_and_an_unexpected_error_is_raised_t
 
 
 def test_two_runs_of_one_cron_never_overlap(monkeypatch) -> None:
-    begun, go_on = threading.Event(), threading.Event()
+    started, may_end = threading.Event(), threading.Event()
 
     def wait(context: RunContext) -> None:
-        begun.set()
-        assert go_on.wait(60)
+        started.set()
+        assert may_end.wait(60)
         context.cursor = {"at": 7}
 
     def in_another_thread() -> None:
@@ -197,11 +197,11 @@ def test_two_runs_of_one_cron_never_overlap(monkeypatch) -> None:
     thread = threading.Thread(target=in_another_thread)
     thread.start()
     try:
-        assert begun.wait(60)
+        assert started.wait(60)
         assert recorded(run_cron("open-ledger")) == ("skipped", "The previous run is still in progress.", 0, 0)
-        assert recorded(run_cron("expire-leases"))[0] == "idle", "other crons have nothing to do with it"
+        assert recorded(run_cron("expire-leases"))[0] == "idle", "other crons are not affected"
     finally:
-        go_on.set()
+        may_end.set()
         thread.join()
     assert [run.outcome for run in HarvestRun.objects.filter(cron="open-ledger")] == ["skipped", "succeeded"]
     assert CronState.objects.get(name="open-ledger").cursor == {"at": 7}
@@ -217,7 +217,7 @@ def test_a_run_counts_as_dead_when_its_lease_is_over_and_its_calls_are_recorded(
 
     replace_run(monkeypatch, "reconciliation", die)
     run = run_cron("reconciliation")
-    assert recorded(run) == ("failed", "Its worker died.", 1, 0), "a word after its death changes nothing"
+    assert recorded(run) == ("failed", "Its worker died.", 1, 0), "its late result changes nothing"
     assert CronState.objects.get(name="reconciliation").run is None
     assert balance(sandbox) == (1, 1)
 
@@ -230,7 +230,7 @@ def test_a_worker_that_counts_as_dead_spends_no_more_and_its_totals_are_recorded
         housekeeping.reconcile(context)
         with spending(consumer=context.consumer, operation="test", calls=5, source=context.source) as spender:
             spender.dispatch("GET", "/key")
-            for _ in range(3000):  # the heartbeat renews it meanwhile
+            for _ in range(3000):  # the heartbeat renews the lease at the same time
                 states.update(lease_until=NOON - timedelta(days=1))
                 if runs.end_dead_runs():
                     break
@@ -292,7 +292,7 @@ def test_a_wrong_ledger_fails_the_nightly_check_until_it_is_right(set_clock: Set
         assert "2026-05-06: used is 5, its rows sum up to 3" in run.reason
     assert "harvest.run_failed" in caplog.text
     DailyLedger.objects.update(used=3)
-    assert run_cron("ledger-check").outcome == "succeeded", "days that were found right are not checked again"
+    assert run_cron("ledger-check").outcome == "succeeded", "days with right ledgers are not checked again"
 
     for days in range(5, 25):
         set_clock(NOON + timedelta(days=days))
@@ -303,9 +303,9 @@ def test_a_wrong_ledger_fails_the_nightly_check_until_it_is_right(set_clock: Set
     assert len(reason) == 1000
     assert all(str(NOON.date() + timedelta(days=days)) in reason for days in range(5, 25))
     runs.forget_cursor("ledger-check")
-    assert run_cron("ledger-check").outcome == "failed", "yesterday is wrong still"
+    assert run_cron("ledger-check").outcome == "failed", "yesterday is still wrong"
     set_clock(NOON + timedelta(days=26))
-    assert run_cron("ledger-check").outcome == "idle", "a person has taken note of it"
+    assert run_cron("ledger-check").outcome == "idle", "deleting the cursor has acknowledged the wrong days"
 
 
 def test_an_ended_run_must_have_an_end_time() -> None:

@@ -46,10 +46,10 @@ def test_the_books_of_this_month_and_last_month_cost_one_call_per_page(sandbox: 
     assert Edition.objects.count() == run.books
     assert cursor() == {}
     assert balance(sandbox) == (pages, pages)
-    assert Reservation.objects.get().calls == pages, "what the months did not need went back"
+    assert Reservation.objects.get().calls == pages, "unneeded calls are released"
 
     again = run_cron("new-releases")
-    assert (again.outcome, again.calls, again.books) == ("succeeded", pages, 0), "they are there already"
+    assert (again.outcome, again.calls, again.books) == ("succeeded", pages, 0), "the books are already stored"
 
 
 def test_the_next_day_continues_where_the_quota_stopped_the_run(
@@ -62,7 +62,7 @@ def test_the_next_day_continues_where_the_quota_stopped_the_run(
     assert (run.calls, run.books) == (first + 1, books_of("2026-04"))
     assert set(run.cursor) == {"resume"}
     assert run_cron("new-releases").reason == "ISBNdb has reported that its quota of the day is used up."
-    assert cursor() == run.cursor, "a run that was skipped leaves it alone"
+    assert cursor() == run.cursor, "a skipped run does not change the cursor"
 
     sandbox.clear_faults()
     next_day(sandbox, set_clock)

@@ -67,7 +67,7 @@ def test_an_old_journal_is_deleted_and_the_ledgers_stay(
         (NOON.date() + timedelta(days=1), "settled"),
         (NOON.date() + timedelta(days=1), "settled"),
         (NOON.date(), "open"),
-    ], "an open one is for the expiry of leases"
+    ], "the open reservation stays until its lease expires"
     assert not HarvestRun.objects.filter(cron="reconciliation").exists()
     assert Reconciliation.objects.get().call is None
     assert list(DailyLedger.objects.values_list("day", "used")) == ledgers

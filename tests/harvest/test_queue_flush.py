@@ -40,7 +40,7 @@ def test_while_nothing_is_due_all_its_runs_share_one_row() -> None:
         run_cron("queue-flush")
     run = HarvestRun.objects.get()
     assert (run.outcome, run.calls, run.repeats) == ("idle", 0, 2)
-    assert selectors.get_queue().warning is None, "somebody looks after it"
+    assert selectors.get_queue().warning is None, "a worker looks at the queue"
 
 
 def test_below_its_floor_it_is_skipped_and_the_queue_shows_why(sandbox: Sandbox) -> None:

@@ -81,7 +81,9 @@ def test_one_of_eight_processes_with_a_message_for_the_same_tick_runs_it(sandbox
         assert raced.stdout == "8\n", raced.stderr
 
     race("without")
-    assert sum(1 + run.repeats for run in HarvestRun.objects.all()) == 8, "the race, when nobody claims the tick"
+    assert sum(1 + run.repeats for run in HarvestRun.objects.all()) == 8, (
+        "without the claim every process runs the tick"
+    )
     spent = sandbox.spent
     assert spent >= 1
 
@@ -144,7 +146,7 @@ def test_a_short_outage_of_postgresql_does_not_cost_a_daily_cron_its_day(sandbox
     assert retries == [0, 1]
     assert HarvestRun.objects.get().outcome == "succeeded"
     task.apply(args=("reconciliation",))
-    assert HarvestRun.objects.count() == 1, "the tick was taken once"
+    assert HarvestRun.objects.count() == 1, "the tick runs only once"
 
 
 @pytest.mark.usefixtures("defaults")

@@ -43,7 +43,7 @@ def test_the_oldest_books_are_refreshed_in_full_batches_and_the_rest_waits(sandb
     run = run_cron("stale-refresh")
     assert (run.outcome, run.calls, run.books) == ("succeeded", 2, 20)
     stale = Edition.objects.filter(synced_at__lt=Now() - timedelta(days=90))
-    assert set(stale.values_list("pk", flat=True)) == set(isbns[:5]), "the youngest of the stale"
+    assert set(stale.values_list("pk", flat=True)) == set(isbns[:5]), "the newest of the stale books"
     assert [request["asked"] for request in sandbox.requests[calls:]] == [BATCH, BATCH]
     run = run_cron("stale-refresh")
     assert (run.outcome, run.calls) == ("idle", 0)
@@ -55,7 +55,7 @@ def test_fresh_books_and_books_that_isbndb_has_dropped_cost_no_call(settings, sa
     assert run_cron("stale-refresh").outcome == "idle"
     settings.EDITION_FRESH_DAYS = 70
     remember_misses(isbns[:11])
-    assert run_cron("stale-refresh").outcome == "idle", "nine are no full batch"
+    assert run_cron("stale-refresh").outcome == "idle", "nine books are not a full batch"
     settings.MISS_REMEMBER_DAYS = 0
     assert run_cron("stale-refresh").books == 20
 

@@ -57,7 +57,7 @@ def test_changed_books_that_are_stored_or_were_missing_are_refreshed_in_full_bat
     assert (run.outcome, batches) == ("succeeded", [BATCH, BATCH, 80])
     assert (run.calls, run.books) == (pages() + 3, 280)
     assert Edition.objects.filter(pk__in=stored + missed, synced_at__gt=Now() - timedelta(hours=1)).count() == 280
-    assert Edition.objects.count() == 280, "nothing that nobody asked for"
+    assert Edition.objects.count() == 280, "only known ISBNs are stored"
     assert cursor() == {"since": "2026-05-05"}
     assert balance(sandbox) == (calls + run.calls,) * 2
 
@@ -102,14 +102,14 @@ def test_a_stopped_run_continues_with_the_next_page_and_loses_no_isbn(sandbox: S
     monkeypatch.setattr(books, "MAX_FEED_PAGES", 1)
     run = run_cron("update-feed")
     assert (run.outcome, run.books) == ("succeeded", BATCH)
-    assert cursor()["page"] == 3, "so many pages a run"
+    assert cursor()["page"] == 3, "a run reads at most that number of pages"
 
     monkeypatch.setattr(books, "MAX_FEED_PAGES", 100)
     run = run_cron("update-feed")
     assert (run.outcome, run.books) == ("succeeded", 50)
     assert cursor() == {"since": "2026-05-05"}
     assert run.calls == pages() - 2 + 1
-    assert balance(sandbox) == (calls + pages() + 4,) * 2, "each page once; one batch was asked for twice"
+    assert balance(sandbox) == (calls + pages() + 4,) * 2, "each page is read once; one batch is sent twice"
 
 
 def test_a_failed_batch_is_sent_once_more_and_blocks_nothing(sandbox: Sandbox) -> None:
@@ -125,7 +125,7 @@ def test_a_failed_batch_is_sent_once_more_and_blocks_nothing(sandbox: Sandbox) -
     sandbox.add_fault("garbage", path="/books", times=1)
     run = run_cron("update-feed")
     assert (run.outcome, run.books) == ("failed", 0)
-    assert cursor() == {"since": "2026-05-05"}, "what failed twice is left to stale-refresh"
+    assert cursor() == {"since": "2026-05-05"}, "stale-refresh handles ISBNs that failed twice"
 
 
 def test_a_page_that_fails_twice_is_skipped(sandbox: Sandbox) -> None:

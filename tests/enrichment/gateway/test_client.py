@@ -280,7 +280,7 @@ def test_a_retry_takes_a_free_call_and_otherwise_a_reserved_one(sandbox: Sandbox
     sandbox.add_fault("status", status=500, times=2)
     with spending(consumer="reader", operation="test", calls=2) as spender:
         assert len(client.fetch_books(ASKED, spender).books) == 3
-        assert spender.left == 0, "of 2, a third one was to be had, a fourth was not"
+        assert spender.left == 0, "both reserved calls and the only free one are spent"
     assert balance(sandbox) == (3, 3)
 
 

@@ -120,7 +120,7 @@ def test_the_digits_of_a_label_are_not_a_part_of_the_number(written: str) -> Non
         ("978-0-441-17271-9 and 0-8044-2957-X", "not an ISBN"),
         ("X441172717", "not an ISBN"),
         ("9790060115615", "not an ISBN"),  # sheet music
-        ("5901234123457", "not an ISBN"),  # a bar code of something else
+        ("5901234123457", "not an ISBN"),  # a bar code that is not an ISBN
         ("1234567890123", "not an ISBN"),
         ("\ud800", "not an ISBN"),
         (-9780441172719, "not an ISBN"),
@@ -159,7 +159,7 @@ def test_an_invalid_value_is_listed_as_it_was_written() -> None:
         InvalidEntry(isbn="978-0441172710", reason=Reason.WRONG_CHECK_DIGIT),
         InvalidEntry(isbn="12", reason=Reason.WRONG_LENGTH),
     ]
-    assert all(entry.isbn.encode() for entry in parsed.invalid)  # nothing that could not be sent
+    assert all(entry.isbn.encode() for entry in parsed.invalid)  # every entry can be sent
 
 
 def test_979_has_no_isbn10() -> None:

@@ -54,7 +54,7 @@ def run(job: Job) -> Job:
     return Job.objects.get(pk=job.pk)
 
 
-def go_on(job: Job, *, resumed: int = 1) -> Job:
+def resume_and_run(job: Job, *, resumed: int = 1) -> Job:
     """Does what the periodic task and then a worker do."""
     assert resume_jobs() == resumed
     return run(job)
@@ -215,11 +215,11 @@ def test_a_job_that_waits_for_quota_continues_after_midnight(sandbox: Sandbox, s
     assert eta >= job.resume_at
     assert balance(sandbox) == (2, 2)
 
-    go_on(job, resumed=0)
+    resume_and_run(job, resumed=0)
     set_both_clocks(job.resume_at - timedelta(seconds=1), sandbox)
-    assert go_on(job, resumed=0).state == "waiting"
+    assert resume_and_run(job, resumed=0).state == "waiting"
     set_both_clocks(job.resume_at, sandbox)
-    job = go_on(job)
+    job = resume_and_run(job)
     assert (job.state, job.done, job.stopped_reason, outcome(job)["api_calls"]) == ("succeeded", 9, "", 3)
     assert balance(sandbox) == (1, 1)
     assert calls_spent(source=job.source) == 3
@@ -258,7 +258,7 @@ def test_midnight_pauses_every_job_for_seconds_only(sandbox: Sandbox) -> None:
     assert (job.state, job.stopped_reason, sandbox.requests) == ("waiting", "midnight", [])
     assert job.resume_at is not None
     set_both_clocks(job.resume_at, sandbox)
-    assert go_on(job).state == "succeeded"
+    assert resume_and_run(job).state == "succeeded"
     assert balance(sandbox) == (1, 1)
 
 
@@ -321,7 +321,7 @@ def test_a_slowed_fleet_and_an_unreachable_quota_cost_no_attempt(sandbox: Sandbo
         job = run(job)
     assert (job.state, job.stopped_reason, job.failures) == ("waiting", "quota_unavailable", 0)
     set_both_clocks(NOON + timedelta(minutes=20), sandbox)
-    assert go_on(job).state == "succeeded"
+    assert resume_and_run(job).state == "succeeded"
     assert balance(sandbox) == (1, 1)
 
 
@@ -344,7 +344,7 @@ def test_a_job_waits_when_the_database_fails_or_is_read_only(
     assert job.error == "The database is out of reach."
     assert job.resume_at is not None
     set_both_clocks(job.resume_at, sandbox)
-    assert go_on(job).state == "succeeded"
+    assert resume_and_run(job).state == "succeeded"
 
 
 def test_a_refused_isbndb_key_or_an_inactive_consumer_fails_the_job_at_once(sandbox: Sandbox) -> None:

@@ -67,7 +67,7 @@ def test_after_a_kill_another_runner_finishes_the_job_with_at_most_one_extra_cal
     command = [sys.executable, "-m", "tests.enrichment.doomed_runner", point, str(job.pk)]
     with subprocess.Popen(command, env=processes.environment(), stdout=subprocess.PIPE, text=True) as runner:
         assert runner.stdout is not None
-        assert runner.stdout.readline() == "there\n"
+        assert runner.stdout.readline() == "waiting\n"
         run_job(job.pk)  # nothing happens: another runner has the job
         assert (resume_jobs(), Job.objects.get().state) == (0, "running")
         runner.kill()
