@@ -141,7 +141,7 @@ class DatabaseStore:
     """The harvests in our tables. `resume` without a list continues the harvest that stopped last."""
 
     def look(self, wanted: AuthorList | None, *, resume: bool) -> Seen:
-        _stop_dead_harvests()
+        _stop_silent_harvests()
         harvest = _to_resume(wanted) if resume else None
         if harvest is not None:
             return f"{harvest.label} ({harvest})", _entries_of(harvest), harvest.max_pages
@@ -152,7 +152,7 @@ class DatabaseStore:
     def open(
         self, wanted: AuthorList | None, *, max_pages: int | None, resume: bool, restart: bool
     ) -> DatabaseCheckpoint:
-        _stop_dead_harvests()
+        _stop_silent_harvests()
         earlier = _to_resume(wanted) if resume else _unfinished(wanted)
         with _reachable():
             if earlier is not None and resume:
@@ -164,8 +164,8 @@ class DatabaseStore:
             return _begin(wanted, max_pages or MAX_PAGES)
 
 
-def _stop_dead_harvests() -> None:
-    """Marks harvests as stopped whose process died."""
+def _stop_silent_harvests() -> None:
+    """Marks harvests as stopped when their process has ended or their lease is over."""
     with _reachable():
         for harvest in BulkHarvest.objects.filter(state="running"):
             over = Q(lease_until__lt=Now())
@@ -174,7 +174,7 @@ def _stop_dead_harvests() -> None:
             heard = harvest.heard_at
             BulkHarvest.objects.filter(over, pk=harvest.pk, state="running").update(
                 state="stopped",
-                reason=f"Its process died; last lease renewal: {heard:%Y-%m-%d %H:%M} UTC.",
+                reason=f"No sign of life since {heard:%Y-%m-%d %H:%M} UTC.",
                 ended_at=heard,
                 holder=None,
                 lease_until=None,
