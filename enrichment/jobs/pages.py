@@ -62,7 +62,7 @@ def fail_rest(job: Job) -> None:
 
 
 def reset_failed(job: Job) -> bool:
-    """Whether a page is left to fetch."""
+    """Changes nothing: the next step continues after the last page. Returns whether a page is left to fetch."""
     return job.state != Job.State.SUCCEEDED and _max_pages_left(job) > 0
 
 
