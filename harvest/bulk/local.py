@@ -174,7 +174,7 @@ def _stop_silent_harvests() -> None:
             heard = harvest.heard_at
             BulkHarvest.objects.filter(over, pk=harvest.pk, state="running").update(
                 state="stopped",
-                reason=f"No sign of life since {heard:%Y-%m-%d %H:%M} UTC.",
+                reason=f"No update since {heard:%Y-%m-%d %H:%M} UTC.",
                 ended_at=heard,
                 holder=None,
                 lease_until=None,

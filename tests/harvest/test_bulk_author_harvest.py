@@ -367,7 +367,7 @@ def test_a_process_in_another_container_does_not_count_as_dead(sandbox: Sandbox,
     held(made, host=local._machine())
     assert harvest(listed, "--dry-run", "--resume").code == 0
     made.refresh_from_db()
-    assert (made.state, made.reason[:24]) == ("stopped", "No sign of life since 20")
+    assert (made.state, made.reason[:18]) == ("stopped", "No update since 20")
     assert harvest(listed, "--resume").code == 0
 
 
