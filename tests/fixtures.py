@@ -75,6 +75,13 @@ def database_moved(port: int) -> Iterator[None]:
 
 
 @contextmanager
+def patient_database() -> Iterator[None]:
+    """Lets new connections wait minutes for a lock, for tests in which many threads want the same rows at once."""
+    with patch.dict(connection.settings_dict["OPTIONS"], options="-c lock_timeout=5min -c statement_timeout=5min"):
+        yield
+
+
+@contextmanager
 def silent_port() -> Iterator[int]:
     """A port that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -127,7 +134,8 @@ def consumer(set_clock: SetClock) -> Consumer:
 def sandbox(settings) -> Iterator[Sandbox]:
     """A real HTTP server that imitates ISBNdb at noon, without a limit of the pace unless the test sets one.
 
-    Retries wait only for the pace, unless the test calls `stamina.set_testing(False)`.
+    Retries wait only for the pace, unless the test calls `stamina.set_testing(False)`. The timeout is long, so that no
+    request of a busy machine reaches it. A test about timeouts sets a short one.
     """
     no_back_off = stamina.set_testing(True, attempts=client.ATTEMPTS, cap=True)
     no_pause = patch.object(client, "SMALLER_PAGE_PAUSE_SECONDS", 0.0)
@@ -135,7 +143,7 @@ def sandbox(settings) -> Iterator[Sandbox]:
         server.set_clock(offset_seconds=(NOON - datetime.now(UTC)).total_seconds())
         settings.ISBNDB_BASE_URL = server.url
         settings.ISBNDB_API_KEY = server.key
-        settings.ISBNDB_TIMEOUT_SECONDS = 5
+        settings.ISBNDB_TIMEOUT_SECONDS = 30
         settings.QUOTA_MAX_RPS = 1000  # only tests of the pace wait for it
         yield server
         client.close_connections()
