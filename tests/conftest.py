@@ -89,10 +89,12 @@ def pytest_xdist_setupnodes(specs: list[XSpec]) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Makes every worker of xdist begin with its share of the slow tests, so that none of these starts last.
 
-    `--dist worksteal` gives each worker a block of this list.
+    `--dist worksteal` gives each worker a block of this list, and steals from the end of a block. So the browser tests,
+    which come first, all run in one worker, with one browser and one web process.
     """
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     slow = [item for item in items if item.get_closest_marker("slow")]
+    slow.sort(key=lambda item: "browser" not in item.path.parts)
     quick = [item for item in items if not item.get_closest_marker("slow")]
 
     def share(of: list[pytest.Item], number: int) -> list[pytest.Item]:
