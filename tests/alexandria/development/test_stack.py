@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,29 @@ from alexandria.env import BASE_DIR
 from tests.alexandria.conftest import NOTHING_SET
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def migrated() -> Iterator[Path]:
+    """A data folder in which the services have run and the tables exist. Creating one takes seconds of CPU time."""
+    top = Path(tempfile.mkdtemp(prefix="alx-"))
+    folder = top / "data"
+    servers.start(folder=folder)
+    environment = {**os.environ, **NOTHING_SET, "ALEXANDRIA_DATA_DIR": str(folder)}
+    urls = {"DATABASE_URL": servers.database_url(folder), "REDIS_URL": servers.redis_url(folder)}
+    try:
+        subprocess.run([*stack.MANAGE, "migrate", "--verbosity", "0"], env=environment | urls, check=True)
+    finally:
+        servers.stop(folder=folder)
+    yield folder
+    shutil.rmtree(top)
+
+
+@pytest.fixture
+def used_home(home: Path, migrated: Path) -> Path:
+    """A data folder as an earlier run leaves it."""
+    subprocess.run(["cp", "-a", str(migrated), str(home)], check=True)  # it keeps the owner, too
+    return home
 
 
 def processes_of(home: Path) -> list[str]:
@@ -90,15 +114,15 @@ def test_the_stack_works_from_any_folder_and_leaves_only_earlier_services(
     assert [signal.getsignal(number) for number in stack.ENDS] == handlers
 
 
-def test_a_process_that_fails_to_start_is_named_and_everything_stops(home: Path) -> None:
+def test_a_process_that_fails_to_start_is_named_and_everything_stops(used_home: Path) -> None:
     environment = {**NOTHING_SET, "WEB_CONCURRENCY": "several"}
     with (
         pytest.raises(stack.StackError, match=r"(?s)web ended.*several"),
-        stack.running(data_dir=home, environment=environment),
+        stack.running(data_dir=used_home, environment=environment),
     ):
         pass
 
-    assert (processes_of(home), running(home)) == ([], set())
+    assert (processes_of(used_home), running(used_home)) == ([], set())
 
 
 def test_a_used_port_is_named_before_anything_starts(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +162,7 @@ def started_run(
     """`manage.py run` and its output until it was ready. `before` is the command that starts it, if it is another."""
     run = subprocess.Popen(
         before or [sys.executable, str(BASE_DIR / "manage.py"), "run"],
-        env={**os.environ, **NOTHING_SET, "ALEXANDRIA_DATA_DIR": str(home), "PORT": "0"},
+        env={**os.environ, **NOTHING_SET, "ALEXANDRIA_DATA_DIR": str(home), "PORT": "0", "WEB_CONCURRENCY": "1"},
         cwd=BASE_DIR,
         stdin=stdin,
         start_new_session=True,
@@ -161,10 +185,10 @@ def started_run(
             run.terminate()
 
 
-def test_run_prints_working_addresses_and_keys_and_exits_with_0(home: Path) -> None:
+def test_run_prints_working_addresses_and_keys_and_exits_with_0(used_home: Path) -> None:
     printed = []
     for number in (signal.SIGTERM, signal.SIGHUP):
-        with started_run(home) as (run, text):
+        with started_run(used_home) as (run, text):
             printed.append(re.findall(r"(?:API key +|user admin, password )(\S+)", text))
             assert len(printed[-1]) == 2, text
             if shutil.which("curl"):
@@ -185,17 +209,17 @@ def test_run_prints_working_addresses_and_keys_and_exits_with_0(home: Path) -> N
             rest = run.stdout.read() if run.stdout else ""
         assert run.returncode == 0, rest
         assert re.search(r"Stopping …(?s:.*)Stopped\.\n$", rest)
-        assert (home / "password").read_text() not in text + rest
-        assert (processes_of(home), running(home)) == ([], set())
+        assert (used_home / "password").read_text() not in text + rest
+        assert (processes_of(used_home), running(used_home)) == ([], set())
 
     assert printed[0] == printed[1]
 
 
-def test_make_run_exits_with_0_and_no_error_on_ctrl_c(home: Path) -> None:
+def test_make_run_exits_with_0_and_no_error_on_ctrl_c(used_home: Path) -> None:
     keyboard, terminal = os.openpty()
     take_terminal = "import fcntl, os, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
     make = [sys.executable, "-c", f"{take_terminal}; os.execvp('make', ['make', '--assume-old=setup', 'run'])"]
-    with started_run(home, make, stdin=terminal) as (run, _):
+    with started_run(used_home, make, stdin=terminal) as (run, _):
         os.write(keyboard, b"\x03")
         rest = run.stdout.read() if run.stdout else ""
     os.close(keyboard)
@@ -203,18 +227,18 @@ def test_make_run_exits_with_0_and_no_error_on_ctrl_c(home: Path) -> None:
     assert run.returncode == 0, rest
     assert "***" not in rest
     assert "Stopped." in rest
-    assert (processes_of(home), running(home)) == ([], set())
+    assert (processes_of(used_home), running(used_home)) == ([], set())
 
 
-def test_a_killed_run_leaves_nothing_behind_and_another_can_start(home: Path) -> None:
-    with started_run(home) as (run, text):
+def test_a_killed_run_leaves_nothing_behind_and_another_can_start(used_home: Path) -> None:
+    with started_run(used_home) as (run, text):
         assert "Ctrl-C" in text, text
         run.kill()
         rest = run.stdout.read() if run.stdout else ""  # until the last that holds the pipe has ended
     assert run.returncode == -signal.SIGKILL
     assert "was killed. What it has started is being stopped." in rest
-    assert (processes_of(home), running(home)) == ([], set())
-    lock = try_lock(home / "stack.lock")
+    assert (processes_of(used_home), running(used_home)) == ([], set())
+    lock = try_lock(used_home / "stack.lock")
     assert lock is not None
     os.close(lock)
 
