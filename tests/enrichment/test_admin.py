@@ -111,6 +111,7 @@ def test_an_edition_shows_the_origin_of_each_field_and_loads_nothing_from_other_
     assert admin_client.get(reverse("admin:enrichment_edition_change", args=["9780804429573"])).status_code == 302
 
 
+@pytest.mark.slow
 def test_no_search_reads_a_whole_table(admin_client: Client) -> None:
     store(*({"isbn13": isbn, "title": f"Book {isbn}", "authors": [f"A {isbn}"]} for isbn in known_isbns(300)))
     sought: list[tuple[str, str]] = []

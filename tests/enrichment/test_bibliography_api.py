@@ -139,6 +139,7 @@ def test_a_retry_takes_a_reserved_call_and_the_quota_stops_the_rest(api: APIClie
     assert balance(sandbox) == (2, 2)
 
 
+@pytest.mark.slow
 def test_only_the_first_10_000_books_of_an_author_can_be_fetched(api: APIClient, sandbox: Sandbox) -> None:
     body = ask(api, catalogue.MORE_THAN_10000, start_page=10)
     assert (body["books_found"], body["api_calls"]) == (1000, 1)
@@ -197,6 +198,7 @@ def test_bad_input_is_refused_with_the_name_of_the_field(
     assert [error["field"] for error in refused["errors"]] == [field]
 
 
+@pytest.mark.slow
 def test_a_request_that_needs_more_calls_than_are_free_is_not_started(
     api: APIClient, sandbox: Sandbox, settings
 ) -> None:
@@ -276,6 +278,7 @@ def test_when_the_quota_stops_it_the_next_run_continues_exactly_there(
     assert balance(sandbox) == (2, 2)
 
 
+@pytest.mark.slow
 def test_just_before_midnight_it_stops_because_nothing_is_sent_then(api: APIClient, sandbox: Sandbox) -> None:
     on_request(sandbox, lambda number: midnight_is_near(sandbox) if number == 1 else None)
     body = ask(api, LARGE)
@@ -301,6 +304,7 @@ def test_when_isbndb_closes_the_day_at_the_first_call_the_answer_is_429(api: API
     ],
     ids=["failure", "refused key", "failure for any size", "no answer"],
 )
+@pytest.mark.slow
 def test_when_isbndb_fails_after_a_page_the_answer_has_the_stored_books(
     api: APIClient, sandbox: Sandbox, settings, fault: dict, status: int, reason: str
 ) -> None:
@@ -316,6 +320,7 @@ def test_when_isbndb_fails_after_a_page_the_answer_has_the_stored_books(
     assert balance(sandbox) == (body["api_calls"], body["api_calls"])
 
 
+@pytest.mark.slow
 def test_when_the_ledger_gets_locked_the_503_has_the_stored_books(
     api: APIClient, sandbox: Sandbox, set_clock: SetClock
 ) -> None:

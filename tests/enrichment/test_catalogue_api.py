@@ -53,6 +53,7 @@ def titles(api: APIClient, query: str) -> set[str]:
     return {book["title"] for book in found(api, f"/api/books?{query}")}
 
 
+@pytest.mark.slow
 def test_the_pages_show_every_book_once_in_order_even_while_books_are_added(api: APIClient) -> None:
     first = api.get("/api/books?page_size=200").json()
     Edition.objects.filter(pk__in=[book["isbn13"] for book in first["results"][:3]]).delete()

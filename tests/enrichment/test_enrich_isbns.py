@@ -202,6 +202,7 @@ def test_a_thousand_isbns_cost_one_call(sandbox: Sandbox) -> None:
     assert balance(sandbox) == (1, 1)
 
 
+@pytest.mark.slow
 def test_a_batch_with_a_too_large_answer_is_halved(sandbox: Sandbox, monkeypatch) -> None:
     monkeypatch.setattr(sandbox_api, "MAX_ANSWER_BYTES", 500_000)
     isbns = known_isbns(900) + UNKNOWN
@@ -290,6 +291,7 @@ def test_an_isbndb_error_without_a_retry_costs_one_call_and_stores_nothing(sandb
     assert not Miss.objects.exists()
 
 
+@pytest.mark.slow
 def test_one_bad_book_does_not_affect_the_others(sandbox: Sandbox) -> None:
     isbns = known_isbns(1000)
     send_books(sandbox, [*(book(isbn) for isbn in isbns[:999]), {"title": "No number", "isbn13": "97816"}])

@@ -93,6 +93,7 @@ def test_a_job_of_pages_shows_its_result(admin_client: Client, consumer: Consume
     assert "ISBNs by state" not in shown
 
 
+@pytest.mark.slow
 def test_only_operators_cancel_and_retry_a_job_on_its_page(client: Client, consumer: Consumer) -> None:
     job = create(consumer)
     cancel, retry = (reverse(f"admin:enrichment_job_{act}_one", args=[job.pk]) for act in ("cancel", "retry"))

@@ -144,6 +144,7 @@ def test_fresh_editions_can_be_refreshed_from_the_list_and_from_their_page(
 
 
 @pytest.mark.parametrize("group", STAFF_GROUPS)
+@pytest.mark.slow
 def test_viewers_check_and_operators_run(client: Client, group: str) -> None:
     client.force_login(member(group))
     checked = give(client, isbns=known_isbns(1)[0])

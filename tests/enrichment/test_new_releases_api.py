@@ -75,6 +75,7 @@ def test_the_answer_accounts_for_every_book_month_and_call(api: APIClient, sandb
     assert balance(sandbox) == (7, 7)
 
 
+@pytest.mark.slow
 def test_each_subject_of_each_month_is_a_separate_search(api: APIClient, sandbox: Sandbox) -> None:
     reservations.open_ledger()
     on_request(sandbox, lambda number: sandbox.add_fault("daily_limit", times=1) if number == 4 else None)

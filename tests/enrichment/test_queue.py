@@ -370,6 +370,7 @@ def test_no_queued_isbn_is_lost_while_harvesting_is_off_or_the_database_is_down(
     assert selectors.get_queue().warning is None
 
 
+@pytest.mark.slow
 def test_while_isbndb_fails_the_pauses_grow_and_after_all_attempts_an_isbn_waits_for_a_person(
     at: At, sandbox: Sandbox
 ) -> None:

@@ -148,6 +148,7 @@ def act(client: Client, action: str, **confirmation: str) -> str:
     return response.content.decode()
 
 
+@pytest.mark.slow
 def test_an_operator_sees_retries_and_drops_queued_isbns(admin_client: Client, consumer: Consumer) -> None:
     enqueue(KNOWN, priority=QueuedIsbn.Priority.LOW, consumer="reader", source="shelf 7")
     QueuedIsbn.objects.filter(pk__in=KNOWN[:3]).update(attempts=MAX_ATTEMPTS, last_error="<b>failed")

@@ -52,6 +52,7 @@ def test_the_books_of_this_month_and_last_month_cost_one_call_per_page(sandbox: 
     assert (again.outcome, again.calls, again.books) == ("succeeded", pages, 0), "the books are already stored"
 
 
+@pytest.mark.slow
 def test_the_next_day_continues_where_the_quota_stopped_the_run(
     sandbox: Sandbox, set_clock: SetClock, monkeypatch
 ) -> None:
@@ -73,6 +74,7 @@ def test_the_next_day_continues_where_the_quota_stopped_the_run(
     assert balance(sandbox) == (rest, rest)
 
 
+@pytest.mark.slow
 def test_a_failure_of_isbndb_keeps_the_cursor(sandbox: Sandbox) -> None:
     sandbox.add_fault("status", status=401, path="/books/2026-05")
     run = run_cron("new-releases")

@@ -39,6 +39,7 @@ def job() -> Job:
     return create_job(consumer=Consumer.objects.get(slug="reader"), kind=Job.Kind.BATCH_DIRECT, wanted=wanted)
 
 
+@pytest.mark.slow
 def test_an_old_journal_is_deleted_and_the_ledgers_stay(
     settings, sandbox: Sandbox, set_clock: SetClock, monkeypatch
 ) -> None:

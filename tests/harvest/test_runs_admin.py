@@ -51,6 +51,7 @@ def test_pausing_switches_the_schedule_off_and_notifies_beat() -> None:
 
 
 @pytest.mark.parametrize("group", STAFF_GROUPS)
+@pytest.mark.slow
 def test_operators_pause_and_resume_and_viewers_only_look(client: Client, group: str) -> None:
     client.force_login(member(group))
     pause, resume = (

@@ -60,6 +60,7 @@ def test_fresh_books_and_books_that_isbndb_has_dropped_cost_no_call(settings, sa
     assert run_cron("stale-refresh").books == 20
 
 
+@pytest.mark.slow
 def test_a_run_sends_no_more_than_its_maximum_and_nothing_below_the_floor(sandbox: Sandbox, monkeypatch) -> None:
     store(40, days_ago=100)
     monkeypatch.setattr(books, "MAX_BATCHES", 1)
@@ -95,6 +96,7 @@ def test_a_failed_batch_blocks_no_other_and_comes_last_in_the_next_run(sandbox: 
     assert (stale(), aside()) == (set(), None)
 
 
+@pytest.mark.slow
 def test_after_three_failures_in_a_row_the_run_sends_no_more(sandbox: Sandbox) -> None:
     store(50, days_ago=100)
     sandbox.add_fault("garbage", path="/books")

@@ -44,6 +44,7 @@ def cursor() -> dict[str, object]:
     return found
 
 
+@pytest.mark.slow
 def test_changed_books_that_are_stored_or_were_missing_are_refreshed_in_full_batches(sandbox: Sandbox) -> None:
     stored, missed = changed()[5:255], changed()[-30:]
     enrich_isbns(stored, consumer="reader")
@@ -62,6 +63,7 @@ def test_changed_books_that_are_stored_or_were_missing_are_refreshed_in_full_bat
     assert balance(sandbox) == (calls + run.calls,) * 2
 
 
+@pytest.mark.slow
 def test_stale_books_fill_the_last_batch_and_the_next_run_reads_from_the_day_of_this_one(
     sandbox: Sandbox, set_clock: SetClock
 ) -> None:
@@ -86,6 +88,7 @@ def test_stale_books_fill_the_last_batch_and_the_next_run_reads_from_the_day_of_
     assert any("lastUpdated=2026-05-18&page=1&" in request["query"] for request in sandbox.requests), "7 days back"
 
 
+@pytest.mark.slow
 def test_a_stopped_run_continues_with_the_next_page_and_loses_no_isbn(sandbox: Sandbox, monkeypatch) -> None:
     times = Counter(isbn for isbn, _ in feed.updates(WEEK, NOON))
     stored = [isbn for isbn, count in times.items() if count == 1][:250]
@@ -112,6 +115,7 @@ def test_a_stopped_run_continues_with_the_next_page_and_loses_no_isbn(sandbox: S
     assert balance(sandbox) == (calls + pages() + 4,) * 2, "each page is read once; one batch is sent twice"
 
 
+@pytest.mark.slow
 def test_a_failed_batch_is_sent_once_more_and_blocks_nothing(sandbox: Sandbox) -> None:
     times = Counter(isbn for isbn, _ in feed.updates(WEEK, NOON))
     stored = [isbn for isbn, count in times.items() if count == 1][:250]
@@ -128,6 +132,7 @@ def test_a_failed_batch_is_sent_once_more_and_blocks_nothing(sandbox: Sandbox) -
     assert cursor() == {"since": "2026-05-05"}, "stale-refresh handles ISBNs that failed twice"
 
 
+@pytest.mark.slow
 def test_a_page_that_fails_twice_is_skipped(sandbox: Sandbox) -> None:
     sandbox.add_fault("drip", seconds=0, path="/feeds", times=1)  # the first page is answered
     sandbox.add_fault("garbage", path="/feeds", times=2)

@@ -133,6 +133,7 @@ def test_the_chart_of_the_day_shows_each_consumer_in_ten_minutes(busy_day: None,
     assert context["quota"].burn.per_hour == 6
 
 
+@pytest.mark.slow
 def test_problems_and_running_work_link_to_their_pages(busy_day: None, viewer: Client) -> None:
     reader = Consumer.objects.get(slug="reader")
     job = create_job(consumer=reader, kind=Job.Kind.BATCH_DIRECT, wanted={"isbns": known_isbns(3)})

@@ -57,6 +57,7 @@ def test_a_delivered_message_is_sent_once(message: Delivery, receiver: Receiver)
     assert got.headers["webhook-id"] == str(message.pk)
 
 
+@pytest.mark.slow
 def test_the_pauses_between_attempts_grow_and_vary_and_then_the_message_is_given_up(
     message: Delivery, receiver: Receiver, at: At
 ) -> None:

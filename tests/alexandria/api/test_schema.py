@@ -51,6 +51,7 @@ def schema(transactional_db: None, sandbox: Sandbox) -> BaseSchema:
     return schemathesis.openapi.from_wsgi("/api/schema/", application)
 
 
+@pytest.mark.slow
 def test_the_schema_is_valid_openapi_and_has_no_warnings(capsys: pytest.CaptureFixture[str]) -> None:
     call_command("spectacular", "--validate", "--fail-on-warn")
     assert "openapi: 3" in capsys.readouterr().out
@@ -168,6 +169,7 @@ def api_paths(patterns: list[URLPattern | URLResolver], before: str = "/") -> It
             yield re.sub(r"<[^>]+>", "x", route)
 
 
+@pytest.mark.slow
 def test_every_path_under_api_except_schema_and_docs_needs_a_key(api: APIClient) -> None:
     paths = set(api_paths(get_resolver().url_patterns)) - WITHOUT_SLASH
     assert len(paths) >= 5
@@ -193,6 +195,7 @@ def test_the_root_and_paths_without_their_slash_redirect(path: str, place: str) 
     assert (response.status_code, response.headers["Location"]) == (302, place)
 
 
+@pytest.mark.slow
 def test_every_path_except_schema_and_docs_is_in_the_schema(schema: BaseSchema) -> None:
     documented = {re.sub(r"{[^}]+}", "x", operation.ok().path) for operation in schema.get_all_operations()}
     assert documented == set(api_paths(get_resolver().url_patterns)) - OPEN_TO_ALL - WITHOUT_SLASH

@@ -60,6 +60,7 @@ def test_above_the_daily_limit_requests_are_refused_but_counted(status: int) -> 
         assert sandbox.spent == 4
 
 
+@pytest.mark.slow
 def test_concurrent_clients_get_exactly_the_daily_limit(tmp_path: Path) -> None:
     with Sandbox(max_rps=None, daily_limit=50, state_file=tmp_path / "state.json") as sandbox:
 

@@ -94,6 +94,7 @@ def test_an_author_can_be_filtered_by_date_and_language(client: httpx2.Client) -
     assert 0 < len(ask(language="eng")) == len(ask(language="en")) < everything
 
 
+@pytest.mark.slow
 def test_books_of_a_month_and_of_a_year(client: httpx2.Client) -> None:
     month = client.get("/books/2024-03?column=date_published&pageSize=1000").json()
     later = client.get("/books/2024-03?column=date_published&pageSize=1000&page=2").json()
@@ -114,6 +115,7 @@ def test_one_author_is_unknown_in_any_spelling(client: httpx2.Client) -> None:
     assert client.get(f"/author/{catalogue.UNKNOWN_AUTHOR.lower()}?page=2").status_code == 404
 
 
+@pytest.mark.slow
 def test_a_subject_with_a_month_lists_the_books_of_the_month_on_it(client: httpx2.Client) -> None:
     months = "publishedFrom=2024-03&publishedTo=2024-03"
     on_poetry = client.get(f"/books/poetry?column=subjects&{months}&pageSize=1000").json()

@@ -204,7 +204,7 @@ def test_run_prints_working_addresses_and_keys_and_exits_with_0(used_home: Path)
             refused = subprocess.run(
                 ["/bin/sh", "-c", line], env=NOTHING_SET, capture_output=True, text=True, check=False
             )
-            assert (refused.returncode, "end it with Ctrl-C" in refused.stderr) == (1, True)
+            assert (refused.returncode, "Stop it with Ctrl-C" in refused.stderr) == (1, True)
             run.send_signal(number)
             rest = run.stdout.read() if run.stdout else ""
         assert run.returncode == 0, rest
@@ -236,7 +236,7 @@ def test_a_killed_run_leaves_nothing_behind_and_another_can_start(used_home: Pat
         run.kill()
         rest = run.stdout.read() if run.stdout else ""  # until the last that holds the pipe has ended
     assert run.returncode == -signal.SIGKILL
-    assert "was killed. What it has started is being stopped." in rest
+    assert "was killed. Stopping its processes." in rest
     assert (processes_of(used_home), running(used_home)) == ([], set())
     lock = try_lock(used_home / "stack.lock")
     assert lock is not None

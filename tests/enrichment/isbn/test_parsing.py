@@ -180,6 +180,7 @@ def test_an_isbn10_converts_back_to_its_isbn13(isbn13: str) -> None:
 
 @settings(deadline=None)
 @given(isbn13s, st.data())
+@pytest.mark.slow
 def test_formatting_makes_no_difference(isbn13: str, data: st.DataObject) -> None:
     written = data.draw(st.sampled_from([isbn13, to_isbn10(isbn13) or isbn13]))
     digits = data.draw(st.sampled_from(DIGITS))

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -40,6 +41,7 @@ def plans(client: Client, **filters: str) -> str:
     return found
 
 
+@pytest.mark.slow
 def test_each_filter_finds_its_calls(pages: Client, consumer: Consumer) -> None:
     shelf, external = Call.objects.order_by("pk")
     Call.objects.filter(pk=shelf.pk).update(outcome=Call.Outcome.SERVER_ERROR, status=500)
@@ -61,6 +63,7 @@ def test_each_filter_finds_its_calls(pages: Client, consumer: Consumer) -> None:
     assert listed(pages, operation="shelf", day="2026-05-04") == []
 
 
+@pytest.mark.slow
 def test_no_filter_reads_the_whole_journal(admin_client: Client, consumer: Consumer) -> None:
     with connection.cursor() as cursor:
         cursor.execute(LONG_DAYS, [consumer.pk])

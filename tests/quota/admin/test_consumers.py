@@ -35,6 +35,7 @@ def log() -> list[str]:
     return list(LogEntry.objects.order_by("pk").values_list("change_message", flat=True))
 
 
+@pytest.mark.slow
 def test_a_change_of_limits_needs_a_reason_which_both_histories_show(admin_client: Client, consumer: Consumer) -> None:
     refused = admin_client.post(page_of(consumer), limits(daily_budget="500"))
     assert "This field is required" in refused.text
