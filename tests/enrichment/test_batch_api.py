@@ -17,6 +17,7 @@ from quota.exceptions import QuotaUnavailable
 from quota.models import Call, Consumer, DailyLedger
 from quota.selectors.status import get_status
 from quota.services import reservations
+from tests.enrichment.listening import on_request
 from tests.fixtures import (
     balance,
     database_moved,
@@ -209,12 +210,15 @@ def test_when_isbndb_closes_the_day_the_answer_says_so(api: APIClient, sandbox: 
 def test_when_isbndb_fails_after_a_batch_the_answer_has_the_stored_books(
     api: APIClient, sandbox: Sandbox, settings, fault, status: int
 ) -> None:
-    settings.ISBNDB_TIMEOUT_SECONDS = 0.5
     settings.ISBNDB_BATCH_SIZE = 2
-    first = threading.Event()
-    meet = sandbox.faults.meet
-    sandbox.faults.meet = lambda path: meet(path) if first.is_set() else (first.set() or 0.0, None)
-    sandbox.add_fault(**fault)
+
+    def fail_the_second(number: int) -> None:
+        if number == 1 and status == 504:
+            settings.ISBNDB_TIMEOUT_SECONDS = 0.5  # for the requests after this one
+        if number == 2:
+            sandbox.add_fault(**fault)
+
+    on_request(sandbox, fail_the_second)
     response = api.post(PATH, KNOWN, format="json")
     body = problem(response, status)
     assert (body["result"]["enriched"], body["result"]["failed"]) == (2, 1)
