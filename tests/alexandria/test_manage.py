@@ -52,5 +52,5 @@ def test_an_embedded_service_that_cannot_start_is_reported_without_a_traceback(h
     result = manage(home, "quota_status")
     assert result.returncode == 1
     assert result.stderr.startswith("Alexandria can't start: ")
-    assert "others may write to it" in result.stderr
+    assert "others can write to it" in result.stderr
     assert "Traceback" not in result.stderr

@@ -41,7 +41,7 @@ MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
 START = MIDNIGHT - timedelta(minutes=10)
 LAST_SECONDS = MIDNIGHT - timedelta(seconds=10)
 LIMIT = 300
-USED_BEFORE = 250
+USED_BEFORE = 230
 SPENDERS = {"library", "bulk-author", "cron-queue-flush", "cron-reconciliation"}
 MAX_RPS = 3
 MANAGE = [sys.executable, str(BASE_DIR / "manage.py")]
@@ -92,8 +92,12 @@ def new_day_is_worked_on(sandbox: Sandbox) -> bool:
     return (
         arrivals(sandbox)[MIDNIGHT.date()] > 20
         and Job.objects.get().ended_at is not None
-        and set(Call.objects.values_list("consumer__slug", flat=True)) >= SPENDERS
+        and consumers_that_spent() >= SPENDERS
     )
+
+
+def consumers_that_spent() -> set[str]:
+    return set(Call.objects.values_list("consumer__slug", flat=True))
 
 
 def arrivals(sandbox: Sandbox) -> Counter[date]:
@@ -201,6 +205,8 @@ def test_all_consumers_at_once_over_midnight_keep_every_guarantee(
         wait_until(lambda: all("ready." in (tmp_path / name).read_text() for name in ("worker.log", "jobs.log")))
         begin(day, set_clock)
         harvester = stack.enter_context(process(tmp_path / "harvest.log", *harvest))
+        # A harvest that starts late finds no call left, and sleeps until midnight: it would miss the jump of the clock.
+        wait_until(lambda: {"bulk-author", "cron-reconciliation"} <= consumers_that_spent())
 
         over = threading.Event()
 
@@ -241,8 +247,7 @@ def test_all_consumers_at_once_over_midnight_keep_every_guarantee(
     assert not Reservation.objects.filter(state="open").exists()
     assert [check_ledger(ledger.day) for ledger in ledgers] == [[], []]
     assert most_in_a_second([call.send_at.timestamp() for call in Call.objects.filter(calls=1)]) <= MAX_RPS
-    spenders = set(Call.objects.values_list("consumer__slug", flat=True))
-    assert spenders >= SPENDERS
+    assert consumers_that_spent() >= SPENDERS
     assert_every_operation_ended_or_says_where_it_stopped([answer for client in clients for answer in client.answers])
 
 
