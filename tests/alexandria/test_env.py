@@ -165,6 +165,7 @@ def test_redis_does_not_give_a_task_to_another_worker_while_it_can_still_run(loa
     assert settings["CELERY_BROKER_TRANSPORT_OPTIONS"]["visibility_timeout"] > settings["CELERY_TASK_TIME_LIMIT"]
 
 
+@pytest.mark.slow
 def test_a_refused_setting_is_one_line_on_the_command_line() -> None:
     result = subprocess.run(
         [sys.executable, "manage.py", "check"],

@@ -45,6 +45,7 @@ def walk(capsys, live_server, *arguments: str) -> tuple[int, list[dict[str, Any]
     return code, json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_all_checks_pass_on_a_healthy_instance_for_two_calls(
     capsys, live_server, sandbox: Sandbox, key: str, refused_key: str
 ) -> None:
@@ -55,6 +56,7 @@ def test_all_checks_pass_on_a_healthy_instance_for_two_calls(
     assert balance(sandbox) == (2, 2)
 
 
+@pytest.mark.slow
 def test_without_a_refused_key_the_429_check_is_skipped_and_says_what_it_needs(
     capsys, live_server, sandbox: Sandbox, key: str
 ) -> None:
@@ -64,6 +66,7 @@ def test_without_a_refused_key_the_429_check_is_skipped_and_says_what_it_needs(
     assert "smoke-refused" in results[4]["detail"]
 
 
+@pytest.mark.slow
 def test_calls_that_only_isbndb_counted_are_a_failure(capsys, live_server, sandbox: Sandbox, key: str) -> None:
     sandbox.set_limits(spent=9)
     code, results = walk(capsys, live_server, "--api-key", key)
@@ -75,6 +78,7 @@ def test_calls_that_only_isbndb_counted_are_a_failure(capsys, live_server, sandb
     }
 
 
+@pytest.mark.slow
 def test_fewer_calls_at_isbndb_than_ours_are_reported(capsys, live_server, sandbox: Sandbox, key: str) -> None:
     reservations.increment(5)
     code, results = walk(capsys, live_server, "--api-key", key)
@@ -82,6 +86,7 @@ def test_fewer_calls_at_isbndb_than_ours_are_reported(capsys, live_server, sandb
     assert results[-1]["detail"] == "we count 7, 5 more than ISBNdb, which is safe"
 
 
+@pytest.mark.slow
 def test_a_count_that_can_be_yesterdays_is_skipped(
     capsys, live_server, sandbox: Sandbox, key: str, set_clock: SetClock, monkeypatch
 ) -> None:
@@ -94,6 +99,7 @@ def test_a_count_that_can_be_yesterdays_is_skipped(
     assert results[-1]["detail"].startswith("ISBNdb counts 8,002 calls. This was ignored: It may be yesterday's")
 
 
+@pytest.mark.slow
 def test_a_repeated_request_that_raises_the_count_is_a_failure(
     capsys, live_server, sandbox: Sandbox, key: str, monkeypatch
 ) -> None:

@@ -129,6 +129,7 @@ def test_no_search_reads_a_whole_table(admin_client: Client) -> None:
         cursor.execute("RESET enable_seqscan")
 
 
+@pytest.mark.slow
 def test_a_work_and_an_author_link_to_their_editions(admin_client: Client) -> None:
     store_two()
     work, author = Work.objects.get(title="Dune"), Author.objects.get(name="Frank Herbert")

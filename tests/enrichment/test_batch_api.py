@@ -37,6 +37,7 @@ TIMEOUT = 2.0
 time that passes says nothing about them."""
 
 
+@pytest.mark.slow
 def test_the_answer_counts_every_isbn_and_every_call(api: APIClient, sandbox: Sandbox) -> None:
     given = [*KNOWN, *UNKNOWN, "978-0-00-000000-3", KNOWN[0], int(KNOWN[1])]
     response = api.post(PATH, {"isbns": given, "source": "shelf 7", "refresh": False}, format="json")
@@ -123,6 +124,7 @@ BAD_BODIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("body", "field"), BAD_BODIES.values(), ids=BAD_BODIES)
 def test_bad_input_is_refused_with_the_name_of_the_field(
     api_without_key_check: APIClient, body: object, field: str | None
@@ -197,6 +199,7 @@ def test_when_isbndb_closes_the_day_the_answer_says_so(api: APIClient, sandbox: 
     assert balance(sandbox) == (1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "status"),
     [
@@ -250,6 +253,7 @@ def test_without_postgresql_the_answer_is_503_and_nothing_is_sent(api: APIClient
     assert sandbox.requests == []
 
 
+@pytest.mark.slow
 def test_when_postgresql_does_not_answer_there_is_a_503_within_five_seconds_and_nothing_is_sent(
     api: APIClient, sandbox: Sandbox, monkeypatch
 ) -> None:
@@ -269,6 +273,7 @@ def test_when_postgresql_does_not_answer_there_is_a_503_within_five_seconds_and_
     assert sandbox.requests == []
 
 
+@pytest.mark.slow
 def test_when_the_ledger_stays_locked_there_is_a_503_within_five_seconds_and_nothing_is_sent(
     api: APIClient, sandbox: Sandbox, monkeypatch
 ) -> None:
@@ -310,6 +315,7 @@ def test_when_the_ledger_stays_locked_there_is_a_503_within_five_seconds_and_not
     assert balance(sandbox) == (0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", ["enrichment_edition", "quota_consumerkey", "quota_consumer"])
 def test_when_another_session_locks_a_table_there_is_a_503_instead_of_a_wait(
     api: APIClient, sandbox: Sandbox, table: str

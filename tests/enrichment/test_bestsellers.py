@@ -24,6 +24,7 @@ def read(path: Path) -> list[str]:
         return [line.rstrip("\r\n") for line in file if line.strip() and not line.startswith("#")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [BUNDLED, *lists("bestsellers.csv")], ids=folder_of)
 @pytest.mark.parametrize("batch_size", [1000, 100])
 def test_a_real_list_is_enriched_with_counts_that_match_isbndbs(

@@ -130,6 +130,7 @@ def test_reserved_calls_are_used_even_if_halves_may_need_more(
     assert balance(sandbox) == (limit, limit)
 
 
+@pytest.mark.slow
 def test_a_retry_takes_a_reserved_call_and_the_quota_stops_the_rest(api: APIClient, sandbox: Sandbox) -> None:
     Consumer.objects.update(daily_budget=2)
     sandbox.add_fault("status", status=503, times=1)
@@ -147,6 +148,7 @@ def test_only_the_first_10_000_books_of_an_author_can_be_fetched(api: APIClient,
     assert balance(sandbox) == (1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [None, {"kind": "garbage", "body": {"books": [], "total": 0}, "times": 2}])
 def test_an_unknown_author_costs_one_call_and_is_remembered(
     api: APIClient, sandbox: Sandbox, settings, fault: dict | None
@@ -190,6 +192,7 @@ BAD_BODIES: dict[str, tuple[object, str | None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("body", "field"), BAD_BODIES.values(), ids=BAD_BODIES)
 def test_bad_input_is_refused_with_the_name_of_the_field(
     api_without_key_check: APIClient, body: object, field: str | None

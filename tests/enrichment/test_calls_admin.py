@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from django.test import Client
 from django.urls import reverse
 
@@ -17,6 +18,7 @@ def found(client: Client, isbn: str) -> Any:
     return list(client.get(reverse("admin:quota_call_changelist"), {"isbn": isbn}).context["cl"].result_list)
 
 
+@pytest.mark.slow
 def test_an_isbn_finds_the_calls_answered_before_it_was_stored(
     admin_client: Client, consumer: Consumer, sandbox: Sandbox
 ) -> None:

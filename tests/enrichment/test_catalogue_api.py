@@ -216,6 +216,7 @@ def test_an_invalid_parameter_is_refused_by_name(api: APIClient, path: str, fiel
     assert [error["field"] for error in refused["errors"]] == [field]
 
 
+@pytest.mark.slow
 def test_an_invented_cursor_is_only_a_start_position(api: APIClient) -> None:
     assert found(api, f"/api/books?cursor={cursor('zzz')}") == []
     assert found(api, f"/api/books?page_size=200&cursor={cursor('9')}")[0]["isbn13"] == min(REAL)

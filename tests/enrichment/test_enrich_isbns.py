@@ -116,6 +116,7 @@ VALUES = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 def test_the_counts_add_up_for_any_input_and_history(sandbox: Sandbox) -> None:
     @hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(values=st.lists(VALUES, max_size=12), refresh=st.booleans())
@@ -196,6 +197,7 @@ def test_a_long_list_is_sent_in_batches_with_one_reservation(sandbox: Sandbox, s
     assert balance(sandbox) == (3, 3)
 
 
+@pytest.mark.slow
 def test_a_thousand_isbns_cost_one_call(sandbox: Sandbox) -> None:
     result = enrich(known_isbns(1000))
     assert (result.created, result.api_calls) == (1000, 1)
@@ -215,6 +217,7 @@ def test_a_batch_with_a_too_large_answer_is_halved(sandbox: Sandbox, monkeypatch
     assert balance(sandbox) == (7, 7)
 
 
+@pytest.mark.slow
 def test_when_the_quota_stops_a_halved_batch_the_first_parts_are_stored_and_the_rest_fails(
     sandbox: Sandbox, settings, monkeypatch
 ) -> None:
@@ -281,6 +284,7 @@ def test_the_calls_of_the_result_include_retries(sandbox: Sandbox) -> None:
     assert balance(sandbox) == (3, 3)
 
 
+@pytest.mark.slow
 def test_an_isbndb_error_without_a_retry_costs_one_call_and_stores_nothing(sandbox: Sandbox, settings) -> None:
     settings.ISBNDB_TIMEOUT_SECONDS = 0.3
     sandbox.add_fault("latency", seconds=60)
@@ -363,6 +367,7 @@ def test_a_book_that_the_database_refuses_is_reported_and_asked_for_again(sandbo
     assert enrich(KNOWN[:2]).created == 1
 
 
+@pytest.mark.slow
 def test_workers_with_overlapping_lists_neither_deadlock_nor_lose_a_count(sandbox: Sandbox, settings) -> None:
     settings.ISBNDB_BATCH_SIZE = 50
     isbns = [*known_isbns(120), *unknown_isbns(30)]

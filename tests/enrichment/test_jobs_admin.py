@@ -27,6 +27,7 @@ def act(client: Client, action: str) -> list[str]:
     return [str(message) for message in page.context["messages"]]
 
 
+@pytest.mark.slow
 def test_jobs_are_listed_and_cannot_be_changed(
     admin_client: Client, consumer: Consumer, django_assert_max_num_queries
 ) -> None:
@@ -41,6 +42,7 @@ def test_jobs_are_listed_and_cannot_be_changed(
     assert admin_client.get(reverse("admin:enrichment_job_add")).status_code == 403
 
 
+@pytest.mark.slow
 def test_actions_say_how_many_jobs_they_changed(admin_client: Client, consumer: Consumer) -> None:
     cancel_job(create(consumer).pk)
     create(consumer)
@@ -63,6 +65,7 @@ def test_a_viewer_cannot_run_the_actions(client: Client, consumer: Consumer, dja
     assert job.state == "queued"
 
 
+@pytest.mark.slow
 def test_progress_is_refreshed_until_the_job_has_ended(
     admin_client: Client, consumer: Consumer, sandbox: Sandbox
 ) -> None:
@@ -83,6 +86,7 @@ def test_progress_is_refreshed_until_the_job_has_ended(
         assert said in ended.text
 
 
+@pytest.mark.slow
 def test_a_job_of_pages_shows_its_result(admin_client: Client, consumer: Consumer, sandbox: Sandbox) -> None:
     wanted = {"author_name": "Nobody Known"}
     job = create_job(consumer=consumer, kind=Job.Kind.BIBLIOGRAPHY, wanted=wanted)

@@ -38,6 +38,7 @@ def run(location: str) -> None:
     run_job(uuid.UUID(location.rpartition("/")[2]))
 
 
+@pytest.mark.slow
 def test_a_job_is_accepted_at_once_and_shows_its_progress_and_result(
     api: APIClient, sandbox: Sandbox, settings
 ) -> None:
@@ -131,6 +132,7 @@ def test_a_job_takes_a_hundred_thousand_isbns_and_no_more(api: APIClient, sandbo
     problem(api.post(PATH, {"isbns": ["x"] * 1001}, format="json"), 400)
 
 
+@pytest.mark.slow
 def test_a_job_waits_only_on_request_and_shows_until_when(api: APIClient, sandbox: Sandbox) -> None:
     reservations.increment(13_000)
     failed, waiting = created(api), created(api, BODY | {"on_exhausted": "wait"})
@@ -191,6 +193,7 @@ def test_a_consumer_cannot_see_or_change_the_jobs_of_others(api: APIClient, sand
         problem(api.get(path), 401)
 
 
+@pytest.mark.slow
 def test_the_same_key_with_the_same_body_returns_the_same_job_and_another_body_is_refused(
     api: APIClient, sandbox: Sandbox
 ) -> None:
@@ -243,6 +246,7 @@ def test_a_job_that_will_fail_for_lack_of_quota_has_no_eta(api: APIClient, sandb
     assert datetime.fromisoformat(etas[1]) > NOON + timedelta(hours=12)
 
 
+@pytest.mark.slow
 def test_many_requests_with_the_same_key_at_once_create_one_job(api: APIClient, sandbox: Sandbox) -> None:
     def send(_: int) -> str:
         try:

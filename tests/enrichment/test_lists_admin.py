@@ -43,6 +43,7 @@ def run(client: Client, checked: Any, on_exhausted: str = "fail") -> Any:
     return client.post(address, {"on_exhausted": on_exhausted}, follow=True)
 
 
+@pytest.mark.slow
 def test_pasted_isbns_are_checked_priced_and_run_and_each_has_a_result(admin_client: Client, sandbox: Sandbox) -> None:
     fresh, *wanted = known_isbns(4)
     enrich_isbns([fresh], consumer="staff")
@@ -80,6 +81,7 @@ def test_pasted_isbns_are_checked_priced_and_run_and_each_has_a_result(admin_cli
     ]
 
 
+@pytest.mark.slow
 def test_a_second_click_returns_the_same_job(admin_client: Client) -> None:
     checked = give(admin_client, isbns="\n".join(known_isbns(2)))
     first, again, other = run(admin_client, checked), run(admin_client, checked), run(admin_client, checked, "wait")
@@ -111,6 +113,7 @@ def test_errors_are_shown_beside_the_field(admin_client: Client, monkeypatch: py
     assert not IsbnList.objects.exists()
 
 
+@pytest.mark.slow
 def test_a_cost_above_what_is_left_is_shown_first_and_refused_later(admin_client: Client, payer: Consumer) -> None:
     Consumer.objects.update(cap_per_operation=0)
     checked = give(admin_client, isbns=known_isbns(1)[0])
@@ -122,6 +125,7 @@ def test_a_cost_above_what_is_left_is_shown_first_and_refused_later(admin_client
     assert not Job.objects.exists()
 
 
+@pytest.mark.slow
 def test_fresh_editions_can_be_refreshed_from_the_list_and_from_their_page(
     admin_client: Client, sandbox: Sandbox
 ) -> None:
@@ -161,6 +165,7 @@ def test_a_user_without_the_permission_to_view_jobs_cannot_check(client: Client,
     assert client.get(reverse(CHECK)).status_code == 403
 
 
+@pytest.mark.slow
 def test_lists_are_deleted_the_next_day(admin_client: Client) -> None:
     checked = give(admin_client, isbns=known_isbns(1)[0])
     assert prune_lists(before=IsbnList.objects.get().created_at.date()) == 0

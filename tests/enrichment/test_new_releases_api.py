@@ -127,6 +127,7 @@ def test_a_run_that_stops_every_day_fetches_every_page_once(api: APIClient, sand
     assert sum(run["enriched"] for run in runs) == len(books)
 
 
+@pytest.mark.slow
 def test_when_others_use_up_the_quota_the_answer_has_the_result_so_far(api: APIClient, sandbox: Sandbox) -> None:
     def spend_elsewhere(number: int) -> None:
         if number == 1:
@@ -245,6 +246,7 @@ BAD_BODIES: dict[str, tuple[object, list[str | None]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("body", "fields"), BAD_BODIES.values(), ids=BAD_BODIES)
 def test_bad_input_is_refused_with_the_name_of_the_field(
     api_without_key_check: APIClient, body: object, fields: list[str | None]

@@ -206,6 +206,7 @@ def test_due_isbns_are_sent_first_and_then_the_highest_priorities(at: At) -> Non
     assert flush(consumer="reader").batches == 0
 
 
+@pytest.mark.slow
 def test_a_queued_isbn_that_became_known_in_the_meantime_costs_no_call(at: At, sandbox: Sandbox) -> None:
     queue(known_isbns(9) + unknown_isbns(1))
     enrichment.enrich_isbns(known_isbns(8) + unknown_isbns(1), consumer="reader")
@@ -220,6 +221,7 @@ def test_a_queued_isbn_that_became_known_in_the_meantime_costs_no_call(at: At, s
     assert balance(sandbox) == (3, 3)
 
 
+@pytest.mark.slow
 def test_one_flush_sends_a_limited_number_of_batches_and_the_next_one_continues() -> None:
     queue(known_isbns(50))
     with patch.object(services, "MAX_BATCHES", 3):
@@ -271,6 +273,7 @@ def test_without_the_claim_two_flushers_send_the_same_isbns() -> None:
     assert Edition.objects.count() == SIZE
 
 
+@pytest.mark.slow
 def test_many_flushers_send_every_isbn_once_with_as_few_calls_as_one_flusher(at: At, sandbox: Sandbox) -> None:
     queue(known_isbns(75))
     at(60)
@@ -407,6 +410,7 @@ def test_while_isbndb_fails_the_pauses_grow_and_after_all_attempts_an_isbn_waits
     assert balance(sandbox) == (len(sent()), len(sent()))
 
 
+@pytest.mark.slow
 def test_an_isbn_that_fails_within_an_answer_is_held_and_then_joins_other_batches(at: At, sandbox: Sandbox) -> None:
     queue(known_isbns(SIZE))
     with unstorable(known_isbns(1)[0]):

@@ -33,6 +33,7 @@ def look(api: APIClient) -> dict[str, Any]:
     return body
 
 
+@pytest.mark.slow
 def test_queuing_answers_for_every_isbn_and_spends_no_call(api: APIClient, sandbox: Sandbox, at: At) -> None:
     enrichment.enrich_isbns([*KNOWN[:1], *unknown_isbns(1)], consumer="reader")
     given = [*KNOWN, *unknown_isbns(1), "978-0-00-000000-3", int(KNOWN[1])]
@@ -71,6 +72,7 @@ WRONG = {name: body for name, body in BAD_BODIES.items() if name != "refresh"} |
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("body", "field"), WRONG.values(), ids=WRONG)
 def test_bad_input_is_refused_with_the_name_of_the_field(
     api_without_key_check: APIClient, body: object, field: str | None
@@ -79,6 +81,7 @@ def test_bad_input_is_refused_with_the_name_of_the_field(
     assert [error["field"] for error in refused["errors"]] == [field]
 
 
+@pytest.mark.slow
 def test_the_queue_shows_what_waits_since_when_and_when_and_why_the_next_batch_is_sent(
     api: APIClient, sandbox: Sandbox, at: At, settings
 ) -> None:

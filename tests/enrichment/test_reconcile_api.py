@@ -32,6 +32,7 @@ def test_calls_that_only_isbndb_counts_are_added_to_our_ledger(sandbox: Sandbox,
     assert get_status().used == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "status", "code", "calls"),
     [

@@ -84,6 +84,7 @@ def test_calls_dispatched_after_the_answer_do_not_hide_drift(sandbox: Sandbox, m
     assert get_status().used == 1 + 4 + 5
 
 
+@pytest.mark.slow
 def test_two_reconciliations_at_once_add_the_same_drift_once(sandbox: Sandbox) -> None:
     sandbox.set_limits(spent=50)
 

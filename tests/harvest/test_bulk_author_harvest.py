@@ -222,6 +222,7 @@ def test_a_second_signal_ends_it_at_once_and_releases_its_calls(sandbox: Sandbox
     assert balance(sandbox) == (3, 3)
 
 
+@pytest.mark.slow
 def test_failed_authors_are_reported_with_their_reason_and_resume_tries_them_again(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
@@ -293,6 +294,7 @@ def test_a_harvest_that_cannot_continue_says_why_and_can_be_resumed(
     assert sandbox.requests == []
 
 
+@pytest.mark.slow
 def test_it_waits_for_a_lost_database_within_limits_and_loses_no_page(
     sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,6 +325,7 @@ def test_it_waits_for_a_lost_database_within_limits_and_loses_no_page(
     assert "Gave up after 3 tries" in gone.message
 
 
+@pytest.mark.slow
 def test_restart_abandons_a_stopped_harvest_and_limit_ends_early(sandbox: Sandbox, tmp_path: Path) -> None:
     listed = a_list(tmp_path, *SHORT[:3])
     part = harvest(listed, "--limit", "1")
@@ -371,6 +374,7 @@ def test_a_process_in_another_container_does_not_count_as_dead(sandbox: Sandbox,
     assert harvest(listed, "--resume").code == 0
 
 
+@pytest.mark.slow
 def test_resume_without_a_list_continues_what_stopped_last_and_nobody_holds(sandbox: Sandbox) -> None:
     one = [part for name in SHORT[:4] for part in ("--author", name)]
     two = [part for name in SHORT[4:] for part in ("--author", name)]
@@ -446,6 +450,7 @@ def test_without_a_key_for_isbndb_nothing_starts(settings) -> None:
     assert not BulkHarvest.objects.exists()
 
 
+@pytest.mark.slow
 def test_tiers_are_stored_authors_ranked_by_their_editions(sandbox: Sandbox, tmp_path: Path) -> None:
     assert harvest("--tier", "top-100").message == "The list has no author name in it."
     assert harvest("--author", SHORT[0], "--author", SHORT[2]).code == 0

@@ -42,6 +42,7 @@ def through(server: ServerDouble, *arguments: str | Path) -> Ended:
     return harvest("--server", server.url, *arguments)
 
 
+@pytest.mark.slow
 def test_a_list_is_harvested_through_the_server_without_any_database(server: ServerDouble, listed: Path) -> None:
     """Nothing to do: pytest-django blocks the database in a test that does not request it."""
     ended = through(server, listed)
@@ -58,6 +59,7 @@ def test_a_list_is_harvested_through_the_server_without_any_database(server: Ser
     assert len(server.asked) == 6
 
 
+@pytest.mark.slow
 def test_a_used_up_quota_ends_it_with_2_and_the_checkpoint_continues_exactly_there(
     server: ServerDouble, listed: Path, tmp_path: Path
 ) -> None:
@@ -78,6 +80,7 @@ def test_a_used_up_quota_ends_it_with_2_and_the_checkpoint_continues_exactly_the
     assert len(server.asked) == len(set(server.asked)) == 6
 
 
+@pytest.mark.slow
 def test_with_wait_it_continues_at_the_time_that_the_server_gives(server: ServerDouble, listed: Path) -> None:
     server.left, server.retry_after = 3, 0
     server.failures = []
@@ -94,6 +97,7 @@ def test_with_wait_it_continues_at_the_time_that_the_server_gives(server: Server
     assert ended.named("waiting")[0] == {"event": "waiting", "limit": "safety_limit", "until": "2026-05-06T00:00:00Z"}
 
 
+@pytest.mark.slow
 def test_a_failure_of_isbndb_fails_the_author_and_a_failure_of_the_server_is_tried_again(
     server: ServerDouble, listed: Path
 ) -> None:
@@ -113,6 +117,7 @@ def test_a_failure_of_isbndb_fails_the_author_and_a_failure_of_the_server_is_tri
     assert through(server, listed, "--resume").summary["done"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "failure", [(504, {}, {}), (502, {}, {}), (0, {}, {}), (503, {"code": "x", "api_calls": 1}, {})]
 )
@@ -132,6 +137,7 @@ def test_a_page_that_may_have_been_paid_for_is_fetched_only_once_more(
     assert len(server.failures) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("failure", "message"),
     [
@@ -156,6 +162,7 @@ def test_a_permanent_error_ends_it_with_its_reason(
     assert through(server, listed, "--resume").code == 0
 
 
+@pytest.mark.slow
 def test_it_gives_up_on_a_lost_server_within_limits(server: ServerDouble, listed: Path) -> None:
     server.failures = [(503, {}, {}), (500, {"code": "error", "detail": "Oops."}, {}), (429, {}, {})]
     ended = through(server, listed)
@@ -177,6 +184,7 @@ def test_an_invalid_server_address_is_refused_at_once(address: str, listed: Path
     assert "such as https://books.example" in ended.message
 
 
+@pytest.mark.slow
 def test_all_spellings_of_an_address_share_one_checkpoint(server: ServerDouble, listed: Path) -> None:
     assert through(server, listed, "--limit", "2").code == 0
     ended = harvest("--server", server.url.replace("http", " HTTP") + "/", listed, "--resume")
@@ -204,6 +212,7 @@ def test_a_missing_key_or_checkpoint_is_named(
     assert "ALEXANDRIA_API_KEY" in through(server, "--check-quota").message
 
 
+@pytest.mark.slow
 def test_the_quota_is_what_the_consumer_of_the_key_can_take(server: ServerDouble) -> None:
     server.allowance = {"free": 7, "limited_by": "daily_budget"}
     out = StringIO()
@@ -218,6 +227,7 @@ def test_the_quota_is_what_the_consumer_of_the_key_can_take(server: ServerDouble
     assert through(server, "--check-quota").code == 2
 
 
+@pytest.mark.slow
 def test_tiers_come_from_the_server(server: ServerDouble) -> None:
     ended = through(server, "--tier", "top-100", "--max-pages", "1")
     assert [each["name"] for each in ended.named("author")] == ["Agatha Christie", "Nora Roberts", "Adam Silvera"]
@@ -238,6 +248,7 @@ def test_a_file_that_is_not_a_checkpoint_stays_unchanged(content: bytes, server:
     assert (path.read_bytes(), server.asked) == (content, [])
 
 
+@pytest.mark.slow
 def test_a_checkpoint_survives_a_torn_line_and_a_damaged_one_is_refused(
     server: ServerDouble, listed: Path, tmp_path: Path
 ) -> None:

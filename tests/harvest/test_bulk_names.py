@@ -89,6 +89,7 @@ def test_any_bytes_give_distinct_usable_names_or_are_refused(content: bytes) -> 
         assert "\0" not in name
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(st.characters(categories=["L", "Nd"]), min_size=1, max_size=150), min_size=1, max_size=20))
 def test_one_name_per_line_is_read_in_order(written: list[str]) -> None:
     lines = ["A. Writer", *written]  # so that no line is a header

@@ -51,6 +51,7 @@ def test_a_run_records_its_calls_under_its_own_source(sandbox: Sandbox) -> None:
     assert (state.run, state.lease_until, state.last_tick_at) == (None, None, None)
 
 
+@pytest.mark.slow
 def test_a_run_is_skipped_at_every_limit_that_leaves_no_call(settings, sandbox: Sandbox, set_clock: SetClock) -> None:
     payer = Consumer.objects.get(slug="cron-reconciliation")
 
@@ -86,6 +87,7 @@ def test_a_run_is_skipped_at_every_limit_that_leaves_no_call(settings, sandbox: 
     assert recorded(run_cron("reconciliation"))[:1] == ("succeeded",), "the next day has a new ledger"
 
 
+@pytest.mark.slow
 def test_a_cron_spends_the_one_call_above_its_floor_and_never_the_floor(sandbox: Sandbox) -> None:
     quota.increment(get_status().safety_limit - 1001)
     sandbox.set_limits(spent=get_status().used)
@@ -130,6 +132,7 @@ def test_consecutive_runs_that_do_nothing_for_the_same_reason_share_a_row() -> N
     assert rows()[3:] == [("succeeded", 0), ("idle", 0)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("switch", "reason"),
     [
@@ -207,6 +210,7 @@ def test_two_runs_of_one_cron_never_overlap(monkeypatch) -> None:
     assert CronState.objects.get(name="open-ledger").cursor == {"at": 7}
 
 
+@pytest.mark.slow
 def test_a_run_counts_as_dead_when_its_lease_is_over_and_its_calls_are_recorded(
     sandbox: Sandbox, set_clock: SetClock, monkeypatch
 ) -> None:
@@ -275,6 +279,7 @@ def test_the_scheduled_reconciliation_finds_drift(sandbox: Sandbox, settings, ca
     assert [record.levelname for record in caplog.records if "quota.drift" in record.getMessage()] == ["ERROR"]
 
 
+@pytest.mark.slow
 def test_a_wrong_ledger_fails_the_nightly_check_until_it_is_right(set_clock: SetClock, caplog) -> None:
     Consumer.objects.create(slug="reader")
     assert recorded(run_cron("ledger-check"))[0] == "idle", "yesterday has no ledger"

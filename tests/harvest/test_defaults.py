@@ -82,6 +82,7 @@ def test_migrate_changes_nothing_that_somebody_has_edited_or_switched_off() -> N
     assert CronState.objects.get(name="update-feed").cursor == {"since": "2026-05-01"}
 
 
+@pytest.mark.slow
 def test_migrate_makes_deleted_consumers_and_schedules_again() -> None:
     call_command("migrate", verbosity=0)
     before = counts()

@@ -24,6 +24,7 @@ def queue(count: int) -> None:
     enqueue(known_isbns(count), priority=QueuedIsbn.Priority.NORMAL, consumer="reader")
 
 
+@pytest.mark.slow
 def test_full_batches_are_sent_and_charged_to_the_run(sandbox: Sandbox) -> None:
     queue(11)
     run = run_cron("queue-flush")

@@ -27,6 +27,7 @@ Capture = pytest.CaptureFixture[str]
 pytestmark = pytest.mark.usefixtures("defaults", "sandbox")
 
 
+@pytest.mark.slow
 def test_it_runs_a_cron_now_and_prints_the_result(capsys: Capture, sandbox: Sandbox) -> None:
     call_command("run_cron", "reconciliation")
     assert capsys.readouterr().out == "reconciliation: Succeeded. 1 call, 0 books.\n"
@@ -72,6 +73,7 @@ def test_the_exit_code_distinguishes_failed_stopped_and_skipped(sandbox: Sandbox
     assert code("reconciliation") == 1
 
 
+@pytest.mark.slow
 def test_an_error_is_one_line() -> None:
     with pytest.raises(CommandError, match="There is no cron 'tea'"):
         call_command("run_cron", "tea")
@@ -153,6 +155,7 @@ def test_after_kill_9_the_next_tick_ends_the_run_and_records_its_calls(
     assert balance(sandbox) == (2, 2)
 
 
+@pytest.mark.slow
 def test_runs_and_states_are_shown_in_the_admin_and_can_be_handed_to_the_workers(
     admin_client: Client, settings, django_assert_max_num_queries
 ) -> None:

@@ -82,6 +82,7 @@ def test_the_list_of_crons_needs_a_fixed_number_of_queries(admin_client: Client,
     assert "every 2 seconds" in page.text
 
 
+@pytest.mark.slow
 def test_a_run_shows_its_outcome_its_duration_and_its_calls(admin_client: Client) -> None:
     run = HarvestRun.objects.create(
         cron="update-feed",

@@ -129,6 +129,7 @@ def test_an_edited_schedule_applies_from_the_next_tick_and_without_a_schedule_ev
     assert run_cron("expire-leases", scheduled=True)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("defaults")
 def test_a_short_outage_of_postgresql_does_not_cost_a_daily_cron_its_day(sandbox: Sandbox) -> None:
     retries = []

@@ -37,6 +37,7 @@ def store(count: int, *, days_ago: int) -> list[str]:
     return isbns
 
 
+@pytest.mark.slow
 def test_the_oldest_books_are_refreshed_in_full_batches_and_the_rest_waits(sandbox: Sandbox) -> None:
     isbns = store(25, days_ago=100)
     calls = sandbox.spent
@@ -74,6 +75,7 @@ def test_a_run_sends_no_more_than_its_maximum_and_nothing_below_the_floor(sandbo
     assert balance(sandbox) == (12_000, 12_000)
 
 
+@pytest.mark.slow
 def test_a_failed_batch_blocks_no_other_and_comes_last_in_the_next_run(sandbox: Sandbox, monkeypatch) -> None:
     def stale() -> set[str]:
         return set(Edition.objects.filter(synced_at__lt=Now() - timedelta(days=90)).values_list("pk", flat=True))

@@ -157,6 +157,7 @@ def test_a_dry_run_prints_the_result_and_changes_nothing(capsys: pytest.CaptureF
     assert used() == 10
 
 
+@pytest.mark.slow
 def test_an_adjustment_in_the_admin_records_the_user(admin_client: Client) -> None:
     page, reader = reverse("admin:quota_adjustment_add"), Consumer.objects.get(slug="reader")
     wrong = admin_client.post(page, {"ledger": TODAY, "consumer": reader.pk, "calls": -11, "reason": "typed too many"})

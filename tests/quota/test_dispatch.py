@@ -223,6 +223,7 @@ def test_a_call_gives_the_right_to_send_once(reservation: uuid.UUID) -> None:
         call.claim()
 
 
+@pytest.mark.slow
 def test_a_claim_waits_until_the_send_time(reservation: uuid.UUID) -> None:
     dispatch(reservation)
     call = dispatch(reservation)
@@ -230,6 +231,7 @@ def test_a_claim_waits_until_the_send_time(reservation: uuid.UUID) -> None:
     assert time.monotonic() >= call.send_after
 
 
+@pytest.mark.slow
 def test_a_call_that_is_late_for_midnight_must_not_be_sent(reservation: uuid.UUID) -> None:
     stop_database_clock(MIDNIGHT - timedelta(seconds=2.3))
     call = dispatch(reservation)

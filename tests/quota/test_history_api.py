@@ -163,6 +163,7 @@ def test_a_consumer_pages_through_its_own_calls_of_a_day(api: APIClient, set_clo
     assert (number(), number(day="2026-05-05")) == (0, 5)
 
 
+@pytest.mark.slow
 def test_an_old_day_is_found_without_reading_the_newer_ones(consumer: Consumer) -> None:
     with connection.cursor() as cursor:
         cursor.execute(LONG_DAYS, [consumer.pk])

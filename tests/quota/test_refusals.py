@@ -108,6 +108,7 @@ def test_a_call_that_is_granted_while_observing_leaves_no_refusal(settings) -> N
     assert not Refusal.objects.exists()
 
 
+@pytest.mark.slow
 def test_the_429_and_the_log_name_the_refusal_whose_page_says_why(
     api: APIClient, admin_client: Client, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -56,6 +56,7 @@ def test_an_operation_that_cannot_be_covered_spends_nothing(settings) -> None:
     assert (get_status().used, get_status().reserved, Call.objects.count()) == (0, 0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pause", "holds"), [(2, False), (1.2, True)], ids=["long", "nap"])
 def test_a_dispatch_waits_for_the_pace_without_holding_a_connection_for_long(
     monkeypatch, pause: float, holds: bool

@@ -141,6 +141,7 @@ def test_a_buffer_that_a_deploy_raises_above_the_limit_leaves_one_call_a_day_and
     assert (DailyLedger.objects.get().safety_limit, apply_limits().safety_buffer) == (1, 1_499)
 
 
+@pytest.mark.slow
 def test_staff_change_the_switches_on_one_page_with_a_history(admin_client: Client) -> None:
     reservations.open_ledger()
     assert admin_client.get(reverse("admin:quota_switches_changelist")).headers["Location"] == PAGE

@@ -189,6 +189,7 @@ def test_the_dashboard_works_on_the_first_day(viewer: Client, at: At) -> None:
     assert "<canvas" not in page.text
 
 
+@pytest.mark.slow
 def test_users_see_nothing_that_they_cannot_open(busy_day: None, onlooker: Client, client: Client) -> None:
     page = onlooker.get(INDEX)
     assert "You cannot see the dashboard yet" in page.text
@@ -214,6 +215,7 @@ def test_every_link_in_the_sidebar_opens(viewer: Client, admin_client: Client, c
     assert "Users" not in str(viewer.get(INDEX).context["sidebar_navigation"])
 
 
+@pytest.mark.slow
 def test_notices_show_what_stops_calls(viewer: Client, consumer: Consumer, settings) -> None:
     QueueState.objects.create(looked_at=NOON + timedelta(hours=1))
     Consumer.objects.create(slug="cron-queue-flush", kind="cron")
@@ -290,6 +292,7 @@ def reads_one_day_at_most(sql: str) -> None:
             assert node.get("Rows Removed by Filter", 0) == 0, sql
 
 
+@pytest.mark.slow
 def test_a_year_of_history_needs_few_queries_that_read_at_most_one_day(
     viewer: Client, set_clock: SetClock, consumer: Consumer
 ) -> None:
@@ -310,6 +313,7 @@ def test_a_year_of_history_needs_few_queries_that_read_at_most_one_day(
                 reads_one_day_at_most(query["sql"])
 
 
+@pytest.mark.slow
 def test_the_page_still_opens_when_the_database_does_not_answer(viewer: Client, set_clock: SetClock) -> None:
     def ask(address: str) -> Any:
         with connection.cursor() as cursor:
@@ -329,6 +333,7 @@ def test_the_page_still_opens_when_the_database_does_not_answer(viewer: Client, 
     assert ask(FRAGMENT).status_code == 200
 
 
+@pytest.mark.slow
 def test_no_page_loads_anything_from_another_host(busy_day: None, admin_client: Client, client: Client) -> None:
     addresses = [INDEX, "/admin/quota/call/", "/admin/quota/consumer/add/", "/admin/auth/user/"]
     for page in (client.get("/admin/login/"), *(admin_client.get(address) for address in addresses)):

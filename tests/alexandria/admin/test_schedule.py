@@ -37,6 +37,7 @@ def log() -> list[str]:
     return list(LogEntry.objects.order_by("pk").values_list("change_message", flat=True))
 
 
+@pytest.mark.slow
 def test_only_managers_switch_and_start_tasks_which_the_history_shows(task: PeriodicTask) -> None:
     for client in (staff("viewers"), staff("operators")):
         assert "_selected_action" not in client.get(LIST).text
@@ -52,6 +53,7 @@ def test_only_managers_switch_and_start_tasks_which_the_history_shows(task: Peri
     assert log() == ["Switched off.", "Switched on."]
 
 
+@pytest.mark.slow
 def test_a_task_can_be_changed_on_its_page(task: PeriodicTask, admin_client: Client) -> None:
     page = admin_client.get(f"{LIST}{task.pk}/change/")
     form = page.context["adminform"].form

@@ -46,6 +46,7 @@ def message_of(response: Any) -> str:
     return str(next(iter(response.client.get(response["Location"]).context["messages"])))
 
 
+@pytest.mark.slow
 def test_open_alerts_come_first_and_show_their_messages(
     admin_client: Client, webhook: Webhook, receiver: Receiver
 ) -> None:
@@ -70,6 +71,7 @@ def test_history_cannot_be_changed(admin_client: Client, webhook: Webhook) -> No
         assert admin_client.post(page(model, "delete", row.pk), {"post": "yes"}).status_code == 403
 
 
+@pytest.mark.slow
 def test_longer_lists_need_no_more_queries(admin_client: Client, webhook: Webhook) -> None:
     for number in range(30):
         apply([Finding(f"fire {number}", "fire", Severity.INFO, "It burns", "")], now=NOON)
@@ -108,6 +110,7 @@ def test_a_new_secret_replaces_the_old_one(admin_client: Client, webhook: Webhoo
     assert entry.change_message == "Created a new secret."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("url", "why"),
     [
@@ -131,6 +134,7 @@ def test_a_host_is_resolved_outside_of_any_transaction(
     assert inside == [False]
 
 
+@pytest.mark.slow
 def test_the_test_button_sends_immediately_and_shows_the_answer(
     admin_client: Client, webhook: Webhook, receiver: Receiver
 ) -> None:
@@ -159,6 +163,7 @@ def test_the_test_mail_button_appears_if_mail_is_configured(
     assert admin_client.post(button).status_code == 403
 
 
+@pytest.mark.slow
 def test_a_failed_message_can_be_sent_again(admin_client: Client, webhook: Webhook, receiver: Receiver) -> None:
     apply(FINDINGS[:1], now=NOON)
     message = Delivery.objects.get()
@@ -173,6 +178,7 @@ def test_a_failed_message_can_be_sent_again(admin_client: Client, webhook: Webho
     assert len(receiver.received) == 1
 
 
+@pytest.mark.slow
 def test_viewers_look_operators_test_and_managers_configure(
     webhook: Webhook, receiver: Receiver, mailing: None
 ) -> None:

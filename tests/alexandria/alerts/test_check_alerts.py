@@ -33,6 +33,7 @@ def use(calls: int) -> None:
     Call.objects.update(dispatched_at="2026-05-05 03:00Z")
 
 
+@pytest.mark.slow
 def test_the_exit_code_is_the_worst_severity_and_due_messages_are_sent(
     webhook: Webhook, receiver: Receiver, workers_there: dict[str, list[str]]
 ) -> None:
@@ -58,6 +59,7 @@ def test_a_dry_run_writes_and_sends_nothing(webhook: Webhook, receiver: Receiver
     assert (Alert.objects.count(), Delivery.objects.count(), receiver.received) == (0, 0, [])
 
 
+@pytest.mark.slow
 def test_a_test_goes_to_every_channel_and_a_failure_gives_exit_code_1(
     webhook: Webhook, receiver: Receiver, mailing: None, mailoutbox: list[Any]
 ) -> None:

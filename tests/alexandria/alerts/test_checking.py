@@ -59,6 +59,7 @@ def journal(consumer: Consumer, outcomes: dict[str, int]) -> None:
     quota.settle(reservation)
 
 
+@pytest.mark.slow
 def test_each_step_of_use_opens_once_and_recovers_on_the_next_day(at: At, webhook: Webhook, mailing: None) -> None:
     use(6_500)
     assert keys(check().opened) == {"usage:2026-05-05:50"}
@@ -155,6 +156,7 @@ def mend_schedule() -> None:
     CronState.objects.update(last_tick_at=NOON + timedelta(hours=2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "go_wrong", "mend", "over_at"),
     [
@@ -200,6 +202,7 @@ def test_a_cron_is_not_late_when_it_was_just_switched_on(consumer: Consumer) -> 
     assert [finding.rule for finding in check().findings] == ["late_crons"]
 
 
+@pytest.mark.slow
 def test_a_problem_that_comes_and_goes_is_reported_once(workers_there: dict[str, list[str]], at: At) -> None:
     for minute in range(0, 20, 2):
         workers_there.pop("jobs", None)
@@ -213,6 +216,7 @@ def test_a_problem_that_comes_and_goes_is_reported_once(workers_there: dict[str,
     assert keys(check().recovered) == {"workers:jobs"}
 
 
+@pytest.mark.slow
 def test_a_forecast_stays_open_when_it_comes_true_and_is_not_reported_again(consumer: Consumer, at: At) -> None:
     break_forecast(consumer)
     assert keys(check().opened) == {"forecast:2026-05-05"}

@@ -80,6 +80,7 @@ def test_the_pauses_between_attempts_grow_and_vary_and_then_the_message_is_given
     assert len({got.body for got in receiver.received}) == 1
 
 
+@pytest.mark.slow
 def test_only_a_message_that_was_given_up_can_be_sent_again(message: Delivery, receiver: Receiver) -> None:
     with pytest.raises(NothingToRetry):
         retry(message.pk)
@@ -134,6 +135,7 @@ def test_a_message_whose_sender_was_killed_is_sent_by_another(
     assert {got.headers["webhook-id"] for got in receiver.received} == {str(message.pk)}
 
 
+@pytest.mark.slow
 def test_a_channel_that_fails_does_not_delay_the_others(
     webhook: Webhook, receiver: Receiver, mailing: None, mailoutbox: list[Any]
 ) -> None:
@@ -250,6 +252,7 @@ def test_a_test_email_without_recipients_reports_it() -> None:
     assert send_test(None).error == "ALERT_EMAIL_TO is empty. Set it to send e-mail."
 
 
+@pytest.mark.slow
 def test_the_secret_and_the_path_of_the_address_are_not_logged_or_kept(
     message: Delivery, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -103,6 +103,7 @@ def test_the_beginning_of_an_error_answer_is_kept(receiver: Receiver) -> None:
     assert receiver.sent < 100_000
 
 
+@pytest.mark.slow
 def test_a_slow_answer_ends_in_time(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhooks, "MAX_SECONDS", 0.5)
     receiver.seconds, receiver.body = 0.2, b"." * 512 * 100

@@ -62,6 +62,7 @@ def ids(books: list[dict[str, Any]]) -> list[str]:
     return [book["isbn13"] for book in books]
 
 
+@pytest.mark.slow
 def test_a_post_of_a_thousand_isbns_finds_about_eleven_in_twelve_in_another_order(client: httpx2.Client) -> None:
     asked = a_thousand()
 
@@ -80,6 +81,7 @@ def test_a_post_of_a_thousand_isbns_finds_about_eleven_in_twelve_in_another_orde
         assert_is_book(book)
 
 
+@pytest.mark.slow
 def test_the_same_isbn_is_always_the_same_book(client: httpx2.Client) -> None:
     first = client.post("/books", json={"isbns": a_thousand()}).json()["data"]
 

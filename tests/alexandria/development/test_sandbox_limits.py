@@ -105,6 +105,7 @@ def test_a_new_count_begins_at_midnight_utc(sandbox: Sandbox, client: httpx2.Cli
     assert client.get("/_sandbox/state").json()["spent"] == 1
 
 
+@pytest.mark.slow
 def test_the_count_of_the_day_survives_a_restart(tmp_path: Path) -> None:
     for expected in (1, 2, 3):
         with Sandbox(state_file=tmp_path / "state.json") as sandbox, connect(sandbox) as client:

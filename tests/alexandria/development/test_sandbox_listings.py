@@ -16,6 +16,7 @@ def ids(books: list[dict[str, Any]]) -> list[str]:
     return [book["isbn13"] for book in books]
 
 
+@pytest.mark.slow
 def test_the_pages_of_an_author_have_every_book_once(client: httpx2.Client) -> None:
     answers = [
         client.get(f"/author/{catalogue.MORE_THAN_1000}?page={page}&pageSize=500").json() for page in (1, 2, 3, 4)
@@ -46,6 +47,7 @@ def test_an_author_is_found_in_any_spelling_and_every_author_has_books(client: h
     assert client.get("/author/Nobody Ever Heard Of").json()["books"][0]["authors"][0] == "Nobody Ever Heard Of"
 
 
+@pytest.mark.slow
 def test_an_author_without_total_ends_with_a_page_that_is_not_full(client: httpx2.Client) -> None:
     answers = [
         client.get(f"/author/{catalogue.FULL_PAGES_WITHOUT_TOTAL}?page={page}&pageSize=1000").json()
@@ -56,6 +58,7 @@ def test_an_author_without_total_ends_with_a_page_that_is_not_full(client: httpx
     assert not any("total" in answer for answer in answers)
 
 
+@pytest.mark.slow
 def test_no_listing_has_more_than_ten_thousand_results(client: httpx2.Client) -> None:
     def count(page: int, size: int) -> int:
         return len(client.get(f"/author/{catalogue.MORE_THAN_10000}?page={page}&pageSize={size}").json()["books"])
@@ -63,6 +66,7 @@ def test_no_listing_has_more_than_ten_thousand_results(client: httpx2.Client) ->
     assert (count(10, 1000), count(11, 1000), count(12, 900)) == (1000, 0, 100)
 
 
+@pytest.mark.slow
 def test_an_answer_over_6_mb_is_a_500_and_half_a_page_is_not(client: httpx2.Client) -> None:
     whole = client.get(f"/author/{catalogue.PAGES_OVER_6_MB}?pageSize=1000")
     half = client.get(f"/author/{catalogue.PAGES_OVER_6_MB}?pageSize=500")
@@ -150,6 +154,7 @@ def test_search_returns_its_list_as_data(client: httpx2.Client) -> None:
     assert client.get("/search/books").status_code == 400
 
 
+@pytest.mark.slow
 def test_the_feed_lists_changes_since_a_day_and_ends_with_an_empty_page(client: httpx2.Client) -> None:
     def ask(**parameters: Any) -> dict[str, Any]:
         return dict(client.get("/feeds/books/updates", params=parameters).json())

@@ -78,6 +78,7 @@ def test_without_redis_the_service_is_degraded_and_works(
     assert statuses(response.json()) == {name: "down" if name in down else "ok" for name in health.CHECKS}
 
 
+@pytest.mark.slow
 def test_without_postgresql_the_service_is_down_and_not_ready(client: Client, no_replies) -> None:
     with database_moved(port=1):
         healthy, ready = client.get("/healthz"), client.get("/readyz")
@@ -89,6 +90,7 @@ def test_without_postgresql_the_service_is_down_and_not_ready(client: Client, no
     assert statuses(healthy.json())["redis"] == "ok"
 
 
+@pytest.mark.slow
 def test_servers_that_hang_do_not_delay_a_probe_and_use_one_thread_however_often_it_runs(
     client: Client, settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +130,7 @@ def test_a_missing_migration_is_named_and_the_process_is_not_ready(client: Clien
     assert response.json()["checks"]["database"]["status"] == "ok"
 
 
+@pytest.mark.slow
 def test_the_last_answer_of_isbndb_decides(
     api, client: Client, sandbox: Sandbox, settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -172,6 +172,7 @@ def test_a_scrape_makes_few_queries_and_never_reads_the_whole_journal(trace, scr
     assert all(re.search(r"day = '2026-05-05'", sql) for sql in of_journal)
 
 
+@pytest.mark.slow
 def test_without_the_database_the_metrics_of_processes_remain(scraper: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     with database_moved(port=1):
         gone = samples(scraper)
@@ -221,6 +222,7 @@ def test_without_a_configured_token_no_token_is_accepted(scraper: Client) -> Non
         assert scraper.get("/metrics", headers=headers, REMOTE_ADDR="10.0.0.7").status_code == 403
 
 
+@pytest.mark.slow
 def test_a_scraper_that_asks_for_openmetrics_gets_it(scraper: Client) -> None:
     response = scraper.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert response["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")

@@ -395,6 +395,7 @@ def test_no_value_in_any_field_makes_a_book_bad(sent: dict[str, Any]) -> None:
     assert all(name == name.strip() != "" for name in book.authors)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.binary() | st.builds(lambda value: json.dumps({"data": value}).encode(), json_values))
 def test_any_answer_is_decoded_or_rejected(body: bytes) -> None:

@@ -137,6 +137,7 @@ def test_books_without_title_or_author_have_works_of_their_own(known: dict[str, 
     assert Work.objects.count() == 2
 
 
+@pytest.mark.slow
 def test_a_book_that_the_database_refuses_is_reported_and_the_other_books_are_stored() -> None:
     books = many(1000)
     bad = {17: "pages", 18: "title", 999: "isbn13"}
@@ -233,6 +234,7 @@ def test_workers_with_overlapping_batches_wait_for_each_other_without_a_deadlock
         assert stored == (0 if version else Edition.objects.count())
 
 
+@pytest.mark.slow
 def test_without_the_lock_order_such_workers_deadlock(monkeypatch: pytest.MonkeyPatch) -> None:
     store_books(many(300))
     shuffled = storage._UPSERT_EDITIONS.replace("ORDER BY isbn13", "ORDER BY random()")

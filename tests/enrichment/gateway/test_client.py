@@ -108,6 +108,7 @@ def test_requests_share_one_connection(sandbox: Sandbox) -> None:
     assert len(sandbox._server._open) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [{"kind": "latency", "seconds": 60}, {"kind": "drip", "seconds": 4}], ids=str)
 def test_an_answer_that_takes_too_long_costs_a_call_and_is_not_retried(sandbox: Sandbox, settings, fault) -> None:
     settings.ISBNDB_TIMEOUT_SECONDS = 0.4
@@ -144,6 +145,7 @@ def trickling_head() -> Iterator[str]:
             thread.join()
 
 
+@pytest.mark.slow
 def test_a_slow_head_ends_at_the_timeout(settings) -> None:
     settings.ISBNDB_TIMEOUT_SECONDS = 0.5
     with trickling_head() as settings.ISBNDB_BASE_URL:
@@ -153,6 +155,7 @@ def test_a_slow_head_ends_at_the_timeout(settings) -> None:
     assert journal() == [("timeout", None)]
 
 
+@pytest.mark.slow
 def test_a_connection_timeout_is_retried_because_nothing_was_sent(settings) -> None:
     settings.ISBNDB_TIMEOUT_SECONDS = 0.3
     with socket.socket() as listener, ExitStack() as waiting:
@@ -210,6 +213,7 @@ def journal_held(consumer: Consumer, sandbox: Sandbox) -> Iterator[None]:
     connection.close()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("journal_held")
 def test_an_answer_is_used_even_if_the_journal_cannot_be_written(caplog: pytest.LogCaptureFixture) -> None:
     assert len(fetch().books) == 3
@@ -298,6 +302,7 @@ def waits() -> Iterator[list[float]]:
     stamina.instrumentation.set_on_retry_hooks(None)
 
 
+@pytest.mark.slow
 def test_retries_back_off_with_jitter(sandbox: Sandbox, waits: list[float]) -> None:
     for _ in range(2):
         sandbox.add_fault("status", status=500, times=1)
@@ -306,6 +311,7 @@ def test_retries_back_off_with_jitter(sandbox: Sandbox, waits: list[float]) -> N
     assert waits[0] != waits[1]
 
 
+@pytest.mark.slow
 def test_a_retry_waits_as_long_as_isbndb_asks(sandbox: Sandbox, waits: list[float]) -> None:
     sandbox.add_fault("status", status=503, times=1, headers={"Retry-After": "1"})
     fetch()
@@ -313,6 +319,7 @@ def test_a_retry_waits_as_long_as_isbndb_asks(sandbox: Sandbox, waits: list[floa
     assert journal() == [("server_error", 503), ("ok", 200)]
 
 
+@pytest.mark.slow
 def test_too_fast_is_retried_with_a_new_call_after_all_workers_pause_one_second(sandbox: Sandbox) -> None:
     sandbox.set_limits(max_rps=1)
     fetch()
@@ -435,6 +442,7 @@ def test_a_call_sends_only_one_request(sandbox: Sandbox, monkeypatch) -> None:
     assert balance(sandbox) == (1, 1)
 
 
+@pytest.mark.slow
 def test_a_call_delayed_until_midnight_stays_spent_and_is_not_sent(sandbox: Sandbox, monkeypatch) -> None:
     dispatch = Spender.dispatch
 
@@ -453,6 +461,7 @@ def test_a_call_delayed_until_midnight_stays_spent_and_is_not_sent(sandbox: Sand
     assert sandbox.requests == []
 
 
+@pytest.mark.slow
 def test_the_key_is_in_no_log_journal_or_error(sandbox: Sandbox, settings, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("", "httpx2", "httpcore2"):
         caplog.set_level(logging.DEBUG, name)

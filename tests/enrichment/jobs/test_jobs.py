@@ -127,6 +127,7 @@ def test_a_job_asks_for_unknown_isbns_in_full_batches_and_accounts_for_every_val
     assert len(sandbox.requests) == 3, "a job that has ended is not run again"
 
 
+@pytest.mark.slow
 def test_a_job_with_refresh_asks_for_every_isbn(sandbox: Sandbox) -> None:
     enrich_isbns(KNOWN[:3], consumer="reader")
     job = run(create(isbns=[*KNOWN[:3], "x"], refresh=True))
@@ -225,6 +226,7 @@ def test_a_job_that_waits_for_quota_continues_after_midnight(sandbox: Sandbox, s
     assert calls_spent(source=job.source) == 3
 
 
+@pytest.mark.slow
 def test_a_job_that_does_not_wait_fails_with_a_partial_result_and_a_retry_does_the_rest(sandbox: Sandbox) -> None:
     during_request(sandbox, 2, lambda: reservations.increment(13_000))
     job = run(create(isbns=[*KNOWN, *UNKNOWN]))
@@ -262,6 +264,7 @@ def test_midnight_pauses_every_job_for_seconds_only(sandbox: Sandbox) -> None:
     assert balance(sandbox) == (1, 1)
 
 
+@pytest.mark.slow
 def test_when_isbndb_fails_the_job_tries_again_later_and_fails_after_all_attempts(sandbox: Sandbox) -> None:
     during_request(sandbox, 2, lambda: sandbox.add_fault("status", status=503))
     job = create(isbns=KNOWN[:6])
@@ -304,6 +307,7 @@ def test_a_job_waits_shortly_for_calls_that_others_have_only_reserved(sandbox: S
     assert run(create(isbns=KNOWN[4:6])).state == "failed", "its own budget is spent, and calls of others do not help"
 
 
+@pytest.mark.slow
 def test_a_slowed_fleet_and_an_unreachable_quota_cost_no_attempt(sandbox: Sandbox, monkeypatch) -> None:
     monkeypatch.setattr("quota.spending.MAX_PACE_WAIT", timedelta())
     reservations.open_ledger()
@@ -325,6 +329,7 @@ def test_a_slowed_fleet_and_an_unreachable_quota_cost_no_attempt(sandbox: Sandbo
     assert balance(sandbox) == (1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", [InterfaceError("the connection is closed"), "read-only"])
 def test_a_job_waits_when_the_database_fails_or_is_read_only(
     failure: Exception | str, sandbox: Sandbox, monkeypatch
@@ -378,6 +383,7 @@ def test_a_job_fails_when_one_step_kills_too_many_workers(sandbox: Sandbox, set_
     assert (job.state, job.stopped_reason) == ("failed", "crashed")
 
 
+@pytest.mark.slow
 def test_a_long_job_gives_way_to_other_jobs(sandbox: Sandbox, monkeypatch) -> None:
     monkeypatch.setattr(runner, "TURN", timedelta())
     job = create(isbns=KNOWN)
@@ -401,6 +407,7 @@ def test_a_job_whose_message_is_lost_is_queued_again_once(set_clock: SetClock) -
     assert run(job).state == "succeeded"
 
 
+@pytest.mark.slow
 def test_a_running_job_is_cancelled_after_its_current_call_and_a_retry_continues_it(sandbox: Sandbox) -> None:
     job = create(isbns=KNOWN)
     during_request(sandbox, 2, lambda: cancel_job(job.pk))
@@ -430,6 +437,7 @@ def test_a_cancelled_job_stays_cancelled_when_its_current_call_is_refused_or_fai
     assert (job.state, job.stopped_reason, job.done, outcome(job)["failed"]) == ("cancelled", "cancelled", 3, 6)
 
 
+@pytest.mark.slow
 def test_a_cancel_at_the_end_of_a_turn_is_not_lost(monkeypatch) -> None:
     monkeypatch.setattr(runner, "TURN", timedelta())
     job = create(isbns=KNOWN)
@@ -469,6 +477,7 @@ def bibliography(author: str, **wanted: Any) -> Job:
     return create(Job.Kind.BIBLIOGRAPHY, author_name=author, **wanted)
 
 
+@pytest.mark.slow
 def test_the_books_of_an_author_are_fetched_page_by_page(sandbox: Sandbox) -> None:
     job = bibliography(catalogue.MORE_THAN_1000, max_pages=10, skip_existing=True)
     assert (job.total, selectors.job_calls_left(job)) == (10, 10)
@@ -499,6 +508,7 @@ def test_a_step_without_a_call_for_a_retry_waits_no_longer_than_others(sandbox: 
     assert job.resume_at < NOON + timedelta(minutes=5)
 
 
+@pytest.mark.slow
 def test_a_job_of_pages_continues_where_it_stopped_and_halves_pages_that_are_too_large(sandbox: Sandbox) -> None:
     job = bibliography(catalogue.PAGES_OVER_6_MB, max_pages=10)
     during_request(sandbox, 3, lambda: Consumer.objects.update(daily_budget=3))

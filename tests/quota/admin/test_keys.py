@@ -42,6 +42,7 @@ def log() -> list[str]:
     return list(LogEntry.objects.order_by("pk").values_list("change_message", flat=True))
 
 
+@pytest.mark.slow
 def test_a_new_key_is_shown_once_and_is_accepted(
     admin_client: Client, consumer: Consumer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -90,6 +91,7 @@ def test_a_rotated_key_expires_immediately_or_after_a_grace_period(
         assert timedelta(hours=23) < old.expiry_date - datetime.now(UTC) < timedelta(hours=25)
 
 
+@pytest.mark.slow
 def test_a_revoked_key_is_refused_and_cannot_be_rotated(admin_client: Client, consumer: Consumer, key: str) -> None:
     row = ConsumerKey.objects.get()
     assert "This cannot be undone" in act(admin_client, consumer, f"{row.prefix}/revoke").text
@@ -106,6 +108,7 @@ def test_a_revoked_key_is_refused_and_cannot_be_rotated(admin_client: Client, co
     assert act(admin_client, other, f"{row.prefix}/revoke", reason="not its own").status_code == 404
 
 
+@pytest.mark.slow
 def test_reloading_the_page_creates_no_second_key(admin_client: Client, consumer: Consumer) -> None:
     def once(what: str) -> str:
         [token] = re.findall(r'name="once" value="([^"]+)"', act(admin_client, consumer, what).text)

@@ -16,6 +16,7 @@ TODAY = "2026-05-05"
 DAY_PAGE = f"/admin/quota/dailyledger/{TODAY}/change/"
 
 
+@pytest.mark.slow
 def test_a_day_is_shown_by_consumer_hour_and_outcome_with_links_to_its_calls(pages: Client, consumer: Consumer) -> None:
     Call.objects.filter(consumer=consumer).update(outcome=Call.Outcome.TIMEOUT)
     adjust(calls=5, reason="a test", made_with="a test")
@@ -56,6 +57,7 @@ def test_the_list_shows_used_reserved_and_free_calls(pages: Client) -> None:
     assert "12,995" in page
 
 
+@pytest.mark.slow
 def test_more_consumers_and_days_need_no_more_queries(pages: Client) -> None:
     def queries() -> int:
         with CaptureQueriesContext(connection) as asked:

@@ -32,6 +32,7 @@ def test_times_are_shown_in_iso_8601(pages: Client) -> None:
     assert f"{Call.objects.earliest('pk').dispatched_at:%Y-%m-%d %H:%M:%S}" in pages.get(changelist(Call)).text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [Reservation, Call])
 def test_a_search_for_an_invalid_id_finds_nothing(model: Any, pages: Client) -> None:
     page = pages.get(changelist(model), {"q": "abc"})
@@ -46,6 +47,7 @@ def test_history_cannot_be_added_changed_or_deleted(model: Any, pages: Client) -
     assert pages.post(reverse(f"admin:quota_{name}_delete", args=[row.pk]), {"post": "yes"}).status_code == 403
 
 
+@pytest.mark.slow
 def test_the_number_of_queries_does_not_grow_with_the_journal(pages: Client, django_assert_max_num_queries) -> None:
     for number in range(20):
         Consumer.objects.create(slug=f"consumer-{number}")

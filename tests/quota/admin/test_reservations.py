@@ -42,6 +42,7 @@ def test_open_reservations_come_first_with_their_age_and_what_they_still_hold(
     assert admin_client.get(f"{PAGE}{old}/change/").status_code == 200
 
 
+@pytest.mark.slow
 def test_the_list_uses_an_index_for_any_length(admin_client: Client, consumer: Consumer) -> None:
     with connection.cursor() as cursor:
         reservations.open_ledger()
@@ -60,6 +61,7 @@ def test_the_list_uses_an_index_for_any_length(admin_client: Client, consumer: C
     assert "Seq Scan on quota_reservation" not in plan
 
 
+@pytest.mark.slow
 def test_a_release_needs_a_reason_returns_undispatched_calls_and_is_logged(admin_client: Client) -> None:
     used, idle, closed = reserve(5), reserve(2), reserve(1)
     reservations.dispatch(used, method="GET", path="/key")
