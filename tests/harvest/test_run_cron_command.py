@@ -63,7 +63,7 @@ def test_the_exit_code_distinguishes_failed_stopped_and_skipped(sandbox: Sandbox
             call_command("run_cron", *arguments)
         return left.value.code
 
-    sandbox.add_fault("daily_limit")
+    sandbox.add_fault("daily_limit", path="/key")
     assert code("reconciliation") == 2
     assert code("reconciliation") == 3
     assert code("reconciliation", "--force") == 3

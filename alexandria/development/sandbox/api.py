@@ -50,6 +50,7 @@ class Call:
     meter: Meter
     host: str
     max_batch: int
+    miscount: int = 0
 
     def parameters(self) -> dict[str, str]:
         return {name: values[-1] for name, values in parse_qs(self.request.query).items()}
@@ -84,9 +85,18 @@ def answer(call: Call) -> Answer:
     return Answer(200, body)
 
 
+def batch_size(method: str, path: str, content_type: str, body: bytes) -> int | None:
+    """The number of ISBNs in a batch. None for another request, and for a body that cannot be read."""
+    if (method, path) != ("POST", "/books"):
+        return None
+    try:
+        return len(_requested_isbns(content_type, body))
+    except Refused:
+        return None
+
+
 def _batch(call: Call) -> Any:
-    requested = _requested_isbns(call)
-    call.request.asked = len(requested)
+    requested = _requested_isbns(call.content_type, call.body)
     if not 1 <= len(requested) <= call.max_batch:
         raise Refused(400, f"isbns must have from 1 to {call.max_batch} ISBNs, not {len(requested)}")
     wanted = {isbn for raw in requested if (isbn := isbns.parse(raw))}
@@ -95,14 +105,14 @@ def _batch(call: Call) -> Any:
     return {"total": len(found), "requested": len(requested), "data": _json(found)}
 
 
-def _requested_isbns(call: Call) -> list[str | int]:
+def _requested_isbns(content_type: str, body: bytes) -> list[str | int]:
     """The ISBNs of POST /books: JSON (list or object) or a form (`isbns=…,…`, repeated, `isbns[]=…`, `isbns[0]=…`)."""
     try:
-        if "json" in call.content_type or call.body.lstrip()[:1] in (b"{", b"["):
-            payload = json.loads(call.body)
+        if "json" in content_type or body.lstrip()[:1] in (b"{", b"["):
+            payload = json.loads(body)
             found = payload.get("isbns") if isinstance(payload, dict) else None
         else:
-            form = parse_qs(call.body.decode())
+            form = parse_qs(body.decode())
             fields = [values for name, values in form.items() if name.partition("[")[0] == "isbns"]
             found = [isbn for values in fields for value in values for isbn in value.split(",")] if fields else None
     except ValueError as error:
@@ -174,7 +184,7 @@ def _search(call: Call) -> Any:
 
 
 def _key(call: Call) -> Any:
-    total, spent = call.meter.daily_limit, call.meter.spent()
+    total, spent = call.meter.daily_limit, max(0, call.meter.reported() + call.miscount)
     return {"api_host": call.host, "plan_limit": {"total": total, "spent": spent, "left": max(0, total - spent)}}
 
 

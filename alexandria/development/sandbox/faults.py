@@ -7,10 +7,11 @@ from typing import Any
 KINDS = {
     "latency": "waits `seconds`, then continues as usual",
     "status": "answers `status` (503) with `body` and `headers`",
-    "drop": "closes the connection without reading the body or answering",
+    "drop": "closes the connection without processing the request or answering",
     "drop_before_answer": "processes the request, then closes the connection without answering",
     "garbage": "answers 200 with `body`, by default HTML with the content type of JSON",
-    "daily_limit": "answers as if the daily limit were reached",
+    "daily_limit": "answers as if the daily limit were reached; GET /key tells so, unless `path` is /key",
+    "miscount": "GET /key tells `calls` more than it has counted (fewer if negative)",
     "truncate": "closes the connection in the middle of the answer",
     "redirect": "answers `status` (302); `headers` can have another Location",
     "drip": "sends the answer in twenty pieces over `seconds`",
@@ -21,7 +22,7 @@ KINDS = {
 class Fault:
     """What goes wrong. `times` is the number of requests, None for all. `path` is a prefix of the path, None for any.
 
-    `body` is the text of the answer, or a value to send as JSON.
+    `body` is the text of the answer, or a value to send as JSON. `calls` is for `miscount`, which only meets /key.
     """
 
     kind: str
@@ -30,6 +31,7 @@ class Fault:
     seconds: float = 1.0
     status: int | None = None
     body: Any = None
+    calls: int = 0
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -57,7 +59,8 @@ class Faults:
         seconds, met = 0.0, None
         with self._lock:
             for rule in self._rules:
-                if not path.startswith(rule.path or "") or (met and rule.kind != "latency"):
+                prefix = "/key" if rule.kind == "miscount" else rule.path or ""
+                if not path.startswith(prefix) or (met and rule.kind != "latency"):
                     continue
                 if rule.kind == "latency":
                     seconds += rule.seconds

@@ -1,4 +1,4 @@
-"""The counter of the sandbox: it counts every request with the key on arrival, and records all requests."""
+"""The counter of the sandbox: it counts the price of every request with the key, and records all requests."""
 
 import json
 import os
@@ -10,6 +10,8 @@ from pathlib import Path
 from time import monotonic, time
 from typing import Any
 
+from alexandria.development.sandbox.plan import Plan
+
 MAX_RECORDED = 100_000
 DAYS_KEPT = 10
 
@@ -19,8 +21,8 @@ class Request:
     """One request outside `/_sandbox/`.
 
     `at` is when its first line was read, in seconds since 1970 on the sandbox's clock. `counted` means it had the key.
-    `status` is None until the answer, and forever for a dropped request. `asked` and `found` are numbers of ISBNs, for
-    `POST /books` only.
+    `price` is the calls that it cost. `status` is None until the answer, and forever for a dropped request. `asked` and
+    `found` are numbers of ISBNs, for `POST /books` only.
     """
 
     at: float
@@ -28,6 +30,7 @@ class Request:
     path: str
     query: str
     counted: bool
+    price: int = 0
     status: int | None = None
     asked: int | None = None
     found: int | None = None
@@ -41,13 +44,17 @@ class Meter:
     OSError if it cannot be written.
     """
 
-    def __init__(self, daily_limit: int, max_rps: int | None, state_file: Path | None) -> None:
+    def __init__(self, daily_limit: int, max_rps: int | None, state_file: Path | None, plan: Plan) -> None:
         self.daily_limit = daily_limit
         self.max_rps = max_rps
+        self.plan = plan
         self.offset_seconds = 0.0
         self._state_file = state_file
         self._spent = _read(state_file)
         self._requests: deque[Request] = deque(maxlen=MAX_RECORDED)
+        self._history: deque[tuple[float, str, int]] = deque(
+            ((0.0, day, calls) for day, calls in self._spent.items()), maxlen=MAX_RECORDED
+        )
         self._last_second: deque[float] = deque()
         self._lock = threading.Lock()
         self._save()
@@ -60,18 +67,33 @@ class Meter:
         """The UTC day on the sandbox's clock, for example `2025-12-31`."""
         return datetime.fromtimestamp(self.now(), UTC).date().isoformat()
 
-    def count(self, request: Request) -> str:
-        """Records a request, and counts it if it has the key. Returns the limit it breaks: `daily`, `pace` or ""."""
+    def count(self, request: Request, isbns: int | None) -> str:
+        """Records a request, and counts its price if it has the key. Returns the limit it breaks: `daily`, `pace`, "".
+
+        `isbns` is the number of ISBNs in a batch. A request is refused as a whole when its price passes the daily
+        limit, and is counted all the same, unless the plan does not charge what has failed. A request that costs
+        nothing passes no daily limit, and `GET /key` is answered above it.
+        """
         with self._lock:
             self._requests.append(request)
             if not request.counted:
                 return ""
-            day = self.day()
-            self._set_spent(day, self._spent.get(day, 0) + 1)
-            too_fast = self._too_fast()
-            if self._spent[day] > self.daily_limit:
-                return "daily"
-            return "pace" if too_fast else ""
+            price, day = self.plan.price(request.method, request.path, isbns), self.day()
+            spent, too_fast = self._spent.get(day, 0), self._too_fast()
+            limit = "pace" if too_fast else ""
+            if price and spent + price > self.daily_limit and not is_key(request):
+                limit = "daily"
+            if not limit or self.plan.charge_failed:
+                request.price = price
+                self._set_spent(day, spent + price)
+            return limit
+
+    def uncharge(self, request: Request) -> None:
+        """Takes back the price of a request that has failed."""
+        with self._lock:
+            day = datetime.fromtimestamp(request.at, UTC).date().isoformat()
+            self._set_spent(day, max(0, self._spent.get(day, 0) - request.price))
+            request.price = 0
 
     def _too_fast(self) -> bool:
         """Whether more than `max_rps` requests arrived in the last second. Changes of the clock do not affect it."""
@@ -86,6 +108,14 @@ class Meter:
         with self._lock:
             return self._spent.get(self.day(), 0)
 
+    def reported(self) -> int:
+        """Calls counted today, as far as `GET /key` knows of them."""
+        with self._lock:
+            day, known = self.day(), self.now() - self.plan.counter_lag
+            if not self.plan.counter_lag:
+                return self._spent.get(day, 0)
+            return next((calls for at, of, calls in reversed(self._history) if of == day and at <= known), 0)
+
     def set_spent(self, calls: int) -> None:
         """Replaces the count of today."""
         with self._lock:
@@ -93,6 +123,7 @@ class Meter:
 
     def _set_spent(self, day: str, calls: int) -> None:
         self._spent[day] = calls
+        self._history.append((self.now(), day, calls))
         for old in sorted(self._spent)[:-DAYS_KEPT]:
             del self._spent[old]
         self._save()
@@ -107,6 +138,10 @@ class Meter:
         """All recorded requests in the order of arrival, as the fields of `Request`."""
         with self._lock:
             return [asdict(request) for request in self._requests]
+
+
+def is_key(request: Request) -> bool:
+    return (request.method, request.path) == ("GET", "/key")
 
 
 def _read(state_file: Path | None) -> dict[str, int]:

@@ -1,22 +1,22 @@
 """The HTTP server, and the class `Sandbox` with which tests and the command start, control and stop it."""
 
 import hmac
-import socket
-import socketserver
-import sys
 import threading
-from contextlib import suppress
+from dataclasses import asdict, replace
 from email.utils import formatdate
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import EllipsisType, TracebackType
 from typing import Any, Self
 
 from alexandria.development.sandbox import api, control
 from alexandria.development.sandbox.api import Answer, Call
+from alexandria.development.sandbox.connections import ThreadedServer
 from alexandria.development.sandbox.faults import Fault, Faults
-from alexandria.development.sandbox.meter import Meter, Request
+from alexandria.development.sandbox.meter import Meter, Request, is_key
+from alexandria.development.sandbox.plan import Plan
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 DRIP_PIECES = 20
@@ -26,9 +26,9 @@ class Sandbox:
     """ISBNdb on this machine, as a context manager. It listens from entry to exit, in its own threads.
 
     `key` is the expected `Authorization` header. `daily_limit`, `max_rps` and `state_file`: see `Meter`. `max_batch` is
-    the maximum number of ISBNs in one POST /books. `quota_status` (429 or 403) is sent above the daily limit.
-    `retry_after` (seconds) is sent with "too fast". `port` 0 takes a free port. Raises ValueError or OSError if the
-    state file cannot be used, and OSError on entry if the address cannot be used.
+    the maximum number of ISBNs in one POST /books. `port` 0 takes a free port. `terms` are fields of `Plan`. Raises
+    ValueError if a term is invalid, ValueError or OSError if the state file cannot be used, and OSError on entry if the
+    address cannot be used.
     """
 
     def __init__(
@@ -41,24 +41,21 @@ class Sandbox:
         state_file: Path | None = None,
         port: int = 0,
         host: str = "127.0.0.1",
-        quota_status: int = 429,
-        retry_after: int | None = None,
+        **terms: Any,
     ) -> None:
         self.key = key
         self.max_batch = max_batch
         self.host = host
-        self.quota_status = quota_status
-        self.retry_after = retry_after
-        self.meter = Meter(daily_limit, max_rps, state_file)
+        self.meter = Meter(daily_limit, max_rps, state_file, Plan(**control.plan(terms)))
         self.faults = Faults()
         self.stopping = threading.Event()
         self._wanted_port = port
-        self._server: _Server | None = None
+        self._server: ThreadedServer | None = None
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         self.stopping.clear()
-        self._server = _Server((self.host, self._wanted_port), partial(_Handler, self))
+        self._server = ThreadedServer((self.host, self._wanted_port), partial(_Handler, self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), name="sandbox", daemon=True)
         self._thread.start()
         return self
@@ -102,6 +99,7 @@ class Sandbox:
             "spent": self.spent,
             "limit": self.meter.daily_limit,
             "max_rps": self.meter.max_rps,
+            "plan": asdict(self.meter.plan),
             "offset_seconds": self.meter.offset_seconds,
             "faults": self.faults.list(),
             "requests": self.requests,
@@ -125,45 +123,13 @@ class Sandbox:
         if spent is not None:
             self.meter.set_spent(spent)
 
+    def set_plan(self, **terms: Any) -> None:
+        """Changes the terms that are given: fields of `Plan`. Raises BadInput, which is a ValueError."""
+        self.meter.plan = replace(self.meter.plan, **control.plan(terms))
+
     def set_clock(self, *, offset_seconds: float) -> None:
         """Sets the sandbox's clock that many seconds ahead of the machine's clock (behind it if negative)."""
         self.meter.offset_seconds = offset_seconds
-
-
-class _Server(ThreadingHTTPServer):
-    """Accepts bursts of connections, makes no DNS lookup, and leaves no thread behind when it closes."""
-
-    request_queue_size = 1024
-
-    def __init__(self, address: tuple[str, int], handler: Any) -> None:
-        self._open: dict[threading.Thread, socket.socket] = {}
-        super().__init__(address, handler)
-
-    def server_bind(self) -> None:
-        socketserver.TCPServer.server_bind(self)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        thread = threading.Thread(target=self.process_request_thread, args=(request, client_address), daemon=True)
-        self._open[thread] = request
-        thread.start()
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            del self._open[threading.current_thread()]
-
-    def server_close(self) -> None:
-        """Closes every connection and waits for the threads, so that no socket stays open."""
-        super().server_close()
-        for thread, connection in list(self._open.items()):
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            thread.join(timeout=5)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -194,21 +160,24 @@ class _Handler(BaseHTTPRequestHandler):
         authorization = self.headers.get("Authorization", "")
         has_key = hmac.compare_digest(authorization.encode(), self._sandbox.key.encode())
         request = Request(at=self._arrived, method=self.command, path=path, query=query, counted=has_key)
-        refusal = self._refusal(has_key=has_key, limit=self._sandbox.meter.count(request))
-        seconds, fault = (0.0, None) if refusal else self._sandbox.faults.meet(path)
-        if fault and fault.kind == "drop":
-            self.close_connection = True
-            return
-        body = self._read_body()
-        if body is None or self._sandbox.stopping.wait(seconds):
+        meter, body = self._sandbox.meter, self._read_body()
+        if body is not None:
+            request.asked = api.batch_size(self.command, path, self.headers.get("Content-Type", ""), body)
+        limit = meter.count(request, request.asked)
+        refusal = self._refusal(has_key=has_key, limit=limit)
+        seconds, fault = (0.0, None) if refusal or body is None else self._sandbox.faults.meet(path)
+        if body is None or (fault and fault.kind == "drop") or self._sandbox.stopping.wait(seconds):
             self.close_connection = True
             return
         answer = refusal or self._answer(request, body, fault)
+        if not meter.plan.charge_failed and (answer.status == HTTPStatus.TOO_MANY_REQUESTS or answer.status >= 500):
+            meter.uncharge(request)
         if fault and fault.kind == "drop_before_answer":
             self.close_connection = True
             return
         request.status = answer.status
-        self._send(answer, fault)
+        headers = self._rate_headers(limit, fault) if has_key else {}
+        self._send(Answer(answer.status, answer.body, {**headers, **answer.headers}), fault)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _handle  # noqa: N815 (the library's names)
 
@@ -216,31 +185,40 @@ class _Handler(BaseHTTPRequestHandler):
         if not has_key:
             message = "The API key is missing or wrong."
             return Answer(401, {"message": "Unauthorized", "error": message, "error_message": message})
-        if limit == "daily":
-            return Answer(self._sandbox.quota_status, {"message": "Daily quota exceeded"})
-        if limit == "pace":
-            retry_after = self._sandbox.retry_after
-            headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
-            return Answer(429, {"message": "Per minute quota exceeded"}, headers)
-        return None
+        return Answer(*self._sandbox.meter.plan.refusal(limit)) if limit else None
+
+    def _rate_headers(self, limit: str, fault: Fault | None) -> dict[str, str]:
+        meter = self._sandbox.meter
+        used_up = fault is not None and fault.kind == "daily_limit"
+        return meter.plan.headers(
+            limit="daily" if used_up else limit,
+            now=meter.now(),
+            daily_limit=meter.daily_limit,
+            left=0 if used_up else max(0, meter.daily_limit - meter.spent()),
+            max_rps=meter.max_rps,
+        )
 
     def _answer(self, request: Request, body: bytes, fault: Fault | None) -> Answer:
         """The answer of the endpoint, or of a fault that replaces it."""
-        kind = fault.kind if fault else ""
+        meter, kind = self._sandbox.meter, fault.kind if fault else ""
         if fault and kind in {"status", "redirect"}:
             status = fault.status or (503 if kind == "status" else 302)
             location = {"Location": f"/redirected{self.path}"} if kind == "redirect" else {}
             return Answer(status, _text(fault.body, {"message": self._phrase(status)}), location | fault.headers)
-        if kind == "daily_limit":
-            return Answer(self._sandbox.quota_status, {"message": "Daily quota exceeded"})
+        miscount = fault.calls if fault and kind == "miscount" else 0
+        if fault and kind == "daily_limit":
+            if not is_key(request) or fault.path == request.path:
+                return Answer(*meter.plan.refusal("daily"))
+            miscount = max(0, meter.daily_limit - meter.reported())
         answer = api.answer(
             Call(
                 request=request,
                 content_type=self.headers.get("Content-Type", ""),
                 body=body,
-                meter=self._sandbox.meter,
+                meter=meter,
                 host=self._sandbox.url,
                 max_batch=self._sandbox.max_batch,
+                miscount=miscount,
             )
         )
         if fault and kind == "garbage":
@@ -254,7 +232,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self._send(Answer(411, {"message": f"A Content-Length of at most {MAX_BODY_BYTES} is required."}))
             return None
-        body = self.rfile.read(int(length))
+        try:
+            body = self.rfile.read(int(length))
+        except ConnectionError:
+            return None
         return body if len(body) == int(length) else None
 
     def _send(self, answer: Answer, fault: Fault | None = None) -> None:

@@ -1,7 +1,9 @@
 """`manage.py isbndb_sandbox`: a replacement for ISBNdb on this machine."""
 
 import signal
+from argparse import BooleanOptionalAction
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +11,22 @@ from django.core.management.base import CommandError, CommandParser
 
 from alexandria.common.commands import ToolCommand
 from alexandria.development.sandbox import Sandbox, control
+from alexandria.development.sandbox.plan import BATCH_PRICES, LIMIT_ANSWERS, RATE_HEADERS, Plan
 
+CONTRACT = Plan()
 END_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
 class Command(ToolCommand):
     help = f"""\
-Runs a replacement for ISBNdb v2 on this machine until it is interrupted. It is a real HTTP server: it counts every
-request that has the key, and refuses requests that are too fast or above the daily limit. It knows several hundred
-real books, and invents the others (always the same book for the same ISBN). It does not know about one ISBN in twelve.
-It needs no database.
+Runs a replacement for ISBNdb v2 on this machine until it is interrupted. It is a real HTTP server: it counts the calls
+of every request that has the key, and refuses requests that are too fast or above the daily limit. It knows several
+hundred real books, and invents the others (always the same book for the same ISBN). It does not know about one ISBN in
+twelve. It needs no database.
+
+A batch costs a call for each ISBN in it, as ISBNdb's contract says, or one call (--batch-price=request). The feed of
+updates costs nothing, and every other request one call. A batch that passes the daily limit is refused as a whole, and
+counted all the same. GET /key is answered and counted above the limit, too.
 
 You control it with JSON under /_sandbox/. These requests need no key and are not counted:
 {control.HELP}
@@ -30,7 +38,11 @@ For example: curl -d '{{"kind": "status", "status": 500, "times": 2}}' http://12
         parser.add_argument("--host", default="127.0.0.1")
         parser.add_argument("--key", default="sandbox-key", help="the expected Authorization header (%(default)s)")
         parser.add_argument(
-            "--daily-limit", type=int, default=15_000, metavar="CALLS", help="calls a day (%(default)s)"
+            "--daily-limit",
+            type=int,
+            default=15_000,
+            metavar="CALLS",
+            help="calls a day (%(default)s); a trial has 500",
         )
         parser.add_argument(
             "--max-rps", type=int, default=3, help="requests in any one second, 0 for no limit (%(default)s)"
@@ -40,11 +52,47 @@ For example: curl -d '{{"kind": "status", "status": 500, "times": 2}}' http://12
             "--latency", type=float, default=0.0, metavar="SECONDS", help="starts with a fault of the kind latency"
         )
         parser.add_argument(
-            "--quota-status",
-            type=int,
-            choices=[429, 403],
-            default=429,
-            help="the status above the daily limit (%(default)s)",
+            "--batch-price",
+            choices=BATCH_PRICES,
+            default=CONTRACT.batch_price,
+            help="a batch costs one call (request), or one for each ISBN in it (%(default)s)",
+        )
+        prices: dict[str, Any] = {"type": int, "choices": [0, 1]}
+        parser.add_argument(
+            "--key-price", **prices, default=CONTRACT.key_price, help="calls for GET /key (%(default)s)"
+        )
+        parser.add_argument(
+            "--feed-price",
+            **prices,
+            default=CONTRACT.feed_price,
+            help="calls for a page of the feed of updates (%(default)s)",
+        )
+        parser.add_argument(
+            "--charge-failed",
+            action=BooleanOptionalAction,
+            default=CONTRACT.charge_failed,
+            help="whether 429, 5xx and refusals above the daily limit cost calls (they do)",
+        )
+        parser.add_argument(
+            "--limit-answer",
+            choices=LIMIT_ANSWERS,
+            default=CONTRACT.limit_answer,
+            help="the answer above the daily limit (%(default)s)",
+        )
+        parser.add_argument(
+            "--rate-header",
+            dest="rate_headers",
+            action="append",
+            choices=RATE_HEADERS,
+            default=[],
+            help="sends this header; can be repeated (none)",
+        )
+        parser.add_argument(
+            "--counter-lag",
+            type=float,
+            default=CONTRACT.counter_lag,
+            metavar="SECONDS",
+            help="GET /key tells the count of so long ago (%(default)s)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -57,7 +105,7 @@ For example: curl -d '{{"kind": "status", "status": 500, "times": 2}}' http://12
                 state_file=options["state_file"],
                 port=options["port"],
                 host=options["host"],
-                quota_status=options["quota_status"],
+                **{term.name: options[term.name] for term in fields(Plan)},
             )
             if options["latency"]:
                 sandbox.add_fault("latency", seconds=options["latency"])
@@ -72,6 +120,7 @@ For example: curl -d '{{"kind": "status", "status": 500, "times": 2}}' http://12
             except (OSError, OverflowError) as error:
                 address = f"{options['host']}:{options['port']}"
                 raise CommandError(f"The sandbox cannot listen on {address}: {error}") from error
-            self.stdout.write(f"Sandbox ISBNdb on {sandbox.url} with the key {sandbox.key}")
+            price = "by the request" if options["batch_price"] == "request" else "by the ISBN"
+            self.stdout.write(f"Sandbox ISBNdb on {sandbox.url} counts batches {price}, with the key {sandbox.key}")
             self.stdout.flush()
             signal.sigwait(END_SIGNALS)

@@ -28,7 +28,10 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         try:
-            ready = re.fullmatch(r"Sandbox ISBNdb on (http://\S+) with the key (\S+)\n", process.stdout.readline())
+            line = process.stdout.readline()
+            ready = re.fullmatch(
+                r"Sandbox ISBNdb on (http://\S+) counts batches by the (?:ISBN|request), with the key (\S+)\n", line
+            )
             assert ready
             yield process, ready[1], ready[2]
         finally:
@@ -36,7 +39,7 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]
 
 
 def test_it_listens_once_it_says_so_and_ends_cleanly(tmp_path: Path) -> None:
-    options = ["--key", "s3cret", "--daily-limit", "7", "--max-rps", "0", "--quota-status", "403"]
+    options = ["--key", "s3cret", "--daily-limit", "7", "--max-rps", "0"]
     with running(*options, "--state-file", str(tmp_path / "state.json")) as (process, address, key):
         answer = httpx2.get(f"{address}/key", headers={"Authorization": key})
         assert answer.json() == {"api_host": address, "plan_limit": {"total": 7, "spent": 1, "left": 6}}
@@ -47,6 +50,22 @@ def test_it_listens_once_it_says_so_and_ends_cleanly(tmp_path: Path) -> None:
         assert process.wait(timeout=60) == 0
         assert process.stdout
         assert process.stdout.read() == ""
+
+
+def test_every_term_of_the_plan_is_an_option() -> None:
+    terms = {
+        "batch_price": "request",
+        "key_price": 0,
+        "feed_price": 1,
+        "limit_answer": "404-not-found",
+        "rate_headers": ["ratelimit", "reset-epoch"],
+        "counter_lag": 2.5,
+        "charge_failed": False,
+    }
+    prices = ["--batch-price=request", "--key-price=0", "--feed-price=1", "--no-charge-failed", "--counter-lag=2.5"]
+    words = ["--limit-answer=404-not-found", "--rate-header=ratelimit", "--rate-header=reset-epoch"]
+    with running(*prices, *words) as (_, address, _):
+        assert httpx2.get(f"{address}/_sandbox/state").json()["plan"] == terms
 
 
 def test_kill_9_loses_no_call_and_an_interrupt_ends_it(tmp_path: Path) -> None:
@@ -79,6 +98,7 @@ def test_it_says_that_the_port_is_in_use() -> None:
         ({"daily_limit": -1}, "daily_limit"),
         ({"max_rps": -1}, "max_rps"),
         ({"latency": -1.0}, "seconds"),
+        ({"counter_lag": -1.0}, "counter_lag"),
         ({"port": 70_000}, "70000"),
         ({"state_file": Path("/nowhere/state.json")}, "/nowhere"),
     ],

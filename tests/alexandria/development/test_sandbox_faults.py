@@ -26,7 +26,7 @@ def test_a_fault_applies_to_its_number_of_requests_of_its_path(sandbox: Sandbox,
 
 
 def test_a_fault_without_times_stays_until_it_is_deleted(client: httpx2.Client) -> None:
-    client.post("/_sandbox/faults", json={"kind": "daily_limit"})
+    client.post("/_sandbox/faults", json={"kind": "daily_limit", "path": "/key"})
 
     assert [client.get("/key").status_code for _ in range(3)] == [429, 429, 429]
     assert client.delete("/_sandbox/faults").json()["faults"] == []
@@ -37,8 +37,26 @@ def test_a_refused_request_uses_no_fault(sandbox: Sandbox, client: httpx2.Client
     sandbox.add_fault("garbage", times=1)
     sandbox.set_limits(daily_limit=0)
 
-    assert client.get("/key").status_code == 429
+    assert client.get("/book/9780441013593").status_code == 429
     assert sandbox.state()["faults"][0]["times"] == 1
+
+
+def test_while_the_limit_seems_reached_the_key_tells_so(sandbox: Sandbox, client: httpx2.Client) -> None:
+    sandbox.add_fault("daily_limit")
+
+    assert client.get("/book/9780441013593").json() == {"message": "Daily quota exceeded"}
+    assert client.get("/key").json()["plan_limit"] == {"total": 15_000, "spent": 15_000, "left": 0}
+    assert sandbox.spent == 2
+
+
+def test_the_counter_can_run_backwards_and_jump(sandbox: Sandbox, client: httpx2.Client) -> None:
+    sandbox.set_limits(spent=10)
+    for calls in (-5, 40, -100):
+        sandbox.add_fault("miscount", times=1, calls=calls)
+
+    assert client.get("/book/9780441013593").status_code == 200
+    assert [client.get("/key").json()["plan_limit"]["spent"] for _ in range(4)] == [12 - 5, 13 + 40, 0, 15]
+    assert sandbox.spent == 15
 
 
 @pytest.mark.parametrize(("kind", "found"), [("drop", None), ("drop_before_answer", 2)])

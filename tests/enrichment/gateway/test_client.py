@@ -350,9 +350,11 @@ def test_a_too_long_pause_is_not_waited_for(sandbox: Sandbox) -> None:
     assert balance(sandbox) == (1, 1)
 
 
-@pytest.mark.parametrize("status", [429, 403])
-def test_when_isbndb_says_daily_quota_exceeded_nothing_more_is_sent(sandbox: Sandbox, status: int) -> None:
-    sandbox.quota_status = status
+@pytest.mark.parametrize(("limit_answer", "status"), [("429-daily-quota", 429), ("403-daily-quota", 403)])
+def test_when_isbndb_says_daily_quota_exceeded_nothing_more_is_sent(
+    sandbox: Sandbox, limit_answer: str, status: int
+) -> None:
+    sandbox.set_plan(limit_answer=limit_answer)
     sandbox.set_limits(daily_limit=1)
     fetch()
     for _ in range(2):
