@@ -34,11 +34,10 @@ PAGING = ("cursor", "page_size")
 
 
 def ratelimit_headers(status: QuotaStatus) -> dict[str, str]:
-    """RateLimit-Policy and RateLimit of draft-ietf-httpapi-ratelimit-headers. A closed day has nothing left."""
-    left = status.remaining if status.closed_reason is None else 0
+    """RateLimit-Policy and RateLimit of draft-ietf-httpapi-ratelimit-headers."""
     return {
         "RateLimit-Policy": f'"daily";q={status.safety_limit};w={SECONDS_A_DAY}, "pace";q={status.max_rps};w=1',
-        "RateLimit": f'"daily";r={left};t={status.seconds_to_reset}',
+        "RateLimit": f'"daily";r={status.remaining};t={status.seconds_to_reset}',
     }
 
 

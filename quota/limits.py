@@ -50,10 +50,11 @@ LIMITS = _by_name(
         label="day closed by ISBNdb",
         explanation="ISBNdb has reported that its quota of the day is used up.",
         remedy=(
-            "Wait for the reset at 00:00 UTC. If this happens often, our daily limit is higher than the limit of our "
-            "ISBNdb plan. Look at the page “Reconciliations”."
+            "Wait for the reset at 00:00 UTC. If ISBNdb has calls left, its counter opens the day again within ten "
+            "minutes, and a person can do it on the page of the day. If this happens often, our daily limit is higher "
+            "than the limit of our ISBNdb plan. Look at the page “Reconciliations”."
         ),
-        retry="at the reset",
+        retry="at the reset, or when the day is opened again",
     ),
     Limit(
         name="midnight",

@@ -4,7 +4,7 @@ from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
 from quota.limits import LIMITS
-from quota.models import Call, Consumer, Refusal
+from quota.models import Call, Consumer, Reconciliation, Refusal
 from quota.selectors.status import QuotaStatus, key_charged, last_reconciliation
 
 MAX_HISTORY_DAYS = 400
@@ -26,10 +26,12 @@ EXAMPLE_COUNTER = {
     "answered_at": "2026-05-05T12:00:00Z",
     "spent": 8_401,
     "total": 15_000,
+    "left": 6_599,
     "used": 8_400,
     "drift": 1,
     "raised_by": 1,
     "ignored": "",
+    "day_change": "",
 }
 
 
@@ -39,13 +41,13 @@ def example(value: dict[str, Any], **options: Any) -> Any:
 
 
 class QuotaStatusSerializer(serializers.Serializer[Any]):
-    """Today's quota, in calls. remaining = safety_limit - used - reserved, and never below 0."""
+    """Today's quota, in calls. remaining = safety_limit - used - reserved, never below 0; 0 while the day is closed."""
 
     daily_limit = serializers.IntegerField(help_text="Calls a day that ISBNdb sells us.")
     safety_limit = serializers.IntegerField(help_text="Maximum number of these calls that we use.")
     used = serializers.IntegerField(help_text="Calls dispatched today, with any outcome.")
     reserved = serializers.IntegerField(help_text="Calls reserved for running operations.")
-    remaining = serializers.IntegerField(help_text="Calls that are free.")
+    remaining = serializers.IntegerField(help_text="Calls that are free. 0 while the day is closed.")
     reset_at = serializers.DateTimeField(help_text="The next midnight UTC.")
     percentage_used = serializers.IntegerField(help_text="Of the safety limit, rounded down.")
     enforcement = serializers.ChoiceField(
@@ -55,7 +57,7 @@ class QuotaStatusSerializer(serializers.Serializer[Any]):
         help_text="Whether a call would be granted now to a consumer with no floor and no daily budget."
     )
     closed_reason = serializers.CharField(
-        allow_null=True, help_text="ISBNdb's answer when it closed the day. null: the day is open."
+        allow_null=True, help_text="Why the day is closed, by ISBNdb's answer. null: the day is open."
     )
 
 
@@ -66,10 +68,16 @@ class IsbndbCounterSerializer(serializers.Serializer[Any]):
     answered_at = serializers.DateTimeField()
     spent = serializers.IntegerField(help_text="Calls that ISBNdb counts.")
     total = serializers.IntegerField(help_text="Calls a day that ISBNdb sells us.")
+    left = serializers.IntegerField(help_text="Calls that, by ISBNdb's own answer, are left today.")
     used = serializers.IntegerField(help_text="Calls that we counted.")
     drift = serializers.IntegerField(help_text="ISBNdb's count minus ours; below 0 when we count more.")
     raised_by = serializers.IntegerField(help_text="Calls added to our ledger because of it.")
     ignored = serializers.CharField(help_text="Why the answer was not used. Empty when it was used.")
+    day_change = serializers.ChoiceField(
+        ["", *Reconciliation.DayChange.values],
+        help_text="closed: nothing was left, so the answer closed the day. reopened: calls were left, so it opened the "
+        "closed day again. Empty: it changed neither.",
+    )
 
 
 class QuotaCounterSerializer(serializers.Serializer[Any]):

@@ -157,7 +157,7 @@ def _quota(now: Any, whose: dict[str, Any], user: User) -> None:
     )
     Adjustment.objects.create(**whose, calls=2, reason="Counted by hand.", made_by=user, made_with="the admin")
     Reconciliation.objects.create(
-        ledger=whose["ledger"], call=call, answered_at=now, spent=12, total=15_000, used=12, in_flight=0
+        ledger=whose["ledger"], call=call, answered_at=now, spent=12, total=15_000, left=14_988, used=12, in_flight=0
     )
 
 

@@ -147,7 +147,8 @@ def drift(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
 def closed_day(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
     status = snapshot.status
     if status.closed_reason is not None:
-        detail = f"{status.closed_reason} No call is made before {status.reset_at:%Y-%m-%d %H:%M} UTC."
+        until = f"{status.reset_at:%Y-%m-%d %H:%M} UTC"
+        detail = f"{status.closed_reason} No call is made before {until}, unless the day is opened again."
         yield rule.finding(f"closed_day:{status.day}", detail, day=status.day)
 
 
@@ -270,7 +271,8 @@ RULES = (
     Rule(
         name="closed_day",
         severity=Severity.CRITICAL,
-        opens_when="ISBNdb reports that the day's quota is used up. Over at midnight UTC",
+        opens_when="ISBNdb reports that the day's quota is used up. Over at midnight UTC, or when the day is opened "
+        "again",
         title="ISBNdb has closed the quota of {day}",
         advice="docs/troubleshooting.md says what to do.",
         check=closed_day,

@@ -71,6 +71,7 @@ class ReconciliationAdmin(ReadOnlyAdmin):
     list_display = (
         "answered_at",
         "spent",
+        "left",
         "used",
         "drift",
         "in_flight",
@@ -78,8 +79,9 @@ class ReconciliationAdmin(ReadOnlyAdmin):
         "total",
         "missing",
         "key_charged",
+        "day_change",
         "ignored",
     )
     list_select_related = ("ledger",)
-    list_filter = ("key_charged",)
+    list_filter = ("key_charged", "day_change")
     date_hierarchy = "answered_at"

@@ -4,17 +4,24 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import IntegerField, OuterRef, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from unfold.dataclasses import UnfoldAction
+from unfold.decorators import action
 
 from alexandria.common.admin import ReadOnlyAdmin
+from alexandria.common.reasons import ReasonForm, close_dialog, confirm_dialog
 from alexandria.common.widgets import Part, cell, parts_of_day, share
 from quota.admin.exports import ExportMixin, Row
+from quota.exceptions import QuotaError
 from quota.models import DailyLedger, Reconciliation
 from quota.selectors.days import DayInFigures, day_in_figures
 from quota.selectors.exports import USAGE_COLUMNS, usage_rows
+from quota.selectors.status import get_status
+from quota.services.corrections import reopen_day
 
 
 @admin.register(DailyLedger)
@@ -26,6 +33,7 @@ class DailyLedgerAdmin(ExportMixin, ReadOnlyAdmin):
     sortable_by = ("day",)
     export_name = "usage"
     export_columns = USAGE_COLUMNS
+    actions_detail = ("reopen",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DailyLedger]:
         raised = Reconciliation.objects.filter(ledger=OuterRef("pk")).order_by().values("ledger")
@@ -49,11 +57,46 @@ class DailyLedgerAdmin(ExportMixin, ReadOnlyAdmin):
 
     @admin.display(description="free")
     def free(self, ledger: DailyLedger) -> str:
-        return f"{max(0, ledger.safety_limit - ledger.used - ledger.reserved):,}"
+        return f"{_free(ledger):,}"
 
     @admin.display(description="drift")
     def drift(self, ledger: DailyLedger) -> str:
         return f"{ledger.drift_found:+,}" if ledger.drift_found else "0"  # type: ignore[attr-defined]  # annotated
+
+    def has_reopen_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return bool(request.user.has_perm("quota.reopen_dailyledger"))
+
+    def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[UnfoldAction]:
+        """Without the button on a day that is open or over. A click on an outdated page shows an error."""
+        ledger = self.get_object(request, object_id)
+        if ledger is None or ledger.closed_at is None or ledger.day != get_status().day:
+            return []
+        offered: list[UnfoldAction] = super().get_actions_detail(request, object_id)
+        return offered
+
+    @action(
+        description="Open the day again",
+        url_path="reopen",
+        permissions=["reopen"],
+        icon="lock_open",
+        dialog=confirm_dialog(
+            "Open the day again?",
+            "Calls are granted again at once. If ISBNdb has none left, its next answer closes the day again, and the "
+            "requests until then are refused and still counted.",
+            "Open the day again",
+            ReasonForm,
+        ),
+    )
+    def reopen(self, request: HttpRequest, form: ReasonForm, object_id: str) -> HttpResponse:
+        reason = form.cleaned_data["reason"]
+        try:
+            reopening = reopen_day(reason=reason, made_with="the admin", made_by=request.user)
+        except QuotaError as error:
+            messages.error(request, f"The day was not opened again. {error}")
+        else:
+            self.log_change(request, reopening.ledger, f"Opened the closed day again. Reason: {reason}")
+            messages.success(request, "The day is open again.")
+        return close_dialog(request, reverse("admin:quota_dailyledger_change", args=[object_id]))
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -74,7 +117,7 @@ def _figures(day: DayInFigures) -> dict[str, Any]:
     return {
         "day": day,
         "kept_days": settings.JOURNAL_KEEP_DAYS,
-        "free": max(0, ledger.safety_limit - ledger.used - ledger.reserved),
+        "free": _free(ledger),
         "percentage": 100 * ledger.used // max(1, ledger.safety_limit),
         "parts": _parts(ledger),
         "consumers": [(usage, f"{100 * usage.used / used:.1f}", share(usage.used, used)) for usage in day.usages],
@@ -83,6 +126,11 @@ def _figures(day: DayInFigures) -> dict[str, Any]:
             (outcome, calls, f"{100 * calls / made:.1f}", share(calls, made)) for outcome, calls in day.outcomes
         ],
     }
+
+
+def _free(ledger: DailyLedger) -> int:
+    """The calls that are free. A closed day has none."""
+    return max(0, ledger.safety_limit - ledger.used - ledger.reserved) if ledger.closed_at is None else 0
 
 
 def _parts(ledger: DailyLedger) -> list[Part]:

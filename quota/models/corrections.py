@@ -1,4 +1,4 @@
-"""Corrections of a ledger: by a person, or because ISBNdb's own counter was higher."""
+"""Corrections of a day: by a person, or because ISBNdb's own counter says something else."""
 
 from django.conf import settings
 from django.db import models
@@ -33,8 +33,37 @@ class Adjustment(models.Model):
         return f"{self.calls:+} on {self.ledger_id}"
 
 
+class Reopening(models.Model):
+    """A closed day was opened again: by a person, or because ISBNdb's own counter said that calls are left."""
+
+    ledger = models.ForeignKey(DailyLedger, on_delete=models.PROTECT, db_column="day", related_name="reopenings")
+    closed_at = models.DateTimeField(help_text="When the day was closed.")
+    closed_reason = models.TextField(help_text="Why it was closed.")
+    reopened_at = models.DateTimeField()
+    reason = models.TextField(help_text="Why it was opened again.")
+    made_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    made_with = models.CharField(
+        "made with", max_length=200, help_text="The admin, the command and the user who ran it, or a reconciliation."
+    )
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(condition=~Q(reason=""), name="quota_reopening_has_reason"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.ledger_id} at {self.reopened_at:%H:%M:%S}"
+
+
 class Reconciliation(models.Model):
     """One comparison of ISBNdb's own counter (`GET /key`) with our ledger, and its result."""
+
+    class DayChange(models.TextChoices):
+        CLOSED = "closed", "closed"
+        REOPENED = "reopened", "opened again"
 
     ledger = models.ForeignKey(DailyLedger, on_delete=models.PROTECT, db_column="day", related_name="reconciliations")
     call = models.OneToOneField(  # the journal is pruned, this table is not
@@ -43,10 +72,18 @@ class Reconciliation(models.Model):
     answered_at = models.DateTimeField()
     spent = models.IntegerField("ISBNdb's count", help_text="Calls that ISBNdb counts today.")
     total = models.IntegerField("ISBNdb's limit", help_text="Calls a day that ISBNdb sells us, by its own answer.")
+    left = models.IntegerField("left at ISBNdb", help_text="Calls that, by ISBNdb's own answer, are left today.")
     used = models.IntegerField("our count", help_text="Calls on our ledger when the answer arrived.")
     in_flight = models.IntegerField(help_text="Calls of ours that may not have reached ISBNdb when it answered.")
     raised_by = models.IntegerField(default=0, help_text="Calls added to our ledger because of this answer.")
     ignored = models.TextField(blank=True, help_text="Why the answer was not used. Empty when it was used.")
+    day_change = models.CharField(
+        "day",
+        max_length=8,
+        choices=DayChange.choices,
+        blank=True,
+        help_text="What the answer did to the day, if anything.",
+    )
     active = models.JSONField(
         default=dict, help_text="When there was drift: calls by consumer since the last reconciliation."
     )

@@ -87,13 +87,17 @@ class DailyLedger(models.Model):
     reserved = models.PositiveIntegerField(default=0)
     next_dispatch_at = models.DateTimeField(help_text="No call is sent before this moment.")
     closed_at = models.DateTimeField(
-        null=True, blank=True, help_text="When ISBNdb reported that its quota of the day is used up."
+        null=True, blank=True, help_text="When ISBNdb reported that its quota of the day is used up. Empty: open."
     )
     closed_reason = models.TextField(blank=True)
+    settling_at = models.DateTimeField(
+        null=True, blank=True, help_text="When a process last asked ISBNdb's counter what an unclear answer means."
+    )
     opened_at = models.DateTimeField()
 
     class Meta:
         ordering = ["-day"]
+        permissions = [("reopen_dailyledger", "Can open a closed day again")]
         constraints = [
             models.CheckConstraint(
                 condition=Q(safety_buffer__lt=F("daily_limit")), name="quota_dailyledger_buffer_below_limit"
@@ -198,6 +202,7 @@ class Call(models.Model):
         TOO_FAST = "too_fast", "refused: too fast"
         QUOTA_EXCEEDED = "quota_exceeded", "refused: daily quota exceeded"
         REFUSED = "refused", "refused: our key or our request"
+        UNCLEAR = "unclear", "refused: ISBNdb did not say why"
         SERVER_ERROR = "server_error", "ISBNdb failed"
         TIMEOUT = "timeout", "no answer in time"
         CONNECTION_FAILED = "connection_failed", "no connection"

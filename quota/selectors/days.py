@@ -8,7 +8,7 @@ from django.db.models import QuerySet, Sum
 from django.db.models.functions import ExtractHour
 
 from quota.database import reachable
-from quota.models import Call, ConsumerUsage, DailyLedger, Refusal
+from quota.models import Call, ConsumerUsage, DailyLedger, Refusal, Reopening
 from quota.selectors.status import begin_of, drift_of
 
 HOURS = 24
@@ -23,7 +23,7 @@ class DayInFigures:
 
     `hours`: calls dispatched in each of the day's 24 hours UTC. `outcomes`: calls by outcome, the most frequent first.
     Both come from the journal and are empty once the day's journal is pruned. `drift`: calls added to the ledger
-    because ISBNdb counted more.
+    because ISBNdb counted more. `reopenings`: each time that the day was closed and opened again, the newest first.
     """
 
     ledger: DailyLedger
@@ -33,6 +33,7 @@ class DayInFigures:
     refusals: int
     adjusted: int
     drift: int
+    reopenings: list[Reopening]
 
 
 def day_in_figures(ledger: DailyLedger) -> DayInFigures:
@@ -48,6 +49,7 @@ def day_in_figures(ledger: DailyLedger) -> DayInFigures:
         refusals = refusals_of(ledger.day).aggregate(times=Sum("times", default=0))["times"]
         adjusted = ledger.adjustments.aggregate(calls=Sum("calls", default=0))["calls"]
         drift = drift_of(ledger.day)
+        reopenings = list(ledger.reopenings.select_related("made_by"))
     hours: Counter[int] = Counter()
     outcomes: Counter[str] = Counter()
     for hour, outcome, calls in journal:
@@ -61,6 +63,7 @@ def day_in_figures(ledger: DailyLedger) -> DayInFigures:
         refusals=refusals,
         adjusted=adjusted,
         drift=drift,
+        reopenings=reopenings,
     )
 
 

@@ -47,7 +47,8 @@ class QuotaStatus:
 
     @property
     def remaining(self) -> int:
-        return max(0, self.safety_limit - self.used - self.reserved)
+        """What is free. A closed day has nothing."""
+        return max(0, self.safety_limit - self.used - self.reserved) if self.closed_reason is None else 0
 
     @property
     def percentage_used(self) -> int:
@@ -71,8 +72,7 @@ class QuotaStatus:
     @property
     def can_make_calls(self) -> bool:
         """Whether a call would be granted to a consumer with no floor and no budget."""
-        is_open = self.closed_reason is None and not self.midnight_is_near
-        return self.enforcement == "observe" or (self.remaining > 0 and is_open)
+        return self.enforcement == "observe" or (self.remaining > 0 and not self.midnight_is_near)
 
 
 def get_switches() -> Switches:

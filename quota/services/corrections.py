@@ -1,4 +1,4 @@
-"""Corrections of a ledger: by a person, by ISBNdb's own counter, and other limits for the current day."""
+"""Corrections of a day: by a person, by ISBNdb's own counter, and other limits for the current day."""
 
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 from alexandria.common.text import counted
 from quota.database import ask, reachable
 from quota.exceptions import ConsumerUnknown, CorrectionRefused, LedgerNotOpen
-from quota.models import Adjustment, Call, Consumer, ConsumerUsage, DailyLedger, DayLimits, Reconciliation
+from quota.models import Adjustment, Call, Consumer, ConsumerUsage, DailyLedger, DayLimits, Reconciliation, Reopening
 from quota.selectors.status import begin_of, effective_limits, get_status
 from quota.services.reservations import EXTERNAL, DispatchedCall
 
@@ -44,17 +44,23 @@ _ADJUST = """
 _RECONCILE = """
     WITH compared AS (
         SELECT * FROM quota_reconcile(
-            p_call => %(call)s, p_day => %(day)s, p_spent => %(compared_spent)s, p_answered_at => %(answered_at)s,
-            p_consumer => %(consumer)s, p_note => %(note)s
+            p_call => %(call)s, p_day => %(day)s, p_spent => %(compared_spent)s, p_total => %(total)s,
+            p_left => %(compared_left)s, p_answered_at => %(answered_at)s, p_consumer => %(consumer)s,
+            p_note => %(note)s, p_verdict => %(verdict)s
         )
     )
     INSERT INTO quota_reconciliation (
-        day, call_id, answered_at, spent, total, in_flight, ignored, used, raised_by, active, key_charged
+        day, call_id, answered_at, spent, total, "left", in_flight, ignored, used, raised_by, day_change, active,
+        key_charged
     )
-    SELECT %(day)s, %(call)s, %(answered_at)s, %(spent)s, %(total)s, %(in_flight)s, %(ignored)s, used, raised,
-        CASE WHEN raised > 0 THEN %(active)s ELSE '{}' END,
+    SELECT %(day)s, %(call)s, %(answered_at)s, %(spent)s, %(total)s, %(left)s, %(in_flight)s, %(ignored)s, used, raised,
+        day_change, CASE WHEN raised > 0 THEN %(active)s ELSE '{}' END,
         CASE WHEN used = %(charged_at)s THEN %(key_charged)s::boolean END
     FROM compared RETURNING id"""
+_REOPEN = """
+    SELECT quota_reopen_day(
+        p_day => quota_day(quota_now()), p_reason => %(reason)s, p_made_by => %(made_by)s, p_made_with => %(made_with)s
+    )"""
 _APPLY_LIMITS = """
     SELECT quota_apply_limits(
         p_daily_limit => %(daily_limit)s, p_safety_buffer => %(safety_buffer)s, p_max_rps => %(max_rps)s
@@ -126,13 +132,33 @@ def would_adjust(*, calls: int, reason: str, consumer: str = EXTERNAL, day: date
     return ledger
 
 
-def reconcile(call: DispatchedCall, *, spent: int, total: int) -> Reconciliation:
-    """Compares ISBNdb's own counter (`spent` of `total` calls, the answer to `call`) with our ledger.
+def reopen_day(*, reason: str, made_with: str, made_by: Any = None) -> Reopening:
+    """Opens today again after it was closed, and records why. `made_by`, `made_with`: as in `adjust`.
+
+    If ISBNdb has nothing left, its next answer closes the day again. Raises CorrectionRefused (today is not closed, or
+    no reason) and QuotaUnavailable.
+    """
+    reason = _given(reason)
+    params = {"reason": reason, "made_by": made_by and made_by.pk, "made_with": made_with}
+    [written] = ask(_REOPEN, params)
+    if written is None:
+        raise CorrectionRefused("Today is not closed, so there is nothing to open.")
+    with reachable():
+        reopening = Reopening.objects.get(pk=written)
+    log.warning("quota.day_reopened", day=str(reopening.ledger_id), reason=reason, made_with=made_with)
+    return reopening
+
+
+def reconcile(call: DispatchedCall, *, spent: int, total: int, left: int) -> Reconciliation:
+    """Compares ISBNdb's own counter (`spent` of `total` calls, `left`; the answer to `call`) with our ledger.
 
     When ISBNdb's count is certainly higher, ours is raised to it. Ours is never lowered. Calls that were dispatched
     after the answer are left out of the comparison. All calls that were dispatched before it count as arrived, so that
     a call under way never looks like drift. An answer that may be from before ISBNdb's reset changes nothing. If ISBNdb
     sells less than our daily limit, the log has an error: our safety limit may be more than there is.
+
+    When nothing is left, the day is closed, however the calls were spent. When calls are left, a closed day is opened
+    again; `quota_reconcile` in the SQL functions has the conditions.
     """
     with reachable():
         answered_at, today = ask(NOW_AND_TODAY)
@@ -154,9 +180,12 @@ def reconcile(call: DispatchedCall, *, spent: int, total: int) -> Reconciliation
         "answered_at": answered_at,
         "consumer": external.pk,
         "note": "ISBNdb's own counter is higher",
+        "verdict": _verdict(spent, total, left),
         "compared_spent": None if ignored else spent,
+        "compared_left": None if ignored else left,
         "spent": spent,
         "total": total,
+        "left": left,
         "in_flight": in_flight,
         "ignored": ignored,
         "active": Jsonb(active),
@@ -172,7 +201,10 @@ def reconcile(call: DispatchedCall, *, spent: int, total: int) -> Reconciliation
         report("quota.drift", day=str(call.day), calls=result.raised_by, today=drift_today, active=result.active)
     if result.missing:
         log.error("quota.sold_less", day=str(call.day), sold=total, daily_limit=result.ledger.daily_limit)
-    log.info("quota.reconciled", spent=spent, used=result.used, in_flight=in_flight, ignored=ignored)
+    if result.day_change:
+        report = log.error if result.day_change == Reconciliation.DayChange.CLOSED else log.warning
+        report(f"quota.day_{result.day_change}", day=str(call.day), call=call.id, reason=_verdict(spent, total, left))
+    log.info("quota.reconciled", spent=spent, used=result.used, left=left, in_flight=in_flight, ignored=ignored)
     return result
 
 
@@ -200,8 +232,7 @@ def _payer(consumer: str, calls: int, reason: str) -> Consumer:
         raise CorrectionRefused(
             f"calls must be from 1 to {MAX_ADJUSTED_CALLS:,}, or from -1 to -{MAX_ADJUSTED_CALLS:,}."
         )
-    if not reason.strip():
-        raise CorrectionRefused("reason must not be empty. Say why, for people who read the ledger later.")
+    _given(reason)
     with reachable():
         if consumer == EXTERNAL:
             Consumer.objects.get_or_create(slug=EXTERNAL)
@@ -209,6 +240,13 @@ def _payer(consumer: str, calls: int, reason: str) -> Consumer:
     if payer is None:
         raise ConsumerUnknown(f"There is no consumer {consumer!r}.")
     return payer
+
+
+def _given(reason: str) -> str:
+    """The reason without white space around it. Raises CorrectionRefused when it is empty."""
+    if not reason.strip():
+        raise CorrectionRefused("reason must not be empty. Say why, for people who read the ledger later.")
+    return reason.strip()
 
 
 def _not_open(day: date) -> LedgerNotOpen:
@@ -239,6 +277,13 @@ def _why_ignored(call: DispatchedCall, spent: int, answered_at: datetime, today:
     if seen_today or spent <= get_status().used or (yesterday and spent < yesterday.spent):
         return ""
     return "It may be yesterday's count: ISBNdb may not have started the new day yet."
+
+
+def _verdict(spent: int, total: int, left: int) -> str:
+    """What ISBNdb's counter says about the day, as the reason for closing it or opening it again."""
+    if left <= 0:
+        return f"ISBNdb's own counter says that nothing is left: {spent:,} of {total:,} calls are spent."
+    return f"ISBNdb's own counter says that {left:,} of {total:,} calls are left."
 
 
 def _key_charged(before: Reconciliation | None, spent: int, in_flight: int) -> tuple[int | None, bool | None]:

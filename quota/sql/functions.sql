@@ -8,7 +8,7 @@
 -- lock that a function waits for, for 2 seconds at most, and it is held for one statement: no client can keep it.
 -- (Each function sets lock_timeout itself. A SET clause would do the same and cost 100 microseconds a call.)
 --
--- To change a function, edit it here and add a migration that runs this file again, as quota/migrations/0002_functions.py
+-- To change a function, edit it here and add a migration that runs this file again, as quota/migrations/0003_end_of_day.py
 -- does; tests/quota/test_functions.py fails until you do. The file drops all functions and creates them again, so it can
 -- run on any earlier version. A migration is one transaction: no other session sees the functions missing.
 
@@ -554,6 +554,41 @@ BEGIN
     RETURN FOUND;
 END $$;
 
+-- Opens today again after it was closed, with a record of who did it and why. Returns the id of the record; null when
+-- that day is not today or not closed.
+CREATE FUNCTION quota_reopen_day(p_day date, p_reason text, p_made_by bigint, p_made_with text)
+RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    now timestamptz;
+    ledger quota_dailyledger;
+    written bigint;
+BEGIN
+    PERFORM set_config('lock_timeout', '2s', true);
+    SELECT * INTO ledger FROM quota_dailyledger WHERE day = p_day FOR NO KEY UPDATE;
+    now := quota_now();
+    IF ledger.closed_at IS NULL OR p_day <> quota_day(now) THEN
+        RETURN NULL;
+    END IF;
+    UPDATE quota_dailyledger SET closed_at = NULL, closed_reason = '' WHERE day = p_day;
+    INSERT INTO quota_reopening (day, closed_at, closed_reason, reopened_at, reason, made_by_id, made_with)
+    VALUES (p_day, ledger.closed_at, ledger.closed_reason, now, p_reason, p_made_by, p_made_with)
+    RETURNING id INTO written;
+    RETURN written;
+END $$;
+
+-- Gives one process the right to ask ISBNdb's counter what an unclear answer means. False: within the last p_seconds
+-- another process has got that right, or the counter has answered.
+CREATE FUNCTION quota_claim_settling(p_day date, p_seconds double precision) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    since timestamptz := quota_now() - make_interval(secs => p_seconds);
+BEGIN
+    PERFORM set_config('lock_timeout', '2s', true);
+    UPDATE quota_dailyledger SET settling_at = quota_now()
+    WHERE day = p_day AND (settling_at IS NULL OR settling_at <= since)
+        AND NOT EXISTS (SELECT FROM quota_reconciliation WHERE day = p_day AND answered_at > since);
+    RETURN FOUND;
+END $$;
+
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Corrections: calls that were made outside, that a person corrects, or that ISBNdb counts. No limit refuses them.
@@ -608,13 +643,20 @@ END $$;
 -- the count is null, nothing is compared. The `used` that is returned is ours at that moment, before the raise. It holds
 -- every call that was dispatched by then, because each may have arrived, and every correction since, so that nothing is
 -- raised twice.
+--
+-- Closes the day when ISBNdb has nothing left (p_left; null: not known). Opens a closed day again when ISBNdb has calls
+-- left. Two things show that the answer is newer than the end: it was asked for after the day was closed, and ISBNdb
+-- sells more than our own count, which a counter that lags does not show. p_verdict says in words what is left.
 CREATE FUNCTION quota_reconcile(
-    p_call bigint, p_day date, p_spent integer, p_answered_at timestamptz, p_consumer bigint, p_note text,
-    OUT used integer, OUT raised integer
+    p_call bigint, p_day date, p_spent integer, p_total bigint, p_left integer, p_answered_at timestamptz,
+    p_consumer bigint, p_note text, p_verdict text,
+    OUT used integer, OUT raised integer, OUT day_change text
 ) LANGUAGE plpgsql AS $$
+DECLARE
+    closed timestamptz;
 BEGIN
     PERFORM set_config('lock_timeout', '2s', true);
-    SELECT l.used INTO used FROM quota_dailyledger l WHERE day = p_day FOR NO KEY UPDATE;
+    SELECT l.used, l.closed_at INTO used, closed FROM quota_dailyledger l WHERE day = p_day FOR NO KEY UPDATE;
     SELECT used - count(*) INTO used FROM quota_call
     WHERE day = p_day AND id > p_call AND reservation_id IS NOT NULL AND dispatched_at > p_answered_at;
     raised := greatest(0, coalesce(p_spent - used, 0));
@@ -623,5 +665,16 @@ BEGIN
             p_day => p_day, p_consumer => p_consumer, p_operation => 'reconciliation', p_calls => raised,
             p_outcome => 'external', p_note => p_note
         );
+    END IF;
+    day_change := '';
+    IF p_left <= 0 THEN
+        day_change := CASE WHEN quota_close_day(p_day => p_day, p_reason => p_verdict) THEN 'closed' ELSE '' END;
+    ELSIF p_left > 0 AND p_total > used + raised
+        AND closed < (SELECT dispatched_at FROM quota_call WHERE id = p_call)
+        AND quota_reopen_day(
+            p_day => p_day, p_reason => p_verdict, p_made_by => NULL, p_made_with => 'a reconciliation'
+        ) IS NOT NULL
+    THEN
+        day_change := 'reopened';
     END IF;
 END $$;

@@ -1,5 +1,6 @@
 """Comparing ISBNdb's own counter with ours (guarantee 8)."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,9 +10,11 @@ from django.db import DataError, connection
 
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.services.reconciliation import reconcile
-from quota.models import Call, Consumer, DailyLedger, Reconciliation
+from quota.exceptions import QuotaRefused
+from quota.models import Call, Consumer, DailyLedger, Reconciliation, Reopening
 from quota.selectors.status import check_ledger, get_status, key_charged
 from quota.services import corrections, reservations
+from quota.services.reservations import DispatchedCall
 from quota.spending import spending
 from tests.fixtures import NOON, SetClock, balance
 
@@ -22,6 +25,19 @@ pytestmark = pytest.mark.usefixtures("consumer", "sandbox")
 
 def ask() -> Reconciliation:
     return reconcile(consumer="reader").counters
+
+
+@pytest.fixture
+def closed_day(consumer: Consumer) -> Iterator[DispatchedCall]:
+    """A dispatched GET /key, on a day that was closed a minute before it."""
+    with spending(consumer="reader", operation="test", calls=1) as spender:
+        call = spender.dispatch("GET", "/key")
+        DailyLedger.objects.update(closed_at=call.send_at - timedelta(minutes=1), closed_reason="a test")
+        yield call
+
+
+def answer_to(call: DispatchedCall, *, spent: int, total: int, left: int) -> Reconciliation:
+    return corrections.reconcile(call, spent=spent, total=total, left=left)
 
 
 def clocks(sandbox: Sandbox, set_clock: SetClock, moment: datetime) -> None:
@@ -49,7 +65,7 @@ def test_our_counter_is_not_raised_when_the_reconciliation_cannot_be_stored(sand
     with spending(consumer="reader", operation="test", calls=1) as spender:
         call = spender.dispatch("GET", "/key")
         with pytest.raises(DataError):
-            corrections.reconcile(call, spent=9, total=2**40)
+            corrections.reconcile(call, spent=9, total=2**40, left=1)
     assert get_status().used == 1
 
 
@@ -127,7 +143,7 @@ def test_a_count_that_was_ignored_yesterday_says_nothing_about_today(set_clock: 
         with spending(consumer="reader", operation="test", calls=1) as spender:
             call = spender.dispatch("GET", "/key")
             reservations.record(call, Call.Outcome.OK)
-            return corrections.reconcile(call, spent=spent, total=15_000)
+            return corrections.reconcile(call, spent=spent, total=15_000, left=15_000 - spent)
 
     assert answer(MIDNIGHT + timedelta(minutes=5), 12_000).ignored, "the count of the previous day"
     late = answer(MIDNIGHT + timedelta(days=1, minutes=5), 5_000)
@@ -146,7 +162,7 @@ def test_an_answer_after_the_end_of_the_day_changes_nothing(sandbox: Sandbox, se
         call = spender.dispatch("GET", "/key")
         set_clock(MIDNIGHT + timedelta(minutes=1))
         reservations.open_ledger()
-        found = corrections.reconcile(call, spent=101, total=15_000)
+        found = corrections.reconcile(call, spent=101, total=15_000, left=14_899)
     assert (found.raised_by, found.ledger_id) == (0, NOON.date())
     assert "ended" in found.ignored
 
@@ -184,6 +200,53 @@ def test_a_plan_of_isbndb_below_our_limit_is_an_error_in_the_log(sandbox: Sandbo
     sandbox.set_limits(daily_limit=2_000)
     assert ask().missing == 13_000
     assert [record.levelname for record in caplog.records if "quota.sold_less" in record.getMessage()] == ["ERROR"]
+
+
+@pytest.mark.parametrize(("spent", "closes"), [(5, False), (6, True), (20, True)])
+def test_when_isbndb_has_nothing_left_the_day_is_closed_whoever_spent_the_calls(
+    sandbox: Sandbox, *, spent: int, closes: bool
+) -> None:
+    sandbox.set_limits(daily_limit=6, spent=spent - 1)  # this question is the last call
+    with spending(consumer="reader", operation="test", calls=1) as spender:
+        found = answer_to(spender.dispatch("GET", "/key"), spent=spent, total=6, left=6 - spent)
+    assert (found.day_change, found.left) == ("closed" if closes else "", 6 - spent)
+    status = get_status()
+    assert status.can_make_calls is not closes
+    assert (status.remaining == 0) is closes
+    if closes:
+        assert status.closed_reason == f"ISBNdb's own counter says that nothing is left: {spent} of 6 calls are spent."
+
+
+def test_a_closed_day_is_opened_again_when_isbndb_has_calls_left(sandbox: Sandbox, closed_day: DispatchedCall) -> None:
+    with pytest.raises(QuotaRefused):
+        reservations.reserve(consumer="reader", operation="test", calls=1)
+    found = answer_to(closed_day, spent=1_000, total=30_000, left=29_000)
+    assert found.day_change == "reopened"
+    assert get_status().can_make_calls
+    reopening = Reopening.objects.get()
+    assert (reopening.closed_reason, reopening.made_with, reopening.made_by) == ("a test", "a reconciliation", None)
+    assert reopening.reason == "ISBNdb's own counter says that 29,000 of 30,000 calls are left."
+
+
+def test_an_answer_that_was_asked_for_before_the_day_was_closed_does_not_open_it(closed_day: DispatchedCall) -> None:
+    DailyLedger.objects.update(closed_at=closed_day.send_at + timedelta(seconds=1))
+    assert answer_to(closed_day, spent=1, total=30_000, left=29_999).day_change == ""
+    assert not get_status().can_make_calls
+
+
+def test_a_counter_that_lags_behind_ours_does_not_open_the_day(closed_day: DispatchedCall) -> None:
+    reservations.increment(999)
+    assert answer_to(closed_day, spent=996, total=1_000, left=4).day_change == ""
+    assert not get_status().can_make_calls
+
+
+def test_yesterdays_count_neither_closes_nor_opens_the_day(set_clock: SetClock) -> None:
+    set_clock(MIDNIGHT + timedelta(minutes=5))
+    with spending(consumer="reader", operation="test", calls=1) as spender:
+        call = spender.dispatch("GET", "/key")
+        found = corrections.reconcile(call, spent=15_000, total=15_000, left=0)
+    assert (bool(found.ignored), found.day_change) == (True, "")
+    assert get_status().can_make_calls
 
 
 def test_after_a_correction_the_journal_still_adds_up_to_the_ledger(sandbox: Sandbox) -> None:

@@ -77,6 +77,12 @@ def test_the_headers_come_with_the_answer(api: APIClient, set_clock: SetClock) -
     assert 3_000 < int(seconds.removeprefix("t=")) <= 3_600
 
 
+def test_on_a_closed_day_nothing_is_left() -> None:
+    status = status_of(used=100, closed_reason="Daily quota exceeded")
+    assert (status.remaining, status.can_make_calls) == (0, False)
+    assert ratelimit_headers(status)["RateLimit"] == '"daily";r=0;t=43200'
+
+
 LIMITS = st.tuples(st.integers(1, 10_000_000), st.integers(0, 9_999_999)).filter(lambda pair: pair[0] > pair[1])
 
 
@@ -90,7 +96,7 @@ def test_the_figures_agree_with_each_other(limits: tuple[int, int], used: int, r
         reserved=reserved,
         closed_reason="Daily quota exceeded" if closed else None,
     )
-    assert status.remaining == max(0, status.safety_limit - used - reserved)
+    assert status.remaining == (0 if closed else max(0, status.safety_limit - used - reserved))
     assert (status.percentage_used >= 100) == (used >= status.safety_limit)
     assert (
         status.percentage_used * status.safety_limit <= 100 * used < (status.percentage_used + 1) * status.safety_limit

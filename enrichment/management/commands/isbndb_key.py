@@ -24,8 +24,10 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        fields = '{"isbndb_spent", "isbndb_limit", "used", "drift", "raised_by", "ignored", "key_charged"}'
-        parser.add_argument("--json", action="store_true", help=fields)
+        figures = (
+            '{"isbndb_spent", "isbndb_limit", "used", "drift", "raised_by", "ignored", "key_charged", "day_change"}'
+        )
+        parser.add_argument("--json", action="store_true", help=figures)
 
     def handle(self, *args: Any, json: bool, **options: Any) -> None:
         if not settings.ISBNDB_API_KEY:
@@ -40,12 +42,15 @@ class Command(BaseCommand):
         if json:
             figures = {"isbndb_spent": found.spent, "isbndb_limit": found.total, "used": found.used}
             verdict = {"drift": found.drift, "raised_by": found.raised_by, "ignored": found.ignored}
-            self.stdout.write(json_module.dumps(figures | verdict | {"key_charged": found.key_charged}))
+            effects = {"key_charged": found.key_charged, "day_change": found.day_change}
+            self.stdout.write(json_module.dumps(figures | verdict | effects))
         else:
             spent = counted(found.spent, "call")
             self.stdout.write(f"ISBNdb counts {spent} of {found.total:,}; we count {found.used:,}.")
             if found.key_charged is not None:
                 self.stdout.write(CHARGED[found.key_charged])
+            if found.day_change:
+                self.stdout.write(f"Today is {found.get_day_change_display()}.")
         if found.drift > 0:
             what = f"Our counter was raised by {found.raised_by:,}." if found.raised_by else found.ignored
             self.stderr.write(f"ISBNdb counts {counted(found.drift, 'call')} that we do not know of. {what}")

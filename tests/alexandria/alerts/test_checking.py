@@ -101,7 +101,7 @@ def break_forecast(consumer: Consumer) -> None:
 def break_drift(consumer: Consumer) -> None:
     quota.open_ledger()
     ledger = DailyLedger.objects.get()
-    figures = {"spent": 20, "total": 15_000, "used": 10, "in_flight": 0, "raised_by": 10}
+    figures = {"spent": 20, "total": 15_000, "left": 14_980, "used": 10, "in_flight": 0, "raised_by": 10}
     Reconciliation.objects.create(ledger=ledger, answered_at=NOON, **figures)
 
 

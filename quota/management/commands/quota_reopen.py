@@ -1,0 +1,37 @@
+import getpass
+import json as json_module
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import CommandError
+
+from alexandria.common.commands import ToolCommand
+from quota.exceptions import QuotaError
+from quota.services.corrections import reopen_day
+
+
+class Command(ToolCommand):
+    help = """\
+Opens today again after it was closed, and records who did it and why. If ISBNdb has nothing left, its next answer
+closes the day again.
+
+exit codes:
+  0  done
+  1  today is not closed, the database is out of reach, or wrong usage"""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--reason", required=True, help="Why. It stays on record with the ledger.")
+        parser.add_argument("--json", action="store_true", help='{"day", "closed_at", "closed_reason", "reopened_at"}')
+
+    def handle(self, *args: Any, reason: str, json: bool, **options: Any) -> None:
+        try:
+            reopening = reopen_day(reason=reason, made_with=f"manage.py quota_reopen, run by {getpass.getuser()}")
+        except QuotaError as error:
+            raise CommandError(str(error)) from error
+        if json:
+            times = {"closed_at": reopening.closed_at.isoformat(), "reopened_at": reopening.reopened_at.isoformat()}
+            figures = {"day": str(reopening.ledger_id), "closed_reason": reopening.closed_reason}
+            self.stdout.write(json_module.dumps(figures | times))
+        else:
+            closed = f"{reopening.closed_at:%H:%M} UTC: {reopening.closed_reason}"
+            self.stdout.write(f"{reopening.ledger_id} is open again. It was closed at {closed}")
