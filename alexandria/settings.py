@@ -171,6 +171,7 @@ ISBNDB_BASE_URL = env.http_url("ISBNDB_BASE_URL", "https://api.premium.isbndb.co
 ISBNDB_BATCH_SIZE = env.integer("ISBNDB_BATCH_SIZE", 1000, minimum=1, maximum=1000)
 ISBNDB_TIMEOUT_SECONDS = env.integer("ISBNDB_TIMEOUT_SECONDS", 30, minimum=1, maximum=60)
 EDITION_FRESH_DAYS = env.integer("EDITION_FRESH_DAYS", 90, minimum=0, maximum=3650)
+FEED_FRESHNESS = env.flag("FEED_FRESHNESS", default=True)
 MISS_REMEMBER_DAYS = env.integer("MISS_REMEMBER_DAYS", 30, minimum=0, maximum=3650)
 
 # --- Quota: each new day's ledger copies these values. After that, the ledger of the day decides.

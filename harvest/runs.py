@@ -172,7 +172,8 @@ def _try(cron: Cron, context: RunContext, status: QuotaStatus, *, force: bool) -
     try:
         if not (force or cron.is_due()):
             return Outcome.IDLE, ""
-        reason = why_no_call(cron.consumer, status) if cron.consumer and not force else ""
+        needs_call = cron.consumer and not cron.begins_free
+        reason = why_no_call(cron.consumer, status) if needs_call and not force else ""
         log.info(
             "harvest.run_skipped" if reason else "harvest.run_started",
             reason=reason,
@@ -194,9 +195,9 @@ def _try(cron: Cron, context: RunContext, status: QuotaStatus, *, force: bool) -
 
 def _judge(error: Exception, context: RunContext) -> tuple[Outcome, str]:
     if isinstance(error, STOPS):
-        has_spent = calls_spent(source=context.source) > 0
+        has_begun = context.has_answer or calls_spent(source=context.source) > 0
         reason = f"{error.limit}: {error.explanation}" if isinstance(error, QuotaRefused) else str(error)
-        return (Outcome.STOPPED if has_spent else Outcome.SKIPPED), reason
+        return (Outcome.STOPPED if has_begun else Outcome.SKIPPED), reason
     log.error("harvest.run_failed", error=str(error), kind=type(error).__name__)
     return Outcome.FAILED, f"{type(error).__name__}: {error}"
 

@@ -13,7 +13,18 @@ from django_celery_beat.models import ClockedSchedule, CrontabSchedule, Interval
 
 from alexandria.alerts.models import Alert, Delivery, Webhook
 from alexandria.development.sandbox import isbns
-from enrichment.models import Author, Edition, EditionAuthor, Job, JobItem, Miss, QueuedIsbn, Work
+from enrichment.models import (
+    Author,
+    AuthorMiss,
+    Edition,
+    EditionAuthor,
+    FeedFollowing,
+    Job,
+    JobItem,
+    Miss,
+    QueuedIsbn,
+    Work,
+)
 from harvest.models import BulkAuthor, BulkHarvest, CronState, HarvestRun
 from quota.models import (
     Adjustment,
@@ -45,6 +56,8 @@ DIFFERENT: Mapping[type[Model], Mapping[str, str]] = {
     Work: {"title": "title || ' ' || n", "title_key": "title_key || ' ' || n"},
     Edition: {"isbn13": "(9780000000000 + n)::text", "title": "title || ' ' || n"},
     Miss: {"isbn13": "(9780000000000 + n)::text"},
+    AuthorMiss: {"name": "name || ' ' || n"},
+    FeedFollowing: {},
     QueuedIsbn: {"isbn13": "(9780000000000 + n)::text"},
     Job: {"id": "gen_random_uuid()", "created_at": "created_at - n * interval '1 second'"},
     HarvestRun: {"started_at": "started_at - n * interval '1 minute'"},
@@ -176,6 +189,8 @@ def _books(now: Any, consumer: Consumer) -> None:
     )
     EditionAuthor.objects.create(edition=edition, position=1, author=author)
     Miss.objects.create(isbn13=ISBN, asked_at=now)
+    AuthorMiss.objects.create(name="Ursula Guin", asked_at=now)
+    FeedFollowing.objects.create(began_at=now, reading_since=now, ended_at=now, why_ended="A page was skipped.")
     QueuedIsbn.objects.create(isbn13=ISBN, priority=1, consumer=consumer, asked_at=now, due_at=now)
     job = Job.objects.create(
         consumer=consumer,

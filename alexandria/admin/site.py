@@ -49,6 +49,8 @@ GROUPS = {
         _list_of("enrichment.work", "Works", "auto_stories"),
         _list_of("enrichment.author", "Authors", "history_edu"),
         _list_of("enrichment.miss", "Misses", "search_off"),
+        _list_of("enrichment.authormiss", "Author misses", "person_off"),
+        _list_of("enrichment.feedfollowing", "Update feed", "rss_feed"),
         Page("Check ISBNs", "checklist", "check_isbns", ("enrichment.view_edition",)),
     ],
     "Work": [

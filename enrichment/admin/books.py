@@ -1,6 +1,7 @@
-"""Books, works, authors and misses. They are read-only, because the next refresh would overwrite a change."""
+"""Books, works, authors, misses and the feed. They are read-only, because the next refresh would overwrite a change."""
 
 import json
+from datetime import datetime
 from typing import Any, cast
 
 from django.contrib import admin, messages
@@ -21,11 +22,13 @@ from alexandria.common.text import counted
 from alexandria.common.widgets import link
 from enrichment import selectors
 from enrichment.admin.lists import cost_context, job_page, run_and_log
+from enrichment.books.misses import ask_again_at
 from enrichment.books.provenance import trace
 from enrichment.exceptions import JobError
 from enrichment.isbn.parsing import InvalidIsbn, parse
 from enrichment.jobs.isbn_lists import keep_list
-from enrichment.models import Author, Edition, Miss, Work
+from enrichment.models import Author, AuthorMiss, Edition, FeedFollowing, Miss, Work
+from enrichment.models.books import UnknownToIsbndb
 from enrichment.serializers.books import MAX_JOB_ISBNS
 from quota.exceptions import QuotaError
 
@@ -72,7 +75,7 @@ class EditionAdmin(IsbnSearch):
     actions = ["refresh"]
     actions_detail = ["refresh_one"]
     change_form_outer_after_template = "enrichment/admin/edition.html"
-    fieldsets = [(None, {"fields": ["synced_at", "updated_at", "created_at"]})]
+    fieldsets = [(None, {"fields": ["synced_at", "named_at", "updated_at", "created_at"]})]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Edition]:
         return selectors.find_books().order_by("isbn13")
@@ -189,9 +192,35 @@ class AuthorAdmin(ReadOnlyAdmin):
         return _editions_link(author.editions_count, authors__id__exact=author.pk)
 
 
+class MissBase(ReadOnlyAdmin):
+    """Shows from when a request asks ISBNdb again."""
+
+    paginator = InfinitePaginator
+    list_filter = ["asked_at", "step"]
+
+    @admin.display(description="asked again from")
+    def ask_again_at(self, miss: UnknownToIsbndb) -> datetime:
+        return ask_again_at(miss)
+
+
 @admin.register(Miss)
-class MissAdmin(IsbnSearch):
-    list_display = ["isbn13", "asked_at"]
-    list_filter = ["asked_at"]
+class MissAdmin(MissBase, IsbnSearch):
+    list_display = ["isbn13", "asked_at", "step", "ask_again_at", "named_at"]
+    fields = ["isbn13", "asked_at", "step", "ask_again_at", "named_at"]
     search_fields = ["isbn13"]
     search_help_text = "Search by an ISBN, in any form."
+
+
+@admin.register(AuthorMiss)
+class AuthorMissAdmin(MissBase):
+    list_display = ["name", "asked_at", "step", "ask_again_at"]
+    fields = ["name", "asked_at", "step", "ask_again_at"]
+    search_fields = ["name__startswith"]
+    search_help_text = "Search by the beginning of a name, as ISBNdb was asked for it."
+
+
+@admin.register(FeedFollowing)
+class FeedFollowingAdmin(ReadOnlyAdmin):
+    list_display = ["began_at", "read_up_to", "ended_at", "why_ended", "ended_by"]
+    fields = ["began_at", "reading_since", "read_up_to", "ended_at", "why_ended", "ended_by"]
+    list_filter = ["began_at"]

@@ -1,7 +1,9 @@
 """Endpoints that enrich ISBNs and show stored books: parse, call one service, render."""
 
 import time
+from datetime import datetime
 
+import structlog
 from django.http.response import HttpResponseBase
 from django.utils.cache import get_conditional_response
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
@@ -10,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from alexandria.common.database import OUT_OF_REACH
 from enrichment import selectors
 from enrichment.api import jobs
 from enrichment.api.answers import spending_answer
@@ -24,6 +27,8 @@ from enrichment.serializers.books import (
 from enrichment.serializers.jobs import JobDetailSerializer
 from enrichment.services.enrich import enrich_isbns
 from quota.authentication import consumer_of
+
+log = structlog.get_logger(__name__)
 
 
 class EnrichBatchView(APIView):
@@ -53,7 +58,8 @@ class EnrichBatchView(APIView):
             source=wanted.validated_data["source"],
             refresh=wanted.validated_data["refresh"],
         )
-        return spending_answer(EnrichmentSerializer(result).data, started=started)
+        answer = EnrichmentSerializer(result).data | {"ask_again_at": _ask_again_at(result.not_found_isbns)}
+        return spending_answer(answer, started=started)
 
 
 class BookView(APIView):
@@ -79,12 +85,30 @@ class BookView(APIView):
             raise NotFound(f"{isbn!r} is not a valid ISBN: {error.reason}.") from error
         edition = selectors.get_edition(isbn13)
         if edition is None:
-            raise NotFound(f"{isbn13} is not stored. POST it to /api/enrich/batch-direct to ask ISBNdb for it.")
+            raise NotFound(_why_not_stored(isbn13))
         etag = _etag(edition)
         answer = get_conditional_response(request, etag=etag) or Response(EditionSerializer(edition).data)
         for name, value in {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Authorization"}.items():
             answer[name] = value
         return answer
+
+
+def _ask_again_at(isbns: list[str]) -> dict[str, datetime] | None:
+    """None when the database does not answer: the work is done, and its calls are spent."""
+    try:
+        return selectors.ask_isbns_again_at(isbns) if isbns else {}
+    except OUT_OF_REACH:
+        log.exception("answer.without_misses")
+        return None
+
+
+def _why_not_stored(isbn13: str) -> str:
+    ask = "POST it to /api/enrich/batch-direct to ask ISBNdb for it."
+    asked_again = selectors.ask_isbns_again_at([isbn13])
+    if not asked_again:
+        return f"{isbn13} is not stored. {ask}"
+    since = f"{asked_again[isbn13]:%Y-%m-%d %H:%M} UTC"
+    return f"{isbn13} is not stored, because ISBNdb did not know it. {ask} Until {since}, that needs `refresh`."
 
 
 def _etag(edition: Edition) -> str:

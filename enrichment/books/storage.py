@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from operator import attrgetter
+from typing import Any
 
 import structlog
 from django.db import DatabaseError, DataError, IntegrityError, OperationalError, connection, transaction
@@ -18,6 +19,7 @@ from django.db.backends.utils import CursorWrapper
 from alexandria.common.database import READ_ONLY, sqlstate
 from enrichment.books.fields import COLUMNS, Book
 from enrichment.books.match_keys import name_key, title_key
+from enrichment.books.misses import pauses
 
 log = structlog.get_logger(__name__)
 
@@ -54,14 +56,16 @@ _UPSERT_EDITIONS = f"""
     FROM incoming
     ORDER BY isbn13
     ON CONFLICT (isbn13) DO UPDATE
-    SET {", ".join(f"{name} = EXCLUDED.{name}" for name in (*COLUMNS, "work_id", "synced_at", "updated_at"))}
+    SET {", ".join(f"{name} = EXCLUDED.{name}" for name in (*COLUMNS, "work_id", "synced_at", "updated_at"))},
+        named_at = NULL
     WHERE enrichment_edition.content_hash <> EXCLUDED.content_hash
     RETURNING isbn13, xmax = 0"""  # noqa: S608 (xmax is 0 in a row that is new)
 _FORGET_MISSES = """
     DELETE FROM enrichment_miss WHERE isbn13 = ANY (ARRAY(
         SELECT isbn13 FROM enrichment_miss WHERE isbn13 = ANY (ARRAY(SELECT isbn13 FROM incoming))
         ORDER BY isbn13 FOR UPDATE))"""
-_TOUCH_EDITIONS = "UPDATE enrichment_edition SET synced_at = COALESCE(%s, now()) WHERE isbn13 = ANY(%s)"
+_TOUCH_EDITIONS = """
+    UPDATE enrichment_edition SET synced_at = COALESCE(%s, now()), named_at = NULL WHERE isbn13 = ANY(%s)"""
 _SKIP_INCOMING = "DELETE FROM incoming WHERE isbn13 = ANY(%s)"
 _DROP_INCOMING = "DROP TABLE incoming"
 _DELETE_LINKS = "DELETE FROM enrichment_editionauthor WHERE edition_id = ANY(%s)"
@@ -70,10 +74,24 @@ _INSERT_LINKS = """
     SELECT isbn13, position, (SELECT id FROM enrichment_author WHERE name_key = key)
     FROM incoming, unnest(author_keys) WITH ORDINALITY AS link (key, position)
     ORDER BY isbn13, position"""
-_REMEMBER_MISSES = """
-    INSERT INTO enrichment_miss (isbn13, asked_at)
-    SELECT isbn13, COALESCE(%s, now()) FROM unnest(%s::text[]) AS asked (isbn13) ORDER BY isbn13
-    ON CONFLICT (isbn13) DO UPDATE SET asked_at = EXCLUDED.asked_at"""
+# Only an answer after the pause of the step is a further one: a refresh a minute later says nothing new.
+_NEXT_STEP = """CASE
+        WHEN %(doubtful)s THEN 1
+        WHEN EXCLUDED.asked_at < miss.asked_at + (%(pauses)s::interval[])[miss.step] THEN miss.step
+        ELSE least(miss.step + 1, 3) END"""
+_REMEMBER_MISSES = f"""
+    INSERT INTO enrichment_miss AS miss (isbn13, asked_at, step)
+    SELECT isbn13, COALESCE(%(asked_at)s, now()), 1 FROM unnest(%(isbns)s::text[]) AS asked (isbn13) ORDER BY isbn13
+    ON CONFLICT (isbn13) DO UPDATE SET asked_at = EXCLUDED.asked_at, named_at = NULL, step = {_NEXT_STEP}"""  # noqa: S608
+_REMEMBER_AUTHOR_MISSES = f"""
+    INSERT INTO enrichment_authormiss AS miss (name, asked_at, step) VALUES (%(name)s, now(), 1)
+    ON CONFLICT (name) DO UPDATE SET asked_at = EXCLUDED.asked_at, step = {_NEXT_STEP}"""  # noqa: S608
+_MARK_NAMED = [
+    f"""
+    UPDATE {table} SET named_at = now() WHERE isbn13 = ANY (ARRAY(
+        SELECT isbn13 FROM {table} WHERE isbn13 = ANY(%s) ORDER BY isbn13 FOR NO KEY UPDATE))"""  # noqa: S608
+    for table in ("enrichment_edition", "enrichment_miss")
+]
 _PROGRAM_LIMIT_EXCEEDED = "54"  # SQLSTATE class: too deeply nested, too large
 _LOCKED = ("40", "55P03")  # SQLSTATEs of conflicts with other transactions: deadlock and the like, lock timeout
 _ATTEMPTS = 3
@@ -126,17 +144,44 @@ def store_books(books: Iterable[Book], *, synced_at: datetime | None = None) -> 
     return result
 
 
-def remember_misses(isbns: Iterable[str], *, asked_at: datetime | None = None) -> None:
+def remember_misses(isbns: Iterable[str], *, doubtful: bool = False, asked_at: datetime | None = None) -> None:
     """Records ISBN-13s that ISBNdb does not know, as of `asked_at` (now by default), in a transaction of its own.
 
+    `doubtful`: ISBNdb may know one of them after all, so they begin again with the first step of misses.py.
     Raises IntegrityError when a value is not an ISBN-13, and OperationalError like `store_books`.
     """
-    _retried(partial(_remember, sorted(set(isbns)), asked_at))
+    parameters: dict[str, Any] = {
+        "isbns": sorted(set(isbns)),
+        "doubtful": doubtful,
+        "asked_at": asked_at,
+        "pauses": pauses(),
+    }
+    _retried(partial(_remember, parameters))
 
 
-def _remember(isbns: list[str], asked_at: datetime | None) -> None:
+def remember_author_miss(name: str) -> None:
+    """Records, like `remember_misses`, that ISBNdb does not know an author by this name, in any transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute(_REMEMBER_AUTHOR_MISSES, {"name": name, "doubtful": False, "pauses": pauses()})
+
+
+def mark_named(isbns: Iterable[str]) -> None:
+    """Marks those editions and misses that ISBNdb's feed names, in a transaction of its own.
+
+    They are due until ISBNdb has been asked for them again. Raises OperationalError like `store_books`.
+    """
+    _retried(partial(_mark, list(isbns)))
+
+
+def _remember(parameters: dict[str, Any]) -> None:
     with transaction.atomic(durable=True), connection.cursor() as cursor:
-        cursor.execute(_REMEMBER_MISSES, [asked_at, isbns])
+        cursor.execute(_REMEMBER_MISSES, parameters | {"pauses": pauses()})
+
+
+def _mark(isbns: list[str]) -> None:
+    with transaction.atomic(durable=True), connection.cursor() as cursor:
+        for statement in _MARK_NAMED:
+            cursor.execute(statement, [isbns])
 
 
 def _retried(write: Callable[[], None]) -> None:

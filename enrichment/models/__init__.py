@@ -1,6 +1,7 @@
 """The tables of enrichment."""
 
 from enrichment.models.books import Author, AuthorMiss, Edition, EditionAuthor, Miss, Work
+from enrichment.models.feed import FeedFollowing
 from enrichment.models.jobs import IsbnList, Job, JobItem
 from enrichment.models.queue import QueuedIsbn, QueueState
 
@@ -9,6 +10,7 @@ __all__ = [
     "AuthorMiss",
     "Edition",
     "EditionAuthor",
+    "FeedFollowing",
     "IsbnList",
     "Job",
     "JobItem",

@@ -12,6 +12,8 @@ from django.db.models.functions import Upper
 
 ISBN13_FORMAT = r"^97[89][0-9]{10}$"
 TRIGRAMS = "gin_trgm_ops"  # of pg_trgm: finds parts of words and similar words
+NAMED = Q(named_at__isnull=False)
+NAMED_AT = "When ISBNdb's feed named it as changed. Empty: ISBNdb has been asked since, or the feed did not name it."
 
 
 class Author(models.Model):
@@ -99,6 +101,7 @@ class Edition(models.Model):
     synced_at = models.DateTimeField(help_text="When ISBNdb last sent the book.")
     created_at = models.DateTimeField(help_text="When the edition was first stored.")
     updated_at = models.DateTimeField(help_text="When the stored content last changed.")
+    named_at = models.DateTimeField(null=True, blank=True, help_text=NAMED_AT)
 
     class Meta:
         ordering = ["isbn13"]
@@ -115,6 +118,7 @@ class Edition(models.Model):
         ]
         indexes = [
             models.Index(fields=["synced_at"], name="enrichment_edition_synced_at"),
+            models.Index(fields=["named_at"], condition=NAMED, name="enrichment_edition_named_at"),
             models.Index(fields=["date_published"], name="enrichment_edition_published"),
             GinIndex(OpClass(Upper("publisher"), TRIGRAMS), name="enrichment_edition_publisher"),
         ]
@@ -149,33 +153,53 @@ class EditionAuthor(models.Model):
         return f"{self.edition_id} #{self.position}"
 
 
-class AuthorMiss(models.Model):
-    """An author that ISBNdb did not know when it was last asked."""
+class UnknownToIsbndb(models.Model):
+    """What ISBNdb did not know when it was last asked. enrichment/books/misses.py says when it is asked again."""
 
-    name_key = models.TextField(primary_key=True, db_collation="C", help_text="The name, normalised.")
-    name = models.TextField(help_text="The spelling of the last request.")
+    class Step(models.IntegerChoices):
+        FIRST = 1, "first: a day"
+        SECOND = 2, "second: a week"
+        LAST = 3, "last: MISS_REMEMBER_DAYS"
+
     asked_at = models.DateTimeField(help_text="When ISBNdb was last asked.")
+    step = models.PositiveSmallIntegerField(
+        choices=Step, default=Step.FIRST, db_default=Step.FIRST, help_text="How long ISBNdb is not asked again."
+    )
 
     class Meta:
-        ordering = ["name_key"]
+        abstract = True
+        constraints = [
+            models.CheckConstraint(condition=Q(step__in=[1, 2, 3]), name="%(app_label)s_%(class)s_step_known")
+        ]
+
+
+class AuthorMiss(UnknownToIsbndb):
+    """An author that ISBNdb did not know. Another spelling of the name is another author to ISBNdb."""
+
+    name = models.TextField(primary_key=True, db_collation="C", help_text="The name as ISBNdb was asked for it.")
+
+    class Meta(UnknownToIsbndb.Meta):
+        ordering = ["name"]
         verbose_name_plural = "author misses"
 
     def __str__(self) -> str:
         return self.name
 
 
-class Miss(models.Model):
-    """An ISBN that ISBNdb did not know when it was last asked."""
+class Miss(UnknownToIsbndb):
+    """An ISBN that ISBNdb did not know."""
 
     isbn13 = models.CharField("ISBN-13", max_length=13, primary_key=True, db_collation="C")
-    asked_at = models.DateTimeField(help_text="When ISBNdb was last asked.")
+    named_at = models.DateTimeField(null=True, blank=True, help_text=NAMED_AT)
 
-    class Meta:
+    class Meta(UnknownToIsbndb.Meta):
         ordering = ["isbn13"]
         verbose_name_plural = "misses"
         constraints = [
-            models.CheckConstraint(condition=Q(isbn13__regex=ISBN13_FORMAT), name="enrichment_miss_isbn13_format")
+            *UnknownToIsbndb.Meta.constraints,
+            models.CheckConstraint(condition=Q(isbn13__regex=ISBN13_FORMAT), name="enrichment_miss_isbn13_format"),
         ]
+        indexes = [models.Index(fields=["named_at"], condition=NAMED, name="enrichment_miss_named_at")]
 
     def __str__(self) -> str:
         return self.isbn13

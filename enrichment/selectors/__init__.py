@@ -2,16 +2,18 @@
 
 from enrichment.selectors.books import (
     KnownIsbns,
+    ask_isbns_again_at,
     fresh_editions,
     fresh_isbns,
     get_edition,
     is_missed_author,
     known_isbns,
+    named_isbns,
     remembered_author_misses,
     remembered_misses,
+    stale_editions,
     stale_isbns,
     stored_isbns,
-    stored_or_missed_isbns,
 )
 from enrichment.selectors.catalogue import (
     find_authors,
@@ -38,6 +40,7 @@ from enrichment.selectors.queue import get_queue, is_flush_due, next_batch, queu
 __all__ = [
     "IsbnPlan",
     "KnownIsbns",
+    "ask_isbns_again_at",
     "find_authors",
     "find_books",
     "find_works",
@@ -58,14 +61,15 @@ __all__ = [
     "jobs_of",
     "jobs_under_way",
     "known_isbns",
+    "named_isbns",
     "next_batch",
     "plan_isbns",
     "queue_warning",
     "remembered_author_misses",
     "remembered_misses",
+    "stale_editions",
     "stale_isbns",
     "stored_isbns",
-    "stored_or_missed_isbns",
     "top_authors",
     "with_editions",
 ]

@@ -3,13 +3,20 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef, QuerySet
-from django.db.models.functions import Now
+from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Coalesce, Greatest, Least, Now
 
-from enrichment.books.match_keys import name_key
-from enrichment.models import AuthorMiss, Edition, Miss
+from enrichment.books.misses import ask_again_at, still_remembered
+from enrichment.models import AuthorMiss, Edition, FeedFollowing, Miss
+from enrichment.models.books import NAMED
+from enrichment.models.feed import FEED_HISTORY
+
+FOLLOWED_FACTOR = 4
+"""An edition that the followed feed has not named is fresh up to this many times EDITION_FRESH_DAYS."""
 
 
 @dataclass(frozen=True)
@@ -18,21 +25,26 @@ class KnownIsbns:
 
     fresh: set[str]
     missed: set[str]
-    """Unknown to ISBNdb when it was last asked, and not fresh: ISBNdb can drop a book that is stored here."""
+    """Unknown to ISBNdb when last asked, too recently to ask again, and not fresh: ISBNdb can drop a stored book."""
     wanted: list[str]
     """All others, in the given order. Alexandria has to ask ISBNdb for these."""
 
 
 def known_isbns(isbns: Collection[str]) -> KnownIsbns:
-    """Groups the ISBN-13s by EDITION_FRESH_DAYS and MISS_REMEMBER_DAYS."""
+    """Groups the ISBN-13s by what is fresh and what is still remembered as unknown."""
     fresh = fresh_isbns(isbns)
     missed = set(remembered_misses().filter(isbn13__in=isbns).values_list("isbn13", flat=True)) - fresh
     return KnownIsbns(fresh, missed, [isbn for isbn in isbns if isbn not in fresh and isbn not in missed])
 
 
 def fresh_editions() -> QuerySet[Edition]:
-    """The editions that ISBNdb sent within EDITION_FRESH_DAYS."""
-    return Edition.objects.filter(synced_at__gt=Now() - timedelta(days=settings.EDITION_FRESH_DAYS))
+    """The editions that need no refresh.
+
+    ISBNdb has sent them within EDITION_FRESH_DAYS. With FEED_FRESHNESS, it is up to FOLLOWED_FACTOR times as long for
+    an edition that was fetched since the feed is followed without a gap; and what the feed has named is not fresh.
+    """
+    fresh = Edition.objects.filter(synced_at__gt=_fresh_after())
+    return fresh.filter(named_at=None) if settings.FEED_FRESHNESS else fresh
 
 
 def fresh_isbns(isbns: Collection[str]) -> set[str]:
@@ -40,9 +52,31 @@ def fresh_isbns(isbns: Collection[str]) -> set[str]:
     return set(fresh_editions().filter(isbn13__in=isbns).values_list("isbn13", flat=True))
 
 
+def stale_editions() -> QuerySet[Edition]:
+    """The editions that a refresh can renew: not fresh, or named by the feed, and not remembered as unknown."""
+    return _not_dropped(Edition.objects.filter(NAMED | Q(synced_at__lte=_fresh_after())))
+
+
+def stale_isbns(limit: int) -> list[str]:
+    """The stale editions: first what the feed has named, then the others; the oldest first in both."""
+    named = _not_dropped(Edition.objects.filter(NAMED)).order_by("named_at", "isbn13")
+    old = _not_dropped(Edition.objects.filter(synced_at__lte=_fresh_after(), named_at=None))
+    first = list(named.values_list("isbn13", flat=True)[:limit])
+    then = old.order_by("synced_at", "isbn13").values_list("isbn13", flat=True)
+    return first + list(then[: limit - len(first)])
+
+
+def named_isbns(limit: int) -> list[str]:
+    """The editions and misses that the feed has named, and that ISBNdb was not asked for since; the oldest first."""
+    found: set[tuple[Any, str]] = set()
+    for rows in (_not_dropped(Edition.objects.filter(NAMED)), Miss.objects.filter(NAMED)):
+        found.update(rows.order_by("named_at", "isbn13").values_list("named_at", "isbn13")[:limit])
+    return list(dict.fromkeys(isbn for _, isbn in sorted(found)))[:limit]
+
+
 def remembered_misses() -> QuerySet[Miss]:
-    """The ISBNs that ISBNdb did not know within MISS_REMEMBER_DAYS."""
-    return Miss.objects.filter(asked_at__gt=Now() - timedelta(days=settings.MISS_REMEMBER_DAYS))
+    """The ISBNs that ISBNdb did not know, and is not asked for again yet. What the feed has named is not among them."""
+    return Miss.objects.filter(still_remembered(), named_at=None)
 
 
 def stored_isbns(isbns: Collection[str]) -> set[str]:
@@ -50,27 +84,19 @@ def stored_isbns(isbns: Collection[str]) -> set[str]:
     return set(Edition.objects.filter(isbn13__in=isbns).values_list("isbn13", flat=True))
 
 
-def stored_or_missed_isbns(isbns: Collection[str]) -> set[str]:
-    """The ISBN-13s that are stored, or that ISBNdb did not know when it was last asked, at any time."""
-    return stored_isbns(isbns) | set(Miss.objects.filter(isbn13__in=isbns).values_list("isbn13", flat=True))
-
-
-def stale_isbns(limit: int) -> list[str]:
-    """The editions older than EDITION_FRESH_DAYS, oldest first, without remembered misses (MISS_REMEMBER_DAYS)."""
-    stale_since = Now() - timedelta(days=settings.EDITION_FRESH_DAYS)
-    dropped = remembered_misses().filter(isbn13=OuterRef("isbn13"))
-    stale = Edition.objects.filter(~Exists(dropped), synced_at__lte=stale_since).order_by("synced_at", "isbn13")
-    return list(stale.values_list("isbn13", flat=True)[:limit])
-
-
 def is_missed_author(name: str) -> bool:
-    """Whether ISBNdb did not know the author within MISS_REMEMBER_DAYS."""
-    return remembered_author_misses().filter(name_key=name_key(name)).exists()
+    """Whether ISBNdb did not know the author by exactly this name, and is not asked again yet."""
+    return remembered_author_misses().filter(pk=name).exists()
 
 
 def remembered_author_misses() -> QuerySet[AuthorMiss]:
-    """The authors that ISBNdb did not know within MISS_REMEMBER_DAYS."""
-    return AuthorMiss.objects.filter(asked_at__gt=Now() - timedelta(days=settings.MISS_REMEMBER_DAYS))
+    """The authors that ISBNdb did not know, and is not asked for again yet."""
+    return AuthorMiss.objects.filter(still_remembered())
+
+
+def ask_isbns_again_at(isbns: Collection[str]) -> dict[str, datetime]:
+    """For each ISBN-13 that ISBNdb did not know, the time from which a request for it asks ISBNdb again."""
+    return {miss.pk: ask_again_at(miss) for miss in Miss.objects.filter(isbn13__in=isbns).order_by("isbn13")}
 
 
 def get_edition(isbn13: str) -> Edition | None:
@@ -83,3 +109,19 @@ def last_answered(isbn13: str) -> datetime | None:
     stored = Edition.objects.filter(pk=isbn13).values_list("synced_at", flat=True)
     missed = Miss.objects.filter(pk=isbn13).values_list("asked_at", flat=True)
     return max([*stored, *missed], default=None)
+
+
+def _fresh_after() -> Combinable:
+    """Editions that ISBNdb has sent after this moment are not old. It is one moment, so that an index answers."""
+    days = timedelta(days=settings.EDITION_FRESH_DAYS)
+    ordinary = Now() - days
+    if not settings.FEED_FRESHNESS:
+        return ordinary
+    followed = FeedFollowing.objects.filter(ended_at=None, read_up_to__gt=Now() - FEED_HISTORY)
+    longer = Least(ordinary, Greatest("began_at", Now() - FOLLOWED_FACTOR * days))
+    return Coalesce(Subquery(followed.values_list(longer)), ordinary)
+
+
+def _not_dropped(editions: QuerySet[Edition]) -> QuerySet[Edition]:
+    """Without those that ISBNdb did not know any more when it was last asked."""
+    return editions.filter(~Exists(remembered_misses().filter(isbn13=OuterRef("isbn13"))))

@@ -122,6 +122,7 @@ class EnrichmentSerializer(serializers.Serializer[Any]):
         "failed": 0,
         "invalid": [{"isbn": "9780593135205", "reason": "wrong check digit"}],
         "not_found_isbns": [],
+        "ask_again_at": {},
         "errors": [],
         "api_calls": 1,
         "duration_ms": 412,
@@ -130,6 +131,13 @@ class EnrichmentSerializer(serializers.Serializer[Any]):
 )
 class BatchAnswerSerializer(SpendingAnswerSerializer, EnrichmentSerializer):
     """The result of the request, with the quota."""
+
+    ask_again_at = serializers.DictField(
+        child=serializers.DateTimeField(),
+        allow_null=True,
+        help_text="For each of `not_found_isbns`, the time from which a request asks ISBNdb for it again. null: the "
+        "database could not be read.",
+    )
 
 
 _TIMES = ("synced_at", "created_at", "updated_at")

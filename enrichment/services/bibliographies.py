@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models.functions import Now
-
 from enrichment import selectors
-from enrichment.books.match_keys import name_key
+from enrichment.books.storage import remember_author_miss
 from enrichment.exceptions import ENDINGS, EnrichmentStopped
 from enrichment.gateway.listings import PAGE_SIZE, books_by_author
 from enrichment.models import AuthorMiss
@@ -62,7 +60,7 @@ def enrich_bibliography(
 
     It fetches at most `max_pages` pages of 1,000 books, from `start_page`. To continue a run that stopped, use its
     `next_page`. `consumer`: the slug of the payer. `source`: the purpose, for the journal. `skip_existing`: leave fresh
-    editions unchanged, and do not ask for an author that is remembered as unknown (MISS_REMEMBER_DAYS).
+    editions unchanged, and do not ask for an author that is remembered as unknown by this name (misses.py).
 
     All calls are reserved at the start; those that are not needed are released as soon as that is known. When the quota
     stops the run after the first page, the function returns with a `stopped_reason`. Every other stop raises
@@ -90,15 +88,11 @@ def conclude(result: Bibliography) -> None:
     """Sets `complete` and `stopped_reason` after the last page, and remembers whether ISBNdb knows the author."""
     progress = result.progress
     if progress.unknown:
-        _remember(result.author)
+        remember_author_miss(result.author)
     else:
-        AuthorMiss.objects.filter(name_key=name_key(result.author)).delete()
+        AuthorMiss.objects.filter(pk=result.author).delete()
     if progress.cut:
         result.stopped_reason = "max_pages"
     elif progress.beyond_reach:
         result.stopped_reason = "isbndb_ceiling"
     result.complete = result.stopped_reason is None
-
-
-def _remember(author: str) -> None:
-    AuthorMiss.objects.update_or_create(name_key=name_key(author), defaults={"name": author, "asked_at": Now()})

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
 
@@ -14,9 +13,6 @@ from enrichment.gateway import client
 from enrichment.isbn.parsing import InvalidEntry, parse_many
 from enrichment.services.stop_reasons import public_message
 from quota.spending import Spender, spending
-
-DOUBTFUL_MISS_DAYS = 1
-"""A miss is remembered for this time when a book in the same answer could not be read."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +128,8 @@ def _take(asked: list[str], answer: Answer, result: Enrichment) -> dict[str, str
     found = {book.isbn13 for book in answer.books}
     missing = [isbn for isbn in asked if isbn not in found]
     stored = store_books(answer.books)
-    remember_misses(missing, asked_at=_doubtful() if answer.bad else None)
+    # One of the ISBNs may belong to an unreadable book.
+    remember_misses(missing, doubtful=bool(answer.bad))
 
     result.created += stored.created
     result.updated += stored.updated
@@ -143,12 +140,3 @@ def _take(asked: list[str], answer: Answer, result: Enrichment) -> dict[str, str
     result.errors += [FailedIsbn(book.isbn, book.error) for book in answer.bad]
     result.errors += [FailedIsbn(error.isbn, error.error) for error in stored.errors]
     return {error.isbn: error.error for error in stored.errors}
-
-
-def _doubtful() -> datetime:
-    """A time in the past, so that a miss is remembered for DOUBTFUL_MISS_DAYS instead of MISS_REMEMBER_DAYS.
-
-    One of the ISBNs may belong to the unreadable book. Alexandria asks for them again soon, but not with every request,
-    because the book may stay unreadable.
-    """
-    return datetime.now(UTC) - timedelta(days=max(0, settings.MISS_REMEMBER_DAYS - DOUBTFUL_MISS_DAYS))

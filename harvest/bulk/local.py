@@ -14,7 +14,6 @@ from django.db.models import Count, F, Q, QuerySet
 from django.db.models.functions import Now
 
 from enrichment import selectors
-from enrichment.books.match_keys import name_key
 from enrichment.exceptions import EnrichmentStopped, IsbndbError
 from enrichment.models import Author
 from enrichment.services.bibliographies import MAX_PAGES, enrich_bibliography
@@ -84,7 +83,7 @@ class LocalFetcher:
 
     def remembered(self, names: list[str]) -> int:
         with _reachable():
-            return selectors.remembered_author_misses().filter(name_key__in=map(name_key, names)).count()
+            return selectors.remembered_author_misses().filter(pk__in=names).count()
 
     def days(self, calls: int) -> int | None:
         with _reachable():

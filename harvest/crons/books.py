@@ -3,15 +3,16 @@
 When ISBNdb fails to answer a batch or a page, the run records the failure and continues with the next one.
 """
 
-from collections.abc import Sequence
 from datetime import date, timedelta
-from typing import Any
 
 from django.conf import settings
 
 from enrichment import selectors
+from enrichment.books.storage import mark_named
 from enrichment.exceptions import EnrichmentStopped, IsbndbError, IsbndbRefused
 from enrichment.gateway.listings import fetch_updates
+from enrichment.models.feed import FEED_HISTORY
+from enrichment.services import feed
 from enrichment.services.enrich import enrich_isbns
 from enrichment.services.listings import Position, step_over
 from enrichment.services.queue import flush
@@ -28,13 +29,10 @@ from harvest.exceptions import RunStopped
 from quota.spending import spending
 
 MAX_BATCHES = 100
-"""Maximum number of batches in one run of stale-refresh."""
+"""Maximum number of batches in one run of stale-refresh and of update-feed."""
 
-MAX_FEED_PAGES = 100
+MAX_FEED_PAGES = 1000
 """Maximum number of pages of the update feed in one run; the next run continues after them."""
-
-FEED_HISTORY = timedelta(days=7)
-"""How far back ISBNdb's feed goes."""
 
 
 def new_releases(context: RunContext) -> None:
@@ -92,26 +90,27 @@ def stale_refresh(context: RunContext) -> None:
 
 
 def update_feed(context: RunContext) -> None:
-    """Refreshes the known ISBNs in ISBNdb's feed of updates: those that are stored or were requested before.
+    """Marks the known ISBNs in ISBNdb's feed of updates, and refreshes them: what is stored or was requested before.
 
-    They go out in full batches. The oldest stale editions fill the last batch.
+    First it reads the feed to its end, which costs no call. Then it sends what is marked, in full batches, the oldest
+    first. The oldest stale editions fill the last batch. A mark stays until ISBNdb has answered for the ISBN, so what a
+    run does not send waits for the next one. A batch that failed comes last there.
 
-    The next run sends a failed batch once more. A page that fails in two runs is skipped.
+    A page that fails in two runs is skipped. That is a gap, as is a feed that ISBNdb refuses.
 
-    Cursor: {"since"}, the first day to read next time. After a stop also {"page", "pending", "began"}: the page to
-    continue with, ISBNs that were read but not sent yet, and the day that becomes `since`. After failures {"again"},
-    ISBNs to send once more, and {"failed_page"}.
+    Cursor: {"since"}, the first day to read next time. Within a reading also {"page", "began"}: the page to continue
+    with, and the day that becomes `since`. After a failure {"failed_page"}.
     """
-    feed = _FeedPass(context)
+    reading = _Reading(context)
     for _ in range(MAX_FEED_PAGES):
-        feed.send_full_batches()
-        if feed.read_page():
-            feed.finish()
-            return
+        if reading.read_page():
+            reading.finish()
+            break
+    _send_named(context)
 
 
-class _FeedPass:
-    """One pass through the feed. It can take several runs; `context.cursor` always holds the current place."""
+class _Reading:
+    """One reading of the feed. It can take several runs; `context.cursor` always holds the current place."""
 
     def __init__(self, context: RunContext) -> None:
         cursor, oldest = context.cursor, context.today - FEED_HISTORY
@@ -120,63 +119,56 @@ class _FeedPass:
         self.began: str = cursor.get("began", context.today.isoformat())
         self.page: int = cursor.get("page", 1) if self.since.isoformat() == cursor.get("since") else 1
         self.failed_page: int | None = cursor.get("failed_page")
-        self.failed_before: list[str] = cursor.get("again", [])
-        self.pending: list[str] = cursor.get("pending", []) + self.failed_before
-        self.again: list[str] = []
-        self.sent: set[str] = set()  # a book that changed on several days is in the feed several times
-
-    def send_full_batches(self) -> None:
-        size = settings.ISBNDB_BATCH_SIZE
-        while len(self.pending) >= size:
-            self._send(self.pending[:size])
-            self.pending = self.pending[size:]
-            self._save_place()
+        feed.start_run(from_the_beginning=self.page == 1, run=context.source)
 
     def read_page(self) -> bool:
         """Reads the next page; True at the end of the feed."""
         self.context.check_can_continue()
         try:
-            changed = self._fetch()
+            named = self._fetch()
         except IsbndbError as error:
             # Without the feed in the plan, or with a refused key, every other page fails too.
+            if isinstance(error, IsbndbRefused):
+                feed.record_gap(f"ISBNdb refused the feed: {error}", run=self.context.source)
             if self.failed_page != self.page or isinstance(error, IsbndbRefused):
                 self._save_place(failed_page=self.page)
                 raise
+            feed.record_gap(f"Page {self.page} failed in two runs and was skipped: {error}", run=self.context.source)
             self.context.record_failure(error)
         else:
             self.context.record_answer()
-            if not changed:
+            if not named:
                 return True
-            known = selectors.stored_or_missed_isbns(changed) - self.sent.union(self.pending)
-            self.pending = self.pending + [isbn for isbn in changed if isbn in known]
+            mark_named(named)
         self.page += 1
         self._save_place()
         return False
 
     def finish(self) -> None:
-        """Sends the rest. The oldest stale editions fill the batch."""
-        if self.pending:
-            size = settings.ISBNDB_BATCH_SIZE
-            fill = [isbn for isbn in selectors.stale_isbns(size) if isbn not in set(self.pending)]
-            self._send(self.pending, fill=fill[: size - len(self.pending)])
-        self._save(since=self.began)
+        self.context.cursor = {"since": self.began}
+        feed.finish_reading()
 
     def _fetch(self) -> list[str]:
         context = self.context
         with spending(consumer=context.consumer, operation="update-feed", calls=1, source=context.source) as spender:
             return fetch_updates(spender, since=self.since, page=self.page)
 
-    def _send(self, isbns: list[str], *, fill: Sequence[str] = ()) -> None:
-        if not _refresh([*isbns, *fill], self.context):
-            self.again = self.again + [isbn for isbn in isbns if isbn not in self.failed_before]
-        self.sent.update(isbns)
-
     def _save_place(self, **more: int) -> None:
-        place = {"since": self.since.isoformat(), "began": self.began, "page": self.page, "pending": self.pending}
-        self._save(**place, **more)
+        self.context.cursor = {"since": self.since.isoformat(), "began": self.began, "page": self.page, **more}
 
-    def _save(self, **where: Any) -> None:
-        self.context.cursor = where | ({"again": self.again} if self.again else {})
+
+def _send_named(context: RunContext) -> None:
+    """Refreshes what the feed has named. The oldest stale editions fill the last batch."""
+    size = settings.ISBNDB_BATCH_SIZE
+    named = selectors.named_isbns(MAX_BATCHES * size)
+    failed = 0
+    for start in range(0, len(named), size):
+        batch = named[start : start + size]
+        stale = selectors.stale_isbns(size + failed) if len(batch) < size else []
+        fill = [isbn for isbn in stale if isbn not in set(named)]
+        if not _refresh(batch + fill[: size - len(batch)], context):
+            failed += len(batch)
+            mark_named(batch)  # again, so that it comes last
 
 
 def queue_flush(context: RunContext) -> None:

@@ -57,13 +57,15 @@ class Cron(Periodic):
     """Periodic work whose runs are recorded (HarvestRun) and never overlap.
 
     `run` does the work of one run. `consumer` is the slug of the consumer that pays, "" for a cron that spends no
-    calls; `floor` is the floor that this consumer starts with. `is_due` says whether there can be anything to do, and
-    is called before the quota is read.
+    calls; `floor` is the floor that this consumer starts with. `begins_free`: it begins with requests that cost no
+    call, so it starts when none is free. `is_due` says whether there can be anything to do, and is called before the
+    quota is read.
     """
 
     run: Callable[[RunContext], None]
     consumer: str = ""
     floor: int = FLOOR
+    begins_free: bool = False
     is_due: Callable[[], bool] = lambda: True
 
 
@@ -103,6 +105,7 @@ for _entry in (
         schedule=At(hour="2", minute="10"),
         run=books.update_feed,
         consumer="cron-update-feed",
+        begins_free=True,
     ),
     Cron(
         name="new-releases",

@@ -31,6 +31,8 @@ class RunContext:
     """There was nothing to do."""
     failures: Counter[str] = field(default_factory=Counter)
     """The failures of ISBNdb after which the run continued, with their number."""
+    has_answer: bool = False
+    """ISBNdb has answered in this run."""
     in_a_row: int = 0
     """Failures since the last answer from ISBNdb."""
     lost: bool = False
@@ -45,7 +47,7 @@ class RunContext:
 
     def record_answer(self) -> None:
         """Records that ISBNdb has answered."""
-        self.in_a_row = 0
+        self.in_a_row, self.has_answer = 0, True
 
     def record_failure(self, error: Exception) -> None:
         """Records a failure of ISBNdb, so that the run can continue with something else. Raises any other error."""

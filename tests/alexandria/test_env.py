@@ -72,6 +72,7 @@ def load_settings(monkeypatch: pytest.MonkeyPatch) -> LoadSettings:
         ("ISBNDB_TIMEOUT_SECONDS", "2.5"),
         ("EDITION_FRESH_DAYS", "-1"),
         ("MISS_REMEMBER_DAYS", "3651"),
+        ("FEED_FRESHNESS", "perhaps"),
         ("QUOTA_DAILY_LIMIT", "0"),
         ("QUOTA_DAILY_LIMIT", "fifteen"),
         ("QUOTA_SAFETY_BUFFER", "-1"),
@@ -199,7 +200,7 @@ def test_the_example_documents_every_variable_with_its_default(load_settings: Lo
     defaults = {name: documented[name] for name in read if documented[name] and name in settings}
     assert {name: str(settings[name]) for name in defaults} == defaults | dict.fromkeys(
         ("DEBUG", "DATABASE_POOLED", "ALERT_WEBHOOKS_TO_PRIVATE"), "False"
-    )
+    ) | {"FEED_FRESHNESS": "True"}
 
 
 def test_the_broker_and_the_cache_share_one_redis_database(load_settings: LoadSettings) -> None:

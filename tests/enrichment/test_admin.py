@@ -13,7 +13,8 @@ from django.urls import reverse
 
 from enrichment.books.decoding import decode_books
 from enrichment.books.storage import remember_misses, store_books
-from enrichment.models import Author, Edition, Work
+from enrichment.models import Author, AuthorMiss, Edition, Miss, Work
+from enrichment.services import feed
 from tests.fixtures import known_isbns
 
 pytestmark = pytest.mark.django_db
@@ -149,3 +150,21 @@ def test_a_miss_is_found_by_an_isbn_in_any_form(admin_client: Client) -> None:
     found = page(admin_client, "miss_changelist", q="0-441-17271-7")
     assert DUNE in found
     assert OTHER not in found
+
+
+def test_a_miss_says_from_when_isbndb_is_asked_again(admin_client: Client) -> None:
+    Miss.objects.create(isbn13=DUNE, asked_at="2026-05-05T12:00:00Z", step=2)
+    AuthorMiss.objects.create(name="Herbert, Franc", asked_at="2026-05-05T12:00:00Z")
+    assert "2026-05-12 12:00" in page(admin_client, "miss_changelist")
+    found = page(admin_client, "authormiss_changelist", q="Herb")
+    assert "Herbert, Franc" in found
+    assert "2026-05-06 12:00" in found
+    assert "Herbert" not in page(admin_client, "authormiss_changelist", q="herb")
+
+
+def test_the_page_of_the_feed_says_what_ended_the_following(admin_client: Client) -> None:
+    feed.start_run(from_the_beginning=True, run="run:1")
+    feed.record_gap("Page 3 was skipped.", run="run:7")
+    shown = page(admin_client, "feedfollowing_changelist")
+    assert "Page 3 was skipped." in shown
+    assert "run:7" in shown

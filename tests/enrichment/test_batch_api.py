@@ -2,17 +2,18 @@
 
 import json
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from rest_framework.test import APIClient
 
 from alexandria.development.sandbox.server import Sandbox
+from enrichment import selectors
 from enrichment.api import answers
-from enrichment.models import Edition
+from enrichment.models import Edition, Miss
 from quota.exceptions import QuotaUnavailable
 from quota.models import Call, Consumer, DailyLedger
 from quota.selectors.status import get_status
@@ -37,6 +38,18 @@ TIMEOUT = 2.0
 time that passes says nothing about them."""
 
 
+def test_when_misses_cannot_be_read_the_answer_says_so_and_keeps_the_rest(
+    api: APIClient, sandbox: Sandbox, monkeypatch
+) -> None:
+    def gone(isbns: list[str]) -> None:
+        raise OperationalError("connection is closed")
+
+    monkeypatch.setattr(selectors, "ask_isbns_again_at", gone)
+    response = api.post(PATH, [*KNOWN, *UNKNOWN], format="json")
+    assert response.status_code == 200
+    assert (response.json()["ask_again_at"], response.json()["enriched"]) == (None, 3)
+
+
 @pytest.mark.slow
 def test_the_answer_counts_every_isbn_and_every_call(api: APIClient, sandbox: Sandbox) -> None:
     given = [*KNOWN, *UNKNOWN, "978-0-00-000000-3", KNOWN[0], int(KNOWN[1])]
@@ -44,6 +57,8 @@ def test_the_answer_counts_every_isbn_and_every_call(api: APIClient, sandbox: Sa
     assert response.status_code == 200
     body = response.json()
     assert body.pop("duration_ms") >= 0
+    [miss] = Miss.objects.all()
+    assert body.pop("ask_again_at") == {miss.pk: (miss.asked_at + timedelta(days=1)).isoformat()[:26] + "Z"}
     assert body == {
         "requested": 7,
         "valid": 4,

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 import pytest
 from django import conf
 from django.db import connection, transaction
+from django.db.models import F
 from django.db.models.functions import Now
 from rest_framework.test import APIClient
 
@@ -158,13 +159,35 @@ def test_an_unknown_author_costs_one_call_and_is_remembered(
         sandbox.add_fault(**fault)
     body = ask(api, author)
     assert (body["books_found"], body["api_calls"], body["complete"], body["errors"]) == (0, 1, True, [])
-    again = ask(api, author.upper())
+    again = ask(api, author)
     assert (again["books_found"], again["api_calls"], again["complete"]) == (0, 0, True)
     assert ask(api, author, skip_existing=False)["api_calls"] == 1
     settings.MISS_REMEMBER_DAYS = 0
     assert ask(api, author)["api_calls"] == 1
     assert balance(sandbox) == (3, 3)
     assert AuthorMiss.objects.exists() == (fault is None)  # by now ISBNdb knows the new author
+
+
+@pytest.mark.slow
+def test_an_unknown_spelling_of_a_name_does_not_hide_another(api: APIClient, sandbox: Sandbox) -> None:
+    sandbox.add_fault("status", status=404, times=1)
+    assert ask(api, "Christie, Agatha")["books_found"] == 0
+    assert AuthorMiss.objects.get().name == "Christie, Agatha"
+    assert ask(api, "Agatha Christie")["books_found"] > 0
+    assert ask(api, "Christie, Agatha")["api_calls"] == 0, "this spelling stays unknown"
+    assert AuthorMiss.objects.count() == 1
+
+
+@pytest.mark.slow
+def test_an_unknown_author_is_asked_for_again_after_a_day_and_then_after_a_week(
+    api: APIClient, sandbox: Sandbox
+) -> None:
+    def days_later(days: float) -> int:
+        AuthorMiss.objects.update(asked_at=F("asked_at") - timedelta(days=days))
+        calls: int = ask(api, catalogue.UNKNOWN_AUTHOR)["api_calls"]
+        return calls
+
+    assert [days_later(0), days_later(0.9), days_later(0.1), days_later(6.9), days_later(0.1)] == [1, 0, 1, 0, 1]
 
 
 def test_special_characters_of_a_name_reach_isbndb_unchanged(api: APIClient, sandbox: Sandbox) -> None:

@@ -11,8 +11,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
-from enrichment.models import Author, Edition, EditionAuthor, Work
+from enrichment.models import Author, Edition, EditionAuthor, Miss, Work
 from quota.models import Call, Reservation
+from tests.fixtures import problem
 
 ISBN = "9780747532699"
 SYNCED = datetime(2026, 5, 1, 10, tzinfo=UTC)
@@ -147,3 +148,11 @@ def test_an_unchanged_book_is_a_304_without_a_body(api: APIClient, stored: Editi
 
 def test_a_book_needs_a_key() -> None:
     assert get(APIClient(), ISBN).status_code == 401
+
+
+def test_a_book_that_isbndb_did_not_know_says_from_when_it_is_asked_again(api: APIClient) -> None:
+    detail = problem(get(api, "0-441-17271-7"), 404)["detail"]
+    assert "is not stored. POST it" in detail
+    Miss.objects.create(isbn13="9780441172719", asked_at=SYNCED, step=2)
+    detail = problem(get(api, "0-441-17271-7"), 404)["detail"]
+    assert f"Until {SYNCED + timedelta(days=7):%Y-%m-%d %H:%M} UTC, that needs `refresh`." in detail

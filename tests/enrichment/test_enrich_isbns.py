@@ -160,16 +160,32 @@ def test_a_refresh_asks_for_every_isbn(sandbox: Sandbox, refresh: bool) -> None:
 
 
 def test_old_editions_and_old_misses_are_asked_for_again(sandbox: Sandbox, settings) -> None:
-    settings.EDITION_FRESH_DAYS, settings.MISS_REMEMBER_DAYS = 9, 3
+    settings.EDITION_FRESH_DAYS = 9
     enrich([*KNOWN[:3], *UNKNOWN])
     Edition.objects.filter(isbn13=KNOWN[0]).update(synced_at=Now() - timedelta(days=9, seconds=1))
     Edition.objects.filter(isbn13=KNOWN[1]).update(synced_at=Now() - timedelta(days=8.9))
-    Miss.objects.filter(isbn13=UNKNOWN[0]).update(asked_at=Now() - timedelta(days=3, seconds=1))
-    Miss.objects.filter(isbn13=UNKNOWN[1]).update(asked_at=Now() - timedelta(days=2.9))
+    Miss.objects.filter(isbn13=UNKNOWN[0]).update(asked_at=Now() - timedelta(days=1, seconds=1))
+    Miss.objects.filter(isbn13=UNKNOWN[1]).update(asked_at=Now() - timedelta(days=0.9))
     result = enrich([*KNOWN[:3], *UNKNOWN])
     assert (result.already_fresh, result.enriched, result.not_found) == (2, 1, 3)
     assert asked(sandbox) == [6, 2]
     assert enrich([*KNOWN[:3], *UNKNOWN]).api_calls == 0
+
+
+def test_an_unknown_isbn_costs_a_call_after_a_day_then_after_a_week_then_after_the_setting(
+    sandbox: Sandbox, settings
+) -> None:
+    settings.MISS_REMEMBER_DAYS = 30
+
+    def days_later(days: float) -> int:
+        Miss.objects.update(asked_at=F("asked_at") - timedelta(days=days))
+        return enrich(UNKNOWN[:1]).api_calls
+
+    enrich(UNKNOWN[:1])
+    assert [days_later(0.9), days_later(0.1), days_later(6.9), days_later(0.1)] == [0, 1, 0, 1]
+    assert [days_later(29.9), days_later(0.1), days_later(29.9), days_later(0.1)] == [0, 1, 0, 1]
+    enrich(UNKNOWN[:1], refresh=True)
+    assert [days_later(29.9), days_later(0.1)] == [0, 1], "a refresh in between changes nothing"
 
 
 def test_a_book_that_isbndb_changed_counts_as_updated(sandbox: Sandbox) -> None:
@@ -317,6 +333,15 @@ def test_when_a_book_is_bad_the_missing_isbns_are_remembered_as_unknown_for_a_da
     assert enrich(KNOWN[:3]).created == 2
 
 
+def test_when_a_book_is_bad_isbns_that_were_often_unknown_are_asked_for_again_after_a_day(sandbox: Sandbox) -> None:
+    enrich(UNKNOWN[:2])
+    Miss.objects.update(step=3)
+    send_books(sandbox, ["bad"])
+    enrich(UNKNOWN[:2], refresh=True)
+    Miss.objects.update(asked_at=F("asked_at") - timedelta(days=1))
+    assert enrich(UNKNOWN[:2]).api_calls == 1
+
+
 @pytest.mark.parametrize("days", [0, 1])
 def test_a_bad_book_never_makes_a_miss_last_longer_than_the_setting(sandbox: Sandbox, settings, days: int) -> None:
     settings.MISS_REMEMBER_DAYS = days
@@ -341,7 +366,7 @@ def test_a_lost_database_stops_the_operation_and_earlier_batches_stay_stored(
 ) -> None:
     settings.ISBNDB_BATCH_SIZE = 2
 
-    def gone(isbns: list[str], asked_at: object = None) -> None:
+    def gone(isbns: list[str], *, doubtful: bool) -> None:
         if KNOWN[2] not in Edition.objects.values_list("isbn13", flat=True):
             return
         raise error("connection to 10.0.0.7 is closed")

@@ -8,12 +8,14 @@ from django.db.models.functions import Now
 
 from alexandria.development.sandbox import feed
 from alexandria.development.sandbox.server import Sandbox
-from enrichment.books.storage import remember_misses
-from enrichment.models import Edition
+from enrichment.books.storage import mark_named, remember_misses
+from enrichment.models import Edition, FeedFollowing
+from enrichment.selectors import fresh_isbns, named_isbns, stale_isbns
+from enrichment.services import feed as feed_service
 from enrichment.services.enrich import enrich_isbns
 from harvest.crons import books
 from harvest.models import CronState
-from harvest.runs import run_cron
+from harvest.runs import forget_cursor, run_cron
 from quota.models import DailyLedger
 from tests.fixtures import NOON, SetClock, balance, known_isbns, unknown_isbns
 
@@ -32,6 +34,13 @@ def batches_of_a_hundred(settings, consumer, sandbox: Sandbox) -> None:
 def changed() -> list[str]:
     """The ISBNs of the sandbox's feed at noon, in order, without duplicates."""
     return list(dict.fromkeys(isbn for isbn, _ in feed.updates(WEEK, NOON)))
+
+
+def named_once() -> list[str]:
+    """Those that the feed names only once, before today: a run that reads today again does not name them again."""
+    times = Counter(isbn for isbn, _ in feed.updates(WEEK, NOON))
+    before = {isbn for isbn, moment in feed.updates(WEEK, NOON) if moment.date() < NOON.date()}
+    return [isbn for isbn, count in times.items() if count == 1 and isbn in before]
 
 
 def pages() -> int:
@@ -89,65 +98,117 @@ def test_stale_books_fill_the_last_batch_and_the_next_run_reads_from_the_day_of_
 
 
 @pytest.mark.slow
-def test_a_stopped_run_continues_with_the_next_page_and_loses_no_isbn(sandbox: Sandbox, monkeypatch) -> None:
-    times = Counter(isbn for isbn, _ in feed.updates(WEEK, NOON))
-    stored = [isbn for isbn, count in times.items() if count == 1][:250]
+def test_what_a_stopped_run_has_read_but_not_sent_waits_for_the_next_run(sandbox: Sandbox, monkeypatch) -> None:
+    stored = named_once()[:250]
     enrich_isbns(stored, consumer="reader")
     calls = sandbox.spent
     sandbox.add_fault("drip", seconds=0, path="/books", times=1)  # the first batch is answered
     sandbox.add_fault("daily_limit", path="/books")
     run = run_cron("update-feed")
-    assert (run.outcome, run.books) == ("stopped", BATCH)
-    assert cursor() == {"since": str(WEEK), "began": "2026-05-05", "page": 2, "pending": stored[BATCH:]}
+    assert (run.outcome, run.books, run.calls) == ("stopped", BATCH, pages() + 2)
+    assert cursor() == {"since": "2026-05-05"}, "the feed was read to its end"
+    assert Edition.objects.filter(named_at__isnull=False).count() == 150
+    assert fresh_isbns(stored) == set(stored) - set(named_isbns(150)), "what the feed named is due"
 
     sandbox.clear_faults()
     DailyLedger.objects.update(closed_at=None)
+    run = run_cron("update-feed")
+    assert (run.outcome, run.books) == ("succeeded", 150)
+    assert not Edition.objects.filter(named_at__isnull=False).exists()
+    assert balance(sandbox) == (calls + pages() + 2 + 2 + 2,) * 2, "the next run reads from the day of the first one"
+
+
+@pytest.mark.slow
+def test_a_reading_that_takes_several_runs_continues_with_the_next_page(sandbox: Sandbox, monkeypatch) -> None:
+    stored = named_once()[:50] + named_once()[-50:]
+    enrich_isbns(stored, consumer="reader")
     monkeypatch.setattr(books, "MAX_FEED_PAGES", 1)
     run = run_cron("update-feed")
-    assert (run.outcome, run.books) == ("succeeded", BATCH)
-    assert cursor()["page"] == 3, "a run reads at most that number of pages"
+    assert (run.outcome, run.books) == ("succeeded", 50)
+    assert cursor() == {"since": str(WEEK), "began": "2026-05-05", "page": 2}
+    assert FeedFollowing.objects.get().read_up_to is None
 
     monkeypatch.setattr(books, "MAX_FEED_PAGES", 100)
     run = run_cron("update-feed")
     assert (run.outcome, run.books) == ("succeeded", 50)
     assert cursor() == {"since": "2026-05-05"}
-    assert run.calls == pages() - 2 + 1
-    assert balance(sandbox) == (calls + pages() + 4,) * 2, "each page is read once; one batch is sent twice"
+    assert run.calls == pages() - 1 + 1
+    following = FeedFollowing.objects.get()
+    assert following.read_up_to == following.began_at, "the reading began with the first run"
 
 
 @pytest.mark.slow
-def test_a_failed_batch_is_sent_once_more_and_blocks_nothing(sandbox: Sandbox) -> None:
-    times = Counter(isbn for isbn, _ in feed.updates(WEEK, NOON))
-    stored = [isbn for isbn, count in times.items() if count == 1][:250]
+def test_a_failed_batch_comes_last_in_the_next_run_and_blocks_nothing(sandbox: Sandbox) -> None:
+    stored = named_once()[:250]
     enrich_isbns(stored, consumer="reader")
-    Edition.objects.update(synced_at=Now() - timedelta(days=1))
     sandbox.add_fault("garbage", path="/books", times=1)
     run = run_cron("update-feed")
     assert (run.outcome, run.books, run.calls) == ("failed", 150, pages() + 3)
-    assert cursor() == {"since": "2026-05-05", "again": stored[:BATCH]}
+    first = named_isbns(BATCH + 1)
+    assert len(first) == BATCH
+    assert stale_isbns(BATCH) == first, "stale-refresh can try it too"
 
+    mark_named(sorted(set(stored) - set(first))[:BATCH])
+    Edition.objects.filter(named_at__isnull=False).exclude(pk__in=first).update(named_at=Now() - timedelta(hours=1))
+    sandbox.add_fault("drip", seconds=0, path="/books", times=1)
     sandbox.add_fault("garbage", path="/books", times=1)
     run = run_cron("update-feed")
-    assert (run.outcome, run.books) == ("failed", 0)
-    assert cursor() == {"since": "2026-05-05"}, "stale-refresh handles ISBNs that failed twice"
+    assert (run.outcome, run.books) == ("failed", BATCH)
+    assert named_isbns(BATCH + 1) == first
 
 
 @pytest.mark.slow
-def test_a_page_that_fails_twice_is_skipped(sandbox: Sandbox) -> None:
+def test_a_page_that_fails_twice_is_skipped_and_ends_the_following(sandbox: Sandbox) -> None:
+    run_cron("update-feed")
+    forget_cursor("update-feed")
     sandbox.add_fault("drip", seconds=0, path="/feeds", times=1)  # the first page is answered
     sandbox.add_fault("garbage", path="/feeds", times=2)
     run = run_cron("update-feed")
     assert (run.outcome, run.calls) == ("failed", 2)
-    assert cursor() == {"since": str(WEEK), "began": "2026-05-05", "page": 2, "pending": [], "failed_page": 2}
+    assert cursor() == {"since": str(WEEK), "began": "2026-05-05", "page": 2, "failed_page": 2}
+    assert FeedFollowing.objects.get().ended_at is None, "the next run may read it"
     run = run_cron("update-feed")
     assert (run.outcome, run.calls) == ("failed", pages() - 1)
     assert cursor() == {"since": "2026-05-05"}
+    [ended] = FeedFollowing.objects.all()
+    assert ended.why_ended == "Page 2 failed in two runs and was skipped: ISBNdb's answer could not be read."
+    assert ended.ended_by == f"run:{run.pk}"
     run = run_cron("update-feed")
     assert (run.outcome, run.calls) == ("succeeded", 2)
+    assert FeedFollowing.objects.filter(ended_at=None, read_up_to__isnull=False).count() == 1
 
 
-def test_a_plan_without_the_feed_is_a_failed_run_that_says_so(sandbox: Sandbox) -> None:
+def test_a_plan_without_the_feed_is_a_failed_run_that_says_so_and_ends_the_following(sandbox: Sandbox) -> None:
+    run_cron("update-feed")
     sandbox.add_fault("status", status=403, path="/feeds")
     run = run_cron("update-feed")
     assert (run.outcome, run.calls) == ("failed", 1)
     assert "403" in run.reason
+    [ended] = FeedFollowing.objects.all()
+    assert ended.why_ended.startswith("ISBNdb refused the feed: ")
+    assert "403" in ended.why_ended
+
+
+def test_a_run_after_more_than_a_week_records_the_gap(sandbox: Sandbox) -> None:
+    run_cron("update-feed")
+    FeedFollowing.objects.update(read_up_to=Now() - timedelta(days=7, minutes=1))
+    run = run_cron("update-feed")
+    now, before = FeedFollowing.objects.all()
+    assert (before.why_ended, before.ended_by) == (feed_service.TOO_LONG, f"run:{run.pk}")
+    assert now.read_up_to == now.began_at
+
+
+@pytest.mark.slow
+def test_a_killed_run_loses_nothing_that_it_has_read(sandbox: Sandbox, monkeypatch) -> None:
+    stored = named_once()[:250]
+    enrich_isbns(stored, consumer="reader")
+
+    def die(*args: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(books, "enrich_isbns", die)
+        with pytest.raises(KeyboardInterrupt):
+            run_cron("update-feed")
+    assert set(named_isbns(1000)) == set(stored)
+    assert run_cron("update-feed").books == 250

@@ -18,7 +18,7 @@ def decode(*books: dict[str, object]) -> list[Book]:
 
 
 def test_every_column_of_an_edition_is_a_field_of_a_book_or_kept_by_storage() -> None:
-    by_storage = {"work", "synced_at", "created_at", "updated_at"}
+    by_storage = {"work", "synced_at", "created_at", "updated_at", "named_at"}
     assert {column.name for column in Edition._meta.concrete_fields} == {*COLUMNS} | by_storage
     assert {*FIELDS} - {*COLUMNS} == {"authors"}
     assert {*LONG_COLUMNS} < {*COLUMNS}
