@@ -142,8 +142,8 @@ def _bare(value: str) -> str:
 
 def _compact(value: str) -> str:
     """The value in upper case, with ASCII digits and without separators."""
-    if value.isascii() and value.isdigit():
-        return value
+    if value.isascii():
+        return value.translate(_PLAIN_ASCII).upper()
     return "".join(_plain(character) for character in unicodedata.normalize("NFKC", value)).upper()
 
 
@@ -152,6 +152,10 @@ def _plain(character: str) -> str:
         return ""
     digit = unicodedata.decimal(character, None)
     return character if digit is None else str(digit)
+
+
+_PLAIN_ASCII = str.maketrans({character: _plain(character) for character in map(chr, range(128))})
+"""A table for ASCII, because a list of 100,000 ISBNs has over a million characters."""
 
 
 def _printable(value: str | int) -> str:
