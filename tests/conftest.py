@@ -5,6 +5,7 @@ run starts its own embedded servers under `.data/test`, and stops them at the en
 the servers. Each worker has its own database (pytest-django names it after the worker) and Redis database number.
 """
 
+import gc
 import itertools
 import os
 import re
@@ -101,6 +102,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return of[len(of) * number // workers : len(of) * (number + 1) // workers]
 
     items[:] = [item for number in range(workers) for item in (*share(slow, number), *share(quick, number))]
+
+
+def pytest_collection_finish() -> None:
+    """Makes the garbage collector ignore all modules and tests from now on: to visit them takes a tenth of the run."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure() -> None:
