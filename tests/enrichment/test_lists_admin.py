@@ -90,6 +90,7 @@ def test_a_second_click_returns_the_same_job(admin_client: Client) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 def test_a_file_of_100_000_isbns_loses_none(admin_client: Client, settings, django_assert_max_num_queries) -> None:
     many = [isbns.isbn13_at(slot, position) for slot in range(7000, 7100) for position in range(1000)]
     file = SimpleUploadedFile("isbns.csv", "\n".join(f"Title;{isbn}" for isbn in many).encode("utf-16"))

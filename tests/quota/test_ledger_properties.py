@@ -107,6 +107,7 @@ class Ledgers(RuleBasedStateMachine):
         assert not ConsumerUsage.objects.filter(consumer__slug="thrifty", used__gt=8 - F("reserved")).exists()
 
 
+@pytest.mark.no_cover
 @pytest.mark.django_db(transaction=True)
 def test_the_ledger_agrees_with_its_rows_after_any_history(set_clock: SetClock, settings) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = SAFETY_LIMIT + 5, 5

@@ -62,6 +62,7 @@ def queries_of_list(client: Client, model: type[Model], *, added: int) -> list[s
     return queries_of(client, reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist"))
 
 
+@pytest.mark.no_cover
 def test_a_list_of_10000_rows_needs_no_more_queries_than_a_short_one(staff: Client) -> None:
     few = {model: queries_of_list(staff, model, added=FEW) for model in LISTED}
     many = {model: queries_of_list(staff, model, added=MANY) for model in LISTED}

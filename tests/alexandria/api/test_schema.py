@@ -58,6 +58,7 @@ def test_the_schema_is_valid_openapi_and_has_no_warnings(capsys: pytest.CaptureF
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 def test_every_generated_request_gets_an_answer_of_the_schema(
     schema: BaseSchema, authorization: dict[str, str], settings
 ) -> None:
