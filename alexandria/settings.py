@@ -169,6 +169,7 @@ CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 ISBNDB_API_KEY = env.secret("ISBNDB_API_KEY")
 ISBNDB_BASE_URL = env.http_url("ISBNDB_BASE_URL", "https://api.premium.isbndb.com")
 ISBNDB_BATCH_SIZE = env.integer("ISBNDB_BATCH_SIZE", 1000, minimum=1, maximum=1000)
+ISBNDB_BATCH_PRICE = env.choice("ISBNDB_BATCH_PRICE", "measure", ["measure", "request", "isbn"])
 ISBNDB_TIMEOUT_SECONDS = env.integer("ISBNDB_TIMEOUT_SECONDS", 30, minimum=1, maximum=60)
 EDITION_FRESH_DAYS = env.integer("EDITION_FRESH_DAYS", 90, minimum=0, maximum=3650)
 FEED_FRESHNESS = env.flag("FEED_FRESHNESS", default=True)

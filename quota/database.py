@@ -20,10 +20,12 @@ class Decision(NamedTuple):
 
     outcome: str
     broken_limit: str | None
+    asked: int | None
     free: int | None
     retry_at: datetime | None
     day: date | None
     call: int | None
+    price: int | None
     send_at: datetime | None
     send_in: float | None
     valid_for: float | None

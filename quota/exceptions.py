@@ -52,7 +52,11 @@ class DayOver(ReservationClosed):
 
 
 class ReservationSpent(QuotaError):
-    """Every call of the reservation is dispatched. `extend` adds one."""
+    """The reservation holds fewer calls than the request costs. `extend` adds the `missing` calls."""
+
+    def __init__(self, message: str, *, missing: int) -> None:
+        super().__init__(message)
+        self.missing = missing
 
 
 class ConsumerUnknown(QuotaError):

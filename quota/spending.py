@@ -10,7 +10,8 @@ from random import uniform
 
 import structlog
 
-from quota.exceptions import PaceTimeout, QuotaUnavailable, ReservationClosed
+from quota.exceptions import PaceTimeout, QuotaUnavailable, ReservationClosed, ReservationSpent
+from quota.prices import RequestKind
 from quota.selectors.status import get_status
 from quota.services import reservations
 from quota.services.reservations import MAX_SLOT_DISTANCE, DispatchedCall
@@ -30,35 +31,38 @@ class Spender:
     calls: int
     source: str = ""
     reservation: uuid.UUID | None = None
-    left: int = 0  # reserved and not dispatched
+    left: int = 0  # calls reserved and not dispatched
     dispatched: list[DispatchedCall] = field(default_factory=list)
 
-    def need(self, calls: int) -> None:
-        """Says how many calls the operation still needs, besides those dispatched.
+    @property
+    def calls_spent(self) -> int:
+        """The prices of all requests that were dispatched, in calls."""
+        return sum(call.price for call in self.dispatched)
 
-        Reserved calls that are not needed go back at once. If more are needed than are reserved, the rest is reserved
-        too, which raises what `reservations.extend` raises. Before the first dispatch this only changes how many calls
-        that dispatch reserves.
-        """
-        if self.reservation is None:
-            self.calls = calls
-        elif calls > self.left:
-            self._reserve_more(calls - self.left)
-        elif calls < self.left:
+    def release_beyond(self, calls: int) -> None:
+        """Gives back the reserved calls beyond `calls`, which is what the operation still needs."""
+        if self.reservation is not None and calls < self.left:
             reservations.shrink(self.reservation, left=calls)
             self.left = calls
 
-    def dispatch(self, method: str, path: str, *, isbns_asked: int | None = None) -> DispatchedCall:
-        """Spends one call for the request that is described. Waits for the pace when it has to.
+    def dispatch(self, kind: RequestKind, method: str, path: str, *, isbns_asked: int | None = None) -> DispatchedCall:
+        """Spends the price of the request that is described. Waits for the pace when it has to.
 
-        Raises PaceTimeout after MAX_PACE_WAIT, and what `reserve` and `dispatch` of the reservations raise.
+        If the request costs more than is left of the reservation, the missing calls are reserved first: a price can
+        rise, and a batch that is too large is asked for in halves.
+
+        Raises PaceTimeout after MAX_PACE_WAIT, and what `reserve`, `extend` and `dispatch` of the reservations raise.
         """
         deadline = time.monotonic() + MAX_PACE_WAIT.total_seconds()
         while True:
-            answer = self._ask(method, path, isbns_asked)
+            try:
+                answer = self._ask(kind, method, path, isbns_asked)
+            except ReservationSpent as spent:
+                self._reserve_more(spent.missing)
+                continue
             if isinstance(answer, DispatchedCall):
                 self.dispatched.append(answer)
-                self.left -= 1
+                self.left -= answer.price
                 return answer
             # A little jitter, so that not everything that waits asks at the same moment.
             pause = max(timedelta(), answer - MAX_SLOT_DISTANCE).total_seconds() + uniform(0.01, 0.1)  # noqa: S311
@@ -68,11 +72,12 @@ class Spender:
                 )
             reservations.sleep_until(time.monotonic() + pause)
 
-    def extend(self) -> None:
-        """Reserves one more call, for a retry. Raises what `reservations.extend` raises."""
+    def extend(self, calls: int) -> None:
+        """Reserves `calls` more, for a retry. Raises what `reservations.extend` raises."""
         if not self.dispatched:
             raise RuntimeError("There is nothing to extend before the first dispatch.")
-        self._reserve_more(1)
+        if calls:
+            self._reserve_more(calls)
 
     def _reserve_more(self, calls: int) -> None:
         if self.reservation is None:
@@ -90,24 +95,26 @@ class Spender:
             raise closed
         if self.reservation is not None:
             reservations.settle(self.reservation)
-        self.reservation, self.calls = None, max(1, calls)
+        self.reservation, self.calls = None, calls
 
-    def _ask(self, method: str, path: str, isbns_asked: int | None) -> DispatchedCall | timedelta:
+    def _ask(self, kind: RequestKind, method: str, path: str, isbns_asked: int | None) -> DispatchedCall | timedelta:
         if self.reservation is not None:
             try:
-                return reservations.dispatch(self.reservation, method=method, path=path, isbns_asked=isbns_asked)
+                return reservations.dispatch(
+                    self.reservation, kind=kind, method=method, path=path, isbns_asked=isbns_asked
+                )
             except ReservationClosed as closed:
                 self._start_again(closed, calls=self.left)
-        self.reservation, answer = reservations.reserve_and_dispatch(
+        self.reservation, self.left, answer = reservations.reserve_and_dispatch(
             consumer=self.consumer,
             operation=self.operation,
             calls=self.calls,
             source=self.source,
+            kind=kind,
             method=method,
             path=path,
             isbns_asked=isbns_asked,
         )
-        self.left = self.calls
         structlog.contextvars.bind_contextvars(reservation=str(self.reservation))
         return answer
 
@@ -116,8 +123,9 @@ class Spender:
 def spending(*, consumer: str, operation: str, calls: int, source: str = "") -> Iterator[Spender]:
     """Spends up to `calls` calls for one operation of the consumer (a slug). What was not dispatched goes back.
 
-    `calls` is what the whole operation needs. The first dispatch reserves all of them or raises QuotaRefused, so an
-    operation that cannot be covered sends nothing. It cannot be used inside a transaction.
+    `calls` is what the whole operation needs; 0 if it is one request, or requests that are free. The first dispatch
+    reserves all of them, and at least its own price, or raises QuotaRefused: an operation that cannot be covered sends
+    nothing. It cannot be used inside a transaction.
     """
     spender = Spender(consumer=consumer, operation=operation, calls=calls, source=source)
     with structlog.contextvars.bound_contextvars(consumer=consumer, operation=operation, reservation=None):

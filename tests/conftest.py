@@ -30,7 +30,12 @@ from tests import tables
 
 ENV_EXAMPLE = BASE_DIR / ".env.example"
 FROM_THE_SHELL = {"DATABASE_URL", "REDIS_URL"}
-FIXED = {"DJANGO_SETTINGS_MODULE": "alexandria.settings", "DEBUG": "on", "SECRET_KEY": "only-for-tests-" * 4}
+FIXED = {
+    "DJANGO_SETTINGS_MODULE": "alexandria.settings",
+    "DEBUG": "on",
+    "SECRET_KEY": "only-for-tests-" * 4,
+    "ISBNDB_BATCH_PRICE": "request",
+}
 OWN_SERVERS: list[str] = []
 
 

@@ -34,6 +34,7 @@ from enrichment.exceptions import (
 from enrichment.gateway.replies import Reply, after_midnight, judge, without_key
 from quota.exceptions import QuotaError, QuotaRefused, QuotaUnavailable, SendWindowMissed
 from quota.models import Call
+from quota.prices import RequestKind
 from quota.services import reservations as quota
 from quota.services.reservations import LEASE, DispatchedCall
 from quota.spending import MAX_PACE_WAIT, Spender
@@ -77,7 +78,7 @@ class KeyUsage:
 
 
 def fetch_books(isbns: Sequence[str], spender: Spender) -> Answer:
-    """Asks ISBNdb for up to ISBNDB_BATCH_SIZE ISBN-13s in one call. The answer lacks those that ISBNdb does not know.
+    """Asks ISBNdb for up to ISBNDB_BATCH_SIZE ISBN-13s at once. The answer lacks those that ISBNdb does not know.
 
     Drops books that were not asked for. Raises IsbndbPageTooLarge (ask for fewer), another IsbndbError, or what
     `Spender.dispatch` raises.
@@ -93,6 +94,7 @@ def fetch_books(isbns: Sequence[str], spender: Spender) -> Answer:
 
     return ask(
         spender,
+        RequestKind.BATCH,
         new_request("POST", "/books", json={"isbns": list(isbns)}),
         isbns_asked=len(isbns),
         decode=decode,
@@ -102,13 +104,14 @@ def fetch_books(isbns: Sequence[str], spender: Spender) -> Answer:
 
 
 def fetch_key_usage(spender: Spender) -> KeyUsage:
-    """Asks ISBNdb for its own counter, in one call. Raises what `fetch_books` raises."""
+    """Asks ISBNdb for its own counter, in one request. Raises what `fetch_books` raises."""
 
     class Answered(msgspec.Struct):
         plan_limit: KeyUsage
 
     return ask(
         spender,
+        RequestKind.KEY,
         new_request("GET", "/key"),
         decode=lambda body: msgspec.json.decode(body, type=Answered).plan_limit,
     )
@@ -116,6 +119,7 @@ def fetch_key_usage(spender: Spender) -> KeyUsage:
 
 def ask(
     spender: Spender,
+    kind: RequestKind,
     request: httpx2.Request,
     *,
     decode: Callable[[bytes], Decoded],
@@ -123,27 +127,30 @@ def ask(
     count: Callable[[Decoded], int] | None = None,
     may_be_too_large: bool = False,
 ) -> Decoded:
-    """Sends the request up to ATTEMPTS times. Each attempt spends a call of its own. For the gateway's fetchers only.
+    """Sends the request up to ATTEMPTS times. Each attempt spends its price. For the gateway's fetchers only.
 
-    `decode` turns a body into the result; `count` returns the number of books in the result. `may_be_too_large`: a
-    status 500 means "ask for less", and raises IsbndbPageTooLarge after SMALLER_PAGE_PAUSE_SECONDS.
+    `kind`: for the price. `decode` turns a body into the result; `count` returns its number of books.
+    `may_be_too_large`: a status 500 means "ask for less", and raises IsbndbPageTooLarge after
+    SMALLER_PAGE_PAUSE_SECONDS.
     """
     if not settings.ISBNDB_API_KEY:
         raise IsbndbRefused("ISBNDB_API_KEY is not set, so nothing was sent. Set it to ISBNdb's key.")
     failure: IsbndbUnavailable | None = None
+    price = 0
     for attempt in stamina.retry_context(on=_pause_before_retry, attempts=ATTEMPTS, timeout=None, wait_initial=0.5):
         with attempt:
             if failure:
                 try:
-                    spender.extend()
+                    spender.extend(price)
                 except QuotaError as refusal:
-                    # A reserved call is left, and the retry takes it. The operation reserves a call in its place
+                    # Reserved calls are left, and the retry takes them. The operation reserves others in their place
                     # later, or ends with what it has by then.
-                    if not (isinstance(refusal, QuotaRefused) and spender.left > 0):
+                    if not (isinstance(refusal, QuotaRefused) and spender.left >= price):
                         log.warning("isbndb.no_retry", refusal=str(refusal))
                         failure.given_up = True
                         raise failure from refusal
-            call = spender.dispatch(request.method, request.url.raw_path.decode(), isbns_asked=isbns_asked)
+            call = spender.dispatch(kind, request.method, request.url.raw_path.decode(), isbns_asked=isbns_asked)
+            price = call.price
             try:
                 return _send(call, request, decode, count)
             except IsbndbUnavailable as error:

@@ -10,6 +10,7 @@ import msgspec
 from enrichment.books import cleaning
 from enrichment.books.decoding import Answer, UndecodableAnswer, decode_books
 from enrichment.gateway.client import MIN_PAGE_SIZE, ask, new_request
+from quota.prices import RequestKind
 from quota.spending import Spender
 
 PAGE_SIZE = 1000  # ISBNdb's maximum
@@ -40,7 +41,7 @@ def books_of_month(month: date, subject: str | None = None) -> Listing:
 
 
 def fetch_page(listing: Listing, spender: Spender, *, page: int, page_size: int = PAGE_SIZE) -> Answer:
-    """Fetches one page of a listing, counted from 1, in one call. The answer's `total` is None when ISBNdb sends none.
+    """Fetches one page of a listing, counted from 1. The answer's `total` is None when ISBNdb sends none.
 
     Raises IsbndbNotFound (ISBNdb does not know the name), IsbndbPageTooLarge (ask for less), another IsbndbError, or
     what `Spender.dispatch` raises.
@@ -48,6 +49,7 @@ def fetch_page(listing: Listing, spender: Spender, *, page: int, page_size: int 
     parameters = {**listing.parameters, "page": str(page), "pageSize": str(page_size)}
     return ask(
         spender,
+        RequestKind.PAGE,
         new_request("GET", listing.path, params=parameters),
         decode=_decode_listing,
         count=lambda answer: len(answer.books),
@@ -56,7 +58,7 @@ def fetch_page(listing: Listing, spender: Spender, *, page: int, page_size: int 
 
 
 def fetch_updates(spender: Spender, *, since: date, page: int, page_size: int = PAGE_SIZE) -> list[str]:
-    """Fetches the ISBN-13s on one page, counted from 1, of the books that changed since a day, in one call.
+    """Fetches the ISBN-13s on one page, counted from 1, of the books that changed since a day. It costs no call.
 
     `GET /feeds/books/updates`, on Premium plans and above, for at most the last 7 days. There is no total: the last
     page is empty. Raises what `fetch_page` raises.
@@ -64,6 +66,7 @@ def fetch_updates(spender: Spender, *, since: date, page: int, page_size: int = 
     parameters = {"lastUpdated": since.isoformat(), "page": str(page), "pageSize": str(page_size)}
     return ask(
         spender,
+        RequestKind.FEED,
         new_request("GET", "/feeds/books/updates", params=parameters),
         decode=_decode_updates,
         count=len,

@@ -12,6 +12,7 @@ from enrichment.exceptions import ENDINGS, EnrichmentStopped, IsbndbPageTooLarge
 from enrichment.gateway import client
 from enrichment.isbn.parsing import InvalidEntry, parse_many
 from enrichment.services.stop_reasons import public_message
+from quota.selectors.prices import cost_of_isbns
 from quota.spending import Spender, spending
 
 
@@ -56,7 +57,7 @@ class Enrichment:
 
 
 def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = "", refresh: bool = False) -> Enrichment:
-    """Stores what ISBNdb knows about the ISBNs. It spends one call for each batch of ISBNDB_BATCH_SIZE ISBNs.
+    """Stores what ISBNdb knows about the ISBNs. It asks in batches of ISBNDB_BATCH_SIZE ISBNs.
 
     `consumer`: the slug of the payer. `source`: the purpose, for the journal. ISBNs with a fresh edition
     (EDITION_FRESH_DAYS) and remembered misses (MISS_REMEMBER_DAYS) are not in a batch, unless `refresh`. Each batch is
@@ -79,7 +80,9 @@ def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = ""
         return result
 
     rest = list(wanted)
-    with spending(consumer=consumer, operation="batch-direct", calls=len(batches), source=source) as spender:
+    with spending(
+        consumer=consumer, operation="batch-direct", calls=cost_of_isbns(len(wanted)), source=source
+    ) as spender:
         try:
             for batch in batches:
                 for part, answer in _ask_for(batch, spender):
@@ -90,16 +93,16 @@ def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = ""
             result.errors += [FailedIsbn(isbn, public_message(error)) for isbn in rest]
             raise EnrichmentStopped(result, error) from error
         finally:
-            result.api_calls = len(spender.dispatched)
+            result.api_calls = spender.calls_spent
     return result
 
 
 def enrich_batch(batch: list[str], spender: Spender, result: Enrichment) -> dict[str, str]:
     """Asks ISBNdb for up to ISBNDB_BATCH_SIZE ISBN-13s, stores the books and adds the counts to `result`.
 
-    It spends one call. When the answer is too large for ISBNdb, it halves the batch, and reserves another call for each
-    half in turn. Returns the ISBN-13s that could not be stored, with the reason. Raises one of ENDINGS; the halves
-    before it are stored and counted.
+    When the answer is too large for ISBNdb, it halves the batch, and reserves the price of each half in turn. Returns
+    the ISBN-13s that could not be stored, with the reason. Raises one of ENDINGS; the halves before it are stored and
+    counted.
     """
     failed: dict[str, str] = {}
     for part, answer in _ask_for(batch, spender):
@@ -112,8 +115,6 @@ def _ask_for(batch: list[str], spender: Spender) -> Iterator[tuple[list[str], An
     parts = [batch]
     while parts:
         part = parts.pop()
-        if spender.reservation is not None:
-            spender.need(max(1, spender.left))
         try:
             answer = client.fetch_books(part, spender)
         except IsbndbPageTooLarge:

@@ -84,14 +84,13 @@ def walk(
     After `until` (monotonic clock) it starts no page except the first.
 
     Before each page except the first, it releases the calls that are no longer needed. When halved pages need more
-    calls than are reserved, each call is reserved when its turn comes, so that the next page is not refused because of
-    pages that may follow.
+    calls than are reserved, each dispatch reserves its own.
     """
     while needed := calls_needed(listings, progress, max_pages=max_pages):
         if spender.reservation is not None:
             if time.monotonic() > until:
                 return
-            spender.need(min(needed, max(1, spender.left)))
+            spender.release_beyond(needed)
         fetch_next(listings, progress, spender, max_pages=max_pages, skip_existing=skip_existing)
 
 
@@ -122,7 +121,7 @@ def fetch_next(
     the page size, which is reset, because ISBNdb failed for a small page too.
     """
     position = progress.position
-    before = len(spender.dispatched)
+    before = spender.calls_spent
     try:
         answer = fetch_page(
             listings[position.listing],
@@ -142,7 +141,7 @@ def fetch_next(
         progress.position = replace(position, page_size=position_at(position.offset).page_size)
         raise
     finally:
-        progress.api_calls += len(spender.dispatched) - before
+        progress.api_calls += spender.calls_spent - before
     _store(answer, progress, skip_existing=skip_existing)
     if not answer.items and not answer.total and not position.offset:
         progress.unknown.append(position.listing)

@@ -202,11 +202,11 @@ def _claim(claim: uuid.UUID) -> list[str]:
 def _send(batch: list[str], claim: uuid.UUID, result: Flush, *, consumer: str, source: str) -> None:
     """Asks ISBNdb for the batch and stores the books. Done ISBNs leave the queue; single failures are tried later."""
     tally = result.enrichment
-    with spending(consumer=consumer, operation="queue", calls=1, source=source) as spender:
+    with spending(consumer=consumer, operation="queue", calls=0, source=source) as spender:
         try:
             failed = enrich_batch(batch, spender, tally)
         finally:
-            tally.api_calls += len(spender.dispatched)
+            tally.api_calls += spender.calls_spent
     tally.requested += len(batch)
     tally.valid += len(batch)
     _put_off(claim, failed, due_after=PATIENCE[QueuedIsbn.Priority.LOW])

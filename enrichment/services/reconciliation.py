@@ -25,18 +25,18 @@ class NotReconciled:
 
 
 def reconcile(*, consumer: str, source: str = "") -> Reconciled:
-    """Asks ISBNdb for its own counter and raises ours if it is lower. `GET /key` costs `consumer` (a slug) one call.
+    """Asks ISBNdb for its own counter and raises ours if it is lower. `consumer` (a slug) pays for `GET /key`.
 
     When nothing is left at ISBNdb, the day is closed; when calls are left, a closed day is opened again.
 
     Raises EnrichmentStopped with a NotReconciled. Then the only thing recorded is the calls.
     """
-    with spending(consumer=consumer, operation="reconciliation", calls=1, source=source) as spender:
+    with spending(consumer=consumer, operation="reconciliation", calls=0, source=source) as spender:
         try:
             theirs = fetch_key_usage(spender)
             counters = corrections.reconcile(
                 spender.dispatched[-1], spent=theirs.spent, total=theirs.total, left=theirs.left
             )
         except ENDINGS as error:
-            raise EnrichmentStopped(NotReconciled(len(spender.dispatched)), error) from error
-        return Reconciled(counters, len(spender.dispatched))
+            raise EnrichmentStopped(NotReconciled(spender.calls_spent), error) from error
+        return Reconciled(counters, spender.calls_spent)

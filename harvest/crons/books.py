@@ -150,7 +150,7 @@ class _Reading:
 
     def _fetch(self) -> list[str]:
         context = self.context
-        with spending(consumer=context.consumer, operation="update-feed", calls=1, source=context.source) as spender:
+        with spending(consumer=context.consumer, operation="update-feed", calls=0, source=context.source) as spender:
             return fetch_updates(spender, since=self.since, page=self.page)
 
     def _save_place(self, **more: int) -> None:

@@ -1,12 +1,6 @@
-from pathlib import Path
-
 import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
-
-FUNCTIONS = Path(__file__).resolve().parent.parent / "sql" / "functions.sql"
-SHA256_OF_FUNCTIONS = "37e12dc87d99f24028013995ff85d731cc9cd36e20611a30c7f226262e219b9c"
-"""Of the file that this migration runs; tests/quota/test_functions.py compares the newest one with the file."""
 
 FILL_LEFT = 'UPDATE quota_reconciliation SET "left" = greatest(0, total - spent)'
 """Of the answers before this migration, only the total and the count are known."""
@@ -133,5 +127,4 @@ class Migration(migrations.Migration):
             preserve_default=False,
         ),
         migrations.RunSQL(FILL_LEFT),
-        migrations.RunSQL(FUNCTIONS.read_text()),
     ]

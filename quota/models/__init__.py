@@ -1,7 +1,8 @@
-"""The quota's tables: consumers, ledgers, reservations, calls, refusals, switches and corrections."""
+"""The quota's tables: consumers, ledgers, reservations, calls, refusals, switches, prices and corrections."""
 
 from quota.models.corrections import Adjustment, Reconciliation, Reopening
 from quota.models.ledger import Call, Consumer, ConsumerKey, ConsumerUsage, DailyLedger, Reservation
+from quota.models.prices import PriceMeasurement
 from quota.models.refusals import Refusal
 from quota.models.switches import DayLimits, Switches
 
@@ -13,6 +14,7 @@ __all__ = [
     "ConsumerUsage",
     "DailyLedger",
     "DayLimits",
+    "PriceMeasurement",
     "Reconciliation",
     "Refusal",
     "Reopening",

@@ -83,8 +83,9 @@ class DailyLedger(models.Model):
     max_rps = models.PositiveIntegerField(
         validators=[MinValueValidator(1)], help_text="Maximum number of dispatches a second, for the whole fleet."
     )
-    used = models.PositiveIntegerField(default=0)
-    reserved = models.PositiveIntegerField(default=0)
+    used = models.PositiveIntegerField(default=0, help_text="Calls.")
+    reserved = models.PositiveIntegerField(default=0, help_text="Calls.")
+    requests = models.PositiveIntegerField(default=0, help_text="Requests dispatched. Each costs its price in calls.")
     next_dispatch_at = models.DateTimeField(help_text="No call is sent before this moment.")
     closed_at = models.DateTimeField(
         null=True, blank=True, help_text="When ISBNdb reported that its quota of the day is used up. Empty: open."
@@ -93,6 +94,10 @@ class DailyLedger(models.Model):
     settling_at = models.DateTimeField(
         null=True, blank=True, help_text="When a process last asked ISBNdb's counter what an unclear answer means."
     )
+    probe_by = models.UUIDField(
+        null=True, blank=True, help_text="The reservation that measures prices. Until `probe until`, only it is served."
+    )
+    probe_until = models.DateTimeField(null=True, blank=True)
     opened_at = models.DateTimeField()
 
     class Meta:
@@ -114,8 +119,9 @@ class ConsumerUsage(models.Model):
 
     ledger = models.ForeignKey(DailyLedger, on_delete=models.PROTECT, db_column="day", related_name="usages")
     consumer = models.ForeignKey(Consumer, on_delete=models.PROTECT, related_name="usages")
-    used = models.IntegerField(default=0)
-    reserved = models.IntegerField(default=0)
+    used = models.IntegerField(default=0, help_text="Calls.")
+    reserved = models.IntegerField(default=0, help_text="Calls.")
+    requests = models.IntegerField(default=0, help_text="Requests dispatched.")
 
     class Meta:
         ordering = ["ledger", "consumer"]
@@ -160,7 +166,7 @@ class Reservation(models.Model):
     source = models.CharField(max_length=100, blank=True, help_text="What the caller says it is for.")
     asked = models.IntegerField(help_text="Calls reserved at first.")
     calls = models.IntegerField(help_text="Calls reserved in total, including dispatched ones.")
-    dispatched = models.IntegerField(default=0)
+    dispatched = models.IntegerField(default=0, help_text="Calls dispatched: the prices of its requests.")
     state = models.CharField(max_length=8, choices=State.choices, default=State.OPEN)
     created_at = models.DateTimeField()
     expires_at = models.DateTimeField(help_text="The end of the lease. Every dispatch extends it.")
@@ -171,7 +177,7 @@ class Reservation(models.Model):
         permissions = [("release_reservation", "Can release reservation")]
         constraints = [
             models.CheckConstraint(
-                condition=Q(calls__gte=1, dispatched__gte=0, dispatched__lte=F("calls")),
+                condition=Q(dispatched__gte=0, dispatched__lte=F("calls")),
                 name="quota_reservation_dispatched_within_calls",
             ),
             models.CheckConstraint(
@@ -192,7 +198,7 @@ class Reservation(models.Model):
 class Call(models.Model):
     """The journal: one row for each dispatched request, written before the request is sent.
 
-    The sum of `calls` over a day's rows is the ledger's `used`.
+    The sum of `calls` over a day's rows is the ledger's `used`; the number of rows with a reservation its `requests`.
     """
 
     class Outcome(models.TextChoices):
@@ -216,7 +222,9 @@ class Call(models.Model):
     consumer = _unchecked(Consumer, "journal")
     reservation = _unchecked(Reservation, "journal", db_index=True, null=True, blank=True)
     operation = models.CharField(max_length=64)
-    calls = models.IntegerField(default=1, help_text="1, or the number of calls made outside or corrected.")
+    calls = models.IntegerField(
+        default=1, help_text="The price of the request, or the calls made outside or corrected."
+    )
     dispatched_at = models.DateTimeField()
     send_at = models.DateTimeField(help_text="The earliest moment at which the pace lets it be sent.")
     method = models.CharField(max_length=8, blank=True)
@@ -232,10 +240,10 @@ class Call(models.Model):
         ordering = ["-id"]
         constraints = [
             models.CheckConstraint(
-                condition=Q(calls=1, reservation__isnull=False)
+                condition=Q(calls__gte=0, reservation__isnull=False)
                 | Q(outcome="external", calls__gte=1)
                 | Q(outcome="adjusted") & ~Q(calls=0),
-                name="quota_call_one_unless_external",
+                name="quota_call_price_or_correction",
             ),
         ]
         indexes = [

@@ -33,10 +33,24 @@ class Switches(models.Model):
         ENFORCE = "enforce", "enforce the limits"
         OBSERVE = "observe", "observe: count everything, refuse nothing"
 
+    class BatchPrice(models.TextChoices):
+        DEFAULT = "", "as ISBNDB_BATCH_PRICE says"
+        MEASURE = "measure", "measure it"
+        REQUEST = "request", "1 call for the request"
+        ISBN = "isbn", "1 call for each ISBN"
+
     id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
     enforcement = models.CharField(max_length=8, choices=Enforcement.choices, default=Enforcement.DEFAULT, blank=True)
     harvest_enabled = models.BooleanField(
         "harvest", default=True, help_text="Crons and bulk work get calls only while this is on. API clients always do."
+    )
+    batch_price = models.CharField(
+        "price of a batch",
+        max_length=8,
+        choices=BatchPrice.choices,
+        default=BatchPrice.DEFAULT,
+        blank=True,
+        help_text="What ISBNdb charges for a batch of ISBNs. Measure it, unless you are sure.",
     )
     daily_limit = models.PositiveIntegerField(
         null=True, blank=True, validators=[MinValueValidator(1)], help_text="Empty: QUOTA_DAILY_LIMIT."
@@ -53,6 +67,9 @@ class Switches(models.Model):
             models.CheckConstraint(condition=Q(id=1), name="quota_switches_one_row"),
             models.CheckConstraint(
                 condition=Q(enforcement__in=["", "enforce", "observe"]), name="quota_switches_enforcement_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(batch_price__in=["", "measure", "request", "isbn"]), name="quota_switches_batch_price_known"
             ),
             models.CheckConstraint(
                 condition=Q(daily_limit=None) | Q(daily_limit__gte=1), name="quota_switches_daily_limit_positive"

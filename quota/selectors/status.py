@@ -1,12 +1,13 @@
 """The quota of a day: its figures, the limits it is opened with, and whether the figures add up."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 
 import structlog
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Sum
+from django.db.models import Count, Sum
 
 from quota.database import ask, reachable
 from quota.models import Call, ConsumerUsage, DailyLedger, DayLimits, Reconciliation, Reservation, Switches
@@ -17,7 +18,7 @@ log = structlog.get_logger(__name__)
 _STATUS = """
     SELECT moment, quota_day(moment), quota_enforces(p_default => %(enforcement)s),
         coalesce((SELECT harvest_enabled FROM quota_switches), true), quota_midnight_guard(),
-        daily_limit, safety_limit, used, reserved, max_rps, quota_pace(max_rps), closed_at, closed_reason
+        daily_limit, safety_limit, used, reserved, requests, max_rps, quota_pace(max_rps), closed_at, closed_reason
     FROM (SELECT quota_now() AS moment OFFSET 0) AS clock LEFT JOIN quota_dailyledger ON day = quota_day(moment)"""
 
 
@@ -28,13 +29,15 @@ def begin_of(day: date) -> datetime:
 
 @dataclass(frozen=True)
 class QuotaStatus:
-    """One day's quota. All figures are calls; `percentage_used` is of the safety limit, rounded down."""
+    """One day's quota. The figures are calls; `percentage_used` is of the safety limit, rounded down."""
 
     day: date
     daily_limit: int
     safety_limit: int
     used: int
     reserved: int
+    requests: int
+    """Requests dispatched today. Each costs its price in calls."""
     max_rps: int
     pace: timedelta
     """The time between two calls."""
@@ -103,14 +106,15 @@ def get_status() -> QuotaStatus:
         limits = effective_limits()
         [pace] = ask("SELECT quota_pace(max_rps => %(max_rps)s)", {"max_rps": limits.max_rps})
         safety_limit = limits.daily_limit - limits.safety_buffer
-        ledger = [limits.daily_limit, safety_limit, 0, 0, limits.max_rps, pace, None, ""]
-    daily_limit, safety_limit, used, reserved, max_rps, pace, closed_at, closed_reason = ledger
+        ledger = [limits.daily_limit, safety_limit, 0, 0, 0, limits.max_rps, pace, None, ""]
+    daily_limit, safety_limit, used, reserved, requests, max_rps, pace, closed_at, closed_reason = ledger
     return QuotaStatus(
         day=today,
         daily_limit=daily_limit,
         safety_limit=safety_limit,
         used=used,
         reserved=reserved,
+        requests=requests,
         max_rps=max_rps,
         pace=pace,
         midnight_guard=midnight_guard,
@@ -174,16 +178,27 @@ def check_ledger(day: date) -> list[Discrepancy]:
         with connection.cursor() as cursor:  # one snapshot for all figures
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         ledger = DailyLedger.objects.get(pk=day)
-        usage = dict(ConsumerUsage.objects.filter(ledger=day).values_list("consumer__slug", "used"))
-        journal = dict(
-            Call.objects.filter(ledger=day).values_list("consumer__slug").order_by().annotate(total=Sum("calls"))
+        usage = _by_consumer(ConsumerUsage.objects.filter(ledger=day).values_list("consumer__slug", "used", "requests"))
+        journal = _by_consumer(
+            Call.objects.filter(ledger=day)
+            .values_list("consumer__slug")
+            .order_by()
+            .annotate(calls_of=Sum("calls"), requests_of=Count("reservation"))
         )
         reserved = Reservation.objects.filter(ledger=day, state="open").aggregate(
             calls=Sum("calls", default=0), dispatched=Sum("dispatched", default=0)
         )
     pairs = [
-        ("used", ledger.used, sum(journal.values())),
+        ("used", ledger.used, sum(calls for calls, _ in journal.values())),
+        ("requests", ledger.requests, sum(requests for _, requests in journal.values())),
         ("reserved", ledger.reserved, reserved["calls"] - reserved["dispatched"]),
     ]
-    pairs += [(f"used by {slug}", usage.get(slug, 0), journal.get(slug, 0)) for slug in sorted(usage | journal)]
+    for slug in sorted(usage | journal):
+        (used, requests), (calls_of, requests_of) = usage.get(slug, (0, 0)), journal.get(slug, (0, 0))
+        pairs += [(f"used by {slug}", used, calls_of), (f"requests of {slug}", requests, requests_of)]
     return [Discrepancy(what, figure, rows) for what, figure, rows in pairs if figure != rows]
+
+
+def _by_consumer(rows: Iterable[tuple[str, int, int]]) -> dict[str, tuple[int, int]]:
+    """Calls and requests by the consumer's slug."""
+    return {slug: (calls, requests) for slug, calls, requests in rows}

@@ -27,6 +27,7 @@ from quota.exceptions import (
 )
 from quota.limits import SWITCHED_OFF
 from quota.models import Call, Consumer, DailyLedger
+from quota.prices import RequestKind
 from quota.selectors.status import effective_limits, get_status
 from quota.services.refusals import Asker, record_refusal
 
@@ -54,12 +55,14 @@ _RESERVE_AND_DISPATCH = f"""
     SELECT reservation, {FIELDS_OF_DECISION} FROM quota_reserve(
         p_consumer => %(consumer)s, p_operation => %(operation)s, p_source => %(source)s, p_calls => %(calls)s,
         p_lease => %(lease)s, p_enforce => quota_enforces(p_default => %(enforcement)s),
-        p_method => %(method)s, p_path => %(path)s, p_isbns_asked => %(isbns_asked)s, p_max_wait => %(max_wait)s
+        p_kind => %(kind)s, p_method => %(method)s, p_path => %(path)s, p_isbns_asked => %(isbns_asked)s,
+        p_max_wait => %(max_wait)s, p_batch_price => %(batch_price)s
     )"""  # noqa: S608 (names of columns)
 _DISPATCH = f"""
     SELECT {FIELDS} FROM quota_dispatch(
-        p_reservation => %(reservation)s, p_method => %(method)s, p_path => %(path)s, p_isbns_asked => %(isbns_asked)s,
-        p_lease => %(lease)s, p_max_wait => %(max_wait)s, p_enforce => quota_enforces(p_default => %(enforcement)s)
+        p_reservation => %(reservation)s, p_kind => %(kind)s, p_method => %(method)s, p_path => %(path)s,
+        p_isbns_asked => %(isbns_asked)s, p_lease => %(lease)s, p_max_wait => %(max_wait)s,
+        p_enforce => quota_enforces(p_default => %(enforcement)s), p_batch_price => %(batch_price)s
     )"""  # noqa: S608 (names of columns)
 _EXTEND = f"""
     SELECT {FIELDS} FROM quota_extend(
@@ -83,9 +86,13 @@ _CLOSE_DAY = "SELECT quota_close_day(p_day => %(day)s, p_reason => %(reason)s)"
 
 @dataclass
 class DispatchedCall:
-    """One spent call, and the right to send one request. `claim` uses that right up."""
+    """A request whose price is spent, and the right to send it once. `claim` uses that right up.
+
+    `id`: the journal row. `price`: in calls.
+    """
 
     id: int
+    price: int
     reservation: uuid.UUID
     day: date
     send_at: datetime
@@ -121,31 +128,36 @@ def reserve(*, consumer: str, operation: str, calls: int, source: str = "", leas
         "lease": lease.total_seconds(),
         "enforcement": settings.QUOTA_ENFORCEMENT,
     }
+    if calls < 1:
+        raise ValueError(f"calls must be at least 1, not {calls}.")
     reservation, decision = _ask_to_reserve("reserve", _RESERVE, params)
-    _raise_unless_granted(decision, asked=calls, asker=Asker(consumer, operation, source))
+    _raise_unless_granted(decision, asker=Asker(consumer, operation, source))
     return reservation
 
 
 def dispatch(
     reservation: uuid.UUID,
     *,
+    kind: RequestKind,
     method: str,
     path: str,
     isbns_asked: int | None = None,
     lease: timedelta = LEASE,
     max_slot_distance: timedelta = MAX_SLOT_DISTANCE,
 ) -> DispatchedCall | timedelta:
-    """Spends one call of the reservation and writes its journal row. Both are committed when this returns.
+    """Spends the price of one request and writes its journal row. Both are committed when this returns.
 
-    `method`, `path` and `isbns_asked` describe the request. Returns the call. If the pace has no send time within
-    `max_slot_distance`, nothing is spent, and the time until the next send time is returned instead.
+    `kind`, `method`, `path` and `isbns_asked` describe the request. Returns the dispatched request. If the pace has no
+    send time within `max_slot_distance`, nothing is spent, and the time until the next send time is returned instead.
 
-    Raises QuotaRefused (the day is closed, or midnight is near), ReservationClosed, ReservationSpent, ConsumerInactive
-    and QuotaUnavailable.
+    Raises QuotaRefused (the day is closed, or midnight is near), ReservationClosed, ReservationSpent (the reservation
+    holds fewer calls than the price), ConsumerInactive and QuotaUnavailable.
     """
     asked_at = time.monotonic()
     params = {
         "reservation": reservation,
+        "kind": kind,
+        "batch_price": settings.ISBNDB_BATCH_PRICE,
         "method": method,
         "path": path,
         "isbns_asked": isbns_asked,
@@ -155,7 +167,7 @@ def dispatch(
     }
     with measured("dispatch") as step:
         decision = step.decided(Decision(*ask(_DISPATCH, params)))
-    _raise_unless_granted(decision, asked=1, asker=Asker(reservation=reservation))
+    _raise_unless_granted(decision, asker=Asker(reservation=reservation))
     return _dispatched(reservation, decision, asked_at)
 
 
@@ -164,20 +176,27 @@ def reserve_and_dispatch(
     consumer: str,
     operation: str,
     calls: int,
+    kind: RequestKind,
     method: str,
     path: str,
     isbns_asked: int | None = None,
     source: str = "",
     lease: timedelta = LEASE,
     max_slot_distance: timedelta = MAX_SLOT_DISTANCE,
-) -> tuple[uuid.UUID, DispatchedCall | timedelta]:
-    """`reserve` and the first `dispatch` in one statement. Returns what both return and raises what both raise."""
+) -> tuple[uuid.UUID, int, DispatchedCall | timedelta]:
+    """`reserve` and the first `dispatch` in one statement. Raises what both raise.
+
+    It reserves at least the price of the first request, so `calls` may be 0. Returns the reservation's id, the number
+    of calls reserved, and what `dispatch` returns.
+    """
     asked_at = time.monotonic()
     params = {
         "consumer": consumer,
         "operation": operation,
         "source": source,
         "calls": calls,
+        "kind": kind,
+        "batch_price": settings.ISBNDB_BATCH_PRICE,
         "method": method,
         "path": path,
         "isbns_asked": isbns_asked,
@@ -186,8 +205,8 @@ def reserve_and_dispatch(
         "enforcement": settings.QUOTA_ENFORCEMENT,
     }
     reservation, decision = _ask_to_reserve("reserve_and_dispatch", _RESERVE_AND_DISPATCH, params)
-    _raise_unless_granted(decision, asked=calls, asker=Asker(consumer, operation, source))
-    return reservation, _dispatched(reservation, decision, asked_at)
+    _raise_unless_granted(decision, asker=Asker(consumer, operation, source))
+    return reservation, decision.asked or 0, _dispatched(reservation, decision, asked_at)
 
 
 def extend(reservation: uuid.UUID, *, calls: int = 1, lease: timedelta = LEASE) -> None:
@@ -205,7 +224,7 @@ def extend(reservation: uuid.UUID, *, calls: int = 1, lease: timedelta = LEASE) 
     }
     with measured("extend") as step:
         decision = step.decided(Decision(*ask(_EXTEND, params)))
-    _raise_unless_granted(decision, asked=calls, asker=Asker(reservation=reservation))
+    _raise_unless_granted(decision, asker=Asker(reservation=reservation))
 
 
 def shrink(reservation: uuid.UUID, *, left: int) -> int:
@@ -305,8 +324,6 @@ def sleep_until(moment: float) -> None:
 
 def _ask_to_reserve(step_name: str, sql: str, params: Params) -> tuple[uuid.UUID, Decision]:
     """Runs the statement, and opens today's ledger first when it is not open yet."""
-    if params["calls"] < 1:
-        raise ValueError(f"calls must be at least 1, not {params['calls']}.")
     with measured(step_name) as step:
         reservation, *figures = ask(sql, params)
         while (decision := step.decided(Decision(*figures))).outcome == "unopened":  # twice near midnight
@@ -315,7 +332,8 @@ def _ask_to_reserve(step_name: str, sql: str, params: Params) -> tuple[uuid.UUID
     return reservation, decision
 
 
-def _raise_unless_granted(decision: Decision, *, asked: int, asker: Asker) -> None:
+def _raise_unless_granted(decision: Decision, *, asker: Asker) -> None:
+    asked = decision.asked or 0
     match decision.outcome:
         case "granted" | "wait":
             if decision.broken_limit:
@@ -327,7 +345,7 @@ def _raise_unless_granted(decision: Decision, *, asked: int, asker: Asker) -> No
                 raise DayOver("The day of the reservation is over.")
             raise ReservationClosed("The reservation was released, or its lease has run out.")
         case "spent":
-            raise ReservationSpent("Every call of the reservation is dispatched.")
+            raise ReservationSpent("The reservation holds fewer calls than the request costs.", missing=asked)
         case "unknown_consumer":
             raise ConsumerUnknown("There is no such consumer.")
         case "inactive":
@@ -348,11 +366,12 @@ def _dispatched(reservation: uuid.UUID, decision: Decision, asked_at: float) -> 
     match decision:
         case Decision(outcome="wait", send_in=float(distance)):
             return timedelta(seconds=distance)
-        case Decision(day=date() as day, call=int(call), send_at=datetime() as send_at) if (
+        case Decision(day=date() as day, call=int(call), price=int(price), send_at=datetime() as send_at) if (
             decision.send_in is not None and decision.valid_for is not None
         ):
             return DispatchedCall(
                 id=call,
+                price=price,
                 reservation=reservation,
                 day=day,
                 send_at=send_at,

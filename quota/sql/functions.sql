@@ -83,6 +83,43 @@ CREATE FUNCTION quota_switched_off(p_active boolean, p_kind text) RETURNS text L
     END
 $$;
 
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Prices: the calls that ISBNdb takes off the day's plan for one request
+-- ---------------------------------------------------------------------------------------------------------------------
+
+-- The table of prices. The kinds are those of quota/prices.py.
+CREATE FUNCTION quota_price(p_kind text, p_isbns integer, p_batch_price text, p_key_price integer) RETURNS integer
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE p_kind
+        WHEN 'batch' THEN CASE WHEN p_batch_price = 'request' THEN 1 ELSE p_isbns END  -- while it is unknown: the higher
+        WHEN 'feed' THEN 0
+        WHEN 'key' THEN p_key_price
+        ELSE 1
+    END
+$$;
+
+-- The prices in force: of a batch ('request', 'isbn', or 'unknown' until it is measured), and of GET /key (1 until it is
+-- measured). A person can set the price of a batch with the switches; p_default comes from the environment.
+CREATE FUNCTION quota_prices(p_default text, OUT batch_price text, OUT key_price integer) LANGUAGE sql STABLE AS $$
+    SELECT
+        CASE
+            WHEN chosen <> 'measure' THEN chosen
+            ELSE coalesce(
+                (SELECT m.batch_price FROM quota_pricemeasurement m WHERE m.batch_price <> '' ORDER BY id DESC LIMIT 1),
+                'unknown'
+            )
+        END,
+        coalesce(
+            (SELECT m.key_price FROM quota_pricemeasurement m WHERE m.key_price IS NOT NULL ORDER BY id DESC LIMIT 1), 1
+        )
+    FROM (SELECT coalesce((SELECT nullif(s.batch_price, '') FROM quota_switches s), p_default) AS chosen) AS switch
+$$;
+
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- What a consumer may take
+-- ---------------------------------------------------------------------------------------------------------------------
+
 -- What a consumer may take of a day. This is the only place that computes it: quota_reserve and quota_extend decide by
 -- it, and quota/selectors/allowances.py shows and forecasts by it.
 --
@@ -96,7 +133,7 @@ CREATE FUNCTION quota_allowance(
     p_safety_limit integer,
     p_used integer,               -- by all consumers
     p_reserved integer,           -- by all consumers
-    p_calls integer DEFAULT NULL, -- calls requested; null: one more than are free
+    p_calls integer DEFAULT NULL, -- calls requested; null: one more than are free; 0: for free requests
     p_taken integer DEFAULT 0     -- calls that the operation holds already
 ) RETURNS TABLE (
     switched_off text,            -- the switch that refuses every call; null: none
@@ -134,8 +171,9 @@ CREATE FUNCTION quota_allowance(
     CROSS JOIN LATERAL (SELECT coalesce(p_calls, today.free + 1) AS calls) AS wanted
     CROSS JOIN LATERAL (
         SELECT CASE  -- in the order of quota/limits.py
-            WHEN p_day_closed THEN 'day_closed'
+            WHEN p_day_closed AND calls > 0 THEN 'day_closed'
             WHEN too_late THEN 'midnight'
+            WHEN calls = 0 THEN NULL
             WHEN calls > of_operation THEN 'cap_per_operation'
             WHEN calls > of_budget THEN 'daily_budget'
             WHEN calls > of_day THEN 'safety_limit'
@@ -177,10 +215,14 @@ BEGIN
     UPDATE quota_consumerusage SET used = used + p_used, reserved = reserved + p_reserved
     WHERE day = p_day AND consumer_id = p_consumer;
     IF NOT FOUND THEN
-        INSERT INTO quota_consumerusage (day, consumer_id, used, reserved)
-        VALUES (p_day, p_consumer, p_used, p_reserved);
+        INSERT INTO quota_consumerusage (day, consumer_id, used, reserved, requests)
+        VALUES (p_day, p_consumer, p_used, p_reserved, 0);
     END IF;
 END $$;
+
+-- Whether a request may be sent while the day is closed: ISBNdb's own counter tells when calls are left again.
+CREATE FUNCTION quota_goes_out_when_closed(p_kind text) RETURNS boolean LANGUAGE sql IMMUTABLE
+AS $$ SELECT coalesce(p_kind = 'key', false) $$;
 
 -- Closes an open reservation and gives back the calls that were not dispatched.
 CREATE FUNCTION quota_close(r quota_reservation, p_state text, now timestamptz)
@@ -222,21 +264,24 @@ CREATE TYPE quota_decision AS (
     outcome text,            -- granted | wait | unopened | unknown_consumer | closed | spent, or the name of the limit
                              -- or switch in quota/limits.py that refused the calls
     broken_limit text,       -- the limit that would have refused the calls, when limits are only observed
+    asked integer,           -- calls that were requested or, if the outcome is 'spent', calls that are missing
     free integer,            -- calls that could have been granted
     retry_at timestamptz,    -- when a retry can succeed; null: never
     day date,
     call bigint,             -- the journal row
+    price integer,           -- the calls that the request costs
     send_at timestamptz,
     send_in double precision,    -- seconds until the call may be sent, or until it makes sense to try again
     valid_for double precision   -- seconds until the call must not be sent any more
 );
 
--- Reserves calls of today for one operation. With p_method it also dispatches the first of them in the same statement,
--- if the pace has a send time within p_max_wait seconds. If not, the outcome is 'wait' and the reservation stays open.
+-- Reserves calls of today for one operation. With p_kind it also dispatches the first request in the same statement, if
+-- the pace has a send time within p_max_wait seconds. If not, the outcome is 'wait' and the reservation stays open. It
+-- reserves at least the price of that request, and returns in `asked` how many calls it has reserved.
 CREATE FUNCTION quota_reserve(
     p_consumer text, p_operation text, p_source text, p_calls integer, p_lease double precision, p_enforce boolean,
-    p_method text DEFAULT NULL, p_path text DEFAULT NULL, p_isbns_asked integer DEFAULT NULL,
-    p_max_wait double precision DEFAULT 0,
+    p_kind text DEFAULT NULL, p_method text DEFAULT NULL, p_path text DEFAULT NULL, p_isbns_asked integer DEFAULT NULL,
+    p_max_wait double precision DEFAULT 0, p_batch_price text DEFAULT NULL,
     OUT reservation uuid, OUT decision quota_decision
 ) LANGUAGE plpgsql AS $$
 DECLARE
@@ -244,7 +289,8 @@ DECLARE
     today date;
     ledger quota_dailyledger;
     consumer record;
-    spent integer := 0;
+    sent integer := 0;   -- requests
+    spent integer := 0;  -- calls
 BEGIN
     PERFORM set_config('lock_timeout', '2s', true);
     LOOP
@@ -252,13 +298,19 @@ BEGIN
         SELECT * INTO ledger FROM quota_dailyledger WHERE day = today FOR NO KEY UPDATE;
         now := quota_now();
         CONTINUE WHEN today <> quota_day(now);  -- midnight has passed while we waited for the lock
+        IF p_kind IS NOT NULL THEN
+            SELECT quota_price(p_kind, p_isbns_asked, p.batch_price, p.key_price) INTO decision.price
+            FROM quota_prices(p_default => p_batch_price) p;
+        END IF;
+        decision.asked := greatest(p_calls, decision.price);
         SELECT c.id, a.* INTO consumer
         FROM quota_consumer c
         LEFT JOIN quota_consumerusage u ON u.consumer_id = c.id AND u.day = today
         CROSS JOIN LATERAL quota_allowance(
-            p_consumer => c, p_usage => u, p_day => today, p_now => now, p_day_closed => ledger.closed_at IS NOT NULL,
+            p_consumer => c, p_usage => u, p_day => today, p_now => now,
+            p_day_closed => ledger.closed_at IS NOT NULL AND NOT quota_goes_out_when_closed(p_kind),
             p_safety_limit => ledger.safety_limit, p_used => ledger.used, p_reserved => ledger.reserved,
-            p_calls => p_calls
+            p_calls => decision.asked
         ) a
         WHERE c.slug = p_consumer;
         EXIT WHEN ledger.day IS NULL OR consumer.switched_off IS NOT NULL OR consumer.broken_limit IS NULL;
@@ -286,11 +338,12 @@ BEGIN
 
     reservation := gen_random_uuid();
     decision.outcome := 'granted';
-    IF p_method IS NOT NULL THEN
-        decision.send_at := quota_slot(today, ledger.next_dispatch_at, now);
+    IF p_kind IS NOT NULL THEN
+        decision.send_at := greatest(quota_slot(today, ledger.next_dispatch_at, now), ledger.probe_until);
         decision.send_in := extract(epoch FROM decision.send_at - now);
         IF decision.send_at <= now + make_interval(secs => p_max_wait) AND decision.send_at < quota_last_slot(today) THEN
-            spent := 1;
+            sent := 1;
+            spent := decision.price;
             decision.valid_for := extract(epoch FROM quota_last_slot(today) - now);
         ELSE
             decision.outcome := 'wait';
@@ -298,38 +351,39 @@ BEGIN
     END IF;
 
     UPDATE quota_dailyledger
-    SET used = used + spent, reserved = reserved + p_calls - spent,
-        next_dispatch_at = CASE WHEN spent = 1 THEN decision.send_at + quota_pace(max_rps) ELSE next_dispatch_at END
+    SET used = used + spent, reserved = reserved + decision.asked - spent, requests = requests + sent,
+        next_dispatch_at = CASE WHEN sent = 1 THEN decision.send_at + quota_pace(max_rps) ELSE next_dispatch_at END
     WHERE day = today;
-    UPDATE quota_consumerusage SET used = used + spent, reserved = reserved + p_calls - spent
+    UPDATE quota_consumerusage
+    SET used = used + spent, reserved = reserved + decision.asked - spent, requests = requests + sent
     WHERE day = today AND consumer_id = consumer.id;
     IF NOT FOUND THEN
-        INSERT INTO quota_consumerusage (day, consumer_id, used, reserved)
-        VALUES (today, consumer.id, spent, p_calls - spent);
+        INSERT INTO quota_consumerusage (day, consumer_id, used, reserved, requests)
+        VALUES (today, consumer.id, spent, decision.asked - spent, sent);
     END IF;
     INSERT INTO quota_reservation (
         id, day, consumer_id, operation, source, asked, calls, dispatched, state, created_at, expires_at
     ) VALUES (
-        reservation, today, consumer.id, p_operation, p_source, p_calls, p_calls, spent, 'open', now,
-        CASE WHEN spent = 1 THEN decision.send_at ELSE now END + make_interval(secs => p_lease)
+        reservation, today, consumer.id, p_operation, p_source, decision.asked, decision.asked, spent, 'open', now,
+        CASE WHEN sent = 1 THEN decision.send_at ELSE now END + make_interval(secs => p_lease)
     );
-    IF spent = 1 THEN
+    IF sent = 1 THEN
         INSERT INTO quota_call (
             day, consumer_id, reservation_id, operation, calls, dispatched_at, send_at, method, path, isbns_asked,
             outcome, error
         ) VALUES (
-            today, consumer.id, reservation, p_operation, 1, now, decision.send_at, p_method, p_path, p_isbns_asked,
+            today, consumer.id, reservation, p_operation, spent, now, decision.send_at, p_method, p_path, p_isbns_asked,
             'unknown', ''
         ) RETURNING id INTO decision.call;
     END IF;
 END $$;
 
--- Spends one call of an open reservation: moves it from reserved to used, gives it the next send time of the pace and
--- writes its journal row. If that send time is more than p_max_wait seconds away, the outcome is 'wait' and nothing is
--- spent.
+-- Spends the price of one request of an open reservation: moves it from reserved to used, gives the request the next send
+-- time of the pace and writes its journal row. If that send time is more than p_max_wait seconds away, the outcome is
+-- 'wait' and nothing is spent. If the reservation holds fewer calls than the price, the outcome is 'spent'.
 CREATE FUNCTION quota_dispatch(
-    p_reservation uuid, p_method text, p_path text, p_isbns_asked integer,
-    p_lease double precision, p_max_wait double precision, p_enforce boolean
+    p_reservation uuid, p_kind text, p_method text, p_path text, p_isbns_asked integer,
+    p_lease double precision, p_max_wait double precision, p_enforce boolean, p_batch_price text
 ) RETURNS quota_decision LANGUAGE plpgsql AS $$
 DECLARE
     now timestamptz;
@@ -347,25 +401,32 @@ BEGIN
     IF r.id IS NULL OR r.state <> 'open' OR r.expires_at <= now OR r.day <> quota_day(now) THEN
         decision.outcome := 'closed';
         RETURN decision;
-    ELSIF r.dispatched = r.calls THEN
+    END IF;
+    SELECT quota_price(p_kind, p_isbns_asked, p.batch_price, p.key_price) INTO decision.price
+    FROM quota_prices(p_default => p_batch_price) p;
+    IF r.dispatched + decision.price > r.calls THEN
         decision.outcome := 'spent';
+        decision.asked := r.dispatched + decision.price - r.calls;
         RETURN decision;
     END IF;
+    decision.asked := decision.price;
     SELECT quota_switched_off(c.active, c.kind) INTO switched_off FROM quota_consumer c WHERE c.id = r.consumer_id;
     IF switched_off IS NOT NULL THEN
         decision.outcome := switched_off;
         RETURN decision;
     END IF;
 
-    -- The call is reserved, so no limit of the consumer is checked again. Only the day itself can still refuse it.
-    decision.send_at := quota_slot(r.day, ledger.next_dispatch_at, now);
+    -- The calls are reserved, so no limit of the consumer is checked again. Only the day itself can still refuse them.
+    decision.send_at := greatest(
+        quota_slot(r.day, ledger.next_dispatch_at, now), CASE WHEN ledger.probe_by <> r.id THEN ledger.probe_until END
+    );
     IF decision.send_at >= quota_last_slot(r.day) THEN
         decision.broken_limit := 'midnight';
         decision.send_at := quota_retry_at('midnight', r.day);
-    ELSIF ledger.closed_at IS NOT NULL THEN
+    ELSIF ledger.closed_at IS NOT NULL AND decision.price > 0 AND NOT quota_goes_out_when_closed(p_kind) THEN
         decision.broken_limit := 'day_closed';
-    ELSIF ledger.used >= ledger.safety_limit THEN  -- calls made outside were recorded after the reservation
-        decision.broken_limit := 'safety_limit';
+    ELSIF decision.price > 0 AND ledger.used + decision.price > ledger.safety_limit THEN
+        decision.broken_limit := 'safety_limit';  -- calls made outside were recorded after the reservation
     END IF;
     decision.send_in := extract(epoch FROM decision.send_at - now);
     IF decision.broken_limit IS NOT NULL THEN
@@ -381,18 +442,21 @@ BEGIN
     END IF;
 
     UPDATE quota_dailyledger
-    SET used = used + 1, reserved = reserved - 1, next_dispatch_at = decision.send_at + quota_pace(max_rps)
+    SET used = used + decision.price, reserved = reserved - decision.price, requests = requests + 1,
+        next_dispatch_at = decision.send_at + quota_pace(max_rps)
     WHERE day = r.day;
-    UPDATE quota_consumerusage SET used = used + 1, reserved = reserved - 1
+    UPDATE quota_consumerusage
+    SET used = used + decision.price, reserved = reserved - decision.price, requests = requests + 1
     WHERE day = r.day AND consumer_id = r.consumer_id;
     UPDATE quota_reservation
-    SET dispatched = dispatched + 1, expires_at = greatest(expires_at, decision.send_at + make_interval(secs => p_lease))
+    SET dispatched = dispatched + decision.price,
+        expires_at = greatest(expires_at, decision.send_at + make_interval(secs => p_lease))
     WHERE id = r.id;
     INSERT INTO quota_call (
         day, consumer_id, reservation_id, operation, calls, dispatched_at, send_at, method, path, isbns_asked,
         outcome, error
     ) VALUES (
-        r.day, r.consumer_id, r.id, r.operation, 1, now, decision.send_at, p_method, p_path, p_isbns_asked,
+        r.day, r.consumer_id, r.id, r.operation, decision.price, now, decision.send_at, p_method, p_path, p_isbns_asked,
         'unknown', ''
     ) RETURNING id INTO decision.call;
     decision.valid_for := extract(epoch FROM quota_last_slot(r.day) - now);
@@ -400,7 +464,7 @@ BEGIN
     RETURN decision;
 END $$;
 
--- Adds calls to an open reservation (a retry costs one more), under the same limits as quota_reserve.
+-- Adds calls to an open reservation (a retry costs its price once more), under the same limits as quota_reserve.
 CREATE FUNCTION quota_extend(
     p_reservation uuid, p_calls integer, p_lease double precision, p_enforce boolean
 ) RETURNS quota_decision LANGUAGE plpgsql AS $$
@@ -418,6 +482,7 @@ BEGIN
         SELECT * INTO r FROM quota_reservation WHERE id = p_reservation;
         now := quota_now();
         decision.day := r.day;
+        decision.asked := p_calls;
         IF r.id IS NULL OR r.state <> 'open' OR r.expires_at <= now OR r.day <> quota_day(now) THEN
             decision.outcome := 'closed';
             RETURN decision;
@@ -515,9 +580,9 @@ BEGIN
     now := quota_now();
     SELECT max(next_dispatch_at) INTO not_before FROM quota_dailyledger WHERE day < quota_day(now);
     INSERT INTO quota_dailyledger (
-        day, daily_limit, safety_buffer, max_rps, used, reserved, next_dispatch_at, closed_reason, opened_at
+        day, daily_limit, safety_buffer, max_rps, used, reserved, requests, next_dispatch_at, closed_reason, opened_at
     ) VALUES (
-        quota_day(now), p_daily_limit, p_safety_buffer, p_max_rps, 0, 0, greatest(now, not_before), '', now
+        quota_day(now), p_daily_limit, p_safety_buffer, p_max_rps, 0, 0, 0, greatest(now, not_before), '', now
     ) ON CONFLICT (day) DO NOTHING RETURNING day INTO opened;
     RETURN opened;
 END $$;
@@ -543,6 +608,18 @@ BEGIN
     UPDATE quota_dailyledger SET next_dispatch_at = greatest(next_dispatch_at, now + make_interval(secs => p_seconds))
     WHERE day = quota_day(now);
     RETURN now IS NOT NULL;
+END $$;
+
+-- For p_seconds, only this reservation gets send times; 0 ends that at once. A probe of the prices needs it: nothing else
+-- of ours may be sent between its requests. False, and nothing changes: the reservation is not open, or another one has
+-- the pace to itself.
+CREATE FUNCTION quota_hold_pace(p_reservation uuid, p_seconds double precision) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('lock_timeout', '2s', true);
+    UPDATE quota_dailyledger SET probe_by = p_reservation, probe_until = quota_now() + make_interval(secs => p_seconds)
+    WHERE day = (SELECT day FROM quota_reservation WHERE id = p_reservation AND state = 'open')
+        AND (probe_by IS NULL OR probe_by = p_reservation OR probe_until <= quota_now());
+    RETURN FOUND;
 END $$;
 
 -- Closes the day for everybody. False: it was closed before.
@@ -657,7 +734,7 @@ DECLARE
 BEGIN
     PERFORM set_config('lock_timeout', '2s', true);
     SELECT l.used, l.closed_at INTO used, closed FROM quota_dailyledger l WHERE day = p_day FOR NO KEY UPDATE;
-    SELECT used - count(*) INTO used FROM quota_call
+    SELECT used - coalesce(sum(calls), 0) INTO used FROM quota_call
     WHERE day = p_day AND id > p_call AND reservation_id IS NOT NULL AND dispatched_at > p_answered_at;
     raised := greatest(0, coalesce(p_spent - used, 0));
     IF raised > 0 THEN

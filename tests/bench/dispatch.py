@@ -17,6 +17,7 @@ from tests.bench.scratch import scratch_database  # isort: skip (first: it sets 
 from django.db import connection
 
 from quota.models import Consumer, DailyLedger
+from quota.prices import RequestKind
 from quota.services import reservations
 
 WANTED = 0.5
@@ -29,6 +30,7 @@ def spend() -> None:
         consumer="bench",
         operation="bench",
         calls=1,
+        kind=RequestKind.BATCH,
         method="POST",
         path="/books",
         isbns_asked=1000,

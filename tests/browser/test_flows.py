@@ -14,6 +14,7 @@ from alexandria.development.sandbox.server import Sandbox
 from enrichment.models import Edition, Job
 from enrichment.models.jobs import STAFF
 from quota.models import Consumer, ConsumerKey, Reservation
+from quota.prices import RequestKind
 from quota.services import reservations
 from tests import processes
 from tests.browser.steps import flaws, sign_in
@@ -29,7 +30,9 @@ JOB_PATIENCE = 60_000  # milliseconds
 def reader(tables: None, set_clock: SetClock) -> Consumer:
     """A consumer that has used 5 calls and reserved 4."""
     consumer = Consumer.objects.create(slug="reader")
-    reservations.reserve_and_dispatch(consumer="reader", operation="shelf", calls=1, method="POST", path="/books")
+    reservations.reserve_and_dispatch(
+        consumer="reader", operation="shelf", calls=1, kind=RequestKind.BATCH, method="POST", path="/books"
+    )
     reservations.increment(4, consumer="reader")
     reservations.reserve(consumer="reader", operation="stuck", calls=4)
     return consumer

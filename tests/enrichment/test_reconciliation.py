@@ -12,6 +12,7 @@ from alexandria.development.sandbox.server import Sandbox
 from enrichment.services.reconciliation import reconcile
 from quota.exceptions import QuotaRefused
 from quota.models import Call, Consumer, DailyLedger, Reconciliation, Reopening
+from quota.prices import RequestKind
 from quota.selectors.status import check_ledger, get_status, key_charged
 from quota.services import corrections, reservations
 from quota.services.reservations import DispatchedCall
@@ -31,7 +32,7 @@ def ask() -> Reconciliation:
 def closed_day(consumer: Consumer) -> Iterator[DispatchedCall]:
     """A dispatched GET /key, on a day that was closed a minute before it."""
     with spending(consumer="reader", operation="test", calls=1) as spender:
-        call = spender.dispatch("GET", "/key")
+        call = spender.dispatch(RequestKind.KEY, "GET", "/key")
         DailyLedger.objects.update(closed_at=call.send_at - timedelta(minutes=1), closed_reason="a test")
         yield call
 
@@ -50,7 +51,7 @@ def test_calls_that_only_isbndb_counts_are_added_to_our_ledger_with_the_active_c
     ask()
     with spending(consumer="other", operation="test", calls=2) as spender:
         for _ in range(2):
-            reservations.record(spender.dispatch("GET", "/key"), Call.Outcome.OK)
+            reservations.record(spender.dispatch(RequestKind.KEY, "GET", "/key"), Call.Outcome.OK)
     sandbox.set_limits(spent=sandbox.spent + 2 + 7)
 
     found = ask()
@@ -63,7 +64,7 @@ def test_calls_that_only_isbndb_counts_are_added_to_our_ledger_with_the_active_c
 
 def test_our_counter_is_not_raised_when_the_reconciliation_cannot_be_stored(sandbox: Sandbox) -> None:
     with spending(consumer="reader", operation="test", calls=1) as spender:
-        call = spender.dispatch("GET", "/key")
+        call = spender.dispatch(RequestKind.KEY, "GET", "/key")
         with pytest.raises(DataError):
             corrections.reconcile(call, spent=9, total=2**40, left=1)
     assert get_status().used == 1
@@ -78,7 +79,7 @@ def test_our_counter_is_never_lowered(sandbox: Sandbox) -> None:
 def test_calls_on_their_way_do_not_count_as_drift(sandbox: Sandbox) -> None:
     with spending(consumer="reader", operation="test", calls=3) as spender:
         for _ in range(3):
-            spender.dispatch("GET", "/key")
+            spender.dispatch(RequestKind.KEY, "GET", "/key")
         found = ask()
     assert (found.drift, found.in_flight, found.raised_by) == (-3, 3, 0)
 
@@ -91,7 +92,7 @@ def test_calls_dispatched_after_the_answer_do_not_hide_drift(sandbox: Sandbox, m
         """Runs after the moment of the answer is known and before the ledger is read."""
         with spending(consumer="reader", operation="test", calls=4) as spender:
             for _ in range(4):
-                spender.dispatch("GET", "/key")
+                spender.dispatch(RequestKind.KEY, "GET", "/key")
         return why_ignored(*answer)
 
     monkeypatch.setattr(corrections, "_why_ignored", others_go_on)
@@ -141,7 +142,7 @@ def test_a_count_that_was_ignored_yesterday_says_nothing_about_today(set_clock: 
     def answer(moment: datetime, spent: int) -> Reconciliation:
         set_clock(moment)
         with spending(consumer="reader", operation="test", calls=1) as spender:
-            call = spender.dispatch("GET", "/key")
+            call = spender.dispatch(RequestKind.KEY, "GET", "/key")
             reservations.record(call, Call.Outcome.OK)
             return corrections.reconcile(call, spent=spent, total=15_000, left=15_000 - spent)
 
@@ -159,7 +160,7 @@ def test_after_the_first_hour_every_count_belongs_to_today(sandbox: Sandbox, set
 def test_an_answer_after_the_end_of_the_day_changes_nothing(sandbox: Sandbox, set_clock: SetClock) -> None:
     sandbox.set_limits(spent=100)
     with spending(consumer="reader", operation="test", calls=1) as spender:
-        call = spender.dispatch("GET", "/key")
+        call = spender.dispatch(RequestKind.KEY, "GET", "/key")
         set_clock(MIDNIGHT + timedelta(minutes=1))
         reservations.open_ledger()
         found = corrections.reconcile(call, spent=101, total=15_000, left=14_899)
@@ -180,7 +181,7 @@ def test_the_service_measures_whether_isbndb_charges_for_its_counter(sandbox: Sa
 def test_with_calls_on_their_way_the_price_of_the_counter_stays_unknown() -> None:
     ask()
     with spending(consumer="reader", operation="test", calls=1) as spender:
-        spender.dispatch("GET", "/key")
+        spender.dispatch(RequestKind.KEY, "GET", "/key")
         assert ask().key_charged is None
         assert ask().key_charged is None
 
@@ -208,7 +209,7 @@ def test_when_isbndb_has_nothing_left_the_day_is_closed_whoever_spent_the_calls(
 ) -> None:
     sandbox.set_limits(daily_limit=6, spent=spent - 1)  # this question is the last call
     with spending(consumer="reader", operation="test", calls=1) as spender:
-        found = answer_to(spender.dispatch("GET", "/key"), spent=spent, total=6, left=6 - spent)
+        found = answer_to(spender.dispatch(RequestKind.KEY, "GET", "/key"), spent=spent, total=6, left=6 - spent)
     assert (found.day_change, found.left) == ("closed" if closes else "", 6 - spent)
     status = get_status()
     assert status.can_make_calls is not closes
@@ -243,7 +244,7 @@ def test_a_counter_that_lags_behind_ours_does_not_open_the_day(closed_day: Dispa
 def test_yesterdays_count_neither_closes_nor_opens_the_day(set_clock: SetClock) -> None:
     set_clock(MIDNIGHT + timedelta(minutes=5))
     with spending(consumer="reader", operation="test", calls=1) as spender:
-        call = spender.dispatch("GET", "/key")
+        call = spender.dispatch(RequestKind.KEY, "GET", "/key")
         found = corrections.reconcile(call, spent=15_000, total=15_000, left=0)
     assert (bool(found.ignored), found.day_change) == (True, "")
     assert get_status().can_make_calls

@@ -12,6 +12,7 @@ from harvest.models import HarvestRun
 from harvest.runs import run_cron
 from quota.exceptions import QuotaRefused
 from quota.models import Call, Consumer, ConsumerUsage, DailyLedger, Reconciliation, Refusal, Reservation
+from quota.prices import RequestKind
 from quota.selectors.status import check_ledger
 from quota.services import pruning
 from quota.services import reservations as quota
@@ -21,11 +22,11 @@ pytestmark = pytest.mark.usefixtures("defaults", "consumer", "sandbox")
 
 
 def spend(calls: int) -> None:
-    reservation, _ = quota.reserve_and_dispatch(
-        consumer="reader", operation="test", calls=calls, method="GET", path="/key"
+    reservation, _, _ = quota.reserve_and_dispatch(
+        consumer="reader", operation="test", calls=calls, kind=RequestKind.PAGE, method="GET", path="/author/x"
     )
     for _ in range(calls - 1):
-        quota.dispatch(reservation, method="GET", path="/key")
+        quota.dispatch(reservation, kind=RequestKind.PAGE, method="GET", path="/author/x")
     quota.settle(reservation)
 
 

@@ -12,6 +12,7 @@ import django
 django.setup()
 
 from quota.exceptions import QuotaRefused  # noqa: E402
+from quota.prices import RequestKind  # noqa: E402 (after the set-up)
 from quota.services import reservations  # noqa: E402 (after the set-up)
 
 
@@ -21,10 +22,11 @@ def spend(calls_at_once: int, start: Barrier, results: Connection) -> None:
     start.wait()
     while True:
         try:
-            _, call = reservations.reserve_and_dispatch(
+            _, _, call = reservations.reserve_and_dispatch(
                 consumer="racer",
                 operation="race",
                 calls=calls_at_once,
+                kind=RequestKind.BATCH,
                 method="POST",
                 path="/books",
                 max_slot_distance=timedelta(days=1),  # nothing is sent, so there is no need to wait for the pace

@@ -12,6 +12,7 @@ from rest_framework.test import APIClient
 from alexandria.development.sandbox.server import Sandbox
 from alexandria.env import BASE_DIR
 from quota.models import Call, Consumer, ConsumerKey, ConsumerUsage, DailyLedger
+from quota.prices import RequestKind
 from quota.services import reservations
 from tests import processes
 from tests.fixtures import SetClock, balance, database_moved
@@ -181,7 +182,7 @@ def test_when_isbndb_cannot_answer_the_command_says_why(sandbox: Sandbox, consum
 
 def test_the_status_lists_the_open_reservations(consumer: Consumer, capsys: Capture) -> None:
     reservation = reservations.reserve(consumer="reader", operation="shelf", calls=5)
-    reservations.dispatch(reservation, method="GET", path="/key")
+    reservations.dispatch(reservation, kind=RequestKind.PAGE, method="GET", path="/author/x")
     call_command("quota_status")
     assert "reader, shelf: 4 of 5 calls reserved, lease until 12:0" in (printed := capsys.readouterr().out)
     assert str(reservation) in printed

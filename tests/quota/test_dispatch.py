@@ -10,6 +10,7 @@ from django.db import connection
 from quota.database import Decision
 from quota.exceptions import QuotaRefused, ReservationClosed, ReservationSpent, SendWindowMissed
 from quota.models import Call, Consumer, DailyLedger
+from quota.prices import RequestKind
 from quota.selectors.status import get_status
 from quota.services import reservations
 from quota.services.reservations import DispatchedCall
@@ -28,7 +29,9 @@ def reservation(consumer: Consumer) -> uuid.UUID:
 
 
 def dispatch(reservation: uuid.UUID, **options) -> DispatchedCall:
-    call = reservations.dispatch(reservation, method="POST", path="/books", isbns_asked=7, **options)
+    call = reservations.dispatch(
+        reservation, kind=RequestKind.BATCH, method="POST", path="/books", isbns_asked=7, **options
+    )
     assert isinstance(call, DispatchedCall)
     return call
 
@@ -58,7 +61,12 @@ def test_send_times_are_never_more_than_max_rps_in_any_second(reservation: uuid.
 
 def test_nothing_is_spent_for_a_send_time_that_is_too_far_away(reservation: uuid.UUID, at: At) -> None:
     near = timedelta(seconds=1)
-    answers = [reservations.dispatch(reservation, method="GET", path="/key", max_slot_distance=near) for _ in range(10)]
+    answers = [
+        reservations.dispatch(
+            reservation, kind=RequestKind.PAGE, method="GET", path="/author/x", max_slot_distance=near
+        )
+        for _ in range(10)
+    ]
     granted = [answer for answer in answers if isinstance(answer, DispatchedCall)]
     waits = [answer for answer in answers if isinstance(answer, timedelta)]
     assert waits
@@ -70,7 +78,7 @@ def test_slowing_down_moves_the_next_send_time_of_every_consumer(reservation: uu
     call = dispatch(reservation)
     reservations.slow_down(call, seconds=60)
     other = reservations.reserve(consumer="reader", operation="other", calls=1)
-    wait = reservations.dispatch(other, method="GET", path="/key")
+    wait = reservations.dispatch(other, kind=RequestKind.PAGE, method="GET", path="/author/x")
     assert isinstance(wait, timedelta)
     assert timedelta(seconds=50) < wait <= timedelta(seconds=60)
 
@@ -111,8 +119,8 @@ def test_figures_are_read_by_name_in_any_order_of_the_sql_type(consumer: Consume
         first, *others = Decision._fields
         move_to_the_end(first)
         try:
-            reservation, call = reservations.reserve_and_dispatch(
-                consumer="reader", operation="test", calls=2, method="GET", path="/key"
+            reservation, _, call = reservations.reserve_and_dispatch(
+                consumer="reader", operation="test", calls=2, kind=RequestKind.PAGE, method="GET", path="/author/x"
             )
             assert isinstance(call, DispatchedCall)
             dispatch(reservation, max_slot_distance=FAR)
@@ -187,8 +195,14 @@ def test_a_call_is_charged_to_the_day_of_the_databases_clock(consumer: Consumer)
 
 
 def test_reserving_and_dispatching_in_one_statement_does_what_both_do(consumer: Consumer) -> None:
-    reservation, call = reservations.reserve_and_dispatch(
-        consumer="reader", operation="test", calls=4, method="POST", path="/books", isbns_asked=7
+    reservation, _, call = reservations.reserve_and_dispatch(
+        consumer="reader",
+        operation="test",
+        calls=4,
+        kind=RequestKind.BATCH,
+        method="POST",
+        path="/books",
+        isbns_asked=7,
     )
     assert isinstance(call, DispatchedCall)
     assert Call.objects.get().reservation_id == reservation
@@ -198,7 +212,9 @@ def test_reserving_and_dispatching_in_one_statement_does_what_both_do(consumer: 
 
 def test_when_the_first_call_has_to_wait_the_reservation_stays_open(consumer: Consumer, reservation: uuid.UUID) -> None:
     reservations.slow_down(dispatch(reservation), seconds=60)
-    made, wait = reservations.reserve_and_dispatch(consumer="reader", operation="x", calls=4, method="GET", path="/key")
+    made, _, wait = reservations.reserve_and_dispatch(
+        consumer="reader", operation="x", calls=4, kind=RequestKind.PAGE, method="GET", path="/author/x"
+    )
     assert isinstance(wait, timedelta)
     assert reservations.settle(made) == 4
 
@@ -252,7 +268,9 @@ def test_while_observing_calls_go_on_after_isbndb_closed_the_day(reservation: uu
 def test_while_observing_a_call_waits_for_midnight_to_pass(reservation: uuid.UUID, settings) -> None:
     settings.QUOTA_ENFORCEMENT = "observe"
     stop_database_clock(MIDNIGHT - timedelta(seconds=1))
-    wait = reservations.dispatch(reservation, method="GET", path="/key", max_slot_distance=FAR)
+    wait = reservations.dispatch(
+        reservation, kind=RequestKind.PAGE, method="GET", path="/author/x", max_slot_distance=FAR
+    )
     assert isinstance(wait, timedelta)
     assert timedelta(seconds=2) < wait <= timedelta(seconds=3)
 

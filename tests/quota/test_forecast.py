@@ -6,6 +6,7 @@ import pytest
 
 from quota.exceptions import ConsumerUnknown, QuotaError
 from quota.models import Consumer, DailyLedger, Switches
+from quota.prices import RequestKind
 from quota.selectors.allowances import why_no_call
 from quota.selectors.forecast import forecast
 from quota.selectors.status import get_status
@@ -52,7 +53,9 @@ def test_a_consumer_that_gets_no_calls_never_finishes() -> None:
 
 
 def test_a_closed_day_gives_no_call_and_no_calls_take_no_time(set_clock: SetClock) -> None:
-    _, call = reservations.reserve_and_dispatch(consumer="reader", operation="x", calls=1, method="GET", path="/key")
+    _, _, call = reservations.reserve_and_dispatch(
+        consumer="reader", operation="x", calls=1, kind=RequestKind.PAGE, method="GET", path="/author/x"
+    )
     assert isinstance(call, reservations.DispatchedCall)
     reservations.close_day(call, reason="Daily quota exceeded")
     assert forecast(1, consumer="reader").today == 0

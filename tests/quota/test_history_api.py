@@ -11,6 +11,7 @@ from rest_framework.test import APIClient
 
 from quota.api import CallPages
 from quota.models import Call, Consumer, ConsumerKey, DailyLedger
+from quota.prices import RequestKind
 from quota.selectors.history import journal
 from quota.services import reservations
 from tests.fixtures import NOON, SetClock
@@ -22,7 +23,9 @@ HISTORY, FORECAST, CALLS = "/api/quota/history", "/api/quota/forecast", "/api/qu
 def spend(calls: int, *, consumer: str = "reader", operation: str = "shelf") -> None:
     for _ in range(calls):
         reservation = reservations.reserve(consumer=consumer, operation=operation, calls=1)
-        reservations.dispatch(reservation, method="POST", path="/books", max_slot_distance=timedelta(days=1))
+        reservations.dispatch(
+            reservation, kind=RequestKind.BATCH, method="POST", path="/books", max_slot_distance=timedelta(days=1)
+        )
         reservations.settle(reservation)
 
 
@@ -121,8 +124,14 @@ def test_a_consumer_pages_through_its_own_calls_of_a_day(api: APIClient, set_clo
     spend(3)
     spend(2, consumer="other")
     spend(1, operation="pages")
-    _, call = reservations.reserve_and_dispatch(
-        consumer="reader", operation="pages", calls=1, method="POST", path="/books", max_slot_distance=timedelta(days=1)
+    _, _, call = reservations.reserve_and_dispatch(
+        consumer="reader",
+        operation="pages",
+        calls=1,
+        kind=RequestKind.BATCH,
+        method="POST",
+        path="/books",
+        max_slot_distance=timedelta(days=1),
     )
     assert isinstance(call, reservations.DispatchedCall)
     reservations.record(call, Call.Outcome.NOT_FOUND, status=404, latency_ms=12)

@@ -12,6 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from quota.exceptions import QuotaRefused, ReservationClosed, ReservationSpent
 from quota.models import Call, Consumer, ConsumerUsage, DailyLedger, Refusal, Reservation
+from quota.prices import RequestKind
 from quota.selectors.status import check_ledger
 from quota.services import reservations
 from quota.services.reservations import DispatchedCall
@@ -59,7 +60,9 @@ class Ledgers(RuleBasedStateMachine):
     def dispatch(self, reservation: uuid.UUID | None) -> None:
         if reservation:
             try:
-                call = reservations.dispatch(reservation, method="GET", path="/key", max_slot_distance=FAR, lease=FAR)
+                call = reservations.dispatch(
+                    reservation, kind=RequestKind.PAGE, method="GET", path="/author/x", max_slot_distance=FAR, lease=FAR
+                )
             except (ReservationClosed, ReservationSpent, QuotaRefused):  # refused: calls made outside passed the limit
                 return
             assert isinstance(call, DispatchedCall)

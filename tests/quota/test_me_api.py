@@ -8,6 +8,7 @@ from rest_framework.test import APIClient
 
 from quota.exceptions import HarvestSwitchedOff, QuotaRefused
 from quota.models import Consumer, DailyLedger, Switches
+from quota.prices import RequestKind
 from quota.selectors.allowances import get_allowance
 from quota.services import reservations
 from tests.fixtures import SetClock, stop_database_clock
@@ -94,7 +95,9 @@ def test_no_call_is_free_on_a_closed_day_near_midnight_or_while_harvesting_is_of
     inactive = Consumer.objects.create(slug="inactive-cron", kind="cron", active=False)
     assert (get_allowance(inactive).free, get_allowance(inactive).limited_by) == (0, "harvest_off")
     assert get_allowance(consumer).free == 100
-    _, call = reservations.reserve_and_dispatch(consumer="reader", operation="x", calls=1, method="GET", path="/key")
+    _, _, call = reservations.reserve_and_dispatch(
+        consumer="reader", operation="x", calls=1, kind=RequestKind.PAGE, method="GET", path="/author/x"
+    )
     assert isinstance(call, reservations.DispatchedCall)
     reservations.close_day(call, reason="Daily quota exceeded")
     assert (get_allowance(consumer).free, get_allowance(consumer).limited_by) == (0, "day_closed")

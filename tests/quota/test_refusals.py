@@ -12,6 +12,7 @@ from rest_framework.test import APIClient
 from alexandria.development.sandbox.server import Sandbox
 from quota.exceptions import QuotaRefused
 from quota.models import Consumer, Refusal
+from quota.prices import RequestKind
 from quota.services import reservations
 from tests.fixtures import NOON, At, known_isbns
 
@@ -57,15 +58,15 @@ def test_a_refusal_is_recorded_with_its_limit_the_figures_and_the_reserved_calls
 
 
 def test_a_refusal_of_a_reservation_is_recorded_for_its_consumer() -> None:
-    reservation, call = reservations.reserve_and_dispatch(
-        consumer="reader", operation="pages", source="x", calls=2, method="GET", path="/books"
+    reservation, _, call = reservations.reserve_and_dispatch(
+        consumer="reader", operation="pages", source="x", calls=2, kind=RequestKind.PAGE, method="GET", path="/books"
     )
     assert isinstance(call, reservations.DispatchedCall)
     with pytest.raises(QuotaRefused) as extended:
         reservations.extend(reservation, calls=50)
     reservations.close_day(call, reason="Daily quota exceeded")
     with pytest.raises(QuotaRefused) as dispatched:
-        reservations.dispatch(reservation, method="GET", path="/key")
+        reservations.dispatch(reservation, kind=RequestKind.PAGE, method="GET", path="/author/x")
     asked = ("consumer__slug", "operation", "source", "limit", "asked")
     rows = {row.pop("id"): tuple(row.values()) for row in Refusal.objects.values("id", *asked)}
     assert rows == {

@@ -16,6 +16,7 @@ from quota.exceptions import (
     ReservationClosed,
 )
 from quota.models import Consumer, ConsumerUsage, DailyLedger, Reservation, Switches
+from quota.prices import RequestKind
 from quota.selectors.status import check_ledger, get_status
 from quota.services import reservations
 from tests.fixtures import SetClock, stop_database_clock
@@ -147,7 +148,7 @@ def test_a_switch_refuses_before_leases_that_ran_out_go_back() -> None:
 def close_the_day() -> uuid.UUID:
     """A reservation with one call left, on a day that ISBNdb closed."""
     reservation = reserve(2)
-    call = reservations.dispatch(reservation, method="GET", path="/key")
+    call = reservations.dispatch(reservation, kind=RequestKind.PAGE, method="GET", path="/author/x")
     assert isinstance(call, reservations.DispatchedCall)
     reservations.close_day(call, reason="Daily quota exceeded")
     return reservation
@@ -157,7 +158,7 @@ def test_a_day_that_isbndb_closed_grants_nothing() -> None:
     reservation = close_the_day()
     assert refusal(1) == ("day_closed", 1, 0, MIDNIGHT)
     with pytest.raises(QuotaRefused) as caught:
-        reservations.dispatch(reservation, method="GET", path="/key")
+        reservations.dispatch(reservation, kind=RequestKind.PAGE, method="GET", path="/author/x")
     assert caught.value.limit == "day_closed"
 
 
@@ -194,7 +195,7 @@ def test_a_reservation_cannot_be_extended_by_less_than_one_call(calls: int) -> N
 
 def test_settling_gives_back_the_calls_that_were_not_dispatched_once() -> None:
     reservation = reserve(5)
-    reservations.dispatch(reservation, method="GET", path="/key")
+    reservations.dispatch(reservation, kind=RequestKind.PAGE, method="GET", path="/author/x")
     assert [reservations.settle(reservation), reservations.settle(reservation)] == [4, 0]
     status = get_status()
     assert (status.used, status.reserved) == (1, 0)
@@ -217,7 +218,7 @@ def test_a_lease_that_has_run_out_blocks_no_call_even_before_expire_runs() -> No
 def test_every_dispatch_extends_the_lease() -> None:
     reservation = reserve(2, lease=timedelta(seconds=60))
     before = Reservation.objects.get().expires_at
-    reservations.dispatch(reservation, method="GET", path="/key", lease=timedelta(hours=1))
+    reservations.dispatch(reservation, kind=RequestKind.PAGE, method="GET", path="/author/x", lease=timedelta(hours=1))
     assert Reservation.objects.get().expires_at > before + timedelta(minutes=50)
 
 
@@ -226,7 +227,7 @@ def test_calls_reserved_yesterday_neither_count_today_nor_come_back_today(set_cl
     set_clock(MIDNIGHT + timedelta(minutes=1))
     reserve(100)
     with pytest.raises(ReservationClosed):
-        reservations.dispatch(reservation, method="GET", path="/key")
+        reservations.dispatch(reservation, kind=RequestKind.PAGE, method="GET", path="/author/x")
     reservations.settle(reservation)
     yesterday, today = DailyLedger.objects.order_by("day")
     assert (yesterday.reserved, today.reserved) == (0, 100)
@@ -240,7 +241,7 @@ def test_expire_closes_reservations_of_past_days_with_any_lease(set_clock: SetCl
 
 
 def test_a_new_day_leaves_yesterdays_figures_as_they_are(set_clock: SetClock) -> None:
-    reservations.dispatch(reserve(1), method="GET", path="/key")
+    reservations.dispatch(reserve(1), kind=RequestKind.PAGE, method="GET", path="/author/x")
     set_clock(MIDNIGHT)
     assert reservations.open_ledger() is True
     assert reservations.open_ledger() is False
@@ -250,7 +251,7 @@ def test_a_new_day_leaves_yesterdays_figures_as_they_are(set_clock: SetClock) ->
 def test_observing_counts_past_the_limit_and_refuses_nothing(settings) -> None:
     settings.QUOTA_ENFORCEMENT = "observe"
     reservation = reserve(150)
-    reservations.dispatch(reservation, method="GET", path="/key")
+    reservations.dispatch(reservation, kind=RequestKind.PAGE, method="GET", path="/author/x")
     reservations.extend(reservation, calls=10)
     status = get_status()
     assert (status.used, status.reserved, status.remaining) == (1, 159, 0)
@@ -259,7 +260,7 @@ def test_observing_counts_past_the_limit_and_refuses_nothing(settings) -> None:
 
 def test_the_use_of_each_consumer_is_stored_with_the_ledger() -> None:
     Consumer.objects.create(slug="other")
-    reservations.dispatch(reserve(2), method="GET", path="/key")
+    reservations.dispatch(reserve(2), kind=RequestKind.PAGE, method="GET", path="/author/x")
     reserve(3, "other")
     rows = ConsumerUsage.objects.order_by("consumer__slug").values_list("consumer__slug", "used", "reserved")
     assert list(rows) == [("other", 0, 3), ("reader", 1, 1)]

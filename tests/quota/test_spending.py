@@ -9,6 +9,7 @@ from django.db import connection, transaction
 from quota import spending as spending_module
 from quota.exceptions import PaceTimeout, QuotaRefused, QuotaUnavailable, ReservationClosed
 from quota.models import Call, Consumer, DailyLedger, Reservation
+from quota.prices import RequestKind
 from quota.selectors.status import check_ledger, get_status
 from quota.services import reservations
 from quota.spending import spending
@@ -29,7 +30,7 @@ def spend(calls: int, **options):
 def test_an_operation_reserves_all_its_calls_with_the_first_dispatch() -> None:
     with spend(5) as spender:
         assert not Reservation.objects.exists()
-        spender.dispatch("GET", "/key")
+        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
         assert (get_status().used, get_status().reserved) == (1, 4)
     assert (get_status().used, get_status().reserved) == (1, 0)
 
@@ -43,7 +44,7 @@ def test_an_operation_that_dispatches_nothing_leaves_no_trace() -> None:
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
 def test_however_the_block_ends_the_rest_goes_back(error: type[BaseException]) -> None:
     with pytest.raises(error), spend(5) as spender:
-        spender.dispatch("GET", "/key")
+        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
         raise error
     assert (get_status().used, get_status().reserved) == (1, 0)
     assert check_ledger(get_status().day) == []
@@ -52,7 +53,7 @@ def test_however_the_block_ends_the_rest_goes_back(error: type[BaseException]) -
 def test_an_operation_that_cannot_be_covered_spends_nothing(settings) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 10, 2
     with pytest.raises(QuotaRefused), spend(9) as spender:
-        spender.dispatch("GET", "/key")
+        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
     assert (get_status().used, get_status().reserved, Call.objects.count()) == (0, 0, 0)
 
 
@@ -69,9 +70,9 @@ def test_a_dispatch_waits_for_the_pace_without_holding_a_connection_for_long(
         sleep(seconds)
 
     with spend(2) as spender:
-        reservations.slow_down(spender.dispatch("GET", "/key"), seconds=pause)
+        reservations.slow_down(spender.dispatch(RequestKind.PAGE, "GET", "/author/x"), seconds=pause)
         monkeypatch.setattr(time, "sleep", watched_sleep)
-        spender.dispatch("GET", "/key")
+        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
     assert held[0] is holds
     assert get_status().used == 2
 
@@ -79,35 +80,35 @@ def test_a_dispatch_waits_for_the_pace_without_holding_a_connection_for_long(
 def test_a_dispatch_gives_up_when_the_fleet_is_too_busy(monkeypatch) -> None:
     monkeypatch.setattr(spending_module, "MAX_PACE_WAIT", timedelta(seconds=5))
     with pytest.raises(PaceTimeout), spend(2) as spender:
-        reservations.slow_down(spender.dispatch("GET", "/key"), seconds=60)
-        spender.dispatch("GET", "/key")
+        reservations.slow_down(spender.dispatch(RequestKind.PAGE, "GET", "/author/x"), seconds=60)
+        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
     assert (get_status().used, get_status().reserved) == (1, 0)
 
 
 def test_extending_reserves_one_more_call_for_a_retry() -> None:
     with spend(1) as spender:
         with pytest.raises(RuntimeError, match="nothing to extend"):
-            spender.extend()
-        spender.dispatch("GET", "/key")
-        spender.extend()
-        spender.dispatch("GET", "/key")
+            spender.extend(1)
+        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
+        spender.extend(1)
+        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
     assert get_status().used == 2
 
 
 def test_an_operation_stops_at_midnight(set_clock: SetClock) -> None:
     with pytest.raises(ReservationClosed), spend(3) as spender:
-        spender.dispatch("GET", "/key")
+        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
         set_clock(MIDNIGHT + timedelta(minutes=1))
-        spender.dispatch("GET", "/key")
+        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
     assert list(DailyLedger.objects.values_list("used", "reserved")) == [(1, 0)]
 
 
 def test_while_observing_an_operation_goes_on_past_midnight(settings, set_clock: SetClock) -> None:
     settings.QUOTA_ENFORCEMENT = "observe"
     with spend(3) as spender:
-        spender.dispatch("GET", "/key")
+        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
         set_clock(MIDNIGHT + timedelta(minutes=1))
-        spender.dispatch("GET", "/key")
+        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
     reservations.expire()
     assert list(DailyLedger.objects.order_by("day").values_list("used", "reserved")) == [(1, 0), (1, 0)]
 
@@ -117,7 +118,7 @@ def test_a_database_failure_does_not_hide_how_the_block_ended(monkeypatch, caplo
         raise QuotaUnavailable
 
     with pytest.raises(ValueError, match="mine"), spend(2) as spender:
-        spender.dispatch("GET", "/key")
+        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
         monkeypatch.setattr(reservations, "settle", out_of_reach)
         raise ValueError("mine")
     assert "quota.settle_failed" in caplog.text
@@ -125,5 +126,5 @@ def test_a_database_failure_does_not_hide_how_the_block_ended(monkeypatch, caplo
 
 def test_spending_inside_a_transaction_is_an_error_and_spends_nothing() -> None:
     with pytest.raises(transaction.TransactionManagementError), transaction.atomic(), spend(1) as spender:
-        spender.dispatch("GET", "/key")
+        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
     assert not Call.objects.exists()

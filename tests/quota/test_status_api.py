@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rest_framework.test import APIClient
 
 from quota.api import ratelimit_headers
+from quota.prices import RequestKind
 from quota.selectors.status import QuotaStatus, get_status
 from quota.services import reservations
 from tests.fixtures import SetClock
@@ -26,6 +27,7 @@ def status_of(**changes: Any) -> QuotaStatus:
         safety_limit=13_000,
         used=0,
         reserved=0,
+        requests=0,
         max_rps=3,
         pace=timedelta(seconds=0.35),
         midnight_guard=timedelta(seconds=2),
@@ -40,7 +42,7 @@ def status_of(**changes: Any) -> QuotaStatus:
 def test_the_status_has_the_figures_of_the_day(api: APIClient) -> None:
     reservations.increment(8_400)
     reservation = reservations.reserve(consumer="reader", operation="test", calls=156)
-    reservations.dispatch(reservation, method="GET", path="/key")
+    reservations.dispatch(reservation, kind=RequestKind.PAGE, method="GET", path="/author/x")
     response = api.get(PATH)
     assert response.status_code == 200
     assert response.json() == {
@@ -135,7 +137,10 @@ def test_a_use_above_the_limit_is_shown_and_nothing_remains(api: APIClient) -> N
 
 def test_a_closed_day_is_shown_with_the_answer_of_isbndb(api: APIClient) -> None:
     call = reservations.dispatch(
-        reservations.reserve(consumer="reader", operation="test", calls=1), method="GET", path="/key"
+        reservations.reserve(consumer="reader", operation="test", calls=1),
+        kind=RequestKind.PAGE,
+        method="GET",
+        path="/author/x",
     )
     assert isinstance(call, reservations.DispatchedCall)
     reservations.close_day(call, reason="Daily quota exceeded")

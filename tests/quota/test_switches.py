@@ -12,6 +12,7 @@ from django.urls import reverse
 
 from quota.exceptions import ConsumerInactive, HarvestSwitchedOff, LedgerNotOpen, QuotaRefused
 from quota.models import Consumer, DailyLedger, Switches
+from quota.prices import RequestKind
 from quota.selectors.status import effective_limits, get_status
 from quota.services import reservations
 from quota.services.corrections import apply_limits
@@ -77,10 +78,10 @@ def test_while_harvesting_is_off_crons_and_bulk_work_are_refused_even_within_an_
 ) -> None:
     Consumer.objects.create(slug="harvester", kind=kind)
     with spending(consumer="harvester", operation="test", calls=2) as spender:
-        spender.dispatch("GET", "/key")
+        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
         switch(harvest_enabled=False)
         with pytest.raises(HarvestSwitchedOff):
-            spender.dispatch("GET", "/key")
+            spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
     with pytest.raises(HarvestSwitchedOff):
         reserve("harvester")
     reserve("reader")
@@ -90,10 +91,10 @@ def test_while_harvesting_is_off_crons_and_bulk_work_are_refused_even_within_an_
 
 def test_a_consumer_that_is_switched_off_cannot_dispatch_its_reserved_calls(consumer: Consumer) -> None:
     with spending(consumer="reader", operation="test", calls=2) as spender:
-        spender.dispatch("GET", "/key")
+        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
         Consumer.objects.update(active=False)
         with pytest.raises(ConsumerInactive):
-            spender.dispatch("GET", "/key")
+            spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
     assert (get_status().used, get_status().reserved) == (1, 0)
 
 

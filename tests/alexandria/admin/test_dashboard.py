@@ -22,6 +22,7 @@ from enrichment.models import Job, QueueState
 from harvest.models import BulkAuthor, BulkHarvest, CronState, HarvestRun
 from quota.exceptions import QuotaRefused
 from quota.models import Call, Consumer, DailyLedger, Switches
+from quota.prices import RequestKind
 from quota.selectors.dashboard import burn_rate
 from quota.selectors.status import get_status
 from quota.services import reservations
@@ -54,10 +55,11 @@ def onlooker(transactional_db: None) -> Client:
 def send(
     outcome: Call.Outcome, *, consumer: str = "reader", asked: int | None = None, found: int | None = None
 ) -> None:
-    _, call = reservations.reserve_and_dispatch(
+    _, _, call = reservations.reserve_and_dispatch(
         consumer=consumer,
         operation="shelf",
         calls=1,
+        kind=RequestKind.BATCH,
         method="POST",
         path="/books",
         isbns_asked=asked,
@@ -81,7 +83,9 @@ def busy_day(consumer: Consumer, set_clock: SetClock) -> None:
     send(Call.Outcome.OK, found=50)
     reservations.increment(7)
     held = reservations.reserve(consumer="other", operation="held", calls=6)
-    reservations.dispatch(held, method="GET", path="/key", max_slot_distance=timedelta(days=1))
+    reservations.dispatch(
+        held, kind=RequestKind.PAGE, method="GET", path="/author/x", max_slot_distance=timedelta(days=1)
+    )
     with pytest.raises(QuotaRefused):
         reservations.reserve(consumer="other", operation="too much", calls=9)
 
@@ -232,7 +236,9 @@ def test_notices_show_what_stops_calls(viewer: Client, consumer: Consumer, setti
     assert badge() == ["sandbox", "info"]
     Switches.objects.create(harvest_enabled=False, enforcement="observe")
     assert badge() == ["observe mode, harvest off, sandbox", "warning"]
-    _, call = reservations.reserve_and_dispatch(consumer="reader", operation="x", calls=1, method="GET", path="/key")
+    _, _, call = reservations.reserve_and_dispatch(
+        consumer="reader", operation="x", calls=1, kind=RequestKind.PAGE, method="GET", path="/author/x"
+    )
     assert isinstance(call, reservations.DispatchedCall)
     reservations.close_day(call, reason="ISBNdb said so.")
     closed, observing, off = said()

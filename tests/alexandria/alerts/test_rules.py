@@ -21,6 +21,7 @@ STATUS = QuotaStatus(
     safety_limit=13_000,
     used=0,
     reserved=0,
+    requests=0,
     max_rps=3,
     pace=timedelta(seconds=0.35),
     midnight_guard=timedelta(seconds=2),

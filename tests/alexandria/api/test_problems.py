@@ -63,7 +63,7 @@ def answer_to(error: Exception):
         (QuotaUnavailable("no answer"), 503, "quota_unavailable"),
         (PaceTimeout("busy"), 503, "quota_unavailable"),
         (ReservationClosed("over"), 503, "quota_unavailable"),
-        (ReservationSpent("spent"), 503, "quota_unavailable"),
+        (ReservationSpent("spent", missing=1), 503, "quota_unavailable"),
         (ConsumerInactive("off"), 403, "consumer_inactive"),
         (ConsumerUnknown("who?"), 403, "consumer_unknown"),
         (IdempotencyKeyReused("other"), 409, "idempotency_conflict"),

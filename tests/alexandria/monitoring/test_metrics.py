@@ -29,6 +29,7 @@ from enrichment.services.queue import flush
 from harvest.models import BulkAuthor, BulkHarvest
 from harvest.runs import run_cron
 from quota.models import Call, Consumer, DailyLedger, Refusal
+from quota.prices import RequestKind
 from quota.selectors.dashboard import get_dashboard
 from quota.selectors.status import get_status
 from quota.services import reservations
@@ -275,7 +276,7 @@ def test_the_duration_of_a_decision_is_labelled_with_its_outcome(consumer: Consu
     steps = [("reserve", "granted"), ("dispatch", "granted"), ("extend", "granted"), ("reserve", "daily_budget")]
     before = [decided(*step) for step in steps]
     reservation = reservations.reserve(consumer="reader", operation="x", calls=1)
-    reservations.dispatch(reservation, method="GET", path="/key")
+    reservations.dispatch(reservation, kind=RequestKind.PAGE, method="GET", path="/author/x")
     reservations.extend(reservation)
     Consumer.objects.update(daily_budget=0)
     with pytest.raises(Exception, match="budget"):

@@ -32,6 +32,7 @@ from enrichment.gateway.listings import books_by_author, fetch_page
 from enrichment.gateway.replies import TOO_FAST_PAUSE_SECONDS, without_key
 from quota.exceptions import QuotaRefused
 from quota.models import Call, Consumer, DailyLedger
+from quota.prices import RequestKind
 from quota.selectors.status import get_status
 from quota.services import reservations
 from quota.services.reservations import DispatchedCall
@@ -56,8 +57,8 @@ def journal() -> list[tuple[str, int | None]]:
 
 def delay_of_another_consumers_next_call() -> timedelta:
     Consumer.objects.create(slug="other")
-    reservation, answer = reservations.reserve_and_dispatch(
-        consumer="other", operation="test", calls=1, method="GET", path="/key"
+    reservation, _, answer = reservations.reserve_and_dispatch(
+        consumer="other", operation="test", calls=1, kind=RequestKind.PAGE, method="GET", path="/author/x"
     )
     reservations.settle(reservation)
     assert isinstance(answer, timedelta)

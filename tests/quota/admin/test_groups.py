@@ -11,6 +11,7 @@ from django.test import Client
 
 from quota.exceptions import QuotaRefused
 from quota.models import Call, Consumer, ConsumerKey, Refusal, Reservation, Switches
+from quota.prices import RequestKind
 from quota.services import reservations
 from quota.services.corrections import adjust
 
@@ -26,7 +27,7 @@ def rows(consumer: Consumer) -> dict[str, Any]:
     import_module("alexandria.migrations.0002_reopen").grant_reopening(apps, None)
     poor = Consumer.objects.create(slug="poor", daily_budget=0)
     reservation = reservations.reserve(consumer="reader", operation="shelf", calls=2)
-    reservations.dispatch(reservation, method="GET", path="/key")
+    reservations.dispatch(reservation, kind=RequestKind.PAGE, method="GET", path="/author/x")
     adjust(calls=1, reason="a test", made_with="a test")
     with pytest.raises(QuotaRefused):
         reservations.reserve(consumer="poor", operation="shelf", calls=1)

@@ -10,6 +10,7 @@ from django.test import Client
 
 from quota.exceptions import ReservationClosed
 from quota.models import Consumer, Reservation
+from quota.prices import RequestKind
 from quota.selectors.status import check_ledger, get_status
 from quota.services import reservations
 from tests.fixtures import NOON, SetClock
@@ -31,7 +32,7 @@ def test_open_reservations_come_first_with_their_age_and_what_they_still_hold(
     admin_client: Client, set_clock: SetClock
 ) -> None:
     old = reserve(3)
-    reservations.dispatch(old, method="GET", path="/key")
+    reservations.dispatch(old, kind=RequestKind.PAGE, method="GET", path="/author/x")
     newer = reserve(1)
     reservations.settle(newer)
     set_clock(NOON + timedelta(seconds=90))
@@ -64,7 +65,7 @@ def test_the_list_uses_an_index_for_any_length(admin_client: Client, consumer: C
 @pytest.mark.slow
 def test_a_release_needs_a_reason_returns_undispatched_calls_and_is_logged(admin_client: Client) -> None:
     used, idle, closed = reserve(5), reserve(2), reserve(1)
-    reservations.dispatch(used, method="GET", path="/key")
+    reservations.dispatch(used, kind=RequestKind.PAGE, method="GET", path="/author/x")
     reservations.settle(closed)
     asked = release(admin_client, used, idle, closed)
     assert "Release 6 calls?" in asked.text
@@ -83,7 +84,7 @@ def test_a_release_needs_a_reason_returns_undispatched_calls_and_is_logged(admin
         ]
     )
     with pytest.raises(ReservationClosed):
-        reservations.dispatch(used, method="GET", path="/key")
+        reservations.dispatch(used, kind=RequestKind.PAGE, method="GET", path="/author/x")
     again = release(admin_client, used, _form_submitted="True", reason="twice")
     assert [str(message) for message in again.context["messages"]] == [
         "None of these reservations is open, so there is nothing to release."

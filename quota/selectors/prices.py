@@ -1,0 +1,126 @@
+"""What requests cost: the prices in force, and what they mean for batches. SQL computes every price (`quota_price`)."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+
+from quota.database import ask, reachable
+from quota.models import PriceMeasurement, Switches
+from quota.prices import BatchPrice, RequestKind
+from quota.selectors.allowances import allowance_of
+from quota.selectors.status import get_status
+
+_PRICES = """
+    SELECT batch_price, key_price, coalesce((SELECT nullif(batch_price, '') FROM quota_switches), '')
+    FROM quota_prices(p_default => %(batch_price)s)"""
+_PRICE = """
+    SELECT quota_price(
+        p_kind => %(kind)s, p_isbns => %(isbns)s, p_batch_price => batch_price, p_key_price => key_price
+    ) FROM quota_prices(p_default => %(batch_price)s)"""
+# A batch that costs nothing does not exist, so full batches and a rest are all that has a price.
+_COST_OF_ISBNS = """
+    SELECT %(full)s * quota_price(
+        p_kind => %(kind)s, p_isbns => %(size)s, p_batch_price => batch_price, p_key_price => key_price
+    ) + CASE WHEN %(rest)s > 0 THEN quota_price(
+        p_kind => %(kind)s, p_isbns => %(rest)s, p_batch_price => batch_price, p_key_price => key_price
+    ) ELSE 0 END
+    FROM quota_prices(p_default => %(batch_price)s)"""
+_LARGEST_BATCH = """
+    SELECT max(isbns) FROM quota_prices(p_default => %(batch_price)s), generate_series(1, %(size)s) AS isbns
+    WHERE quota_price(
+        p_kind => %(kind)s, p_isbns => isbns, p_batch_price => batch_price, p_key_price => key_price
+    ) <= %(calls)s"""
+
+
+@dataclass(frozen=True)
+class Prices:
+    """The prices in force."""
+
+    batch_price: BatchPrice
+    chosen_by: str
+    """Where the price of a batch comes from: "measurement", "switch" or "setting" (ISBNDB_BATCH_PRICE)."""
+    since: datetime | None
+    """Since when a batch has this price. None while it is unknown, and when the setting says it."""
+    key_price: int
+    """Calls for `GET /key`. It is 1 until it is measured."""
+    key_price_measured: bool
+
+
+def get_prices() -> Prices:
+    """The prices in force now. Raises QuotaUnavailable."""
+    batch_price, key_price, switch = ask(_PRICES, {"batch_price": settings.ISBNDB_BATCH_PRICE})
+    with reachable():
+        key_price_measured = PriceMeasurement.objects.filter(key_price__isnull=False).exists()
+        if (switch or settings.ISBNDB_BATCH_PRICE) == "measure":
+            chosen_by, since = "measurement", _measured_since()
+        else:
+            chosen_by, since = ("switch", _switched_at(switch)) if switch else ("setting", None)
+    return Prices(
+        batch_price=BatchPrice(batch_price),
+        chosen_by=chosen_by,
+        since=since,
+        key_price=key_price,
+        key_price_measured=key_price_measured,
+    )
+
+
+def price_of(kind: RequestKind, *, isbns: int | None = None) -> int:
+    """What one request costs now, in calls. `isbns`: how many ISBNs a batch has. Raises QuotaUnavailable."""
+    return int(ask(_PRICE, _params(kind=kind, isbns=isbns))[0])
+
+
+def cost_of_isbns(isbns: int) -> int:
+    """What so many ISBNs cost now, in calls, asked for in batches of ISBNDB_BATCH_SIZE, without retries.
+
+    Raises QuotaUnavailable.
+    """
+    size = settings.ISBNDB_BATCH_SIZE
+    full, rest = divmod(isbns, size)
+    return int(ask(_COST_OF_ISBNS, _params(kind=RequestKind.BATCH, size=size, full=full, rest=rest))[0])
+
+
+def requests_for_isbns(isbns: int) -> int:
+    """How many requests so many ISBNs take, in batches of ISBNDB_BATCH_SIZE."""
+    return -(-isbns // settings.ISBNDB_BATCH_SIZE)
+
+
+def batch_size_for(consumer: str) -> int:
+    """How many ISBNs the consumer (a slug) can ask for in one batch now: at least 1, at most ISBNDB_BATCH_SIZE.
+
+    It is 1 when nothing is free: the quota then refuses that batch, and says why. When limits are only observed, a
+    batch is never cut. Raises ConsumerUnknown and QuotaUnavailable.
+    """
+    size = settings.ISBNDB_BATCH_SIZE
+    status = get_status()
+    if status.enforcement == "observe":
+        return size
+    calls = allowance_of(consumer, status).free
+    [largest] = ask(_LARGEST_BATCH, _params(kind=RequestKind.BATCH, size=size, calls=calls))
+    return int(largest or 1)
+
+
+def _params(**params: Any) -> dict[str, Any]:
+    return params | {"batch_price": settings.ISBNDB_BATCH_PRICE}
+
+
+def _measured_since() -> datetime | None:
+    """When the newest measured price was first seen after another price."""
+    since = None
+    price = None
+    for measurement in PriceMeasurement.objects.exclude(batch_price="").iterator():
+        if price not in (None, measurement.batch_price):
+            break
+        price, since = measurement.batch_price, measurement.measured_at
+    return since
+
+
+def _switched_at(batch_price: str) -> datetime | None:
+    """When the switch was set to its value."""
+    since = None
+    for version in Switches.history.order_by("-history_date").iterator():
+        if version.batch_price != batch_price:
+            break
+        since = version.history_date
+    return since
