@@ -139,9 +139,8 @@ def sandbox(settings) -> Iterator[Sandbox]:
     """
     no_back_off = stamina.set_testing(True, attempts=client.ATTEMPTS, cap=True)
     no_pause = patch.object(client, "SMALLER_PAGE_PAUSE_SECONDS", 0.0)
-    # Alexandria charges one call for each request. So the sandbox counts the same.
-    one_call = Sandbox(max_rps=None, batch_price="request", feed_price=1)
-    with one_call as server, no_back_off, no_pause:
+    # Most tests count requests, so a batch costs one call, for the sandbox and in the settings of the tests.
+    with Sandbox(max_rps=None, batch_price="request") as server, no_back_off, no_pause:
         server.set_clock(offset_seconds=(NOON - datetime.now(UTC)).total_seconds())
         settings.ISBNDB_BASE_URL = server.url
         settings.ISBNDB_API_KEY = server.key

@@ -55,7 +55,7 @@ def day(set_clock: SetClock, settings, tmp_path: Path) -> Iterator[Sandbox]:
     settings.ISBNDB_BATCH_SIZE = 20
     settings.ISBNDB_TIMEOUT_SECONDS = 30
     settings.API_REQUESTS_PER_MINUTE = 0
-    with Sandbox(max_rps=None, daily_limit=LIMIT, max_batch=20, batch_price="request", feed_price=1) as sandbox:
+    with Sandbox(max_rps=None, daily_limit=LIMIT, max_batch=20, batch_price="request") as sandbox:
         settings.ISBNDB_BASE_URL, settings.ISBNDB_API_KEY = sandbox.url, sandbox.key
         ensure_defaults()
         Consumer.objects.filter(kind__in=["cron", "bulk"]).update(floor=10)

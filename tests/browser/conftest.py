@@ -63,7 +63,7 @@ def only_tab(site: str, browser_process: Browser) -> Page:
 
 @pytest.fixture(scope="session")
 def isbndb() -> Iterator[Sandbox]:
-    with Sandbox(max_rps=None, batch_price="request", feed_price=1) as server:
+    with Sandbox(max_rps=None, batch_price="request") as server:
         yield server
 
 
