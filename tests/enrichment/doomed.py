@@ -1,8 +1,10 @@
 """A worker for tests that kill it: it prints "waiting" at the given point of its work and then waits.
 
-It enriches the given ISBNs (test_kill.py) or, without any, flushes the queue (test_queue.py).
+It enriches the given ISBNs, with commas between them (test_kill.py), or flushes the queue if there are none
+(test_queue.py). For each further list of ISBNs it forks another worker.
 """
 
+import os
 import sys
 import time
 from typing import Any
@@ -18,7 +20,8 @@ from quota.spending import Spender  # noqa: E402
 
 
 def wait_to_be_killed(*args: Any, **options: Any) -> Any:
-    print("waiting", flush=True)
+    sys.stdout.write("waiting\n")  # in one piece, because forks share the pipe
+    sys.stdout.flush()
     time.sleep(3600)
 
 
@@ -37,7 +40,10 @@ def wait_at(point: str) -> None:
 
 if __name__ == "__main__":
     wait_at(sys.argv[1])
-    if isbns := sys.argv[2:]:
-        enrich_isbns(isbns, consumer="reader")
+    lists = sys.argv[2:]
+    while len(lists) > 1 and os.fork():
+        lists.pop()  # the other worker has the last list
+    if lists:
+        enrich_isbns(lists[-1].split(","), consumer="reader")
     else:
         flush(consumer="reader")

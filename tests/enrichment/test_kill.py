@@ -29,20 +29,26 @@ def two_batches_an_operation(settings, consumer: Consumer, sandbox: Sandbox) -> 
     settings.ISBNDB_TIMEOUT_SECONDS = 60
 
 
-def start(point: str, number: int = 0) -> subprocess.Popen[str]:
-    isbns = known_isbns(4 * KILLS)[4 * number :][:4]
+def start(point: str, workers: int = 1) -> subprocess.Popen[str]:
+    """Starts so many workers, each with ISBNs for two batches. They are forks of one process, in its own session."""
+    isbns = known_isbns(4 * workers)
+    lists = [",".join(isbns[4 * number :][:4]) for number in range(workers)]
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.enrichment.doomed", point, *isbns],
+        [sys.executable, "-m", "tests.enrichment.doomed", point, *lists],
         env=processes.environment(),
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
 
 
-def kill(worker: subprocess.Popen[str]) -> None:
-    with worker:
-        worker.kill()
-    assert worker.returncode == -signal.SIGKILL
+def kill(workers: subprocess.Popen[str]) -> None:
+    """Kills them with `kill -9`, and waits until the last one has ended."""
+    processes.kill(workers)
+    assert workers.returncode == -signal.SIGKILL
+    with workers:
+        assert workers.stdout is not None
+        assert workers.stdout.read() == ""
 
 
 def after_the_lease(set_clock: SetClock) -> None:
@@ -61,13 +67,11 @@ def after_the_lease(set_clock: SetClock) -> None:
 def test_killed_workers_leave_no_reserved_call_and_no_uncounted_call(
     point: str, spent_and_not_sent: int, sandbox: Sandbox, set_clock: SetClock
 ) -> None:
-    workers = [start(point, number) for number in range(KILLS)]
-    for worker in workers:
-        assert worker.stdout is not None
-        assert worker.stdout.readline() == "waiting\n"
+    workers = start(point, KILLS)
+    assert workers.stdout is not None
+    assert [workers.stdout.readline() for _ in range(KILLS)] == ["waiting\n"] * KILLS
     assert get_status().reserved == KILLS
-    for worker in workers:
-        kill(worker)
+    kill(workers)
     after_the_lease(set_clock)
     counted, used = balance(sandbox)
     assert used == counted + spent_and_not_sent
