@@ -114,6 +114,7 @@ def test_only_the_exact_preference_creates_a_job(prefer: str, status: int, api: 
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 def test_a_job_takes_a_hundred_thousand_isbns_and_no_more(api: APIClient, sandbox: Sandbox) -> None:
     isbns = [*KNOWN, *["978-0-00-000000-3"] * (100_000 - len(KNOWN))]
     location = created(api, {"isbns": isbns})
