@@ -32,6 +32,11 @@ def unused_port() -> int:
         return int(server.getsockname()[1])
 
 
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def until(holds: Callable[[], Any], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not holds():

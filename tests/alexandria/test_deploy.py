@@ -14,7 +14,7 @@ from honcho.environ import parse_procfile
 from alexandria.env import BASE_DIR
 from alexandria.monitoring.workers import workers_by_queue
 from tests import processes
-from tests.alexandria.serving import COMPOSE, passes_its_health_check, process, shell, until, unused_port
+from tests.alexandria.serving import COMPOSE, is_listening, passes_its_health_check, process, shell, until, unused_port
 from tests.alexandria.test_env import ENV_EXAMPLE
 
 pytestmark = pytest.mark.slow
@@ -117,6 +117,9 @@ def test_every_process_starts_from_the_files_of_the_image_and_is_healthy(instruc
         process("jobs", environment, image),
         process("beat", environment, image) as beat,
     ):
+        until(
+            lambda: is_listening(int(port))
+        )  # the health check is a process, too: do not start one ten times a second
         until(web_is_healthy)
         until(lambda: {"celery", "jobs"} <= set(workers_by_queue(expected=["celery", "jobs"], seconds=1)))
         for name in ("worker", "jobs"):  # once: without an answer, each waits for 10 seconds
