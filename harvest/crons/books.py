@@ -26,6 +26,8 @@ from enrichment.services.releases import (
 )
 from harvest.crons.run_context import RunContext
 from harvest.exceptions import RunStopped
+from quota.prices import BatchPrice
+from quota.selectors.prices import batch_size_for, get_prices
 from quota.spending import spending
 
 MAX_BATCHES = 100
@@ -92,9 +94,9 @@ def stale_refresh(context: RunContext) -> None:
 def update_feed(context: RunContext) -> None:
     """Marks the known ISBNs in ISBNdb's feed of updates, and refreshes them: what is stored or was requested before.
 
-    First it reads the feed to its end, which costs no call. Then it sends what is marked, in full batches, the oldest
-    first. The oldest stale editions fill the last batch. A mark stays until ISBNdb has answered for the ISBN, so what a
-    run does not send waits for the next one. A batch that failed comes last there.
+    First it reads the feed to its end, which costs no call. Then it sends what is marked, the oldest first. A mark
+    stays until ISBNdb has answered for the ISBN, so what a run does not send waits for the next one. A batch that
+    failed comes last there.
 
     A page that fails in two runs is skipped. That is a gap, as is a feed that ISBNdb refuses.
 
@@ -158,14 +160,19 @@ class _Reading:
 
 
 def _send_named(context: RunContext) -> None:
-    """Refreshes what the feed has named. The oldest stale editions fill the last batch."""
-    size = settings.ISBNDB_BATCH_SIZE
-    named = selectors.named_isbns(MAX_BATCHES * size)
+    """Refreshes what the feed has named, in batches of what is free.
+
+    The oldest stale editions fill the last batch where they cost nothing more there.
+    """
+    full = settings.ISBNDB_BATCH_SIZE
+    to_send = named = selectors.named_isbns(MAX_BATCHES * full)
     failed = 0
-    for start in range(0, len(named), size):
-        batch = named[start : start + size]
-        stale = selectors.stale_isbns(size + failed) if len(batch) < size else []
-        fill = [isbn for isbn in stale if isbn not in set(named)]
+    while to_send:
+        size = batch_size_for(context.consumer)
+        batch, to_send = to_send[:size], to_send[size:]
+        fill: list[str] = []
+        if len(batch) < size and get_prices().batch_price == BatchPrice.REQUEST:
+            fill = [isbn for isbn in selectors.stale_isbns(full + failed) if isbn not in set(named)]
         if not _refresh(batch + fill[: size - len(batch)], context):
             failed += len(batch)
             mark_named(batch)  # again, so that it comes last

@@ -1,6 +1,7 @@
 """update-feed: refreshes the known ISBNs that ISBNdb's feed of updates lists."""
 
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -16,7 +17,9 @@ from enrichment.services.enrich import enrich_isbns
 from harvest.crons import books
 from harvest.models import CronState
 from harvest.runs import forget_cursor, run_cron
-from quota.models import DailyLedger
+from quota.models import Consumer, DailyLedger, Switches
+from quota.selectors.status import get_status
+from quota.services import reservations as quota
 from tests.fixtures import NOON, SetClock, balance, known_isbns, unknown_isbns
 
 BATCH = 100
@@ -46,6 +49,10 @@ def named_once() -> list[str]:
 def pages() -> int:
     """The number of pages of 1,000 entries, plus the empty page that ends the feed."""
     return -(-len(feed.updates(WEEK, NOON)) // 1000) + 1
+
+
+def switch_consumer_off() -> None:
+    Consumer.objects.filter(slug="cron-update-feed").update(active=False)
 
 
 def cursor() -> dict[str, object]:
@@ -216,3 +223,59 @@ def test_a_killed_run_loses_nothing_that_it_has_read(sandbox: Sandbox, monkeypat
             run_cron("update-feed")
     assert set(named_isbns(1000)) == set(stored)
     assert run_cron("update-feed").books == 250
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", [False, True])
+def test_when_no_call_is_left_the_feed_is_read_and_what_it_names_waits(sandbox: Sandbox, closed: bool) -> None:
+    stored = named_once()[:30]
+    enrich_isbns(stored, consumer="reader")
+    if closed:
+        DailyLedger.objects.update(closed_at=NOON)
+    else:
+        quota.increment(get_status().remaining)
+        sandbox.set_limits(spent=get_status().used)
+    run = run_cron("update-feed")
+    assert (run.outcome, run.calls, run.books) == ("stopped", 0, 0)
+    assert run.reason.startswith("day_closed: " if closed else "safety_limit: ")
+    assert cursor() == {"since": "2026-05-05"}
+    assert set(named_isbns(1000)) == set(stored)
+    assert FeedFollowing.objects.filter(ended_at=None, read_up_to__isnull=False).exists()
+
+    DailyLedger.objects.update(closed_at=None, used=0)
+    sandbox.set_limits(spent=0)
+    assert run_cron("update-feed").books == 30
+
+
+@pytest.mark.parametrize("switch", [lambda: Switches.objects.create(harvest_enabled=False), switch_consumer_off])
+def test_a_run_that_is_switched_off_does_not_read_the_feed(sandbox: Sandbox, switch: Callable[[], object]) -> None:
+    switch()
+    before = len(sandbox.requests)
+    run = run_cron("update-feed")
+    assert (run.outcome, run.calls, len(sandbox.requests)) == ("skipped", 0, before)
+    assert "switched off" in run.reason
+
+
+@pytest.mark.slow
+def test_by_the_isbn_batches_are_cut_to_what_is_free_and_nothing_fills_the_last(sandbox: Sandbox, settings) -> None:
+    stored, stale = named_once()[:250], known_isbns(20)
+    enrich_isbns(stored + stale, consumer="reader")
+    Edition.objects.filter(pk__in=stale).update(synced_at=Now() - timedelta(days=400))
+    settings.ISBNDB_BATCH_PRICE = "isbn"
+    sandbox.set_plan(batch_price="isbn")
+    before = len(sandbox.requests)
+    floor = Consumer.objects.get(slug="cron-update-feed").floor
+    quota.increment(get_status().remaining - floor - 130)
+    used = get_status().used
+    sandbox.set_limits(spent=used)
+    run = run_cron("update-feed")
+    assert (run.outcome, run.calls, run.books) == ("stopped", 130, 130)
+    assert balance(sandbox) == (used + 130,) * 2
+    assert [request["asked"] for request in sandbox.requests[before:] if request["asked"]] == [100, 30]
+    assert get_status().remaining == floor
+    assert len(named_isbns(1000)) == 120
+
+    DailyLedger.objects.update(used=0)
+    Consumer.objects.filter(slug="cron-update-feed").update(floor=0)
+    run = run_cron("update-feed")
+    assert (run.outcome, run.calls, run.books) == ("succeeded", 120, 120), "no stale book is added"
