@@ -72,6 +72,21 @@ class Spender:
                 )
             reservations.sleep_until(time.monotonic() + pause)
 
+    def hold(self, calls: int) -> None:
+        """Reserves as many calls as are missing until `calls` are left, also before the first dispatch.
+
+        Raises what `reservations.reserve` and `extend` raise.
+        """
+        if self.reservation is None:
+            self.reservation = reservations.reserve(
+                consumer=self.consumer, operation=self.operation, calls=calls, source=self.source
+            )
+            self.left = calls
+            structlog.contextvars.bind_contextvars(reservation=str(self.reservation))
+        elif calls > self.left:
+            reservations.extend(self.reservation, calls=calls - self.left)
+            self.left = calls
+
     def extend(self, calls: int) -> None:
         """Reserves `calls` more, for a retry. Raises what `reservations.extend` raises."""
         if not self.dispatched:

@@ -11,6 +11,7 @@ from enrichment.books.storage import remember_misses, store_books
 from enrichment.exceptions import ENDINGS, EnrichmentStopped, IsbndbPageTooLarge
 from enrichment.gateway import client
 from enrichment.isbn.parsing import InvalidEntry, parse_many
+from enrichment.services.prices import PROBE_ISBNS, probe
 from enrichment.services.stop_reasons import public_message
 from quota.selectors.prices import cost_of_isbns
 from quota.spending import Spender, spending
@@ -88,6 +89,7 @@ def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = ""
                 for part, answer in _ask_for(batch, spender):
                     _take(part, answer, result)
                     del rest[: len(part)]
+                spender.release_beyond(cost_of_isbns(len(rest)))  # the price may have become known, or have changed
         except ENDINGS as error:
             result.failed += len(rest)
             result.errors += [FailedIsbn(isbn, public_message(error)) for isbn in rest]
@@ -111,8 +113,14 @@ def enrich_batch(batch: list[str], spender: Spender, result: Enrichment) -> dict
 
 
 def _ask_for(batch: list[str], spender: Spender) -> Iterator[tuple[list[str], Answer]]:
-    """The parts of the batch, in order, with ISBNdb's answer for each. There is one part, unless it was too large."""
-    parts = [batch]
+    """The parts of the batch, in order, with ISBNdb's answer for each.
+
+    There is one part, unless it was too large, or its first ISBNs were used to measure the price of a batch.
+    """
+    if answer := probe(batch, spender):
+        yield batch[:PROBE_ISBNS], answer
+        batch = batch[PROBE_ISBNS:]
+    parts = [batch] if batch else []
     while parts:
         part = parts.pop()
         try:

@@ -1,16 +1,22 @@
 """What requests cost: the prices in force, and what they mean for batches. SQL computes every price (`quota_price`)."""
 
+import uuid
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 
 from quota.database import ask, reachable
-from quota.models import PriceMeasurement, Switches
+from quota.models import Call, PriceMeasurement, Switches
 from quota.prices import BatchPrice, RequestKind
 from quota.selectors.allowances import allowance_of
 from quota.selectors.status import get_status
+
+MAX_UNSETTLED_PROBES = 3
+"""After so many probes in a row that settled nothing, the next one waits for PROBE_PAUSE."""
+
+PROBE_PAUSE = timedelta(minutes=10)
 
 _PRICES = """
     SELECT batch_price, key_price, coalesce((SELECT nullif(batch_price, '') FROM quota_switches), '')
@@ -99,6 +105,52 @@ def batch_size_for(consumer: str) -> int:
     calls = allowance_of(consumer, status).free
     [largest] = ask(_LARGEST_BATCH, _params(kind=RequestKind.BATCH, size=size, calls=calls))
     return int(largest or 1)
+
+
+def is_probe_due() -> bool:
+    """Whether the next batch should be preceded by a probe: the price of a batch is to be measured, and unknown.
+
+    After MAX_UNSETTLED_PROBES in a row, one is due every PROBE_PAUSE. Raises QuotaUnavailable.
+    """
+    batch_price, *_ = ask(_PRICES, _params())
+    if batch_price != BatchPrice.UNKNOWN:
+        return False
+    with reachable():
+        last = list(PriceMeasurement.objects.filter(how=PriceMeasurement.How.PROBE)[:MAX_UNSETTLED_PROBES])
+        [now] = ask("SELECT quota_now()")
+    in_vain = len(last) == MAX_UNSETTLED_PROBES and not any(probe.batch_price for probe in last)
+    return not in_vain or now - last[0].measured_at >= PROBE_PAUSE
+
+
+def others_are_under_way(reservation: uuid.UUID, *, for_at_most: timedelta) -> bool:
+    """Whether a request of another reservation may still reach ISBNdb.
+
+    `for_at_most`: a request without an outcome that is older is over; its process has died. Raises QuotaUnavailable.
+    """
+    with reachable():
+        [now] = ask("SELECT quota_now()")
+        waiting = Call.objects.filter(outcome=Call.Outcome.UNKNOWN, dispatched_at__gt=now - for_at_most)
+        return waiting.exclude(reservation=reservation).exists()
+
+
+def others_were_sent(reservation: uuid.UUID, *, since: int) -> bool:
+    """Whether another reservation has dispatched a request since the journal row `since`. Raises QuotaUnavailable."""
+    with reachable():
+        others = Call.objects.filter(pk__gt=since, reservation__isnull=False)
+        return others.exclude(reservation=reservation).exists()
+
+
+def measured_prices() -> list[PriceMeasurement]:
+    """The evidence for the prices that were measured: the newest row for a batch, and the newest for `GET /key`.
+
+    Raises QuotaUnavailable.
+    """
+    with reachable():
+        newest = (
+            PriceMeasurement.objects.exclude(batch_price="").first(),
+            PriceMeasurement.objects.filter(key_price__isnull=False).first(),
+        )
+    return list(dict.fromkeys(row for row in newest if row))
 
 
 def _params(**params: Any) -> dict[str, Any]:
