@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.models import Sum
 
-from quota.models import Call, Consumer, Reservation
+from quota.models import Call, Consumer, DailyLedger, Reservation
 from quota.selectors.status import check_ledger, get_status
 from quota.services import reservations
 from tests import processes
@@ -50,8 +51,11 @@ def lock_taken_out() -> Iterator[None]:
             cursor.execute(locking)
 
 
-def race(calls_at_once: int = 1, **environment: str) -> list[dict[str, Any]]:
-    """What each of the racers got, in processes with the test's environment and `environment`."""
+def race(calls_at_once: int | str = 1, **environment: str) -> list[dict[str, Any]]:
+    """What each of the racers got, in processes with the test's environment and `environment`.
+
+    `calls_at_once`: what each operation reserves, or "batches" for the price of batches of 1 to 1,000 ISBNs.
+    """
     result = subprocess.run(
         [sys.executable, "-m", "tests.quota.racing", str(PROCESSES), str(calls_at_once)],
         env=processes.environment() | environment,
@@ -101,3 +105,19 @@ def test_operations_of_several_calls_never_split_or_overrun_what_is_left() -> No
     for reservation in Reservation.objects.values_list("id", flat=True):
         reservations.settle(reservation)
     assert get_status().reserved == 0
+
+
+@pytest.mark.parametrize("price", ["request", "isbn"])
+def test_64_processes_racing_with_batches_of_any_size_for_the_last_2500_calls_spend_exactly_2500(price: str) -> None:
+    """Each batch that is refused is cut to what is free, so that in the end nothing is left."""
+    DailyLedger.objects.update(daily_limit=500 + 2500 + 200)
+    racers = race("batches", ISBNDB_BATCH_PRICE=price)
+    assert granted(racers) == 2500
+    batches = Call.objects.filter(consumer__slug="racer")
+    paid = batches.aggregate(calls=Sum("calls"), isbns=Sum("isbns_asked"))
+    assert paid["calls"] == 2500
+    assert (paid["isbns"] if price == "isbn" else batches.count()) == 2500
+    status = get_status()
+    assert (status.used, status.reserved, status.remaining, status.requests) == (3000, 0, 0, batches.count())
+    assert most_in_a_second(racers) <= MAX_RPS
+    assert check_ledger(status.day) == []
