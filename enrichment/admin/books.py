@@ -31,6 +31,7 @@ from enrichment.models import Author, AuthorMiss, Edition, FeedFollowing, Miss, 
 from enrichment.models.books import UnknownToIsbndb
 from enrichment.serializers.books import MAX_JOB_ISBNS
 from quota.exceptions import QuotaError
+from quota.selectors.prices import cost_of_isbns
 
 MAX_SIBLINGS = 20
 MIN_PREFIX_LENGTH = 4
@@ -62,7 +63,7 @@ class RefreshForm(BaseDialogForm):
     form_before_template = "enrichment/admin/cost.html"
 
     def get_before_template_context(self, request: HttpRequest, object_id: int | str | None = None) -> dict[str, Any]:
-        return cost_context(1)
+        return cost_context(cost_of_isbns(1), requests=1)
 
 
 @admin.register(Edition)

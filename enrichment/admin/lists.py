@@ -134,21 +134,20 @@ def isbn_list(request: HttpRequest, list_id: uuid.UUID) -> HttpResponse:
         "invalid_left_out": len(plan.parsed.invalid) - len(invalid),
         "form": form,
         "may_run": may_run(request, kept),
-        **cost_context(plan.calls),
+        **cost_context(plan.calls, requests=plan.requests),
     }
     return TemplateResponse(request, "enrichment/admin/isbn_list.html", context)
 
 
-def cost_context(calls: int) -> dict[str, Any]:
+def cost_context(calls: int, *, requests: int) -> dict[str, Any]:
     """The context of `cost.html`: the cost, and what is left today for the consumer that pays."""
+    cost = {"calls": calls, "requests": requests, "payer": STAFF}
     payer = Consumer.objects.filter(slug=STAFF).first()
     if payer is None:
-        return {"calls": calls, "payer": STAFF, "allowance": None}
-    return {
-        "calls": calls,
-        "payer": STAFF,
+        return cost | {"allowance": None}
+    return cost | {
         "allowance": get_allowance(payer),
-        "forecast": forecast(calls, consumer=STAFF),
+        "forecast": forecast(calls, consumer=STAFF, requests=requests),
     }
 
 

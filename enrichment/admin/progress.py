@@ -46,8 +46,9 @@ def progress_context(job: Job) -> dict[str, Any]:
     ]
     try:
         eta, spent = job_eta(job), calls_spent(source=job.source)
+        left = job_calls_left(job) if job.ended_at is None else None
     except QuotaError:  # the next refresh can succeed
-        eta, spent = None, None
+        eta, spent, left = None, None, None
     return {
         "job": job,
         "colour": STATE_COLOURS[job.state],
@@ -56,7 +57,7 @@ def progress_context(job: Job) -> dict[str, Any]:
         "bar": share(job.done, job.total) if job.total else share(1, 1),
         "eta": eta,
         "calls_spent": spent,
-        "calls_left": job_calls_left(job) if job.ended_at is None else None,
+        "calls_left": left,
         "states": states,
         "reasons": job_failures(job).by_reason,
         "result": [(name.replace("_", " "), value) for name, value in (job.result or {}).items()],

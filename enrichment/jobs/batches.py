@@ -1,4 +1,4 @@
-"""A job of ISBNs: each step asks ISBNdb for one full batch. ISBNs that are known by then cost no call."""
+"""A job of ISBNs: each step asks ISBNdb for one batch. ISBNs that are known by then cost no call."""
 
 from collections import Counter, defaultdict
 from typing import Any
@@ -11,6 +11,7 @@ from enrichment.isbn.parsing import parse_many
 from enrichment.jobs.claims import held, save_step
 from enrichment.models import Job, JobItem
 from enrichment.services.enrich import Enrichment, enrich_isbns
+from quota.selectors.prices import batch_size_for
 
 Row = tuple[object, ...]
 
@@ -85,16 +86,20 @@ def result(job: Job) -> dict[str, Any]:
 
 
 def _next_batch(job: Job) -> list[str]:
-    """The next pending ISBNs that ISBNdb has to be asked for, at most one batch. Marks the known ones before them."""
-    size = settings.ISBNDB_BATCH_SIZE
+    """The next pending ISBNs that ISBNdb has to be asked for, as many as the free calls pay for, at most one batch.
+
+    Marks the known ones before them.
+    """
     while True:
         pending = job.items.filter(state=_STATE.PENDING).order_by("position").values_list("isbn13", flat=True)
-        batch = list(pending[:size])
-        if not batch or job.wanted.get("refresh"):
-            return batch
+        batch = list(pending[: settings.ISBNDB_BATCH_SIZE])
+        if not batch:
+            return []
+        if job.wanted.get("refresh"):
+            return batch[: batch_size_for(job.consumer.slug)]
         known = selectors.known_isbns(batch)
         if len(known.wanted) == len(batch):
-            return batch
+            return batch[: batch_size_for(job.consumer.slug)]
         with held(job):
             _set(job, known.fresh, _STATE.FRESH)
             _set(job, known.missed, _STATE.NOT_FOUND)

@@ -1,6 +1,6 @@
 """Creating, cancelling, retrying, resuming and pruning jobs. `runner` does the work. See docs/jobs.md.
 
-A job is long work that continues after the answer, in steps of one call each.
+A job is long work that continues after the answer, in steps of one request each.
 """
 
 import hashlib
@@ -144,7 +144,7 @@ def _job_of_same_key(job: Job) -> Job | None:
 
 
 def _check_cap(job: Job) -> None:
-    """The consumer's cap applies to the whole job, although each step reserves one call."""
+    """The consumer's cap applies to the whole job, although each step reserves only its own calls."""
     cap, calls = job.consumer.cap_per_operation, job_calls_left(job)
     if cap is not None and calls > cap and get_status().enforcement == "enforce":
         raise QuotaRefused(limit="cap_per_operation", asked=calls, free=cap, retry_at=None)

@@ -36,7 +36,7 @@ def plan(job: Job) -> list[Row]:
 
 
 def step(job: Job) -> bool:
-    """Fetches and stores one page with one call; False when no page is left.
+    """Fetches and stores one page with one request; False when no page is left.
 
     Raises what `fetch_next` raises, and ClaimLost. A runner that dies after storing the page and before recording
     leaves the page to be fetched again.

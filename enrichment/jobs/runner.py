@@ -44,8 +44,8 @@ _DATABASE = (DatabaseError, *OUT_OF_REACH)
 def run_job(job_id: uuid.UUID) -> None:
     """Runs a queued job. Does nothing when the job is not queued: another runner has it, or it has ended.
 
-    Each step reserves one call, with the job's `source`. A failure of the quota, ISBNdb or the database makes the job
-    wait or fail. Any other exception is raised; the job is then resumed after its lease expires, until MAX_DEATHS
+    Each step reserves its own calls, with the job's `source`. A failure of the quota, ISBNdb or the database makes the
+    job wait or fail. Any other exception is raised; the job is then resumed after its lease expires, until MAX_DEATHS
     runners have died.
     """
     job = claim(job_id)
@@ -125,7 +125,7 @@ def _resume_at(job: Job, error: Exception, failures: int) -> datetime | Combinab
 
 def _after_refusal(job: Job, refusal: QuotaRefused) -> datetime | Combinable | None:
     consumer = job.consumer.slug
-    if may_come_free(refusal, consumer=consumer):
+    if refusal.free or may_come_free(refusal, consumer=consumer):  # the next batch is cut to what is free by then
         return _later(_a_short_wait())
     never = forecast(1, consumer=consumer).finish_at is None
     if refusal.retry_at is None or never or job.on_exhausted == Job.OnExhausted.FAIL:

@@ -1,4 +1,4 @@
-"""The queue: ISBNs that wait until a batch of them is worth a call. Only services/queue.py writes to these tables."""
+"""The queue: ISBNs that wait until a batch of them is worth a request. Only services/queue.py writes to its tables."""
 
 from django.db import models
 from django.db.models import Q

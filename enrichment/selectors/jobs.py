@@ -4,15 +4,14 @@ import uuid
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
-from math import ceil
 from typing import Any
 
-from django.conf import settings
 from django.db.models import Count, QuerySet
 
 from enrichment.models import Job, JobItem
 from quota.models import Consumer
 from quota.selectors.forecast import forecast
+from quota.selectors.prices import cost_of_isbns, requests_for_isbns
 
 MAX_FAILURES = 1000
 """Maximum number of single failures of a job that are shown and, in a job of pages, stored. All are counted."""
@@ -39,9 +38,12 @@ def get_job(job_id: uuid.UUID, *, consumer: Consumer) -> Job | None:
 
 
 def job_calls_left(job: Job) -> int:
-    """Maximum number of calls for the rest of the job, as far as it is known now, without retries."""
+    """Maximum number of calls for the rest of the job, as far as it is known now, without retries.
+
+    Raises QuotaUnavailable.
+    """
     left = job.total - job.done
-    return ceil(left / settings.ISBNDB_BATCH_SIZE) if job.kind == Job.Kind.BATCH_DIRECT else left
+    return cost_of_isbns(left) if job.kind == Job.Kind.BATCH_DIRECT else left
 
 
 def job_eta(job: Job) -> datetime | None:
@@ -53,8 +55,9 @@ def job_eta(job: Job) -> datetime | None:
     """
     if job.ended_at is not None:
         return None
-    calls = job_calls_left(job)
-    expected = forecast(calls, consumer=job.consumer.slug)
+    calls, left = job_calls_left(job), job.total - job.done
+    requests = requests_for_isbns(left) if job.kind == Job.Kind.BATCH_DIRECT else left
+    expected = forecast(calls, consumer=job.consumer.slug, requests=requests)
     if job.on_exhausted == Job.OnExhausted.FAIL and expected.today < calls:
         return None
     finish_at = expected.finish_at

@@ -1,13 +1,11 @@
-"""What a list of ISBNs would cost, before a call is spent."""
+"""What a list of ISBNs would cost, before anything is sent."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from math import ceil
-
-from django.conf import settings
 
 from enrichment.isbn.parsing import ParsedIsbns, parse_many
 from enrichment.selectors.books import known_isbns
+from quota.selectors.prices import cost_of_isbns, requests_for_isbns
 
 _PART = 1000
 
@@ -25,26 +23,34 @@ class IsbnPlan:
     """Unknown to ISBNdb when last asked, and too recently to ask again."""
     wanted: int
     """ISBNdb has to be asked for these."""
+    calls: int
+    """What the wanted ones cost at the price in force, without retries."""
 
     @property
     def duplicates(self) -> int:
         return self.requested - len(self.parsed.valid) - len(self.parsed.invalid)
 
     @property
-    def calls(self) -> int:
-        """Without retries, and without extra calls for a batch that ISBNdb can only answer in parts."""
-        return ceil(self.wanted / settings.ISBNDB_BATCH_SIZE)
+    def requests(self) -> int:
+        """Without retries, and without extra requests for a batch that ISBNdb can only answer in parts."""
+        return requests_for_isbns(self.wanted)
 
 
 def plan_isbns(values: Iterable[str | int], *, refresh: bool = False) -> IsbnPlan:
-    """What the ISBNs, in any form, would cost now. With `refresh`, known ISBNs are asked for too."""
+    """What the ISBNs, in any form, would cost now. With `refresh`, known ISBNs are asked for too.
+
+    Raises QuotaUnavailable.
+    """
     given = list(values)
     parsed = parse_many(given)
     if refresh:
-        return IsbnPlan(len(given), parsed, fresh=0, missed=0, wanted=len(parsed.valid))
-    known = [known_isbns(part) for part in _parts(parsed.valid)]
-    counts = (sum(len(getattr(part, name)) for part in known) for name in ("fresh", "missed", "wanted"))
-    return IsbnPlan(len(given), parsed, *counts)
+        fresh, missed, wanted = 0, 0, len(parsed.valid)
+    else:
+        known = [known_isbns(part) for part in _parts(parsed.valid)]
+        fresh, missed, wanted = (
+            sum(len(getattr(part, name)) for part in known) for name in ("fresh", "missed", "wanted")
+        )
+    return IsbnPlan(len(given), parsed, fresh, missed, wanted, calls=cost_of_isbns(wanted))
 
 
 def _parts(isbns: list[str]) -> Iterator[list[str]]:

@@ -66,7 +66,7 @@ class QueueOverview:
     latest_failed: list[QueueFailure]
     oldest_asked_at: datetime | None
     next_flush_at: datetime | None
-    """When the next batch is worth a call; None when nothing waits. A new ISBN can make it earlier."""
+    """When the next batch is worth a request; None when nothing waits. A new ISBN can make it earlier."""
     next_flush_why: str | None
     """full_batch, high_due, normal_due, low_due, retry, or paused (after a failure)."""
     looked_at: datetime | None

@@ -65,7 +65,7 @@ class QueueSerializer(serializers.Serializer[Any]):
     oldest_asked_at = serializers.DateTimeField(allow_null=True)
     oldest_age_seconds = serializers.IntegerField(allow_null=True)
     next_flush_at = serializers.DateTimeField(
-        allow_null=True, help_text="When the next batch is worth a call. null: nothing waits."
+        allow_null=True, help_text="When the next batch is worth a request. null: nothing waits."
     )
     next_flush_why = serializers.ChoiceField(
         ["full_batch", "high_due", "normal_due", "low_due", "retry", "paused"],

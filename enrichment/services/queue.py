@@ -11,7 +11,6 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
@@ -26,6 +25,7 @@ from enrichment.services.stop_reasons import FIRST_PAUSE, MAX_PAUSE, STOPS, paus
 from quota.database import QuotaNow
 from quota.exceptions import ConsumerUnknown, QuotaError
 from quota.models import Consumer
+from quota.selectors.prices import batch_size_for
 from quota.spending import spending
 
 log = structlog.get_logger(__name__)
@@ -139,7 +139,7 @@ def enqueue(values: Iterable[str | int], *, priority: QueuedIsbn.Priority, consu
 
 
 def look() -> bool:
-    """Records that a flusher looked at the queue; returns whether a batch is worth a call now."""
+    """Records that a flusher looked at the queue; returns whether a batch is worth a request now."""
     QueueState.objects.update_or_create(id=1, defaults={"looked_at": QuotaNow()})
     return selectors.is_flush_due()
 
@@ -148,8 +148,8 @@ def flush(*, consumer: str, source: str = "") -> Flush:
     """Sends every full batch of ISBNDB_BATCH_SIZE, and a smaller one when an ISBN is due.
 
     `consumer`: the slug of the payer. `source`: the purpose, for the journal. A batch that is due is filled up with
-    other ISBNs that wait. ISBNs whose books have become known leave the queue first.
-    Any number of flushers can run at the same time: no ISBN is in two batches.
+    other ISBNs that wait, and cut to what the free calls pay for. ISBNs whose books have become known leave the queue
+    first. Any number of flushers can run at the same time: no ISBN is in two batches.
 
     When the quota ends the flush, it returns with a `stopped_reason`, and the ISBNs stay in the queue. Every other end
     raises EnrichmentStopped with the Flush and one of ENDINGS. Unless that is a QuotaError, the ISBNs of the batch
@@ -158,8 +158,12 @@ def flush(*, consumer: str, source: str = "") -> Flush:
     result = Flush()
     if selectors.is_flush_due():
         _drop_known()
-    while result.batches < MAX_BATCHES and (batch := _claim(claim := uuid.uuid4())):
+    while result.batches < MAX_BATCHES:
+        claim = uuid.uuid4()
         try:
+            batch = _claim(claim, size=batch_size_for(consumer) if selectors.is_flush_due() else 0)
+            if not batch:
+                break
             _send(batch, claim, result, consumer=consumer, source=source)
         except ENDINGS as error:
             result.stopped_reason = stop_reason(error)
@@ -186,13 +190,16 @@ def drop(isbns: Collection[str]) -> int:
     return _delete(QueuedIsbn.objects.filter(isbn13__in=isbns))
 
 
-def _claim(claim: uuid.UUID) -> list[str]:
-    """Claims the next batch for the time of LEASE and returns its ISBN-13s; an empty list when none is worth a call."""
+def _claim(claim: uuid.UUID, *, size: int) -> list[str]:
+    """Claims the next batch, of up to `size` ISBNs, for the time of LEASE.
+
+    Returns its ISBN-13s; an empty list when none is worth a request.
+    """
     with transaction.atomic(durable=True):
         # `look` locks the row of the queue, so flushers pick one after the other.
         if not look():
             return []
-        batch = _lock(QueuedIsbn.objects.filter(isbn13__in=selectors.next_batch(settings.ISBNDB_BATCH_SIZE)))
+        batch = _lock(QueuedIsbn.objects.filter(isbn13__in=selectors.next_batch(size)))
         QueuedIsbn.objects.filter(isbn13__in=batch).update(
             claim=claim, held_until=QuotaNow() + LEASE, attempts=F("attempts") + 1
         )
@@ -239,7 +246,7 @@ def _give_back(claim: uuid.UUID, error: Exception) -> None:
 def _put_off(claim: uuid.UUID, failed: Mapping[str, str], *, due_after: timedelta | None = None) -> None:
     """Holds the failed ISBNs of the claim, longer with each attempt. `failed`: the reason for each ISBN-13.
 
-    `due_after`: the time until they are worth a call of their own again. Without it they are due when the hold ends.
+    `due_after`: the time until they are worth a request of their own again. Without it they are due when the hold ends.
     """
     with transaction.atomic(durable=True), connection.cursor() as cursor:
         isbns = _lock(QueuedIsbn.objects.filter(claim=claim, isbn13__in=failed))

@@ -1,7 +1,8 @@
-"""When a number of calls can be made."""
+"""When a number of calls can be spent: the quota counts calls, the pace counts requests."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import ceil
 
 from quota.selectors.allowances import allowance_of
 from quota.selectors.status import get_status
@@ -9,30 +10,36 @@ from quota.selectors.status import get_status
 
 @dataclass(frozen=True)
 class Forecast:
-    """When one consumer could make a number of calls, if no other consumer made any."""
+    """When one consumer could spend a number of calls, if no other consumer spent any."""
 
     calls: int
     today: int
     """How many of them today."""
     days: int
-    """How many UTC days it takes. Today counts when some are made today."""
+    """How many UTC days it takes. Today counts when some are spent today."""
     finish_at: datetime | None
-    """When the last call would be sent. None when that never happens, or cannot be known because the consumer or
+    """When the last request would be sent. None when that never happens, or cannot be known because the consumer or
     harvesting is switched off."""
     reset_at: datetime
     """The next midnight UTC."""
 
     @property
     def finishes_today(self) -> bool:
-        """Whether the last call would be sent before the next midnight UTC, also by the pace."""
+        """Whether the last request would be sent before the next midnight UTC, also by the pace."""
         return self.today == self.calls and self.finish_at is not None and self.finish_at < self.reset_at
 
 
-def forecast(calls: int, *, consumer: str) -> Forecast:
-    """When the consumer (a slug) could make `calls` calls, by the quota that is left and by the pace.
+def forecast(calls: int, *, consumer: str, requests: int | None = None) -> Forecast:
+    """When the consumer (a slug) could spend `calls` calls, by the quota that is left and by the pace.
 
-    Raises ConsumerUnknown and QuotaUnavailable.
+    `requests`: in how many requests; one for each call unless given. Raises ConsumerUnknown and QuotaUnavailable.
     """
+
+    def time_for(part: int) -> timedelta:
+        """How long the pace takes for the requests of that part of the calls."""
+        sent = part if requests is None else ceil(requests * part / calls) if calls else requests
+        return sent * status.pace
+
     status = get_status()
     allowance = allowance_of(consumer, status)
     if allowance.switched_off:
@@ -43,9 +50,9 @@ def forecast(calls: int, *, consumer: str) -> Forecast:
         today, a_day = min(calls, allowance.free_today), allowance.free_a_day
     rest = calls - today
     if not rest:
-        return Forecast(calls, today, min(1, calls), status.now + today * status.pace, status.reset_at)
+        return Forecast(calls, today, min(1, calls), status.now + time_for(today), status.reset_at)
     if not a_day:
         return Forecast(calls, today, 0, None, status.reset_at)
     full_days, last = divmod(rest - 1, a_day)
-    finish_at = status.reset_at + timedelta(days=full_days) + status.midnight_guard + (last + 1) * status.pace
+    finish_at = status.reset_at + timedelta(days=full_days) + status.midnight_guard + time_for(last + 1)
     return Forecast(calls, today, full_days + 1 + (today > 0), finish_at, status.reset_at)

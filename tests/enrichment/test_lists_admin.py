@@ -137,7 +137,7 @@ def test_fresh_editions_can_be_refreshed_from_the_list_and_from_their_page(
     assert (checked.context["plan"].wanted, checked.context["plan"].calls) == (2, 1)
     run(admin_client, checked)
     dialog = reverse("admin:enrichment_edition_refresh_one", args=[known[2]])
-    assert re.search(r"1 call\s*<", admin_client.get(dialog).text)
+    assert re.search(r"1 call in 1 request\s*<", admin_client.get(dialog).text)
     assert Job.objects.count() == 1  # opening the dialog spends nothing
     answer = admin_client.post(dialog, {"_form_submitted": "True"}, headers={"HX-Request": "true"})
     latest = Job.objects.latest("created_at")

@@ -249,11 +249,11 @@ def claim_taken_out(flushers: int) -> Iterator[None]:
     picked = threading.Barrier(flushers, timeout=300)
     first = threading.local()
 
-    def pick(claim: uuid.UUID) -> list[str]:
+    def pick(claim: uuid.UUID, *, size: int) -> list[str]:
         if hasattr(first, "done"):
             return []
         first.done = True
-        batch = selectors.next_batch(SIZE)
+        batch = selectors.next_batch(size)
         picked.wait()
         return batch
 
@@ -357,6 +357,21 @@ def test_without_quota_queued_isbns_lose_no_attempt_and_are_sent_the_next_day(
     done = flush(consumer="reader")
     assert (done.batches, done.stopped_reason) == (1, "safety_limit")
     assert QueuedIsbn.objects.count() == 5
+
+
+def test_by_the_isbn_a_batch_is_cut_to_the_free_calls_and_a_flush_ends_when_none_is_free(
+    at: At, sandbox: Sandbox, settings
+) -> None:
+    settings.ISBNDB_BATCH_PRICE = "isbn"
+    sandbox.set_plan(batch_price="isbn")
+    Consumer.objects.filter(slug="reader").update(cap_per_operation=7, daily_budget=12)
+    queue(known_isbns(25))
+    at(60)
+    done = flush(consumer="reader")
+    assert (done.batches, done.stopped_reason, done.enrichment.api_calls) == (2, "daily_budget", 12)
+    assert sent() == [7, 5]
+    assert QueuedIsbn.objects.filter(attempts=0, claim=None).count() == 13
+    assert balance(sandbox) == (12, 12)
 
 
 def test_no_queued_isbn_is_lost_while_harvesting_is_off_or_the_database_is_down(sandbox: Sandbox) -> None:

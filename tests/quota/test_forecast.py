@@ -38,6 +38,19 @@ def test_calls_that_do_not_fit_today_continue_on_the_next_days() -> None:
     assert forecast(261, consumer="reader").days == 4
 
 
+def test_the_quota_counts_the_calls_and_the_pace_the_requests(at: At) -> None:
+    at(0)
+    step = get_status().pace
+    assert forecast(100, consumer="reader", requests=2).finish_at == NOON + 2 * step
+    plan = forecast(250, consumer="reader", requests=5)
+    assert (plan.today, plan.days) == (100, 3)
+    assert plan.finish_at == MIDNIGHT + timedelta(days=1) + 2 * SECOND + step, (
+        "50 of the 250 calls: 1 of the 5 requests"
+    )
+    free = forecast(0, consumer="reader", requests=4)
+    assert (free.today, free.days, free.finish_at) == (0, 0, NOON + 4 * step)
+
+
 def test_a_floor_and_a_budget_make_it_take_longer() -> None:
     Consumer.objects.create(slug="slow", floor=50, daily_budget=25)
     reservations.increment(60)

@@ -15,7 +15,7 @@ from alexandria.development.sandbox import catalogue
 from alexandria.development.sandbox.server import Sandbox
 from enrichment import selectors
 from enrichment.exceptions import JobEnded, NothingToRetry
-from enrichment.jobs import claims, runner
+from enrichment.jobs import batches, claims, runner
 from enrichment.jobs.lifecycle import cancel_job, create_job, resume_jobs, retry_job
 from enrichment.jobs.runner import run_job
 from enrichment.models import AuthorMiss, Edition, Job, JobItem
@@ -245,6 +245,40 @@ def test_a_job_that_does_not_wait_fails_with_a_partial_result_and_a_retry_does_t
     assert balance(sandbox) == (2, 2)
     with pytest.raises(NothingToRetry):
         retry_job(job.pk)
+
+
+@pytest.mark.parametrize("refresh", [False, True])
+def test_by_the_isbn_a_job_takes_the_free_calls_to_the_last_one(sandbox: Sandbox, settings, *, refresh: bool) -> None:
+    settings.ISBNDB_BATCH_PRICE = "isbn"
+    sandbox.set_plan(batch_price="isbn")
+    Consumer.objects.update(daily_budget=4)
+    enrich_isbns(KNOWN[:1], consumer="reader")
+    job = create(isbns=KNOWN[:8], on_exhausted="wait", refresh=refresh)
+    assert selectors.job_calls_left(job) == 8
+    job = run(job)
+    assert (job.state, job.stopped_reason, job.resume_at is not None) == ("waiting", "daily_budget", True)
+    assert asked(sandbox) == [1, 3], "three calls were left, which is one batch"
+    set_both_clocks(NOON + timedelta(days=1), sandbox)
+    job = resume_and_run(job)
+    assert asked(sandbox)[2:] == [3, 1]
+    assert balance(sandbox) == (4, 4)
+
+
+def test_when_others_take_calls_in_the_meantime_the_next_batch_of_a_job_is_smaller(
+    sandbox: Sandbox, settings, monkeypatch
+) -> None:
+    settings.ISBNDB_BATCH_PRICE = "isbn"
+    sandbox.set_plan(batch_price="isbn")
+    Consumer.objects.update(daily_budget=2)
+    with monkeypatch.context() as before:
+        before.setattr(batches, "batch_size_for", lambda consumer: 3)
+        job = run(create(isbns=KNOWN[:3]))
+    assert (job.state, job.stopped_reason, sandbox.requests) == ("waiting", "daily_budget", [])
+    assert job.resume_at is not None
+    set_both_clocks(job.resume_at, sandbox)
+    job = resume_and_run(job)
+    assert (job.state, job.done, asked(sandbox)) == ("failed", 2, [2])
+    assert balance(sandbox) == (2, 2)
 
 
 def test_a_job_of_a_consumer_without_a_budget_fails_instead_of_waiting(sandbox: Sandbox) -> None:
@@ -532,7 +566,6 @@ def test_a_job_of_pages_continues_where_it_stopped_and_halves_pages_that_are_too
         retry_job(job.pk)
 
 
-@pytest.mark.usefixtures("plenty_left")
 def test_an_author_unknown_to_isbndb_costs_one_call_only_once(sandbox: Sandbox) -> None:
     sandbox.add_fault("status", status=404, times=1)
     first, second = run(bibliography("Nobody At All")), run(bibliography("Nobody At All"))
