@@ -58,7 +58,7 @@ def asked_for(request: Request, serializer: type[Serializer[Any]]) -> dict[str, 
 class QuotaStatusView(APIView):
     @extend_schema(operation_id="quota_status", summary="Today's quota", responses={200: QuotaStatusDetailSerializer})
     def get(self, request: Request) -> Response:
-        """How many calls are used, reserved and free today, and when the count is reset."""
+        """How many calls are used, reserved and free today, what a batch costs, and when the count is reset."""
         status = get_status()
         return Response(status_detail(status), headers=ratelimit_headers(status))
 
@@ -93,8 +93,8 @@ class ForecastView(APIView):
     )
     def get(self, request: Request) -> Response:
         """Computed from what is free for the key's consumer now, its limits from tomorrow on, and the pace."""
-        calls = asked_for(request, ForecastQuerySerializer)["calls"]
-        return Response(ForecastSerializer(forecast(calls, consumer=consumer_of(request).slug)).data)
+        wanted = asked_for(request, ForecastQuerySerializer)
+        return Response(ForecastSerializer(forecast(**wanted, consumer=consumer_of(request).slug)).data)
 
 
 class CallPages(CursorPages):
@@ -108,16 +108,16 @@ class CallPages(CursorPages):
 class CallsView(APIView):
     @extend_schema(
         operation_id="quota_calls",
-        summary="The journal: calls of one day",
+        summary="The journal: requests of one day, with their prices",
         parameters=[CallsQuerySerializer],
         responses={200: CallPageSerializer},
     )
     def get(self, request: Request) -> Response:
-        """The calls of the key's consumer or, with a manager's key, of all consumers. The newest first."""
+        """The requests of the key's consumer or, with a manager's key, of all consumers. The newest first."""
         wanted = asked_for(request, CallsQuerySerializer)
         pages = CallPages()
         own = consumer_of(request).slug
         if not sees_all(request) and wanted.setdefault("consumer", own) != own:
-            raise PermissionDenied("Only a manager's key can see the calls of another consumer.")
+            raise PermissionDenied("Only a manager's key can see the requests of another consumer.")
         page = pages.paginate_queryset(journal(**wanted), request, view=self)
         return pages.get_paginated_response(CallSerializer(page, many=True).data)

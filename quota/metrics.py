@@ -21,7 +21,7 @@ PACE_WAITS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 JOURNAL = """
 SELECT consumer.slug, call.outcome, coalesce(call.status / 100 || 'xx', 'none'),
-    sum(call.calls), coalesce(sum(call.isbns_asked), 0), coalesce(sum(call.isbns_found), 0)
+    sum(call.calls), count(call.reservation_id), coalesce(sum(call.isbns_asked), 0), coalesce(sum(call.isbns_found), 0)
 FROM quota_call call JOIN quota_consumer consumer ON consumer.id = call.consumer_id
 WHERE call.day = %s
 GROUP BY 1, 2, 3
@@ -74,6 +74,7 @@ def _ledger(status: QuotaStatus) -> Iterator[Metric]:
     yield gauge("quota_used", "Calls of today that are used.", status.used)
     yield gauge("quota_reserved", "Calls of today that are reserved.", status.reserved)
     yield gauge("quota_remaining", "Calls of today that are neither used nor reserved.", status.remaining)
+    yield gauge("quota_requests", "Requests of today that are dispatched. Each costs its price.", status.requests)
     yield gauge("quota_max_rps", "Maximum number of dispatches a second, for the whole fleet.", status.max_rps)
     yield gauge("quota_closed", "1 when ISBNdb has closed the day, otherwise 0.", int(status.closed_reason is not None))
     yield gauge(
@@ -90,6 +91,12 @@ def _consumers(day: date) -> Iterator[Metric]:
         "consumer_reserved", "Calls of today reserved.", labels, (([row.consumer.slug], row.reserved) for row in rows)
     )
     yield gauges(
+        "consumer_requests",
+        "Requests of today that are dispatched.",
+        labels,
+        (([row.consumer.slug], row.requests) for row in rows),
+    )
+    yield gauges(
         "consumer_daily_budget",
         "Maximum number of calls a day, for a consumer with a budget.",
         labels,
@@ -98,30 +105,41 @@ def _consumers(day: date) -> Iterator[Metric]:
 
 
 def _journal(day: date) -> Iterator[Metric]:
-    """Only final figures are counters: a call under way has no outcome yet, and corrections can be negative."""
+    """Only final figures are counters: a request under way has no outcome yet, and corrections can be negative."""
     rows = _rows(JOURNAL, [day])
     passing = {Call.Outcome.UNKNOWN.value, Call.Outcome.ADJUSTED.value}
     yield counters(
         "calls",
         "Calls of today whose outcome is known, by consumer, outcome and class of HTTP status.",
         ["consumer", "outcome", "status"],
-        ((labels, calls) for *labels, calls, _, _ in rows if labels[1] not in passing),
+        ((labels, calls) for *labels, calls, _, _, _ in rows if labels[1] not in passing),
+    )
+    yield counters(
+        "isbndb_requests",
+        "Requests of today whose outcome is known, by consumer, outcome and class of HTTP status.",
+        ["consumer", "outcome", "status"],
+        ((labels, requests) for *labels, _, requests, _, _ in rows if requests and labels[1] not in passing),
     )
     yield gauge(
         "calls_unknown",
-        "Calls of today that are dispatched and have no outcome yet: under way, or lost.",
-        sum(calls for _, outcome, _, calls, _, _ in rows if outcome == Call.Outcome.UNKNOWN),
+        "Calls of today's requests that have no outcome yet: under way, or lost.",
+        sum(calls for _, outcome, _, calls, *_ in rows if outcome == Call.Outcome.UNKNOWN),
+    )
+    yield gauge(
+        "isbndb_requests_unknown",
+        "Requests of today that are dispatched and have no outcome yet: under way, or lost.",
+        sum(requests for _, outcome, _, _, requests, *_ in rows if outcome == Call.Outcome.UNKNOWN),
     )
     yield gauge(
         "calls_adjusted",
         "Calls that people added to today's ledger; below 0 when they took more back.",
-        sum(calls for _, outcome, _, calls, _, _ in rows if outcome == Call.Outcome.ADJUSTED),
+        sum(calls for _, outcome, _, calls, *_ in rows if outcome == Call.Outcome.ADJUSTED),
     )
-    for name, column in (("asked", 4), ("found", 5)):
+    for name, column in (("asked", 5), ("found", 6)):
         by_consumer: dict[str, int] = {}
         for row in rows:
             by_consumer[row[0]] = by_consumer.get(row[0], 0) + row[column]
-        help_text = f"ISBNs {name} in today's calls."
+        help_text = f"ISBNs {name} in today's requests."
         yield counters(
             f"isbns_{name}", help_text, ["consumer"], (([slug], isbns) for slug, isbns in by_consumer.items())
         )

@@ -5,6 +5,8 @@ from rest_framework import serializers
 
 from quota.limits import LIMITS
 from quota.models import Call, Consumer, Reconciliation, Refusal
+from quota.prices import BatchPrice
+from quota.selectors.prices import Prices, get_prices
 from quota.selectors.status import QuotaStatus, key_charged, last_reconciliation
 
 MAX_HISTORY_DAYS = 400
@@ -21,6 +23,7 @@ EXAMPLE_STATUS: dict[str, Any] = {
     "enforcement": "enforce",
     "can_make_calls": True,
     "closed_reason": None,
+    "requests": 311,
 }
 EXAMPLE_COUNTER = {
     "answered_at": "2026-05-05T12:00:00Z",
@@ -45,7 +48,7 @@ class QuotaStatusSerializer(serializers.Serializer[Any]):
 
     daily_limit = serializers.IntegerField(help_text="Calls a day that ISBNdb sells us.")
     safety_limit = serializers.IntegerField(help_text="Maximum number of these calls that we use.")
-    used = serializers.IntegerField(help_text="Calls dispatched today, with any outcome.")
+    used = serializers.IntegerField(help_text="Calls spent today: the prices of all requests, with any outcome.")
     reserved = serializers.IntegerField(help_text="Calls reserved for running operations.")
     remaining = serializers.IntegerField(help_text="Calls that are free. 0 while the day is closed.")
     reset_at = serializers.DateTimeField(help_text="The next midnight UTC.")
@@ -59,6 +62,7 @@ class QuotaStatusSerializer(serializers.Serializer[Any]):
     closed_reason = serializers.CharField(
         allow_null=True, help_text="Why the day is closed, by ISBNdb's answer. null: the day is open."
     )
+    requests = serializers.IntegerField(help_text="Requests dispatched to ISBNdb today. Each costs its price in calls.")
 
 
 @example(EXAMPLE_COUNTER)
@@ -88,15 +92,34 @@ class QuotaCounterSerializer(serializers.Serializer[Any]):
     )
 
 
-@example(EXAMPLE_STATUS | {"isbndb": EXAMPLE_COUNTER, "key_charged": True})
-class QuotaStatusDetailSerializer(QuotaCounterSerializer, QuotaStatusSerializer):
-    """Today's quota, and ISBNdb's own counter."""
+class QuotaPricesSerializer(serializers.Serializer[Prices]):
+    batch_price = serializers.ChoiceField(
+        [price.value for price in BatchPrice],
+        help_text="What a batch costs. request: 1 call. isbn: 1 call for each ISBN. unknown: it is not measured yet, "
+        "and 1 call for each ISBN is charged.",
+    )
+    batch_price_since = serializers.DateTimeField(
+        source="since", allow_null=True, help_text="null: it is unknown, or the environment sets it."
+    )
+
+
+@example(
+    EXAMPLE_STATUS
+    | {"isbndb": EXAMPLE_COUNTER, "key_charged": True}
+    | {"batch_price": "isbn", "batch_price_since": "2026-05-01T06:00:00Z"}
+)
+class QuotaStatusDetailSerializer(QuotaPricesSerializer, QuotaCounterSerializer, QuotaStatusSerializer):
+    """Today's quota, ISBNdb's own counter, and the price of a batch."""
 
 
 def status_detail(status: QuotaStatus) -> dict[str, Any]:
     """The body of GET /api/quota/status. Raises QuotaUnavailable."""
     counter = {"isbndb": last_reconciliation(status.day), "key_charged": key_charged()}
-    return {**QuotaStatusSerializer(status).data, **QuotaCounterSerializer(counter).data}
+    return {
+        **QuotaStatusSerializer(status).data,
+        **QuotaCounterSerializer(counter).data,
+        **QuotaPricesSerializer(get_prices()).data,
+    }
 
 
 class ConsumerSerializer(serializers.Serializer[Any]):
@@ -122,6 +145,7 @@ class RefusalSerializer(serializers.ModelSerializer[Refusal]):
         "cap_per_operation": None,
         "used": 1_990,
         "reserved": 0,
+        "requests": 1_990,
         "free": 10,
         "limited_by": "daily_budget",
         "refusals": [
@@ -154,8 +178,9 @@ class AllowanceSerializer(serializers.Serializer[Any]):
     cap_per_operation = serializers.IntegerField(
         source="consumer.cap_per_operation", allow_null=True, help_text="null: the consumer has no cap."
     )
-    used = serializers.IntegerField(help_text="Calls that the consumer dispatched today.")
+    used = serializers.IntegerField(help_text="Calls that the consumer spent today.")
     reserved = serializers.IntegerField(help_text="Calls that the consumer has reserved.")
+    requests = serializers.IntegerField(help_text="Requests that the consumer dispatched today.")
     free = serializers.IntegerField(help_text="Calls that one operation of the consumer could reserve now.")
     limited_by = serializers.ChoiceField(
         [*LIMITS, "harvest_off"], help_text="The limit or switch that would refuse one call more."
@@ -185,16 +210,20 @@ class HistoryQuerySerializer(QuerySerializer):
 
 class ConsumerUsedSerializer(serializers.Serializer[Any]):
     consumer = serializers.CharField(source="consumer.slug")
-    used = serializers.IntegerField()
+    used = serializers.IntegerField(help_text="Calls.")
+    requests = serializers.IntegerField()
 
 
 class DayUsageSerializer(serializers.Serializer[Any]):
     day = serializers.DateField(help_text="UTC.")
     daily_limit = serializers.IntegerField()
     safety_limit = serializers.IntegerField()
-    used = serializers.IntegerField()
+    used = serializers.IntegerField(help_text="Calls.")
+    requests = serializers.IntegerField(help_text="Requests dispatched to ISBNdb.")
     closed = serializers.BooleanField(help_text="Whether ISBNdb closed the day because its quota was used up.")
-    consumers = ConsumerUsedSerializer(many=True, help_text="Consumers that used calls, the largest use first.")
+    consumers = ConsumerUsedSerializer(
+        many=True, help_text="Consumers that sent requests or used calls, the largest use first."
+    )
 
 
 @example(
@@ -205,32 +234,42 @@ class DayUsageSerializer(serializers.Serializer[Any]):
                 "daily_limit": 15_000,
                 "safety_limit": 13_000,
                 "used": 8_400,
+                "requests": 311,
                 "closed": False,
-                "consumers": [{"consumer": "harvest", "used": 6_400}, {"consumer": "reader", "used": 2_000}],
+                "consumers": [
+                    {"consumer": "harvest", "used": 6_400, "requests": 300},
+                    {"consumer": "reader", "used": 2_000, "requests": 11},
+                ],
             }
         ]
     }
 )
 class HistorySerializer(serializers.Serializer[Any]):
-    days = DayUsageSerializer(many=True, help_text="The newest first. Days without a call are left out.")
+    days = DayUsageSerializer(many=True, help_text="The newest first. Days without a request are left out.")
 
 
 class ForecastQuerySerializer(QuerySerializer):
     calls = serializers.IntegerField(min_value=1, max_value=MAX_FORECAST_CALLS, help_text="Calls that a job needs.")
+    requests = serializers.IntegerField(
+        min_value=1,
+        max_value=MAX_FORECAST_CALLS,
+        required=False,
+        help_text="Requests in which it spends them. Default: one for each call.",
+    )
 
 
 @example({"calls": 5_000, "finishes_today": False, "today": 4_544, "days": 2, "finish_at": "2026-05-06T00:02:42Z"})
 class ForecastSerializer(serializers.Serializer[Any]):
-    """When the key's consumer could make the calls, if no other consumer made any from now on."""
+    """When the key's consumer could spend the calls, if no other consumer spent any from now on."""
 
     calls = serializers.IntegerField()
     finishes_today = serializers.BooleanField()
-    today = serializers.IntegerField(help_text="How many of them could be made today.")
-    days = serializers.IntegerField(help_text="UTC days that it takes. Today counts when some calls are made today.")
+    today = serializers.IntegerField(help_text="How many of them could be spent today.")
+    days = serializers.IntegerField(help_text="UTC days that it takes. Today counts when some calls are spent today.")
     finish_at = serializers.DateTimeField(
         allow_null=True,
-        help_text="When the last call would be made. null: the consumer's limits never allow it, or a switch refuses "
-        "its calls for now.",
+        help_text="When the last request would be sent. null: the consumer's limits never allow it, or a switch "
+        "refuses its calls for now.",
     )
 
 
@@ -239,7 +278,7 @@ class CallsQuerySerializer(QuerySerializer):
     operation = serializers.CharField(max_length=64, required=False)
     outcome = serializers.ChoiceField(Call.Outcome.choices, required=False)
     consumer = serializers.SlugField(
-        max_length=64, required=False, help_text="A slug. Only a manager's key can see the calls of other consumers."
+        max_length=64, required=False, help_text="A slug. Only a manager's key can see the requests of other consumers."
     )
     cursor = serializers.CharField(required=False, help_text="From `next` or `previous` of a page.")
     page_size = serializers.IntegerField(
@@ -250,8 +289,11 @@ class CallsQuerySerializer(QuerySerializer):
 class CallSerializer(serializers.ModelSerializer[Call]):
     consumer = serializers.CharField(source="consumer.slug")
     reservation = serializers.UUIDField(
-        source="reservation_id", allow_null=True, help_text="null: made outside Alexandria, or corrected by a person."
+        source="reservation_id",
+        allow_null=True,
+        help_text="null: not a request of Alexandria, but calls made outside it, or corrected by a person.",
     )
+    calls = serializers.IntegerField(help_text="The price of the request. 0: it was free.")
 
     class Meta:
         model = Call
@@ -284,7 +326,7 @@ class CallSerializer(serializers.ModelSerializer[Call]):
                 "consumer": "reader",
                 "operation": "batch-direct",
                 "reservation": "0d3b6f1e-5a80-4d8f-8a43-4b1f1c2f9d10",
-                "calls": 1,
+                "calls": 1_000,
                 "method": "POST",
                 "path": "/books",
                 "outcome": "ok",
@@ -297,6 +339,6 @@ class CallSerializer(serializers.ModelSerializer[Call]):
     }
 )
 class CallPageSerializer(serializers.Serializer[Any]):
-    next = serializers.URLField(allow_null=True, help_text="The page of older calls. null: there are none.")
-    previous = serializers.URLField(allow_null=True, help_text="The page of newer calls.")
+    next = serializers.URLField(allow_null=True, help_text="The page of older requests. null: there are none.")
+    previous = serializers.URLField(allow_null=True, help_text="The page of newer requests.")
     results = CallSerializer(many=True, help_text="The newest first.")

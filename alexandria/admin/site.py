@@ -36,7 +36,7 @@ def _list_of(model: str, title: str, icon: str) -> Page:
 GROUPS = {
     "Quota": [
         _list_of("quota.dailyledger", "Ledgers", "calendar_month"),
-        _list_of("quota.call", "Calls", "receipt_long"),
+        _list_of("quota.call", "Requests", "receipt_long"),
         _list_of("quota.reservation", "Reservations", "bookmark"),
         _list_of("quota.refusal", "Refusals", "block"),
         _list_of("quota.consumer", "Consumers", "group"),

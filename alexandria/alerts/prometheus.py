@@ -50,13 +50,13 @@ PROMETHEUS_RULES = (
         severity=Severity.WARNING,
         threshold=20,
         window=15 * MINUTE,
-        opens_when="more than $threshold calls have had no known outcome for $minutes minutes",
-        title="Calls were dispatched and their outcome is unknown",
-        advice="Processes die between dispatch and answer, or the database takes no writes. The calls stay spent.",
+        opens_when="more than $threshold requests have had no known outcome for $minutes minutes",
+        title="Requests were dispatched and their outcome is unknown",
+        advice="Processes die between dispatch and answer, or the database takes no writes. Their calls stay spent.",
         prometheus=Prometheus(
             alert="AlexandriaCallsLost",
-            expr="max(min_over_time(alexandria_calls_unknown[${minutes}m])) > $threshold",
-            detail="{{ $value }} calls.",
+            expr="max(min_over_time(alexandria_isbndb_requests_unknown[${minutes}m])) > $threshold",
+            detail="{{ $value }} requests.",
         ),
     ),
     Rule(

@@ -27,8 +27,8 @@ FORECAST_AFTER = 30 * MINUTE
 """Earlier in the day, the pace says nothing yet."""
 FORECAST_MARGIN = 30 * MINUTE
 """Running out so shortly before the reset is good use of the quota. It opens no alert."""
-MIN_JUDGED_CALLS = 20
-"""With fewer calls in the ERROR_WINDOW, the share of failed ones means nothing."""
+MIN_JUDGED_REQUESTS = 20
+"""With fewer requests in the ERROR_WINDOW, the share of failed ones means nothing."""
 
 
 @dataclass(frozen=True)
@@ -185,9 +185,9 @@ def late_crons(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
 def error_rate(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
     failed = sum(snapshot.errors.values())
     judged = snapshot.answered + failed
-    if judged >= MIN_JUDGED_CALLS and 100 * failed >= rule.limit * judged:
-        outcomes = ", ".join(f"{outcome} {calls:,}" for outcome, calls in sorted(snapshot.errors.items()))
-        detail = f"{failed:,} of the last {judged:,} calls failed ({100 * failed // judged} %): {outcomes}."
+    if judged >= MIN_JUDGED_REQUESTS and 100 * failed >= rule.limit * judged:
+        outcomes = ", ".join(f"{outcome} {requests:,}" for outcome, requests in sorted(snapshot.errors.items()))
+        detail = f"{failed:,} of the last {judged:,} requests failed ({100 * failed // judged} %): {outcomes}."
         yield rule.finding("error_rate", detail)
 
 
@@ -199,7 +199,7 @@ def leases(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
 
 def observing(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
     if snapshot.status.enforcement == "observe":
-        yield rule.finding("observing", "The quota counts every call and refuses none.")
+        yield rule.finding("observing", "The quota counts all calls and refuses none.")
 
 
 def _usage_rule(percent: int, severity: Severity) -> Rule:
@@ -219,13 +219,13 @@ def _usage_rule(percent: int, severity: Severity) -> Rule:
     )
 
 
-def _calls(outcomes: Iterable[str]) -> str:
-    """The calls of the rule's window with these outcomes, in the language of Prometheus."""
-    return f'increase(alexandria_calls_total{{outcome=~"{"|".join(sorted(outcomes))}"}}[${{minutes}}m])'
+def _requests(outcomes: Iterable[str]) -> str:
+    """The requests of the rule's window with these outcomes, in the language of Prometheus."""
+    return f'increase(alexandria_isbndb_requests_total{{outcome=~"{"|".join(sorted(outcomes))}"}}[${{minutes}}m])'
 
 
-_FAILED_CALLS = _calls(FAILED)
-_JUDGED_CALLS = _calls([*ANSWERED, *FAILED])
+_FAILED_REQUESTS = _requests(FAILED)
+_JUDGED_REQUESTS = _requests([*ANSWERED, *FAILED])
 
 RULES = (
     _usage_rule(50, Severity.INFO),
@@ -260,7 +260,7 @@ RULES = (
         threshold="QUOTA_DRIFT_ALERT",
         opens_when="ISBNdb has counted $threshold or more calls today that Alexandria has not. Over at midnight UTC",
         title="ISBNdb counts calls that Alexandria did not make",
-        advice="Something else uses the key, or a call costs more than expected: see docs/troubleshooting.md.",
+        advice="Something else uses the key, or a request costs more than expected: see docs/troubleshooting.md.",
         check=drift,
         prometheus=Prometheus(
             alert="AlexandriaDrift",
@@ -325,16 +325,16 @@ RULES = (
         severity=Severity.WARNING,
         threshold="ALERT_ERROR_PERCENT",
         window=ERROR_WINDOW,
-        opens_when="$threshold % or more of the calls of the last $minutes minutes failed, and there were at least "
-        f"{MIN_JUDGED_CALLS}",
-        title="Many calls to ISBNdb fail",
-        advice="Failed calls are spent. “Calls” in the admin shows what ISBNdb answered.",
+        opens_when="$threshold % or more of the requests of the last $minutes minutes failed, and there were at least "
+        f"{MIN_JUDGED_REQUESTS}",
+        title="Many requests to ISBNdb fail",
+        advice="Failed requests cost their calls. “Requests” in the admin shows what ISBNdb answered.",
         check=error_rate,
         prometheus=Prometheus(
             alert="AlexandriaErrorRate",
-            expr=f"100 * sum({_FAILED_CALLS})\n/ sum({_JUDGED_CALLS}) >= $threshold\n"
-            f"and sum(max without (instance) ({_JUDGED_CALLS})) >= {MIN_JUDGED_CALLS}",
-            detail="{{ $value | humanize }} % of the calls failed.",
+            expr=f"100 * sum({_FAILED_REQUESTS})\n/ sum({_JUDGED_REQUESTS}) >= $threshold\n"
+            f"and sum(max without (instance) ({_JUDGED_REQUESTS})) >= {MIN_JUDGED_REQUESTS}",
+            detail="{{ $value | humanize }} % of the requests failed.",
         ),
     ),
     Rule(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
-from django.db.models import OuterRef, Q, Subquery, Sum
+from django.db.models import Count, OuterRef, Q, Subquery
 from kombu.exceptions import OperationalError as BrokerUnavailable
 
 from alexandria.common.timeouts import within
@@ -36,12 +36,12 @@ class Snapshot:
 
     status: QuotaStatus
     last_hour: int = 0
-    """Calls sent in the last hour, or since midnight UTC."""
+    """Calls spent in the last hour, or since midnight UTC."""
     drift: int = 0
     answered: int = 0
-    """Calls of the ERROR_WINDOW that ISBNdb answered."""
+    """Requests of the ERROR_WINDOW that ISBNdb answered."""
     errors: Mapping[str, int] = field(default_factory=dict)
-    """Calls of the ERROR_WINDOW that failed, by outcome."""
+    """Requests of the ERROR_WINDOW that failed, by outcome."""
     leases_expired: int = 0
     """Reservations whose lease ran out in the LEASE_WINDOW."""
     queues: Mapping[str, Sequence[str]] | None = field(default_factory=dict)
@@ -64,8 +64,8 @@ def take_snapshot(*, expected_queues: Sequence[str]) -> Snapshot:
             status=status,
             last_hour=calls_of_today(status).last_hour,
             drift=drift_of(status.day),
-            answered=sum(calls for outcome, calls in outcomes.items() if outcome in ANSWERED),
-            errors={outcome: calls for outcome, calls in outcomes.items() if outcome in FAILED},
+            answered=sum(requests for outcome, requests in outcomes.items() if outcome in ANSWERED),
+            errors={outcome: requests for outcome, requests in outcomes.items() if outcome in FAILED},
             leases_expired=_leases_expired(status),
             queues=consumed_queues(expected=expected_queues),
             failed_crons=_failed_crons(),
@@ -92,10 +92,10 @@ def _ask_workers(expected: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _recent_outcomes(status: QuotaStatus) -> dict[str, int]:
-    """The calls of the last ERROR_WINDOW, by outcome."""
+    """The number of requests of the last ERROR_WINDOW, by outcome."""
     since = status.now - ERROR_WINDOW
     recent = Call.objects.filter(ledger__in={status.day, since.date()}, dispatched_at__gt=since)
-    return dict(recent.order_by().values_list("outcome").annotate(total=Sum("calls")))
+    return dict(recent.order_by().values_list("outcome").annotate(requests=Count("reservation")))
 
 
 def _leases_expired(status: QuotaStatus) -> int:

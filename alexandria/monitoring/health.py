@@ -108,7 +108,7 @@ def check_beat() -> str:
 
 
 def check_isbndb() -> str:
-    """Calls are possible, as far as ISBNdb's last answers show. ISBNdb is not asked: that costs a call."""
+    """Calls are possible, as far as ISBNdb's last answers show. ISBNdb is not asked: that can cost a call."""
     if not settings.ISBNDB_API_KEY:
         raise CheckFailed("ISBNDB_API_KEY is not set: no call is possible")
     status = get_status()

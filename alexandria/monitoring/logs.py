@@ -71,7 +71,7 @@ def logging_config(*, debug: bool) -> dict[str, Any]:
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
         "root": {"handlers": ["stderr"], "level": "INFO"},
         "loggers": {
-            # The gateway logs each call, including retries.
+            # The gateway logs each request, including retries.
             "httpx2": {"level": "WARNING"},
             "httpcore2": {"level": "WARNING"},
             "stamina": {"level": "ERROR"},

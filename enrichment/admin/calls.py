@@ -17,13 +17,13 @@ MAX_DURATION = timedelta(seconds=90)
 
 
 class IsbnFilter(TextFilter):
-    """The calls that can have returned ISBNdb's latest answer for an ISBN.
+    """The requests that can have brought ISBNdb's latest answer for an ISBN.
 
-    The journal stores no ISBNs, because a call can request 1,000 of them. The filter finds the calls that were answered
-    shortly before the answer was stored. Nearly always the first one in the list is the right one.
+    The journal stores no ISBNs, because a request can ask for 1,000 of them. The filter finds the requests that were
+    answered shortly before the answer was stored. Nearly always the first one in the list is the right one.
     """
 
-    title = "ISBN (in any form): the calls that can have returned its latest answer"
+    title = "ISBN (in any form): the requests that can have brought its latest answer"
     parameter_name = "isbn"
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Call]) -> QuerySet[Call]:

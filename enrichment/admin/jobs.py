@@ -120,7 +120,7 @@ class JobAdmin(ReadOnlyAdmin):
         permissions=["operate"],
         icon="cancel",
         dialog=confirm_dialog(
-            "Cancel this job?", "Stored books stay. A call that is running still completes.", "Cancel the job"
+            "Cancel this job?", "Stored books stay. A request that is under way still completes.", "Cancel the job"
         ),
     )
     def cancel_one(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:

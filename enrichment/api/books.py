@@ -41,7 +41,9 @@ class EnrichBatchView(APIView):
         extensions={"x-spends-calls": True, "x-may-become-a-job": True},
     )
     def post(self, request: Request) -> Response:
-        """Stores what ISBNdb knows about the ISBNs. Fresh ISBNs cost nothing; 1,000 other ISBNs cost one call.
+        """Stores what ISBNdb knows about the ISBNs. Fresh ISBNs cost nothing.
+
+        Up to 1,000 others are a batch. It costs one call, or one for each ISBN, as ISBNdb's plan says (`batch_price`).
 
         The body can also be a bare list of ISBNs. With `Prefer: respond-async`, the answer is 202 at once, and the work
         continues as a job.

@@ -119,7 +119,7 @@ class JobCancelView(APIView):
         extensions={"x-changes-a-job": True},
     )
     def post(self, request: Request, job_id: UUID) -> Response:
-        """What is done stays done. 202: the job is running and ends after its current call."""
+        """What is done stays done. 202: the job is running and ends after its current request."""
         job = lifecycle.cancel_job(_job_of(request, job_id).pk)
         return _answer(job, status=202 if job.ended_at is None else 200)
 

@@ -22,7 +22,10 @@ class ReconcileView(APIView):
         extensions={"x-spends-calls": True},
     )
     def post(self, request: Request) -> Response:
-        """Costs one call. A cron does the same every ten minutes; use this when you need to know now."""
+        """Costs one call, or none if ISBNdb does not charge GET /key.
+
+        A cron does the same every ten minutes. Use this when you need to know now.
+        """
         started = time.monotonic()
         found = reconcile(consumer=consumer_of(request).slug, source="api")
         return spending_answer(ReconciledSerializer(found).data, started=started, headers={})

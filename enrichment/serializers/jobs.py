@@ -55,7 +55,9 @@ class JobSerializer(serializers.Serializer[Job]):
     started_at = serializers.DateTimeField(allow_null=True)
     ended_at = serializers.DateTimeField(allow_null=True)
     resume_at = serializers.SerializerMethodField(help_text="When it continues. null: it is not waiting.")
-    cancel_requested = serializers.BooleanField(help_text="If true while the job runs, it ends after its current call.")
+    cancel_requested = serializers.BooleanField(
+        help_text="If true while the job runs, it ends after its current request."
+    )
     progress = JobProgressSerializer(source="*")
     stopped_reason = serializers.SerializerMethodField(
         help_text="Why it waits or is not complete: a limit of the quota, or what failed. null: no reason."

@@ -64,7 +64,7 @@ def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = ""
     (EDITION_FRESH_DAYS) and remembered misses (MISS_REMEMBER_DAYS) are not in a batch, unless `refresh`. Each batch is
     stored before ISBNdb is asked for the next. A batch whose answer is too large for ISBNdb is halved.
 
-    Raises EnrichmentStopped with one of ENDINGS; when that is the quota's refusal before the first call, nothing was
+    Raises EnrichmentStopped with one of ENDINGS; when that is the quota's refusal before the first request, nothing was
     spent.
     """
     given = list(values)

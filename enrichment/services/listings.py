@@ -113,9 +113,9 @@ def fetch_next(
     """Fetches and stores the next page, and updates `progress`. Call it only while `calls_needed` is not 0.
 
     It reads at most `max_pages` pages of 1,000 books of a listing. With `skip_existing`, fresh editions stay unchanged.
-    When a page is too large for ISBNdb, its call is spent and the next call asks for half of it. Pages grow again after
-    both halves have come, because ISBNdb does not say whether the size was the cause. Without a total, a full page
-    means that another page can follow.
+    When a page is too large for ISBNdb, its call is spent and the next request asks for half of it. Pages grow again
+    after both halves have come, because ISBNdb does not say whether the size was the cause. Without a total, a full
+    page means that another page can follow.
 
     Raises an IsbndbError, or what `Spender.dispatch` raises. Then only two things change in `progress`: its calls, and
     the page size, which is reset, because ISBNdb failed for a small page too.

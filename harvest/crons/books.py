@@ -1,4 +1,4 @@
-"""The crons that spend calls on books. Each gets many books out of a call, and can be ended at any point.
+"""The crons that spend calls on books. Each gets many books out of a request, and can be ended at any point.
 
 When ISBNdb fails to answer a batch or a page, the run records the failure and continues with the next one.
 """

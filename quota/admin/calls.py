@@ -1,4 +1,4 @@
-"""The journal: one row for each request to ISBNdb."""
+"""The journal: one row for each request to ISBNdb, with its price."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -35,7 +35,7 @@ class StatusFilter(DropdownFilter):
             case status if status == str(ANSWERED):
                 return queryset.filter(status=ANSWERED)
             case status:
-                # Only calls that are not `ok` have another status, or none. These have an index.
+                # Only requests that are not `ok` have another status, or none. These have an index.
                 known = int(status) if status.isdecimal() else None
                 return queryset.exclude(outcome=Call.Outcome.OK).filter(status=known)
 
@@ -63,7 +63,7 @@ class CallAdmin(ExportMixin, ReadOnlyAdmin):
         "status",
         "took",
         "books",
-        "calls",
+        "price",
     )
     list_filter: tuple[Any, ...] = (
         DayFilter,
@@ -78,13 +78,18 @@ class CallAdmin(ExportMixin, ReadOnlyAdmin):
     paginator = InfinitePaginator
     sortable_by = ()
     search_fields = ("id__exact", "reservation__id__exact")
-    search_help_text = "Search by the id of a call or of its reservation."
+    search_help_text = "Search by the id of a request or of its reservation."
     export_name = "calls"
     export_columns = CALL_COLUMNS
 
     @admin.display(description="request")
     def request_line(self, call: Call) -> str:
         return f"{call.method} {call.path}".strip()
+
+    @admin.display(description="calls")
+    def price(self, call: Call) -> str:
+        """What the request cost."""
+        return f"{call.calls:,}"
 
     @admin.display(description="took")
     def took(self, call: Call) -> str | None:
@@ -101,7 +106,7 @@ class CallAdmin(ExportMixin, ReadOnlyAdmin):
         """The newest first.
 
         The id and the time give the same order. A list filtered by day, operation or status is ordered by the time:
-        ordered by the id, PostgreSQL can choose to walk through all newer calls.
+        ordered by the id, PostgreSQL can choose to walk through all newer requests.
         """
         day, operation, status = (request.GET.get(name) for name in ("day", "operation", "status"))
         filtered = day or operation or (status and status != str(ANSWERED))

@@ -28,7 +28,7 @@ from quota.services.corrections import reopen_day
 class DailyLedgerAdmin(ExportMixin, ReadOnlyAdmin):
     """The usage history. The page of a day shows who used calls, when, and with which outcomes."""
 
-    list_display = ("day", "use", "percentage", "reserved_calls", "free", "drift", "closed_at")
+    list_display = ("day", "use", "percentage", "reserved_calls", "free", "sent", "drift", "closed_at")
     date_hierarchy = "day"
     sortable_by = ("day",)
     export_name = "usage"
@@ -58,6 +58,10 @@ class DailyLedgerAdmin(ExportMixin, ReadOnlyAdmin):
     @admin.display(description="free")
     def free(self, ledger: DailyLedger) -> str:
         return f"{_free(ledger):,}"
+
+    @admin.display(description="requests")
+    def sent(self, ledger: DailyLedger) -> str:
+        return f"{ledger.requests:,}"
 
     @admin.display(description="drift")
     def drift(self, ledger: DailyLedger) -> str:
@@ -112,7 +116,7 @@ def _figures(day: DayInFigures) -> dict[str, Any]:
     """The context of a day's page: each number with its bar."""
     ledger = day.ledger
     busiest = max([1, *day.hours])
-    made = max(1, sum(calls for _, calls in day.outcomes))
+    sent = max(1, sum(requests for _, requests, _ in day.outcomes))
     used = max(1, ledger.used)
     return {
         "day": day,
@@ -123,7 +127,8 @@ def _figures(day: DayInFigures) -> dict[str, Any]:
         "consumers": [(usage, f"{100 * usage.used / used:.1f}", share(usage.used, used)) for usage in day.usages],
         "hours": [(f"{hour:02}:00", calls, share(calls, busiest)) for hour, calls in enumerate(day.hours)],
         "outcomes": [
-            (outcome, calls, f"{100 * calls / made:.1f}", share(calls, made)) for outcome, calls in day.outcomes
+            (outcome, requests, calls, f"{100 * requests / sent:.1f}", share(requests, sent))
+            for outcome, requests, calls in day.outcomes
         ],
     }
 

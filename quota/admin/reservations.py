@@ -120,8 +120,8 @@ class ReservationAdmin(ReadOnlyAdmin):
             title="Release calls that were not dispatched",
             question=f"Release {counted(held, 'call')}?",
             lines=[
-                "Dispatched calls stay used.",
-                "An operation that is still running cannot make another call. It ends with what it has.",
+                "Calls of dispatched requests stay used.",
+                "An operation that is still running cannot send another request. It ends with what it has.",
             ],
             columns=["Consumer", "Operation", "For", "Age", "Lease left", "Dispatched", "To release"],
             rows=[

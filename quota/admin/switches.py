@@ -16,6 +16,7 @@ from alexandria.common.reasons import REASON_FIELDSET, ReasonedAdmin, ReasonFiel
 from alexandria.common.text import counted
 from quota.exceptions import LedgerNotOpen, QuotaError
 from quota.models import Switches
+from quota.selectors.prices import get_prices
 from quota.services.corrections import apply_limits
 
 
@@ -41,11 +42,19 @@ class SwitchesAdmin(ReasonedAdmin, SimpleHistoryAdmin, ModelAdmin):
 
     form = SwitchesForm
     fieldsets = (
-        ("Effective immediately, in all processes", {"fields": ("enforcement", "harvest_enabled")}),
+        (
+            "Effective immediately, in all processes",
+            {"fields": ("enforcement", "harvest_enabled", "batch_price", "price_in_force")},
+        ),
         ("Limits", {"fields": ("daily_limit", "safety_buffer", "max_rps", "apply_to_today")}),
         REASON_FIELDSET,
     )
-    history_list_display = ("enforcement", "harvest_enabled", "daily_limit", "safety_buffer", "max_rps")
+    history_list_display = ("enforcement", "harvest_enabled", "batch_price", "daily_limit", "safety_buffer", "max_rps")
+    readonly_fields = ("price_in_force",)
+
+    @admin.display(description="price in force")
+    def price_in_force(self, switches: Switches) -> str:
+        return get_prices().in_words
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if not self.has_view_or_change_permission(request):

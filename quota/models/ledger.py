@@ -70,7 +70,7 @@ class ConsumerKey(AbstractAPIKey):
 
 
 class DailyLedger(models.Model):
-    """One UTC day: its own limits, what is used, what is reserved, and when the next call may be sent."""
+    """One UTC day: its own limits, what is used, what is reserved, and when the next request may be sent."""
 
     day = models.DateField(primary_key=True)
     daily_limit = models.PositiveIntegerField(help_text="Calls a day that ISBNdb sells us.")
@@ -86,7 +86,7 @@ class DailyLedger(models.Model):
     used = models.PositiveIntegerField(default=0, help_text="Calls.")
     reserved = models.PositiveIntegerField(default=0, help_text="Calls.")
     requests = models.PositiveIntegerField(default=0, help_text="Requests dispatched. Each costs its price in calls.")
-    next_dispatch_at = models.DateTimeField(help_text="No call is sent before this moment.")
+    next_dispatch_at = models.DateTimeField(help_text="Nothing is sent before this moment.")
     closed_at = models.DateTimeField(
         null=True, blank=True, help_text="When ISBNdb reported that its quota of the day is used up. Empty: open."
     )
@@ -237,6 +237,7 @@ class Call(models.Model):
     error = models.TextField(blank=True)
 
     class Meta:
+        verbose_name = "request"
         ordering = ["-id"]
         constraints = [
             models.CheckConstraint(

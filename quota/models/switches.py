@@ -57,7 +57,7 @@ class Switches(models.Model):
     )
     safety_buffer = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: QUOTA_SAFETY_BUFFER.")
     max_rps = models.PositiveIntegerField(
-        "calls a second", null=True, blank=True, validators=[MinValueValidator(1)], help_text="Empty: QUOTA_MAX_RPS."
+        "requests a second", null=True, blank=True, validators=[MinValueValidator(1)], help_text="Empty: QUOTA_MAX_RPS."
     )
     history = HistoricalRecords()
 

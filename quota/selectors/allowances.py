@@ -12,7 +12,7 @@ from quota.selectors.status import QuotaStatus, get_status
 LAST_REFUSALS = 10
 
 _ALLOWANCES = """
-    SELECT consumer.id, coalesce(usage.used, 0), coalesce(usage.reserved, 0),
+    SELECT consumer.id, coalesce(usage.used, 0), coalesce(usage.reserved, 0), coalesce(usage.requests, 0),
         switched_off, quota_switched_off(p_active => true, p_kind => consumer.kind) IS NOT NULL,
         free, free_today, free_if_released, free_a_day, broken_limit
     FROM quota_consumer AS consumer
@@ -26,7 +26,7 @@ _ALLOWANCES = """
 
 @dataclass(frozen=True)
 class Allowance:
-    """What one consumer may spend today, in calls.
+    """What one consumer may spend today. The figures are calls, except `requests`.
 
     The limits are those in force when they are enforced. While they are only observed nothing is refused, and the
     figures still show what they would refuse.
@@ -35,6 +35,8 @@ class Allowance:
     consumer: Consumer
     used: int
     reserved: int
+    requests: int
+    """Dispatched today."""
     switched_off: str | None
     """The switch (`quota.limits.SWITCHED_OFF`) that refuses every call, also when limits are only observed."""
     free: int
@@ -68,13 +70,24 @@ def allowances(consumers: Iterable[Consumer], *, status: QuotaStatus | None = No
         "reserved": status.reserved,
     }
     found = {}
-    for pk, used, reserved, switch, harvest_off, free, free_today, free_if_released, free_a_day, limit in ask_for_all(
-        _ALLOWANCES, params
-    ):
+    for (
+        pk,
+        used,
+        reserved,
+        requests,
+        switch,
+        harvest_off,
+        free,
+        free_today,
+        free_if_released,
+        free_a_day,
+        limit,
+    ) in ask_for_all(_ALLOWANCES, params):
         found[pk] = Allowance(
             consumer=by_id[pk],
             used=used,
             reserved=reserved,
+            requests=requests,
             switched_off=switch,
             free=0 if harvest_off else free,
             limited_by="harvest_off" if harvest_off else limit,

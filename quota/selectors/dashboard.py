@@ -7,13 +7,14 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from django.db.models import DateTimeField, F, Func, Q, QuerySet, Sum, Value
+from django.db.models import Count, DateTimeField, F, Func, Q, QuerySet, Sum, Value
 
 from quota.database import reachable
 from quota.limits import LIMITS, Limit
 from quota.models import Call, Reconciliation, Reservation
 from quota.selectors.days import refusals_of
 from quota.selectors.history import DayUsage, usage_history
+from quota.selectors.prices import Prices, get_prices
 from quota.selectors.status import QuotaStatus, begin_of, get_status
 
 HISTORY_DAYS = 30
@@ -32,7 +33,7 @@ FAILED = tuple(
     for outcome in Call.Outcome
     if outcome not in (*ANSWERED, Call.Outcome.UNKNOWN, Call.Outcome.NOT_SENT, *ENTERED)
 )
-"""Outcomes of calls that brought no answer. A call that is under way or was not sent is neither answered nor failed."""
+"""Outcomes of requests that brought no answer. One that is under way or was not sent is neither answered nor failed."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,11 @@ class Slot:
 
 @dataclass(frozen=True)
 class Today:
-    """What was sent today. `slots`: those with calls, in order. Figures are calls, unless their name says otherwise."""
+    """What was sent today. `slots`: those with requests, in order. Figures are calls, unless something else is said."""
 
     slots: list[Slot]
     sent: int
+    requests: int
     entered: int
     """Calls made outside Alexandria or corrected by a person; below 0 when more were taken back."""
     last_hour: int
@@ -59,7 +61,7 @@ class Today:
     books: int
     """Books in all answers, including lists."""
     errors: dict[Call.Outcome, int]
-    """Calls that failed or were not sent, by outcome, the most frequent first."""
+    """Requests that failed or were not sent, by outcome, the most frequent first."""
 
     @property
     def books_per_call(self) -> float | None:
@@ -87,6 +89,7 @@ class Burn:
 @dataclass(frozen=True)
 class QuotaDashboard:
     status: QuotaStatus
+    prices: Prices
     history: list[DayUsage]
     """The last 30 days, the newest first. Days without a ledger are left out."""
     today: Today
@@ -103,10 +106,11 @@ def get_dashboard(*, reservations: int) -> QuotaDashboard:
     """All figures at this moment, with up to one more than `reservations` reservations. Raises QuotaUnavailable."""
     status = get_status()
     history = usage_history(HISTORY_DAYS, today=status.day)
-    today = calls_of_today(status)
+    today, prices = calls_of_today(status), get_prices()
     with reachable():
         return QuotaDashboard(
             status=status,
+            prices=prices,
             history=history,
             today=today,
             burn=burn_rate(status, last_hour=today.last_hour),
@@ -127,6 +131,7 @@ def calls_of_today(status: QuotaStatus) -> Today:
             .values_list("consumer__slug", "outcome", slot)
             .annotate(
                 sent=Sum("calls"),
+                requests=Count("reservation"),
                 recent=Sum("calls", filter=Q(dispatched_at__gt=status.now - timedelta(hours=1)), default=0),
                 asked=Sum("isbns_asked", default=0),
                 found=Sum("isbns_found", filter=Q(isbns_asked__isnull=False), default=0),
@@ -136,25 +141,27 @@ def calls_of_today(status: QuotaStatus) -> Today:
     return _summed_up(rows)
 
 
-def _summed_up(rows: list[tuple[str, str, datetime, int, int, int, int, int]]) -> Today:
+def _summed_up(rows: list[tuple[str, str, datetime, int, int, int, int, int, int]]) -> Today:
     slots: defaultdict[datetime, Counter[str]] = defaultdict(Counter)
     errors: Counter[Call.Outcome] = Counter()
-    entered = sent = last_hour = asked = found = books = 0
-    for consumer, outcome, begins_at, calls, recent, isbns_asked, isbns_found, books_found in rows:
+    entered = sent = requests = last_hour = asked = found = books = 0
+    for consumer, outcome, begins_at, calls, requests_sent, recent, isbns_asked, isbns_found, books_found in rows:
         if outcome in ENTERED:
             entered += calls
             continue
         slots[begins_at][consumer] += calls
         sent += calls
+        requests += requests_sent
         last_hour += recent
         asked += isbns_asked
         found += isbns_found
         books += books_found
         if outcome in FAILED or outcome == Call.Outcome.NOT_SENT:
-            errors[Call.Outcome(outcome)] += calls
+            errors[Call.Outcome(outcome)] += requests_sent
     return Today(
         slots=[Slot(begins_at, dict(slots[begins_at])) for begins_at in sorted(slots)],
         sent=sent,
+        requests=requests,
         entered=entered,
         last_hour=last_hour,
         isbns_asked=asked,

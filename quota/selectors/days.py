@@ -1,10 +1,10 @@
-"""One day in figures: who used it, when, and the outcomes of the calls."""
+"""One day in figures: who used it, when, and the outcomes of the requests."""
 
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, date, timedelta
 
-from django.db.models import QuerySet, Sum
+from django.db.models import Count, QuerySet, Sum
 from django.db.models.functions import ExtractHour
 
 from quota.database import reachable
@@ -19,9 +19,10 @@ RECORDED_WITHIN = timedelta(minutes=1)
 
 @dataclass(frozen=True)
 class DayInFigures:
-    """All figures are calls, except `refusals`, which counts how often a limit refused calls.
+    """All figures are calls, except `refusals`, which counts how often a limit refused calls, and requests.
 
-    `hours`: calls dispatched in each of the day's 24 hours UTC. `outcomes`: calls by outcome, the most frequent first.
+    `hours`: calls dispatched in each of the day's 24 hours UTC. `outcomes`: requests and calls by outcome, the one with
+    most requests first; calls that no request of ours has spent come last.
     Both come from the journal and are empty once the day's journal is pruned. `drift`: calls added to the ledger
     because ISBNdb counted more. `reopenings`: each time that the day was closed and opened again, the newest first.
     """
@@ -29,7 +30,7 @@ class DayInFigures:
     ledger: DailyLedger
     usages: list[ConsumerUsage]
     hours: list[int]
-    outcomes: list[tuple[Call.Outcome, int]]
+    outcomes: list[tuple[Call.Outcome, int, int]]
     refusals: int
     adjusted: int
     drift: int
@@ -44,22 +45,27 @@ def day_in_figures(ledger: DailyLedger) -> DayInFigures:
             Call.objects.filter(ledger=ledger)
             .order_by()
             .values_list(ExtractHour("dispatched_at", tzinfo=UTC), "outcome")
-            .annotate(total=Sum("calls"))
+            .annotate(total=Sum("calls"), requests=Count("reservation"))
         )
         refusals = refusals_of(ledger.day).aggregate(times=Sum("times", default=0))["times"]
         adjusted = ledger.adjustments.aggregate(calls=Sum("calls", default=0))["calls"]
         drift = drift_of(ledger.day)
         reopenings = list(ledger.reopenings.select_related("made_by"))
     hours: Counter[int] = Counter()
-    outcomes: Counter[str] = Counter()
-    for hour, outcome, calls in journal:
+    spent: Counter[str] = Counter()
+    sent: Counter[str] = Counter()
+    for hour, outcome, calls, requests in journal:
         hours[hour] += calls
-        outcomes[outcome] += calls
+        spent[outcome] += calls
+        sent[outcome] += requests
     return DayInFigures(
         ledger=ledger,
         usages=usages,
         hours=[hours[hour] for hour in range(HOURS)] if journal else [],
-        outcomes=[(Call.Outcome(outcome), calls) for outcome, calls in outcomes.most_common()],
+        outcomes=[
+            (Call.Outcome(outcome), sent[outcome], spent[outcome])
+            for outcome in sorted(spent, key=lambda outcome: (-sent[outcome], -spent[outcome]))
+        ],
         refusals=refusals,
         adjusted=adjusted,
         drift=drift,

@@ -12,7 +12,17 @@ Row = TypeVar("Row", bound=Model)
 BATCH = 2_000
 """Rows that one query reads."""
 
-USAGE_COLUMNS = ("day", "daily_limit", "safety_limit", "day_used", "day_closed_at", "consumer", "used", "reserved")
+USAGE_COLUMNS = (
+    "day",
+    "daily_limit",
+    "safety_limit",
+    "day_used",
+    "day_closed_at",
+    "consumer",
+    "used",
+    "reserved",
+    "requests",
+)
 CALL_COLUMNS = (
     "id",
     "day",
@@ -41,7 +51,7 @@ def usage_rows(ledgers: QuerySet[DailyLedger]) -> Iterator[tuple[Any, ...]]:
     for usage in in_batches(usages, keys=("ledger_id", "id")):
         day = usage.ledger
         figures = (day.day, day.daily_limit, day.safety_limit, day.used, day.closed_at)
-        yield (*figures, usage.consumer.slug, usage.used, usage.reserved)
+        yield (*figures, usage.consumer.slug, usage.used, usage.reserved, usage.requests)
 
 
 def call_rows(calls: QuerySet[Call], *, keys: Sequence[str]) -> Iterator[tuple[Any, ...]]:

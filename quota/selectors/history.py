@@ -1,10 +1,10 @@
-"""What was used: by day and consumer, and call by call."""
+"""What was used: by day and consumer, and request by request."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from quota.database import reachable
 from quota.models import Call, ConsumerUsage, DailyLedger
@@ -13,12 +13,13 @@ from quota.selectors.status import get_status
 
 @dataclass(frozen=True)
 class DayUsage:
-    """One day's ledger, and what each consumer used of it, the largest first. All figures are calls."""
+    """One day's ledger, and what each consumer used of it, the largest first. Figures are calls, except `requests`."""
 
     day: date
     daily_limit: int
     safety_limit: int
     used: int
+    requests: int
     closed: bool
     consumers: list[ConsumerUsage] = field(default_factory=list)
 
@@ -32,7 +33,7 @@ def usage_history(days: int, *, today: date | None = None) -> list[DayUsage]:
     with reachable():
         ledgers = list(DailyLedger.objects.filter(day__gt=since))
         usages = list(
-            ConsumerUsage.objects.filter(ledger__gt=since, used__gt=0)
+            ConsumerUsage.objects.filter(Q(used__gt=0) | Q(requests__gt=0), ledger__gt=since)
             .select_related("consumer")
             .order_by("-used", "consumer__slug")
         )
@@ -45,6 +46,7 @@ def usage_history(days: int, *, today: date | None = None) -> list[DayUsage]:
             daily_limit=ledger.daily_limit,
             safety_limit=ledger.safety_limit,
             used=ledger.used,
+            requests=ledger.requests,
             closed=ledger.closed_at is not None,
             consumers=by_day[ledger.day],
         )
@@ -55,7 +57,7 @@ def usage_history(days: int, *, today: date | None = None) -> list[DayUsage]:
 def journal(
     *, day: date | None = None, consumer: str | None = None, operation: str | None = None, outcome: str | None = None
 ) -> QuerySet[Call]:
-    """The calls of one day (today unless given), filtered by consumer (a slug), operation and outcome where given.
+    """The journal of one day (today unless given), filtered by consumer (a slug), operation and outcome where given.
 
     It is always a single day, so a query never reads the whole journal. Raises QuotaUnavailable.
     """

@@ -53,6 +53,16 @@ class Prices:
     """Calls for `GET /key`. It is 1 until it is measured."""
     key_price_measured: bool
 
+    @property
+    def in_words(self) -> str:
+        """What a batch costs and how we know, in a sentence for people."""
+        if self.batch_price == BatchPrice.UNKNOWN:
+            return "What ISBNdb charges for a batch is not measured yet. Until then, it costs 1 call for each ISBN."
+        price = "1 call" if self.batch_price == BatchPrice.REQUEST else "1 call for each ISBN"
+        chosen_by = {"measurement": "measured", "switch": "set by the switches", "setting": "set by ISBNDB_BATCH_PRICE"}
+        since = f", since {self.since:%Y-%m-%d %H:%M} UTC" if self.since else ""
+        return f"A batch costs {price} ({chosen_by[self.chosen_by]}{since})."
+
 
 def get_prices() -> Prices:
     """The prices in force now. Raises QuotaUnavailable."""

@@ -40,9 +40,9 @@ class QuotaStatus:
     """Requests dispatched today. Each costs its price in calls."""
     max_rps: int
     pace: timedelta
-    """The time between two calls."""
+    """The time between two requests."""
     midnight_guard: timedelta
-    """The time before and after midnight UTC in which no call is made."""
+    """The time before and after midnight UTC in which nothing is sent."""
     closed_reason: str | None
     enforcement: str
     harvest_enabled: bool
@@ -69,7 +69,7 @@ class QuotaStatus:
 
     @property
     def midnight_is_near(self) -> bool:
-        """Whether midnight is so near that no call is made."""
+        """Whether midnight is so near that nothing is sent."""
         return self.reset_at - self.now <= self.midnight_guard
 
     @property
@@ -152,7 +152,7 @@ def key_charged() -> bool | None:
 
 
 def key_refused_at() -> datetime | None:
-    """When ISBNdb last refused our key; None when it has answered a call since. Raises QuotaUnavailable."""
+    """When ISBNdb last refused our key; None when it has answered a request since. Raises QuotaUnavailable."""
     answered = (Call.Outcome.OK, Call.Outcome.NOT_FOUND)
     with reachable():
         refused = Call.objects.filter(outcome=Call.Outcome.REFUSED).first()

@@ -34,7 +34,7 @@ from quota.services.refusals import Asker, record_refusal
 log = structlog.get_logger(__name__)
 
 LEASE = timedelta(minutes=2)
-"""How long a reservation lives after its last dispatch: longer than a call with its time-out and its storing."""
+"""How long a reservation lives after its last dispatch: longer than a request with its time-out and its storing."""
 
 MAX_SLOT_DISTANCE = timedelta(seconds=1)
 """No call is spent for a send time further away, so that few are under way when ISBNdb asks us to slow down."""
@@ -81,7 +81,6 @@ _INCREMENT = """
         p_consumer => %(consumer)s, p_operation => %(operation)s, p_calls => %(calls)s, p_note => %(note)s
     )"""
 _SLOW_DOWN = "SELECT quota_slow_down(p_seconds => %(seconds)s)"
-_CLAIM_SETTLING = "SELECT quota_claim_settling(p_day => %(day)s, p_seconds => %(seconds)s)"
 _CLOSE_DAY = "SELECT quota_close_day(p_day => %(day)s, p_reason => %(reason)s)"
 
 
@@ -306,14 +305,6 @@ def slow_down(call: DispatchedCall, *, seconds: float) -> None:
     while not ask(_SLOW_DOWN, {"seconds": seconds})[0]:  # midnight has passed: the pause also holds for the new day
         open_ledger()
     log.warning("quota.slowed_down", call=call.id, seconds=seconds)
-
-
-def claim_settling(call: DispatchedCall, *, every: timedelta) -> bool:
-    """Whether this process may ask ISBNdb's counter now what an unclear answer means.
-
-    If not, within `every` another process has claimed it, or the counter has answered.
-    """
-    return bool(ask(_CLAIM_SETTLING, {"day": call.day, "seconds": every.total_seconds()})[0])
 
 
 def close_day(call: DispatchedCall, *, reason: str) -> None:

@@ -42,10 +42,11 @@ WITH who AS (
 ), spent AS (SELECT id, slug, greatest(1, (planned * (0.7 + 0.5 * random()))::int) AS calls FROM who
 ), ledger AS (
     INSERT INTO quota_dailyledger
-        (day, daily_limit, safety_buffer, max_rps, used, reserved, next_dispatch_at, closed_reason, opened_at)
-    SELECT %(day)s, 15000, 2000, 3, sum(calls), 0, %(day)s::date, '', %(day)s::date FROM spent
+        (day, daily_limit, safety_buffer, max_rps, used, reserved, requests, next_dispatch_at, closed_reason, opened_at)
+    SELECT %(day)s, 15000, 2000, 3, sum(calls), 0, sum(calls), %(day)s::date, '', %(day)s::date FROM spent
 )
-INSERT INTO quota_consumerusage (day, consumer_id, used, reserved) SELECT %(day)s, id, calls, 0 FROM spent
+INSERT INTO quota_consumerusage (day, consumer_id, used, reserved, requests)
+SELECT %(day)s, id, calls, 0, calls FROM spent
 """
 RESERVATIONS = """
 INSERT INTO quota_reservation

@@ -77,8 +77,9 @@ def test_the_status_is_printed_in_words(consumer: Consumer, set_clock: SetClock,
     call_command("quota_status")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "2026-05-05 UTC: 8,456 of 13,000 calls used (65 %), 0 reserved, 4,544 free."
-    assert lines[1].startswith("Reset at 2026-05-06T00:00:00Z, in 11 h ")
-    assert len(lines) == 2
+    assert lines[1] == "0 requests sent. A batch costs 1 call (set by ISBNDB_BATCH_PRICE)."
+    assert lines[2].startswith("Reset at 2026-05-06T00:00:00Z, in 11 h ")
+    assert len(lines) == 3
 
 
 def test_the_status_as_json_is_that_of_the_api(api: APIClient, capsys: Capture) -> None:

@@ -46,8 +46,12 @@ def test_history_shows_each_days_limits_and_the_use_of_each_consumer(
         "daily_limit": 12_000,
         "safety_limit": 10_000,
         "used": 8,
+        "requests": 0,
         "closed": False,
-        "consumers": [{"consumer": "external", "used": 5}, {"consumer": "reader", "used": 3}],
+        "consumers": [
+            {"consumer": "external", "used": 5, "requests": 0},
+            {"consumer": "reader", "used": 3, "requests": 0},
+        ],
     }
     assert (before["day"], before["daily_limit"], before["used"]) == ("2026-05-05", 15_000, 9)
     assert [day["day"] for day in api.get(HISTORY, {"days": 2}).json()["days"]] == ["2026-05-07"]
@@ -83,6 +87,8 @@ def test_a_forecast_says_whether_a_job_can_finish_today_and_if_not_when(api: API
     body = api.get(FORECAST, {"calls": 161}).json()
     assert (body["finishes_today"], body["today"], body["days"]) == (False, 60, 3)
     assert body["finish_at"].startswith("2026-05-07T00:00:0")
+    one = api.get(FORECAST, {"calls": 60, "requests": 1}).json()
+    assert timedelta() < datetime.fromisoformat(one["finish_at"]) - NOON < timedelta(seconds=15), "one send time"
     Consumer.objects.filter(slug="reader").update(daily_budget=0)
     assert api.get(FORECAST, {"calls": 1}).json()["finish_at"] is None
 

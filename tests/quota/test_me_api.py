@@ -45,6 +45,7 @@ def test_a_consumer_sees_its_limits_its_use_and_its_last_refusals(api: APIClient
         "cap_per_operation": 30,
         "used": 5,
         "reserved": 7,
+        "requests": 0,
         "free": 30,
         "limited_by": "cap_per_operation",
     }

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from rest_framework.test import APIClient
 
 from quota.api import ratelimit_headers
+from quota.models import DailyLedger, PriceMeasurement, Switches
 from quota.prices import RequestKind
 from quota.selectors.status import QuotaStatus, get_status
 from quota.services import reservations
-from tests.fixtures import SetClock
+from quota.spending import spending
+from tests.fixtures import NOON, SetClock
 
 PATH = "/api/quota/status"
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
@@ -56,9 +58,54 @@ def test_the_status_has_the_figures_of_the_day(api: APIClient) -> None:
         "enforcement": "enforce",
         "can_make_calls": True,
         "closed_reason": None,
+        "requests": 1,
         "isbndb": None,
         "key_charged": None,
+        "batch_price": "request",
+        "batch_price_since": None,
     }
+
+
+def test_a_request_is_counted_once_and_used_has_its_price(api: APIClient, settings) -> None:
+    settings.ISBNDB_BATCH_PRICE = "isbn"
+    with spending(consumer="reader", operation="test", calls=0) as spender:
+        spender.dispatch(RequestKind.BATCH, "POST", "/books", isbns_asked=250)
+        spender.dispatch(RequestKind.FEED, "GET", "/feeds/books/updates")
+    body = api.get(PATH).json()
+    assert (body["used"], body["requests"]) == (250, 2)
+    mine = api.get("/api/quota/me").json()
+    assert (mine["used"], mine["requests"], mine["quota"]["requests"]) == (250, 2, 2)
+    [day] = api.get("/api/quota/history").json()["days"]
+    assert (day["used"], day["requests"]) == (250, 2)
+    assert day["consumers"] == [{"consumer": "reader", "used": 250, "requests": 2}]
+    assert [call["calls"] for call in api.get("/api/quota/calls").json()["results"]] == [0, 250]
+
+
+def test_a_consumer_that_sent_only_free_requests_is_in_the_history(api: APIClient) -> None:
+    with spending(consumer="reader", operation="test", calls=0) as spender:
+        spender.dispatch(RequestKind.FEED, "GET", "/feeds/books/updates")
+    [day] = api.get("/api/quota/history").json()["days"]
+    assert day["consumers"] == [{"consumer": "reader", "used": 0, "requests": 1}]
+
+
+def test_the_status_tells_the_price_of_a_batch_and_since_when(api: APIClient, settings) -> None:
+    def price() -> tuple[str, str | None]:
+        body = api.get(PATH).json()
+        return body["batch_price"], body["batch_price_since"]
+
+    settings.ISBNDB_BATCH_PRICE = "measure"
+    assert price() == ("unknown", None)
+    reservations.open_ledger()
+    PriceMeasurement.objects.create(
+        ledger=DailyLedger.objects.get(), measured_at=NOON, how="probe", batch_price="isbn", key_price=1
+    )
+    assert price() == ("isbn", "2026-05-05T12:00:00Z")
+    Switches.objects.create(batch_price="request")
+    chosen, since = price()
+    assert (chosen, since is not None) == ("request", True)
+    settings.ISBNDB_BATCH_PRICE = "isbn"
+    Switches.objects.update(batch_price="")
+    assert price() == ("isbn", None)
 
 
 def test_the_example_of_the_design_gives_the_figures_of_the_design() -> None:

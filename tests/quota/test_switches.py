@@ -1,5 +1,6 @@
 """A switch takes effect at once in every process and has a history. Limits wait for the next day."""
 
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -13,6 +14,7 @@ from django.urls import reverse
 from quota.exceptions import ConsumerInactive, HarvestSwitchedOff, LedgerNotOpen, QuotaRefused
 from quota.models import Consumer, DailyLedger, Switches
 from quota.prices import RequestKind
+from quota.selectors.prices import price_of
 from quota.selectors.status import effective_limits, get_status
 from quota.services import reservations
 from quota.services.corrections import apply_limits
@@ -24,6 +26,7 @@ PAGE = "/admin/quota/switches/1/change/"
 NOTHING_SET = {
     "enforcement": "",
     "harvest_enabled": "on",
+    "batch_price": "",
     "daily_limit": "",
     "safety_buffer": "",
     "max_rps": "",
@@ -160,6 +163,23 @@ def test_staff_change_the_switches_on_one_page_with_a_history(admin_client: Clie
     assert {change.history_user.get_username() for change in changes if change.history_user} == {"admin"}
     assert changes.count() == 3, "made, changed, changed"
     assert admin_client.get("/admin/quota/switches/1/history/").status_code == 200
+
+
+def test_staff_set_the_price_of_a_batch_and_see_the_price_in_force_and_its_origin(
+    admin_client: Client, settings
+) -> None:
+    settings.ISBNDB_BATCH_PRICE = "measure"
+    admin_client.get(reverse("admin:quota_switches_changelist"))
+    assert "is not measured yet. Until then, it costs 1 call for each ISBN." in admin_client.get(PAGE).text
+    settings.ISBNDB_BATCH_PRICE = "request"
+    assert "A batch costs 1 call (set by ISBNDB_BATCH_PRICE)." in admin_client.get(PAGE).text
+    admin_client.post(PAGE, NOTHING_SET | {"batch_price": "isbn", "reason": "the new contract"})
+    assert price_of(RequestKind.BATCH, isbns=250) == 250
+    page = admin_client.get(PAGE).text
+    assert re.search(r"A batch costs 1 call for each ISBN \(set by the switches, since 20\d\d-.* UTC\)\.", page)
+    history = admin_client.get("/admin/quota/switches/1/history/").text
+    assert "isbn" in history
+    assert "the new contract" in history
 
 
 def test_limits_that_cannot_be_applied_at_once_are_saved_and_the_page_says_so(admin_client: Client) -> None:

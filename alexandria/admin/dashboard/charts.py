@@ -19,7 +19,7 @@ OTHERS = "others"
 SLOT_MINUTES = SLOT // timedelta(minutes=1)
 SLOTS_A_DAY = timedelta(days=1) // SLOT
 MEANINGS = {
-    "used": "sent to ISBNdb, with any outcome",
+    "used": "spent on requests to ISBNdb, with any outcome",
     "reserved": "held for operations that are running",
     "free": "neither used nor reserved",
     "buffer": "never used by Alexandria",
@@ -132,7 +132,7 @@ def day_chart(quota: QuotaDashboard, series: list[str]) -> Chart:
         name="day",
         title="Calls a minute today, by consumer",
         note="Each bar is the average of ten minutes. The last bar covers the minutes so far. Times are UTC.",
-        empty="No call was sent today.",
+        empty="No request was sent today.",
         unit="calls a minute",
         table_title="Calls in each ten minutes",
         first_column="From (UTC)",
@@ -168,7 +168,7 @@ def month_chart(quota: QuotaDashboard, series: list[str]) -> Chart:
         name="month",
         title="Calls a day, the last 30 days, by consumer",
         note="The line is the safety limit of each day.",
-        empty="There is no ledger yet. The first call opens one.",
+        empty="There is no ledger yet. The first request opens one.",
         unit="calls a day",
         table_title="Calls of each day",
         first_column="Day",

@@ -109,7 +109,7 @@ def _harvests(now: datetime) -> Iterator[Running]:
 
 
 def _reservation(reservation: Any, now: datetime) -> Running:
-    sent = f"{reservation.dispatched:,} of {reservation.calls:,} calls sent"
+    sent = f"{reservation.dispatched:,} of {reservation.calls:,} calls spent"
     return Running(
         kind="reservation",
         name=reservation.operation,

@@ -5,8 +5,10 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from alexandria.common.commands import ToolCommand
+from alexandria.common.text import counted
 from quota.exceptions import QuotaUnavailable
 from quota.models import DailyLedger, Reservation
+from quota.selectors.prices import get_prices
 from quota.selectors.status import check_ledger, get_status
 from quota.serializers import status_detail
 
@@ -40,6 +42,7 @@ exit codes:
             self.stdout.write(
                 f" ({status.percentage_used} %), {status.reserved:,} reserved, {status.remaining:,} free."
             )
+            self.stdout.write(f"{counted(status.requests, 'request')} sent. {get_prices().in_words}")
             hours, minutes = divmod(status.seconds_to_reset // 60, 60)
             self.stdout.write(f"Reset at {figures['reset_at']}, in {hours} h {minutes} min.")
             if status.enforcement == "observe":

@@ -7,9 +7,9 @@ from django.db import connection
 
 LEDGERS = """
 INSERT INTO quota_dailyledger (
-    day, daily_limit, safety_buffer, max_rps, used, reserved, next_dispatch_at, closed_reason, opened_at
+    day, daily_limit, safety_buffer, max_rps, used, reserved, requests, next_dispatch_at, closed_reason, opened_at
 )
-SELECT %(today)s::date - ago, 15000, 2000, 3, 0, 0, %(today)s::date - ago, '', %(today)s::date - ago
+SELECT %(today)s::date - ago, 15000, 2000, 3, 0, 0, 0, %(today)s::date - ago, '', %(today)s::date - ago
 FROM generate_series(0, %(days)s - 1) AS ago
 """
 
@@ -33,12 +33,15 @@ WHERE day < %(today)s OR at < quota_now()
 
 TOTALS = [
     """
-    INSERT INTO quota_consumerusage (day, consumer_id, used, reserved)
-    SELECT day, consumer_id, sum(calls), 0 FROM quota_call GROUP BY day, consumer_id
+    INSERT INTO quota_consumerusage (day, consumer_id, used, reserved, requests)
+    SELECT day, consumer_id, sum(calls), 0, count(*) FROM quota_call GROUP BY day, consumer_id
     """,
     """
-    UPDATE quota_dailyledger ledger SET used = total.used
-    FROM (SELECT day, sum(used) AS used FROM quota_consumerusage GROUP BY day) AS total WHERE total.day = ledger.day
+    UPDATE quota_dailyledger ledger SET used = total.used, requests = total.requests
+    FROM (
+        SELECT day, sum(used) AS used, sum(requests) AS requests FROM quota_consumerusage GROUP BY day
+    ) AS total
+    WHERE total.day = ledger.day
     """,
 ]
 

@@ -105,7 +105,7 @@ def test_the_figures_equal_those_of_the_api(busy_day: None, viewer: Client, api:
     expected, history = api.get("/api/quota/status").json(), api.get("/api/quota/history", {"days": 30}).json()["days"]
     for shown in (page, fragment):
         status = shown.context["status"]
-        for name in ("daily_limit", "safety_limit", "used", "reserved", "remaining", "percentage_used"):
+        for name in ("daily_limit", "safety_limit", "used", "reserved", "remaining", "percentage_used", "requests"):
             assert getattr(status, name) == expected[name], name
         assert [part.amount for part in shown.context["parts"]] == [13, 5, 12_982, 2_000]
         rows = shown.context["month"].rows
@@ -118,6 +118,7 @@ def test_the_figures_equal_those_of_the_api(busy_day: None, viewer: Client, api:
                 usage["consumer"]: usage["used"] for usage in day["consumers"]
             }
         assert '<strong class="alx-big">13</strong> of 13,000 used' in shown.text
+        assert "6 requests sent. A batch costs 1 call (set by ISBNDB_BATCH_PRICE)." in shown.text
     assert "<title>" not in fragment.text
 
 
@@ -158,7 +159,7 @@ def test_problems_and_running_work_link_to_their_pages(busy_day: None, viewer: C
         ("bulk harvest", "h, process 1", 1, 2),
     ]
     assert {row.kind for row in page.context["running"].rows[3:]} == {"reservation"}
-    assert "1 of 6 calls sent" in page.text
+    assert "1 of 6 calls spent" in page.text
     found = links(page)
     assert {
         reverse("admin:enrichment_job_change", args=[job.pk]),
@@ -179,7 +180,7 @@ def test_the_dashboard_works_on_the_first_day(viewer: Client, at: At) -> None:
     assert (page.status_code, DailyLedger.objects.count()) == (200, 0)
     for said in (
         '<strong class="alx-big">0</strong> of 13,000 used',
-        "No call was sent today.",
+        "No request was sent today.",
         "There is no ledger yet.",
         "Nothing is running.",
         "No ISBN was requested yet.",

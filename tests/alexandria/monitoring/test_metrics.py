@@ -103,6 +103,8 @@ def test_the_figures_equal_the_tables_exactly(trace, scraper: Client, sandbox: S
         "quota_closed": 0,
         "quota_enforced": 1,
         "calls_unknown": 0,
+        "quota_requests": status.requests,
+        "isbndb_requests_unknown": 0,
         "calls_adjusted": -1,
         "reservations_open": 1,
         "drift_total": 0,
@@ -122,6 +124,10 @@ def test_the_figures_equal_the_tables_exactly(trace, scraper: Client, sandbox: S
     assert value(found, "isbns_asked_total", consumer="reader") == asked > 4
     assert value(found, "isbns_found_total", consumer="reader") == Edition.objects.count() == 4
     sent = Call.objects.filter(reservation__isnull=False).count()
+    requests = {key[1]: count for key, count in found.items() if key[0] == "alexandria_isbndb_requests_total"}
+    assert sum(requests.values()) == status.requests == sent
+    assert value(found, "isbndb_requests_total", consumer="reader", outcome="server_error", status="5xx") == 3
+    assert value(found, "consumer_requests", consumer="reader") == status.requests - 1, "the reconciliation's"
     assert value(found, "isbndb_latency_seconds_count") == value(found, "pace_wait_seconds_count") == sent
     assert value(found, "isbndb_latency_seconds_bucket", le="5.0") == sent
     assert value(found, "queue_wishes", priority="normal") == 2

@@ -26,17 +26,17 @@ def test_a_day_is_shown_by_consumer_hour_and_outcome_with_links_to_its_calls(pag
     page = pages.get(DAY_PAGE)
     day = page.context["day"]
     assert (day.ledger.used, day.hours[12], sum(day.hours)) == (8, 8, 8)
-    assert [(outcome.value, calls) for outcome, calls in day.outcomes] == [
-        ("adjusted", 5),
-        ("external", 2),
-        ("timeout", 1),
+    assert [(outcome.value, requests, calls) for outcome, requests, calls in day.outcomes] == [
+        ("timeout", 1, 1),
+        ("adjusted", 0, 5),
+        ("external", 0, 2),
     ]
     assert [(str(usage.consumer), usage.used, usage.reserved) for usage in day.usages] == [
         ("external", 7, 0),
         ("reader", 1, 2),
     ]
     assert (day.refusals, day.adjusted, day.drift) == (1, 5, 0)
-    assert "8 of 13,000 calls used (0 %), 12,990 free." in page.text
+    assert "8 of 13,000 calls used (0 %), 12,990 free. 1 request sent." in page.text
     drill_down = f"/admin/quota/call/?day={TODAY}&amp;consumer__id__exact={consumer.pk}"
     assert drill_down in page.text
     calls = pages.get(drill_down.replace("&amp;", "&"))
