@@ -32,6 +32,20 @@ class IsbndbRefused(IsbndbError):
     """ISBNdb rejects our key or our request, or redirects it. There is no retry: the answer would be the same."""
 
 
+class IsbndbKeyRefused(IsbndbRefused):
+    """ISBNdb rejects our key."""
+
+
+class IsbndbUnclear(IsbndbError):
+    """ISBNdb refused a request without saying why, and its own counter could not settle whether the day is over.
+
+    There is no retry: if the day is over, each request is in vain and still counted.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"ISBNdb refused the request and did not say why. Its daily limit may be reached. {why}")
+
+
 class IsbndbNotFound(IsbndbRefused):
     """ISBNdb does not know the ISBN or the name."""
 

@@ -172,7 +172,8 @@ def _try(cron: Cron, context: RunContext, status: QuotaStatus, *, force: bool) -
     try:
         if not (force or cron.is_due()):
             return Outcome.IDLE, ""
-        needs_call = cron.consumer and not cron.begins_free
+        may_begin = cron.begins_free or (cron.on_closed_days and status.closed_reason is not None)
+        needs_call = cron.consumer and not may_begin
         reason = why_no_call(cron.consumer, status) if needs_call and not force else ""
         log.info(
             "harvest.run_skipped" if reason else "harvest.run_started",

@@ -18,7 +18,7 @@ from alexandria.development.sandbox import isbns
 from alexandria.development.sandbox.server import Sandbox
 from alexandria.env import BASE_DIR
 from enrichment.gateway import client
-from quota.models import Consumer, ConsumerKey
+from quota.models import Consumer, ConsumerKey, DailyLedger, Reconciliation
 from quota.selectors.status import check_ledger, get_status
 from quota.services import reservations
 
@@ -148,6 +148,16 @@ def sandbox(settings) -> Iterator[Sandbox]:
         settings.QUOTA_MAX_RPS = 1000  # only tests of the pace wait for it
         yield server
         client.close_connections()
+
+
+@pytest.fixture
+def plenty_left(consumer: Consumer) -> None:
+    """ISBNdb's counter was asked a moment ago and has plenty left, so a 404 to a listing costs no question."""
+    reservations.open_ledger()
+    ledger = DailyLedger.objects.get()
+    Reconciliation.objects.create(
+        ledger=ledger, answered_at=NOON, spent=0, total=15_000, left=15_000, used=0, in_flight=0
+    )
 
 
 @pytest.fixture

@@ -25,22 +25,26 @@ from msgspec.structs import replace
 from alexandria.common.http import DeadlineTransport
 from enrichment.books.decoding import Answer, UndecodableAnswer, decode_books
 from enrichment.exceptions import (
+    IsbndbKeyRefused,
     IsbndbPageTooLarge,
     IsbndbRefused,
     IsbndbTimeout,
     IsbndbUnavailable,
     IsbndbUndecodable,
 )
-from enrichment.gateway.replies import Reply, after_midnight, judge, without_key
+from enrichment.gateway.replies import Reply, after_midnight, day_over, judge, without_key
+from enrichment.gateway.settling import MAX_WAIT_SECONDS, is_day_over, is_unclear
 from quota.exceptions import QuotaError, QuotaRefused, QuotaUnavailable, SendWindowMissed
-from quota.models import Call
+from quota.models import Call, Reconciliation
 from quota.prices import RequestKind
+from quota.services import corrections
 from quota.services import reservations as quota
 from quota.services.reservations import LEASE, DispatchedCall
 from quota.spending import MAX_PACE_WAIT, Spender
 
 log = structlog.get_logger(__name__)
 
+KEY_PATH = "/key"
 ATTEMPTS = 3
 MAX_RETRY_AFTER_SECONDS = 20.0  # after a longer Retry-After, the request is not retried
 MAX_CONNECT_SECONDS = 5.0  # until there is a connection, including the wait for a free one
@@ -62,8 +66,11 @@ _MAX_TURN = MAX_PACE_WAIT + timedelta(seconds=settings.ISBNDB_TIMEOUT_SECONDS + 
 if _MAX_TURN >= LEASE:
     raise ImproperlyConfigured(f"The lease of a reservation ({LEASE}) must be longer than {_MAX_TURN}.")
 
-MAX_ASK_TIME = ATTEMPTS * _MAX_TURN
-"""The longest time that `ask` can take, with all retries, waits for the pace and pauses."""
+# An unclear answer is settled before the pause, which it shortens by the time it takes.
+_MAX_SETTLING = MAX_PACE_WAIT + timedelta(seconds=MAX_WAIT_SECONDS + settings.ISBNDB_TIMEOUT_SECONDS)
+
+MAX_ASK_TIME = ATTEMPTS * (_MAX_TURN + _MAX_SETTLING)
+"""The longest time that `ask` can take, with all retries, waits for the pace, pauses and unclear answers."""
 
 Decoded = TypeVar("Decoded")
 
@@ -105,16 +112,14 @@ def fetch_books(isbns: Sequence[str], spender: Spender) -> Answer:
 
 def fetch_key_usage(spender: Spender) -> KeyUsage:
     """Asks ISBNdb for its own counter, in one request. Raises what `fetch_books` raises."""
+    return ask(spender, RequestKind.KEY, new_request("GET", KEY_PATH), decode=_decode_key_usage)
 
+
+def _decode_key_usage(body: bytes) -> KeyUsage:
     class Answered(msgspec.Struct):
         plan_limit: KeyUsage
 
-    return ask(
-        spender,
-        RequestKind.KEY,
-        new_request("GET", "/key"),
-        decode=lambda body: msgspec.json.decode(body, type=Answered).plan_limit,
-    )
+    return msgspec.json.decode(body, type=Answered).plan_limit
 
 
 def ask(
@@ -152,7 +157,7 @@ def ask(
             call = spender.dispatch(kind, request.method, request.url.raw_path.decode(), isbns_asked=isbns_asked)
             price = call.price
             try:
-                return _send(call, request, decode, count)
+                return _send(call, request, decode, count, failure_of=partial(_failure_of, spender, kind, call))
             except IsbndbUnavailable as error:
                 if may_be_too_large and error.status == 500:
                     quota.sleep_until(time.monotonic() + SMALLER_PAGE_PAUSE_SECONDS)
@@ -175,8 +180,11 @@ def _send(
     call: DispatchedCall,
     request: httpx2.Request,
     decode: Callable[[bytes], Decoded],
-    count: Callable[[Decoded], int] | None,
+    count: Callable[[Decoded], int] | None = None,
+    *,
+    failure_of: Callable[[Reply, Callable[..., None]], Exception],
 ) -> Decoded:
+    """Sends the request, records the outcome, and returns the decoded answer or raises what went wrong."""
     record = partial(_record, call, request.url.path)
     try:
         call.claim()
@@ -206,13 +214,45 @@ def _send(
         record(Call.Outcome.OK, status=200, found=count(decoded) if count else None)
         return decoded
 
-    outcome, failure = judge(call, reply)
+    raise failure_of(reply, partial(record, ended=time.monotonic(), status=reply.status))
+
+
+def _failure_of(
+    spender: Spender, kind: RequestKind, call: DispatchedCall, reply: Reply, record: Callable[..., None]
+) -> Exception:
+    """The exception for an answer other than 200. Tells all workers what the answer means for them, and records it.
+
+    Raises what `is_day_over` raises.
+    """
+    record, waited = partial(record, error=reply.text()), 0.0
+    if is_unclear(kind, call, reply):
+        answered_at = time.monotonic()
+        record(Call.Outcome.UNCLEAR)
+        try:
+            is_over = is_day_over(call, ask_counter=partial(_ask_counter, spender))
+        except IsbndbKeyRefused:
+            record(Call.Outcome.REFUSED)
+            raise
+        if is_over:
+            outcome, refusal = day_over(call)
+            record(outcome)
+            return refusal
+        waited = time.monotonic() - answered_at
+    outcome, failure = judge(call, reply, waited=waited)
     if outcome is Call.Outcome.QUOTA_EXCEEDED:  # other workers need this first; the journal can wait
-        quota.close_day(call, reason=f'ISBNdb said "Daily quota exceeded" (status {reply.status}).')
+        quota.close_day(call, reason=f"ISBNdb said so, with status {reply.status}: {reply.text()[:200]}")
     elif outcome is Call.Outcome.TOO_FAST:
-        quota.slow_down(call, seconds=reply.pause())
-    record(outcome, status=reply.status, error=reply.text())
-    raise failure
+        quota.slow_down(call, seconds=reply.pause(waited))
+    record(outcome)
+    return failure
+
+
+def _ask_counter(spender: Spender) -> Reconciliation:
+    """Asks ISBNdb's counter once and reconciles ours with it. Raises what `ask` raises."""
+    request = new_request("GET", KEY_PATH)
+    call = spender.dispatch(RequestKind.KEY, request.method, request.url.raw_path.decode())
+    theirs = _send(call, request, _decode_key_usage, failure_of=partial(_failure_of, spender, RequestKind.KEY, call))
+    return corrections.reconcile(call, spent=theirs.spent, total=theirs.total, left=theirs.left)
 
 
 def _record(
@@ -221,6 +261,7 @@ def _record(
     outcome: Call.Outcome,
     *,
     started: float | None = None,
+    ended: float | None = None,
     status: int | None = None,
     found: int | None = None,
     error: str = "",
@@ -228,9 +269,9 @@ def _record(
     """Writes the outcome to the journal and the log.
 
     When the database does not answer, the row stays `unknown`, and ISBNdb's answer is still used. `started`: the
-    monotonic clock when the request was sent, if it was.
+    monotonic clock when the request was sent, if it was. `ended`: the same for its answer, if that is not now.
     """
-    latency_ms = None if started is None else round(1000 * (time.monotonic() - started))
+    latency_ms = None if started is None else round(1000 * ((ended or time.monotonic()) - started))
     try:
         quota.record(call, outcome, status=status, latency_ms=latency_ms, isbns_found=found, error=error)
     except QuotaUnavailable:

@@ -9,18 +9,23 @@ from typing import Any
 import structlog
 from celery import signature
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import DateField, Exists, F, Func, Q
 from django.db.models.functions import Coalesce
 from kombu.exceptions import OperationalError as BrokerUnavailable
 
 from enrichment.gateway.client import MAX_ASK_TIME
 from enrichment.models import Job
 from quota.database import QuotaNow
+from quota.models import DailyLedger
 
 log = structlog.get_logger(__name__)
 
 LEASE = MAX_ASK_TIME + timedelta(minutes=2)
 """A runner renews it before each step. It is longer than a step: a request with all retries and pauses, and storing."""
+
+_REOPENED_TODAY = DailyLedger.objects.filter(
+    day=Func(QuotaNow(), function="quota_day", output_field=DateField()), closed_at=None, reopenings__isnull=False
+)
 
 QUEUE_PATIENCE = timedelta(hours=1)
 """A job that no worker has taken by then is sent again: the broker may have lost the message, or workers are busy."""
@@ -107,6 +112,10 @@ def put_back(job: Job, *, state: Job.State, resume_at: Any, **fields: Any) -> bo
 
 
 def due() -> Q:
-    """Jobs that need a worker and have none: their runner died, or their wait is over."""
+    """Jobs that need a worker and have none: their runner died, or their wait is over.
+
+    A wait for the next day is over too when the closed day is open again.
+    """
     lost = Q(state=Job.State.RUNNING, lease_until__lte=QuotaNow())
-    return lost | Q(state__in=[Job.State.QUEUED, Job.State.WAITING], resume_at__lte=QuotaNow())
+    over = Q(state__in=[Job.State.QUEUED, Job.State.WAITING], resume_at__lte=QuotaNow())
+    return lost | over | Q(Exists(_REOPENED_TODAY), state=Job.State.WAITING, stopped_reason="day_closed")

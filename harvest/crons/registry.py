@@ -58,14 +58,15 @@ class Cron(Periodic):
 
     `run` does the work of one run. `consumer` is the slug of the consumer that pays, "" for a cron that spends no
     calls; `floor` is the floor that this consumer starts with. `begins_free`: it begins with requests that cost no
-    call, so it starts when none is free. `is_due` says whether there can be anything to do, and is called before the
-    quota is read.
+    call, so it starts when none is free. `on_closed_days`: its requests go out on a closed day too. `is_due` says
+    whether there can be anything to do, and is called before the quota is read.
     """
 
     run: Callable[[RunContext], None]
     consumer: str = ""
     floor: int = FLOOR
     begins_free: bool = False
+    on_closed_days: bool = False
     is_due: Callable[[], bool] = lambda: True
 
 
@@ -135,6 +136,7 @@ for _entry in (
         schedule=At(minute="5,15,25,35,45,55"),
         run=housekeeping.reconcile,
         consumer="cron-reconciliation",
+        on_closed_days=True,
     ),
     Cron(
         name="expire-leases",

@@ -81,6 +81,7 @@ _INCREMENT = """
         p_consumer => %(consumer)s, p_operation => %(operation)s, p_calls => %(calls)s, p_note => %(note)s
     )"""
 _SLOW_DOWN = "SELECT quota_slow_down(p_seconds => %(seconds)s)"
+_CLAIM_SETTLING = "SELECT quota_claim_settling(p_day => %(day)s, p_seconds => %(seconds)s)"
 _CLOSE_DAY = "SELECT quota_close_day(p_day => %(day)s, p_reason => %(reason)s)"
 
 
@@ -305,6 +306,14 @@ def slow_down(call: DispatchedCall, *, seconds: float) -> None:
     while not ask(_SLOW_DOWN, {"seconds": seconds})[0]:  # midnight has passed: the pause also holds for the new day
         open_ledger()
     log.warning("quota.slowed_down", call=call.id, seconds=seconds)
+
+
+def claim_settling(call: DispatchedCall, *, every: timedelta) -> bool:
+    """Whether this process may ask ISBNdb's counter now what an unclear answer means.
+
+    If not, within `every` another process has claimed it, or the counter has answered.
+    """
+    return bool(ask(_CLAIM_SETTLING, {"day": call.day, "seconds": every.total_seconds()})[0])
 
 
 def close_day(call: DispatchedCall, *, reason: str) -> None:

@@ -2,9 +2,9 @@ import pytest
 
 from enrichment.models.queue import FLUSHER
 from quota.models import Consumer
-from tests.fixtures import SetClock, api, api_without_key_check, at, consumer, key, sandbox, set_clock
+from tests.fixtures import SetClock, api, api_without_key_check, at, consumer, key, plenty_left, sandbox, set_clock
 
-__all__ = ["api", "api_without_key_check", "at", "consumer", "flusher", "key", "sandbox", "set_clock"]
+__all__ = ["api", "api_without_key_check", "at", "consumer", "flusher", "key", "plenty_left", "sandbox", "set_clock"]
 
 
 @pytest.fixture

@@ -97,6 +97,7 @@ def test_without_a_total_a_full_page_means_that_another_can_follow(api: APIClien
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("plenty_left")
 def test_a_404_after_the_last_page_does_not_make_the_author_unknown(api: APIClient, sandbox: Sandbox) -> None:
     on_request(sandbox, lambda number: sandbox.add_fault("status", status=404, times=1) if number == 3 else None)
     body = ask(api, NO_TOTAL)
@@ -151,6 +152,7 @@ def test_only_the_first_10_000_books_of_an_author_can_be_fetched(api: APIClient,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", [None, {"kind": "garbage", "body": {"books": [], "total": 0}, "times": 2}])
+@pytest.mark.usefixtures("plenty_left")
 def test_an_unknown_author_costs_one_call_and_is_remembered(
     api: APIClient, sandbox: Sandbox, settings, fault: dict | None
 ) -> None:
@@ -179,6 +181,7 @@ def test_an_unknown_spelling_of_a_name_does_not_hide_another(api: APIClient, san
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("plenty_left")
 def test_an_unknown_author_is_asked_for_again_after_a_day_and_then_after_a_week(
     api: APIClient, sandbox: Sandbox
 ) -> None:

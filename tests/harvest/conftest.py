@@ -2,9 +2,19 @@ import pytest
 
 from harvest.defaults import ensure_defaults
 from quota.models import Consumer
-from tests.fixtures import SetClock, api, api_without_key_check, consumer, key, sandbox, set_clock
+from tests.fixtures import SetClock, api, api_without_key_check, consumer, key, plenty_left, sandbox, set_clock
 
-__all__ = ["api", "api_without_key_check", "bulk_author", "consumer", "defaults", "key", "sandbox", "set_clock"]
+__all__ = [
+    "api",
+    "api_without_key_check",
+    "bulk_author",
+    "consumer",
+    "defaults",
+    "key",
+    "plenty_left",
+    "sandbox",
+    "set_clock",
+]
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from tests.harvest.bulk import a_list, harvest, pages_asked
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("plenty_left")
 def test_a_list_is_harvested_through_our_api_to_the_end_of_the_quota_and_beyond(
     live_server: LiveServer, sandbox: Sandbox, consumer: Consumer, key: str, tmp_path: Path, settings
 ) -> None:

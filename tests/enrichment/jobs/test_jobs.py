@@ -566,6 +566,7 @@ def test_a_job_of_pages_continues_where_it_stopped_and_halves_pages_that_are_too
         retry_job(job.pk)
 
 
+@pytest.mark.usefixtures("plenty_left")
 def test_an_author_unknown_to_isbndb_costs_one_call_only_once(sandbox: Sandbox) -> None:
     sandbox.add_fault("status", status=404, times=1)
     first, second = run(bibliography("Nobody At All")), run(bibliography("Nobody At All"))
