@@ -22,7 +22,7 @@ help: ## lists the targets
 setup: ## makes .venv from requirements-dev.txt; does nothing if nothing changed
 	@PYTHON="$(PYTHON)" .ci/setup
 
-demo: setup ## enriches ISBNs through the sandbox, uses the whole quota of a small day, and ends by itself
+demo: setup ## enriches ISBNs through the sandbox at both prices of a batch, and uses the quota of a small day
 	@$(MANAGE) demo
 
 run: setup ## starts the whole service on this machine, until Ctrl-C

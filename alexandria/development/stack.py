@@ -223,10 +223,10 @@ def _start(settings: dict[str, str], data_dir: Path, processes: list[Process], s
     sandbox = None
     if not settings.get("ISBNDB_API_KEY"):
         limits = {"--daily-limit": settings.get("QUOTA_DAILY_LIMIT"), "--max-rps": settings.get("QUOTA_MAX_RPS")}
+        if settings.get("ISBNDB_BATCH_PRICE") != "measure":
+            limits["--batch-price"] = settings.get("ISBNDB_BATCH_PRICE")
         contract = [f"{option}={value}" for option, value in limits.items() if value]
         state = f"--state-file={data_dir / 'sandbox.json'}"
-        # Alexandria charges one call for each request. So the sandbox counts the same.
-        contract += ["--batch-price=request", "--feed-price=1"]
         sandbox = launch("sandbox", shlex.join([*MANAGE, "isbndb_sandbox", "--port=0", state, *contract]))
     _manage(settings, "migrate", "--verbosity", "0")
     if sandbox:

@@ -1,9 +1,12 @@
-"""`manage.py demo`: enriches real ISBNs from end to end, and checks every step."""
+"""`manage.py demo`: enriches real ISBNs from end to end, at both prices of a batch, and checks every step."""
 
 import json
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from alexandria.development import stack
 from alexandria.development.embedded import servers
 
 ISBNS = Path(__file__).parents[2] / "development" / "data" / "demo_isbns.txt"
-SAFETY_LIMIT = 8
+SAFETY_LIMIT = 232
 # The demo ignores the local configuration: it has its own servers and sandbox and spends no real calls. "" means unset.
 OWN_STACK = dict.fromkeys(
     (
@@ -35,8 +38,8 @@ OWN_STACK = dict.fromkeys(
     ),
     "",
 )
-# A day has only 8 calls, so that the demo reaches the limit within seconds.
-OWN_STACK |= {"QUOTA_DAILY_LIMIT": "10", "QUOTA_SAFETY_BUFFER": "2"}
+# A day has few calls: the list by the request, the list by the ISBN, and a small batch. So the demo reaches the limit.
+OWN_STACK |= {"QUOTA_DAILY_LIMIT": "240", "QUOTA_SAFETY_BUFFER": "8"}
 MAX_BOOKS_SHOWN = 12
 SECONDS_NEEDED = 120
 
@@ -47,10 +50,10 @@ class Mismatch(Exception):
 
 class Command(BaseCommand):
     help = (
-        "Starts its own stack on free ports, enriches a list of real ISBNs over HTTP, repeats the request, uses the "
-        "quota up to its limit, and compares our count with ISBNdb's. It always uses the sandbox for ISBNdb and the "
-        "embedded PostgreSQL and Redis, and ignores your configuration. Exit codes: 0 all results are as expected, "
-        "1 a result is not, with the reason."
+        "Starts its own stack on free ports, and enriches a list of real ISBNs over HTTP: on a plan that charges by "
+        "the request, and on one that charges by the ISBN. Uses the quota up to its limit, and compares our count "
+        "with ISBNdb's. It always uses the sandbox for ISBNdb and the embedded PostgreSQL and Redis, and ignores your "
+        "configuration. Exit codes: 0 all results are as expected, 1 a result is not, with the reason."
     )
     requires_system_checks = ()
 
@@ -60,11 +63,15 @@ class Command(BaseCommand):
         console = Console()
         try:
             console.print("Starting PostgreSQL, Redis, ISBNdb, web, workers and beat …")
-            with stack.running(data_dir=folder, environment=OWN_STACK) as running:
-                key = running.manage("create_api_key", "demo").strip()
-                headers = {"Authorization": f"Api-Key {key}"}
-                with httpx2.Client(base_url=running.base_url, headers=headers, timeout=120, trust_env=False) as client:
-                    Demo(console, running, client).run()
+            with demo_of(console, folder, "request") as demo:
+                by_request = demo.by_the_request()
+            console.print(
+                "\nThe plan changes: ISBNdb charges by the ISBN now, and ISBNDB_BATCH_PRICE says so. Restart …"
+            )
+            with demo_of(console, folder, "isbn") as demo:
+                by_isbn = demo.by_the_isbn(by_request)
+                demo.show_prices([by_request, by_isbn])
+                demo.to_the_limit()
         except (Mismatch, stack.StackError, servers.EmbeddedError, httpx2.HTTPError) as error:
             raise CommandError(f"The demo failed: {error}") from error
         except KeyboardInterrupt:
@@ -74,13 +81,37 @@ class Command(BaseCommand):
         console.print("\n[bold green]All results are as expected.[/] Start a service to try yourself with `make run`.")
 
 
+@dataclass(frozen=True)
+class Priced:
+    """The list under one price of a batch: its cost in calls, and both counts after it."""
+
+    batch_price: str
+    calls: int
+    isbns: int
+    used: int
+    isbndb_spent: int
+
+
+@contextmanager
+def demo_of(console: Console, folder: Path, batch_price: str) -> Iterator["Demo"]:
+    """A demo on its own stack, on a plan that charges a batch in this way. The data of the folder is kept."""
+    environment = OWN_STACK | {"ISBNDB_BATCH_PRICE": batch_price}
+    with stack.running(data_dir=folder, environment=environment) as running:
+        key = running.manage("create_api_key", f"demo-{batch_price}").strip()
+        headers = {"Authorization": f"Api-Key {key}"}
+        with httpx2.Client(base_url=running.base_url, headers=headers, timeout=120, trust_env=False) as client:
+            yield Demo(console, running, client)
+
+
 class Demo:
     def __init__(self, console: Console, running: stack.Stack, client: httpx2.Client) -> None:
         self.console = console
         self.running = running
         self.client = client
+        lines = ISBNS.read_text().splitlines()
+        self.isbns = [line for line in lines if line.strip() and not line.startswith("#")]
 
-    def run(self) -> None:
+    def by_the_request(self) -> Priced:
         self.avoid_midnight()
         before = self.status()
         if before["safety_limit"] != SAFETY_LIMIT:  # the demo uses up the quota, so it must be its own
@@ -90,46 +121,67 @@ class Demo:
         self.isbndb_count()
         self.console.print("GET /key reads ISBNdb's own counter. This costs a call, too: 1 call is used now.")
 
-        lines = ISBNS.read_text().splitlines()
-        isbns = [line for line in lines if line.strip() and not line.startswith("#")]
-        self.title(f"2. POST /api/enrich/batch-direct with {len(isbns)} lines of ISBNs as people write them")
-        answer = self.enrich({"isbns": isbns, "source": "demo"})
+        self.title(f"2. A plan by the request: {len(self.isbns)} lines of ISBNs as people write them")
+        answer = self.enrich({"isbns": self.isbns, "source": "demo"})
         self.show_enrichment(answer)
-        self.show_books(isbns)
+        self.show_books(self.isbns)
         expect(self.console, "calls for the whole list", answer["api_calls"], 1)
         parts = answer["already_fresh"] + answer["enriched"] + answer["not_found"] + answer["failed"]
         expect(self.console, "distinct ISBNs accounted for", parts, answer["valid"])
         expect(self.console, "books that could not be stored", answer["failed"], 0)
+        priced = self.priced(answer)
 
-        self.title("3. The quota after")
-        self.show_status(self.status())
-        self.console.print("2 calls: one for ISBNdb's counter in step 1, and one for the whole list in step 2.")
-        expect(self.console, "calls used", self.status()["used"], before["used"] + 2)
-
-        self.title("4. The same list again")
-        again = self.enrich({"isbns": isbns, "source": "demo"})
+        self.title("3. The same list again")
+        again = self.enrich({"isbns": self.isbns, "source": "demo"})
         self.console.print(
             f"{again['already_fresh']} ISBNs are stored and fresh, {again['not_found']} are known to be missing. "
             f"Nothing has to be requested: {counted(again['api_calls'], 'call')} spent."
         )
         expect(self.console, "calls for the second request", again["api_calls"], 0)
         self.running.manage("quota_status", "--check", "--json")
+        return priced
 
-        self.title("5. To the limit, with requests that refresh 3 books each and cost 1 call")
-        refresh = {"isbns": isbns[:3], "refresh": True, "source": "demo"}
-        while self.status()["remaining"] > 1:
-            self.enrich(refresh)
+    def by_the_isbn(self, before: Priced) -> Priced:
+        self.title("4. A plan by the ISBN: the same list, refreshed")
+        answer = self.enrich({"isbns": self.isbns, "refresh": True, "source": "demo"})
+        expect(self.console, "calls for the whole list", answer["api_calls"], answer["valid"])
+        expect(self.console, "calls used", self.status()["used"], before.used + answer["valid"])
+        return self.priced(answer)
+
+    def priced(self, answer: dict[str, Any]) -> Priced:
+        """What the list cost. Our count must be ISBNdb's, which the sandbox tells without counting that."""
+        used, state = self.status()["used"], httpx2.get(f"{self.sandbox}/_sandbox/state", trust_env=False).json()
+        expect(self.console, "ISBNdb's count is ours", state["spent"], used)
+        return Priced(state["plan"]["batch_price"], answer["api_calls"], answer["valid"], used, state["spent"])
+
+    def show_prices(self, plans: list[Priced]) -> None:
+        self.title("5. Both prices, and what a wrong guess would have counted")
+        table = Table(
+            "ISBNdb charges by the", "calls for the list", "ISBNdb counts", "we count", "a wrong guess counts"
+        )
+        for plan in plans:
+            guess = plan.used - plan.calls + (1 if plan.batch_price == "isbn" else plan.isbns)
+            figures = (plan.calls, plan.isbndb_spent, plan.used, guess)
+            table.add_row(plan.batch_price, *(str(figure) for figure in figures))
+        self.console.print(table)
+        self.console.print("Too high, and paid calls stay unused. Too low, and ISBNdb's limit comes without a warning.")
+
+    def to_the_limit(self) -> None:
+        self.title("6. To the limit, with requests that refresh 3 books each and cost 3 calls")
+        refresh = {"isbns": self.isbns[:3], "refresh": True, "source": "demo"}
+        while self.status()["remaining"] > 3:
+            expect(self.console, "calls for 3 books", self.enrich(refresh)["api_calls"], 3)
         last_count = self.isbndb_count()
         refused = self.client.post("/api/enrich/batch-direct", json=refresh)
         self.show_refusal(refused)
         expect(self.console, "status of a request above the limit", refused.status_code, 429)
         expect(self.console, "limit that refused it", refused.json()["limit"], "safety_limit")
 
-        self.title("6. ISBNdb's own counter")
+        self.title("7. ISBNdb's own counter")
         after = self.status()
         self.show_status(after)
         self.console.print(f"ISBNdb counts {counted(last_count['isbndb_spent'], 'call')}, we count {after['used']}.")
-        expect(self.console, "calls used", after["used"], after["safety_limit"])
+        expect(self.console, "calls used", after["used"], SAFETY_LIMIT - 1)
         expect(self.console, "ISBNdb's count", last_count["isbndb_spent"], after["used"])
 
     def avoid_midnight(self) -> None:
@@ -138,6 +190,10 @@ class Demo:
         if int(seconds) < SECONDS_NEEDED:
             self.console.print(f"It is nearly midnight UTC, when the quota restarts. Waiting {seconds} s.")
             time.sleep(int(seconds) + 3)
+
+    @property
+    def sandbox(self) -> str:
+        return self.running.environment["ISBNDB_BASE_URL"]
 
     def status(self) -> dict[str, Any]:
         return self.json(self.client.get("/api/quota/status"))

@@ -23,6 +23,7 @@ CONFIGURED = {
     "ISBNDB_API_KEY": "a-key-that-costs-money",
     "ISBNDB_BASE_URL": "http://127.0.0.1:1",
     "ISBNDB_BATCH_SIZE": "100",
+    "ISBNDB_BATCH_PRICE": "measure",
     "QUOTA_DAILY_LIMIT": "15000",
     "QUOTA_ENFORCEMENT": "observe",
     "ALLOWED_HOSTS": "books.example",
@@ -43,12 +44,15 @@ def test_the_demo_succeeds_and_ignores_the_configuration(tmp_path: Path) -> None
     )
     assert demo.returncode == 0, demo.stdout + demo.stderr
     for words in (
-        "calls for the whole list: 1",
+        "calls for the whole list: 1\n",
+        "calls for the whole list: 225\n",
         "calls for the second request: 0",
         "HTTP 429",
-        "ISBNdb counts 8 calls",
+        "ISBNdb counts 231 calls, we count 231.",
     ):
         assert words in demo.stdout
+    table = [line for line in demo.stdout.splitlines() if re.match(r"│ (request|isbn) ", line)]
+    assert [re.findall(r"\d+", line) for line in table] == [["1", "2", "2", "226"], ["225", "227", "227", "3"]]
     figures = next(line for line in demo.stdout.splitlines() if "281" in re.findall(r"\d+", line) and "│" in line)
     assert re.findall(r"\d+", figures)[:4] == ["281", "32", "24", "225"]
     assert "postgres://" not in demo.stdout + demo.stderr
@@ -61,9 +65,9 @@ def test_the_demo_spends_no_call_of_another_stack(key: str) -> None:
     transport = httpx2.WSGITransport(app=application)
     with (
         httpx2.Client(base_url=stack.base_url, headers=headers, transport=transport) as client,
-        pytest.raises(Mismatch, match="not the demo's stack: safety limit 13000, not 8"),
+        pytest.raises(Mismatch, match="not the demo's stack: safety limit 13000, not 232"),
     ):
-        Demo(Console(), stack, client).run()
+        Demo(Console(), stack, client).by_the_request()
     assert get_status().used == 0
 
 
