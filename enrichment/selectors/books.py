@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Exists, OuterRef, Q, QuerySet, Value
 from django.db.models.expressions import Combinable
-from django.db.models.functions import Coalesce, Greatest, Least, Now
+from django.db.models.functions import Greatest, Least, Now
 
 from enrichment.books.misses import ask_again_at, still_remembered
 from enrichment.models import AuthorMiss, Edition, FeedFollowing, Miss
@@ -112,14 +112,17 @@ def last_answered(isbn13: str) -> datetime | None:
 
 
 def _fresh_after() -> Combinable:
-    """Editions that ISBNdb has sent after this moment are not old. It is one moment, so that an index answers."""
+    """Editions that ISBNdb has sent after this moment are not old. It is one moment, so that an index answers.
+
+    The record of the feed is read first: inside the query, PostgreSQL could not estimate how many editions are old.
+    """
     days = timedelta(days=settings.EDITION_FRESH_DAYS)
     ordinary = Now() - days
     if not settings.FEED_FRESHNESS:
         return ordinary
     followed = FeedFollowing.objects.filter(ended_at=None, read_up_to__gt=Now() - FEED_HISTORY)
-    longer = Least(ordinary, Greatest("began_at", Now() - FOLLOWED_FACTOR * days))
-    return Coalesce(Subquery(followed.values_list(longer)), ordinary)
+    since = followed.values_list("began_at", flat=True).first()
+    return ordinary if since is None else Least(ordinary, Greatest(Value(since), Now() - FOLLOWED_FACTOR * days))
 
 
 def _not_dropped(editions: QuerySet[Edition]) -> QuerySet[Edition]:

@@ -107,3 +107,11 @@ def test_the_update_feed_of_0_1_0_reads_all_seven_days_again(migrated: dict[str,
     assert cursors == [("new-releases", {"resume": "x"})]
     valid = "SELECT count(*) FROM pg_index WHERE indexrelid::regclass::text LIKE '%named_at' AND indisvalid"
     assert rows(migrated, valid) == [(2,)]
+
+
+def test_viewers_of_0_1_0_see_the_new_pages_of_misses_and_the_feed(migrated: dict[str, str]) -> None:
+    granted = """
+        SELECT codename FROM auth_permission JOIN auth_group_permissions ON permission_id = auth_permission.id
+        JOIN auth_group ON auth_group.id = group_id
+        WHERE auth_group.name = 'viewers' AND codename IN ('view_authormiss', 'view_feedfollowing') ORDER BY codename"""
+    assert rows(migrated, granted) == [("view_authormiss",), ("view_feedfollowing",)]
