@@ -30,6 +30,7 @@ from enrichment.models import IsbnList, Job
 from enrichment.models.jobs import STAFF
 from enrichment.selectors import plan_isbns
 from enrichment.serializers.books import MAX_JOB_ISBNS
+from enrichment.services.refresh_plans import plan_refresh
 from quota.exceptions import QuotaError
 from quota.models import Consumer
 from quota.selectors.allowances import get_allowance
@@ -123,6 +124,7 @@ def isbn_list(request: HttpRequest, list_id: uuid.UUID) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         return _run(request, kept, Job.OnExhausted(form.cleaned_data["on_exhausted"]))
     plan = plan_isbns(kept.values, refresh=kept.refresh)
+    refresh = plan_refresh(plan.parsed.valid) if kept.refresh else None
     invalid = [
         (entry.isbn, entry.reason.value, corrected(entry.isbn)) for entry in plan.parsed.invalid[:MAX_INVALID_SHOWN]
     ]
@@ -134,7 +136,8 @@ def isbn_list(request: HttpRequest, list_id: uuid.UUID) -> HttpResponse:
         "invalid_left_out": len(plan.parsed.invalid) - len(invalid),
         "form": form,
         "may_run": may_run(request, kept),
-        **cost_context(plan.calls, requests=plan.requests),
+        "refresh": refresh,
+        **cost_context((refresh or plan).calls, requests=(refresh or plan).requests),
     }
     return TemplateResponse(request, "enrichment/admin/isbn_list.html", context)
 

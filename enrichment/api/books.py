@@ -26,6 +26,7 @@ from enrichment.serializers.books import (
 )
 from enrichment.serializers.jobs import JobDetailSerializer
 from enrichment.services.enrich import enrich_isbns
+from enrichment.services.refreshes import refresh_isbns
 from quota.authentication import consumer_of
 
 log = structlog.get_logger(__name__)
@@ -54,11 +55,11 @@ class EnrichBatchView(APIView):
         wanted.is_valid(raise_exception=True)
         if as_job:
             return jobs.accept_job(request, kind=Job.Kind.BATCH_DIRECT, wanted=wanted.validated_data)
-        result = enrich_isbns(
+        enrich = refresh_isbns if wanted.validated_data["refresh"] else enrich_isbns
+        result = enrich(
             wanted.validated_data["isbns"],
             consumer=consumer_of(request).slug,
             source=wanted.validated_data["source"],
-            refresh=wanted.validated_data["refresh"],
         )
         answer = EnrichmentSerializer(result).data | {"ask_again_at": _ask_again_at(result.not_found_isbns)}
         return spending_answer(answer, started=started)

@@ -1,5 +1,10 @@
-"""A job of ISBNs: each step asks ISBNdb for one batch. ISBNs that are known by then cost no call."""
+"""A job of ISBNs: each step asks ISBNdb for one batch. ISBNs that are known by then cost no call.
 
+A job that refreshes takes the listings of authors first, as long as they are cheaper (refresh_plans.py): a step plans
+for the next batch and all ISBNs of the job by the same authors, and carries out as many listings as it has time for.
+"""
+
+import time
 from collections import Counter, defaultdict
 from typing import Any
 
@@ -7,10 +12,13 @@ from django.conf import settings
 from django.db import connection
 
 from enrichment import selectors
+from enrichment.exceptions import EnrichmentStopped, IsbndbError
 from enrichment.isbn.parsing import parse_many
-from enrichment.jobs.claims import held, save_step
+from enrichment.jobs.claims import held, renew, save_step
 from enrichment.models import Job, JobItem
 from enrichment.services.enrich import Enrichment, enrich_isbns
+from enrichment.services.refresh_plans import AuthorListing, BatchValue, batch_value, listings_can_pay, plan_refresh
+from enrichment.services.refreshes import LISTINGS_TIME, MAX_DEBT, refresh_by_listing, savings
 from quota.selectors.prices import batch_size_for
 
 Row = tuple[object, ...]
@@ -48,12 +56,14 @@ def step(job: Job) -> bool:
     batch = _next_batch(job)
     if not batch:
         return False
+    if job.wanted.get("refresh") and _refresh_by_listings(job, batch):
+        return True
     # `_next_batch` has left out what is known.
     result = enrich_isbns(batch, consumer=job.consumer.slug, source=job.source, refresh=True)
     with held(job):
         states = _mark(job, batch, result)
-        progress = {name: job.progress.get(name, 0) + getattr(result, name) for name in ("created", "updated")}
-        save_step(job, done=job.done + states.total(), progress=progress)
+        counts = {name: job.progress.get(name, 0) + getattr(result, name) for name in ("created", "updated")}
+        save_step(job, done=job.done + states.total(), progress=job.progress | counts)
     return True
 
 
@@ -104,6 +114,52 @@ def _next_batch(job: Job) -> list[str]:
             _set(job, known.fresh, _STATE.FRESH)
             _set(job, known.missed, _STATE.NOT_FOUND)
             save_step(job, done=job.done + len(known.fresh) + len(known.missed))
+
+
+def _refresh_by_listings(job: Job, batch: list[str]) -> bool:
+    """Renews ISBNs of the job by the listings of their authors; False when batches are as cheap for `batch`.
+
+    The job's progress remembers what listings have saved, and the authors whose listings disappointed. Raises what
+    `step` raises.
+    """
+    if job.progress.get("saved", 0) <= -MAX_DEBT or not listings_can_pay(batch_value()):
+        return False
+    wanted = selectors.pending_by_the_same_authors(job, batch)
+    plan = plan_refresh(wanted, without=job.progress.get("disappointing", ()))
+    turn_ends = time.monotonic() + LISTINGS_TIME.total_seconds()
+    for number, listing in enumerate(plan.listings):
+        if number and (time.monotonic() > turn_ends or not renew(job)):
+            break
+        _refresh_by_listing(job, listing, batch, plan.batch)
+        if job.progress["saved"] <= -MAX_DEBT:
+            break
+    return bool(plan.listings)
+
+
+def _refresh_by_listing(job: Job, listing: AuthorListing, batch: list[str], value: BatchValue) -> None:
+    """Fetches a listing and marks what it has renewed, also when it ends with a failure, which is raised then."""
+    before = selectors.sync_times({*listing.isbns, *batch})
+    stopped: EnrichmentStopped | None = None
+    try:
+        renewal = refresh_by_listing(listing, batch=value, consumer=job.consumer.slug, source=job.source)
+    except EnrichmentStopped as error:
+        renewal, stopped = error.result, error
+    missing = len(listing.isbns) - len(renewal.renewed)
+    failed = stopped is not None and isinstance(stopped.reason, IsbndbError)
+    progress = dict(job.progress)
+    progress["updated"] = progress.get("updated", 0) + len(before.updated_since())
+    progress["saved"] = progress.get("saved", 0) + savings(renewal, value)
+    if failed or (stopped is None and value.is_less_than(missing, calls=1)):
+        progress["disappointing"] = [*progress.get("disappointing", []), listing.name]
+    with held(job):
+        job.done += _set(job, before.synced_since(), _STATE.ENRICHED)
+        if stopped is None:
+            save_step(job, done=job.done, progress=progress)
+        else:  # the step has not succeeded: its failures still count
+            job.progress = progress
+            job.save(update_fields=["done", "progress"])
+    if stopped:
+        raise stopped
 
 
 def _mark(job: Job, batch: list[str], result: Enrichment) -> Counter[str]:

@@ -36,10 +36,20 @@ from enrichment.selectors.jobs import (
 )
 from enrichment.selectors.plans import IsbnPlan, plan_isbns
 from enrichment.selectors.queue import get_queue, is_flush_due, next_batch, queue_warning
+from enrichment.selectors.refreshes import (
+    SyncTimes,
+    WantedAuthor,
+    pending_by_the_same_authors,
+    sync_times,
+    wanted_authors,
+    without_fresh,
+)
 
 __all__ = [
     "IsbnPlan",
     "KnownIsbns",
+    "SyncTimes",
+    "WantedAuthor",
     "ask_isbns_again_at",
     "find_authors",
     "find_books",
@@ -63,6 +73,7 @@ __all__ = [
     "known_isbns",
     "named_isbns",
     "next_batch",
+    "pending_by_the_same_authors",
     "plan_isbns",
     "queue_warning",
     "remembered_author_misses",
@@ -70,6 +81,9 @@ __all__ = [
     "stale_editions",
     "stale_isbns",
     "stored_isbns",
+    "sync_times",
     "top_authors",
+    "wanted_authors",
     "with_editions",
+    "without_fresh",
 ]

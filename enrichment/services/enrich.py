@@ -1,6 +1,7 @@
 """Enriches ISBNs: from ISBNs in any form to stored editions, with as few calls as possible."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from django.conf import settings
@@ -74,29 +75,44 @@ def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = ""
     known = all_wanted if refresh else selectors.known_isbns(parsed.valid)
     result.already_fresh = len(known.fresh)
     result.not_found_isbns = [isbn for isbn in parsed.valid if isbn in known.missed]
-    wanted = known.wanted
-    size = settings.ISBNDB_BATCH_SIZE
-    batches = [wanted[start : start + size] for start in range(0, len(wanted), size)]
-    if not batches:
-        return result
-
-    rest = list(wanted)
-    with spending(
-        consumer=consumer, operation="batch-direct", calls=cost_of_isbns(len(wanted)), source=source
-    ) as spender:
-        try:
-            for batch in batches:
-                for part, answer in _ask_for(batch, spender):
-                    _take(part, answer, result)
-                    del rest[: len(part)]
-                spender.release_beyond(cost_of_isbns(len(rest)))  # the price may have become known, or have changed
-        except ENDINGS as error:
-            result.failed += len(rest)
-            result.errors += [FailedIsbn(isbn, public_message(error)) for isbn in rest]
-            raise EnrichmentStopped(result, error) from error
-        finally:
-            result.api_calls = spender.calls_spent
+    rest = list(known.wanted)
+    if rest:
+        with (
+            spending(
+                consumer=consumer, operation="batch-direct", calls=cost_of_isbns(len(rest)), source=source
+            ) as spender,
+            accounted(rest, spender, result),
+        ):
+            ask_in_batches(rest, spender, result)
     return result
+
+
+@contextmanager
+def accounted(rest: list[str], spender: Spender, result: Enrichment) -> Iterator[None]:
+    """When the block ends, `result` has its calls. When it is stopped, the ISBN-13s left in `rest` have failed.
+
+    Turns one of ENDINGS into EnrichmentStopped.
+    """
+    try:
+        yield
+    except ENDINGS as error:
+        result.failed += len(rest)
+        result.errors += [FailedIsbn(isbn, public_message(error)) for isbn in rest]
+        raise EnrichmentStopped(result, error) from error
+    finally:
+        result.api_calls = spender.calls_spent
+
+
+def ask_in_batches(rest: list[str], spender: Spender, result: Enrichment) -> None:
+    """Asks ISBNdb for the ISBN-13s in batches, and stores the books. Takes what is answered out of `rest`.
+
+    Adds the counts to `result`. Raises one of ENDINGS.
+    """
+    while rest:
+        for part, answer in _ask_for(rest[: settings.ISBNDB_BATCH_SIZE], spender):
+            _take(part, answer, result)
+            del rest[: len(part)]
+        spender.release_beyond(cost_of_isbns(len(rest)))  # the price may have become known, or have changed
 
 
 def enrich_batch(batch: list[str], spender: Spender, result: Enrichment) -> dict[str, str]:

@@ -4,6 +4,7 @@ When ISBNdb fails to answer a batch or a page, the run records the failure and c
 """
 
 from datetime import date, timedelta
+from typing import Any
 
 from django.conf import settings
 
@@ -16,6 +17,8 @@ from enrichment.services import feed
 from enrichment.services.enrich import enrich_isbns
 from enrichment.services.listings import Position, step_over
 from enrichment.services.queue import flush
+from enrichment.services.refresh_plans import AuthorListing, BatchValue, RefreshPlan, plan_refresh
+from enrichment.services.refreshes import refresh_by_listing
 from enrichment.services.releases import (
     MAX_PAGES_PER_MONTH,
     BadToken,
@@ -24,7 +27,7 @@ from enrichment.services.releases import (
     read_token,
     resume_token,
 )
-from harvest.crons.run_context import RunContext
+from harvest.crons.run_context import MAX_FAILURES_IN_A_ROW, RunContext
 from harvest.exceptions import RunStopped
 from quota.prices import BatchPrice
 from quota.selectors.prices import batch_size_for, get_prices
@@ -32,6 +35,9 @@ from quota.spending import spending
 
 MAX_BATCHES = 100
 """Maximum number of batches in one run of stale-refresh and of update-feed."""
+
+MAX_CALLS = 3000
+"""Maximum number of calls in one run of stale-refresh. By the ISBN, its batches would take the calls of the day."""
 
 MAX_FEED_PAGES = 1000
 """Maximum number of pages of the update feed in one run; the next run continues after them."""
@@ -71,22 +77,78 @@ def new_releases(context: RunContext) -> None:
 
 
 def stale_refresh(context: RunContext) -> None:
-    """Refreshes editions older than EDITION_FRESH_DAYS, oldest first, in full batches only.
+    """Refreshes stale editions by the cheapest plan: authors by their listings, then the oldest of the rest in batches.
+
+    While the price of a batch is unknown, two editions are sent first: they are measured, and the plan is made after.
+
+    A run never spends more than batches alone would. If listings have brought less than planned, the editions that the
+    rest of these calls cannot pay for wait for the next run.
 
     Cursor: {"aside"}, how many of the oldest editions were in batches that failed the last time: they come last.
     """
-    size = settings.ISBNDB_BATCH_SIZE
     aside: int = context.cursor.get("aside", 0)
+    oldest = selectors.stale_isbns(aside + 2)
+    failed_before, first = oldest[:aside], oldest[aside:]
+    if len(first) == 2 and get_prices().batch_price == BatchPrice.UNKNOWN:
+        _refresh(first, context)
+    plan = plan_stale_refresh(context.cursor)
+    context.idle = plan.calls == 0
+    calls_left = min(plan.calls_by_batches, MAX_CALLS)
+    for listing in plan.listings:
+        if context.in_a_row == MAX_FAILURES_IN_A_ROW - 1:
+            break  # perhaps only listings fail: one failure more would end the run before the first batch
+        if listing.pages <= calls_left:
+            calls_left -= _refresh_listing(listing, plan.batch, context)
+    # The listings have also renewed books for which no author is stored.
+    rest = selectors.without_fresh(plan.isbns) if plan.listings else list(plan.isbns)
+    affordable = max(0, calls_left) * plan.batch.size // plan.batch.calls
+    _refresh_rest(rest[:affordable], selectors.without_fresh(failed_before), context)
+
+
+def plan_stale_refresh(cursor: dict[str, Any]) -> RefreshPlan:
+    """What a run of stale-refresh would do. Where a batch has one price for any number of ISBNs, only full ones count.
+
+    Raises QuotaUnavailable.
+    """
+    size, aside = settings.ISBNDB_BATCH_SIZE, cursor.get("aside", 0)
     oldest = selectors.stale_isbns(MAX_BATCHES * size + aside)
-    stale = oldest[aside:] + oldest[:aside]
-    untried = set(oldest[:aside])
-    full = min(len(stale) // size, MAX_BATCHES)
-    context.idle = full == 0
+    stale = (oldest[aside:] + oldest[:aside])[: MAX_BATCHES * size]
+    if get_prices().batch_price == BatchPrice.REQUEST:
+        stale = stale[: len(stale) // size * size]
+    return plan_refresh(stale)
+
+
+def _refresh_listing(listing: AuthorListing, batch: BatchValue, context: RunContext) -> int:
+    """Refreshes the editions of an author; returns the calls spent. A failure of ISBNdb is recorded."""
+    context.check_can_continue()
+    failure: Exception | None = None
+    try:
+        renewal = refresh_by_listing(
+            listing,
+            batch=batch,
+            consumer=context.consumer,
+            source=context.source,
+            before_page=context.check_can_continue,
+        )
+    except EnrichmentStopped as stopped:
+        renewal, failure = stopped.result, stopped.reason
+    context.books += renewal.progress.enriched
+    if renewal.progress.has_answer:
+        context.record_answer()
+    if failure:
+        context.record_failure(failure)
+    return renewal.progress.api_calls
+
+
+def _refresh_rest(rest: list[str], failed_before: list[str], context: RunContext) -> None:
+    """Refreshes the ISBNs in batches. `failed_before`: those in batches that failed the last time."""
+    untried = set(failed_before)
     failed = 0
-    for number in range(full):
-        batch = stale[number * size : (number + 1) * size]
+    while rest:
+        size = batch_size_for(context.consumer)
+        batch, rest = rest[:size], rest[size:]
         if not _refresh(batch, context):
-            failed += size
+            failed += len(batch)
         untried.difference_update(batch)
         context.cursor = {"aside": len(untried) + failed} if untried or failed else {}
 

@@ -6,9 +6,11 @@ django_celery_beat, which people edit in the admin.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from enrichment.models.queue import FLUSHER
 from enrichment.services import queue
+from enrichment.services.refresh_plans import RefreshPlan
 from harvest.crons import books, housekeeping
 from harvest.crons.run_context import RunContext
 from harvest.exceptions import CronUnknown
@@ -59,7 +61,8 @@ class Cron(Periodic):
     `run` does the work of one run. `consumer` is the slug of the consumer that pays, "" for a cron that spends no
     calls; `floor` is the floor that this consumer starts with. `begins_free`: it begins with requests that cost no
     call, so it starts when none is free. `on_closed_days`: its requests go out on a closed day too. `is_due` says
-    whether there can be anything to do, and is called before the quota is read.
+    whether there can be anything to do, and is called before the quota is read. `plan` says what a run would cost with
+    a cursor, for `run_cron --dry-run`.
     """
 
     run: Callable[[RunContext], None]
@@ -68,6 +71,7 @@ class Cron(Periodic):
     begins_free: bool = False
     on_closed_days: bool = False
     is_due: Callable[[], bool] = lambda: True
+    plan: Callable[[dict[str, Any]], RefreshPlan] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,9 +121,10 @@ for _entry in (
     ),
     Cron(
         name="stale-refresh",
-        description="Refreshes books older than EDITION_FRESH_DAYS, oldest first.",
+        description="Refreshes stale books by the cheapest plan: authors by listing, the rest in batches.",
         schedule=At(hour="4", minute="10"),
         run=books.stale_refresh,
+        plan=books.plan_stale_refresh,
         consumer="cron-stale-refresh",
     ),
     Cron(

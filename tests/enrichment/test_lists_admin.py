@@ -17,6 +17,7 @@ from enrichment.defaults import ensure_defaults
 from enrichment.jobs.isbn_lists import prune_lists
 from enrichment.jobs.runner import run_job
 from enrichment.models import Edition, IsbnList, Job
+from enrichment.services.bibliographies import enrich_bibliography
 from enrichment.services.enrich import enrich_isbns
 from harvest.runs import run_cron
 from quota.models import Consumer
@@ -146,6 +147,23 @@ def test_fresh_editions_can_be_refreshed_from_the_list_and_from_their_page(
         run_job(job.pk)
     assert balance(sandbox) == (3, 3)
     assert LogEntry.objects.filter(change_message__contains="all requested again").count() == 2
+
+
+@pytest.mark.slow
+def test_the_cost_of_a_refresh_is_shown_by_the_plan_and_in_batches(
+    admin_client: Client, sandbox: Sandbox, settings
+) -> None:
+    enrich_bibliography("Ada Brandvold", consumer="staff")
+    pasted = "\n".join([*Edition.objects.values_list("pk", flat=True), *known_isbns(1)])
+    assert "No author listing is cheaper than batches." in give(admin_client, isbns=pasted, refresh="on").text
+    settings.ISBNDB_BATCH_PRICE = "isbn"
+    checked = give(admin_client, isbns=pasted, refresh="on")
+    assert checked.context["calls"] == 2
+    shown = " ".join(checked.text.split())
+    assert (
+        "1 author listing for 5 editions, and batches for the other 1. In batches alone it would be 6 calls." in shown
+    )
+    assert "author listing" not in give(admin_client, isbns=pasted).text
 
 
 @pytest.mark.parametrize("group", STAFF_GROUPS)

@@ -32,14 +32,18 @@ exit codes:
         parser.add_argument("--list", action="store_true", help="Show all crons, their consumers and their last runs.")
         parser.add_argument("--force", action="store_true", help="Run it even where the quota would skip it.")
         instead = parser.add_mutually_exclusive_group()
-        instead.add_argument("--dry-run", action="store_true", help="Show whether it would be skipped, and do nothing.")
+        instead.add_argument(
+            "--dry-run", action="store_true", help="Show whether it would be skipped, and what stale-refresh costs."
+        )
         instead.add_argument(
             "--reset-cursor",
             action="store_true",
             help="Only delete the cursor: the next run starts from the beginning, and ledger-check accepts past days.",
         )
         parser.add_argument(
-            "--json", action="store_true", help='{"cron", "run", "outcome", "reason", "calls", "books"}'
+            "--json",
+            action="store_true",
+            help='{"cron", "run", "outcome", "reason", "calls", "books"}; --dry-run of stale-refresh adds "plan"',
         )
 
     def handle(self, *args: Any, name: str | None, **options: Any) -> None:
@@ -66,7 +70,7 @@ exit codes:
                 if options["dry_run"]
                 else f" {counted(figures['calls'], 'call')}, {counted(figures['books'], 'book')}."
             )
-            self.stdout.write(f"{name}: {what}{reason}{spent}")
+            self.stdout.write(f"{name}: {what}{reason}{spent}{_plan_in_words(figures.get('plan'))}")
         if code := EXIT_CODES.get(figures["outcome"]):
             raise SystemExit(code)
 
@@ -74,7 +78,12 @@ exit codes:
         payer = get_cron(name).consumer
         reason = why_no_call(payer, get_status()) if payer else ""
         outcome = HarvestRun.Outcome.SKIPPED.value if reason else "ready"
-        return {"cron": name, "run": None, "outcome": outcome, "reason": reason, "calls": 0, "books": 0}
+        figures = {"cron": name, "run": None, "outcome": outcome, "reason": reason, "calls": 0, "books": 0}
+        plan = get_cron(name).plan
+        if plan is None:
+            return figures
+        state = CronState.objects.filter(pk=name).first()
+        return figures | {"plan": plan(state.cursor if state else {}).as_dict()}
 
     def _run(self, name: str, *, force: bool) -> dict[str, Any]:
         run = run_cron(name, force=force)
@@ -109,3 +118,18 @@ exit codes:
                 at = max(run.started_at, (state and state.last_tick_at) or run.started_at)
                 ran = f"{at:%Y-%m-%d %H:%M} {run.outcome} {run.reason:.80}"
             self.stdout.write(f"{cron.name:16} {cron.consumer or 'spends no calls':20} {ran}".rstrip())
+
+
+def _plan_in_words(plan: dict[str, int] | None) -> str:
+    """What a run would cost, by the plan and in batches alone."""
+    if plan is None:
+        return ""
+    listings = (
+        f" ({counted(plan['listings'], 'author listing')} for {counted(plan['editions_by_listings'], 'edition')})"
+        if plan["listings"]
+        else ""
+    )
+    return (
+        f" {counted(plan['editions'], 'edition')} for {counted(plan['calls'], 'call')}{listings}; "
+        f"in batches alone {counted(plan['calls_by_batches'], 'call')}."
+    )

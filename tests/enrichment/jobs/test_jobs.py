@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from unittest.mock import Mock
+from urllib.parse import unquote
 
 import pytest
 from django.db import IntegrityError, InterfaceError, connection, transaction
@@ -18,8 +19,9 @@ from enrichment.exceptions import JobEnded, NothingToRetry
 from enrichment.jobs import batches, claims, runner
 from enrichment.jobs.lifecycle import cancel_job, create_job, resume_jobs, retry_job
 from enrichment.jobs.runner import run_job
-from enrichment.models import AuthorMiss, Edition, Job, JobItem
+from enrichment.models import Author, AuthorMiss, Edition, Job, JobItem
 from enrichment.models.queue import MAX_ATTEMPTS
+from enrichment.services.bibliographies import enrich_bibliography
 from enrichment.services.enrich import enrich_isbns
 from enrichment.services.releases import Wanted, read_token
 from quota.database import ask
@@ -125,6 +127,57 @@ def test_a_job_asks_for_unknown_isbns_in_full_batches_and_accounts_for_every_val
     assert balance(sandbox) == (3, 3)
     run(job)
     assert len(sandbox.requests) == 3, "a job that has ended is not run again"
+
+
+@pytest.fixture
+def by_isbn(settings, sandbox: Sandbox) -> None:
+    settings.ISBNDB_BATCH_PRICE = "isbn"
+    sandbox.set_plan(batch_price="isbn")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("by_isbn")
+def test_by_the_isbn_a_job_with_refresh_takes_the_listings_of_authors_first(sandbox: Sandbox) -> None:
+    for author in ("Ada Brandvold", "Aldous Huxley"):
+        enrich_bibliography(author, consumer="reader")
+    isbns = [*Edition.objects.order_by("pk").values_list("pk", flat=True), KNOWN[0], *UNKNOWN]
+    Edition.objects.filter(pk__in=isbns[:2]).update(content_hash="0" * 32)
+    before, calls = len(sandbox.requests), sandbox.spent
+    job = run(create(isbns=isbns, refresh=True))
+    assert (job.state, job.done, job.total) == ("succeeded", len(isbns), len(isbns))
+    counts = {"enriched": len(isbns) - 2, "created": 1, "updated": 2, "not_found": 2, "failed": 0}
+    assert outcome(job).items() >= counts.items()
+    paths = [unquote(request["path"]) for request in sandbox.requests[before:]]
+    assert {path for path in paths if path != "/books"} == {"/author/Ada Brandvold", "/author/Aldous Huxley"}
+    assert len(paths) < 6, "the listings have all books but three, whichever batch they are in"
+    assert calls_spent(source=job.source) == 2 + sum(count or 0 for count in asked(sandbox)[before:])
+    assert balance(sandbox)[0] == balance(sandbox)[1] < calls + 10
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("by_isbn")
+def test_a_job_lists_an_author_that_brought_nothing_only_once(sandbox: Sandbox) -> None:
+    enrich_bibliography("Ada Brandvold", consumer="reader")
+    Author.objects.filter(name="Ada Brandvold").update(name=catalogue.FULL_PAGES_WITHOUT_TOTAL)
+    isbns = list(Edition.objects.values_list("pk", flat=True))
+    calls = sandbox.spent
+    job = run(create(isbns=isbns, refresh=True))
+    assert outcome(job)["enriched"] == len(isbns)
+    assert sandbox.spent == calls + len(isbns) + 1
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("by_isbn")
+def test_a_job_waits_after_a_listing_that_fails_and_goes_on_without_it(sandbox: Sandbox) -> None:
+    enrich_bibliography("Ada Brandvold", consumer="reader")
+    isbns = list(Edition.objects.values_list("pk", flat=True))
+    sandbox.add_fault("garbage", path="/author", times=1)
+    job = run(create(isbns=isbns, refresh=True))
+    assert (job.state, job.failures, job.done) == ("waiting", 1, 0)
+    assert job.progress["disappointing"] == ["Ada Brandvold"]
+    Job.objects.update(resume_at=NOON)
+    job = resume_and_run(job)
+    assert (job.state, outcome(job)["enriched"]) == ("succeeded", len(isbns))
 
 
 @pytest.mark.slow
