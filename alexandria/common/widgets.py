@@ -28,17 +28,22 @@ def parts(amounts: Sequence[tuple[str, str, int]]) -> list[Part]:
     return [Part(label, kind, amount, f"{100 * max(0, amount) / total:.2f}") for label, kind, amount in amounts]
 
 
-def parts_of_day(*, daily_limit: int, safety_limit: int, used: int, reserved: int) -> list[Part]:
+def parts_of_day(
+    *, daily_limit: int, safety_limit: int, used: int, reserved: int, is_closed: bool = False
+) -> list[Part]:
     """The calls of a day: used, reserved, free, and the buffer, which only calls made outside Alexandria can use.
 
-    In observe mode more than the safety limit can be used. Those calls come out of the buffer.
+    In observe mode more than the safety limit can be used. Those calls come out of the buffer. A closed day has nothing
+    free: what would be is a part of its own.
     """
     spent = used + reserved
+    free = max(0, safety_limit - spent)
     return parts(
         [
             ("used", "used", used),
             ("reserved", "reserved", reserved),
-            ("free", "free", max(0, safety_limit - spent)),
+            ("free", "free", 0 if is_closed else free),
+            *([("closed", "closed", free)] if is_closed else []),
             ("buffer", "buffer", max(0, daily_limit - max(safety_limit, spent))),
         ]
     )

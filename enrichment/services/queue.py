@@ -16,6 +16,7 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from enrichment import selectors
 from enrichment.exceptions import ENDINGS, EnrichmentStopped
+from enrichment.gateway.client import MAX_ASK_TIME
 from enrichment.isbn.parsing import InvalidEntry, parse_many
 from enrichment.models import QueuedIsbn, QueueState
 from enrichment.models.queue import MAX_ATTEMPTS
@@ -37,7 +38,7 @@ PATIENCE = {
 }
 """How long an ISBN waits for its batch to fill."""
 
-LEASE = timedelta(minutes=10)
+LEASE = max(timedelta(minutes=10), MAX_ASK_TIME + timedelta(minutes=2))
 """How long a claim holds: longer than a request with its retries, which wait for the pace, and the storing."""
 
 MAX_BATCHES = 20

@@ -144,4 +144,5 @@ def _parts(ledger: DailyLedger) -> list[Part]:
         safety_limit=ledger.safety_limit,
         used=ledger.used,
         reserved=ledger.reserved,
+        is_closed=ledger.closed_at is not None,
     )

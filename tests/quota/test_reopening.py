@@ -81,6 +81,7 @@ def test_the_page_of_the_day_opens_it_with_a_reason_and_then_shows_who_did_it(ad
     page = admin_client.get(DAY_PAGE).text
     assert "Open the day again" in page
     assert "0 free" in page
+    assert "closed: <strong>13,000</strong>" in page
     admin_client.post(REOPEN, {"_form_submitted": "True"})
     assert not get_status().can_make_calls, "a reason is required"
     admin_client.post(REOPEN, WHY)

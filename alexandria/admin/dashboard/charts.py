@@ -22,6 +22,7 @@ MEANINGS = {
     "used": "spent on requests to ISBNdb, with any outcome",
     "reserved": "held for operations that are running",
     "free": "neither used nor reserved",
+    "closed": "not granted, because ISBNdb has closed the day",
     "buffer": "never used by Alexandria",
 }
 
@@ -80,6 +81,7 @@ def parts_of_today(status: QuotaStatus) -> list[Part]:
         safety_limit=status.safety_limit,
         used=status.used,
         reserved=status.reserved,
+        is_closed=status.closed_reason is not None,
     )
 
 
