@@ -93,6 +93,14 @@ def test_the_most_severe_and_then_the_newest_alerts_come_first(at: At) -> None:
     assert [alert.key.split(":")[2] for alert in open_alerts()] == ["100", "95", "80", "50"]
 
 
+def test_errors_are_judged_by_requests_whatever_these_cost(at: At, consumer: Consumer) -> None:
+    journal(consumer, {"ok": 19, "timeout": 1})
+    Call.objects.filter(outcome="timeout").update(calls=1_000)
+    assert "error_rate" not in keys(check().opened)
+    journal(consumer, {"timeout": 10})
+    assert "error_rate" in keys(check().opened)
+
+
 def break_forecast(consumer: Consumer) -> None:
     journal(consumer, {"ok": 1_000})
     DailyLedger.objects.update(used=4_000)
