@@ -46,7 +46,7 @@ class QuotaNow(Func):
 
 
 class MidnightGuard(Func):
-    """The time before and after midnight UTC in which no call is made, for Django's queries."""
+    """The time before and after midnight UTC in which nothing is sent, for Django's queries."""
 
     function = "quota_midnight_guard"
     output_field = DurationField()

@@ -84,4 +84,4 @@ class KeyNotUsable(QuotaError):
 
 
 class SendWindowMissed(QuotaError):
-    """The call was dispatched but could not be sent before the guard of midnight. It stays spent and is not sent."""
+    """The request was dispatched and cannot be sent before the guard of midnight. It stays paid and is not sent."""

@@ -59,8 +59,8 @@ LIMITS = _by_name(
     Limit(
         name="midnight",
         label="midnight UTC",
-        explanation="No call is made within 2 seconds of midnight UTC, because ISBNdb's clock may differ from ours.",
-        remedy="Nothing. Calls are granted again a few seconds later.",
+        explanation="Nothing is sent within 2 seconds of midnight UTC, because ISBNdb's clock may differ from ours.",
+        remedy="Nothing. Requests go out again a few seconds later.",
         retry="2 seconds after midnight",
     ),
     Limit(

@@ -148,7 +148,7 @@ def closed_day(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
     status = snapshot.status
     if status.closed_reason is not None:
         until = f"{status.reset_at:%Y-%m-%d %H:%M} UTC"
-        detail = f"{status.closed_reason} No call is made before {until}, unless the day is opened again."
+        detail = f"{status.closed_reason} No calls are granted before {until}, unless the day is opened again."
         yield rule.finding(f"closed_day:{status.day}", detail, day=status.day)
 
 

@@ -139,8 +139,8 @@ def _unchecked(to: type[models.Model], related_name: str, *, db_index: bool = Fa
     """A foreign key without a database constraint, because the row is always written together with its target.
 
     Reservations and calls are written with the ConsumerUsage of their day and consumer, which has these constraints.
-    The statement that writes a call has just read its reservation. To check all of it again would take a tenth of the
-    time for which the day's ledger is locked.
+    The statement that writes a row of the journal has just read its reservation. To check all of it again would take
+    a tenth of the time for which the day's ledger is locked.
     """
     return models.ForeignKey(
         to, on_delete=models.PROTECT, related_name=related_name, db_index=db_index, db_constraint=False, **options
@@ -255,4 +255,4 @@ class Call(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"call {self.pk}"
+        return f"request {self.pk}"

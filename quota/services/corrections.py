@@ -27,7 +27,7 @@ LATE_RESET = timedelta(hours=1)
 """For so long after midnight UTC, ISBNdb may still report yesterday's count."""
 
 IN_FLIGHT = timedelta(minutes=5)
-"""A call without an outcome that is older than this is no longer under way."""
+"""A request without an outcome that is older than this is no longer under way."""
 
 # The correction and its record are one statement: there is never one without the other.
 _ADJUST = """
@@ -250,7 +250,7 @@ def _given(reason: str) -> str:
 
 
 def _not_open(day: date) -> LedgerNotOpen:
-    return LedgerNotOpen(f"{day} has no ledger: no call was made on that day, or the day is in the future.")
+    return LedgerNotOpen(f"{day} has no ledger: nothing was sent on that day, or the day is in the future.")
 
 
 def _too_much_taken_back(day: date, consumer: str, calls: int) -> str:

@@ -37,7 +37,7 @@ LEASE = timedelta(minutes=2)
 """How long a reservation lives after its last dispatch: longer than a request with its time-out and its storing."""
 
 MAX_SLOT_DISTANCE = timedelta(seconds=1)
-"""No call is spent for a send time further away, so that few are under way when ISBNdb asks us to slow down."""
+"""Nothing is dispatched for a later send time, so that little is under way when ISBNdb asks us to slow down."""
 
 NAP = timedelta(seconds=0.5)
 """A shorter pause keeps its database connection: to close it and open another costs more than it frees."""
@@ -102,16 +102,16 @@ class DispatchedCall:
     claimed: bool = False
 
     def claim(self) -> None:
-        """Waits until the call may be sent and gives the right to send it, once.
+        """Waits until the request may be sent and gives the right to send it, once.
 
-        Raises SendWindowMissed (the call is spent and must not be sent), and RuntimeError when it was claimed before.
+        Raises SendWindowMissed (the request is paid and must not be sent), and RuntimeError when it was claimed before.
         """
         if self.claimed:
-            raise RuntimeError(f"Call {self.id} was claimed before. A second request needs a call of its own.")
+            raise RuntimeError(f"Request {self.id} was claimed before. A second one needs a dispatch of its own.")
         self.claimed = True
         sleep_until(self.send_after)
         if time.monotonic() >= self.send_before:
-            raise SendWindowMissed(f"Call {self.id} is too close to midnight UTC and is not sent.")
+            raise SendWindowMissed(f"Request {self.id} is too close to midnight UTC and is not sent.")
 
 
 def reserve(*, consumer: str, operation: str, calls: int, source: str = "", lease: timedelta = LEASE) -> uuid.UUID:
@@ -242,7 +242,7 @@ def record(
     isbns_found: int | None = None,
     error: str = "",
 ) -> None:
-    """Writes the outcome of a dispatched call into the journal. Raises QuotaUnavailable."""
+    """Writes the outcome of a dispatched request into the journal. Raises QuotaUnavailable."""
     with reachable():
         Call.objects.filter(pk=call.id).update(
             outcome=outcome, status=status, latency_ms=latency_ms, isbns_found=isbns_found, error=error[:1000]

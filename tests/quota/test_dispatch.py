@@ -235,7 +235,7 @@ def test_no_reserved_call_is_dispatched_once_calls_made_outside_have_reached_the
 def test_a_call_gives_the_right_to_send_once(reservation: uuid.UUID) -> None:
     call = dispatch(reservation)
     call.claim()
-    with pytest.raises(RuntimeError, match="a call of its own"):
+    with pytest.raises(RuntimeError, match="a dispatch of its own"):
         call.claim()
 
 

@@ -442,7 +442,7 @@ def test_a_call_sends_only_one_request(sandbox: Sandbox, monkeypatch) -> None:
 
     monkeypatch.setattr(Spender, "dispatch", always_the_first)
     fetch()
-    with pytest.raises(RuntimeError, match="a call of its own"):
+    with pytest.raises(RuntimeError, match="a dispatch of its own"):
         fetch()
     assert balance(sandbox) == (1, 1)
 
