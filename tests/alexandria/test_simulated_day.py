@@ -92,7 +92,7 @@ def nothing_is_left() -> bool:
 
 def new_day_is_worked_on(sandbox: Sandbox) -> bool:
     return (
-        arrivals(sandbox)[MIDNIGHT.date()] > 20
+        calls_that_arrived(sandbox)[MIDNIGHT.date()] > 20
         and Job.objects.get().ended_at is not None
         and consumers_that_spent() >= SPENDERS
     )
@@ -102,9 +102,12 @@ def consumers_that_spent() -> set[str]:
     return set(Call.objects.values_list("consumer__slug", flat=True))
 
 
-def arrivals(sandbox: Sandbox) -> Counter[date]:
-    """How many requests reached ISBNdb on each day."""
-    return Counter(datetime.fromtimestamp(request["at"], UTC).date() for request in sandbox.requests)
+def calls_that_arrived(sandbox: Sandbox) -> Counter[date]:
+    """The calls of the requests that reached ISBNdb on each day. A page of the feed is a request without a call."""
+    calls: Counter[date] = Counter()
+    for request in sandbox.requests:
+        calls[datetime.fromtimestamp(request["at"], UTC).date()] += request["price"]
+    return calls
 
 
 @contextmanager
@@ -236,7 +239,7 @@ def test_all_consumers_at_once_over_midnight_keep_every_guarantee(
         PeriodicTask.objects.update(enabled=False)
     after_the_leases(set_clock)
 
-    arrived = arrivals(day)
+    arrived = calls_that_arrived(day)
     ledgers = list(DailyLedger.objects.order_by("day"))
     assert [ledger.day for ledger in ledgers] == [START.date(), MIDNIGHT.date()]
     assert [ledger.used for ledger in ledgers] == [
