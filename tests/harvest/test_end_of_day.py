@@ -58,6 +58,20 @@ def test_a_batch_is_refused_and_the_batches_before_it_are_stored(two_calls_left:
         enrich_isbns(known_isbns(9), consumer="reader")
 
 
+@pytest.mark.parametrize("answer", LIMIT_ANSWERS)
+def test_a_batch_that_pays_by_the_isbn_meets_the_end_in_the_middle(sandbox: Sandbox, settings, answer: str) -> None:
+    settings.ISBNDB_BATCH_SIZE, settings.ISBNDB_BATCH_PRICE = 3, "isbn"
+    sandbox.set_plan(limit_answer=answer, batch_price="isbn")
+    sandbox.set_limits(daily_limit=8)
+    with pytest.raises(EnrichmentStopped) as stopped:
+        enrich_isbns(known_isbns(12), consumer="reader")
+    assert isinstance(stopped.value.reason, QuotaRefused)
+    assert (stopped.value.reason.limit, stopped.value.result.created) == ("day_closed", 6)
+    assert len(sandbox.requests) <= 4
+    assert balance(sandbox) == (sandbox.spent, sandbox.spent)
+    assert not Miss.objects.exists()
+
+
 def test_an_author_is_not_complete_although_a_page_is_not_found(two_calls_left: Sandbox) -> None:
     result = enrich_bibliography("R.L. Stine", consumer="reader")
     assert (result.complete, result.stopped_reason, result.next_page) == (False, "day_closed", 3)
