@@ -138,6 +138,19 @@ def test_the_chart_of_the_day_shows_each_consumer_in_ten_minutes(busy_day: None,
     assert context["quota"].burn.per_hour == 6
 
 
+def test_by_the_isbn_errors_are_counted_by_requests_and_books_by_calls(
+    consumer: Consumer, viewer: Client, settings
+) -> None:
+    settings.ISBNDB_BATCH_PRICE = "isbn"
+    send(Call.Outcome.TIMEOUT, asked=600)
+    send(Call.Outcome.OK, asked=400, found=250)
+    page = viewer.get(FRAGMENT)
+    today = page.context["quota"].today
+    assert (today.sent, today.requests, today.errors) == (1_000, 2, {Call.Outcome.TIMEOUT: 1})
+    assert "250 books for 1,000 calls, in 2 requests" in page.text
+    assert "2 requests sent. A batch costs 1 call for each ISBN (set by ISBNDB_BATCH_PRICE)." in page.text
+
+
 @pytest.mark.slow
 def test_problems_and_running_work_link_to_their_pages(busy_day: None, viewer: Client) -> None:
     reader = Consumer.objects.get(slug="reader")
