@@ -206,6 +206,20 @@ def test_there_is_no_retry_after_when_waiting_does_not_help(api: APIClient, sand
     assert sandbox.requests == []
 
 
+def test_by_the_isbn_a_list_is_refused_as_a_whole_with_what_it_costs(
+    api: APIClient, consumer: Consumer, sandbox: Sandbox, settings
+) -> None:
+    settings.ISBNDB_BATCH_PRICE = "isbn"
+    sandbox.set_plan(batch_price="isbn")
+    Consumer.objects.filter(pk=consumer.pk).update(daily_budget=3)
+    body = problem(api.post(PATH, [*KNOWN, *UNKNOWN], format="json"), 429)
+    assert (body["limit"], body["asked"], body["free"]) == ("daily_budget", 4, 3)
+    assert sandbox.requests == []
+    answer = api.post(PATH, KNOWN, format="json").json()
+    assert (answer["api_calls"], answer["quota"]["used"], answer["quota"]["requests"]) == (3, 3, 1)
+    assert balance(sandbox) == (3, 3)
+
+
 def test_when_isbndb_closes_the_day_the_answer_says_so(api: APIClient, sandbox: Sandbox) -> None:
     sandbox.add_fault("daily_limit")
     body = problem(api.post(PATH, KNOWN, format="json"), 429)

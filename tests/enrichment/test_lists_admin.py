@@ -127,6 +127,16 @@ def test_a_cost_above_what_is_left_is_shown_first_and_refused_later(admin_client
     assert not Job.objects.exists()
 
 
+def test_by_the_isbn_a_list_costs_a_call_for_each_isbn_that_is_not_known(
+    admin_client: Client, sandbox: Sandbox, settings
+) -> None:
+    enrich_isbns(known_isbns(1), consumer="staff")
+    settings.ISBNDB_BATCH_PRICE = "isbn"
+    checked = give(admin_client, isbns="\n".join(known_isbns(4)))
+    assert (checked.context["plan"].calls, checked.context["plan"].requests) == (3, 1)
+    assert "3 calls in 1 request<" in checked.text
+
+
 @pytest.mark.slow
 def test_fresh_editions_can_be_refreshed_from_the_list_and_from_their_page(
     admin_client: Client, sandbox: Sandbox
