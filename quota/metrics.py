@@ -14,7 +14,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from quota.database import reachable
 from quota.models import Call, ConsumerUsage, Reconciliation, Reservation
 from quota.selectors.days import refusals_of
-from quota.selectors.status import QuotaStatus, begin_of, drift_of, get_status
+from quota.selectors.prices import last_price_change
+from quota.selectors.status import QuotaStatus, begin_of, drift_of, effective_limits, get_status, sold_today
 
 LATENCIES = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
 PACE_WAITS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -31,7 +32,7 @@ GROUP BY 1, 2, 3
 def collect() -> Iterator[Metric]:
     """Today's figures, from the tables, so that every process gives the same answer. Raises QuotaUnavailable.
 
-    It takes nine statements. Each reads today's rows or an index; none reads the whole journal.
+    It takes some 15 statements. Each reads today's rows or an index; none reads the whole journal.
     """
     status = get_status()
     yield from _ledger(status)
@@ -42,6 +43,7 @@ def collect() -> Iterator[Metric]:
         yield from _refusals(status.day)
         yield from _reservations(status)
         yield from _reconciliations(status)
+    yield from _prices(status)
 
 
 def gauge(name: str, help_text: str, value: float) -> GaugeMetricFamily:
@@ -195,6 +197,17 @@ def _reconciliations(status: QuotaStatus) -> Iterator[Metric]:
     yield gauges("drift_last", "ISBNdb's count minus ours, in the last comparison.", [], rows)
     rows = [([], max(0.0, (status.now - last.answered_at).total_seconds()))] if last else []
     yield gauges("reconciliation_age_seconds", "Seconds since ISBNdb's count was last compared with ours.", [], rows)
+
+
+def _prices(status: QuotaStatus) -> Iterator[Metric]:
+    changed = last_price_change(status.now) is not None
+    yield gauge("batch_price_changed", "1 for a day after ISBNdb's counter shows another price.", int(changed))
+    yield gauge(
+        "quota_configured_limit", "Calls a day, by the switches or the environment.", effective_limits().daily_limit
+    )
+    sold = sold_today(status.day)
+    rows: list[tuple[list[str], float]] = [([], sold)] if sold is not None else []
+    yield gauges("isbndb_daily_limit", "Calls a day that ISBNdb sells, by its last answer of today.", [], rows)
 
 
 def _rows(sql: str, params: list[Any]) -> list[tuple[Any, ...]]:

@@ -4,10 +4,10 @@ from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
 from quota.limits import LIMITS
-from quota.models import Call, Consumer, Reconciliation, Refusal
+from quota.models import Call, Consumer, PriceMeasurement, Reconciliation, Refusal
 from quota.prices import BatchPrice
 from quota.selectors.prices import Prices, get_prices
-from quota.selectors.status import QuotaStatus, key_charged, last_reconciliation
+from quota.selectors.status import QuotaStatus, key_price, last_reconciliation
 
 MAX_HISTORY_DAYS = 400
 MAX_PAGE_SIZE = 1000
@@ -82,13 +82,22 @@ class IsbndbCounterSerializer(serializers.Serializer[Any]):
         help_text="closed: nothing was left, so the answer closed the day. reopened: calls were left, so it opened the "
         "closed day again. Empty: it changed neither.",
     )
+    price_seen = serializers.ChoiceField(
+        ["", *PriceMeasurement.Price.values],
+        help_text="The price of a batch that explains the difference. isbn: our count was raised, and that price is in "
+        "force. request: a person must confirm it. Empty: no price explains it.",
+    )
+    limit_to = serializers.IntegerField(
+        allow_null=True,
+        help_text="Today's limit since this answer, if ISBNdb's own limit changed it. null: it did not.",
+    )
 
 
 class QuotaCounterSerializer(serializers.Serializer[Any]):
     isbndb = IsbndbCounterSerializer(allow_null=True, help_text="null: not requested today.")
-    key_charged = serializers.BooleanField(
+    key_price = serializers.IntegerField(
         allow_null=True,
-        help_text="Whether ISBNdb charges GET /key, by its own answers. null: they have not shown it yet.",
+        help_text="Calls that ISBNdb charges for GET /key, as measured: 0 or 1. null: not measured, so 1 is charged.",
     )
 
 
@@ -105,7 +114,7 @@ class QuotaPricesSerializer(serializers.Serializer[Prices]):
 
 @example(
     EXAMPLE_STATUS
-    | {"isbndb": EXAMPLE_COUNTER, "key_charged": True}
+    | {"isbndb": EXAMPLE_COUNTER, "key_price": 1}
     | {"batch_price": "isbn", "batch_price_since": "2026-05-01T06:00:00Z"}
 )
 class QuotaStatusDetailSerializer(QuotaPricesSerializer, QuotaCounterSerializer, QuotaStatusSerializer):
@@ -114,7 +123,7 @@ class QuotaStatusDetailSerializer(QuotaPricesSerializer, QuotaCounterSerializer,
 
 def status_detail(status: QuotaStatus) -> dict[str, Any]:
     """The body of GET /api/quota/status. Raises QuotaUnavailable."""
-    counter = {"isbndb": last_reconciliation(status.day), "key_charged": key_charged()}
+    counter = {"isbndb": last_reconciliation(status.day), "key_price": key_price()}
     return {
         **QuotaStatusSerializer(status).data,
         **QuotaCounterSerializer(counter).data,

@@ -33,6 +33,7 @@ from quota.models import (
     ConsumerKey,
     ConsumerUsage,
     DailyLedger,
+    PriceMeasurement,
     Reconciliation,
     Refusal,
     Reservation,
@@ -52,6 +53,7 @@ DIFFERENT: Mapping[type[Model], Mapping[str, str]] = {
     Refusal: {"id": "gen_random_uuid()", "within": "within - n * interval '10 seconds'"},
     Adjustment: {},
     Reconciliation: {"call_id": "NULL"},
+    PriceMeasurement: {},
     Author: {"name": "name || ' ' || n", "name_key": "name_key || ' ' || n"},
     Work: {"title": "title || ' ' || n", "title_key": "title_key || ' ' || n"},
     Edition: {"isbn13": "(9780000000000 + n)::text", "title": "title || ' ' || n"},
@@ -169,6 +171,14 @@ def _quota(now: Any, whose: dict[str, Any], user: User) -> None:
         figures=figures | {"floor": 0, "daily_budget": None, "cap_per_operation": None, "held_by": {"reading-room": 3}},
     )
     Adjustment.objects.create(**whose, calls=2, reason="Counted by hand.", made_by=user, made_with="the admin")
+    PriceMeasurement.objects.create(
+        ledger=whose["ledger"],
+        measured_at=now,
+        how="probe",
+        batch_price="isbn",
+        key_price=1,
+        figures=[{"at": now.isoformat(), "spent": spent, "call": call.pk} for spent in (10, 13, 14)],
+    )
     Reconciliation.objects.create(
         ledger=whose["ledger"], call=call, answered_at=now, spent=12, total=15_000, left=14_988, used=12, in_flight=0
     )

@@ -43,6 +43,7 @@ GROUPS = {
         _list_of("quota.switches", "Switches", "toggle_on"),
         _list_of("quota.adjustment", "Adjustments", "exposure"),
         _list_of("quota.reconciliation", "Reconciliations", "balance"),
+        _list_of("quota.pricemeasurement", "Measured prices", "sell"),
     ],
     "Books": [
         _list_of("enrichment.edition", "Books", "menu_book"),

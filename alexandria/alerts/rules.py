@@ -152,6 +152,24 @@ def closed_day(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
         yield rule.finding(f"closed_day:{status.day}", detail, day=status.day)
 
 
+def batch_price_changed(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
+    change = snapshot.price_change
+    if change is not None:
+        detail = f"A batch costs {change.price}, {change.how} at {change.seen_at:%Y-%m-%d %H:%M} UTC."
+        if change.chosen_instead:
+            detail += f" But the {change.chosen_instead} says otherwise, and that is in force: set it to “measure”."
+        yield rule.finding(f"batch_price_changed:{change.measurement}", detail)
+
+
+def sold_less(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
+    if snapshot.sold is not None and snapshot.sold < snapshot.configured_limit:
+        detail = (
+            f"ISBNdb sells {snapshot.sold:,}, our daily limit is {snapshot.configured_limit:,}. Today's is "
+            f"{snapshot.status.daily_limit:,} now, of which {snapshot.status.safety_limit:,} are used at most."
+        )
+        yield rule.finding(f"sold_less:{snapshot.status.day}:{snapshot.sold}", detail)
+
+
 def workers(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
     why = "Redis does not answer." if snapshot.queues is None else "No worker reports that it consumes this queue."
     for queue in QUEUES:
@@ -277,6 +295,29 @@ RULES = (
         advice="docs/troubleshooting.md says what to do.",
         check=closed_day,
         prometheus=Prometheus(alert="AlexandriaClosedDay", expr="max(alexandria_quota_closed) == 1"),
+    ),
+    Rule(
+        name="batch_price_changed",
+        severity=Severity.CRITICAL,
+        opens_when="ISBNdb's own counter shows another price of a batch than before, or than the one that is chosen. "
+        "Over a day later",
+        title="ISBNdb charges a batch otherwise than before",
+        advice="“Measured prices” in the admin has the evidence; docs/troubleshooting.md says what it means.",
+        check=batch_price_changed,
+        prometheus=Prometheus(alert="AlexandriaBatchPriceChanged", expr="max(alexandria_batch_price_changed) == 1"),
+    ),
+    Rule(
+        name="sold_less",
+        severity=Severity.WARNING,
+        opens_when="ISBNdb, by its own answer of today, sells fewer calls a day than our daily limit. Over when it "
+        "sells enough, when our limit is changed, or at midnight UTC",
+        title="ISBNdb sells fewer calls a day than our daily limit",
+        advice="Set the daily limit under “Switches” in the admin, or with QUOTA_DAILY_LIMIT.",
+        check=sold_less,
+        prometheus=Prometheus(
+            alert="AlexandriaSoldLess",
+            expr="max(alexandria_isbndb_daily_limit) < max(alexandria_quota_configured_limit)",
+        ),
     ),
     Rule(
         name="workers",

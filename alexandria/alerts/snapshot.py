@@ -15,7 +15,8 @@ from harvest.schedules import overdue
 from quota.database import reachable
 from quota.models import Call, Reservation
 from quota.selectors.dashboard import ANSWERED, FAILED, calls_of_today
-from quota.selectors.status import QuotaStatus, drift_of, get_status
+from quota.selectors.prices import PriceChange, last_price_change
+from quota.selectors.status import QuotaStatus, drift_of, effective_limits, get_status, sold_today
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +49,12 @@ class Snapshot:
     """The workers of each queue. None when Redis does not answer."""
     failed_crons: Sequence[HarvestRun] = ()
     """The last run of each cron whose last run failed."""
+    price_change: PriceChange | None = None
+    """The price of a batch that has changed within the last day."""
+    sold: int | None = None
+    """Calls a day that ISBNdb sells us, by its last answer of today that was used."""
+    configured_limit: int = 0
+    """Calls a day, by the switches or the environment."""
     late_crons: Mapping[str, datetime] = field(default_factory=dict)
     """The crons that did not start within CRON_GRACE, and when they were due."""
 
@@ -64,6 +71,9 @@ def take_snapshot(*, expected_queues: Sequence[str]) -> Snapshot:
             status=status,
             last_hour=calls_of_today(status).last_hour,
             drift=drift_of(status.day),
+            price_change=last_price_change(status.now),
+            sold=sold_today(status.day),
+            configured_limit=effective_limits().daily_limit,
             answered=sum(requests for outcome, requests in outcomes.items() if outcome in ANSWERED),
             errors={outcome: requests for outcome, requests in outcomes.items() if outcome in FAILED},
             leases_expired=_leases_expired(status),

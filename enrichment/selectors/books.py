@@ -66,6 +66,11 @@ def stale_isbns(limit: int) -> list[str]:
     return first + list(then[: limit - len(first)])
 
 
+def oldest_isbns(limit: int) -> list[str]:
+    """The ISBN-13s of the editions that were fetched the longest ago."""
+    return list(Edition.objects.order_by("synced_at").values_list("isbn13", flat=True)[:limit])
+
+
 def named_isbns(limit: int) -> list[str]:
     """The editions and misses that the feed has named, and that ISBNdb was not asked for since; the oldest first."""
     found: set[tuple[Any, str]] = set()

@@ -12,10 +12,15 @@ from enrichment.books.storage import remember_misses, store_books
 from enrichment.exceptions import ENDINGS, EnrichmentStopped, IsbndbPageTooLarge
 from enrichment.gateway import client
 from enrichment.isbn.parsing import InvalidEntry, parse_many
-from enrichment.services.prices import PROBE_ISBNS, probe
+from enrichment.services.prices import PROBE_ISBNS, measure, probe
+from enrichment.services.reconciliation import reconcile
 from enrichment.services.stop_reasons import public_message
+from quota.models import PriceMeasurement
 from quota.selectors.prices import cost_of_isbns
 from quota.spending import Spender, spending
+
+WELL_KNOWN = ("9780593135204", "9780451524935")
+"""Books with which the price is measured while no edition is stored."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,31 @@ def enrich_batch(batch: list[str], spender: Spender, result: Enrichment) -> dict
     for part, answer in _ask_for(batch, spender):
         failed |= _take(part, answer, result)
     return failed
+
+
+def measure_price(*, consumer: str, source: str = "") -> tuple[PriceMeasurement | None, int]:
+    """Measures what ISBNdb charges, with the two editions that were fetched the longest ago, and renews them.
+
+    Returns what is on record (None: other requests were under way all the time, so nothing was sent) and the calls
+    spent. If the price turns out to be higher than what was charged for the batch, our count is raised. Raises
+    EnrichmentStopped with an Enrichment.
+    """
+    isbns = [*selectors.oldest_isbns(PROBE_ISBNS), *WELL_KNOWN][:PROBE_ISBNS]
+    result = Enrichment(requested=len(isbns), valid=len(isbns), invalid=[])
+    with spending(consumer=consumer, operation="measure-price", calls=0, source=source) as spender:
+        try:
+            probe = measure(isbns, spender)
+            if probe.answer is not None:
+                _take(isbns, probe.answer, result)
+        except ENDINGS as error:
+            raise EnrichmentStopped(result, error) from error
+        finally:
+            result.api_calls = spender.calls_spent
+    found = probe.measurement
+    if found is not None and found.batch_price == PriceMeasurement.Price.ISBN:
+        # The batch may have been charged the lower price.
+        result.api_calls += reconcile(consumer=consumer, source=source).api_calls
+    return found, result.api_calls
 
 
 def _ask_for(batch: list[str], spender: Spender) -> Iterator[tuple[list[str], Answer]]:

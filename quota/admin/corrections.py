@@ -5,11 +5,16 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from unfold.dataclasses import UnfoldAction
+from unfold.decorators import action
 
 from alexandria.common.admin import ReadOnlyAdmin, WithoutTransaction
+from alexandria.common.reasons import ReasonForm, close_dialog, confirm_dialog
+from alexandria.common.text import counted
 from quota.exceptions import CorrectionRefused, QuotaError
-from quota.models import Adjustment, Reconciliation
-from quota.services.corrections import adjust, would_adjust
+from quota.models import Adjustment, PriceMeasurement, Reconciliation
+from quota.services.corrections import adjust, take_figure, would_adjust
 
 
 class AdjustmentForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -76,12 +81,64 @@ class ReconciliationAdmin(ReadOnlyAdmin):
         "drift",
         "in_flight",
         "raised_by",
+        "price_seen",
         "total",
         "missing",
-        "key_charged",
+        "limit_to",
         "day_change",
         "ignored",
     )
     list_select_related = ("ledger",)
-    list_filter = ("key_charged", "day_change")
+    list_filter = ("price_seen", "day_change")
     date_hierarchy = "answered_at"
+    actions_detail = ("take_figure",)
+
+    def has_take_figure_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return bool(request.user.has_perm("quota.add_adjustment"))
+
+    def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[UnfoldAction]:
+        """With the button only where our count is higher. The service says whether it is still the newest answer."""
+        seen = self.get_object(request, object_id)
+        if seen is None or not seen.excess or seen.adjustments.exists():
+            return []
+        offered: list[UnfoldAction] = super().get_actions_detail(request, object_id)
+        return offered
+
+    @action(
+        description="Take ISBNdb's figure",
+        url_path="take-figure",
+        permissions=["take_figure"],
+        icon="balance",
+        dialog=confirm_dialog(
+            "Take ISBNdb's figure?",
+            "Our count of today is lowered to ISBNdb's, and the calls are granted again. If this page shows a price of "
+            "a batch, that price is in force from then on. Be sure that ISBNdb's counter does not lag: ask it again "
+            "after a few minutes in which nothing was sent, and look whether the difference stays.",
+            "Take ISBNdb's figure",
+            ReasonForm,
+        ),
+    )
+    def take_figure(self, request: HttpRequest, form: ReasonForm, object_id: str) -> HttpResponse:
+        reason = form.cleaned_data["reason"]
+        seen = Reconciliation.objects.get(pk=object_id)
+        try:
+            calls = take_figure(seen, reason=reason, made_with="the admin", made_by=request.user)
+        except QuotaError as error:
+            messages.error(request, f"Our count was not lowered. {error}")
+        else:
+            self.log_change(request, seen, f"Took back {counted(calls, 'call')}. Reason: {reason}")
+            messages.success(request, f"{counted(calls, 'call')} were taken back.")
+        return close_dialog(request, reverse("admin:quota_reconciliation_change", args=[object_id]))
+
+
+@admin.register(PriceMeasurement)
+class PriceMeasurementAdmin(ReadOnlyAdmin):
+    """What is known of ISBNdb's prices, with ISBNdb's own counts as evidence."""
+
+    list_display = ("measured_at", "how", "batch_price", "key_price", "counts", "note")
+    list_filter = ("how", "batch_price", "key_price")
+    date_hierarchy = "measured_at"
+
+    @admin.display(description="ISBNdb's counts")
+    def counts(self, measurement: PriceMeasurement) -> str:
+        return ", ".join(f"{figure['spent']:,}" for figure in measurement.figures if figure["spent"] is not None)

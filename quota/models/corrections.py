@@ -5,6 +5,7 @@ from django.db import models
 from django.db.models import Q
 
 from quota.models.ledger import Call, Consumer, DailyLedger
+from quota.models.prices import PriceMeasurement
 
 
 class Adjustment(models.Model):
@@ -21,6 +22,14 @@ class Adjustment(models.Model):
         "made with", max_length=200, help_text="The admin, or the command and the user who ran it."
     )
     created_at = models.DateTimeField(auto_now_add=True)
+    reconciliation = models.ForeignKey(
+        "Reconciliation",
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="adjustments",
+        help_text="The answer of ISBNdb whose figure a person took.",
+    )
 
     class Meta:
         ordering = ["-id"]
@@ -87,8 +96,19 @@ class Reconciliation(models.Model):
     active = models.JSONField(
         default=dict, help_text="When there was drift: calls by consumer since the last reconciliation."
     )
-    key_charged = models.BooleanField(
-        null=True, blank=True, help_text="Whether ISBNdb charges GET /key, where this answer shows it."
+    price_seen = models.CharField(
+        "price of a batch",
+        max_length=8,
+        choices=PriceMeasurement.Price.choices,
+        blank=True,
+        help_text="The price that explains the difference. The higher one is in force at once; a "
+        "person confirms the lower one.",
+    )
+    limit_from = models.PositiveIntegerField(
+        null=True, blank=True, help_text="The day's limit before this answer, if ISBNdb's own limit has changed it."
+    )
+    limit_to = models.PositiveIntegerField(
+        null=True, blank=True, help_text="The day's limit after this answer, if ISBNdb's own limit has changed it."
     )
 
     class Meta:
@@ -106,4 +126,14 @@ class Reconciliation(models.Model):
     @property
     def missing(self) -> int:
         """How much our daily limit is above what ISBNdb, by its own answer, sells us; 0 when it is not."""
-        return max(0, self.ledger.daily_limit - self.total)
+        return max(0, (self.limit_from or self.ledger.daily_limit) - self.total)
+
+    @property
+    def unused_plan(self) -> int:
+        """How much ISBNdb, by its own answer, sells us beyond our daily limit; 0 when it does not."""
+        return max(0, self.total - self.ledger.daily_limit) if not self.ignored else 0
+
+    @property
+    def excess(self) -> int:
+        """How much our count is above ISBNdb's, if that is certain: the answer was used, and nothing was under way."""
+        return max(0, -self.drift) if not self.ignored and not self.in_flight else 0

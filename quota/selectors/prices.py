@@ -18,6 +18,9 @@ MAX_UNSETTLED_PROBES = 3
 
 PROBE_PAUSE = timedelta(minutes=10)
 
+PRICE_IS_NEWS = timedelta(days=1)
+"""For so long, the alert about another price stays open."""
+
 _PRICES = """
     SELECT batch_price, key_price, coalesce((SELECT nullif(batch_price, '') FROM quota_switches), '')
     FROM quota_prices(p_default => %(batch_price)s)"""
@@ -148,6 +151,42 @@ def others_were_sent(reservation: uuid.UUID, *, since: int) -> bool:
     with reachable():
         others = Call.objects.filter(pk__gt=since, reservation__isnull=False)
         return others.exclude(reservation=reservation).exists()
+
+
+@dataclass(frozen=True)
+class PriceChange:
+    """ISBNdb's counter has shown another price of a batch than before, or than the one that is chosen."""
+
+    measurement: int
+    price: str
+    """In words."""
+    how: str
+    """In words."""
+    seen_at: datetime
+    chosen_instead: str
+    """The "switch" or "setting" that keeps another price in force; empty when the seen one is."""
+
+
+def last_price_change(now: datetime) -> PriceChange | None:
+    """The newest measured price of a batch, if it is news: another one, and seen within PRICE_IS_NEWS.
+
+    What a person has confirmed is no news. Raises QuotaUnavailable.
+    """
+    prices = get_prices()
+    with reachable():
+        newest, before = [*PriceMeasurement.objects.exclude(batch_price="")[:2], None, None][:2]
+    if newest is None or now - newest.measured_at >= PRICE_IS_NEWS or newest.how == PriceMeasurement.How.PERSON:
+        return None
+    differs = prices.batch_price != newest.batch_price
+    if not differs and (before is None or before.batch_price == newest.batch_price):
+        return None
+    return PriceChange(
+        measurement=newest.pk,
+        price=newest.get_batch_price_display(),
+        how=newest.get_how_display(),
+        seen_at=newest.measured_at,
+        chosen_instead=prices.chosen_by if differs else "",
+    )
 
 
 def measured_prices() -> list[PriceMeasurement]:

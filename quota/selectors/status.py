@@ -10,7 +10,16 @@ from django.db import connection, transaction
 from django.db.models import Count, Sum
 
 from quota.database import ask, reachable
-from quota.models import Call, ConsumerUsage, DailyLedger, DayLimits, Reconciliation, Reservation, Switches
+from quota.models import (
+    Call,
+    ConsumerUsage,
+    DailyLedger,
+    DayLimits,
+    PriceMeasurement,
+    Reconciliation,
+    Reservation,
+    Switches,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -144,11 +153,19 @@ def last_reconciliation(day: date) -> Reconciliation | None:
         return Reconciliation.objects.filter(ledger=day).first()
 
 
-def key_charged() -> bool | None:
-    """Whether ISBNdb charges GET /key, by its latest answers that showed it; None before. Raises QuotaUnavailable."""
+def sold_today(day: date) -> int | None:
+    """Calls a day that ISBNdb sells us, by its last answer of the day that was used; None before the first.
+
+    Raises QuotaUnavailable.
+    """
     with reachable():
-        latest = Reconciliation.objects.filter(key_charged__isnull=False).first()
-    return latest.key_charged if latest else None
+        return Reconciliation.objects.filter(ledger=day, ignored="").values_list("total", flat=True).first()
+
+
+def key_price() -> int | None:
+    """The calls that ISBNdb charges for `GET /key`, as measured; None before. Raises QuotaUnavailable."""
+    with reachable():
+        return PriceMeasurement.objects.filter(key_price__isnull=False).values_list("key_price", flat=True).first()
 
 
 def key_refused_at() -> datetime | None:

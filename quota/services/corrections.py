@@ -12,7 +12,17 @@ from psycopg.types.json import Jsonb
 from alexandria.common.text import counted
 from quota.database import ask, reachable
 from quota.exceptions import ConsumerUnknown, CorrectionRefused, LedgerNotOpen
-from quota.models import Adjustment, Call, Consumer, ConsumerUsage, DailyLedger, DayLimits, Reconciliation, Reopening
+from quota.models import (
+    Adjustment,
+    Call,
+    Consumer,
+    ConsumerUsage,
+    DailyLedger,
+    DayLimits,
+    PriceMeasurement,
+    Reconciliation,
+    Reopening,
+)
 from quota.selectors.status import begin_of, effective_limits, get_status
 from quota.services.reservations import EXTERNAL, DispatchedCall
 
@@ -28,6 +38,9 @@ LATE_RESET = timedelta(hours=1)
 
 IN_FLIGHT = timedelta(minutes=5)
 """A request without an outcome that is older than this is no longer under way."""
+
+KEY_PRICE_APART = timedelta(seconds=5)
+"""Two equal answers so far apart, with nothing else sent in between, show that `GET /key` is free: counters may lag."""
 
 # The correction and its record are one statement: there is never one without the other.
 _ADJUST = """
@@ -46,17 +59,22 @@ _RECONCILE = """
         SELECT * FROM quota_reconcile(
             p_call => %(call)s, p_day => %(day)s, p_spent => %(compared_spent)s, p_total => %(total)s,
             p_left => %(compared_left)s, p_answered_at => %(answered_at)s, p_consumer => %(consumer)s,
-            p_note => %(note)s, p_verdict => %(verdict)s
+            p_note => %(note)s, p_verdict => %(verdict)s, p_in_flight => %(in_flight)s, p_apart => %(apart)s,
+            p_daily_limit => %(daily_limit)s, p_safety_buffer => %(safety_buffer)s
         )
     )
     INSERT INTO quota_reconciliation (
         day, call_id, answered_at, spent, total, "left", in_flight, ignored, used, raised_by, day_change, active,
-        key_charged
+        price_seen, limit_from, limit_to
     )
     SELECT %(day)s, %(call)s, %(answered_at)s, %(spent)s, %(total)s, %(left)s, %(in_flight)s, %(ignored)s, used, raised,
-        day_change, CASE WHEN raised > 0 THEN %(active)s ELSE '{}' END,
-        CASE WHEN used = %(charged_at)s THEN %(key_charged)s::boolean END
+        day_change, CASE WHEN raised > 0 THEN %(active)s ELSE '{}' END, price_seen, limit_from, limit_to
     FROM compared RETURNING id"""
+_TAKE_FIGURE = """
+    SELECT quota_take_figure(
+        p_reconciliation => %(reconciliation)s, p_reason => %(reason)s, p_made_by => %(made_by)s,
+        p_made_with => %(made_with)s
+    )"""
 _REOPEN = """
     SELECT quota_reopen_day(
         p_day => quota_day(quota_now()), p_reason => %(reason)s, p_made_by => %(made_by)s, p_made_with => %(made_with)s
@@ -154,8 +172,10 @@ def reconcile(call: DispatchedCall, *, spent: int, total: int, left: int) -> Rec
 
     When ISBNdb's count is certainly higher, ours is raised to it. Ours is never lowered. Calls that were dispatched
     after the answer are left out of the comparison. All calls that were dispatched before it count as arrived, so that
-    a call under way never looks like drift. An answer that may be from before ISBNdb's reset changes nothing. If ISBNdb
-    sells less than our daily limit, the log has an error: our safety limit may be more than there is.
+    a call under way never looks like drift. An answer that may be from before ISBNdb's reset changes nothing.
+
+    Drift that batches at the higher price explain switches to that price at once. If ISBNdb sells less than our daily
+    limit, today's ledger gets ISBNdb's limit; when it sells more again, the ledger gets that, up to the configured one.
 
     When nothing is left, the day is closed, however the calls were spent. When calls are left, a closed day is opened
     again; `quota_reconcile` in the SQL functions has the conditions.
@@ -173,7 +193,7 @@ def reconcile(call: DispatchedCall, *, spent: int, total: int, left: int) -> Rec
         )
         active = _active_since(before, call)
     ignored = _why_ignored(call, spent, answered_at, today)
-    charged_at, key_charged = (None, None) if ignored else _key_charged(before, spent, in_flight)
+    limits = effective_limits()
     params = {
         "call": call.id,
         "day": call.day,
@@ -189,8 +209,9 @@ def reconcile(call: DispatchedCall, *, spent: int, total: int, left: int) -> Rec
         "in_flight": in_flight,
         "ignored": ignored,
         "active": Jsonb(active),
-        "charged_at": charged_at,
-        "key_charged": key_charged,
+        "apart": KEY_PRICE_APART.total_seconds(),
+        "daily_limit": limits.daily_limit,
+        "safety_buffer": limits.safety_buffer,
     }
     [written] = ask(_RECONCILE, params)
     with reachable():
@@ -199,13 +220,43 @@ def reconcile(call: DispatchedCall, *, spent: int, total: int, left: int) -> Rec
     report = log.error if drift_today >= settings.QUOTA_DRIFT_ALERT else log.warning
     if result.raised_by:
         report("quota.drift", day=str(call.day), calls=result.raised_by, today=drift_today, active=result.active)
-    if result.missing:
-        log.error("quota.sold_less", day=str(call.day), sold=total, daily_limit=result.ledger.daily_limit)
+    if result.limit_to is not None:
+        report = log.error if result.missing else log.warning
+        event = "quota.sold_less" if result.missing else "quota.sold_more"
+        report(event, day=str(call.day), sold=total, limit_from=result.limit_from, limit_to=result.limit_to)
+    if result.price_seen:
+        report = log.error if result.price_seen == PriceMeasurement.Price.ISBN else log.warning
+        report("quota.price_seen", day=str(call.day), batch_price=result.price_seen, spent=spent, used=result.used)
     if result.day_change:
         report = log.error if result.day_change == Reconciliation.DayChange.CLOSED else log.warning
         report(f"quota.day_{result.day_change}", day=str(call.day), call=call.id, reason=_verdict(spent, total, left))
     log.info("quota.reconciled", spent=spent, used=result.used, left=left, in_flight=in_flight, ignored=ignored)
     return result
+
+
+def take_figure(reconciliation: Reconciliation, *, reason: str, made_with: str, made_by: Any = None) -> int:
+    """Lowers our count of today to ISBNdb's, as that answer has seen it, and returns how many calls were taken back.
+
+    The cause may be requests that ISBNdb did not charge, or a batch price that is lower than the one we charge. In the
+    second case (`price_seen`) that price is in force from now on. `made_by`, `made_with`: as in `adjust`.
+
+    Raises CorrectionRefused (not the newest answer of today, something was under way, the count was corrected since,
+    ours is not higher, or no reason) and QuotaUnavailable.
+    """
+    params = {
+        "reconciliation": reconciliation.pk,
+        "reason": _given(reason),
+        "made_by": made_by and made_by.pk,
+        "made_with": made_with,
+    }
+    [calls] = ask(_TAKE_FIGURE, params)
+    if not calls:
+        raise CorrectionRefused(
+            "Only today's newest answer can be taken, if ours is higher, nothing was under way, and our count was not "
+            "corrected since. Ask ISBNdb again: manage.py isbndb_key."
+        )
+    log.warning("quota.figure_taken", day=str(reconciliation.ledger_id), calls=-calls, reason=reason)
+    return int(calls)
 
 
 def apply_limits() -> DayLimits:
@@ -284,16 +335,6 @@ def _verdict(spent: int, total: int, left: int) -> str:
     if left <= 0:
         return f"ISBNdb's own counter says that nothing is left: {spent:,} of {total:,} calls are spent."
     return f"ISBNdb's own counter says that {left:,} of {total:,} calls are left."
-
-
-def _key_charged(before: Reconciliation | None, spent: int, in_flight: int) -> tuple[int | None, bool | None]:
-    """Whether ISBNdb charged this GET /key, and the count of ours at which that is certain.
-
-    At that count, nothing else was sent since the comparison `before`.
-    """
-    if before is None or in_flight or before.in_flight:
-        return None, None
-    return before.used + before.raised_by + 1, {0: False, 1: True}.get(spent - before.spent)
 
 
 def _active_since(before: Reconciliation | None, call: DispatchedCall) -> dict[str, int]:

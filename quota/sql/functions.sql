@@ -716,24 +716,121 @@ BEGIN
     RETURN written;
 END $$;
 
+-- The price of a batch by which a difference between ISBNdb's count and ours is explained: what the newest batches since
+-- a journal row, or all of them, would have cost at the other price. Null: no price explains it.
+--
+-- ISBNdb may not have charged what failed, and may not know yet what is under way; and until it is measured, GET /key may
+-- cost nothing. So the difference may be off by that much, if that is little of what it explains.
+CREATE FUNCTION quota_price_explaining(p_difference integer, p_day date, p_since bigint, p_until timestamptz)
+RETURNS text LANGUAGE sql STABLE AS $$
+    WITH sent AS (
+        SELECT id, calls, outcome, path, isbns_asked
+        FROM quota_call
+        WHERE day = p_day AND id > p_since AND reservation_id IS NOT NULL AND dispatched_at <= p_until
+    ), doubtful AS (
+        SELECT coalesce(sum(calls) FILTER (WHERE outcome <> 'ok' OR path LIKE '%/key' AND NOT measured), 0) AS off
+        FROM sent CROSS JOIN (
+            SELECT EXISTS (SELECT FROM quota_pricemeasurement WHERE key_price IS NOT NULL) AS measured
+        ) AS key_price
+    ), explained AS (
+        SELECT sum(CASE WHEN p_difference > 0 THEN isbns_asked - calls ELSE calls - 1 END) OVER (
+            PARTITION BY counted_all ORDER BY id DESC
+        ) AS difference
+        FROM sent CROSS JOIN (VALUES (false), (true)) AS under_way (counted_all)
+        WHERE isbns_asked > 1 AND (outcome = 'ok' OR counted_all AND outcome = 'unknown')
+    )
+    SELECT CASE WHEN p_difference > 0 THEN 'isbn' ELSE 'request' END
+    FROM explained, doubtful
+    WHERE difference > 0 AND (
+        abs(p_difference) = difference
+        OR 2 * off < difference AND CASE
+            WHEN p_difference > 0 THEN p_difference BETWEEN difference - off AND difference
+            ELSE -p_difference BETWEEN difference AND difference + off
+        END
+    )
+    LIMIT 1
+$$;
+
+-- Records the price of a batch that the reconciliation of these two counts shows, with both as evidence. Changes nothing
+-- when that price was the last one measured. The caller holds the lock of the day's ledger.
+CREATE FUNCTION quota_record_price(
+    p_day date, p_how text, p_batch_price text, p_before quota_reconciliation, p_spent integer, p_used integer,
+    p_answered_at timestamptz, p_call bigint, p_note text
+) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO quota_pricemeasurement (day, measured_at, how, batch_price, figures, note)
+    SELECT p_day, quota_now(), p_how, p_batch_price,
+        jsonb_build_array(
+            jsonb_build_object(
+                'at', (p_before).answered_at, 'spent', (p_before).spent, 'call', (p_before).call_id,
+                'ours', (p_before).used + (p_before).raised_by
+            ),
+            jsonb_build_object('at', p_answered_at, 'spent', p_spent, 'call', p_call, 'ours', p_used)
+        ), p_note
+    WHERE p_batch_price IS DISTINCT FROM (
+        SELECT m.batch_price FROM quota_pricemeasurement m WHERE m.batch_price <> '' ORDER BY id DESC LIMIT 1
+    )
+$$;
+
+-- Gives the ledger the daily limit that ISBNdb sells (p_total) when that is lower, and raises it again, up to
+-- p_daily_limit, after a reconciliation has lowered it. The safety buffer stays, or shrinks in proportion when it would
+-- be more than half of the limit. Returns the new limit; null when nothing changes. The caller holds the lock of the ledger.
+CREATE FUNCTION quota_follow_plan(p_day date, p_total bigint, p_daily_limit integer, p_safety_buffer integer)
+RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    ledger quota_dailyledger;
+    lowered_to integer;
+    fitting integer;
+    buffer integer;
+BEGIN
+    SELECT * INTO ledger FROM quota_dailyledger WHERE day = p_day;
+    SELECT limit_to INTO lowered_to FROM quota_reconciliation
+    WHERE day = p_day AND limit_to IS NOT NULL ORDER BY id DESC LIMIT 1;
+    IF p_total BETWEEN 1 AND ledger.daily_limit - 1 THEN
+        fitting := p_total;
+        buffer := ledger.safety_buffer;
+    ELSIF p_total > ledger.daily_limit AND lowered_to = ledger.daily_limit AND p_daily_limit > ledger.daily_limit THEN
+        fitting := least(p_total, p_daily_limit);
+        buffer := p_safety_buffer;
+    ELSE
+        RETURN NULL;
+    END IF;
+    IF 2 * buffer::bigint > fitting THEN
+        buffer := least(buffer, fitting::bigint * p_safety_buffer / p_daily_limit);  -- which is below the limit
+    END IF;
+    UPDATE quota_dailyledger SET daily_limit = fitting, safety_buffer = buffer WHERE day = p_day;
+    RETURN fitting;
+END $$;
+
 -- Compares ISBNdb's count of p_day, as of p_answered_at, with ours of that moment, and raises ours when it is lower. If
 -- the count is null, nothing is compared. The `used` that is returned is ours at that moment, before the raise. It holds
 -- every call that was dispatched by then, because each may have arrived, and every correction since, so that nothing is
 -- raised twice.
+--
+-- Checks the prices: a difference that the other price of a batch explains switches to the higher price at once, in this
+-- transaction. The lower price is only returned (price_seen): a person confirms it. Two answers with
+-- nothing else sent in between show the price of GET /key; that it costs nothing, only if they are p_apart seconds apart.
+--
+-- Follows what ISBNdb sells a day: limit_from and limit_to are the daily limit before and after, null when it stays.
 --
 -- Closes the day when ISBNdb has nothing left (p_left; null: not known). Opens a closed day again when ISBNdb has calls
 -- left. Two things show that the answer is newer than the end: it was asked for after the day was closed, and ISBNdb
 -- sells more than our own count, which a counter that lags does not show. p_verdict says in words what is left.
 CREATE FUNCTION quota_reconcile(
     p_call bigint, p_day date, p_spent integer, p_total bigint, p_left integer, p_answered_at timestamptz,
-    p_consumer bigint, p_note text, p_verdict text,
-    OUT used integer, OUT raised integer, OUT day_change text
+    p_consumer bigint, p_note text, p_verdict text, p_in_flight integer, p_apart double precision,
+    p_daily_limit integer, p_safety_buffer integer,
+    OUT used integer, OUT raised integer, OUT day_change text, OUT price_seen text, OUT limit_from integer,
+    OUT limit_to integer
 ) LANGUAGE plpgsql AS $$
 DECLARE
     closed timestamptz;
+    before quota_reconciliation;  -- the last one of the day that was used
+    risen integer;                -- by how much ISBNdb's count rose since then
+    ours integer;                 -- and by how much ours did, without what people corrected
 BEGIN
     PERFORM set_config('lock_timeout', '2s', true);
-    SELECT l.used, l.closed_at INTO used, closed FROM quota_dailyledger l WHERE day = p_day FOR NO KEY UPDATE;
+    SELECT l.used, l.closed_at, l.daily_limit INTO used, closed, limit_from
+    FROM quota_dailyledger l WHERE day = p_day FOR NO KEY UPDATE;
     SELECT used - coalesce(sum(calls), 0) INTO used FROM quota_call
     WHERE day = p_day AND id > p_call AND reservation_id IS NOT NULL AND dispatched_at > p_answered_at;
     raised := greatest(0, coalesce(p_spent - used, 0));
@@ -743,6 +840,54 @@ BEGIN
             p_outcome => 'external', p_note => p_note
         );
     END IF;
+
+    SELECT * INTO before FROM quota_reconciliation WHERE day = p_day AND ignored = '' ORDER BY id DESC LIMIT 1;
+    risen := p_spent - coalesce(before.spent, 0);
+    ours := used - coalesce(before.used + before.raised_by, 0) - (
+        SELECT coalesce(sum(calls), 0) FROM quota_call
+        WHERE day = p_day AND outcome = 'adjusted' AND (before.id IS NULL OR dispatched_at > before.answered_at)
+    );
+    price_seen := coalesce(
+        quota_price_explaining(risen - ours, p_day, coalesce(before.call_id, 0), p_answered_at),
+        quota_price_explaining(p_spent - used, p_day, coalesce(before.call_id, 0), p_answered_at), ''
+    );
+    IF price_seen = 'isbn' THEN
+        PERFORM quota_record_price(
+            p_day => p_day, p_how => 'reconciliation', p_batch_price => 'isbn', p_before => before, p_spent => p_spent,
+            p_used => used, p_answered_at => p_answered_at, p_call => p_call, p_note => format(
+                'ISBNdb''s counter rose by %s, ours by %s: the batches of that time cost 1 call for each ISBN.', risen, ours
+            )
+        );
+    ELSIF price_seen = 'request' AND (p_spent >= used OR p_in_flight > 0) THEN
+        price_seen := '';
+    END IF;
+    IF before.id IS NOT NULL AND p_in_flight = 0 AND before.in_flight = 0 AND risen IN (0, 1)
+        AND (risen = 1 OR p_answered_at - before.answered_at >= make_interval(secs => p_apart))
+        AND ours = (SELECT calls FROM quota_call WHERE id = p_call)
+        AND NOT EXISTS (
+            SELECT FROM quota_call WHERE day = p_day AND id > before.call_id AND id < p_call AND reservation_id IS NOT NULL
+        )
+    THEN
+        INSERT INTO quota_pricemeasurement (day, measured_at, how, batch_price, key_price, figures, note)
+        SELECT p_day, quota_now(), 'reconciliation', '', risen,
+            jsonb_build_array(
+                jsonb_build_object('at', before.answered_at, 'spent', before.spent, 'call', before.call_id),
+                jsonb_build_object('at', p_answered_at, 'spent', p_spent, 'call', p_call)
+            ), 'Nothing else was sent between two questions for the counter.'
+        WHERE risen IS DISTINCT FROM (
+            SELECT m.key_price FROM quota_pricemeasurement m WHERE m.key_price IS NOT NULL ORDER BY id DESC LIMIT 1
+        );
+    END IF;
+
+    IF p_spent IS NOT NULL THEN
+        limit_to := quota_follow_plan(
+            p_day => p_day, p_total => p_total, p_daily_limit => p_daily_limit, p_safety_buffer => p_safety_buffer
+        );
+    END IF;
+    IF limit_to IS NULL THEN
+        limit_from := NULL;
+    END IF;
+
     day_change := '';
     IF p_left <= 0 THEN
         day_change := CASE WHEN quota_close_day(p_day => p_day, p_reason => p_verdict) THEN 'closed' ELSE '' END;
@@ -754,4 +899,86 @@ BEGIN
     THEN
         day_change := 'reopened';
     END IF;
+END $$;
+
+-- Lowers our count of today to ISBNdb's, as the reconciliation has seen it: a person has confirmed it. If that showed the
+-- lower price of a batch, the price is in force from now on. Returns how many calls were taken back; 0, and nothing
+-- changes, when the reconciliation is not the day's last one, when something was under way, or when our count has been
+-- corrected since.
+--
+-- The consumers to whom the most was charged that ISBNdb may not have charged get it back first: batches by the ISBN, if
+-- that is the cause, and requests that failed. What remains comes from those who have used the most.
+CREATE FUNCTION quota_take_figure(p_reconciliation bigint, p_reason text, p_made_by bigint, p_made_with text)
+RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    seen quota_reconciliation;
+    before quota_reconciliation;
+    payer record;
+    back integer;
+    share integer;
+BEGIN
+    PERFORM set_config('lock_timeout', '2s', true);
+    PERFORM FROM quota_dailyledger
+    WHERE day = (SELECT day FROM quota_reconciliation WHERE id = p_reconciliation) FOR NO KEY UPDATE;
+    SELECT * INTO seen FROM quota_reconciliation WHERE id = p_reconciliation;
+    SELECT * INTO before FROM quota_reconciliation
+    WHERE day = seen.day AND ignored = '' AND id < seen.id ORDER BY id DESC LIMIT 1;
+    back := seen.used - seen.spent;
+    IF seen.id IS NULL OR seen.day <> quota_day(quota_now()) OR seen.ignored <> '' OR seen.in_flight > 0 OR back <= 0
+        OR EXISTS (SELECT FROM quota_reconciliation WHERE day = seen.day AND ignored = '' AND id > seen.id)
+        OR EXISTS (
+            SELECT FROM quota_call
+            WHERE day = seen.day AND reservation_id IS NULL AND dispatched_at > seen.answered_at
+        )
+    THEN
+        RETURN 0;
+    END IF;
+    FOR payer IN
+        SELECT consumer_id, used, coalesce(doubtful.calls, 0) AS doubtful
+        FROM quota_consumerusage usage
+        LEFT JOIN LATERAL (
+            SELECT sum(CASE WHEN outcome = 'ok' THEN calls - 1 ELSE calls END) AS calls
+            FROM quota_call call
+            WHERE call.day = seen.day AND call.consumer_id = usage.consumer_id AND reservation_id IS NOT NULL
+                AND (outcome <> 'ok' OR seen.price_seen = 'request' AND isbns_asked > 1
+                    AND call.id > coalesce(before.call_id, 0))
+        ) AS doubtful ON true
+        WHERE usage.day = seen.day AND used > 0
+        ORDER BY doubtful DESC, used DESC, consumer_id
+    LOOP
+        share := least(back, payer.doubtful, payer.used);
+        IF share > 0 THEN
+            PERFORM quota_take_back(seen, payer.consumer_id, share, p_reason, p_made_by, p_made_with);
+            back := back - share;
+        END IF;
+    END LOOP;
+    FOR payer IN
+        SELECT consumer_id, used FROM quota_consumerusage WHERE day = seen.day AND used > 0 ORDER BY used DESC, consumer_id
+    LOOP
+        EXIT WHEN back = 0;
+        share := least(back, payer.used);
+        PERFORM quota_take_back(seen, payer.consumer_id, share, p_reason, p_made_by, p_made_with);
+        back := back - share;
+    END LOOP;
+    IF seen.price_seen = 'request' THEN
+        PERFORM quota_record_price(
+            p_day => seen.day, p_how => 'person', p_batch_price => 'request', p_before => before, p_spent => seen.spent,
+            p_used => seen.used, p_answered_at => seen.answered_at, p_call => seen.call_id, p_note => p_reason
+        );
+    END IF;
+    RETURN seen.used - seen.spent - back;
+END $$;
+
+-- Takes calls of a consumer back, with the person's reason on record. A step of quota_take_figure.
+CREATE FUNCTION quota_take_back(
+    seen quota_reconciliation, p_consumer bigint, p_calls integer, p_reason text, p_made_by bigint, p_made_with text
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM quota_correct(
+        p_day => seen.day, p_consumer => p_consumer, p_operation => 'adjustment', p_calls => -p_calls,
+        p_outcome => 'adjusted', p_note => left(format('%s (%s)', p_reason, p_made_with), 1000)
+    );
+    INSERT INTO quota_adjustment (
+        day, consumer_id, calls, reason, made_by_id, made_with, created_at, reconciliation_id
+    ) VALUES (seen.day, p_consumer, -p_calls, p_reason, p_made_by, p_made_with, quota_now(), seen.id);
 END $$;

@@ -32,7 +32,11 @@ QUOTA = """
     FROM quota_reservation, generate_series(1, 2);
     INSERT INTO quota_call (
         day, consumer_id, operation, calls, dispatched_at, send_at, method, path, outcome, error
-    ) SELECT day, 101, 'external', 3, now(), now(), '', '', 'external', 'made outside' FROM quota_dailyledger"""
+    ) SELECT day, 101, 'external', 3, now(), now(), '', '', 'external', 'made outside' FROM quota_dailyledger;
+    INSERT INTO quota_reconciliation (
+        day, answered_at, spent, total, in_flight, ignored, used, raised_by, active, key_charged
+    ) SELECT day, now(), 5, 15000, 0, '', 5, 0, '{}', charged
+    FROM quota_dailyledger, unnest(ARRAY[true, false, NULL]) AS answers (charged)"""
 MISSES = """
     INSERT INTO enrichment_authormiss (name_key, name, asked_at) VALUES
         ('vernier zoe', 'Vernier, Zoe', '2026-05-01'), ('nobody', 'Nobody', '2026-05-02');
@@ -86,6 +90,8 @@ def test_each_request_of_0_1_0_has_cost_one_call_and_the_ledger_agrees_with_the_
     assert rows(migrated, "SELECT requests FROM quota_dailyledger") == [(2,)]
     assert rows(migrated, "SELECT used, reserved, requests FROM quota_consumerusage") == [(5, 2, 2)]
     assert rows(migrated, "SELECT calls FROM quota_call ORDER BY id") == [(1,), (1,), (3,)]
+    assert figures["key_price"] == 0, "it was known"
+    assert figures["isbndb"]["price_seen"] == ""
 
 
 def test_misses_of_0_1_0_keep_their_time_and_begin_with_the_first_step(migrated: dict[str, str]) -> None:

@@ -9,15 +9,19 @@ import pytest
 from django.db import DataError, connection
 
 from alexandria.development.sandbox.server import Sandbox
+from enrichment.gateway import client
+from enrichment.services.enrich import enrich_isbns
 from enrichment.services.reconciliation import reconcile
-from quota.exceptions import QuotaRefused
-from quota.models import Call, Consumer, DailyLedger, Reconciliation, Reopening
+from quota.exceptions import CorrectionRefused, QuotaRefused
+from quota.models import Adjustment, Call, Consumer, DailyLedger, PriceMeasurement, Reconciliation, Reopening, Switches
 from quota.prices import RequestKind
-from quota.selectors.status import check_ledger, get_status, key_charged
+from quota.selectors.prices import get_prices
+from quota.selectors.status import check_ledger, get_status, key_price
 from quota.services import corrections, reservations
+from quota.services.prices import record_measurement
 from quota.services.reservations import DispatchedCall
 from quota.spending import spending
-from tests.fixtures import NOON, SetClock, balance
+from tests.fixtures import NOON, SetClock, balance, known_isbns
 
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
 
@@ -168,22 +172,37 @@ def test_an_answer_after_the_end_of_the_day_changes_nothing(sandbox: Sandbox, se
     assert "ended" in found.ignored
 
 
-@pytest.mark.parametrize("charged", [True, False])
-def test_the_service_measures_whether_isbndb_charges_for_its_counter(sandbox: Sandbox, *, charged: bool) -> None:
+@pytest.mark.parametrize("price", [0, 1])
+def test_the_service_measures_what_isbndb_charges_for_its_counter(sandbox: Sandbox, monkeypatch, price: int) -> None:
+    monkeypatch.setattr(corrections, "KEY_PRICE_APART", timedelta())
+    sandbox.set_plan(key_price=price)
     ask()
-    assert key_charged() is None, "one answer is not enough"
-    if not charged:
-        sandbox.set_limits(spent=sandbox.spent - 1)
+    assert key_price() is None, "one answer is not enough"
     ask()
-    assert key_charged() is charged
+    assert key_price() == price
+    measurement = PriceMeasurement.objects.get()
+    assert (measurement.how, measurement.batch_price) == ("reconciliation", "")
+    assert [figure["spent"] for figure in measurement.figures] == [price, 2 * price]
+    ask()
+    assert PriceMeasurement.objects.count() == 1, "it has not changed"
+    assert Call.objects.order_by("id").last().calls == price
 
 
-def test_with_calls_on_their_way_the_price_of_the_counter_stays_unknown() -> None:
+def test_two_answers_right_after_each_other_do_not_show_the_price_of_the_counter(sandbox: Sandbox) -> None:
+    sandbox.set_plan(counter_lag=60)
+    ask()
+    ask()
+    assert key_price() is None
+
+
+def test_with_calls_on_their_way_the_price_of_the_counter_stays_unknown(monkeypatch) -> None:
+    monkeypatch.setattr(corrections, "KEY_PRICE_APART", timedelta())
     ask()
     with spending(consumer="reader", operation="test", calls=1) as spender:
         spender.dispatch(RequestKind.KEY, "GET", "/key")
-        assert ask().key_charged is None
-        assert ask().key_charged is None
+        ask()
+        ask()
+    assert key_price() is None
 
 
 def test_a_large_drift_is_an_error_and_a_small_one_a_warning(sandbox: Sandbox, settings, caplog) -> None:
@@ -254,3 +273,191 @@ def test_after_a_correction_the_journal_still_adds_up_to_the_ledger(sandbox: San
     sandbox.set_limits(spent=20)
     ask()
     assert check_ledger(get_status().day) == []
+
+
+# --- The price of a batch
+
+
+@pytest.fixture
+def measured(settings, consumer: Consumer) -> None:
+    """A batch is charged by the request, as it was measured once."""
+    settings.ISBNDB_BATCH_PRICE = "measure"
+    settings.ISBNDB_BATCH_SIZE = 10
+    reservations.open_ledger()
+    record_measurement(day=NOON.date(), how=PriceMeasurement.How.PROBE, figures=[], batch_price="request", key_price=1)
+
+
+def batches(sizes: list[int], *, start: int = 0) -> None:
+    for size in sizes:
+        enrich_isbns(known_isbns(start + size)[start:], consumer="reader")
+        start += size
+
+
+@pytest.mark.usefixtures("measured")
+def test_a_price_that_changes_at_noon_is_in_force_after_one_reconciliation(sandbox: Sandbox, caplog) -> None:
+    batches([10, 10])
+    sandbox.set_plan(batch_price="isbn")
+    batches([7, 10, 3], start=20)
+    assert balance(sandbox) == (22, 5)
+    found = ask()
+    assert (found.price_seen, found.raised_by) == ("isbn", 17)
+    assert balance(sandbox) == (23, 23)
+    prices = get_prices()
+    assert (prices.batch_price, prices.chosen_by) == ("isbn", "measurement")
+    measurement = PriceMeasurement.objects.latest("id")
+    assert (measurement.how, measurement.figures[1]["spent"], measurement.figures[1]["ours"]) == (
+        "reconciliation",
+        23,
+        6,
+    )
+    assert [record.levelname for record in caplog.records if "quota.price_seen" in record.getMessage()] == ["ERROR"]
+
+    batches([10], start=40)
+    assert balance(sandbox) == (33, 33)
+    assert ask().price_seen == ""
+    assert PriceMeasurement.objects.exclude(batch_price="").count() == 2
+
+
+@pytest.mark.usefixtures("measured")
+@pytest.mark.parametrize("more", [1, 8, 10, 500])
+def test_drift_that_no_price_explains_changes_no_price(sandbox: Sandbox, more: int) -> None:
+    batches([10, 10])
+    sandbox.set_limits(spent=sandbox.spent + more)
+    found = ask()
+    assert (found.price_seen, found.raised_by) == ("", more)
+    assert get_prices().batch_price == "request"
+
+
+@pytest.mark.usefixtures("measured")
+def test_requests_that_isbndb_does_not_charge_do_not_hide_the_price(sandbox: Sandbox) -> None:
+    sandbox.set_plan(batch_price="isbn", charge_failed=False)
+    sandbox.add_fault("status", status=500, times=1)
+    batches([10, 10])
+    found = ask()
+    assert (found.price_seen, found.raised_by) == ("isbn", 17)
+    assert balance(sandbox) == (21, 21)
+
+
+@pytest.mark.usefixtures("measured")
+def test_a_batch_under_way_does_not_hide_the_price(sandbox: Sandbox) -> None:
+    sandbox.set_plan(batch_price="isbn")
+    batches([10, 10])
+    with spending(consumer="reader", operation="test", calls=1) as spender:
+        spender.dispatch(RequestKind.BATCH, "POST", "/books", isbns_asked=500)
+        assert ask().price_seen == "isbn"
+
+
+@pytest.mark.usefixtures("measured")
+def test_a_price_that_somebody_chose_stays_and_the_difference_is_on_record(sandbox: Sandbox) -> None:
+    Switches.objects.create(batch_price="request")
+    sandbox.set_plan(batch_price="isbn")
+    for number in range(2):
+        batches([10], start=10 * number)
+        assert (ask().price_seen, get_prices().batch_price) == ("isbn", "request")
+        assert balance(sandbox)[0] == balance(sandbox)[1]
+    assert PriceMeasurement.objects.filter(batch_price="isbn").count() == 1
+
+
+@pytest.mark.usefixtures("measured")
+def test_a_lower_price_is_only_offered_and_a_person_confirms_it(sandbox: Sandbox) -> None:
+    Consumer.objects.create(slug="other")
+    record_measurement(day=NOON.date(), how=PriceMeasurement.How.PROBE, figures=[], batch_price="isbn")
+    batches([10, 10])
+    with spending(consumer="other", operation="test", calls=0) as spender:
+        client.fetch_key_usage(spender)
+    found = ask()
+    assert (found.price_seen, found.excess, found.raised_by) == ("request", 18, 0)
+    assert get_prices().batch_price == "isbn"
+    assert balance(sandbox) == (4, 22)
+
+    assert corrections.take_figure(found, reason="The plan has changed.", made_with="a test") == 18
+    assert balance(sandbox) == (4, 4)
+    assert get_prices().batch_price == "request"
+    assert PriceMeasurement.objects.latest("id").how == "person"
+    [adjustment] = Adjustment.objects.all()
+    assert (adjustment.consumer.slug, adjustment.calls, adjustment.reconciliation_id) == ("reader", -18, found.pk)
+    with pytest.raises(CorrectionRefused, match="newest"):
+        corrections.take_figure(found, reason="Twice.", made_with="a test")
+    batches([10], start=20)
+    found = ask()
+    assert (found.price_seen, found.drift) == ("", 0)
+
+
+def test_taking_isbndbs_figure_gives_back_to_those_whose_requests_failed_first(sandbox: Sandbox) -> None:
+    Consumer.objects.create(slug="other")
+    sandbox.set_plan(charge_failed=False)
+    with spending(consumer="other", operation="test", calls=0) as spender:
+        for _ in range(5):
+            client.fetch_key_usage(spender)
+    sandbox.add_fault("status", status=500, times=2)
+    batches([2])
+    sandbox.set_limits(spent=sandbox.spent - 1)
+    found = ask()
+    assert (found.excess, found.price_seen) == (3, "")
+    assert corrections.take_figure(found, reason="Failures are free.", made_with="a test") == 3
+    assert balance(sandbox) == (found.spent, found.spent)
+    taken = Adjustment.objects.order_by("id").values_list("consumer__slug", "calls")
+    assert list(taken) == [("reader", -2), ("other", -1)]
+
+
+def test_isbndbs_figure_cannot_be_taken_when_it_is_unclear(sandbox: Sandbox) -> None:
+    def refuse(found: Reconciliation, reason: str = "Because.") -> None:
+        with pytest.raises(CorrectionRefused):
+            corrections.take_figure(found, reason=reason, made_with="a test")
+
+    refuse(ask())  # both are equal
+    sandbox.set_limits(spent=0)
+    old = ask()
+    refuse(old, " ")
+    new = ask()
+    refuse(old)
+    reservations.increment(1)
+    refuse(new)
+    with spending(consumer="reader", operation="test", calls=1) as spender:
+        spender.dispatch(RequestKind.KEY, "GET", "/key")
+        refuse(ask())
+    assert not Adjustment.objects.exists()
+
+
+# --- What ISBNdb sells
+
+
+def limits_of_today() -> tuple[int, int]:
+    ledger = DailyLedger.objects.get(pk=get_status().day)
+    return ledger.daily_limit, ledger.safety_buffer
+
+
+@pytest.mark.parametrize(("sold", "buffer"), [(14_000, 2_000), (4_000, 2_000), (3_999, 533), (500, 66)])
+def test_a_plan_below_our_limit_lowers_todays_ledger_at_once(sandbox: Sandbox, sold: int, buffer: int) -> None:
+    sandbox.set_limits(daily_limit=sold)
+    found = ask()
+    assert (found.limit_from, found.limit_to, found.missing) == (15_000, sold, 15_000 - sold)
+    assert limits_of_today() == (sold, buffer)
+    again = ask()
+    assert (again.limit_from, again.limit_to) == (None, None)
+
+
+def test_a_plan_bought_at_noon_raises_what_a_reconciliation_has_lowered(sandbox: Sandbox) -> None:
+    sandbox.set_limits(daily_limit=500)
+    ask()
+    sandbox.set_limits(daily_limit=1_000)
+    assert ask().limit_to == 1_000
+    sandbox.set_limits(daily_limit=20_000)
+    found = ask()
+    assert (found.limit_from, found.limit_to, found.missing) == (1_000, 15_000, 0)
+    assert limits_of_today() == (15_000, 2_000)
+
+
+def test_a_limit_that_a_person_has_lowered_is_not_raised(sandbox: Sandbox) -> None:
+    ask()
+    Switches.objects.create(daily_limit=3_000)
+    corrections.apply_limits()
+    assert ask().limit_to is None
+    assert limits_of_today() == (3_000, 2_000)
+
+
+def test_an_answer_that_is_not_used_changes_no_limit(sandbox: Sandbox, set_clock: SetClock) -> None:
+    set_clock(MIDNIGHT + timedelta(minutes=1))
+    sandbox.set_limits(spent=400, daily_limit=500)
+    assert ask().ignored
+    assert limits_of_today() == (15_000, 2_000)

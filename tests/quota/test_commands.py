@@ -147,7 +147,15 @@ def test_isbndbs_counter_is_printed_with_ours(sandbox: Sandbox, consumer: Consum
     assert capsys.readouterr().out == "ISBNdb counts 1 call of 15,000; we count 1.\n"
     call_command("isbndb_key", "--json")
     figures = json.loads(capsys.readouterr().out)
-    agreed = {"drift": 0, "raised_by": 0, "ignored": "", "key_charged": True, "day_change": ""}
+    agreed = {
+        "drift": 0,
+        "raised_by": 0,
+        "ignored": "",
+        "key_price": 1,
+        "day_change": "",
+        "price_seen": "",
+        "limit_to": None,
+    }
     assert figures == {"isbndb_spent": 2, "isbndb_limit": 15_000, "used": 2} | agreed
     assert list(Call.objects.values_list("consumer__slug", "path", "outcome")) == [("operator", "/key", "ok")] * 2
     assert balance(sandbox) == (2, 2)

@@ -60,7 +60,7 @@ def test_the_status_has_the_figures_of_the_day(api: APIClient) -> None:
         "closed_reason": None,
         "requests": 1,
         "isbndb": None,
-        "key_charged": None,
+        "key_price": None,
         "batch_price": "request",
         "batch_price_since": None,
     }

@@ -98,6 +98,7 @@ class Checks:
             self.an_isbn_is_enriched_for_one_call,
             self.asking_again_is_free,
             self.a_reached_limit_is_a_429,
+            self.the_price_of_a_batch_is_known,
             self.isbndbs_counter_equals_ours,
         ]
         for check in checks:
@@ -161,6 +162,14 @@ class Checks:
         if response.status_code != 429 or ("Retry-After" not in response.headers and response.json().get("retry_at")):
             raise Failed(f"status {response.status_code} instead of 429 with Retry-After: {response.text[:200]}")
         return f"429, {response.json()['limit']}"
+
+    def the_price_of_a_batch_is_known(self) -> str:
+        status = self.status()
+        if status["batch_price"] == "unknown":
+            raise Skipped(
+                "the first batch of two or more ISBNs measures it; until then 1 call for each ISBN is charged"
+            )
+        return f"1 call for each {status['batch_price'].replace('isbn', 'ISBN')}"
 
     def isbndbs_counter_equals_ours(self) -> str:
         counter = self.json(self.client.post("/api/quota/reconcile", headers=self.headers))

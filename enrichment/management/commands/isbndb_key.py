@@ -9,23 +9,27 @@ from alexandria.common.text import counted
 from enrichment.exceptions import EnrichmentStopped
 from enrichment.services.reconciliation import reconcile
 from quota.models import Consumer
+from quota.selectors.status import key_price
 
 CONSUMER = "operator"
-CHARGED = {
-    True: "ISBNdb charges GET /key.",
-    False: "ISBNdb does not charge GET /key, but our ledger counts it as one call.",
+KEY_PRICES = {1: "ISBNdb charges 1 call for GET /key.", 0: "ISBNdb does not charge GET /key."}
+PRICES_SEEN = {
+    "isbn": "The difference shows that a batch costs 1 call for each ISBN. This price is in force now.",
+    "request": "The difference shows that a batch costs 1 call. Confirm it under “Reconciliations” in the admin.",
 }
 
 
 class Command(BaseCommand):
     help = (
-        "Compares ISBNdb's own counter (GET /key) with ours, and raises ours if it is lower. Costs one call. Exit "
-        "codes: 0 our counter was not lower, 4 it was lower, 1 ISBNdb did not answer."
+        "Compares ISBNdb's own counter (GET /key) with ours, and raises ours if it is lower. Costs one call, unless it "
+        "is measured that ISBNdb does not charge it. Exit codes: 0 our counter was not lower, 4 it was lower, 1 ISBNdb "
+        "did not answer."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         figures = (
-            '{"isbndb_spent", "isbndb_limit", "used", "drift", "raised_by", "ignored", "key_charged", "day_change"}'
+            '{"isbndb_spent", "isbndb_limit", "used", "drift", "raised_by", "ignored", "key_price", "day_change", '
+            '"price_seen", "limit_to"}'
         )
         parser.add_argument("--json", action="store_true", help=figures)
 
@@ -37,18 +41,24 @@ class Command(BaseCommand):
         try:
             Consumer.objects.get_or_create(slug=CONSUMER)
             found = reconcile(consumer=CONSUMER).counters
+            known = key_price()
         except EnrichmentStopped as stopped:
             raise CommandError(str(stopped.reason)) from stopped
         if json:
             figures = {"isbndb_spent": found.spent, "isbndb_limit": found.total, "used": found.used}
             verdict = {"drift": found.drift, "raised_by": found.raised_by, "ignored": found.ignored}
-            effects = {"key_charged": found.key_charged, "day_change": found.day_change}
+            effects = {"key_price": known, "day_change": found.day_change}
+            effects |= {"price_seen": found.price_seen, "limit_to": found.limit_to}
             self.stdout.write(json_module.dumps(figures | verdict | effects))
         else:
             spent = counted(found.spent, "call")
             self.stdout.write(f"ISBNdb counts {spent} of {found.total:,}; we count {found.used:,}.")
-            if found.key_charged is not None:
-                self.stdout.write(CHARGED[found.key_charged])
+            if known is not None:
+                self.stdout.write(KEY_PRICES[known])
+            if found.price_seen:
+                self.stdout.write(PRICES_SEEN[found.price_seen])
+            if found.limit_to is not None:
+                self.stdout.write(f"Today's limit is {found.limit_to:,} now. It was {found.limit_from:,}.")
             if found.day_change:
                 self.stdout.write(f"Today is {found.get_day_change_display()}.")
         if found.drift > 0:

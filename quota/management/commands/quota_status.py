@@ -9,7 +9,7 @@ from alexandria.common.text import counted
 from quota.exceptions import QuotaUnavailable
 from quota.models import DailyLedger, Reservation
 from quota.selectors.prices import get_prices
-from quota.selectors.status import check_ledger, get_status
+from quota.selectors.status import check_ledger, effective_limits, get_status
 from quota.serializers import status_detail
 
 
@@ -48,7 +48,7 @@ exit codes:
             if status.enforcement == "observe":
                 self.stdout.write("Observe mode: everything is counted, nothing is refused.")
             if figures["isbndb"]:
-                self._print_counter(figures["isbndb"], status.daily_limit)
+                self._print_counter(figures["isbndb"], effective_limits().daily_limit)
             if status.closed_reason is not None:
                 self.stdout.write(f"ISBNdb closed the day: {status.closed_reason}")
             holders = Reservation.objects.filter(state="open").select_related("consumer").order_by("created_at")

@@ -12,6 +12,7 @@ from alexandria.alerts.prometheus import PROMETHEUS_RULES
 from alexandria.alerts.rules import RULES, find
 from alexandria.alerts.snapshot import Snapshot
 from harvest.models import HarvestRun
+from quota.selectors.prices import PriceChange
 from quota.selectors.status import QuotaStatus
 from tests.fixtures import NOON
 
@@ -31,6 +32,9 @@ STATUS = QuotaStatus(
     now=NOON,
 )
 QUEUES = {"celery": ["celery@one"], "jobs": ["jobs@one"], "alerts": ["celery@one", "jobs@one"]}
+CHANGE = PriceChange(
+    measurement=7, price="1 call for each ISBN", how="seen by a reconciliation", seen_at=NOON, chosen_instead=""
+)
 MORNING = NOON.replace(hour=0, minute=20)
 
 
@@ -105,6 +109,14 @@ def test_an_open_forecast_is_over_when_the_calls_last_and_stays_when_they_are_us
     assert [each.opens for each in kept] == [False] * is_kept
 
 
+def test_a_changed_price_says_when_somebody_has_chosen_another() -> None:
+    [finding] = find(snapshot(price_change=CHANGE))
+    assert finding.detail.startswith("A batch costs 1 call for each ISBN, seen by a reconciliation at 2026-05-05 12:00")
+    assert "says otherwise" not in finding.detail
+    [finding] = find(snapshot(price_change=replace(CHANGE, chosen_instead="switch")))
+    assert "But the switch says otherwise" in finding.detail
+
+
 def test_the_forecast_says_when() -> None:
     [finding] = [each for each in find(snapshot({"used": 6_000}, last_hour=3_500)) if each.rule == "forecast"]
     assert finding.detail == (
@@ -118,6 +130,9 @@ def test_the_forecast_says_when() -> None:
     [
         ({"drift": 10}, {"drift:2026-05-05": "critical"}),
         ({"status": {"closed_reason": "Gone."}}, {"closed_day:2026-05-05": "critical"}),
+        ({"price_change": CHANGE}, {"batch_price_changed:7": "critical"}),
+        ({"sold": 500, "configured_limit": 15_000}, {"sold_less:2026-05-05:500": "warning"}),
+        ({"sold": 15_000, "configured_limit": 15_000}, {}),
         ({"status": {"enforcement": "observe"}}, {"observing": "info"}),
         ({"queues": {"alerts": ["jobs@one"], "jobs": ["jobs@one"]}}, {"workers:celery": "critical"}),
         ({"queues": {"celery": ["celery@one"], "jobs": []}}, {"workers:jobs": "critical"}),
