@@ -52,23 +52,34 @@ POLL = 0.2
 """Seconds between two looks at what others do."""
 
 
-def settled_prices(spent: Sequence[int], *, is_last: bool) -> tuple[str, int] | None:
+def settled_prices(spent: Sequence[int], at: Sequence[float], *, is_last: bool) -> tuple[str, int] | None:
     """The price of the batch of two and of `GET /key`, by ISBNdb's counts: one before the batch, the others after it.
 
-    Each question may itself cost a call, which the last two counts show: nothing else was sent between them. What is
-    left of the rise is the batch. The lower price must not be taken for true by mistake, so it needs more: every count
-    after the batch shows it. If the counter lags, only the end of the minute does, and only if questions are free:
-    otherwise the calls of questions that the counter does not show yet make the batch look cheaper. None: this settles
-    nothing.
+    `at`: when each was asked for, in seconds. Each question may itself cost a call, which the last two counts show:
+    nothing else was sent between them. What is left of the rise is the batch. The lower price must not be taken for
+    true by mistake, so every count after the batch must show it; from a counter that lags, see `_shows_lower_price`.
+    None: this settles nothing.
     """
     if len(spent) < 3 or (key_price := spent[-1] - spent[-2]) not in {0, 1}:
         return None
     rises = [count - spent[0] - key_price * questions for questions, count in enumerate(spent)][1:]
     if rises[-1] == PROBE_ISBNS:
         return PriceMeasurement.Price.ISBN, key_price
-    if rises[-1] == 1 and (set(rises) == {1} or (is_last and key_price == 0 and list(spent) == sorted(spent))):
+    if rises[-1] == 1 and (set(rises) == {1} or (is_last and _shows_lower_price(spent, at, rises, key_price))):
         return PriceMeasurement.Price.REQUEST, key_price
     return None
+
+
+def _shows_lower_price(spent: Sequence[int], at: Sequence[float], rises: Sequence[int], key_price: int) -> bool:
+    """Whether a counter that lags shows, at the end of the minute, that the batch has cost one call.
+
+    The calls of questions that it does not show yet make a batch look cheaper than it was. So if questions cost a call,
+    the last three counts must agree, and the last pause must be twice as long as the counter took to show anything.
+    """
+    if list(spent) != sorted(spent):
+        return False
+    lag = next(moment for moment, count in zip(at, spent, strict=True) if count > spent[0]) - at[0]
+    return key_price == 0 or (set(rises[-3:]) == {1} and at[-1] - at[-2] >= 2 * lag)
 
 
 @dataclass(frozen=True)
@@ -129,7 +140,9 @@ def _measure(isbns: list[str], spender: Spender, rest: int) -> Probe:
                 _wait(spender, pause)
                 spender.hold(rest + price_of(RequestKind.KEY))
                 figures.append(_ask_counter(spender))
-                if prices := settled_prices([each["spent"] for each in figures], is_last=number == len(PAUSES)):
+                spent = [each["spent"] for each in figures]
+                at = [datetime.fromisoformat(each["at"]).timestamp() for each in figures]
+                if prices := settled_prices(spent, at, is_last=number == len(PAUSES)):
                     break
             else:
                 note = "ISBNdb's counter did not move as a batch of two moves it: it lags, or others use the key too."

@@ -91,7 +91,23 @@ def never_under(sandbox: Sandbox) -> None:
 def test_only_counts_that_one_price_explains_settle_it(
     spent: list[int], found: tuple[str, int] | None, *, is_last: bool
 ) -> None:
-    assert settled_prices(spent, is_last=is_last) == found
+    assert settled_prices(spent, range(len(spent)), is_last=is_last) == found
+
+
+@pytest.mark.parametrize(
+    ("spent", "settled"),
+    [
+        ([0, 0, 3, 4, 5, 6, 7], True),  # it lags for less than 6 seconds
+        ([0, 0, 0, 4, 5, 6, 7], False),  # it lags for up to 14 seconds, which may hide a question
+        ([0, 0, 0, 0, 5, 6, 7], False),
+        ([0, 0, 3, 4, 4, 6, 7], False),  # it does not move evenly
+    ],
+)
+def test_from_a_counter_that_lags_and_costs_the_lower_price_needs_a_long_pause(
+    spent: list[int], *, settled: bool
+) -> None:
+    at = list(itertools.accumulate([0, 0.7, 5, 8, 12, 15, 15]))
+    assert settled_prices(spent, at, is_last=True) == (("request", 1) if settled else None)
 
 
 @pytest.mark.parametrize("key_price", [0, 1])
