@@ -35,6 +35,8 @@ EXAMPLE_COUNTER = {
     "raised_by": 1,
     "ignored": "",
     "day_change": "",
+    "price_seen": "",
+    "limit_to": None,
 }
 
 

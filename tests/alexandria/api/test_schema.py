@@ -133,7 +133,8 @@ def test_every_kind_of_answer_is_in_the_schema(
     sandbox.add_fault("latency", seconds=60, times=1)
     assert enrich([isbn]) == 504
     settings.ISBNDB_TIMEOUT_SECONDS = 30
-    sandbox.add_fault("status", status=403, times=2)
+    for path in ("/author", "/books"):  # ISBNdb's counter answers, which settles what a 403 means
+        sandbox.add_fault("status", status=403, times=1, path=path)
     assert post(BIBLIOGRAPHY, {"author_name": "Andy Weir"}) == 502
     assert post(RELEASES, {"start_month": "2024-01", "end_month": "2024-02"}) == 502
     assert post(BIBLIOGRAPHY, {"author_name": "Andy Weir"}) == 200
