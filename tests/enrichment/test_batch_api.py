@@ -84,6 +84,7 @@ def test_the_answer_counts_every_isbn_and_every_call(api: APIClient, sandbox: Sa
             "enforcement": "enforce",
             "can_make_calls": True,
             "closed_reason": None,
+            "requests": 1,
         },
     }
     assert response.headers["RateLimit"].startswith('"daily";r=12999;t=')

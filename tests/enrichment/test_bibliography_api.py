@@ -56,6 +56,7 @@ def test_the_answer_counts_every_book_page_and_call(api: APIClient, sandbox: San
         "enforcement": "enforce",
         "can_make_calls": True,
         "closed_reason": None,
+        "requests": 2,
     }
     figures = {"books_found": 1432, "already_existed": 0, "enriched": 1432, "failed": 0, "pages_fetched": 2}
     ending: dict[str, object] = {"complete": True, "stopped_reason": None, "next_page": None, "errors": []}
