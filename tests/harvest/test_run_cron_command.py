@@ -67,7 +67,6 @@ def test_the_exit_code_distinguishes_failed_stopped_and_skipped(sandbox: Sandbox
     assert code("reconciliation") == 2
     assert code("reconciliation") == 2, "ISBNdb's counter is asked on a closed day too"
     assert code("stale-refresh") == 3
-    assert code("stale-refresh", "--force") == 3
     set_clock(NOON + timedelta(days=1))
     sandbox.clear_faults()
     sandbox.add_fault("garbage")
