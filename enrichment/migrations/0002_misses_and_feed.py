@@ -1,7 +1,6 @@
 """Misses get steps, and an author's miss is remembered by the name as it was sent. The feed can be followed.
 
-Old code keeps working: `name_key` of an author's miss stays in the table, and may be empty. The next release can
-remove it. A miss of before is at its first step: nobody knows how often ISBNdb was asked.
+A miss of before is at its first step: nobody knows how often ISBNdb was asked.
 """
 
 from django.db import migrations, models
@@ -11,8 +10,7 @@ STEPS = [(1, "first: a day"), (2, "second: a week"), (3, "last: MISS_REMEMBER_DA
 STEP_HELP = "How long ISBNdb is not asked again."
 STEP_KNOWN = models.Q(("step__in", [1, 2, 3]))
 REMEMBER_BY_NAME = """
-    ALTER TABLE enrichment_authormiss DROP CONSTRAINT enrichment_authormiss_pkey;
-    ALTER TABLE enrichment_authormiss ALTER COLUMN name_key DROP NOT NULL;
+    ALTER TABLE enrichment_authormiss DROP COLUMN name_key;
     ALTER TABLE enrichment_authormiss ALTER COLUMN name TYPE text COLLATE "C";
     ALTER TABLE enrichment_authormiss ADD PRIMARY KEY (name)"""
 
