@@ -6,7 +6,7 @@ import django.db.models.deletion
 from django.db import migrations, models
 
 FUNCTIONS = Path(__file__).resolve().parent.parent / "sql" / "functions.sql"
-SHA256_OF_FUNCTIONS = "80e7ea84570e172a1aa45b04cd0f55609b18986e2dd5a0b5f1c019ba33de44e2"
+SHA256_OF_FUNCTIONS = "26c84a9e9999084ee9b2e16bf72061bf90077f6ba09df8f50dda62bace44cdad"
 """Of the file that this migration runs; tests/quota/test_functions.py compares the newest one with the file."""
 
 KEEP_KEY_PRICE = """

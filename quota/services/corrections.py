@@ -39,8 +39,10 @@ LATE_RESET = timedelta(hours=1)
 IN_FLIGHT = timedelta(minutes=5)
 """A request without an outcome that is older than this is no longer under way."""
 
-KEY_PRICE_APART = timedelta(seconds=5)
-"""Two equal answers so far apart, with nothing else sent in between, show that `GET /key` is free: counters may lag."""
+KEY_PRICE_APART = timedelta(minutes=1)
+"""Two equal answers so far apart, with nothing else sent in between, show that `GET /key` is free: counters may lag.
+
+A probe too waits a minute for a counter that lags."""
 
 # The correction and its record are one statement: there is never one without the other.
 _ADJUST = """

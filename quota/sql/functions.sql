@@ -720,7 +720,8 @@ END $$;
 -- a journal row, or all of them, would have cost at the other price. Null: no price explains it.
 --
 -- ISBNdb may not have charged what failed, and may not know yet what is under way; and until it is measured, GET /key may
--- cost nothing. So the difference may be off by that much, if that is little of what it explains.
+-- cost nothing. So the difference may be off by that much, if that is little of what it explains. And others may have
+-- used the key: the higher price is also taken when all batches explain all but a little of a rise.
 CREATE FUNCTION quota_price_explaining(p_difference integer, p_day date, p_since bigint, p_until timestamptz)
 RETURNS text LANGUAGE sql STABLE AS $$
     WITH sent AS (
@@ -733,16 +734,19 @@ RETURNS text LANGUAGE sql STABLE AS $$
             SELECT EXISTS (SELECT FROM quota_pricemeasurement WHERE key_price IS NOT NULL) AS measured
         ) AS key_price
     ), explained AS (
-        SELECT sum(CASE WHEN p_difference > 0 THEN isbns_asked - calls ELSE calls - 1 END) OVER (
-            PARTITION BY counted_all ORDER BY id DESC
-        ) AS difference
+        SELECT sum(dearer) OVER (PARTITION BY counted_all ORDER BY id DESC) AS difference,
+            sum(dearer) OVER (PARTITION BY counted_all) AS of_all
         FROM sent CROSS JOIN (VALUES (false), (true)) AS under_way (counted_all)
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN p_difference > 0 THEN isbns_asked - calls ELSE calls - 1 END AS dearer
+        ) AS batch
         WHERE isbns_asked > 1 AND (outcome = 'ok' OR counted_all AND outcome = 'unknown')
     )
     SELECT CASE WHEN p_difference > 0 THEN 'isbn' ELSE 'request' END
     FROM explained, doubtful
     WHERE difference > 0 AND (
         abs(p_difference) = difference
+        OR p_difference BETWEEN of_all AND of_all + of_all / 10
         OR 2 * off < difference AND CASE
             WHEN p_difference > 0 THEN p_difference BETWEEN difference - off AND difference
             ELSE -p_difference BETWEEN difference AND difference + off

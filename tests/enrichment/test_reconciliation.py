@@ -188,9 +188,12 @@ def test_the_service_measures_what_isbndb_charges_for_its_counter(sandbox: Sandb
     assert Call.objects.order_by("id").last().calls == price
 
 
-def test_two_answers_right_after_each_other_do_not_show_the_price_of_the_counter(sandbox: Sandbox) -> None:
+def test_two_answers_soon_after_each_other_do_not_show_the_price_of_the_counter(
+    sandbox: Sandbox, set_clock: SetClock
+) -> None:
     sandbox.set_plan(counter_lag=60)
     ask()
+    set_clock(NOON + timedelta(seconds=50))
     ask()
     assert key_price() is None
 
@@ -336,6 +339,16 @@ def test_requests_that_isbndb_does_not_charge_do_not_hide_the_price(sandbox: San
     found = ask()
     assert (found.price_seen, found.raised_by) == ("isbn", 17)
     assert balance(sandbox) == (21, 21)
+
+
+@pytest.mark.usefixtures("measured")
+def test_a_few_calls_of_others_do_not_hide_the_higher_price(sandbox: Sandbox) -> None:
+    sandbox.set_plan(batch_price="isbn")
+    batches([10, 10])
+    sandbox.set_limits(spent=sandbox.spent + 1)
+    found = ask()
+    assert (found.price_seen, found.raised_by) == ("isbn", 19)
+    assert get_prices().batch_price == "isbn"
 
 
 @pytest.mark.usefixtures("measured")
