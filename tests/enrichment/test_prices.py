@@ -340,6 +340,17 @@ def test_a_probe_whose_batch_fails_frees_the_pace(sandbox: Sandbox) -> None:
     never_under(sandbox)
 
 
+def test_a_probe_whose_batch_fails_is_on_record_and_after_three_there_is_no_other_at_once(sandbox: Sandbox) -> None:
+    sandbox.add_fault("status", status=400, path="/books")
+    for _ in range(4):
+        with pytest.raises(EnrichmentStopped):
+            enrich(6)
+    notes = set(PriceMeasurement.objects.values_list("note", flat=True))
+    assert (PriceMeasurement.objects.count(), len(notes)) == (3, 1)
+    assert "did not answer the batch" in notes.pop()
+    assert [path for path, *_ in sent()] == ["/key", "/books"] * 3 + ["/books"]
+
+
 def test_what_is_reserved_for_the_higher_price_goes_back_once_the_lower_is_known(sandbox: Sandbox, monkeypatch) -> None:
     sandbox.set_plan(batch_price="request")
     reserved = []
