@@ -201,7 +201,11 @@ def _reconciliations(status: QuotaStatus) -> Iterator[Metric]:
 
 def _prices(status: QuotaStatus) -> Iterator[Metric]:
     changed = last_price_change(status.now) is not None
-    yield gauge("batch_price_changed", "1 for a day after ISBNdb's counter shows another price.", int(changed))
+    yield gauge(
+        "batch_price_changed",
+        "1 for a day after ISBNdb's counter shows another price of a batch, and while we charge less.",
+        int(changed),
+    )
     yield gauge(
         "quota_configured_limit", "Calls a day, by the switches or the environment.", effective_limits().daily_limit
     )

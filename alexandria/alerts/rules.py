@@ -300,7 +300,7 @@ RULES = (
         name="batch_price_changed",
         severity=Severity.CRITICAL,
         opens_when="ISBNdb's own counter shows another price of a batch than before, or than the one that is chosen. "
-        "Over a day later",
+        "Over a day later, but not while we charge less than that",
         title="ISBNdb charges a batch otherwise than before",
         advice="“Measured prices” in the admin has the evidence; docs/troubleshooting.md says what it means.",
         check=batch_price_changed,

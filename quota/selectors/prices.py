@@ -19,7 +19,7 @@ MAX_UNSETTLED_PROBES = 3
 PROBE_PAUSE = timedelta(minutes=10)
 
 PRICE_IS_NEWS = timedelta(days=1)
-"""For so long, the alert about another price stays open."""
+"""For so long at least, the alert about another price stays open."""
 
 _PRICES = """
     SELECT batch_price, key_price, coalesce((SELECT nullif(batch_price, '') FROM quota_switches), '')
@@ -170,16 +170,20 @@ class PriceChange:
 def last_price_change(now: datetime) -> PriceChange | None:
     """The newest measured price of a batch, if it is news: another one, and seen within PRICE_IS_NEWS.
 
-    What a person has confirmed is no news. Raises QuotaUnavailable.
+    What a person has confirmed is no news. As long as a lower price than the measured one is chosen, that is news: we
+    charge too little. Raises QuotaUnavailable.
     """
     prices = get_prices()
     with reachable():
         newest, before = [*PriceMeasurement.objects.exclude(batch_price="")[:2], None, None][:2]
-    if newest is None or now - newest.measured_at >= PRICE_IS_NEWS or newest.how == PriceMeasurement.How.PERSON:
+    if newest is None:
         return None
     differs = prices.batch_price != newest.batch_price
-    if not differs and (before is None or before.batch_price == newest.batch_price):
-        return None
+    if not (differs and newest.batch_price == BatchPrice.ISBN):
+        if now - newest.measured_at >= PRICE_IS_NEWS or newest.how == PriceMeasurement.How.PERSON:
+            return None
+        if not differs and (before is None or before.batch_price == newest.batch_price):
+            return None
     return PriceChange(
         measurement=newest.pk,
         price=newest.get_batch_price_display(),

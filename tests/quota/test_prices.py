@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from quota.exceptions import QuotaRefused, ReservationSpent
 from quota.models import Call, Consumer, DailyLedger, PriceMeasurement, Reservation, Switches
 from quota.prices import BatchPrice, RequestKind
-from quota.selectors.prices import batch_size_for, cost_of_isbns, get_prices, price_of
+from quota.selectors.prices import (
+    PRICE_IS_NEWS,
+    batch_size_for,
+    cost_of_isbns,
+    get_prices,
+    last_price_change,
+    price_of,
+)
 from quota.selectors.status import check_ledger, get_status
 from quota.services import reservations
 from quota.spending import spending
@@ -80,6 +87,29 @@ def test_the_switch_wins_over_the_setting_and_over_what_was_measured(settings) -
     Switches.objects.update(batch_price="measure")
     assert get_prices().batch_price is BatchPrice.ISBN
     assert get_prices().chosen_by == "measurement"
+
+
+@pytest.mark.parametrize(
+    ("measured", "setting", "is_news", "is_news_later"),
+    [
+        (["isbn"], "measure", False, False),  # the first measurement changes nothing
+        (["request", "isbn"], "measure", True, False),
+        (["isbn", "isbn"], "measure", False, False),
+        (["request"], "isbn", True, False),
+        (["isbn"], "request", True, True),  # we charge too little until somebody acts
+    ],
+)
+def test_another_price_is_news_for_a_day_and_longer_while_we_charge_too_little(
+    settings, measured: list[str], setting: str, *, is_news: bool, is_news_later: bool
+) -> None:
+    settings.ISBNDB_BATCH_PRICE = setting
+    for price in measured:
+        measure(price)
+    assert (last_price_change(NOON) is not None) is is_news
+    later = last_price_change(NOON + PRICE_IS_NEWS)
+    assert (later is not None) is is_news_later
+    if later:
+        assert later.chosen_instead == "setting"
 
 
 @given(isbns=st.integers(0, 5000), size=st.integers(1, 1000))
