@@ -101,7 +101,7 @@ def judge(  # noqa: PLR0911 (a list of cases)
         failure = IsbndbUnavailable(message, retry_after=reply.retry_after(), status=reply.status)
         return Call.Outcome.SERVER_ERROR, failure
     if reply.status == 404:
-        return Call.Outcome.NOT_FOUND, IsbndbNotFound("ISBNdb does not know that name.")
+        return Call.Outcome.NOT_FOUND, IsbndbNotFound("ISBNdb does not know what it was asked for (status 404).")
     if reply.status in {401, 403}:
         said = f"ISBNdb does not accept our key for this (status {reply.status})."
         return Call.Outcome.REFUSED, IsbndbKeyRefused(f"{said} Check ISBNDB_API_KEY, and what our plan includes.")

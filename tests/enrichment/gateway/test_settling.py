@@ -71,15 +71,18 @@ def test_when_the_counter_has_nothing_left_the_day_is_closed(sandbox: Sandbox, a
 
 
 @pytest.mark.parametrize(
-    ("answer", "error", "outcome"),
-    [(FORBIDDEN, IsbndbRefused, "refused"), (NOT_FOUND, IsbndbNotFound, "not_found")],
+    ("answer", "error", "message", "outcome"),
+    [
+        (FORBIDDEN, IsbndbRefused, "does not accept our key", "refused"),
+        (NOT_FOUND, IsbndbNotFound, "does not know what it was asked for", "not_found"),
+    ],
     ids=["403", "404"],
 )
 def test_when_calls_are_left_the_answer_is_what_it_says(
-    sandbox: Sandbox, answer: dict[str, Any], error: type[Exception], outcome: str
+    sandbox: Sandbox, answer: dict[str, Any], error: type[Exception], message: str, outcome: str
 ) -> None:
     sandbox.add_fault("status", **answer, times=1)
-    with pytest.raises(error):
+    with pytest.raises(error, match=message):
         fetch_books()
     assert journal() == [("/books", outcome, answer["status"]), ("/key", "ok", 200)]
     assert get_status().can_make_calls
@@ -182,9 +185,16 @@ def test_calls_of_ours_since_the_answer_count_as_spent(sandbox: Sandbox, setting
     assert len(sandbox.requests) <= 4 + 2
 
 
-def test_a_fleet_asks_once_what_many_unclear_answers_mean(sandbox: Sandbox) -> None:
+def test_a_fleet_asks_once_what_many_unclear_answers_mean(sandbox: Sandbox, monkeypatch) -> None:
     sandbox.add_fault("status", **NOT_FOUND, path="/books")
     sandbox.set_limits(daily_limit=9)
+    all_are_answered = threading.Barrier(8, timeout=60)
+
+    def is_day_over(*args, **options) -> bool:
+        all_are_answered.wait()  # otherwise calls may be left when the first one asks
+        return settling.is_day_over(*args, **options)
+
+    monkeypatch.setattr(client, "is_day_over", is_day_over)
 
     def meet(_: int) -> str:
         try:
