@@ -24,7 +24,7 @@ from quota.prices import RequestKind
 from quota.selectors.allowances import allowance_of
 from quota.selectors.prices import is_probe_due, others_are_under_way, others_were_sent, price_of
 from quota.selectors.status import get_status
-from quota.services import reservations
+from quota.services import corrections, reservations
 from quota.services.prices import hold_pace, record_measurement
 from quota.spending import MAX_PACE_WAIT, Spender
 
@@ -180,8 +180,11 @@ def _record(
 
 
 def _ask_counter(spender: Spender) -> dict[str, Any]:
-    spent = client.fetch_key_usage(spender).spent
-    return {"at": datetime.now(UTC).isoformat(), "spent": spent, "call": spender.dispatched[-1].id}
+    usage = client.fetch_key_usage(spender)
+    question = spender.dispatched[-1]
+    if usage.left <= 0:  # the day is over: a batch would only be refused
+        corrections.reconcile(question, spent=usage.spent, total=usage.total, left=usage.left)
+    return {"at": datetime.now(UTC).isoformat(), "spent": usage.spent, "call": question.id}
 
 
 def _wait(spender: Spender, seconds: float) -> None:

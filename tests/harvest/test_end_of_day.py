@@ -72,6 +72,21 @@ def test_a_batch_that_pays_by_the_isbn_meets_the_end_in_the_middle(sandbox: Sand
     assert not Miss.objects.exists()
 
 
+@pytest.mark.parametrize("answer", LIMIT_ANSWERS)
+def test_a_probe_that_finds_nothing_left_closes_the_day_and_sends_no_batch(
+    sandbox: Sandbox, settings, answer: str
+) -> None:
+    settings.ISBNDB_BATCH_PRICE = "measure"
+    sandbox.set_plan(limit_answer=answer)
+    sandbox.set_limits(daily_limit=0)
+    with pytest.raises(EnrichmentStopped) as stopped:
+        enrich_isbns(known_isbns(9), consumer="reader")
+    assert isinstance(stopped.value.reason, QuotaRefused)
+    assert stopped.value.reason.limit == "day_closed"
+    assert [request["path"] for request in sandbox.requests] == ["/key"]
+    assert balance(sandbox) == (1, 1)
+
+
 def test_an_author_is_not_complete_although_a_page_is_not_found(two_calls_left: Sandbox) -> None:
     result = enrich_bibliography("R.L. Stine", consumer="reader")
     assert (result.complete, result.stopped_reason, result.next_page) == (False, "day_closed", 3)

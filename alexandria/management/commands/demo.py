@@ -38,7 +38,7 @@ OWN_STACK = dict.fromkeys(
     ),
     "",
 )
-# A day has few calls: the list by the ISBN, the list by the request, and some small batches. So the demo reaches the limit.
+# A day has few calls: the list by the ISBN, the list by the request, and some small batches. So it ends soon.
 OWN_STACK |= {"QUOTA_DAILY_LIMIT": "240", "QUOTA_SAFETY_BUFFER": "8"}
 MAX_BOOKS_SHOWN = 12
 SECONDS_NEEDED = 120
