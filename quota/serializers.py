@@ -7,7 +7,7 @@ from quota.limits import LIMITS
 from quota.models import Call, Consumer, PriceMeasurement, Reconciliation, Refusal
 from quota.prices import BatchPrice
 from quota.selectors.prices import Prices, get_prices
-from quota.selectors.status import QuotaStatus, key_price, last_reconciliation
+from quota.selectors.status import QuotaStatus, last_reconciliation
 
 MAX_HISTORY_DAYS = 400
 MAX_PAGE_SIZE = 1000
@@ -97,10 +97,6 @@ class IsbndbCounterSerializer(serializers.Serializer[Any]):
 
 class QuotaCounterSerializer(serializers.Serializer[Any]):
     isbndb = IsbndbCounterSerializer(allow_null=True, help_text="null: not requested today.")
-    key_price = serializers.IntegerField(
-        allow_null=True,
-        help_text="Calls that ISBNdb charges for GET /key, as measured: 0 or 1. null: not measured, so 1 is charged.",
-    )
 
 
 class QuotaPricesSerializer(serializers.Serializer[Prices]):
@@ -111,6 +107,10 @@ class QuotaPricesSerializer(serializers.Serializer[Prices]):
     )
     batch_price_since = serializers.DateTimeField(
         source="since", allow_null=True, help_text="null: it is unknown, or the environment sets it."
+    )
+    key_price = serializers.IntegerField(
+        allow_null=True,
+        help_text="Calls that ISBNdb charges for GET /key, as measured: 0 or 1. null: not measured, so 1 is charged.",
     )
 
 
@@ -125,7 +125,7 @@ class QuotaStatusDetailSerializer(QuotaPricesSerializer, QuotaCounterSerializer,
 
 def status_detail(status: QuotaStatus) -> dict[str, Any]:
     """The body of GET /api/quota/status. Raises QuotaUnavailable."""
-    counter = {"isbndb": last_reconciliation(status.day), "key_price": key_price()}
+    counter = {"isbndb": last_reconciliation(status.day)}
     return {
         **QuotaStatusSerializer(status).data,
         **QuotaCounterSerializer(counter).data,

@@ -8,8 +8,9 @@ from enrichment.exceptions import IsbndbError, IsbndbKeyRefused, IsbndbUnclear
 from enrichment.gateway.replies import Reply
 from quota.exceptions import QuotaRefused
 from quota.models import Reconciliation
-from quota.prices import RequestKind
+from quota.prices import BatchPrice, RequestKind
 from quota.selectors.plan import PlanToday, get_plan
+from quota.selectors.prices import get_prices
 from quota.services import reservations as quota
 from quota.services.reservations import DispatchedCall
 
@@ -23,7 +24,8 @@ LOOK_EVERY_SECONDS = 0.25
 
 LITTLE_LEFT = 2_000
 """If fewer calls are left, a 404 to a listing may mean the end of the day. Between two reconciliations, ten minutes
-apart, another program with our key can make 1,800 calls at the pace of our plan."""
+apart, another program with our key can send 1,800 requests at the pace of our plan. On a plan that charges by the ISBN
+these can cost more. If that hides the end of the day, an unknown author is at least asked for again after a day."""
 
 RECENT = timedelta(minutes=15)
 """An older answer of ISBNdb's counter says nothing about what is left now. The cron asks every ten minutes."""
@@ -59,7 +61,8 @@ def is_day_over(call: DispatchedCall, *, ask_counter: Callable[[], Reconciliatio
         plan = get_plan(call.day)
         if plan.is_closed:
             return True
-        if plan.left is not None and plan.left <= 0:
+        # While the price of a batch is unknown, ours may be far above ISBNdb's count, and proves nothing.
+        if plan.left is not None and plan.left <= 0 and get_prices().batch_price != BatchPrice.UNKNOWN:
             quota.close_day(call, reason=f"ISBNdb refuses calls, and we count all {plan.total:,} that it sells a day.")
             return True
         if _is_enough(plan, newest_call):

@@ -30,7 +30,7 @@ from enrichment.services.releases import (
 from harvest.crons.run_context import MAX_FAILURES_IN_A_ROW, RunContext
 from harvest.exceptions import RunStopped
 from quota.prices import BatchPrice
-from quota.selectors.prices import batch_size_for, get_prices
+from quota.selectors.prices import batch_size_for, get_prices, is_probe_due
 from quota.spending import spending
 
 MAX_BATCHES = 100
@@ -89,7 +89,7 @@ def stale_refresh(context: RunContext) -> None:
     aside: int = context.cursor.get("aside", 0)
     oldest = selectors.stale_isbns(aside + 2)
     failed_before, first = oldest[:aside], oldest[aside:]
-    if len(first) == 2 and get_prices().batch_price == BatchPrice.UNKNOWN:
+    if len(first) == 2 and is_probe_due():
         _refresh(first, context)
     plan = plan_stale_refresh(context.cursor)
     context.idle = plan.calls == 0

@@ -22,7 +22,7 @@ PRICE_IS_NEWS = timedelta(days=1)
 """For so long at least, the alert about another price stays open."""
 
 _PRICES = """
-    SELECT batch_price, key_price, coalesce((SELECT nullif(batch_price, '') FROM quota_switches), '')
+    SELECT batch_price, coalesce((SELECT nullif(batch_price, '') FROM quota_switches), '')
     FROM quota_prices(p_default => %(batch_price)s)"""
 _PRICE = """
     SELECT quota_price(
@@ -52,9 +52,8 @@ class Prices:
     """Where the price of a batch comes from: "measurement", "switch" or "setting" (ISBNDB_BATCH_PRICE)."""
     since: datetime | None
     """Since when a batch has this price. None while it is unknown, and when the setting says it."""
-    key_price: int
-    """Calls for `GET /key`. It is 1 until it is measured."""
-    key_price_measured: bool
+    key_price: int | None
+    """Calls for `GET /key`, as measured. None before; then 1 is charged."""
 
     @property
     def in_words(self) -> str:
@@ -69,9 +68,9 @@ class Prices:
 
 def get_prices() -> Prices:
     """The prices in force now. Raises QuotaUnavailable."""
-    batch_price, key_price, switch = ask(_PRICES, {"batch_price": settings.ISBNDB_BATCH_PRICE})
+    batch_price, switch = ask(_PRICES, {"batch_price": settings.ISBNDB_BATCH_PRICE})
     with reachable():
-        key_price_measured = PriceMeasurement.objects.filter(key_price__isnull=False).exists()
+        latest = PriceMeasurement.objects.filter(key_price__isnull=False).first()
         if (switch or settings.ISBNDB_BATCH_PRICE) == "measure":
             chosen_by, since = "measurement", _measured_since()
         else:
@@ -80,8 +79,7 @@ def get_prices() -> Prices:
         batch_price=BatchPrice(batch_price),
         chosen_by=chosen_by,
         since=since,
-        key_price=key_price,
-        key_price_measured=key_price_measured,
+        key_price=latest.key_price if latest else None,
     )
 
 

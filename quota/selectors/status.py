@@ -15,7 +15,6 @@ from quota.models import (
     ConsumerUsage,
     DailyLedger,
     DayLimits,
-    PriceMeasurement,
     Reconciliation,
     Reservation,
     Switches,
@@ -160,12 +159,6 @@ def sold_today(day: date) -> int | None:
     """
     with reachable():
         return Reconciliation.objects.filter(ledger=day, ignored="").values_list("total", flat=True).first()
-
-
-def key_price() -> int | None:
-    """The calls that ISBNdb charges for `GET /key`, as measured; None before. Raises QuotaUnavailable."""
-    with reachable():
-        return PriceMeasurement.objects.filter(key_price__isnull=False).values_list("key_price", flat=True).first()
 
 
 def key_refused_at() -> datetime | None:

@@ -37,7 +37,7 @@ def test_an_unknown_price_is_shown_and_costs_nothing(capsys: Capture) -> None:
     assert exit_code() == 4
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("What ISBNdb charges for a batch is not measured yet.")
-    assert said[1] == "GET /key costs 1 call (not measured yet)."
+    assert said[1] == "What GET /key costs is not measured yet. Until then, it costs 1 call."
     assert not Call.objects.exists()
 
 

@@ -16,7 +16,7 @@ from quota.exceptions import CorrectionRefused, QuotaRefused
 from quota.models import Adjustment, Call, Consumer, DailyLedger, PriceMeasurement, Reconciliation, Reopening, Switches
 from quota.prices import RequestKind
 from quota.selectors.prices import get_prices
-from quota.selectors.status import check_ledger, get_status, key_price
+from quota.selectors.status import check_ledger, get_status
 from quota.services import corrections, reservations
 from quota.services.prices import record_measurement
 from quota.services.reservations import DispatchedCall
@@ -177,9 +177,9 @@ def test_the_service_measures_what_isbndb_charges_for_its_counter(sandbox: Sandb
     monkeypatch.setattr(corrections, "KEY_PRICE_APART", timedelta())
     sandbox.set_plan(key_price=price)
     ask()
-    assert key_price() is None, "one answer is not enough"
+    assert get_prices().key_price is None, "one answer is not enough"
     ask()
-    assert key_price() == price
+    assert get_prices().key_price == price
     measurement = PriceMeasurement.objects.get()
     assert (measurement.how, measurement.batch_price) == ("reconciliation", "")
     assert [figure["spent"] for figure in measurement.figures] == [price, 2 * price]
@@ -195,7 +195,7 @@ def test_two_answers_soon_after_each_other_do_not_show_the_price_of_the_counter(
     ask()
     set_clock(NOON + timedelta(seconds=50))
     ask()
-    assert key_price() is None
+    assert get_prices().key_price is None
 
 
 def test_with_calls_on_their_way_the_price_of_the_counter_stays_unknown(monkeypatch) -> None:
@@ -205,7 +205,7 @@ def test_with_calls_on_their_way_the_price_of_the_counter_stays_unknown(monkeypa
         spender.dispatch(RequestKind.KEY, "GET", "/key")
         ask()
         ask()
-    assert key_price() is None
+    assert get_prices().key_price is None
 
 
 def test_a_large_drift_is_an_error_and_a_small_one_a_warning(sandbox: Sandbox, settings, caplog) -> None:

@@ -9,7 +9,7 @@ from alexandria.common.text import counted
 from enrichment.exceptions import EnrichmentStopped
 from enrichment.services.reconciliation import reconcile
 from quota.models import Consumer
-from quota.selectors.status import key_price
+from quota.selectors.prices import get_prices
 
 CONSUMER = "operator"
 KEY_PRICES = {1: "ISBNdb charges 1 call for GET /key.", 0: "ISBNdb does not charge GET /key."}
@@ -41,7 +41,7 @@ class Command(BaseCommand):
         try:
             Consumer.objects.get_or_create(slug=CONSUMER)
             found = reconcile(consumer=CONSUMER).counters
-            known = key_price()
+            known = get_prices().key_price
         except EnrichmentStopped as stopped:
             raise CommandError(str(stopped.reason)) from stopped
         if json:

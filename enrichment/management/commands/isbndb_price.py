@@ -51,7 +51,7 @@ exit codes:
                 "batch_price": prices.batch_price,
                 "batch_price_since": prices.since and prices.since.isoformat(),
                 "chosen_by": prices.chosen_by,
-                "key_price": prices.key_price if prices.key_price_measured else None,
+                "key_price": prices.key_price,
                 "evidence": [as_dict(each) for each in evidence],
                 "measured": as_dict(measured) if measured else None,
                 "api_calls": api_calls,
@@ -61,8 +61,10 @@ exit codes:
             if measured:
                 self.stdout.write(f"{counted(api_calls, 'call')} spent. {as_text(measured)}")
             self.stdout.write(prices.in_words)
-            known = "measured" if prices.key_price_measured else "not measured yet"
-            self.stdout.write(f"GET /key costs {counted(prices.key_price, 'call')} ({known}).")
+            if prices.key_price is None:
+                self.stdout.write("What GET /key costs is not measured yet. Until then, it costs 1 call.")
+            else:
+                self.stdout.write(f"GET /key costs {counted(prices.key_price, 'call')} (measured).")
             for each in evidence:
                 self.stdout.write(f"Evidence: {as_text(each)}")
         settled = measured.batch_price != "" if measured else prices.batch_price != BatchPrice.UNKNOWN
