@@ -6,7 +6,7 @@ import django.db.models.deletion
 from django.db import migrations, models
 
 FUNCTIONS = Path(__file__).resolve().parent.parent / "sql" / "functions.sql"
-SHA256_OF_FUNCTIONS = "26c84a9e9999084ee9b2e16bf72061bf90077f6ba09df8f50dda62bace44cdad"
+SHA256_OF_FUNCTIONS = "46807a5696db251452a3c12d6b4b7fffc66d83d8dd4f730f9cfaf2536f1ded1a"
 """Of the file that this migration runs; tests/quota/test_functions.py compares the newest one with the file."""
 
 KEEP_KEY_PRICE = """

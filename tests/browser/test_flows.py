@@ -86,7 +86,7 @@ def test_pasted_isbns_run_as_a_job(
     admin_tab.goto(reverse("admin:check_isbns"))
     admin_tab.get_by_label("ISBNs", exact=True).fill("\n".join([*known, known[0], *unknown_isbns(1), "nonsense"]))
     admin_tab.get_by_role("button", name="Check").click()
-    expect(admin_tab.get_by_text("1 call", exact=True)).to_be_visible()
+    expect(admin_tab.get_by_text("1 call in 1 request", exact=True)).to_be_visible()
     assert flaws(admin_tab) == []
     assert isbndb.spent == 0
     worker = processes.start("jobs", tmp_path / "jobs.log")

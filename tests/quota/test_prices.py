@@ -234,7 +234,9 @@ def test_a_free_request_keeps_clear_of_midnight(set_clock: SetClock) -> None:
     assert refused.value.limit == "midnight"
 
 
-def test_isbndbs_counter_is_asked_on_a_closed_day_but_never_beyond_the_safety_limit() -> None:
+def test_on_a_closed_day_isbndbs_counter_is_asked_beyond_the_safety_limit_once_in_nine_minutes(
+    set_clock: SetClock,
+) -> None:
     with spend(2) as spender:
         call = spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
         reservations.close_day(call, reason="Daily quota exceeded")
@@ -243,14 +245,27 @@ def test_isbndbs_counter_is_asked_on_a_closed_day_but_never_beyond_the_safety_li
     with spend() as spender:
         spender.dispatch(RequestKind.KEY, "GET", "/key")
     assert figures() == (2, 0, 2)
-    reservations.increment(998)
+    reservations.increment(1098)  # more than the safety limit
     with pytest.raises(QuotaRefused) as refused, spend() as spender:
         spender.dispatch(RequestKind.KEY, "GET", "/key")
     assert refused.value.limit == "safety_limit"
+    set_clock(NOON + timedelta(minutes=10))
+    with pytest.raises(QuotaRefused) as refused, spend() as spender:
+        spender.dispatch(RequestKind.KEY, "GET", "/key")
+        spender.dispatch(RequestKind.KEY, "GET", "/key")
+    assert figures() == (1101, 0, 3)
     measure(key_price=0)
     with spend() as spender:
         spender.dispatch(RequestKind.KEY, "GET", "/key")
-    assert figures() == (1000, 0, 3)
+    assert figures() == (1101, 0, 4)
+    assert check_ledger(get_status().day) == []
+
+
+def test_on_an_open_day_isbndbs_counter_is_never_asked_beyond_the_safety_limit() -> None:
+    reservations.increment(1000)
+    with pytest.raises(QuotaRefused) as refused, spend() as spender:
+        spender.dispatch(RequestKind.KEY, "GET", "/key")
+    assert refused.value.limit == "safety_limit"
 
 
 def test_while_a_reservation_holds_the_pace_no_other_request_is_sent() -> None:

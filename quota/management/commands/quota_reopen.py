@@ -7,6 +7,7 @@ from django.core.management.base import CommandError
 
 from alexandria.common.commands import ToolCommand
 from quota.exceptions import QuotaError
+from quota.selectors.status import get_status
 from quota.services.corrections import reopen_day
 
 
@@ -35,3 +36,9 @@ exit codes:
         else:
             closed = f"{reopening.closed_at:%H:%M} UTC: {reopening.closed_reason}"
             self.stdout.write(f"{reopening.ledger_id} is open again. It was closed at {closed}")
+            status = get_status()
+            if not status.remaining:
+                self.stdout.write(
+                    f"No call is free: {status.used:,} of {status.safety_limit:,} are used. If the plan is larger now, "
+                    "raise the daily limit under “Switches” in the admin, and apply it to today."
+                )
