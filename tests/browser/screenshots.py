@@ -78,7 +78,9 @@ FROM (
 def main() -> None:
     servers.private_folder(servers.data_dir())
     folder = Path(tempfile.mkdtemp(prefix="screenshots-", dir=servers.data_dir()))
-    environment = OWN_STACK | {"QUOTA_DAILY_LIMIT": "15000", "QUOTA_SAFETY_BUFFER": "2000"}
+    # On a plan by the request, as the invented day counts its calls.
+    limits = {"QUOTA_DAILY_LIMIT": "15000", "QUOTA_SAFETY_BUFFER": "2000", "ISBNDB_BATCH_PRICE": "request"}
+    environment = OWN_STACK | limits
     try:
         with stack.running(data_dir=folder, environment=environment) as running, sync_playwright() as playwright:
             os.environ.update(running.environment)
