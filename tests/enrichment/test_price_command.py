@@ -47,7 +47,7 @@ def test_it_measures_after_it_has_said_what_that_costs(sandbox: Sandbox, capsys:
     assert exit_code("--measure") == 0
     said = capsys.readouterr()
     assert said.err.startswith("This sends a batch of 2 ISBNs and asks ISBNdb's counter 3 to 8 times. It costs 1 to 10")
-    assert "measured with a batch of two ISBNs at 2026-05-05 12:00 UTC; ISBNdb counted 1, " in said.out
+    assert "Measured with a batch of two ISBNs at 2026-05-05 12:00 UTC; ISBNdb counted 1, " in said.out
     assert get_prices().batch_price == price
     assert exit_code("--json") == 0
     figures = json.loads(capsys.readouterr().out)

@@ -3,8 +3,9 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
+from alexandria.common.commands import ToolCommand
 from alexandria.common.text import counted
 from enrichment.exceptions import EnrichmentStopped
 from enrichment.services.reconciliation import reconcile
@@ -19,12 +20,15 @@ PRICES_SEEN = {
 }
 
 
-class Command(BaseCommand):
-    help = (
-        "Compares ISBNdb's own counter (GET /key) with ours, and raises ours if it is lower. Costs one call, unless it "
-        "is measured that ISBNdb does not charge it. Exit codes: 0 our counter was not lower, 4 it was lower, 1 ISBNdb "
-        "did not answer."
-    )
+class Command(ToolCommand):
+    help = """\
+Compares ISBNdb's own counter (GET /key) with ours, and raises ours if it is lower. Costs one call, unless it is
+measured that ISBNdb does not charge it.
+
+exit codes:
+  0  our counter was not lower
+  1  ISBNdb did not answer, the quota refused the call, or wrong usage
+  4  our counter was lower"""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         figures = (
@@ -53,6 +57,11 @@ class Command(BaseCommand):
         else:
             spent = counted(found.spent, "call")
             self.stdout.write(f"ISBNdb counts {spent} of {found.total:,}; we count {found.used:,}.")
+            if found.drift < 0 and not found.in_flight:
+                self.stdout.write(
+                    "Ours is higher, which is safe. If it stays so, you can take ISBNdb's figure on the page of the "
+                    "reconciliation in the admin."
+                )
             if known is not None:
                 self.stdout.write(KEY_PRICES[known])
             if found.price_seen:

@@ -66,6 +66,8 @@ exit codes:
             else:
                 self.stdout.write(f"GET /key costs {counted(prices.key_price, 'call')} (measured).")
             for each in evidence:
+                if measured and each.pk == measured.pk:
+                    continue  # it is shown already
                 self.stdout.write(f"Evidence: {as_text(each)}")
         settled = measured.batch_price != "" if measured else prices.batch_price != BatchPrice.UNKNOWN
         if not settled:
@@ -100,4 +102,5 @@ def as_dict(measurement: PriceMeasurement) -> dict[str, Any]:
 def as_text(measurement: PriceMeasurement) -> str:
     counts = ", ".join(f"{figure['spent']:,}" for figure in measurement.figures if figure["spent"] is not None)
     at = f"{measurement.measured_at:%Y-%m-%d %H:%M} UTC"
-    return f"{measurement.get_how_display()} at {at}; ISBNdb counted {counts or 'nothing'}. {measurement.note}".rstrip()
+    how = measurement.get_how_display()
+    return f"{how[0].upper()}{how[1:]} at {at}; ISBNdb counted {counts or 'nothing'}. {measurement.note}".rstrip()

@@ -124,6 +124,8 @@ def _plan_in_words(plan: dict[str, int] | None) -> str:
     """What a run would cost, by the plan and in batches alone."""
     if plan is None:
         return ""
+    if not plan["editions"]:
+        return " No book is stale, so it would cost nothing."
     listings = (
         f" ({counted(plan['listings'], 'author listing')} for {counted(plan['editions_by_listings'], 'edition')})"
         if plan["listings"]
