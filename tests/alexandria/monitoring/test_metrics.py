@@ -259,9 +259,10 @@ def test_measurements_of_a_worker_are_in_the_metrics_of_other_processes(
     assert response.status_code == 202
     worker = processes.start("jobs", tmp_path / "log", **{multiprocess.VARIABLE: str(folder)})
     try:
-        deadline = time.monotonic() + 60
-        while Job.objects.get().state != "succeeded" and time.monotonic() < deadline:
-            assert worker.poll() is None, (tmp_path / "log").read_text()
+        deadline = time.monotonic() + 120
+        while (state := Job.objects.get().state) != "succeeded":
+            assert (worker.poll(), time.monotonic() < deadline) == (None, True), (state, (tmp_path / "log").read_text())
+            time.sleep(0.1)
     finally:
         processes.kill(worker)
     monkeypatch.setenv(multiprocess.VARIABLE, str(folder))
