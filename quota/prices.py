@@ -25,3 +25,10 @@ class BatchPrice(StrEnum):
     """1 call for each ISBN."""
     UNKNOWN = "unknown"
     """Not measured yet. The higher price is charged."""
+
+
+BATCH_PRICES = [
+    (BatchPrice.REQUEST.value, "1 call for the request"),
+    (BatchPrice.ISBN.value, "1 call for each ISBN"),
+]
+"""The prices that can be measured or chosen, as choices of a model field."""

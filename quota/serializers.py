@@ -4,8 +4,8 @@ from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
 from quota.limits import LIMITS
-from quota.models import Call, Consumer, PriceMeasurement, Reconciliation, Refusal
-from quota.prices import BatchPrice
+from quota.models import Call, Consumer, Reconciliation, Refusal
+from quota.prices import BATCH_PRICES, BatchPrice
 from quota.selectors.prices import Prices, get_prices
 from quota.selectors.status import QuotaStatus, last_reconciliation
 
@@ -85,7 +85,7 @@ class IsbndbCounterSerializer(serializers.Serializer[Any]):
         "closed day again. Empty: it changed neither.",
     )
     price_seen = serializers.ChoiceField(
-        ["", *PriceMeasurement.Price.values],
+        ["", *(price for price, _ in BATCH_PRICES)],
         help_text="The price of a batch that explains the difference. isbn: our count was raised, and that price is in "
         "force. request: a person must confirm it. Empty: no price explains it.",
     )

@@ -175,7 +175,7 @@ def mark_named(isbns: Iterable[str]) -> None:
 
 def _remember(parameters: dict[str, Any]) -> None:
     with transaction.atomic(durable=True), connection.cursor() as cursor:
-        cursor.execute(_REMEMBER_MISSES, parameters | {"pauses": pauses()})
+        cursor.execute(_REMEMBER_MISSES, parameters)
 
 
 def _mark(isbns: list[str]) -> None:

@@ -1,6 +1,6 @@
 """Reads what is stored, and what is known about ISBNs and authors."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,6 +15,9 @@ from enrichment.models import AuthorMiss, Edition, FeedFollowing, Miss
 from enrichment.models.books import NAMED
 from enrichment.models.feed import FEED_HISTORY
 
+MAX_ISBNS = 1000
+"""Of the parts of a long list: PostgreSQL takes several times as long for one list of 100,000."""
+
 FOLLOWED_FACTOR = 4
 """An edition that the followed feed has not named is fresh up to this many times EDITION_FRESH_DAYS."""
 
@@ -28,6 +31,11 @@ class KnownIsbns:
     """Unknown to ISBNdb when last asked, too recently to ask again, and not fresh: ISBNdb can drop a stored book."""
     wanted: list[str]
     """All others, in the given order. Alexandria has to ask ISBNdb for these."""
+
+
+def in_parts(isbns: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The ISBN-13s in parts that one query takes."""
+    return (isbns[start : start + MAX_ISBNS] for start in range(0, len(isbns), MAX_ISBNS))
 
 
 def known_isbns(isbns: Collection[str]) -> KnownIsbns:

@@ -1,13 +1,11 @@
 """What a list of ISBNs would cost, before anything is sent."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from enrichment.isbn.parsing import ParsedIsbns, parse_many
-from enrichment.selectors.books import known_isbns
+from enrichment.selectors.books import in_parts, known_isbns
 from quota.selectors.prices import cost_of_isbns, requests_for_isbns
-
-_PART = 1000
 
 
 @dataclass(frozen=True)
@@ -46,13 +44,8 @@ def plan_isbns(values: Iterable[str | int], *, refresh: bool = False) -> IsbnPla
     if refresh:
         fresh, missed, wanted = 0, 0, len(parsed.valid)
     else:
-        known = [known_isbns(part) for part in _parts(parsed.valid)]
+        known = [known_isbns(part) for part in in_parts(parsed.valid)]
         fresh, missed, wanted = (
             sum(len(getattr(part, name)) for part in known) for name in ("fresh", "missed", "wanted")
         )
     return IsbnPlan(len(given), parsed, fresh, missed, wanted, calls=cost_of_isbns(wanted))
-
-
-def _parts(isbns: list[str]) -> Iterator[list[str]]:
-    """In parts, because PostgreSQL takes several times as long for one list of 100,000."""
-    return (isbns[start : start + _PART] for start in range(0, len(isbns), _PART))

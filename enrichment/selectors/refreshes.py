@@ -9,9 +9,9 @@ from itertools import islice
 from django.db import connection
 
 from enrichment.models import Edition, EditionAuthor, Job, JobItem
-from enrichment.selectors.books import fresh_isbns, remembered_author_misses
+from enrichment.selectors.books import fresh_isbns, in_parts, remembered_author_misses
 
-_PART = 1000
+_MAX_AUTHORS = 1000  # in one query
 _MAX_COUNTED = 100_000
 """The editions of an author are counted up to this number."""
 
@@ -65,8 +65,7 @@ def sync_times(isbns: Collection[str]) -> SyncTimes:
 def without_fresh(isbns: Sequence[str]) -> list[str]:
     """The ISBN-13s that have no fresh edition, in the given order."""
     rest: list[str] = []
-    for start in range(0, len(isbns), _PART):
-        part = isbns[start : start + _PART]
+    for part in in_parts(isbns):
         fresh = fresh_isbns(part)
         rest += [isbn for isbn in part if isbn not in fresh]
     return rest
@@ -87,13 +86,13 @@ def wanted_authors(isbns: Sequence[str], *, min_editions: int, page_size: int) -
     An author whose wanted editions would fill less than one of `page_size` in a page is counted only up to there.
     """
     by_author: defaultdict[int, list[str]] = defaultdict(list)
-    for start in range(0, len(isbns), _PART):
-        links = EditionAuthor.objects.filter(edition_id__in=isbns[start : start + _PART]).order_by()
+    for part in in_parts(isbns):
+        links = EditionAuthor.objects.filter(edition_id__in=part).order_by()
         for author, isbn in links.values_list("author_id", "edition_id"):
             by_author[author].append(isbn)
     several = ((author, editions) for author, editions in by_author.items() if len(editions) >= min_editions)
-    while part := dict(islice(several, _PART)):
-        yield from _part(part, page_size)
+    while some := dict(islice(several, _MAX_AUTHORS)):
+        yield from _part(some, page_size)
 
 
 def _part(by_author: dict[int, list[str]], page_size: int) -> Iterator[WantedAuthor]:

@@ -16,6 +16,7 @@ from enrichment.services.prices import PROBE_ISBNS, measure, probe
 from enrichment.services.reconciliation import reconcile
 from enrichment.services.stop_reasons import public_message
 from quota.models import PriceMeasurement
+from quota.prices import BatchPrice
 from quota.selectors.prices import cost_of_isbns
 from quota.spending import Spender, spending
 
@@ -152,7 +153,7 @@ def measure_price(*, consumer: str, source: str = "") -> tuple[PriceMeasurement 
         finally:
             result.api_calls = spender.calls_spent
     found = probe.measurement
-    if found is not None and found.batch_price == PriceMeasurement.Price.ISBN:
+    if found is not None and found.batch_price == BatchPrice.ISBN:
         # The batch may have been charged the lower price.
         result.api_calls += reconcile(consumer=consumer, source=source).api_calls
     return found, result.api_calls

@@ -20,7 +20,7 @@ from enrichment.gateway import client
 from enrichment.services.stop_reasons import public_message
 from quota.exceptions import QuotaError, QuotaUnavailable
 from quota.models import PriceMeasurement
-from quota.prices import RequestKind
+from quota.prices import BatchPrice, RequestKind
 from quota.selectors.allowances import allowance_of
 from quota.selectors.prices import is_probe_due, others_are_under_way, others_were_sent, price_of
 from quota.selectors.status import get_status
@@ -64,9 +64,9 @@ def settled_prices(spent: Sequence[int], at: Sequence[float], *, is_last: bool) 
         return None
     rises = [count - spent[0] - key_price * questions for questions, count in enumerate(spent)][1:]
     if rises[-1] == PROBE_ISBNS:
-        return PriceMeasurement.Price.ISBN, key_price
+        return BatchPrice.ISBN, key_price
     if rises[-1] == 1 and (set(rises) == {1} or (is_last and _shows_lower_price(spent, at, rises, key_price))):
-        return PriceMeasurement.Price.REQUEST, key_price
+        return BatchPrice.REQUEST, key_price
     return None
 
 

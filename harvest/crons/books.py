@@ -227,14 +227,15 @@ def _send_named(context: RunContext) -> None:
     The oldest stale editions fill the last batch where they cost nothing more there.
     """
     full = settings.ISBNDB_BATCH_SIZE
-    to_send = named = selectors.named_isbns(MAX_BATCHES * full)
+    to_send = selectors.named_isbns(MAX_BATCHES * full)
+    named = set(to_send)
     failed = 0
     while to_send:
         size = batch_size_for(context.consumer)
         batch, to_send = to_send[:size], to_send[size:]
         fill: list[str] = []
         if len(batch) < size and get_prices().batch_price == BatchPrice.REQUEST:
-            fill = [isbn for isbn in selectors.stale_isbns(full + failed) if isbn not in set(named)]
+            fill = [isbn for isbn in selectors.stale_isbns(full + failed) if isbn not in named]
         if not _refresh(batch + fill[: size - len(batch)], context):
             failed += len(batch)
             mark_named(batch)  # again, so that it comes last

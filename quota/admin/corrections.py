@@ -141,4 +141,4 @@ class PriceMeasurementAdmin(ReadOnlyAdmin):
 
     @admin.display(description="ISBNdb's counts")
     def counts(self, measurement: PriceMeasurement) -> str:
-        return ", ".join(f"{figure['spent']:,}" for figure in measurement.figures if figure["spent"] is not None)
+        return measurement.counts

@@ -6,7 +6,7 @@ import django.db.models.deletion
 from django.db import migrations, models
 
 FUNCTIONS = Path(__file__).resolve().parent.parent / "sql" / "functions.sql"
-SHA256_OF_FUNCTIONS = "46807a5696db251452a3c12d6b4b7fffc66d83d8dd4f730f9cfaf2536f1ded1a"
+SHA256_OF_FUNCTIONS = "d480ffb72f5d0a75028726fba27b923257767c1f7318241045d3171353f20f3f"
 """Of the file that this migration runs; tests/quota/test_functions.py compares the newest one with the file."""
 
 KEEP_KEY_PRICE = """

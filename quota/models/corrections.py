@@ -5,7 +5,7 @@ from django.db import models
 from django.db.models import Q
 
 from quota.models.ledger import Call, Consumer, DailyLedger
-from quota.models.prices import PriceMeasurement
+from quota.prices import BATCH_PRICES
 
 
 class Adjustment(models.Model):
@@ -99,7 +99,7 @@ class Reconciliation(models.Model):
     price_seen = models.CharField(
         "price of a batch",
         max_length=8,
-        choices=PriceMeasurement.Price.choices,
+        choices=BATCH_PRICES,
         blank=True,
         help_text="The price that explains the difference. The higher one is in force at once; a "
         "person confirms the lower one.",

@@ -4,6 +4,7 @@ from django.db import models
 from django.db.models import Q
 
 from quota.models.ledger import DailyLedger
+from quota.prices import BATCH_PRICES
 
 
 class PriceMeasurement(models.Model):
@@ -18,17 +19,13 @@ class PriceMeasurement(models.Model):
         RECONCILIATION = "reconciliation", "seen by a reconciliation"
         PERSON = "person", "confirmed by a person"
 
-    class Price(models.TextChoices):
-        REQUEST = "request", "1 call for the request"
-        ISBN = "isbn", "1 call for each ISBN"
-
     ledger = models.ForeignKey(DailyLedger, on_delete=models.PROTECT, db_column="day", related_name="measurements")
     measured_at = models.DateTimeField()
     how = models.CharField(max_length=16, choices=How.choices)
     batch_price = models.CharField(
         "price of a batch",
         max_length=8,
-        choices=Price.choices,
+        choices=BATCH_PRICES,
         blank=True,
         help_text="Empty: the measurement settled nothing.",
     )
@@ -55,3 +52,8 @@ class PriceMeasurement(models.Model):
 
     def __str__(self) -> str:
         return f"prices at {self.measured_at:%Y-%m-%d %H:%M}"
+
+    @property
+    def counts(self) -> str:
+        """ISBNdb's own counts, for people; "" when it told none."""
+        return ", ".join(f"{figure['spent']:,}" for figure in self.figures if figure["spent"] is not None)

@@ -10,6 +10,8 @@ from django.db import models
 from django.db.models import F, Q
 from simple_history.models import HistoricalRecords
 
+from quota.prices import BATCH_PRICES
+
 
 @dataclass(frozen=True)
 class DayLimits:
@@ -33,12 +35,6 @@ class Switches(models.Model):
         ENFORCE = "enforce", "enforce the limits"
         OBSERVE = "observe", "observe: count everything, refuse nothing"
 
-    class BatchPrice(models.TextChoices):
-        DEFAULT = "", "as ISBNDB_BATCH_PRICE says"
-        MEASURE = "measure", "measure it"
-        REQUEST = "request", "1 call for the request"
-        ISBN = "isbn", "1 call for each ISBN"
-
     id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
     enforcement = models.CharField(max_length=8, choices=Enforcement.choices, default=Enforcement.DEFAULT, blank=True)
     harvest_enabled = models.BooleanField(
@@ -47,8 +43,8 @@ class Switches(models.Model):
     batch_price = models.CharField(
         "price of a batch",
         max_length=8,
-        choices=BatchPrice.choices,
-        default=BatchPrice.DEFAULT,
+        choices=[("", "as ISBNDB_BATCH_PRICE says"), ("measure", "measure it"), *BATCH_PRICES],
+        default="",
         blank=True,
         help_text="What ISBNdb charges for a batch of ISBNs. Measure it, unless you are sure.",
     )

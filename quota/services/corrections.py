@@ -19,10 +19,10 @@ from quota.models import (
     ConsumerUsage,
     DailyLedger,
     DayLimits,
-    PriceMeasurement,
     Reconciliation,
     Reopening,
 )
+from quota.prices import BatchPrice
 from quota.selectors.status import begin_of, effective_limits, get_status
 from quota.services.reservations import EXTERNAL, DispatchedCall
 
@@ -227,7 +227,7 @@ def reconcile(call: DispatchedCall, *, spent: int, total: int, left: int) -> Rec
         event = "quota.sold_less" if result.missing else "quota.sold_more"
         report(event, day=str(call.day), sold=total, limit_from=result.limit_from, limit_to=result.limit_to)
     if result.price_seen:
-        report = log.error if result.price_seen == PriceMeasurement.Price.ISBN else log.warning
+        report = log.error if result.price_seen == BatchPrice.ISBN else log.warning
         report("quota.price_seen", day=str(call.day), batch_price=result.price_seen, spent=spent, used=result.used)
     if result.day_change:
         report = log.error if result.day_change == Reconciliation.DayChange.CLOSED else log.warning

@@ -224,6 +224,9 @@ END $$;
 CREATE FUNCTION quota_goes_out_when_closed(p_kind text) RETURNS boolean LANGUAGE sql IMMUTABLE
 AS $$ SELECT coalesce(p_kind = 'key', false) $$;
 
+-- Whether a journal row is a question for ISBNdb's own counter.
+CREATE FUNCTION quota_is_question(path text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$ SELECT path LIKE '%/key' $$;
+
 -- Whether a request passes the limits, because the day is closed: one question for ISBNdb's own counter in nine minutes.
 -- When a day is closed, our count is often above the safety limit, because a reconciliation has raised it. Without these
 -- questions nobody would see that calls are left again. They are charged, out of the safety buffer.
@@ -231,7 +234,7 @@ CREATE FUNCTION quota_passes_limits(p_kind text, p_closed_at timestamptz, p_day 
 LANGUAGE sql STABLE AS $$
     SELECT p_closed_at IS NOT NULL AND quota_goes_out_when_closed(p_kind) AND NOT EXISTS (
         SELECT FROM quota_call
-        WHERE day = p_day AND path LIKE '%/key' AND dispatched_at > greatest(p_closed_at, p_now - interval '9 minutes')
+        WHERE day = p_day AND quota_is_question(path) AND dispatched_at > greatest(p_closed_at, p_now - interval '9 minutes')
     )
 $$;
 
@@ -744,7 +747,7 @@ RETURNS text LANGUAGE sql STABLE AS $$
         FROM quota_call
         WHERE day = p_day AND id > p_since AND reservation_id IS NOT NULL AND dispatched_at <= p_until
     ), doubtful AS (
-        SELECT coalesce(sum(calls) FILTER (WHERE outcome <> 'ok' OR path LIKE '%/key' AND NOT measured), 0) AS off
+        SELECT coalesce(sum(calls) FILTER (WHERE outcome <> 'ok' OR quota_is_question(path) AND NOT measured), 0) AS off
         FROM sent CROSS JOIN (
             SELECT EXISTS (SELECT FROM quota_pricemeasurement WHERE key_price IS NOT NULL) AS measured
         ) AS key_price

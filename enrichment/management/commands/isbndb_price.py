@@ -4,6 +4,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import CommandError
+from django.utils.text import capfirst
 
 from alexandria.common.commands import ToolCommand
 from alexandria.common.text import counted
@@ -100,7 +101,6 @@ def as_dict(measurement: PriceMeasurement) -> dict[str, Any]:
 
 
 def as_text(measurement: PriceMeasurement) -> str:
-    counts = ", ".join(f"{figure['spent']:,}" for figure in measurement.figures if figure["spent"] is not None)
     at = f"{measurement.measured_at:%Y-%m-%d %H:%M} UTC"
-    how = measurement.get_how_display()
-    return f"{how[0].upper()}{how[1:]} at {at}; ISBNdb counted {counts or 'nothing'}. {measurement.note}".rstrip()
+    how = capfirst(measurement.get_how_display())
+    return f"{how} at {at}; ISBNdb counted {measurement.counts or 'nothing'}. {measurement.note}".rstrip()
