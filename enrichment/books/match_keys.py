@@ -28,9 +28,14 @@ _MAX_LENGTH = 200  # characters of up to 4 bytes; an entry of a btree index hold
 def name_key(name: str) -> str:
     """The key of an author's name: at most 200 characters, and empty only for an empty name."""
     last, comma, first = name.partition(",")
-    if comma and "," not in first and _words(first) not in _SUFFIXES:
+    if comma and "," not in first and not is_suffix(first):
         name = f"{first} {last}"
     return _bounded(_SPACED_INITIALS.sub(r"\1", _words(name)) or name)
+
+
+def is_suffix(text: str) -> bool:
+    """Whether a text after a comma belongs to the name before it: `Jr.`."""
+    return _words(text) in _SUFFIXES
 
 
 @lru_cache(maxsize=_CACHED)

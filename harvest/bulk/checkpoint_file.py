@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from enrichment.authors.names import AuthorList, list_key
 from enrichment.services.bibliographies import MAX_PAGES
 from harvest.bulk.exceptions import AlreadyBegun, AnotherCopy, CannotGoOn, NothingToResume
-from harvest.bulk.names import AuthorList, list_key
 from harvest.bulk.run import FIGURES, Entry, Seen, new_entries
 
 

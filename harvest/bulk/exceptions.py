@@ -3,10 +3,6 @@
 from datetime import datetime
 
 
-class NamesUnreadable(Exception):
-    """The list of authors is unreadable or empty."""
-
-
 class NothingToResume(Exception):
     """There is no stopped harvest."""
 

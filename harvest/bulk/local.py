@@ -14,6 +14,7 @@ from django.db.models import Count, F, Q, QuerySet
 from django.db.models.functions import Now
 
 from enrichment import selectors
+from enrichment.authors.names import AuthorList
 from enrichment.exceptions import EnrichmentStopped, IsbndbError
 from enrichment.models import Author
 from enrichment.services.bibliographies import MAX_PAGES, enrich_bibliography
@@ -27,7 +28,6 @@ from harvest.bulk.exceptions import (
     QuotaGone,
     TryLater,
 )
-from harvest.bulk.names import AuthorList
 from harvest.bulk.run import FIGURES, Entry, Page, Quota, Seen, new_entries
 from harvest.models import BulkAuthor, BulkHarvest
 from quota.exceptions import ConsumerInactive, ConsumerUnknown, QuotaRefused, QuotaUnavailable

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
 
+from enrichment.authors.names import AuthorList
 from harvest.bulk.exceptions import AuthorFailed, CannotGoOn, Interrupted, NotFetched, QuotaGone, TryLater
-from harvest.bulk.names import AuthorList
 
 T = TypeVar("T")
 

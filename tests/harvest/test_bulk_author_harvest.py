@@ -20,11 +20,11 @@ from django.test import Client
 from django.urls import reverse
 
 from alexandria.development.sandbox.server import Sandbox
+from enrichment.authors.names import AuthorList
 from enrichment.models import Author, Edition
 from harvest.bulk import local, run
 from harvest.bulk.exceptions import AnotherCopy
 from harvest.bulk.local import DatabaseStore
-from harvest.bulk.names import AuthorList
 from harvest.models import BulkAuthor, BulkHarvest
 from quota.models import Call, Consumer, Switches
 from quota.services import reservations
@@ -426,6 +426,22 @@ def test_a_dry_run_shows_the_calls_and_days_and_spends_nothing(sandbox: Sandbox,
     assert harvest(listed, "--dry-run", "--resume").events[0]["days_at_most"] is None
     assert BulkHarvest.objects.count() == 2
     assert balance(sandbox) == (2, 2), "one for the author, and one to ask ISBNdb's counter what the 404 means"
+
+
+def test_a_dry_run_shows_everything_that_the_run_refuses(sandbox: Sandbox, tmp_path: Path) -> None:
+    bad = [f"{number}" for number in range(12)]
+    listed = a_list(tmp_path, "writer;born", *SHORT[:2], SHORT[0], "Barnes & Noble;1873", *bad)
+    plan = harvest(listed, "--dry-run").events[0]
+    assert (plan["to_do"], len(plan["refused"])) == (2, 13)
+    assert plan["refused"][0] == {
+        "line": 5, "text": "Barnes & Noble", "reason": "one author or up to 2: write one on each line"
+    }  # fmt: skip
+    assert plan["notes"][:2] == [
+        "No column is called author: the first one is taken, 'writer'.", "1 duplicate name ignored.",
+    ]  # fmt: skip
+    out = io.StringIO()
+    call_command("bulk_author_harvest", str(listed), "--dry-run", stdout=out)
+    assert out.getvalue().splitlines()[-1] == "Line 17 is not a name (no letter): '11'"
 
 
 def test_check_quota_says_by_its_exit_code_whether_a_call_is_free(sandbox: Sandbox, settings) -> None:

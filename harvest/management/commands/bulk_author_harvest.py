@@ -7,6 +7,7 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,6 +18,7 @@ from rich.console import Console
 
 from alexandria.common.commands import ToolCommand
 from alexandria.common.text import counted
+from enrichment.authors.names import AuthorList, Names, NamesUnreadable, collect, list_key, read_names
 from enrichment.services.bibliographies import MAX_PAGES
 from harvest.bulk.checkpoint_file import FileStore, default_path
 from harvest.bulk.exceptions import (
@@ -24,14 +26,12 @@ from harvest.bulk.exceptions import (
     AnotherCopy,
     CannotGoOn,
     Interrupted,
-    NamesUnreadable,
     NotFetched,
     NothingToResume,
     QuotaGone,
     TryLater,
 )
 from harvest.bulk.local import DatabaseStore, LocalFetcher
-from harvest.bulk.names import AuthorList, Names, collect, list_key, read_names
 from harvest.bulk.remote import RemoteFetcher
 from harvest.bulk.reporting import (
     SHOWN,
@@ -151,7 +151,7 @@ class Command(ToolCommand):
         wanted = self._wanted(options, names, fetcher)
         store = self._store(options, wanted)
         if options["dry_run"]:
-            self._dry_run(fetcher, store.look(wanted, resume=options["resume"]), options)
+            self._dry_run(fetcher, store.look(wanted, resume=options["resume"]), names or Names(), options)
             return
         if not options["server"] and not settings.ISBNDB_API_KEY:
             raise CommandError(
@@ -162,7 +162,9 @@ class Command(ToolCommand):
         )
         fetcher.source = checkpoint.source
         run = Run(fetcher, checkpoint, limit=options["limit"], wait=options["wait"])
-        self._run(run, self._report(json=options["json"], total=len(run.entries)), notes_on(names))
+        self._run(
+            run, self._report(json=options["json"], total=len(run.entries)), names.notes(most=SHOWN) if names else []
+        )
 
     def _fetcher(self, options: dict[str, Any]) -> Fetcher:
         if not options["server"]:
@@ -248,7 +250,7 @@ class Command(ToolCommand):
         if not quota.free:
             raise CommandError(f"No call is free for this harvest. {quota.why_none}".rstrip(), returncode=2)
 
-    def _dry_run(self, fetcher: Fetcher, seen: Seen, options: dict[str, Any]) -> None:
+    def _dry_run(self, fetcher: Fetcher, seen: Seen, names: Names, options: dict[str, Any]) -> None:
         label, entries, stored_pages = seen
         max_pages = options["max_pages"] or stored_pages
         for entry in entries:
@@ -261,6 +263,7 @@ class Command(ToolCommand):
         if options["json"]:
             figures = {"harvest": label, "authors": len(entries), "to_do": len(pending), "calls_at_least": least}
             figures |= {"calls_at_most": most, "days_at_least": days[0], "days_at_most": days[1]}
+            figures |= {"notes": names.notes(), "refused": [asdict(each) for each in names.rejected]}
             self.stdout.write(json_module.dumps(figures | {"quota": quota_object(quota)}, ensure_ascii=False))
             return
         self.stdout.write(f"Would harvest {len(pending):,} of {len(entries):,} authors of {label}: ", ending="")
@@ -271,6 +274,8 @@ class Command(ToolCommand):
         else:
             self.stdout.write(f"Days: {days[0]} to {days[1]}, if nobody else spends calls.")
         self.stdout.write(quota_line(quota))
+        for note in names.notes():
+            self.stdout.write(note)
 
 
 def what_is_left(entries: list[Entry]) -> tuple[str, int]:
@@ -281,19 +286,6 @@ def what_is_left(entries: list[Entry]) -> tuple[str, int]:
     if left := states.count(PENDING):
         return f"--limit: {counted(left, 'author')} left; --resume continues.", 0
     return "", 0
-
-
-def notes_on(names: Names | None) -> list[str]:
-    """What a person should know about the list."""
-    if names is None:
-        return []
-    notes = [f"The list is not UTF-8. It was read as {names.encoding}."] if names.encoding else []
-    if names.duplicates:
-        notes.append(f"{counted(names.duplicates, 'duplicate name')} ignored.")
-    notes += [f"Line {bad.line} is not a name ({bad.reason}): {bad.text!r}" for bad in names.rejected[:SHOWN]]
-    if more := len(names.rejected[SHOWN:]):
-        notes.append(f"{counted(more, 'more line')} without a name.")
-    return notes
 
 
 @contextmanager
