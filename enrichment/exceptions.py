@@ -83,6 +83,45 @@ class JobEnded(JobError):
     """A job that has ended cannot be cancelled."""
 
 
+class JobNotPaused(JobError):
+    """Only a paused job can be resumed."""
+
+
+class AlreadyBegun(JobError):
+    """The consumer has a job for the same list that has not ended, or that has ended without doing everything.
+
+    `job`: that job. It can be resumed or retried; to begin anew, cancel it and ask for the list `again`.
+    """
+
+    def __init__(self, job: Any) -> None:
+        self.job = job
+        super().__init__(f"A job of the same list is {job.state}: {job.pk}. Resume or retry it, or start again.")
+
+
+class AlreadyFinished(JobError):
+    """The list is done. Asking `again` costs `calls_at_least` to `calls_at_most` calls. `job`: the job that did it."""
+
+    def __init__(self, job: Any, *, calls_at_least: int, calls_at_most: int) -> None:
+        self.job = job
+        self.calls_at_least = calls_at_least
+        self.calls_at_most = calls_at_most
+        super().__init__(
+            f"This list was finished on {job.ended_at:%Y-%m-%d %H:%M} UTC by job {job.pk}. "
+            f"To ask again costs {calls_at_least:,} to {calls_at_most:,} calls."
+        )
+
+
+class AnotherRunner(JobError):
+    """Another process works on the job; the message says which. `job`: the job."""
+
+    def __init__(self, job: Any) -> None:
+        self.job = job
+        super().__init__(
+            f"Process {job.pid} on {job.host} works on job {job.pk}. "
+            f"Its lease ends at {job.lease_until:%H:%M} UTC unless the process renews it."
+        )
+
+
 class NothingToRetry(JobError):
     """The job has not ended yet, or nothing in it has failed that can be retried."""
 

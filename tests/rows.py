@@ -20,6 +20,7 @@ from enrichment.models import (
     EditionAuthor,
     FeedFollowing,
     Job,
+    JobAuthor,
     JobItem,
     Miss,
     QueuedIsbn,
@@ -216,6 +217,7 @@ def _books(now: Any, consumer: Consumer) -> None:
         result={"enriched": 1},
     )
     JobItem.objects.create(job=job, position=0, isbn13=ISBN, state="enriched")
+    JobAuthor.objects.create(job=job, position=1, name="Ursula K. Le Guin", state="done", pages=1, found=40, new=40)
 
 
 def _harvest(now: Any) -> None:

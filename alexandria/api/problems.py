@@ -51,6 +51,10 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
     quota.QuotaError: (503, "quota_unavailable"),
     enrichment.JobEnded: (409, "job_ended"),
     enrichment.NothingToRetry: (409, "nothing_to_retry"),
+    enrichment.JobNotPaused: (409, "job_not_paused"),
+    enrichment.AlreadyBegun: (409, "already_begun"),
+    enrichment.AlreadyFinished: (409, "already_finished"),
+    enrichment.AnotherRunner: (409, "another_runner"),
     enrichment.IdempotencyKeyReused: (409, "idempotency_conflict"),
     enrichment.IdempotencyKeyMalformed: (422, "idempotency_key_malformed"),
     enrichment.IsbndbTimeout: (504, "isbndb_timeout"),
@@ -84,6 +88,10 @@ class Problem(APIException):
         super().__init__(DETAILS.get(code) or str(cause), code)
         if isinstance(cause, quota.QuotaRefused):
             self._add_refusal(cause)
+        if isinstance(cause, enrichment.AlreadyBegun | enrichment.AlreadyFinished):
+            self.members |= {"job": str(cause.job.pk)}
+        if isinstance(cause, enrichment.AlreadyFinished):
+            self.members |= {"calls_at_least": cause.calls_at_least, "calls_at_most": cause.calls_at_most}
 
     def _add_refusal(self, refusal: quota.QuotaRefused) -> None:
         self.members |= {"limit": refusal.limit, "asked": refusal.asked, "free": refusal.free}

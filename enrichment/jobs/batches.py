@@ -128,7 +128,7 @@ def _refresh_by_listings(job: Job, batch: list[str]) -> bool:
     plan = plan_refresh(wanted, without=job.progress.get("disappointing", ()))
     turn_ends = time.monotonic() + LISTINGS_TIME.total_seconds()
     for number, listing in enumerate(plan.listings):
-        if number and (time.monotonic() > turn_ends or not renew(job)):
+        if number and (time.monotonic() > turn_ends or renew(job)):
             break
         _refresh_by_listing(job, listing, batch, plan.batch)
         if job.progress["saved"] <= -MAX_DEBT:

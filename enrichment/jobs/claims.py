@@ -14,6 +14,7 @@ from django.db.models.functions import Coalesce
 from kombu.exceptions import OperationalError as BrokerUnavailable
 
 from enrichment.gateway.client import MAX_ASK_TIME
+from enrichment.jobs.processes import has_ended, this_process
 from enrichment.models import Job
 from quota.database import QuotaNow
 from quota.models import DailyLedger
@@ -53,39 +54,47 @@ def send_to_worker(job_id: uuid.UUID) -> None:
 
 def claim(job_id: uuid.UUID) -> Job | None:
     """Claims a queued job for a new runner; None when the job is not queued."""
+    return claim_if(Q(pk=job_id, state=Job.State.QUEUED, attended=False))
+
+
+def claim_if(condition: Q, **fields: Any) -> Job | None:
+    """Claims the one job that meets the condition, for a new runner; None when none does. `fields`: more columns."""
     runner = uuid.uuid4()
-    claimed = Job.objects.filter(pk=job_id, state=Job.State.QUEUED).update(
+    claimed = Job.objects.filter(condition).update(
         state=Job.State.RUNNING,
         runner=runner,
         lease_until=QuotaNow() + LEASE,
+        claimed_at=QuotaNow(),
         resume_at=None,
         started_at=Coalesce("started_at", QuotaNow()),
         attempts=F("attempts") + 1,
         stopped_reason="",
         error="",
+        **this_process(),
+        **fields,
     )
-    return Job.objects.select_related("consumer").get(pk=job_id, runner=runner) if claimed == 1 else None
+    return Job.objects.select_related("consumer").get(runner=runner) if claimed == 1 else None
 
 
-def renew(job: Job) -> bool:
-    """Renews the lease; False when somebody has requested a cancel. Raises ClaimLost."""
+def renew(job: Job) -> str:
+    """Renews the lease; returns what somebody has requested, as `Job.stop_requested`. Raises ClaimLost."""
     if Job.objects.filter(pk=job.pk, runner=job.runner).update(lease_until=QuotaNow() + LEASE) != 1:
         raise ClaimLost
-    return not Job.objects.values_list("cancel_requested", flat=True).get(pk=job.pk)
+    return Job.objects.values_list("stop_requested", flat=True).get(pk=job.pk)
 
 
 @contextmanager
 def held(job: Job) -> Iterator[None]:
-    """A transaction that locks the row of a job this runner holds. `cancel_requested` cannot change in it.
+    """A transaction that locks the row of a job this runner holds. `stop_requested` cannot change in it.
 
     Raises ClaimLost.
     """
     with transaction.atomic(durable=True):
         ours = Job.objects.select_for_update(no_key=True).filter(pk=job.pk, runner=job.runner)
-        cancel_requested = ours.values_list("cancel_requested", flat=True).first()
-        if cancel_requested is None:
+        stop_requested = ours.values_list("stop_requested", flat=True).first()
+        if stop_requested is None:
             raise ClaimLost
-        job.cancel_requested = cancel_requested
+        job.stop_requested = stop_requested
         yield
 
 
@@ -99,10 +108,10 @@ def save_step(job: Job, **fields: Any) -> None:
 def put_back(job: Job, *, state: Job.State, resume_at: Any, **fields: Any) -> bool:
     """Releases the claim: the job is queued, or waits until `resume_at`. Raises ClaimLost.
 
-    Returns False and keeps the claim when somebody has requested a cancel.
+    Returns False and keeps the claim when somebody has requested a pause or a cancel.
     """
     with held(job):
-        if job.cancel_requested:
+        if job.stop_requested:
             return False
         columns = fields | {"state": state, "runner": None, "lease_until": None, "resume_at": resume_at, "attempts": 0}
         Job.objects.filter(pk=job.pk).update(**columns)
@@ -111,11 +120,29 @@ def put_back(job: Job, *, state: Job.State, resume_at: Any, **fields: Any) -> bo
     return True
 
 
+def pause(job: Job, *, reason: str, error: str) -> None:
+    """Pauses a job whose row is locked: nobody runs it until somebody resumes it. `reason`, `error`: why."""
+    job.state, job.stop_requested = Job.State.PAUSED, ""
+    job.stopped_reason, job.error = reason, error
+    job.runner = job.lease_until = job.resume_at = None
+    columns = ("state", "stop_requested", "stopped_reason", "error", "runner", "lease_until", "resume_at")
+    job.save(update_fields=columns)
+
+
+def pause_abandoned() -> None:
+    """Pauses the jobs of commands that have died: their lease is over, or their process on this machine has ended."""
+    for job in Job.objects.filter(state=Job.State.RUNNING, attended=True):
+        over = Q(lease_until__lte=QuotaNow()) | (Q(runner=job.runner) if has_ended(job) else Q(pk=None))
+        with transaction.atomic(durable=True):
+            if Job.objects.select_for_update(no_key=True).filter(over, pk=job.pk, state=Job.State.RUNNING).exists():
+                pause(job, reason="process_ended", error="The process of the command has ended.")
+
+
 def due() -> Q:
     """Jobs that need a worker and have none: their runner died, or their wait is over.
 
     A wait for the next day is over too when the closed day is open again.
     """
-    lost = Q(state=Job.State.RUNNING, lease_until__lte=QuotaNow())
+    lost = Q(state=Job.State.RUNNING, attended=False, lease_until__lte=QuotaNow())
     over = Q(state__in=[Job.State.QUEUED, Job.State.WAITING], resume_at__lte=QuotaNow())
     return lost | over | Q(Exists(_REOPENED_TODAY), state=Job.State.WAITING, stopped_reason="day_closed")

@@ -2,7 +2,7 @@
 
 import structlog
 
-from enrichment.jobs.claims import held
+from enrichment.jobs.claims import held, pause
 from enrichment.jobs.handlers import handler_of
 from enrichment.models import Job
 from quota.database import QuotaNow
@@ -22,6 +22,16 @@ def end(job: Job, *, state: Job.State, reason: str = "", error: str = "") -> Non
             cancel(job, calls=calls)
         else:
             close(job, state=state, calls=calls, reason=reason, error=error)
+
+
+def stop_as_requested(job: Job) -> None:
+    """Pauses or cancels a job that this runner holds, as somebody has requested. Raises ClaimLost."""
+    calls = calls_spent(source=job.source)
+    with held(job):
+        if job.stop_requested == Job.Stop.PAUSE:
+            pause(job, reason="paused", error="Paused.")
+        else:
+            cancel(job, calls=calls)
 
 
 def cancel(job: Job, *, calls: int) -> None:

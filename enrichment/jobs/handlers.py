@@ -2,14 +2,16 @@
 
 from typing import Any, Protocol
 
-from enrichment.jobs import batches, pages
+from enrichment.jobs import authors, batches, pages
 from enrichment.models import Job
 
 
 class JobHandler(Protocol):
     """The functions that the modules of this package must have to handle a kind of job."""
 
-    def plan(self, job: Job) -> list[batches.Row]: ...
+    def plan(self, job: Job) -> list[Any]: ...
+
+    def insert(self, rows: list[Any]) -> None: ...
 
     def step(self, job: Job) -> bool: ...
 
@@ -21,4 +23,4 @@ class JobHandler(Protocol):
 
 
 def handler_of(job: Job) -> JobHandler:
-    return batches if job.kind == Job.Kind.BATCH_DIRECT else pages
+    return {Job.Kind.BATCH_DIRECT.value: batches, Job.Kind.AUTHORS.value: authors}.get(job.kind, pages)

@@ -6,6 +6,8 @@ A job is long work that continues after the answer, in steps of one request each
 import hashlib
 import json
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import date
 from typing import Any
@@ -13,9 +15,16 @@ from typing import Any
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import transaction
 
-from enrichment.exceptions import IdempotencyKeyReused, JobEnded, NothingToRetry
-from enrichment.jobs import batches
-from enrichment.jobs.claims import QUEUE_PATIENCE, due, send_to_worker
+from enrichment.exceptions import (
+    AlreadyBegun,
+    AlreadyFinished,
+    IdempotencyKeyReused,
+    JobEnded,
+    JobNotPaused,
+    NothingToRetry,
+)
+from enrichment.jobs import authors
+from enrichment.jobs.claims import QUEUE_PATIENCE, due, pause, pause_abandoned, send_to_worker
 from enrichment.jobs.ending import cancel
 from enrichment.jobs.handlers import handler_of
 from enrichment.models import Job
@@ -38,6 +47,10 @@ def create_job(
     wanted: dict[str, Any],
     on_exhausted: Job.OnExhausted = Job.OnExhausted.FAIL,
     idempotency_key: str | None = None,
+    label: str = "",
+    list_key: str = "",
+    again: bool = False,
+    attended: bool = False,
 ) -> Job:
     """Creates a job and sends it to a worker. A key that the consumer has used before returns the job of that key.
 
@@ -45,47 +58,89 @@ def create_job(
     - batch-direct: `isbns`, in any form; `refresh`, `source`.
     - bibliography: `author_name`; `max_pages`, `start_page`, `skip_existing`, `source`.
     - new-releases: `wanted`, a Wanted of services/releases; `position` (where an earlier run stopped), `source`.
+    - authors: `authors`, names without repetitions; `max_pages`, `skip_existing`, `source`.
 
-    Raises QuotaRefused when the job can need more calls than the consumer's cap for one operation,
-    IdempotencyKeyReused, and QuotaUnavailable.
+    `label`: where a list comes from. `list_key`: identifies it; for authors, by default, the names do. `again`: also
+    if an earlier job of this consumer for the same list has ended. `attended`: a command works on the job, and no
+    worker gets it: it is paused until the command claims it.
+
+    Raises AlreadyBegun, AlreadyFinished, IdempotencyKeyReused, QuotaRefused when the job can need more calls than the
+    consumer's cap for one operation (in a job of authors, each author is one), and QuotaUnavailable.
     """
     body = json.dumps([kind, wanted, on_exhausted], sort_keys=True, cls=_Encoder)
     job = Job(
         consumer=consumer,
         kind=kind,
         wanted=json.loads(body)[1],
+        label=label[:200],
+        list_key=list_key,
         on_exhausted=on_exhausted,
         idempotency_key=idempotency_key,
         body_hash=hashlib.sha256(body.encode()).hexdigest(),
         created_at=QuotaNow(),
-        resume_at=QuotaNow() + QUEUE_PATIENCE,
+        attended=attended,
+        state=Job.State.PAUSED if attended else Job.State.QUEUED,
+        resume_at=None if attended else QuotaNow() + QUEUE_PATIENCE,
     )
     if idempotency_key is not None and (earlier := _job_of_same_key(job)):
         return earlier
     rows = handler_of(job).plan(job)
     _check_cap(job)
     with transaction.atomic(durable=True):
-        # Of two requests with the same key at the same moment, one waits here for the other and inserts nothing.
-        Job.objects.bulk_create([job], ignore_conflicts=idempotency_key is not None)
-        if idempotency_key is not None and (earlier := _job_of_same_key(job)) and earlier.pk != job.pk:
-            return earlier
-        batches.insert(rows)
-        send_to_worker(job.pk)
+        _refuse_to_pay_twice(job, rows, again=again)
+        # Of two requests for the same at the same moment, one waits here for the other and inserts nothing.
+        Job.objects.bulk_create([job], ignore_conflicts=True)
+        if not Job.objects.filter(pk=job.pk).exists():
+            if idempotency_key is not None and (earlier := _job_of_same_key(job)):
+                return earlier
+            _refuse_to_pay_twice(job, rows, again=again)
+        handler_of(job).insert(rows)
+        if not attended:
+            send_to_worker(job.pk)
     return Job.objects.select_related("consumer").get(pk=job.pk)
 
 
 def cancel_job(job_id: uuid.UUID) -> Job:
-    """Ends a job that is queued or waiting. A running job ends after its current step. Raises JobEnded."""
+    """Ends a job that no process runs. A running job ends after what is under way. Raises JobEnded."""
     calls = calls_spent(source=Job(id=job_id).source)
-    with transaction.atomic(durable=True):
-        job = Job.objects.select_for_update(no_key=True, of=("self",)).select_related("consumer").get(pk=job_id)
-        if job.ended_at is not None:
-            ended = "been cancelled" if job.state == Job.State.CANCELLED else job.state
-            raise JobEnded(f"The job has already {ended}.")
-        job.cancel_requested = True
-        job.save(update_fields=["cancel_requested"])
+    with _not_ended(job_id) as job:
+        job.stop_requested = Job.Stop.CANCEL
+        job.save(update_fields=["stop_requested"])
         if job.state != Job.State.RUNNING:
             cancel(job, calls=calls)
+    job.refresh_from_db()
+    return job
+
+
+def pause_job(job_id: uuid.UUID) -> Job:
+    """Pauses a job until `resume_job`. A running job pauses after what is under way. Raises JobEnded.
+
+    A job that somebody has cancelled still ends.
+    """
+    with _not_ended(job_id) as job:
+        if job.state == Job.State.RUNNING:
+            Job.objects.filter(pk=job_id, stop_requested="").update(stop_requested=Job.Stop.PAUSE)
+        else:
+            pause(job, reason="paused", error="Paused.")
+    job.refresh_from_db()
+    return job
+
+
+def resume_job(job_id: uuid.UUID) -> Job:
+    """Sends a paused job to a worker, also one that a command had. Takes back a request to pause.
+
+    Raises JobNotPaused and JobEnded.
+    """
+    with _not_ended(job_id) as job:
+        if job.state == Job.State.RUNNING and job.stop_requested == Job.Stop.PAUSE:
+            job.stop_requested = ""
+        elif job.state == Job.State.PAUSED:
+            job.state, job.resume_at, job.attended = Job.State.QUEUED, QuotaNow() + QUEUE_PATIENCE, False
+            job.stop_requested, job.stopped_reason, job.error, job.attempts, job.failures = "", "", "", 0, 0
+            send_to_worker(job.pk)
+        else:
+            raise JobNotPaused(f"Only a paused job can be resumed. This job is {job.state}.")
+        job.save()
     job.refresh_from_db()
     return job
 
@@ -100,7 +155,7 @@ def retry_job(job_id: uuid.UUID) -> Job:
             raise NothingToRetry("Nothing in the job has failed that can be retried.")
         job.state, job.resume_at = Job.State.QUEUED, QuotaNow() + QUEUE_PATIENCE
         job.ended_at, job.result, job.stopped_reason, job.error = None, None, "", ""
-        job.attempts, job.failures, job.cancel_requested = 0, 0, False
+        job.attempts, job.failures, job.stop_requested, job.attended = 0, 0, "", False
         job.save()
         send_to_worker(job.pk)
     job.refresh_from_db()
@@ -108,7 +163,11 @@ def retry_job(job_id: uuid.UUID) -> Job:
 
 
 def resume_jobs() -> int:
-    """Sends the jobs whose runner died, whose wait is over, or that no worker took; returns how many."""
+    """Sends the jobs whose runner died, whose wait is over, or that no worker took; returns how many.
+
+    A job whose command died is paused: the person who started the command resumes it.
+    """
+    pause_abandoned()
     resumed = 0
     for job_id in list(Job.objects.filter(due()).order_by("created_at").values_list("pk", flat=True)):
         with transaction.atomic(durable=True):
@@ -143,8 +202,39 @@ def _job_of_same_key(job: Job) -> Job | None:
     return earlier
 
 
+@contextmanager
+def _not_ended(job_id: uuid.UUID) -> Iterator[Job]:
+    """A transaction that locks a job. Raises JobEnded."""
+    with transaction.atomic(durable=True):
+        job = Job.objects.select_for_update(no_key=True, of=("self",)).select_related("consumer").get(pk=job_id)
+        if job.ended_at is not None:
+            ended = "been cancelled" if job.state == Job.State.CANCELLED else job.state
+            raise JobEnded(f"The job has already {ended}.")
+        yield job
+
+
+def _refuse_to_pay_twice(job: Job, rows: list[Any], *, again: bool) -> None:
+    """Raises AlreadyBegun or AlreadyFinished if the consumer has an earlier job of the same list."""
+    if not job.list_key:
+        return
+    same = Job.objects.filter(consumer=job.consumer, list_key=job.list_key)
+    if begun := same.filter(ended_at=None).first():
+        raise AlreadyBegun(begun)
+    if again or (earlier := same.order_by("-ended_at").first()) is None:
+        return
+    if earlier.state != Job.State.SUCCEEDED:
+        raise AlreadyBegun(earlier)
+    least, most = authors.calls_of(job, [row.name for row in rows])
+    raise AlreadyFinished(earlier, calls_at_least=least, calls_at_most=most)
+
+
 def _check_cap(job: Job) -> None:
-    """The consumer's cap applies to the whole job, although each step reserves only its own calls."""
+    """The consumer's cap applies to the whole job, although each request reserves only its own calls.
+
+    In a job of authors, each author is an operation.
+    """
     cap, calls = job.consumer.cap_per_operation, job_calls_left(job)
+    if job.kind == Job.Kind.AUTHORS:
+        calls //= max(1, job.total)
     if cap is not None and calls > cap and get_status().enforcement == "enforce":
         raise QuotaRefused(limit="cap_per_operation", asked=calls, free=cap, retry_at=None)

@@ -35,6 +35,10 @@ def plan(job: Job) -> list[Row]:
     return []
 
 
+def insert(rows: list[Row]) -> None:
+    """Does nothing: there are no items."""
+
+
 def step(job: Job) -> bool:
     """Fetches and stores one page with one request; False when no page is left.
 

@@ -13,7 +13,7 @@ from django.db.models.expressions import Combinable
 from alexandria.common.database import OUT_OF_REACH, READ_ONLY, sqlstate
 from enrichment.exceptions import ENDINGS, EnrichmentStopped, IsbndbRefused, IsbndbUnavailable
 from enrichment.jobs.claims import QUEUE_PATIENCE, ClaimLost, claim, put_back, renew
-from enrichment.jobs.ending import end
+from enrichment.jobs.ending import end, stop_as_requested
 from enrichment.jobs.handlers import handler_of
 from enrichment.models import Job
 from enrichment.models.queue import MAX_ATTEMPTS
@@ -71,7 +71,7 @@ def _run(job: Job) -> None:
         end(job, state=Job.State.FAILED, reason="crashed", error="Every worker that tried this step died.")
         return
     turn_ends = time.monotonic() + TURN.total_seconds()
-    while renew(job):
+    while not renew(job):
         if not handler_of(job).step(job):
             end(job, state=Job.State.SUCCEEDED)
             return
@@ -79,7 +79,7 @@ def _run(job: Job) -> None:
             if not put_back(job, state=Job.State.QUEUED, resume_at=QuotaNow() + QUEUE_PATIENCE):
                 break
             return
-    end(job, state=Job.State.CANCELLED)
+    stop_as_requested(job)
 
 
 def _stop(job: Job, error: Exception) -> None:
@@ -98,6 +98,9 @@ def _stop(job: Job, error: Exception) -> None:
             error=public_message(error),
         ):
             log.info("job.waits", reason=stop_reason(error))
+            return
+        if resume_at is not None and job.stop_requested == Job.Stop.PAUSE:
+            stop_as_requested(job)
             return
         end(job, state=Job.State.FAILED, reason=stop_reason(error), error=public_message(error))
     except ClaimLost:

@@ -2,7 +2,7 @@
 
 from enrichment.models.books import Author, AuthorMiss, Edition, EditionAuthor, Miss, Work
 from enrichment.models.feed import FeedFollowing
-from enrichment.models.jobs import IsbnList, Job, JobItem
+from enrichment.models.jobs import IsbnList, Job, JobAuthor, JobItem
 from enrichment.models.queue import QueuedIsbn, QueueState
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "FeedFollowing",
     "IsbnList",
     "Job",
+    "JobAuthor",
     "JobItem",
     "Miss",
     "QueueState",

@@ -1,4 +1,4 @@
-"""Jobs: long work that continues after the answer, and its ISBNs. Only enrichment/jobs writes to these tables."""
+"""Jobs: long work that continues after the answer, and its items. Only enrichment/jobs writes to these tables."""
 
 import uuid
 
@@ -28,14 +28,20 @@ class Job(models.Model):
         BATCH_DIRECT = "batch-direct", "ISBNs"
         BIBLIOGRAPHY = "bibliography", "an author's books"
         NEW_RELEASES = "new-releases", "new releases"
+        AUTHORS = "authors", "the books of authors"
 
     class State(models.TextChoices):
         QUEUED = "queued", "queued"
         RUNNING = "running", "running"
         WAITING = "waiting", "waiting"
+        PAUSED = "paused", "paused"
         SUCCEEDED = "succeeded", "succeeded"
         FAILED = "failed", "failed"
         CANCELLED = "cancelled", "cancelled"
+
+    class Stop(models.TextChoices):
+        PAUSE = "pause", "pause"
+        CANCEL = "cancel", "cancel"
 
     class OnExhausted(models.TextChoices):
         FAIL = "fail", "fail"
@@ -43,8 +49,12 @@ class Job(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     consumer = models.ForeignKey(Consumer, on_delete=models.PROTECT, related_name="jobs", db_index=False)
-    kind = models.CharField(max_length=16, choices=Kind.choices)
-    wanted = models.JSONField(help_text="The request, without its ISBNs: they are in the items.")
+    kind = models.CharField(max_length=16, help_text="One of `Kind`.")  # no choices: a new kind needs no migration
+    wanted = models.JSONField(help_text="The request, without its ISBNs or authors: they are in the items.")
+    label = models.CharField(max_length=200, blank=True, help_text="Where the list comes from, such as a file's name.")
+    list_key = models.CharField(
+        max_length=64, blank=True, editable=False, help_text="Identifies a list that is not to be paid for twice."
+    )
     on_exhausted = models.CharField(
         max_length=4,
         choices=OnExhausted.choices,
@@ -62,19 +72,30 @@ class Job(models.Model):
         blank=True,
         help_text="Waiting: when it continues. Queued: when it is sent again if no worker takes it.",
     )
+    attended = models.BooleanField(
+        default=False,
+        help_text="A command works on it, and no worker. When the command ends, it is paused.",
+    )
     runner = models.UUIDField(null=True, blank=True, help_text="The current claim; each claim has a new id.")
+    host = models.CharField(max_length=255, blank=True, help_text="The machine of the current or last runner.")
+    pid = models.PositiveIntegerField("process", null=True, blank=True)
+    claimed_at = models.DateTimeField(null=True, blank=True, help_text="When its last turn began.")
     lease_until = models.DateTimeField(null=True, blank=True, help_text="After this time, the runner counts as dead.")
     attempts = models.PositiveIntegerField(
         default=0,
-        help_text="Claims since the last finished step or release, including the current one.",
+        help_text="Claims since the last answer or release, including the current one.",
     )
     failures = models.PositiveIntegerField(
-        default=0, help_text="How often ISBNdb or the database has failed since the last successful step."
+        default=0, help_text="How often ISBNdb or the database has failed since the last answer."
     )
-    cancel_requested = models.BooleanField(default=False)
-    done = models.PositiveIntegerField(default=0, help_text="Number of ISBNs or pages that are done.")
-    total = models.PositiveIntegerField(default=0, help_text="Number of all ISBNs, or maximum number of pages.")
-    progress = models.JSONField(default=dict, help_text="State that the next step needs.")
+    stop_requested = models.CharField(
+        max_length=6, blank=True, choices=Stop.choices, help_text="What a running job does after what is under way."
+    )
+    done = models.PositiveIntegerField(default=0, help_text="Number of ISBNs, pages or authors that are done.")
+    total = models.PositiveIntegerField(
+        default=0, help_text="Number of all ISBNs or authors, or maximum number of pages."
+    )
+    progress = models.JSONField(default=dict, help_text="State that the next runner needs.")
     result = models.JSONField(null=True, blank=True)
     stopped_reason = models.CharField(
         max_length=32, blank=True, help_text="Why it is not complete, as a word for programs."
@@ -85,20 +106,19 @@ class Job(models.Model):
         ordering = ["-created_at"]
         constraints = [
             models.CheckConstraint(
-                condition=Q(
-                    kind__in=["batch-direct", "bibliography", "new-releases"], on_exhausted__in=["fail", "wait"]
-                ),
+                condition=Q(on_exhausted__in=["fail", "wait"], stop_requested__in=["", "pause", "cancel"]),
                 name="enrichment_job_words_known",
             ),
             models.CheckConstraint(
                 condition=Q(state="running", runner__isnull=False, lease_until__isnull=False, started_at__isnull=False)
                 | Q(state__in=["queued", "waiting"], runner=None, lease_until=None, resume_at__isnull=False)
-                | Q(state__in=["succeeded", "failed", "cancelled"], runner=None, lease_until=None, resume_at=None),
+                | Q(state__in=["paused", "succeeded", "failed", "cancelled"])
+                & Q(runner=None, lease_until=None, resume_at=None),
                 name="enrichment_job_state_has_its_fields",
             ),
             models.CheckConstraint(
                 condition=Q(state__in=["succeeded", "failed", "cancelled"], ended_at__isnull=False)
-                | Q(state__in=["queued", "running", "waiting"], ended_at=None),
+                | Q(state__in=["queued", "running", "waiting", "paused"], ended_at=None),
                 name="enrichment_job_ended_has_time",
             ),
             models.CheckConstraint(condition=Q(done__lte=F("total")), name="enrichment_job_done_within_total"),
@@ -107,9 +127,15 @@ class Job(models.Model):
                 condition=Q(idempotency_key__isnull=False),
                 name="enrichment_job_idempotency_key_once",
             ),
+            models.UniqueConstraint(
+                fields=["consumer", "list_key"],
+                condition=Q(ended_at=None) & ~Q(list_key=""),
+                name="enrichment_job_list_once",
+            ),
         ]
         indexes = [
             models.Index(fields=["consumer", "-created_at"], name="enrichment_job_of_consumer"),
+            models.Index(fields=["consumer", "-claimed_at"], name="enrichment_job_turns"),
             models.Index(fields=["created_at"], condition=Q(ended_at=None), name="enrichment_job_under_way"),
             models.Index(fields=["ended_at"], condition=Q(ended_at__isnull=False), name="enrichment_job_ended"),
         ]
@@ -118,9 +144,19 @@ class Job(models.Model):
         return str(self.id)
 
     @property
+    def kind_label(self) -> str:
+        """The kind, for people."""
+        return Job.Kind(self.kind).label
+
+    @property
     def source(self) -> str:
         """The `source` of all its reservations. Its calls are counted by it."""
         return f"job:{self.id}"
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether the job is to end, or has ended, as cancelled."""
+        return self.stop_requested == Job.Stop.CANCEL
 
 
 class JobItem(models.Model):
@@ -167,6 +203,47 @@ class JobItem(models.Model):
     def isbn(self) -> str:
         """The ISBN-13, or the given value of an invalid item."""
         return self.isbn13 or self.value
+
+
+class JobAuthor(models.Model):
+    """One author of a job, with the results of the pages so far."""
+
+    class State(models.TextChoices):
+        PENDING = "pending", "not done yet"
+        DONE = "done", "all books fetched"
+        UNKNOWN = "unknown", "unknown to ISBNdb"
+        CUT = "cut", "more books than requested or available"
+        FAILED = "failed", "failed"
+
+    pk = models.CompositePrimaryKey("job_id", "position")
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="authors", db_index=False)
+    position = models.PositiveIntegerField(help_text="Position in the list, from 1.")
+    name = models.TextField()
+    state = models.CharField(max_length=7, choices=State.choices, default=State.PENDING)
+    progress = models.JSONField(default=dict, help_text="Which pages are still missing.")
+    pages = models.PositiveIntegerField(default=0, help_text="Number of pages that ISBNdb returned.")
+    found = models.PositiveIntegerField(default=0, help_text="Books that ISBNdb returned: the sum of the next five.")
+    new = models.PositiveIntegerField(default=0)
+    changed = models.PositiveIntegerField(default=0)
+    unchanged = models.PositiveIntegerField(default=0)
+    fresh = models.PositiveIntegerField(default=0, help_text="Stored and recent enough, so left as they were.")
+    failed = models.PositiveIntegerField(default=0)
+    calls = models.PositiveIntegerField(default=0)
+    reason = models.TextField(blank=True, help_text="Why it failed, or was cut.")
+
+    class Meta:
+        ordering = ["job_id", "position"]
+        default_permissions = ()
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(state__in=["pending", "done", "unknown", "cut", "failed"]),
+                name="enrichment_jobauthor_state_known",
+            ),
+        ]
+        indexes = [models.Index(fields=["job", "state", "position"], name="enrichment_jobauthor_by_state")]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class IsbnList(models.Model):

@@ -27,6 +27,7 @@ from enrichment.selectors.catalogue import (
     with_editions,
 )
 from enrichment.selectors.jobs import (
+    author_figures,
     get_job,
     item_counts,
     job_calls_left,
@@ -52,6 +53,7 @@ __all__ = [
     "SyncTimes",
     "WantedAuthor",
     "ask_isbns_again_at",
+    "author_figures",
     "find_authors",
     "find_books",
     "find_works",

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, QuerySet
+from django.db.models import Count, QuerySet, Sum
 
-from enrichment.models import Job, JobItem
+from enrichment.models import Job, JobAuthor, JobItem
 from quota.models import Consumer
 from quota.selectors.forecast import forecast
 from quota.selectors.prices import cost_of_isbns, requests_for_isbns
+
+MAX_PAGES = 10
+"""Maximum number of pages of 1,000 books for each author, unless a job asks for fewer: ISBNdb gives no more."""
 
 MAX_FAILURES = 1000
 """Maximum number of single failures of a job that are shown and, in a job of pages, stored. All are counted."""
@@ -43,6 +46,9 @@ def job_calls_left(job: Job) -> int:
     Raises QuotaUnavailable.
     """
     left = job.total - job.done
+    if job.kind == Job.Kind.AUTHORS:
+        fetched = job.authors.filter(state=JobAuthor.State.PENDING).aggregate(pages=Sum("pages", default=0))["pages"]
+        return max(left, left * int(job.wanted.get("max_pages", MAX_PAGES)) - int(fetched))
     return cost_of_isbns(left) if job.kind == Job.Kind.BATCH_DIRECT else left
 
 
@@ -56,7 +62,7 @@ def job_eta(job: Job) -> datetime | None:
     if job.ended_at is not None:
         return None
     calls, left = job_calls_left(job), job.total - job.done
-    requests = requests_for_isbns(left) if job.kind == Job.Kind.BATCH_DIRECT else left
+    requests = requests_for_isbns(left) if job.kind == Job.Kind.BATCH_DIRECT else calls
     expected = forecast(calls, consumer=job.consumer.slug, requests=requests)
     if job.on_exhausted == Job.OnExhausted.FAIL and expected.today < calls:
         return None
@@ -71,8 +77,34 @@ def item_counts(job: Job) -> dict[str, int]:
     return dict(job.items.order_by().values_list("state").annotate(Count("position")))
 
 
+def author_figures(job: Job) -> dict[str, Any]:
+    """The number of authors of the job in each state, and the sums of their figures.
+
+    found = new + changed + unchanged + already_fresh + failed.
+    """
+    states = dict(job.authors.order_by().values_list("state").annotate(Count("position")))
+    sums = job.authors.aggregate(
+        pages_fetched=Sum("pages", default=0),
+        found=Sum("found", default=0),
+        new=Sum("new", default=0),
+        changed=Sum("changed", default=0),
+        unchanged=Sum("unchanged", default=0),
+        already_fresh=Sum("fresh", default=0),
+        failed=Sum("failed", default=0),
+    )
+    counted = {f"authors_{state.value}": states.get(state.value, 0) for state in JobAuthor.State}
+    return {"authors": job.total, **counted, **sums}
+
+
 def job_failures(job: Job) -> JobFailures:
     """What failed and why: ISBNs and invalid values or, in a job of pages, books that could not be stored."""
+    if job.kind == Job.Kind.AUTHORS:
+        authors = job.authors.filter(state=JobAuthor.State.FAILED)
+        by_reason = dict(authors.order_by("reason").values_list("reason").annotate(Count("position")))
+        first = [
+            {"isbn": author.name, "state": author.state, "reason": author.reason} for author in authors[:MAX_FAILURES]
+        ]
+        return JobFailures(by_reason, first)
     if job.kind != Job.Kind.BATCH_DIRECT:
         errors = job.progress.get("errors", [])
         first = [{"isbn": error["isbn"], "state": "failed", "reason": error["error"]} for error in errors]

@@ -73,7 +73,7 @@ def _job(job: Job, now: datetime) -> Running:
         standing += f", continues at {job.resume_at:%Y-%m-%d %H:%M} UTC"
     return Running(
         kind="job",
-        name=job.get_kind_display(),
+        name=job.kind_label,
         url=reverse("admin:enrichment_job_change", args=[job.pk]),
         who=job.consumer.slug,
         age=now - job.created_at,

@@ -655,7 +655,6 @@ def test_the_database_rejects_a_job_without_the_fields_of_its_state() -> None:
         {"state": "succeeded"},
         {"state": "waiting", "resume_at": None},
         {"state": "asleep"},
-        {"kind": "other"},
         {"on_exhausted": "stop"},
         {"done": 3},
     ):
