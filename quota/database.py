@@ -29,6 +29,7 @@ class Decision(NamedTuple):
     send_at: datetime | None
     send_in: float | None
     valid_for: float | None
+    payer: int | None
 
 
 FIELDS = ", ".join(Decision._fields)

@@ -59,6 +59,15 @@ class ReservationSpent(QuotaError):
         self.missing = missing
 
 
+class ShareNotPaid(QuotaError):
+    """One of several payers of a batch (`payer`: its number, from 0) could not pay its share. `why`: its own error."""
+
+    def __init__(self, payer: int, why: ReservationClosed | ReservationSpent) -> None:
+        super().__init__(str(why))
+        self.payer = payer
+        self.why = why
+
+
 class ConsumerUnknown(QuotaError):
     """No consumer has that slug."""
 

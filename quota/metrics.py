@@ -22,7 +22,8 @@ PACE_WAITS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 JOURNAL = """
 SELECT consumer.slug, call.outcome, coalesce(call.status / 100 || 'xx', 'none'),
-    sum(call.calls), count(call.reservation_id), coalesce(sum(call.isbns_asked), 0), coalesce(sum(call.isbns_found), 0)
+    sum(call.calls), count(call.reservation_id) FILTER (WHERE call.share_of_id IS NULL),
+    coalesce(sum(call.isbns_asked), 0), coalesce(sum(call.isbns_found), 0)
 FROM quota_call call JOIN quota_consumer consumer ON consumer.id = call.consumer_id
 WHERE call.day = %s
 GROUP BY 1, 2, 3
@@ -153,7 +154,8 @@ def _times(day: date) -> Iterator[Metric]:
     columns += ["count(latency_ms)", "coalesce(sum(latency_ms), 0) / 1000.0"]
     columns += [f"count(*) FILTER (WHERE {wait} <= {bound})" for bound in PACE_WAITS]
     columns += ["count(*)", f"coalesce(sum({wait}), 0)"]
-    sql = f"SELECT {', '.join(columns)} FROM quota_call WHERE day = %s AND reservation_id IS NOT NULL"  # noqa: S608 (our own)
+    requests = "day = %s AND reservation_id IS NOT NULL AND share_of_id IS NULL"
+    sql = f"SELECT {', '.join(columns)} FROM quota_call WHERE {requests}"  # noqa: S608 (our own)
     [figures] = _rows(sql, [day])
     middle = len(LATENCIES) + 2
     yield _histogram("isbndb_latency_seconds", "How long ISBNdb took today.", LATENCIES, figures[:middle])

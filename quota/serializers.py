@@ -304,7 +304,13 @@ class CallSerializer(serializers.ModelSerializer[Call]):
         allow_null=True,
         help_text="null: not a request of Alexandria, but calls made outside it, or corrected by a person.",
     )
-    calls = serializers.IntegerField(help_text="The price of the request. 0: it was free.")
+    share_of = serializers.IntegerField(
+        source="share_of_id",
+        allow_null=True,
+        help_text="The id of the request, if this row is only a share of its price: several consumers pay for a "
+        "batch of the queue. null: the request itself.",
+    )
+    calls = serializers.IntegerField(help_text="The price of the request, or a share of it. 0: it was free.")
 
     class Meta:
         model = Call
@@ -314,6 +320,7 @@ class CallSerializer(serializers.ModelSerializer[Call]):
             "consumer",
             "operation",
             "reservation",
+            "share_of",
             "calls",
             "method",
             "path",
@@ -337,6 +344,7 @@ class CallSerializer(serializers.ModelSerializer[Call]):
                 "consumer": "reader",
                 "operation": "batch-direct",
                 "reservation": "0d3b6f1e-5a80-4d8f-8a43-4b1f1c2f9d10",
+                "share_of": None,
                 "calls": 1_000,
                 "method": "POST",
                 "path": "/books",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
-from django.db.models import Count, OuterRef, Q, Subquery
+from django.db.models import OuterRef, Q, Subquery
 from kombu.exceptions import OperationalError as BrokerUnavailable
 
 from alexandria.common.timeouts import within
@@ -14,6 +14,7 @@ from harvest.models import CronState, HarvestRun
 from harvest.schedules import overdue
 from quota.database import reachable
 from quota.models import Call, Reservation
+from quota.models.ledger import REQUESTS
 from quota.selectors.dashboard import ANSWERED, FAILED, calls_of_today
 from quota.selectors.prices import PriceChange, last_price_change
 from quota.selectors.status import QuotaStatus, drift_of, effective_limits, get_status, sold_today
@@ -105,7 +106,7 @@ def _recent_outcomes(status: QuotaStatus) -> dict[str, int]:
     """The number of requests of the last ERROR_WINDOW, by outcome."""
     since = status.now - ERROR_WINDOW
     recent = Call.objects.filter(ledger__in={status.day, since.date()}, dispatched_at__gt=since)
-    return dict(recent.order_by().values_list("outcome").annotate(requests=Count("reservation")))
+    return dict(recent.order_by().values_list("outcome").annotate(requests=REQUESTS))
 
 
 def _leases_expired(status: QuotaStatus) -> int:

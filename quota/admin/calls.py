@@ -84,11 +84,12 @@ class CallAdmin(ExportMixin, ReadOnlyAdmin):
 
     @admin.display(description="request")
     def request_line(self, call: Call) -> str:
-        return f"{call.method} {call.path}".strip()
+        share = "" if call.share_of_id is None else f" (share of request {call.share_of_id})"
+        return f"{call.method} {call.path}{share}".strip()
 
     @admin.display(description="calls")
     def price(self, call: Call) -> str:
-        """What the request cost."""
+        """What the request cost; for a share, what this consumer paid of it."""
         return f"{call.calls:,}"
 
     @admin.display(description="took")

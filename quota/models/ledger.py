@@ -135,7 +135,7 @@ class ConsumerUsage(models.Model):
         return f"{self.consumer_id} on {self.ledger_id}"
 
 
-def _unchecked(to: type[models.Model], related_name: str, *, db_index: bool = False, **options: Any) -> Any:
+def _unchecked(to: type[models.Model] | str, related_name: str, *, db_index: bool = False, **options: Any) -> Any:
     """A foreign key without a database constraint, because the row is always written together with its target.
 
     Reservations and calls are written with the ConsumerUsage of their day and consumer, which has these constraints.
@@ -198,7 +198,10 @@ class Reservation(models.Model):
 class Call(models.Model):
     """The journal: one row for each dispatched request, written before the request is sent.
 
-    The sum of `calls` over a day's rows is the ledger's `used`; the number of rows with a reservation its `requests`.
+    When several consumers pay for a batch, the row of the request belongs to the first of them, with the ISBNs of all.
+    Each of the others has a row for its share of the price (`share_of`), with the same outcome.
+
+    The sum of `calls` over a day's rows is the ledger's `used`; REQUESTS of them is its `requests`.
     """
 
     class Outcome(models.TextChoices):
@@ -221,9 +224,16 @@ class Call(models.Model):
     ledger = _unchecked(DailyLedger, "journal", db_column="day")
     consumer = _unchecked(Consumer, "journal")
     reservation = _unchecked(Reservation, "journal", db_index=True, null=True, blank=True)
+    share_of = _unchecked(
+        "self",
+        "shares",
+        null=True,
+        blank=True,
+        help_text="The row of the request, if this row is a share of its price. Empty: the request itself.",
+    )
     operation = models.CharField(max_length=64)
     calls = models.IntegerField(
-        default=1, help_text="The price of the request, or the calls made outside or corrected."
+        default=1, help_text="The price of the request or a share of it, or the calls made outside or corrected."
     )
     dispatched_at = models.DateTimeField()
     send_at = models.DateTimeField(help_text="The earliest moment at which the pace lets it be sent.")
@@ -250,9 +260,14 @@ class Call(models.Model):
         indexes = [
             models.Index(fields=["ledger", "consumer"], name="quota_call_day_consumer"),
             models.Index(fields=["consumer", "-id"], name="quota_call_consumer_latest"),
+            models.Index(fields=["share_of"], condition=Q(share_of__isnull=False), name="quota_call_shares"),
             # Nearly all calls are `ok`. The latest of them are found without an index.
             models.Index(fields=["outcome", "-id"], condition=~Q(outcome="ok"), name="quota_call_outcome_latest"),
         ]
 
     def __str__(self) -> str:
         return f"request {self.pk}"
+
+
+REQUESTS = models.Count("reservation", filter=Q(share_of=None))
+"""The number of requests among rows of the journal: no corrections, and no shares of a price."""

@@ -7,11 +7,12 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from django.db.models import Count, DateTimeField, F, Func, Q, QuerySet, Sum, Value
+from django.db.models import DateTimeField, F, Func, Q, QuerySet, Sum, Value
 
 from quota.database import reachable
 from quota.limits import LIMITS, Limit
 from quota.models import Call, Reconciliation, Reservation
+from quota.models.ledger import REQUESTS
 from quota.selectors.days import refusals_of
 from quota.selectors.history import DayUsage, usage_history
 from quota.selectors.prices import Prices, get_prices
@@ -131,7 +132,7 @@ def calls_of_today(status: QuotaStatus) -> Today:
             .values_list("consumer__slug", "outcome", slot)
             .annotate(
                 sent=Sum("calls"),
-                requests=Count("reservation"),
+                requests=REQUESTS,
                 recent=Sum("calls", filter=Q(dispatched_at__gt=status.now - timedelta(hours=1)), default=0),
                 asked=Sum("isbns_asked", default=0),
                 found=Sum("isbns_found", filter=Q(isbns_asked__isnull=False), default=0),

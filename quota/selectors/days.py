@@ -4,11 +4,12 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, date, timedelta
 
-from django.db.models import Count, QuerySet, Sum
+from django.db.models import QuerySet, Sum
 from django.db.models.functions import ExtractHour
 
 from quota.database import reachable
 from quota.models import Call, ConsumerUsage, DailyLedger, Refusal, Reopening
+from quota.models.ledger import REQUESTS
 from quota.selectors.status import begin_of, drift_of
 
 HOURS = 24
@@ -45,7 +46,7 @@ def day_in_figures(ledger: DailyLedger) -> DayInFigures:
             Call.objects.filter(ledger=ledger)
             .order_by()
             .values_list(ExtractHour("dispatched_at", tzinfo=UTC), "outcome")
-            .annotate(total=Sum("calls"), requests=Count("reservation"))
+            .annotate(total=Sum("calls"), requests=REQUESTS)
         )
         refusals = refusals_of(ledger.day).aggregate(times=Sum("times", default=0))["times"]
         adjusted = ledger.adjustments.aggregate(calls=Sum("calls", default=0))["calls"]

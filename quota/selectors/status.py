@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 import structlog
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Count, Sum
+from django.db.models import Sum
 
 from quota.database import ask, reachable
 from quota.models import (
@@ -19,6 +19,7 @@ from quota.models import (
     Reservation,
     Switches,
 )
+from quota.models.ledger import REQUESTS
 
 log = structlog.get_logger(__name__)
 
@@ -193,7 +194,7 @@ def check_ledger(day: date) -> list[Discrepancy]:
             Call.objects.filter(ledger=day)
             .values_list("consumer__slug")
             .order_by()
-            .annotate(calls_of=Sum("calls"), requests_of=Count("reservation"))
+            .annotate(calls_of=Sum("calls"), requests_of=REQUESTS)
         )
         reserved = Reservation.objects.filter(ledger=day, state="open").aggregate(
             calls=Sum("calls", default=0), dispatched=Sum("dispatched", default=0)

@@ -188,7 +188,10 @@ def reconcile(call: DispatchedCall, *, spent: int, total: int, left: int) -> Rec
         before = Reconciliation.objects.filter(ledger=call.day, ignored="").first()
         in_flight = (
             Call.objects.filter(
-                ledger=call.day, outcome=Call.Outcome.UNKNOWN, dispatched_at__gt=answered_at - IN_FLIGHT
+                ledger=call.day,
+                share_of=None,
+                outcome=Call.Outcome.UNKNOWN,
+                dispatched_at__gt=answered_at - IN_FLIGHT,
             )
             .exclude(pk=call.id)
             .count()

@@ -12,6 +12,8 @@ from datetime import date, datetime, timedelta
 import structlog
 from django.conf import settings
 from django.db import connection
+from django.db.models import Case, Expression, IntegerField, Q, Value, When
+from django.db.models.functions import Cast
 
 from quota.database import FIELDS, FIELDS_OF_DECISION, Decision, Params, ask, reachable
 from quota.decision_times import measured
@@ -89,7 +91,7 @@ _CLOSE_DAY = "SELECT quota_close_day(p_day => %(day)s, p_reason => %(reason)s)"
 class DispatchedCall:
     """A request whose price is spent, and the right to send it once. `claim` uses that right up.
 
-    `id`: the journal row. `price`: in calls.
+    `id`: the journal row. `price`: in calls. `is_shared`: other journal rows hold shares of its price.
     """
 
     id: int
@@ -99,6 +101,7 @@ class DispatchedCall:
     send_at: datetime
     send_after: float  # on this process's monotonic clock
     send_before: float
+    is_shared: bool = False
     claimed: bool = False
 
     def claim(self) -> None:
@@ -132,7 +135,7 @@ def reserve(*, consumer: str, operation: str, calls: int, source: str = "", leas
     if calls < 1:
         raise ValueError(f"calls must be at least 1, not {calls}.")
     reservation, decision = _ask_to_reserve("reserve", _RESERVE, params)
-    _raise_unless_granted(decision, asker=Asker(consumer, operation, source))
+    raise_unless_granted(decision, asker=Asker(consumer, operation, source))
     return reservation
 
 
@@ -168,8 +171,8 @@ def dispatch(
     }
     with measured("dispatch") as step:
         decision = step.decided(Decision(*ask(_DISPATCH, params)))
-    _raise_unless_granted(decision, asker=Asker(reservation=reservation))
-    return _dispatched(reservation, decision, asked_at)
+    raise_unless_granted(decision, asker=Asker(reservation=reservation))
+    return dispatched_call(reservation, decision, asked_at)
 
 
 def reserve_and_dispatch(
@@ -206,8 +209,8 @@ def reserve_and_dispatch(
         "enforcement": settings.QUOTA_ENFORCEMENT,
     }
     reservation, decision = _ask_to_reserve("reserve_and_dispatch", _RESERVE_AND_DISPATCH, params)
-    _raise_unless_granted(decision, asker=Asker(consumer, operation, source))
-    return reservation, decision.asked or 0, _dispatched(reservation, decision, asked_at)
+    raise_unless_granted(decision, asker=Asker(consumer, operation, source))
+    return reservation, decision.asked or 0, dispatched_call(reservation, decision, asked_at)
 
 
 def extend(reservation: uuid.UUID, *, calls: int = 1, lease: timedelta = LEASE) -> None:
@@ -225,7 +228,7 @@ def extend(reservation: uuid.UUID, *, calls: int = 1, lease: timedelta = LEASE) 
     }
     with measured("extend") as step:
         decision = step.decided(Decision(*ask(_EXTEND, params)))
-    _raise_unless_granted(decision, asker=Asker(reservation=reservation))
+    raise_unless_granted(decision, asker=Asker(reservation=reservation))
 
 
 def shrink(reservation: uuid.UUID, *, left: int) -> int:
@@ -242,10 +245,14 @@ def record(
     isbns_found: int | None = None,
     error: str = "",
 ) -> None:
-    """Writes the outcome of a dispatched request into the journal. Raises QuotaUnavailable."""
+    """Writes the outcome of a dispatched request and its shares into the journal. Raises QuotaUnavailable."""
+    rows = Q(pk=call.id)
+    found: Expression = Cast(Value(isbns_found), IntegerField())
+    if call.is_shared:
+        rows, found = rows | Q(share_of=call.id), Case(When(pk=call.id, then=found))
     with reachable():
-        Call.objects.filter(pk=call.id).update(
-            outcome=outcome, status=status, latency_ms=latency_ms, isbns_found=isbns_found, error=error[:1000]
+        Call.objects.filter(rows).update(
+            outcome=outcome, status=status, latency_ms=latency_ms, isbns_found=found, error=error[:1000]
         )
 
 
@@ -341,7 +348,7 @@ def _ask_to_reserve(step_name: str, sql: str, params: Params) -> tuple[uuid.UUID
     return reservation, decision
 
 
-def _raise_unless_granted(decision: Decision, *, asker: Asker) -> None:
+def raise_unless_granted(decision: Decision, *, asker: Asker) -> None:
     asked = decision.asked or 0
     match decision.outcome:
         case "granted" | "wait":
@@ -370,8 +377,13 @@ def _raise_unless_granted(decision: Decision, *, asker: Asker) -> None:
             raise QuotaRefused(limit=limit, asked=asked, free=free, retry_at=retry_at, refusal_id=refusal_id)
 
 
-def _dispatched(reservation: uuid.UUID, decision: Decision, asked_at: float) -> DispatchedCall | timedelta:
-    """`asked_at`: the monotonic clock before the database was asked, so that a slow answer makes the window shorter."""
+def dispatched_call(
+    reservation: uuid.UUID, decision: Decision, asked_at: float, *, is_shared: bool = False
+) -> DispatchedCall | timedelta:
+    """What a granted dispatch, or one that must wait for the pace, means for its caller.
+
+    `asked_at`: the monotonic clock before the database was asked, so that a slow answer makes the window shorter.
+    """
     match decision:
         case Decision(outcome="wait", send_in=float(distance)):
             return timedelta(seconds=distance)
@@ -386,5 +398,6 @@ def _dispatched(reservation: uuid.UUID, decision: Decision, asked_at: float) -> 
                 send_at=send_at,
                 send_after=time.monotonic() + decision.send_in,
                 send_before=asked_at + decision.valid_for,
+                is_shared=is_shared,
             )
     raise RuntimeError(f"A granted call without its figures: {decision}")

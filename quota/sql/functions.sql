@@ -98,6 +98,11 @@ LANGUAGE sql IMMUTABLE AS $$
     END
 $$;
 
+-- What one of several consumers pays for a batch that holds ISBNs of each: by the request, the first of them pays all of
+-- it; by the ISBN, each pays its own.
+CREATE FUNCTION quota_share(p_isbns integer, p_is_first boolean, p_batch_price text) RETURNS integer
+LANGUAGE sql IMMUTABLE AS $$ SELECT CASE WHEN p_batch_price = 'request' THEN p_is_first::integer ELSE p_isbns END $$;
+
 -- The prices in force: of a batch ('request', 'isbn', or 'unknown' until it is measured), and of GET /key (1 until it is
 -- measured). A person can set the price of a batch with the switches; p_default comes from the environment.
 CREATE FUNCTION quota_prices(p_default text, OUT batch_price text, OUT key_price integer) LANGUAGE sql STABLE AS $$
@@ -286,7 +291,8 @@ CREATE TYPE quota_decision AS (
     price integer,           -- the calls that the request costs
     send_at timestamptz,
     send_in double precision,    -- seconds until the call may be sent, or until it makes sense to try again
-    valid_for double precision   -- seconds until the call must not be sent any more
+    valid_for double precision,  -- seconds until the call must not be sent any more
+    payer integer                -- if several pay for the request and one of them cannot: which of them, from 1
 );
 
 -- Reserves calls of today for one operation. With p_kind it also dispatches the first request in the same statement, if
@@ -397,14 +403,18 @@ END $$;
 -- Spends the price of one request of an open reservation: moves it from reserved to used, gives the request the next send
 -- time of the pace and writes its journal row. If that send time is more than p_max_wait seconds away, the outcome is
 -- 'wait' and nothing is spent. If the reservation holds fewer calls than the price, the outcome is 'spent'.
+--
+-- p_share is for quota_dispatch_shared: what this reservation pays, when others pay the rest of the price.
 CREATE FUNCTION quota_dispatch(
     p_reservation uuid, p_kind text, p_method text, p_path text, p_isbns_asked integer,
-    p_lease double precision, p_max_wait double precision, p_enforce boolean, p_batch_price text
+    p_lease double precision, p_max_wait double precision, p_enforce boolean, p_batch_price text,
+    p_share integer DEFAULT NULL
 ) RETURNS quota_decision LANGUAGE plpgsql AS $$
 DECLARE
     now timestamptz;
     ledger quota_dailyledger;
     r quota_reservation;
+    price integer;  -- of the request, whoever pays it
     switched_off text;
     decision quota_decision;
 BEGIN
@@ -418,8 +428,9 @@ BEGIN
         decision.outcome := 'closed';
         RETURN decision;
     END IF;
-    SELECT quota_price(p_kind, p_isbns_asked, p.batch_price, p.key_price) INTO decision.price
+    SELECT quota_price(p_kind, p_isbns_asked, p.batch_price, p.key_price) INTO price
     FROM quota_prices(p_default => p_batch_price) p;
+    decision.price := coalesce(p_share, price);
     IF r.dispatched + decision.price > r.calls THEN
         decision.outcome := 'spent';
         decision.asked := r.dispatched + decision.price - r.calls;
@@ -439,9 +450,9 @@ BEGIN
     IF decision.send_at >= quota_last_slot(r.day) THEN
         decision.broken_limit := 'midnight';
         decision.send_at := quota_retry_at('midnight', r.day);
-    ELSIF ledger.closed_at IS NOT NULL AND decision.price > 0 AND NOT quota_goes_out_when_closed(p_kind) THEN
+    ELSIF ledger.closed_at IS NOT NULL AND price > 0 AND NOT quota_goes_out_when_closed(p_kind) THEN
         decision.broken_limit := 'day_closed';
-    ELSIF decision.price > 0 AND ledger.used + decision.price > ledger.safety_limit
+    ELSIF price > 0 AND ledger.used + price > ledger.safety_limit
         AND NOT quota_passes_limits(p_kind, ledger.closed_at, r.day, now)
     THEN
         decision.broken_limit := 'safety_limit';  -- calls made outside were recorded after the reservation
@@ -479,6 +490,87 @@ BEGIN
     ) RETURNING id INTO decision.call;
     decision.valid_for := extract(epoch FROM quota_last_slot(r.day) - now);
     decision.outcome := 'granted';
+    RETURN decision;
+END $$;
+
+-- Dispatches one batch that holds ISBNs of several consumers, and lets each pay its share in the same statement: one
+-- request, one send time, one journal row of the request. Each other payer has a journal row that points to it (share_of).
+--
+-- p_reservations: one for each payer; null for one that has reserved nothing yet. p_isbns: how many of the ISBNs are its
+-- own. The first payer dispatches the request, as in quota_dispatch. If one of them cannot pay its share, nothing is spent,
+-- and `payer` says which: 'spent' (it holds too few calls), 'closed', or the switch that refuses it.
+CREATE FUNCTION quota_dispatch_shared(
+    p_reservations uuid[], p_isbns integer[], p_method text, p_path text,
+    p_lease double precision, p_max_wait double precision, p_enforce boolean, p_batch_price text
+) RETURNS quota_decision LANGUAGE plpgsql AS $$
+DECLARE
+    now timestamptz;
+    share record;
+    decision quota_decision;
+    asked integer := (SELECT sum(isbns) FROM unnest(p_isbns) AS isbns);
+    shares integer[];  -- in calls, in the order of the payers
+BEGIN
+    PERFORM set_config('lock_timeout', '2s', true);
+    PERFORM FROM quota_dailyledger
+    WHERE day = (SELECT day FROM quota_reservation WHERE id = p_reservations[1]) FOR NO KEY UPDATE;
+    now := quota_now();
+    SELECT array_agg(quota_share(payer.isbns, payer.position = 1, p.batch_price) ORDER BY payer.position) INTO shares
+    FROM quota_prices(p_default => p_batch_price) p, unnest(p_isbns) WITH ORDINALITY AS payer (isbns, position);
+    FOR share IN
+        SELECT payer.position, payer.reservation, r.state, r.day, r.expires_at,
+            payer.price - coalesce(r.calls - r.dispatched, 0) AS missing,
+            quota_switched_off(c.active, c.kind) AS switched_off
+        FROM unnest(p_reservations, shares) WITH ORDINALITY AS payer (reservation, price, position)
+        LEFT JOIN quota_reservation r ON r.id = payer.reservation
+        LEFT JOIN quota_consumer c ON c.id = r.consumer_id
+        WHERE payer.price > 0
+        ORDER BY payer.position
+    LOOP
+        decision.outcome := CASE
+            WHEN share.reservation IS NOT NULL AND NOT coalesce(
+                share.state = 'open' AND share.expires_at > now AND share.day = quota_day(now), false
+            ) THEN 'closed'
+            WHEN share.missing > 0 THEN 'spent'
+            ELSE share.switched_off
+        END;
+        IF decision.outcome IS NOT NULL THEN
+            decision.payer := share.position;
+            decision.day := share.day;
+            decision.asked := share.missing;
+            RETURN decision;
+        END IF;
+    END LOOP;
+
+    decision := quota_dispatch(
+        p_reservation => p_reservations[1], p_kind => 'batch', p_method => p_method, p_path => p_path,
+        p_isbns_asked => asked, p_lease => p_lease, p_max_wait => p_max_wait, p_enforce => p_enforce,
+        p_batch_price => p_batch_price, p_share => shares[1]
+    );
+    IF decision.outcome <> 'granted' THEN
+        RETURN decision;
+    END IF;
+    FOR share IN
+        SELECT r.*, payer.price
+        FROM unnest(p_reservations[2:], shares[2:]) AS payer (reservation, price)
+        JOIN quota_reservation r ON r.id = payer.reservation
+        WHERE payer.price > 0
+    LOOP
+        PERFORM quota_post(
+            p_day => share.day, p_consumer => share.consumer_id, p_used => share.price, p_reserved => -share.price
+        );
+        UPDATE quota_reservation
+        SET dispatched = dispatched + share.price,
+            expires_at = greatest(expires_at, decision.send_at + make_interval(secs => p_lease))
+        WHERE id = share.id;
+        INSERT INTO quota_call (
+            day, consumer_id, reservation_id, share_of_id, operation, calls, dispatched_at, send_at, method, path,
+            outcome, error
+        ) SELECT
+            day, share.consumer_id, share.id, id, share.operation, share.price, dispatched_at, send_at, method, path,
+            outcome, error
+        FROM quota_call WHERE id = decision.call;
+        decision.price := decision.price + share.price;
+    END LOOP;
     RETURN decision;
 END $$;
 
@@ -742,10 +834,13 @@ END $$;
 -- used the key: the higher price is also taken when all batches explain all but a little of a rise.
 CREATE FUNCTION quota_price_explaining(p_difference integer, p_day date, p_since bigint, p_until timestamptz)
 RETURNS text LANGUAGE sql STABLE AS $$
-    WITH sent AS (
-        SELECT id, calls, outcome, path, isbns_asked
-        FROM quota_call
-        WHERE day = p_day AND id > p_since AND reservation_id IS NOT NULL AND dispatched_at <= p_until
+    WITH sent AS (  -- a request for which several pay is counted once, with all that they pay
+        SELECT id, outcome, path, isbns_asked, calls + coalesce((
+            SELECT sum(share.calls) FROM quota_call share WHERE share.share_of_id = request.id
+        ), 0) AS calls
+        FROM quota_call request
+        WHERE day = p_day AND id > p_since AND reservation_id IS NOT NULL AND share_of_id IS NULL
+            AND dispatched_at <= p_until
     ), doubtful AS (
         SELECT coalesce(sum(calls) FILTER (WHERE outcome <> 'ok' OR quota_is_question(path) AND NOT measured), 0) AS off
         FROM sent CROSS JOIN (
@@ -959,10 +1054,10 @@ BEGIN
         SELECT consumer_id, used, coalesce(doubtful.calls, 0) AS doubtful
         FROM quota_consumerusage usage
         LEFT JOIN LATERAL (
-            SELECT sum(CASE WHEN outcome = 'ok' THEN calls - 1 ELSE calls END) AS calls
+            SELECT sum(CASE WHEN outcome = 'ok' AND share_of_id IS NULL THEN calls - 1 ELSE calls END) AS calls
             FROM quota_call call
             WHERE call.day = seen.day AND call.consumer_id = usage.consumer_id AND reservation_id IS NOT NULL
-                AND (outcome <> 'ok' OR seen.price_seen = 'request' AND isbns_asked > 1
+                AND (outcome <> 'ok' OR seen.price_seen = 'request' AND (isbns_asked > 1 OR share_of_id IS NOT NULL)
                     AND call.id > coalesce(before.call_id, 0))
         ) AS doubtful ON true
         WHERE usage.day = seen.day AND used > 0

@@ -153,6 +153,7 @@ def test_a_consumer_pages_through_its_own_calls_of_a_day(api: APIClient, set_clo
         "dispatched_at": newest.dispatched_at.isoformat().replace("+00:00", "Z"),
         "consumer": "reader",
         "operation": "pages",
+        "share_of": None,
         "reservation": str(newest.reservation_id),
         "calls": 1,
         "method": "POST",

@@ -1,0 +1,75 @@
+"""A batch for which several consumers pay: one request, and a share of its price for each of them."""
+
+import time
+import uuid
+from collections.abc import Sequence
+from datetime import timedelta
+
+from django.conf import settings
+
+from quota.database import FIELDS, Decision, ask
+from quota.decision_times import measured
+from quota.exceptions import ReservationClosed, ReservationSpent, ShareNotPaid
+from quota.services.refusals import Asker
+from quota.services.reservations import (
+    LEASE,
+    MAX_SLOT_DISTANCE,
+    DispatchedCall,
+    dispatched_call,
+    raise_unless_granted,
+)
+
+_DISPATCH_SHARED = f"""
+    SELECT {FIELDS} FROM quota_dispatch_shared(
+        p_reservations => %(reservations)s::uuid[], p_isbns => %(isbns)s::integer[], p_method => %(method)s,
+        p_path => %(path)s, p_lease => %(lease)s, p_max_wait => %(max_wait)s,
+        p_enforce => quota_enforces(p_default => %(enforcement)s), p_batch_price => %(batch_price)s
+    )"""  # noqa: S608 (names of columns)
+
+
+def dispatch_shared(
+    payers: Sequence[tuple[uuid.UUID | None, int]], *, method: str, path: str
+) -> DispatchedCall | timedelta:
+    """`reservations.dispatch` for a batch of several payers: all of them pay in one statement, or none does.
+
+    `payers`: the reservation of each (None: it has reserved nothing yet), and how many of the ISBNs are its own. By the
+    request, the first one pays for all; by the ISBN, each pays its own. The first one needs a reservation.
+
+    Raises ShareNotPaid when one of them holds fewer calls than its share, or its reservation is closed, and else what
+    `reservations.dispatch` raises.
+    """
+    asked_at = time.monotonic()
+    reservations = [reservation for reservation, _ in payers]
+    params = {
+        "reservations": reservations,
+        "isbns": [isbns for _, isbns in payers],
+        "batch_price": settings.ISBNDB_BATCH_PRICE,
+        "method": method,
+        "path": path,
+        "lease": LEASE.total_seconds(),
+        "max_wait": MAX_SLOT_DISTANCE.total_seconds(),
+        "enforcement": settings.QUOTA_ENFORCEMENT,
+    }
+    with measured("dispatch") as step:
+        decision = step.decided(Decision(*ask(_DISPATCH_SHARED, params)))
+    number = (decision.payer or 1) - 1
+    reservation = reservations[number]
+    try:
+        raise_unless_granted(decision, asker=Asker(reservation=reservation))
+    except (ReservationClosed, ReservationSpent) as error:
+        raise ShareNotPaid(number, error) from error
+    first = reservations[0]
+    if first is None:
+        raise RuntimeError("A batch was dispatched without a reservation.")
+    return dispatched_call(first, decision, asked_at, is_shared=len(payers) > 1)
+
+
+def share_of_batch(isbns: int, *, is_first: bool) -> int:
+    """What a payer with so many ISBNs in a batch pays of its price now, in calls. Raises QuotaUnavailable."""
+    params = {"isbns": isbns, "is_first": is_first, "batch_price": settings.ISBNDB_BATCH_PRICE}
+    [share] = ask(
+        """SELECT quota_share(p_isbns => %(isbns)s, p_is_first => %(is_first)s, p_batch_price => batch_price)
+        FROM quota_prices(p_default => %(batch_price)s)""",
+        params,
+    )
+    return int(share)
