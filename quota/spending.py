@@ -1,16 +1,17 @@
 """The only way in which other apps spend calls. However an operation ends, what it has reserved goes back."""
 
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import uniform
+from typing import Protocol
 
 import structlog
 
-from quota.exceptions import PaceTimeout, QuotaUnavailable, ReservationClosed, ReservationSpent
+from quota.exceptions import QuotaUnavailable, ReservationClosed, ReservationSpent
 from quota.prices import RequestKind
 from quota.selectors.status import get_status
 from quota.services import reservations
@@ -19,7 +20,41 @@ from quota.services.reservations import MAX_SLOT_DISTANCE, DispatchedCall
 log = structlog.get_logger(__name__)
 
 MAX_PACE_WAIT = timedelta(seconds=30)
-"""How long a dispatch waits for a send time at most."""
+"""How long a request waits for a send time at most."""
+
+_IN_BACKGROUND: ContextVar[bool] = ContextVar("in_background", default=False)
+
+
+@contextmanager
+def in_background() -> Iterator[None]:
+    """Nobody waits for the answers of the block: jobs, crons, bulk harvests. Whoever waits gets a send time first."""
+    token = _IN_BACKGROUND.set(True)
+    try:
+        yield
+    finally:
+        _IN_BACKGROUND.reset(token)
+
+
+class Payer(Protocol):
+    """Who pays for the requests of a question to ISBNdb: each attempt is a request."""
+
+    @property
+    def left(self) -> int:
+        """Calls reserved and not dispatched."""
+
+    def dispatch(
+        self, kind: RequestKind, method: str, path: str, *, isbns_asked: int | None = None
+    ) -> DispatchedCall | timedelta:
+        """Spends the price of the request; or returns the time after which the pace may have a send time for it.
+
+        Raises what `reserve`, `extend` and `dispatch` of the reservations raise.
+        """
+
+    def extend(self, calls: int) -> None:
+        """Reserves `calls` more, for a retry. Raises what `reservations.extend` raises."""
+
+    def done(self) -> None:
+        """The question is over: it was answered, or it has failed, or it is not sent any more."""
 
 
 @dataclass
@@ -32,6 +67,7 @@ class Spender:
     source: str = ""
     reservation: uuid.UUID | None = None
     left: int = 0  # calls reserved and not dispatched
+    for_one_question: bool = False
     dispatched: list[DispatchedCall] = field(default_factory=list)
 
     @property
@@ -45,15 +81,17 @@ class Spender:
             reservations.shrink(self.reservation, left=calls)
             self.left = calls
 
-    def dispatch(self, kind: RequestKind, method: str, path: str, *, isbns_asked: int | None = None) -> DispatchedCall:
-        """Spends the price of the request that is described. Waits for the pace when it has to.
+    def dispatch(
+        self, kind: RequestKind, method: str, path: str, *, isbns_asked: int | None = None
+    ) -> DispatchedCall | timedelta:
+        """Spends the price of the request that is described, if the pace has a send time for it now.
 
         If the request costs more than is left of the reservation, the missing calls are reserved first: a price can
-        rise, and a batch that is too large is asked for in halves.
+        rise, and a batch that is too large is asked for in halves. Returns the time after which another try makes
+        sense if there is no send time.
 
-        Raises PaceTimeout after MAX_PACE_WAIT, and what `reserve`, `extend` and `dispatch` of the reservations raise.
+        Raises what `reserve`, `extend` and `dispatch` of the reservations raise.
         """
-        deadline = time.monotonic() + MAX_PACE_WAIT.total_seconds()
         while True:
             try:
                 answer = self._ask(kind, method, path, isbns_asked)
@@ -65,12 +103,20 @@ class Spender:
                 self.left -= answer.price
                 return answer
             # A little jitter, so that not everything that waits asks at the same moment.
-            pause = max(timedelta(), answer - MAX_SLOT_DISTANCE).total_seconds() + uniform(0.01, 0.1)  # noqa: S311
-            if time.monotonic() + pause > deadline:
-                raise PaceTimeout(
-                    f"The fleet is busy: there was no send time within {MAX_PACE_WAIT.total_seconds():.0f} s."
-                )
-            reservations.sleep_until(time.monotonic() + pause)
+            return max(timedelta(), answer - MAX_SLOT_DISTANCE) + timedelta(seconds=uniform(0.01, 0.1))  # noqa: S311
+
+    def done(self) -> None:
+        """Settles the reservation if it was made for one question."""
+        if self.for_one_question:
+            self.settle()
+
+    def settle(self) -> None:
+        """Gives back what was not dispatched. If the database does not answer, the end of the lease does that."""
+        if self.reservation is not None:
+            try:
+                reservations.settle(self.reservation)
+            except QuotaUnavailable:
+                log.exception("quota.settle_failed")
 
     def hold(self, calls: int) -> None:
         """Reserves as many calls as are missing until `calls` are left, also before the first dispatch.
@@ -82,7 +128,7 @@ class Spender:
                 consumer=self.consumer, operation=self.operation, calls=calls, source=self.source
             )
             self.left = calls
-            structlog.contextvars.bind_contextvars(reservation=str(self.reservation))
+            self._name_in_log()
         elif calls > self.left:
             reservations.extend(self.reservation, calls=calls - self.left)
             self.left = calls
@@ -130,8 +176,20 @@ class Spender:
             path=path,
             isbns_asked=isbns_asked,
         )
-        structlog.contextvars.bind_contextvars(reservation=str(self.reservation))
+        self._name_in_log()
         return answer
+
+    def _name_in_log(self) -> None:
+        if not self.for_one_question:  # otherwise several are under way
+            structlog.contextvars.bind_contextvars(reservation=str(self.reservation))
+
+
+def for_one_question(*, consumer: str, operation: str, source: str = "") -> Spender:
+    """The payer of one question to ISBNdb: its reservation is settled when the question is over.
+
+    So an operation can have many questions under way, and each dies alone. See `spending` for the parameters.
+    """
+    return Spender(consumer, operation, calls=0, source=source, for_one_question=True)
 
 
 @contextmanager
@@ -147,9 +205,4 @@ def spending(*, consumer: str, operation: str, calls: int, source: str = "") -> 
         try:
             yield spender
         finally:
-            if spender.reservation is not None:
-                try:
-                    reservations.settle(spender.reservation)
-                except QuotaUnavailable:
-                    # The lease gives back what is left. How the block ended is more important.
-                    log.exception("quota.settle_failed")
+            spender.settle()

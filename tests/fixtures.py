@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -10,17 +11,19 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-import stamina
 from django.db import connection
 from rest_framework.test import APIClient
 
 from alexandria.development.sandbox import isbns
 from alexandria.development.sandbox.server import Sandbox
 from alexandria.env import BASE_DIR
-from enrichment.gateway import client
+from enrichment.gateway import asking
+from enrichment.gateway.connection import close_connections
 from quota.models import Consumer, ConsumerKey, DailyLedger, Reconciliation
 from quota.selectors.status import check_ledger, get_status
 from quota.services import reservations
+from quota.services.reservations import DispatchedCall
+from quota.spending import Spender
 
 SetClock = Callable[[datetime], timedelta]
 At = Callable[[float], None]
@@ -134,11 +137,11 @@ def consumer(set_clock: SetClock) -> Consumer:
 def sandbox(settings) -> Iterator[Sandbox]:
     """A real HTTP server that imitates ISBNdb at noon, without a limit of the pace unless the test sets one.
 
-    Retries wait only for the pace, unless the test calls `stamina.set_testing(False)`. The timeout is long, so that no
+    Retries wait only for the pace, unless the test sets FIRST_RETRY_PAUSE_SECONDS. The timeout is long, so that no
     request of a busy machine reaches it. A test about timeouts sets a short one.
     """
-    no_back_off = stamina.set_testing(True, attempts=client.ATTEMPTS, cap=True)
-    no_pause = patch.object(client, "SMALLER_PAGE_PAUSE_SECONDS", 0.0)
+    no_back_off = patch.object(asking, "FIRST_RETRY_PAUSE_SECONDS", 0.0)
+    no_pause = patch.object(asking, "SMALLER_PAGE_PAUSE_SECONDS", 0.0)
     # Most tests count requests, so a batch costs one call, for the sandbox and in the settings of the tests.
     with Sandbox(max_rps=None, batch_price="request") as server, no_back_off, no_pause:
         server.set_clock(offset_seconds=(NOON - datetime.now(UTC)).total_seconds())
@@ -147,7 +150,14 @@ def sandbox(settings) -> Iterator[Sandbox]:
         settings.ISBNDB_TIMEOUT_SECONDS = 30
         settings.QUOTA_MAX_RPS = 1000  # only tests of the pace wait for it
         yield server
-        client.close_connections()
+        close_connections()
+
+
+@pytest.fixture
+def one_at_a_time() -> Iterator[None]:
+    """Every operation has one request under way, so that the test knows the order of what happens."""
+    with patch.object(asking, "MAX_UNDER_WAY", 1):
+        yield
 
 
 @pytest.fixture
@@ -181,3 +191,10 @@ def api_without_key_check() -> APIClient:
     client = APIClient(raise_request_exception=False)
     client.force_authenticate(Consumer(slug="reader"))  # type: ignore[arg-type]  # the stubs know only Django's users
     return client
+
+
+def dispatched(spender: Spender, *request: Any, **options: Any) -> DispatchedCall:
+    """Dispatches the request, as soon as the pace has a send time for it."""
+    while isinstance(answer := spender.dispatch(*request, **options), timedelta):
+        reservations.sleep_until(time.monotonic() + answer.total_seconds())
+    return answer

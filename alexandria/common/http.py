@@ -26,8 +26,8 @@ class DeadlineTransport(httpx2.HTTPTransport):
         super().__init__()
         self._pool = httpcore2.ConnectionPool(
             ssl_context=httpx2.create_ssl_context(trust_env=False),
-            max_connections=20,
-            max_keepalive_connections=10,
+            max_connections=100,  # more than a fleet at the pace has under way: a wait for one would waste a paid call
+            max_keepalive_connections=20,
             keepalive_expiry=30,
             network_backend=_Backend(addresses),
         )

@@ -9,9 +9,11 @@ import msgspec
 
 from enrichment.books import cleaning
 from enrichment.books.decoding import Answer, UndecodableAnswer, decode_books
-from enrichment.gateway.client import MIN_PAGE_SIZE, ask, new_request
+from enrichment.gateway.asking import ask
+from enrichment.gateway.connection import new_request
+from enrichment.gateway.questions import MIN_PAGE_SIZE, Question
 from quota.prices import RequestKind
-from quota.spending import Spender
+from quota.spending import Payer
 
 PAGE_SIZE = 1000  # ISBNdb's maximum
 MAX_RESULTS = 10_000  # of a listing; ISBNdb gives no more, with any page size
@@ -40,35 +42,40 @@ def books_of_month(month: date, subject: str | None = None) -> Listing:
     return Listing(f"/books/{quote(subject, safe='')}", {"column": "subjects", **months})
 
 
-def fetch_page(listing: Listing, spender: Spender, *, page: int, page_size: int = PAGE_SIZE) -> Answer:
-    """Fetches one page of a listing, counted from 1. The answer's `total` is None when ISBNdb sends none.
+def page_of(listing: Listing, payer: Payer, *, page: int, page_size: int = PAGE_SIZE) -> Question[Answer]:
+    """One page of a listing, counted from 1. The answer's `total` is None when ISBNdb sends none.
 
-    Raises IsbndbNotFound (ISBNdb does not know the name), IsbndbPageTooLarge (ask for less), another IsbndbError, or
-    what `Spender.dispatch` raises.
+    Its failure is IsbndbNotFound (ISBNdb does not know the name), IsbndbPageTooLarge (ask for less), or another
+    IsbndbError.
     """
     parameters = {**listing.parameters, "page": str(page), "pageSize": str(page_size)}
-    return ask(
-        spender,
+    return Question(
         RequestKind.PAGE,
         new_request("GET", listing.path, params=parameters),
-        decode=_decode_listing,
+        _decode_listing,
+        payer,
         count=lambda answer: len(answer.books),
         may_be_too_large=page_size > MIN_PAGE_SIZE,
     )
 
 
-def fetch_updates(spender: Spender, *, since: date, page: int, page_size: int = PAGE_SIZE) -> list[str]:
-    """Fetches the ISBN-13s on one page, counted from 1, of the books that changed since a day. It costs no call.
+def fetch_page(listing: Listing, payer: Payer, *, page: int, page_size: int = PAGE_SIZE) -> Answer:
+    """Asks for one page; see `page_of`. Raises what `ask` raises."""
+    return ask(page_of(listing, payer, page=page, page_size=page_size))
+
+
+def updates_page(payer: Payer, *, since: date, page: int, page_size: int = PAGE_SIZE) -> Question[list[str]]:
+    """The ISBN-13s on one page, counted from 1, of the books that changed since a day. It costs no call.
 
     `GET /feeds/books/updates`, on Premium plans and above, for at most the last 7 days. There is no total: the last
-    page is empty. Raises what `fetch_page` raises.
+    page is empty.
     """
     parameters = {"lastUpdated": since.isoformat(), "page": str(page), "pageSize": str(page_size)}
-    return ask(
-        spender,
+    return Question(
         RequestKind.FEED,
         new_request("GET", "/feeds/books/updates", params=parameters),
-        decode=_decode_updates,
+        _decode_updates,
+        payer,
         count=len,
     )
 

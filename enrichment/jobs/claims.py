@@ -13,7 +13,7 @@ from django.db.models import DateField, Exists, F, Func, Q
 from django.db.models.functions import Coalesce
 from kombu.exceptions import OperationalError as BrokerUnavailable
 
-from enrichment.gateway.client import MAX_ASK_TIME
+from enrichment.gateway.asking import MAX_ASK_TIME
 from enrichment.jobs.processes import has_ended, this_process
 from enrichment.models import Job
 from quota.database import QuotaNow

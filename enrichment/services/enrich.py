@@ -1,6 +1,7 @@
 """Enriches ISBNs: from ISBNs in any form to stored editions, with as few calls as possible."""
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -9,8 +10,9 @@ from django.conf import settings
 from enrichment import selectors
 from enrichment.books.decoding import Answer
 from enrichment.books.storage import remember_misses, store_books
-from enrichment.exceptions import ENDINGS, EnrichmentStopped, IsbndbPageTooLarge
-from enrichment.gateway import client
+from enrichment.exceptions import ENDINGS, EnrichmentStopped, IsbndbError, IsbndbPageTooLarge
+from enrichment.gateway.asking import ask_each
+from enrichment.gateway.questions import Exchanged, Question, batch_of
 from enrichment.isbn.parsing import InvalidEntry, parse_many
 from enrichment.services.prices import PROBE_ISBNS, measure, probe
 from enrichment.services.reconciliation import reconcile
@@ -18,7 +20,7 @@ from enrichment.services.stop_reasons import public_message
 from quota.models import PriceMeasurement
 from quota.prices import BatchPrice
 from quota.selectors.prices import cost_of_isbns
-from quota.spending import Spender, spending
+from quota.spending import Payer, Spender, spending
 
 WELL_KNOWN = ("9780593135204", "9780451524935")
 """Books with which the price is measured while no edition is stored."""
@@ -110,28 +112,66 @@ def accounted(rest: list[str], spender: Spender, result: Enrichment) -> Iterator
 
 
 def ask_in_batches(rest: list[str], spender: Spender, result: Enrichment) -> None:
-    """Asks ISBNdb for the ISBN-13s in batches, and stores the books. Takes what is answered out of `rest`.
+    """Asks ISBNdb for the ISBN-13s in batches, several at once, and stores the books.
 
-    Adds the counts to `result`. Raises one of ENDINGS.
+    Takes what is answered out of `rest`, and adds the counts to `result`. Raises one of ENDINGS.
     """
-    while rest:
-        for part, answer in _ask_for(rest[: settings.ISBNDB_BATCH_SIZE], spender):
-            _take(part, answer, result)
-            del rest[: len(part)]
-        spender.release_beyond(cost_of_isbns(len(rest)))  # the price may have become known, or have changed
+    if (first := probe(rest[: settings.ISBNDB_BATCH_SIZE], spender)) is not None:
+        add_answer(rest[:PROBE_ISBNS], first, result)
+        del rest[:PROBE_ISBNS]
+    size = settings.ISBNDB_BATCH_SIZE
+    parts = iter([rest[start : start + size] for start in range(0, len(rest), size)])
+    batches = Batches(lambda: next(parts, []))
+    for exchanged in ask_each(lambda: batches.next_question(spender)):
+        if exchanged.answer is not None:
+            asked = batches.asked_by(exchanged)
+            add_answer(asked, exchanged.answer, result)
+            done = set(asked)
+            rest[:] = [isbn for isbn in rest if isbn not in done]
+            spender.release_beyond(cost_of_isbns(len(rest)))  # the price may have become known, or have changed
+        else:
+            batches.ask_for_less(exchanged)
+    if batches.failure is not None:
+        raise batches.failure
 
 
-def enrich_batch(batch: list[str], spender: Spender, result: Enrichment) -> dict[str, str]:
-    """Asks ISBNdb for up to ISBNDB_BATCH_SIZE ISBN-13s, stores the books and adds the counts to `result`.
+class Batches:
+    """Questions for batches of ISBN-13s, for `ask_each`. After a failure there are no more of them.
 
-    When the answer is too large for ISBNdb, it halves the batch, and reserves the price of each half in turn. Returns
-    the ISBN-13s that could not be stored, with the reason. Raises one of ENDINGS; the halves before it are stored and
-    counted.
+    `next_batch` returns up to ISBNDB_BATCH_SIZE ISBN-13s; [] when there are none to ask for now.
     """
-    failed: dict[str, str] = {}
-    for part, answer in _ask_for(batch, spender):
-        failed |= _take(part, answer, result)
-    return failed
+
+    def __init__(self, next_batch: Callable[[], list[str]]) -> None:
+        self.failure: IsbndbError | None = None
+        """Of the first batch that failed."""
+        self._next_batch = next_batch
+        self._halves: deque[list[str]] = deque()
+        self._asked: dict[Question[Answer], list[str]] = {}
+
+    def next_question(self, payer: Payer) -> Question[Answer] | None:
+        """The next batch, or the half of one that was too large for ISBNdb."""
+        if self.failure is not None:
+            return None
+        batch = self._halves.popleft() if self._halves else self._next_batch()
+        if not batch:
+            return None
+        question = batch_of(batch, payer)
+        self._asked[question] = batch
+        return question
+
+    def asked_by(self, exchanged: Exchanged[Answer]) -> list[str]:
+        """The ISBN-13s of a question that was answered."""
+        return self._asked.pop(exchanged.question)
+
+    def ask_for_less(self, exchanged: Exchanged[Answer]) -> list[str]:
+        """Halves a batch that was too large. Any other failure is kept in `failure`, and its ISBN-13s are returned."""
+        batch = self._asked.pop(exchanged.question)
+        if not isinstance(exchanged.failure, IsbndbPageTooLarge):
+            self.failure = self.failure or exchanged.failure
+            return batch
+        middle = len(batch) // 2
+        self._halves += [batch[:middle], batch[middle:]]
+        return []
 
 
 def measure_price(*, consumer: str, source: str = "") -> tuple[PriceMeasurement | None, int]:
@@ -147,7 +187,7 @@ def measure_price(*, consumer: str, source: str = "") -> tuple[PriceMeasurement 
         try:
             probe = measure(isbns, spender)
             if probe.answer is not None:
-                _take(isbns, probe.answer, result)
+                add_answer(isbns, probe.answer, result)
         except ENDINGS as error:
             raise EnrichmentStopped(result, error) from error
         finally:
@@ -159,28 +199,11 @@ def measure_price(*, consumer: str, source: str = "") -> tuple[PriceMeasurement 
     return found, result.api_calls
 
 
-def _ask_for(batch: list[str], spender: Spender) -> Iterator[tuple[list[str], Answer]]:
-    """The parts of the batch, in order, with ISBNdb's answer for each.
+def add_answer(asked: list[str], answer: Answer, result: Enrichment) -> dict[str, str]:
+    """Stores the answer for the ISBN-13s that were asked for, and adds the counts to `result`.
 
-    There is one part, unless it was too large, or its first ISBNs were used to measure the price of a batch.
+    Returns the ISBN-13s that were not stored, with the reason.
     """
-    if answer := probe(batch, spender):
-        yield batch[:PROBE_ISBNS], answer
-        batch = batch[PROBE_ISBNS:]
-    parts = [batch] if batch else []
-    while parts:
-        part = parts.pop()
-        try:
-            answer = client.fetch_books(part, spender)
-        except IsbndbPageTooLarge:
-            middle = len(part) // 2
-            parts += [part[middle:], part[:middle]]
-        else:
-            yield part, answer
-
-
-def _take(asked: list[str], answer: Answer, result: Enrichment) -> dict[str, str]:
-    """Stores an answer and adds the counts to `result`. Returns the ISBN-13s that were not stored, with the reason."""
     found = {book.isbn13 for book in answer.books}
     missing = [isbn for isbn in asked if isbn not in found]
     stored = store_books(answer.books)

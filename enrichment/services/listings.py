@@ -10,8 +10,8 @@ from enrichment import selectors
 from enrichment.books.decoding import Answer
 from enrichment.books.storage import store_books
 from enrichment.exceptions import IsbndbError, IsbndbNotFound, IsbndbPageTooLarge
-from enrichment.gateway.client import MIN_PAGE_SIZE
 from enrichment.gateway.listings import MAX_RESULTS, PAGE_SIZE, Listing, fetch_page
+from enrichment.gateway.questions import MIN_PAGE_SIZE
 from enrichment.services.enrich import FailedIsbn
 from quota.spending import Spender
 

@@ -16,7 +16,8 @@ from django.conf import settings
 
 from enrichment.books.decoding import Answer
 from enrichment.exceptions import ENDINGS, IsbndbError
-from enrichment.gateway import client
+from enrichment.gateway.asking import ask
+from enrichment.gateway.questions import batch_of, key_usage
 from enrichment.services.stop_reasons import public_message
 from quota.exceptions import QuotaError, QuotaUnavailable
 from quota.models import PriceMeasurement
@@ -94,7 +95,7 @@ def probe(wanted: list[str], spender: Spender) -> Answer | None:
     """Measures the price of a batch while it is unknown, with the first PROBE_ISBNS of `wanted`; returns their answer.
 
     None when there was no probe: the price is known, the pace is not free, or the quota has no calls for it. Then the
-    batch is charged the higher price. Raises what `client.fetch_books` raises.
+    batch is charged the higher price. Raises what `ask` raises.
     """
     if len(wanted) < PROBE_ISBNS or not is_probe_due():
         return None
@@ -135,7 +136,7 @@ def _measure(isbns: list[str], spender: Spender, rest: int) -> Probe:
         note = f"ISBNdb did not tell its counter, so no batch was sent. {public_message(error)}"
     else:
         try:
-            answer = client.fetch_books(isbns, spender)
+            answer = ask(batch_of(isbns, spender))
         except IsbndbError as error:
             _record(spender, figures, None, f"ISBNdb did not answer the batch. {public_message(error)}")
             raise
@@ -180,7 +181,7 @@ def _record(
 
 
 def _ask_counter(spender: Spender) -> dict[str, Any]:
-    usage = client.fetch_key_usage(spender)
+    usage = ask(key_usage(spender))
     question = spender.dispatched[-1]
     if usage.left <= 0:  # the day is over: a batch would only be refused
         corrections.reconcile(question, spent=usage.spent, total=usage.total, left=usage.left)

@@ -16,12 +16,13 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from enrichment import selectors
 from enrichment.exceptions import ENDINGS, EnrichmentStopped
-from enrichment.gateway.client import MAX_ASK_TIME
+from enrichment.gateway.asking import MAX_ASK_TIME, ask_each
 from enrichment.isbn.parsing import InvalidEntry, parse_many
 from enrichment.models import QueuedIsbn, QueueState
 from enrichment.models.queue import MAX_ATTEMPTS
 from enrichment.selectors.queue import FAILED, UNDER_WAY
-from enrichment.services.enrich import Enrichment, enrich_batch
+from enrichment.services.enrich import Batches, Enrichment, add_answer
+from enrichment.services.prices import PROBE_ISBNS, probe
 from enrichment.services.stop_reasons import FIRST_PAUSE, MAX_PAUSE, STOPS, pause_after, public_message, stop_reason
 from quota.database import QuotaNow
 from quota.exceptions import ConsumerUnknown, QuotaError
@@ -212,7 +213,20 @@ def _send(batch: list[str], claim: uuid.UUID, result: Flush, *, consumer: str, s
     tally = result.enrichment
     with spending(consumer=consumer, operation="queue", calls=0, source=source) as spender:
         try:
-            failed = enrich_batch(batch, spender, tally)
+            failed: dict[str, str] = {}
+            rest = batch
+            if (first := probe(batch, spender)) is not None:
+                failed |= add_answer(batch[:PROBE_ISBNS], first, tally)
+                rest = batch[PROBE_ISBNS:]
+            parts = iter([rest])
+            batches = Batches(lambda: next(parts, []))
+            for exchanged in ask_each(lambda: batches.next_question(spender)):
+                if exchanged.answer is not None:
+                    failed |= add_answer(batches.asked_by(exchanged), exchanged.answer, tally)
+                else:
+                    batches.ask_for_less(exchanged)
+            if batches.failure is not None:
+                raise batches.failure
         finally:
             tally.api_calls += spender.calls_spent
     tally.requested += len(batch)

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from enrichment.exceptions import ENDINGS, EnrichmentStopped
-from enrichment.gateway.client import fetch_key_usage
+from enrichment.gateway.asking import ask
+from enrichment.gateway.questions import key_usage
 from quota.models import Reconciliation
 from quota.services import corrections
 from quota.spending import spending
@@ -33,7 +34,7 @@ def reconcile(*, consumer: str, source: str = "") -> Reconciled:
     """
     with spending(consumer=consumer, operation="reconciliation", calls=0, source=source) as spender:
         try:
-            theirs = fetch_key_usage(spender)
+            theirs = ask(key_usage(spender))
             counters = corrections.reconcile(
                 spender.dispatched[-1], spent=theirs.spent, total=theirs.total, left=theirs.left
             )

@@ -11,7 +11,8 @@ from django.conf import settings
 from enrichment import selectors
 from enrichment.books.storage import mark_named
 from enrichment.exceptions import EnrichmentStopped, IsbndbError, IsbndbRefused
-from enrichment.gateway.listings import fetch_updates
+from enrichment.gateway.asking import ask
+from enrichment.gateway.listings import updates_page
 from enrichment.models.feed import FEED_HISTORY
 from enrichment.services import feed
 from enrichment.services.enrich import enrich_isbns
@@ -215,7 +216,7 @@ class _Reading:
     def _fetch(self) -> list[str]:
         context = self.context
         with spending(consumer=context.consumer, operation="update-feed", calls=0, source=context.source) as spender:
-            return fetch_updates(spender, since=self.since, page=self.page)
+            return ask(updates_page(spender, since=self.since, page=self.page))
 
     def _save_place(self, **more: int) -> None:
         self.context.cursor = {"since": self.since.isoformat(), "began": self.began, "page": self.page, **more}

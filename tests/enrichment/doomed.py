@@ -13,7 +13,7 @@ import django
 
 django.setup()
 
-from enrichment.gateway import client  # noqa: E402 (after the set-up)
+from enrichment.gateway import connection as isbndb  # noqa: E402 (after the set-up)
 from enrichment.services.enrich import enrich_isbns  # noqa: E402
 from enrichment.services.queue import flush  # noqa: E402
 from quota.spending import Spender  # noqa: E402
@@ -32,10 +32,10 @@ def wait_at(point: str) -> None:
             wait_to_be_killed() if self.dispatched else dispatch(self, *args, **options)
         )
     elif point == "between dispatch and send":
-        client._exchange = wait_to_be_killed
+        isbndb.exchange = wait_to_be_killed
     elif point == "between answer and record":
-        exchange = client._exchange
-        client._exchange = lambda request, send_before: wait_to_be_killed(exchange(request, send_before))
+        exchange = isbndb.exchange
+        isbndb.exchange = lambda request, send_before: wait_to_be_killed(exchange(request, send_before))
 
 
 if __name__ == "__main__":

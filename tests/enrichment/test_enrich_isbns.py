@@ -220,6 +220,7 @@ def test_a_thousand_isbns_cost_one_call(sandbox: Sandbox) -> None:
     assert balance(sandbox) == (1, 1)
 
 
+@pytest.mark.usefixtures("one_at_a_time")
 @pytest.mark.slow
 def test_a_batch_with_a_too_large_answer_is_halved(sandbox: Sandbox, monkeypatch) -> None:
     monkeypatch.setattr(sandbox_api, "MAX_ANSWER_BYTES", 500_000)
@@ -267,6 +268,7 @@ def test_an_unknown_consumer_spends_nothing(sandbox: Sandbox) -> None:
     assert sandbox.requests == []
 
 
+@pytest.mark.usefixtures("one_at_a_time")
 def test_when_a_batch_fails_the_earlier_batches_are_stored_and_the_later_ones_not_sent(
     sandbox: Sandbox, settings
 ) -> None:
@@ -284,6 +286,7 @@ def test_when_a_batch_fails_the_earlier_batches_are_stored_and_the_later_ones_no
     assert balance(sandbox) == (2, 2)
 
 
+@pytest.mark.usefixtures("one_at_a_time")
 def test_when_isbndb_closes_the_day_between_batches_the_earlier_result_is_kept(sandbox: Sandbox, settings) -> None:
     settings.ISBNDB_BATCH_SIZE = 2
     sandbox.set_limits(daily_limit=1)
@@ -360,6 +363,7 @@ def test_books_outside_the_request_are_neither_stored_nor_counted(
     assert "isbndb.unasked_books" in caplog.text
 
 
+@pytest.mark.usefixtures("one_at_a_time")
 @pytest.mark.parametrize("error", [OperationalError, InterfaceError])
 def test_a_lost_database_stops_the_operation_and_earlier_batches_stay_stored(
     sandbox: Sandbox, settings, monkeypatch, error: type[Exception]

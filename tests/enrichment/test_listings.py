@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from enrichment.books.decoding import Answer
 from enrichment.exceptions import IsbndbNotFound, IsbndbPageTooLarge
-from enrichment.gateway.client import MIN_PAGE_SIZE
 from enrichment.gateway.listings import MAX_RESULTS, PAGE_SIZE, Listing
+from enrichment.gateway.questions import MIN_PAGE_SIZE
 from enrichment.services import listings
 from enrichment.services.listings import Position, Progress, calls_needed, fetch_next, position_at, walk
 from enrichment.services.releases import Wanted, read_token, resume_token

@@ -15,7 +15,9 @@ from django.db import connection
 
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.exceptions import EnrichmentStopped
-from enrichment.gateway import client
+from enrichment.gateway import asking
+from enrichment.gateway.asking import ask
+from enrichment.gateway.questions import key_usage
 from enrichment.models import Edition
 from enrichment.services import prices
 from enrichment.services.enrich import Enrichment, enrich_isbns
@@ -28,7 +30,7 @@ from quota.services import reservations
 from quota.services.prices import hold_pace
 from quota.spending import spending
 from tests import processes
-from tests.fixtures import NOON, SetClock, balance, known_isbns
+from tests.fixtures import NOON, SetClock, balance, dispatched, known_isbns
 
 SHORT = 0.05
 
@@ -243,7 +245,7 @@ def test_nothing_of_ours_is_sent_between_the_requests_of_a_probe(sandbox: Sandbo
         begun.wait(10)
         try:
             with spending(consumer="other", operation="test", calls=0) as spender:
-                client.fetch_key_usage(spender)
+                ask(key_usage(spender))
         finally:
             connection.close()
 
@@ -271,7 +273,7 @@ def test_a_request_that_came_in_between_spoils_the_figures(sandbox: Sandbox, mon
         if number == 0:
             DailyLedger.objects.update(probe_by=None, probe_until=None)
             with spending(consumer="other", operation="test", calls=0) as spender:
-                spender.dispatch(RequestKind.KEY, "GET", "/key")
+                dispatched(spender, RequestKind.KEY, "GET", "/key")
 
     at_each_pause(monkeypatch, hold_lost)
     enrich()
@@ -282,7 +284,7 @@ def test_a_request_that_came_in_between_spoils_the_figures(sandbox: Sandbox, mon
 def test_while_a_request_is_under_way_there_is_no_probe(sandbox: Sandbox) -> None:
     Consumer.objects.create(slug="other")
     with spending(consumer="other", operation="test", calls=0) as spender:
-        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
+        dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
         enrich(6)
     assert sent()[1:] == [("/books", 6, 6)]
     assert Reservation.objects.filter(state="open").count() == 0
@@ -354,13 +356,13 @@ def test_a_probe_whose_batch_fails_is_on_record_and_after_three_there_is_no_othe
 def test_what_is_reserved_for_the_higher_price_goes_back_once_the_lower_is_known(sandbox: Sandbox, monkeypatch) -> None:
     sandbox.set_plan(batch_price="request")
     reserved = []
-    fetch = client.fetch_books
+    judge = asking._Asking._judge
 
-    def look(isbns, spender):
+    def look(flow, attempt):
         reserved.append(get_status().reserved)
-        return fetch(isbns, spender)
+        return judge(flow, attempt)
 
-    monkeypatch.setattr(client, "fetch_books", look)
+    monkeypatch.setattr(asking._Asking, "_judge", look)
     enrich(40)
     assert reserved[0] >= 40
     assert reserved[-1] == 1

@@ -9,7 +9,8 @@ import pytest
 from django.db import DataError, connection
 
 from alexandria.development.sandbox.server import Sandbox
-from enrichment.gateway import client
+from enrichment.gateway.asking import ask as ask_isbndb
+from enrichment.gateway.questions import key_usage
 from enrichment.services.enrich import enrich_isbns
 from enrichment.services.reconciliation import reconcile
 from quota.exceptions import CorrectionRefused, QuotaRefused
@@ -21,7 +22,7 @@ from quota.services import corrections, reservations
 from quota.services.prices import record_measurement
 from quota.services.reservations import DispatchedCall
 from quota.spending import spending
-from tests.fixtures import NOON, SetClock, balance, known_isbns
+from tests.fixtures import NOON, SetClock, balance, dispatched, known_isbns
 
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
 
@@ -36,7 +37,7 @@ def ask() -> Reconciliation:
 def closed_day(consumer: Consumer) -> Iterator[DispatchedCall]:
     """A dispatched GET /key, on a day that was closed a minute before it."""
     with spending(consumer="reader", operation="test", calls=1) as spender:
-        call = spender.dispatch(RequestKind.KEY, "GET", "/key")
+        call = dispatched(spender, RequestKind.KEY, "GET", "/key")
         DailyLedger.objects.update(closed_at=call.send_at - timedelta(minutes=1), closed_reason="a test")
         yield call
 
@@ -55,7 +56,7 @@ def test_calls_that_only_isbndb_counts_are_added_to_our_ledger_with_the_active_c
     ask()
     with spending(consumer="other", operation="test", calls=2) as spender:
         for _ in range(2):
-            reservations.record(spender.dispatch(RequestKind.KEY, "GET", "/key"), Call.Outcome.OK)
+            reservations.record(dispatched(spender, RequestKind.KEY, "GET", "/key"), Call.Outcome.OK)
     sandbox.set_limits(spent=sandbox.spent + 2 + 7)
 
     found = ask()
@@ -68,7 +69,7 @@ def test_calls_that_only_isbndb_counts_are_added_to_our_ledger_with_the_active_c
 
 def test_our_counter_is_not_raised_when_the_reconciliation_cannot_be_stored(sandbox: Sandbox) -> None:
     with spending(consumer="reader", operation="test", calls=1) as spender:
-        call = spender.dispatch(RequestKind.KEY, "GET", "/key")
+        call = dispatched(spender, RequestKind.KEY, "GET", "/key")
         with pytest.raises(DataError):
             corrections.reconcile(call, spent=9, total=2**40, left=1)
     assert get_status().used == 1
@@ -83,7 +84,7 @@ def test_our_counter_is_never_lowered(sandbox: Sandbox) -> None:
 def test_calls_on_their_way_do_not_count_as_drift(sandbox: Sandbox) -> None:
     with spending(consumer="reader", operation="test", calls=3) as spender:
         for _ in range(3):
-            spender.dispatch(RequestKind.KEY, "GET", "/key")
+            dispatched(spender, RequestKind.KEY, "GET", "/key")
         found = ask()
     assert (found.drift, found.in_flight, found.raised_by) == (-3, 3, 0)
 
@@ -96,7 +97,7 @@ def test_calls_dispatched_after_the_answer_do_not_hide_drift(sandbox: Sandbox, m
         """Runs after the moment of the answer is known and before the ledger is read."""
         with spending(consumer="reader", operation="test", calls=4) as spender:
             for _ in range(4):
-                spender.dispatch(RequestKind.KEY, "GET", "/key")
+                dispatched(spender, RequestKind.KEY, "GET", "/key")
         return why_ignored(*answer)
 
     monkeypatch.setattr(corrections, "_why_ignored", others_go_on)
@@ -146,7 +147,7 @@ def test_a_count_that_was_ignored_yesterday_says_nothing_about_today(set_clock: 
     def answer(moment: datetime, spent: int) -> Reconciliation:
         set_clock(moment)
         with spending(consumer="reader", operation="test", calls=1) as spender:
-            call = spender.dispatch(RequestKind.KEY, "GET", "/key")
+            call = dispatched(spender, RequestKind.KEY, "GET", "/key")
             reservations.record(call, Call.Outcome.OK)
             return corrections.reconcile(call, spent=spent, total=15_000, left=15_000 - spent)
 
@@ -164,7 +165,7 @@ def test_after_the_first_hour_every_count_belongs_to_today(sandbox: Sandbox, set
 def test_an_answer_after_the_end_of_the_day_changes_nothing(sandbox: Sandbox, set_clock: SetClock) -> None:
     sandbox.set_limits(spent=100)
     with spending(consumer="reader", operation="test", calls=1) as spender:
-        call = spender.dispatch(RequestKind.KEY, "GET", "/key")
+        call = dispatched(spender, RequestKind.KEY, "GET", "/key")
         set_clock(MIDNIGHT + timedelta(minutes=1))
         reservations.open_ledger()
         found = corrections.reconcile(call, spent=101, total=15_000, left=14_899)
@@ -202,7 +203,7 @@ def test_with_calls_on_their_way_the_price_of_the_counter_stays_unknown(monkeypa
     monkeypatch.setattr(corrections, "KEY_PRICE_APART", timedelta())
     ask()
     with spending(consumer="reader", operation="test", calls=1) as spender:
-        spender.dispatch(RequestKind.KEY, "GET", "/key")
+        dispatched(spender, RequestKind.KEY, "GET", "/key")
         ask()
         ask()
     assert get_prices().key_price is None
@@ -231,7 +232,7 @@ def test_when_isbndb_has_nothing_left_the_day_is_closed_whoever_spent_the_calls(
 ) -> None:
     sandbox.set_limits(daily_limit=6, spent=spent - 1)  # this question is the last call
     with spending(consumer="reader", operation="test", calls=1) as spender:
-        found = answer_to(spender.dispatch(RequestKind.KEY, "GET", "/key"), spent=spent, total=6, left=6 - spent)
+        found = answer_to(dispatched(spender, RequestKind.KEY, "GET", "/key"), spent=spent, total=6, left=6 - spent)
     assert (found.day_change, found.left) == ("closed" if closes else "", 6 - spent)
     status = get_status()
     assert status.can_make_calls is not closes
@@ -266,7 +267,7 @@ def test_a_counter_that_lags_behind_ours_does_not_open_the_day(closed_day: Dispa
 def test_yesterdays_count_neither_closes_nor_opens_the_day(set_clock: SetClock) -> None:
     set_clock(MIDNIGHT + timedelta(minutes=5))
     with spending(consumer="reader", operation="test", calls=1) as spender:
-        call = spender.dispatch(RequestKind.KEY, "GET", "/key")
+        call = dispatched(spender, RequestKind.KEY, "GET", "/key")
         found = corrections.reconcile(call, spent=15_000, total=15_000, left=0)
     assert (bool(found.ignored), found.day_change) == (True, "")
     assert get_status().can_make_calls
@@ -356,7 +357,7 @@ def test_a_batch_under_way_does_not_hide_the_price(sandbox: Sandbox) -> None:
     sandbox.set_plan(batch_price="isbn")
     batches([10, 10])
     with spending(consumer="reader", operation="test", calls=1) as spender:
-        spender.dispatch(RequestKind.BATCH, "POST", "/books", isbns_asked=500)
+        dispatched(spender, RequestKind.BATCH, "POST", "/books", isbns_asked=500)
         assert ask().price_seen == "isbn"
 
 
@@ -377,7 +378,7 @@ def test_a_lower_price_is_only_offered_and_a_person_confirms_it(sandbox: Sandbox
     record_measurement(day=NOON.date(), how=PriceMeasurement.How.PROBE, figures=[], batch_price="isbn")
     batches([10, 10])
     with spending(consumer="other", operation="test", calls=0) as spender:
-        client.fetch_key_usage(spender)
+        ask_isbndb(key_usage(spender))
     found = ask()
     assert (found.price_seen, found.excess, found.raised_by) == ("request", 18, 0)
     assert get_prices().batch_price == "isbn"
@@ -401,7 +402,7 @@ def test_taking_isbndbs_figure_gives_back_to_those_whose_requests_failed_first(s
     sandbox.set_plan(charge_failed=False)
     with spending(consumer="other", operation="test", calls=0) as spender:
         for _ in range(5):
-            client.fetch_key_usage(spender)
+            ask_isbndb(key_usage(spender))
     sandbox.add_fault("status", status=500, times=2)
     batches([2])
     sandbox.set_limits(spent=sandbox.spent - 1)
@@ -427,7 +428,7 @@ def test_isbndbs_figure_cannot_be_taken_when_it_is_unclear(sandbox: Sandbox) -> 
     reservations.increment(1)
     refuse(new)
     with spending(consumer="reader", operation="test", calls=1) as spender:
-        spender.dispatch(RequestKind.KEY, "GET", "/key")
+        dispatched(spender, RequestKind.KEY, "GET", "/key")
         refuse(ask())
     assert not Adjustment.objects.exists()
 

@@ -23,7 +23,7 @@ from quota.prices import RequestKind
 from quota.selectors.status import calls_spent, get_status
 from quota.services import reservations as quota
 from quota.spending import spending
-from tests.fixtures import NOON, SetClock, balance, known_isbns
+from tests.fixtures import NOON, SetClock, balance, dispatched, known_isbns
 
 pytestmark = pytest.mark.usefixtures("defaults", "sandbox")
 
@@ -236,14 +236,14 @@ def test_a_worker_that_counts_as_dead_spends_no_more_and_its_totals_are_recorded
     def freeze(context: RunContext) -> None:
         housekeeping.reconcile(context)
         with spending(consumer=context.consumer, operation="test", calls=5, source=context.source) as spender:
-            spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
+            dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
             for _ in range(3000):  # the heartbeat renews the lease at the same time
                 states.update(lease_until=NOON - timedelta(days=1))
                 if runs.end_dead_runs():
                     break
             assert get_status().reserved == 0
             with pytest.raises(ReservationClosed):
-                spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
+                dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
         context.books = 7
         for _ in range(3000):
             if context.lost:
@@ -287,7 +287,7 @@ def test_a_wrong_ledger_fails_the_nightly_check_until_it_is_right(set_clock: Set
     Consumer.objects.create(slug="reader")
     assert recorded(run_cron("ledger-check"))[0] == "idle", "yesterday has no ledger"
     with spending(consumer="reader", operation="test", calls=1) as spender:
-        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
+        dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
     set_clock(NOON + timedelta(days=1))
     assert recorded(run_cron("ledger-check"))[0] == "succeeded"
 

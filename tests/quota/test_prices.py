@@ -22,7 +22,7 @@ from quota.selectors.prices import (
 from quota.selectors.status import check_ledger, get_status
 from quota.services import reservations
 from quota.spending import spending
-from tests.fixtures import NOON, SetClock
+from tests.fixtures import NOON, SetClock, dispatched
 
 FAR = timedelta(days=1)
 
@@ -125,8 +125,8 @@ def test_a_list_costs_the_prices_of_its_batches(isbns: int, size: int) -> None:
 
 def test_a_batch_is_charged_its_price_and_its_journal_row_holds_it() -> None:
     with spend() as spender:
-        call = spender.dispatch(RequestKind.BATCH, "POST", "/books", isbns_asked=300)
-        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
+        call = dispatched(spender, RequestKind.BATCH, "POST", "/books", isbns_asked=300)
+        dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
     assert call.price == 300
     assert spender.calls_spent == 301
     assert list(Call.objects.order_by("id").values_list("calls", flat=True)) == [300, 1]
@@ -136,27 +136,27 @@ def test_a_batch_is_charged_its_price_and_its_journal_row_holds_it() -> None:
 
 def test_a_reservation_holds_at_least_the_price_of_its_first_request() -> None:
     with spend(10) as spender:
-        spender.dispatch(RequestKind.BATCH, "POST", "/books", isbns_asked=300)
+        dispatched(spender, RequestKind.BATCH, "POST", "/books", isbns_asked=300)
         assert Reservation.objects.get().asked == 300
     with pytest.raises(QuotaRefused) as refused, spend() as spender:
-        spender.dispatch(RequestKind.BATCH, "POST", "/books", isbns_asked=701)
+        dispatched(spender, RequestKind.BATCH, "POST", "/books", isbns_asked=701)
     assert (refused.value.asked, refused.value.free) == (701, 700)
     assert figures() == (300, 0, 1)
 
 
 def test_a_request_that_costs_more_than_is_left_reserves_what_is_missing() -> None:
     with spend(100) as spender:
-        spender.dispatch(RequestKind.BATCH, "POST", "/books", isbns_asked=60)
+        dispatched(spender, RequestKind.BATCH, "POST", "/books", isbns_asked=60)
         assert spender.reservation is not None
         with pytest.raises(ReservationSpent) as spent:
             reservations.dispatch(
                 spender.reservation, kind=RequestKind.BATCH, method="POST", path="/books", isbns_asked=50
             )
         assert spent.value.missing == 10
-        spender.dispatch(RequestKind.BATCH, "POST", "/books", isbns_asked=50)
+        dispatched(spender, RequestKind.BATCH, "POST", "/books", isbns_asked=50)
         assert figures() == (110, 0, 2)
         with pytest.raises(QuotaRefused):
-            spender.dispatch(RequestKind.BATCH, "POST", "/books", isbns_asked=1000)
+            dispatched(spender, RequestKind.BATCH, "POST", "/books", isbns_asked=1000)
     assert figures() == (110, 0, 2)
 
 
@@ -164,9 +164,9 @@ def test_a_price_that_rises_within_an_operation_is_charged_from_the_next_request
     settings.ISBNDB_BATCH_PRICE = "measure"
     measure("request")
     with spend(2) as spender:
-        spender.dispatch(RequestKind.BATCH, "POST", "/books", isbns_asked=200)
+        dispatched(spender, RequestKind.BATCH, "POST", "/books", isbns_asked=200)
         measure("isbn")
-        spender.dispatch(RequestKind.BATCH, "POST", "/books", isbns_asked=200)
+        dispatched(spender, RequestKind.BATCH, "POST", "/books", isbns_asked=200)
     assert figures() == (201, 0, 2)
 
 
@@ -207,13 +207,13 @@ def _someone_waits_for_a_lock(cursor) -> bool:
 def test_a_free_request_goes_out_when_nothing_is_left_and_when_the_day_is_closed() -> None:
     reservations.increment(1000)
     with pytest.raises(QuotaRefused), spend() as spender:
-        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
+        dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
     with spend() as spender:
-        call = spender.dispatch(RequestKind.FEED, "GET", "/feeds/books/updates")
+        call = dispatched(spender, RequestKind.FEED, "GET", "/feeds/books/updates")
         reservations.close_day(call, reason="Daily quota exceeded")
-        spender.dispatch(RequestKind.FEED, "GET", "/feeds/books/updates")
+        dispatched(spender, RequestKind.FEED, "GET", "/feeds/books/updates")
     with spend() as spender:
-        spender.dispatch(RequestKind.FEED, "GET", "/feeds/books/updates")
+        dispatched(spender, RequestKind.FEED, "GET", "/feeds/books/updates")
     assert figures() == (1000, 0, 3)
     assert set(Call.objects.filter(reservation__isnull=False).values_list("calls", flat=True)) == {0}
     assert check_ledger(get_status().day) == []
@@ -222,15 +222,15 @@ def test_a_free_request_goes_out_when_nothing_is_left_and_when_the_day_is_closed
 def test_a_free_request_takes_a_slot_of_the_pace(settings) -> None:
     settings.QUOTA_MAX_RPS = 1
     with spend() as spender:
-        first = spender.dispatch(RequestKind.FEED, "GET", "/feeds/books/updates")
-        second = spender.dispatch(RequestKind.FEED, "GET", "/feeds/books/updates")
+        first = dispatched(spender, RequestKind.FEED, "GET", "/feeds/books/updates")
+        second = dispatched(spender, RequestKind.FEED, "GET", "/feeds/books/updates")
     assert second.send_at - first.send_at >= timedelta(seconds=1)
 
 
 def test_a_free_request_keeps_clear_of_midnight(set_clock: SetClock) -> None:
     set_clock(datetime(2026, 5, 5, 23, 59, 59, tzinfo=UTC))
     with pytest.raises(QuotaRefused) as refused, spend() as spender:
-        spender.dispatch(RequestKind.FEED, "GET", "/feeds/books/updates")
+        dispatched(spender, RequestKind.FEED, "GET", "/feeds/books/updates")
     assert refused.value.limit == "midnight"
 
 
@@ -238,25 +238,25 @@ def test_on_a_closed_day_isbndbs_counter_is_asked_beyond_the_safety_limit_once_i
     set_clock: SetClock,
 ) -> None:
     with spend(2) as spender:
-        call = spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
+        call = dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
         reservations.close_day(call, reason="Daily quota exceeded")
         with pytest.raises(QuotaRefused):
-            spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
+            dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
     with spend() as spender:
-        spender.dispatch(RequestKind.KEY, "GET", "/key")
+        dispatched(spender, RequestKind.KEY, "GET", "/key")
     assert figures() == (2, 0, 2)
     reservations.increment(1098)  # more than the safety limit
     with pytest.raises(QuotaRefused) as refused, spend() as spender:
-        spender.dispatch(RequestKind.KEY, "GET", "/key")
+        dispatched(spender, RequestKind.KEY, "GET", "/key")
     assert refused.value.limit == "safety_limit"
     set_clock(NOON + timedelta(minutes=10))
     with pytest.raises(QuotaRefused) as refused, spend() as spender:
-        spender.dispatch(RequestKind.KEY, "GET", "/key")
-        spender.dispatch(RequestKind.KEY, "GET", "/key")
+        dispatched(spender, RequestKind.KEY, "GET", "/key")
+        dispatched(spender, RequestKind.KEY, "GET", "/key")
     assert figures() == (1101, 0, 3)
     measure(key_price=0)
     with spend() as spender:
-        spender.dispatch(RequestKind.KEY, "GET", "/key")
+        dispatched(spender, RequestKind.KEY, "GET", "/key")
     assert figures() == (1101, 0, 4)
     assert check_ledger(get_status().day) == []
 
@@ -264,7 +264,7 @@ def test_on_a_closed_day_isbndbs_counter_is_asked_beyond_the_safety_limit_once_i
 def test_on_an_open_day_isbndbs_counter_is_never_asked_beyond_the_safety_limit() -> None:
     reservations.increment(1000)
     with pytest.raises(QuotaRefused) as refused, spend() as spender:
-        spender.dispatch(RequestKind.KEY, "GET", "/key")
+        dispatched(spender, RequestKind.KEY, "GET", "/key")
     assert refused.value.limit == "safety_limit"
 
 
@@ -316,5 +316,5 @@ def test_a_batch_is_as_large_as_what_is_free_pays_for(settings, price: str, free
 def test_a_free_operation_is_refused_by_no_limit_of_its_consumer() -> None:
     Consumer.objects.filter(slug="reader").update(floor=2000, daily_budget=0)
     with spend() as spender:
-        spender.dispatch(RequestKind.FEED, "GET", "/feeds/books/updates")
+        dispatched(spender, RequestKind.FEED, "GET", "/feeds/books/updates")
     assert DailyLedger.objects.get().requests == 1

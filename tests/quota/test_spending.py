@@ -1,19 +1,17 @@
 """quota.spending: however the block ends, no call stays reserved."""
 
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 
-from quota import spending as spending_module
-from quota.exceptions import PaceTimeout, QuotaRefused, QuotaUnavailable, ReservationClosed
+from quota.exceptions import QuotaRefused, QuotaUnavailable, ReservationClosed
 from quota.models import Call, Consumer, DailyLedger, Reservation
 from quota.prices import RequestKind
 from quota.selectors.status import check_ledger, get_status
 from quota.services import reservations
 from quota.spending import spending
-from tests.fixtures import SetClock
+from tests.fixtures import SetClock, dispatched
 
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
 
@@ -30,7 +28,7 @@ def spend(calls: int, **options):
 def test_an_operation_reserves_all_its_calls_with_the_first_dispatch() -> None:
     with spend(5) as spender:
         assert not Reservation.objects.exists()
-        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
+        dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
         assert (get_status().used, get_status().reserved) == (1, 4)
     assert (get_status().used, get_status().reserved) == (1, 0)
 
@@ -44,7 +42,7 @@ def test_an_operation_that_dispatches_nothing_leaves_no_trace() -> None:
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
 def test_however_the_block_ends_the_rest_goes_back(error: type[BaseException]) -> None:
     with pytest.raises(error), spend(5) as spender:
-        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
+        dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
         raise error
     assert (get_status().used, get_status().reserved) == (1, 0)
     assert check_ledger(get_status().day) == []
@@ -53,62 +51,34 @@ def test_however_the_block_ends_the_rest_goes_back(error: type[BaseException]) -
 def test_an_operation_that_cannot_be_covered_spends_nothing(settings) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 10, 2
     with pytest.raises(QuotaRefused), spend(9) as spender:
-        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
+        dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
     assert (get_status().used, get_status().reserved, Call.objects.count()) == (0, 0, 0)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("pause", "holds"), [(2, False), (1.2, True)], ids=["long", "nap"])
-def test_a_dispatch_waits_for_the_pace_without_holding_a_connection_for_long(
-    monkeypatch, pause: float, holds: bool
-) -> None:
-    held = []
-    sleep = time.sleep
-
-    def watched_sleep(seconds: float) -> None:
-        held.append(connection.connection is not None)
-        sleep(seconds)
-
-    with spend(2) as spender:
-        reservations.slow_down(spender.dispatch(RequestKind.PAGE, "GET", "/author/x"), seconds=pause)
-        monkeypatch.setattr(time, "sleep", watched_sleep)
-        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
-    assert held[0] is holds
-    assert get_status().used == 2
-
-
-def test_a_dispatch_gives_up_when_the_fleet_is_too_busy(monkeypatch) -> None:
-    monkeypatch.setattr(spending_module, "MAX_PACE_WAIT", timedelta(seconds=5))
-    with pytest.raises(PaceTimeout), spend(2) as spender:
-        reservations.slow_down(spender.dispatch(RequestKind.PAGE, "GET", "/author/x"), seconds=60)
-        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
-    assert (get_status().used, get_status().reserved) == (1, 0)
 
 
 def test_extending_reserves_one_more_call_for_a_retry() -> None:
     with spend(1) as spender:
         with pytest.raises(RuntimeError, match="nothing to extend"):
             spender.extend(1)
-        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
+        dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
         spender.extend(1)
-        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
+        dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
     assert get_status().used == 2
 
 
 def test_an_operation_stops_at_midnight(set_clock: SetClock) -> None:
     with pytest.raises(ReservationClosed), spend(3) as spender:
-        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
+        dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
         set_clock(MIDNIGHT + timedelta(minutes=1))
-        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
+        dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
     assert list(DailyLedger.objects.values_list("used", "reserved")) == [(1, 0)]
 
 
 def test_while_observing_an_operation_goes_on_past_midnight(settings, set_clock: SetClock) -> None:
     settings.QUOTA_ENFORCEMENT = "observe"
     with spend(3) as spender:
-        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
+        dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
         set_clock(MIDNIGHT + timedelta(minutes=1))
-        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
+        dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
     reservations.expire()
     assert list(DailyLedger.objects.order_by("day").values_list("used", "reserved")) == [(1, 0), (1, 0)]
 
@@ -118,7 +88,7 @@ def test_a_database_failure_does_not_hide_how_the_block_ended(monkeypatch, caplo
         raise QuotaUnavailable
 
     with pytest.raises(ValueError, match="mine"), spend(2) as spender:
-        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
+        dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
         monkeypatch.setattr(reservations, "settle", out_of_reach)
         raise ValueError("mine")
     assert "quota.settle_failed" in caplog.text
@@ -126,5 +96,5 @@ def test_a_database_failure_does_not_hide_how_the_block_ended(monkeypatch, caplo
 
 def test_spending_inside_a_transaction_is_an_error_and_spends_nothing() -> None:
     with pytest.raises(transaction.TransactionManagementError), transaction.atomic(), spend(1) as spender:
-        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
+        dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
     assert not Call.objects.exists()

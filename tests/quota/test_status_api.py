@@ -16,7 +16,7 @@ from quota.prices import RequestKind
 from quota.selectors.status import QuotaStatus, get_status
 from quota.services import reservations
 from quota.spending import spending
-from tests.fixtures import NOON, SetClock
+from tests.fixtures import NOON, SetClock, dispatched
 
 PATH = "/api/quota/status"
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
@@ -69,8 +69,8 @@ def test_the_status_has_the_figures_of_the_day(api: APIClient) -> None:
 def test_a_request_is_counted_once_and_used_has_its_price(api: APIClient, settings) -> None:
     settings.ISBNDB_BATCH_PRICE = "isbn"
     with spending(consumer="reader", operation="test", calls=0) as spender:
-        spender.dispatch(RequestKind.BATCH, "POST", "/books", isbns_asked=250)
-        spender.dispatch(RequestKind.FEED, "GET", "/feeds/books/updates")
+        dispatched(spender, RequestKind.BATCH, "POST", "/books", isbns_asked=250)
+        dispatched(spender, RequestKind.FEED, "GET", "/feeds/books/updates")
     body = api.get(PATH).json()
     assert (body["used"], body["requests"]) == (250, 2)
     mine = api.get("/api/quota/me").json()
@@ -83,7 +83,7 @@ def test_a_request_is_counted_once_and_used_has_its_price(api: APIClient, settin
 
 def test_a_consumer_that_sent_only_free_requests_is_in_the_history(api: APIClient) -> None:
     with spending(consumer="reader", operation="test", calls=0) as spender:
-        spender.dispatch(RequestKind.FEED, "GET", "/feeds/books/updates")
+        dispatched(spender, RequestKind.FEED, "GET", "/feeds/books/updates")
     [day] = api.get("/api/quota/history").json()["days"]
     assert day["consumers"] == [{"consumer": "reader", "used": 0, "requests": 1}]
 

@@ -20,7 +20,7 @@ from quota.services import reservations
 from quota.services.corrections import apply_limits
 from quota.spending import spending
 from tests import processes
-from tests.fixtures import NOON, SetClock
+from tests.fixtures import NOON, SetClock, dispatched
 
 PAGE = "/admin/quota/switches/1/change/"
 NOTHING_SET = {
@@ -81,10 +81,10 @@ def test_while_harvesting_is_off_crons_and_bulk_work_are_refused_even_within_an_
 ) -> None:
     Consumer.objects.create(slug="harvester", kind=kind)
     with spending(consumer="harvester", operation="test", calls=2) as spender:
-        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
+        dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
         switch(harvest_enabled=False)
         with pytest.raises(HarvestSwitchedOff):
-            spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
+            dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
     with pytest.raises(HarvestSwitchedOff):
         reserve("harvester")
     reserve("reader")
@@ -94,10 +94,10 @@ def test_while_harvesting_is_off_crons_and_bulk_work_are_refused_even_within_an_
 
 def test_a_consumer_that_is_switched_off_cannot_dispatch_its_reserved_calls(consumer: Consumer) -> None:
     with spending(consumer="reader", operation="test", calls=2) as spender:
-        spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
+        dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
         Consumer.objects.update(active=False)
         with pytest.raises(ConsumerInactive):
-            spender.dispatch(RequestKind.PAGE, "GET", "/author/x")
+            dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
     assert (get_status().used, get_status().reserved) == (1, 0)
 
 

@@ -11,10 +11,8 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
-import stamina
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
-from stamina.instrumentation import RetryDetails
 
 from alexandria.development.sandbox import server
 from alexandria.development.sandbox.faults import Fault, Faults
@@ -27,8 +25,11 @@ from enrichment.exceptions import (
     IsbndbUnavailable,
     IsbndbUndecodable,
 )
-from enrichment.gateway import client
+from enrichment.gateway import asking
+from enrichment.gateway.asking import ask
+from enrichment.gateway.connection import close_connections
 from enrichment.gateway.listings import books_by_author, fetch_page
+from enrichment.gateway.questions import KeyUsage, batch_of, key_usage
 from enrichment.gateway.replies import TOO_FAST_PAUSE_SECONDS, without_key
 from quota.exceptions import QuotaRefused
 from quota.models import Call, Consumer, DailyLedger
@@ -48,7 +49,7 @@ pytestmark = pytest.mark.usefixtures("consumer", "sandbox")
 
 def fetch(calls: int = 1) -> Answer:
     with spending(consumer="reader", operation="test", calls=calls) as spender:
-        return client.fetch_books(ASKED, spender)
+        return ask(batch_of(ASKED, spender))
 
 
 def journal() -> list[tuple[str, int | None]]:
@@ -77,7 +78,7 @@ def test_one_call_fetches_a_batch_of_books(sandbox: Sandbox) -> None:
 
 def test_isbndbs_own_counter_is_fetched(sandbox: Sandbox) -> None:
     with spending(consumer="reader", operation="test", calls=1) as spender:
-        assert client.fetch_key_usage(spender) == client.KeyUsage(total=15_000, spent=1, left=14_999)
+        assert ask(key_usage(spender)) == KeyUsage(total=15_000, spent=1, left=14_999)
     row = Call.objects.get()
     assert (row.outcome, row.method, row.path, row.isbns_asked) == ("ok", "GET", "/key", None)
     assert balance(sandbox) == (1, 1)
@@ -103,7 +104,7 @@ def test_a_call_is_committed_before_its_request_arrives(sandbox: Sandbox) -> Non
 def test_requests_share_one_connection(sandbox: Sandbox) -> None:
     with spending(consumer="reader", operation="test", calls=3) as spender:
         for _ in range(3):
-            client.fetch_books(ASKED, spender)
+            ask(batch_of(ASKED, spender))
     assert len(sandbox.requests) == 3
     assert sandbox._server is not None
     assert len(sandbox._server._open) == 1
@@ -152,7 +153,7 @@ def test_a_slow_head_ends_at_the_timeout(settings) -> None:
     with trickling_head() as settings.ISBNDB_BASE_URL:
         with pytest.raises(IsbndbTimeout):
             fetch()
-        client.close_connections()
+        close_connections()
     assert journal() == [("timeout", None)]
 
 
@@ -184,8 +185,8 @@ def test_requests_name_the_client_and_accept_compressed_answers(sandbox: Sandbox
 
     monkeypatch.setattr(server._Handler, "parse_request", look)
     with spending(consumer="reader", operation="test", calls=3) as spender:
-        client.fetch_books(ASKED, spender)
-        client.fetch_key_usage(spender)
+        ask(batch_of(ASKED, spender))
+        ask(key_usage(spender))
         fetch_page(books_by_author("Somebody"), spender, page=1)
     assert seen == [("alexandria", True)] * 3
 
@@ -284,23 +285,25 @@ def test_a_retry_takes_a_free_call_and_otherwise_a_reserved_one(sandbox: Sandbox
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 4, 1
     sandbox.add_fault("status", status=500, times=2)
     with spending(consumer="reader", operation="test", calls=2) as spender:
-        assert len(client.fetch_books(ASKED, spender).books) == 3
+        assert len(ask(batch_of(ASKED, spender)).books) == 3
         assert spender.left == 0, "both reserved calls and the only free one are spent"
     assert balance(sandbox) == (3, 3)
 
 
 @pytest.fixture
-def waits() -> Iterator[list[float]]:
+def waits(monkeypatch) -> list[float]:
     """The seconds of every real back-off."""
     seen: list[float] = []
+    pause_before_retry = asking._pause_before_retry
 
-    def remember(details: RetryDetails) -> None:
-        seen.append(details.wait_for)
+    def remember(error: IsbndbUnavailable, attempts: int) -> float | None:
+        if pause := pause_before_retry(error, attempts):
+            seen.append(pause)
+        return pause
 
-    stamina.instrumentation.set_on_retry_hooks([remember])
-    with stamina.set_testing(False):
-        yield seen
-    stamina.instrumentation.set_on_retry_hooks(None)
+    monkeypatch.setattr(asking, "FIRST_RETRY_PAUSE_SECONDS", 0.5)
+    monkeypatch.setattr(asking, "_pause_before_retry", remember)
+    return seen
 
 
 @pytest.mark.slow
@@ -343,7 +346,7 @@ def test_too_fast_pauses_all_workers_as_long_as_isbndb_asks(sandbox: Sandbox, se
 
 
 def test_a_too_long_pause_is_not_waited_for(sandbox: Sandbox) -> None:
-    sandbox.add_fault("status", **TOO_FAST, headers={"Retry-After": str(int(client.MAX_RETRY_AFTER_SECONDS) + 1)})
+    sandbox.add_fault("status", **TOO_FAST, headers={"Retry-After": str(int(asking.MAX_RETRY_AFTER_SECONDS) + 1)})
     with pytest.raises(IsbndbUnavailable) as caught:
         fetch()
     assert caught.value.retry_after == 21
@@ -435,10 +438,13 @@ def test_a_call_sends_only_one_request(sandbox: Sandbox, monkeypatch) -> None:
     dispatch = Spender.dispatch
     calls: list[DispatchedCall] = []
 
-    def always_the_first(self: Spender, *args, **options) -> DispatchedCall:
-        if not calls:
-            calls.append(dispatch(self, *args, **options))
-        return calls[0]
+    def always_the_first(self: Spender, *args, **options) -> DispatchedCall | timedelta:
+        if calls:
+            return calls[0]
+        answer = dispatch(self, *args, **options)
+        if isinstance(answer, DispatchedCall):
+            calls.append(answer)
+        return answer
 
     monkeypatch.setattr(Spender, "dispatch", always_the_first)
     fetch()
@@ -451,10 +457,11 @@ def test_a_call_sends_only_one_request(sandbox: Sandbox, monkeypatch) -> None:
 def test_a_call_delayed_until_midnight_stays_spent_and_is_not_sent(sandbox: Sandbox, monkeypatch) -> None:
     dispatch = Spender.dispatch
 
-    def held_up(self: Spender, *args, **options) -> DispatchedCall:
-        call = dispatch(self, *args, **options)
-        call.send_after = call.send_before
-        return call
+    def held_up(self: Spender, *args, **options) -> DispatchedCall | timedelta:
+        answer = dispatch(self, *args, **options)
+        if isinstance(answer, DispatchedCall):
+            answer.send_after = answer.send_before
+        return answer
 
     monkeypatch.setattr(Spender, "dispatch", held_up)
     stop_database_clock(MIDNIGHT - timedelta(seconds=2.7))
@@ -525,7 +532,7 @@ def test_only_the_journal_has_the_target_of_a_redirect(sandbox: Sandbox) -> None
 
 
 def test_a_lease_shorter_than_the_longest_call_prevents_the_start(monkeypatch) -> None:
-    spec = importlib.util.spec_from_file_location("the_gateway_once_more", client.__file__)
+    spec = importlib.util.spec_from_file_location("the_gateway_once_more", asking.__file__)
     assert spec is not None
     assert spec.loader is not None
     spec.loader.exec_module(importlib.util.module_from_spec(spec))

@@ -16,8 +16,10 @@ from enrichment.exceptions import (
     IsbndbRefused,
     IsbndbUnclear,
 )
-from enrichment.gateway import client, settling
+from enrichment.gateway import asking, settling
+from enrichment.gateway.asking import ask
 from enrichment.gateway.listings import books_by_author, fetch_page
+from enrichment.gateway.questions import batch_of
 from enrichment.models import AuthorMiss
 from enrichment.services.bibliographies import enrich_bibliography
 from enrichment.services.reconciliation import reconcile
@@ -38,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("consumer", "sandbox")
 
 def fetch_books() -> None:
     with spending(consumer="reader", operation="test", calls=1) as spender:
-        client.fetch_books(known_isbns(3), spender)
+        ask(batch_of(known_isbns(3), spender))
 
 
 def fetch_author() -> None:
@@ -194,7 +196,7 @@ def test_a_fleet_asks_once_what_many_unclear_answers_mean(sandbox: Sandbox, monk
         all_are_answered.wait()  # otherwise calls may be left when the first one asks
         return settling.is_day_over(*args, **options)
 
-    monkeypatch.setattr(client, "is_day_over", is_day_over)
+    monkeypatch.setattr(asking, "is_day_over", is_day_over)
 
     def meet(_: int) -> str:
         try:

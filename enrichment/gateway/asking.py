@@ -1,0 +1,471 @@
+"""The only code that talks to ISBNdb. It can have many requests of an operation under way at once.
+
+Every request needs a dispatch (`Payer.dispatch`). `DispatchedCall.claim` allows one request for each dispatch, so no
+retry or redirect can go out without being counted. docs/isbndb.md has what ISBNdb's OpenAPI file leaves out.
+
+The calling thread alone talks to the database: it dispatches, records what came of each request, decodes the answers
+and hands them on. Beside it, a thread for each request only exchanges bytes.
+"""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property, partial
+from queue import Empty, SimpleQueue
+from random import uniform
+from threading import Event, Thread
+from typing import Any, Generic
+
+import httpx2
+import msgspec
+import structlog
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
+
+from enrichment.books.decoding import UndecodableAnswer
+from enrichment.exceptions import (
+    IsbndbError,
+    IsbndbKeyRefused,
+    IsbndbPageTooLarge,
+    IsbndbRefused,
+    IsbndbTimeout,
+    IsbndbUnavailable,
+    IsbndbUnclear,
+    IsbndbUndecodable,
+)
+from enrichment.gateway import connection as isbndb
+from enrichment.gateway.connection import CONNECTION_ERRORS
+from enrichment.gateway.questions import ATTEMPTS, Decoded, Exchanged, Question, key_usage
+from enrichment.gateway.replies import Reply, after_midnight, day_over, judge, without_key
+from enrichment.gateway.settling import MAX_WAIT_SECONDS, is_day_over, is_unclear
+from quota.exceptions import PaceTimeout, QuotaError, QuotaRefused, QuotaUnavailable, SendWindowMissed
+from quota.models import Call, Reconciliation
+from quota.prices import RequestKind
+from quota.selectors.status import get_status
+from quota.services import corrections
+from quota.services import reservations as quota
+from quota.services.reservations import LEASE, NAP, DispatchedCall
+from quota.spending import MAX_PACE_WAIT, Payer
+
+log = structlog.get_logger(__name__)
+
+MAX_RETRY_AFTER_SECONDS = 20.0  # after a longer Retry-After, the request is not retried
+FIRST_RETRY_PAUSE_SECONDS = 0.5  # doubles with each retry, and is up to three times as long by chance
+SMALLER_PAGE_PAUSE_SECONDS = 1.0  # before asking for less, because the failure may have had another cause
+
+MAX_UNDER_WAY = 16
+"""Requests of an operation that are under way at once, at most. Answers that wait to be stored count, so an operation
+holds at most 16 of them: about 100 MB with the 6 MB that an answer can have."""
+
+# The longest time between two dispatches of a question, or between a dispatch and an extension. No lease may expire
+# in between.
+_MAX_TURN = MAX_PACE_WAIT + timedelta(seconds=settings.ISBNDB_TIMEOUT_SECONDS + MAX_RETRY_AFTER_SECONDS + 1)
+if _MAX_TURN >= LEASE:
+    raise ImproperlyConfigured(f"The lease of a reservation ({LEASE}) must be longer than {_MAX_TURN}.")
+
+# An unclear answer is settled before the pause, which it shortens by the time it takes.
+_MAX_SETTLING = MAX_PACE_WAIT + timedelta(seconds=MAX_WAIT_SECONDS + settings.ISBNDB_TIMEOUT_SECONDS)
+
+MAX_ASK_TIME = ATTEMPTS * (_MAX_TURN + _MAX_SETTLING)
+"""The longest time that `ask` can take, with all retries, waits for the pace, pauses and unclear answers."""
+
+
+def ask(question: Question[Decoded]) -> Decoded:
+    """Asks one question and returns the answer. Raises its failure, an IsbndbError, and what `ask_each` raises."""
+    exchanged = _only(question)
+    if exchanged.answer is None:
+        raise exchanged.failure or AssertionError("unreachable: a question has an answer or a failure")
+    return exchanged.answer
+
+
+def ask_each(next_question: Callable[[], Question[Decoded] | None]) -> Iterator[Exchanged[Decoded]]:
+    """Asks many questions, several at the same time, and hands on each as soon as it is over, in any order.
+
+    `next_question` is called whenever there is room for one more. It returns None when there is nothing to ask for now,
+    and is called again after the next answer; the iteration ends when nothing is under way either.
+
+    The fleet's pace decides when a request is sent. So many are under way as it asks for: pace x latency, plus one, by
+    the slowest of the last answers of that kind; at most MAX_UNDER_WAY. A question that fails is asked again up to its
+    number of attempts, and until then no other one begins. Its failure at last does not stop the others.
+
+    What concerns every question stops the iteration: the quota refuses a dispatch, ISBNdb's day is over, it rejects our
+    key, or refuses without saying why. Then nothing more is sent. What is under way still comes in and is handed on,
+    and then that exception is raised. Questions that were not handed on are not answered, so ask for them again later.
+
+    The loop must not end while answers are under way: they are paid for. To stop early, let `next_question` return
+    None and go on.
+    """
+    if not settings.ISBNDB_API_KEY:
+        raise IsbndbRefused("ISBNDB_API_KEY is not set, so nothing was sent. Set it to ISBNdb's key.")
+    yield from _Asking(next_question).results()
+
+
+@dataclass(eq=False)
+class _Attempt(Generic[Decoded]):
+    """A question that is not over, and its newest request."""
+
+    question: Question[Decoded]
+    number: int = 0  # requests so far
+    not_before: float = 0.0  # on the monotonic clock, as all times here
+    wait_until: float = math.inf  # then the wait for the pace is over
+    failure: IsbndbUnavailable | None = None  # of the request before
+    price: int = 0  # of the request before
+    call: DispatchedCall | None = None
+    started: float | None = None
+    ended: float | None = None
+    result: Reply | Exception | None = None  # None: it was held back before it was sent
+
+
+_LATENCIES: dict[RequestKind, deque[float]] = {kind: deque(maxlen=8) for kind in RequestKind}
+"""Seconds from sending a request to taking its answer, of the last ones of this process."""
+
+
+@dataclass
+class _Asking(Generic[Decoded]):
+    """The state of one `ask_each`."""
+
+    next_question: Callable[[], Question[Decoded] | None]
+    pending: _Attempt[Decoded] | None = None  # the next question, for which the pace has had no send time yet
+    retries: deque[_Attempt[Decoded]] = field(default_factory=deque)
+    under_way: set[_Attempt[Decoded]] = field(default_factory=set)
+    came: SimpleQueue[_Attempt[Decoded]] = field(default_factory=SimpleQueue)
+    halt: Event = field(default_factory=Event)  # set: what is not sent yet is not sent now
+    not_before: float = 0.0
+    stopped_by: Exception | None = None
+
+    @cached_property
+    def pace(self) -> float:
+        """Seconds between two requests of the fleet."""
+        return get_status().pace.total_seconds()
+
+    def results(self) -> Iterator[Exchanged[Decoded]]:
+        try:
+            while (look_again := self._dispatch()) is not None or self.under_way:
+                if (attempt := self._wait(look_again)) is None:
+                    continue
+                exchanged = self._judge(attempt)
+                if attempt not in self.under_way and attempt not in self.retries:
+                    attempt.question.payer.done()
+                if exchanged is not None:
+                    yield exchanged
+            if self.stopped_by is not None:
+                raise self.stopped_by
+        except GeneratorExit:
+            self._record_what_is_under_way()
+            raise
+        finally:
+            for attempt in (*self.under_way, *self.retries, self.pending):
+                if attempt is not None:
+                    attempt.question.payer.done()
+
+    def _dispatch(self) -> float | None:
+        """Dispatches the next request if it can be sent now.
+
+        Returns when there may be another one to dispatch; None: not before an answer has come.
+        """
+        attempt = self._next_attempt()
+        if attempt is None:
+            return None
+        now, question = time.monotonic(), attempt.question
+        if now < max(attempt.not_before, self.not_before):
+            return max(attempt.not_before, self.not_before)
+        if attempt.wait_until == math.inf:
+            attempt.wait_until = now + MAX_PACE_WAIT.total_seconds()
+            if attempt.failure and not self._extend(attempt, attempt.failure):
+                return now
+        request = question.request
+        try:
+            answer = question.payer.dispatch(
+                question.kind, request.method, request.url.raw_path.decode(), isbns_asked=question.isbns_asked
+            )
+            if isinstance(answer, timedelta):
+                look_again = time.monotonic() + answer.total_seconds()
+                if look_again > attempt.wait_until:
+                    self._stop(_pace_timeout())
+                return look_again
+        except Exception as error:  # noqa: BLE001 (raised when what is under way has come in)
+            self._stop(error)
+            return None
+        self._take_out(attempt)
+        attempt.call, attempt.price, attempt.number = answer, answer.price, attempt.number + 1
+        self._send(attempt)
+        return now
+
+    def _next_attempt(self) -> _Attempt[Decoded] | None:
+        """The attempt to send next. While one of a failed question is due or under way, no other question begins."""
+        if self.stopped_by is not None or any(attempt.number > 1 for attempt in self.under_way):
+            return None
+        if self.retries:
+            return self.retries[0]
+        try:
+            if self.pending is None and self._has_room() and (question := self.next_question()) is not None:
+                self.pending = _Attempt(question)
+        except Exception as error:  # noqa: BLE001 (as in `_dispatch`)
+            self._stop(error)
+        return self.pending
+
+    def _has_room(self) -> bool:
+        if not self.under_way:
+            return True
+        latencies = _LATENCIES[next(iter(self.under_way)).question.kind]
+        enough = math.ceil(max(latencies) / self.pace) + 1 if latencies else MAX_UNDER_WAY
+        return len(self.under_way) < min(enough, MAX_UNDER_WAY)
+
+    def _take_out(self, attempt: _Attempt[Decoded]) -> None:
+        if attempt is self.pending:
+            self.pending = None
+        else:
+            self.retries.remove(attempt)
+
+    def _extend(self, attempt: _Attempt[Decoded], failure: IsbndbUnavailable) -> bool:
+        """Reserves the price of a retry; False when there is no call for it, and the failure is final."""
+        payer = attempt.question.payer
+        try:
+            payer.extend(attempt.price)
+        except QuotaError as refusal:
+            # Reserved calls are left, and the retry takes them. The operation reserves others in their place later, or
+            # ends with what it has by then.
+            if not (isinstance(refusal, QuotaRefused) and payer.left >= attempt.price):
+                log.warning("isbndb.no_retry", refusal=str(refusal))
+                failure.given_up, failure.__cause__ = True, refusal
+                attempt.result = failure
+                self.retries.remove(attempt)
+                self.under_way.add(attempt)
+                self.came.put(attempt)
+                return False
+        return True
+
+    def _send(self, attempt: _Attempt[Decoded]) -> None:
+        """Lets a thread send the request at its send time."""
+        attempt.started = attempt.ended = attempt.result = None
+        self.under_way.add(attempt)
+        # A daemon: a process that is told to end does not wait for ISBNdb.
+        Thread(target=_exchange, args=(attempt, self.halt, self.came), daemon=True, name="isbndb").start()
+
+    def _wait(self, until: float | None) -> _Attempt[Decoded] | None:
+        """The next attempt that is over, or None when there is none `until` then. Longer waits hold no connection."""
+        nap = NAP.total_seconds()
+        seconds = math.inf if until is None else max(0.0, until - time.monotonic())
+        try:
+            return self.came.get(timeout=min(seconds, nap)) if seconds else self.came.get_nowait()
+        except Empty:
+            if seconds <= nap:
+                return None
+        connection.close()
+        try:
+            return self.came.get(timeout=None if until is None else seconds - nap)
+        except Empty:
+            return None
+
+    def _judge(self, attempt: _Attempt[Decoded]) -> Exchanged[Decoded] | None:
+        """What is over with this attempt; None when the question is asked again, or when everything stops."""
+        self.under_way.discard(attempt)
+        question, call = attempt.question, attempt.call
+        if call is None:
+            raise AssertionError("unreachable: only what was dispatched is sent")
+        try:
+            return Exchanged(question, call, answer=self._outcome_of(attempt, call))
+        except IsbndbUnavailable as error:
+            if question.may_be_too_large and error.status == 500:
+                self.not_before = time.monotonic() + SMALLER_PAGE_PAUSE_SECONDS
+                too_large = IsbndbPageTooLarge("ISBNdb failed with status 500: the page may be too large.")
+                too_large.__cause__ = error
+                return Exchanged(question, call, failure=too_large)
+            pause = _pause_before_retry(error, attempt.number)
+            if pause is None or attempt.number >= question.attempts or self.stopped_by is not None:
+                return Exchanged(question, call, failure=error)
+            attempt.failure, attempt.not_before = error, time.monotonic() + pause
+            attempt.wait_until = math.inf
+            self.retries.append(attempt)
+        except (IsbndbKeyRefused, IsbndbUnclear, QuotaError) as error:
+            self._stop(error)
+        except IsbndbError as error:
+            return Exchanged(question, call, failure=error)
+        except _Halted:
+            pass
+        return None
+
+    def _outcome_of(self, attempt: _Attempt[Decoded], call: DispatchedCall) -> Decoded:
+        """Records what came of the request, and decodes the answer. Raises what went wrong."""
+        question, result = attempt.question, attempt.result
+        if isinstance(result, IsbndbUnavailable):  # there was no call for a retry
+            raise result
+        record = partial(_record, call, question.request.url.path, started=attempt.started, ended=attempt.ended)
+        match result:
+            case None:
+                self._send_later(attempt, call, record)
+                raise _Halted
+            case SendWindowMissed():
+                record(Call.Outcome.NOT_SENT, error=str(result))
+                raise QuotaRefused(limit="midnight", asked=1, free=0, retry_at=after_midnight(call)) from result
+            case _ if isinstance(result, CONNECTION_ERRORS):
+                record(Call.Outcome.CONNECTION_FAILED, error=without_key(repr(result)))
+                raise IsbndbUnavailable("The connection to ISBNdb failed.") from result
+            case httpx2.TimeoutException():
+                record(Call.Outcome.TIMEOUT, error=repr(result))
+                raise IsbndbTimeout(f"ISBNdb did not answer within {settings.ISBNDB_TIMEOUT_SECONDS} s.") from result
+            case httpx2.RequestError():  # for example an answer that cannot be decompressed
+                record(Call.Outcome.UNDECODABLE, error=without_key(repr(result)))
+                raise IsbndbUndecodable("ISBNdb's answer could not be read.") from result
+            case Exception():
+                raise result
+        if result.status != 200:
+            raise self._failure_of(attempt, call, result, record)
+        try:
+            decoded = question.decode(result.body)
+        except (UndecodableAnswer, msgspec.MsgspecError) as error:
+            record(Call.Outcome.UNDECODABLE, status=200, error=f"{without_key(str(error))}: {result.text()}")
+            raise IsbndbUndecodable("ISBNdb's answer could not be read.") from error
+        _LATENCIES[question.kind].append(time.monotonic() - (attempt.started or 0))
+        record(Call.Outcome.OK, status=200, found=question.count(decoded) if question.count else None)
+        return decoded
+
+    def _failure_of(
+        self, attempt: _Attempt[Decoded], call: DispatchedCall, reply: Reply, record: Callable[..., None]
+    ) -> Exception:
+        """The exception for an answer other than 200. Tells all workers what it means for them, and records it.
+
+        Raises what `is_day_over` raises.
+        """
+        record, waited = partial(record, status=reply.status, error=reply.text()), 0.0
+        if is_unclear(attempt.question.kind, call, reply):
+            answered_at = time.monotonic()
+            record(Call.Outcome.UNCLEAR)
+            try:
+                is_over = is_day_over(call, ask_counter=partial(_ask_counter, attempt.question.payer))
+            except IsbndbKeyRefused:
+                record(Call.Outcome.REFUSED)
+                raise
+            if is_over:
+                outcome, refusal = day_over(call)
+                record(outcome)
+                return refusal
+            waited = time.monotonic() - answered_at
+        outcome, failure = judge(call, reply, waited=waited)
+        if outcome is Call.Outcome.QUOTA_EXCEEDED:  # other workers need this first; the journal can wait
+            quota.close_day(call, reason=f"ISBNdb said so, with status {reply.status}: {reply.text()[:200]}")
+        elif outcome is Call.Outcome.TOO_FAST:
+            self._slow_down(call, reply.pause(waited))
+        record(outcome)
+        return failure
+
+    def _slow_down(self, call: DispatchedCall, seconds: float) -> None:
+        """Lets the fleet pause. What we have dispatched and not sent yet goes out right after the pause.
+
+        The pause of the fleet is longer by the send times that this takes.
+        """
+        self._halt()
+        held = [each.call for each in self.under_way if each.call is not None and not each.call.claimed]
+        quota.slow_down(call, seconds=seconds + len(held) * self.pace)
+        for number, late in enumerate(held):
+            late.send_after = time.monotonic() + seconds + number * self.pace
+
+    def _send_later(self, attempt: _Attempt[Decoded], call: DispatchedCall, record: Callable[..., None]) -> None:
+        """Sends a halted request after the pause of the fleet, or never, if everything stops or the pause is long."""
+        pause = call.send_after - time.monotonic()
+        if self.stopped_by is not None:
+            record(Call.Outcome.NOT_SENT, error=f"Everything stopped before it was sent: {self.stopped_by}")
+        elif pause > MAX_RETRY_AFTER_SECONDS:
+            message = "ISBNdb answered that requests come too fast."
+            record(Call.Outcome.NOT_SENT, error=f"{message} The pause was too long to wait for.")
+            raise IsbndbUnavailable(message, retry_after=pause)
+        else:
+            self._send(attempt)
+
+    def _stop(self, error: Exception) -> None:
+        self.stopped_by = self.stopped_by or error
+        self._halt()
+
+    def _halt(self) -> None:
+        """Holds back the requests whose send time has not come."""
+        self.halt.set()
+        self.halt = Event()
+
+    def _record_what_is_under_way(self) -> None:
+        """The caller has ended the loop: the answers are lost, but the journal tells what came of the requests."""
+        self._stop(RuntimeError("The operation ended."))
+        while self.under_way:
+            attempt = self.came.get()
+            self._judge(attempt)
+            attempt.question.payer.done()
+
+
+class _Halted(Exception):
+    """The request is sent later, or not at all."""
+
+
+def _exchange(attempt: _Attempt[Any], halt: Event, came: SimpleQueue[_Attempt[Any]]) -> None:
+    """Waits for the send time, sends the request, and puts the attempt into `came`. Runs in a thread of its own."""
+    call = attempt.call
+    try:
+        if call is not None and not halt.wait(max(0.0, call.send_after - time.monotonic())):
+            call.claim()
+            attempt.started = time.monotonic()
+            attempt.result = isbndb.exchange(attempt.question.request, call.send_before)
+    except Exception as error:  # noqa: BLE001 (the calling thread raises it)
+        attempt.result = error
+    attempt.ended = time.monotonic()
+    came.put(attempt)
+
+
+def _pause_before_retry(error: IsbndbUnavailable, attempts: int) -> float | None:
+    """Seconds to wait before the next attempt, after so many; None when there must be none."""
+    if error.given_up:
+        return None
+    if error.retry_after is None:
+        return FIRST_RETRY_PAUSE_SECONDS * float(2 ** (attempts - 1)) * uniform(1, 3)  # noqa: S311
+    return error.retry_after + uniform(0, 1) if error.retry_after <= MAX_RETRY_AFTER_SECONDS else None  # noqa: S311
+
+
+def _pace_timeout() -> PaceTimeout:
+    return PaceTimeout(f"The fleet is busy: there was no send time within {MAX_PACE_WAIT.total_seconds():.0f} s.")
+
+
+def _ask_counter(payer: Payer) -> Reconciliation:
+    """Asks ISBNdb's counter once and reconciles ours with it. Raises what `ask` raises."""
+    exchanged = _only(key_usage(payer, attempts=1))
+    if (theirs := exchanged.answer) is None:
+        raise exchanged.failure or AssertionError("unreachable: a question has an answer or a failure")
+    return corrections.reconcile(exchanged.call, spent=theirs.spent, total=theirs.total, left=theirs.left)
+
+
+def _only(question: Question[Decoded]) -> Exchanged[Decoded]:
+    questions = iter([question])
+    [exchanged] = ask_each(lambda: next(questions, None))
+    return exchanged
+
+
+def _record(
+    call: DispatchedCall,
+    path: str,
+    outcome: Call.Outcome,
+    *,
+    started: float | None = None,
+    ended: float | None = None,
+    status: int | None = None,
+    found: int | None = None,
+    error: str = "",
+) -> None:
+    """Writes the outcome to the journal and the log.
+
+    When the database does not answer, the row stays `unknown`, and ISBNdb's answer is still used. `started`, `ended`:
+    the monotonic clock when the request was sent and its answer had come; None if it was not sent.
+    """
+    latency_ms = None if started is None or ended is None else round(1000 * (ended - started))
+    try:
+        quota.record(call, outcome, status=status, latency_ms=latency_ms, isbns_found=found, error=error)
+    except QuotaUnavailable:
+        log.exception("isbndb.not_recorded", call=call.id)
+    log.info(
+        "isbndb.call",
+        call=call.id,
+        reservation=str(call.reservation),
+        path=path,
+        outcome=outcome.value,
+        status=status,
+        ms=latency_ms,
+    )
