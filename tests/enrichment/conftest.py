@@ -2,9 +2,31 @@ import pytest
 
 from enrichment.models.queue import FLUSHER
 from quota.models import Consumer
-from tests.fixtures import SetClock, api, api_without_key_check, at, consumer, key, plenty_left, sandbox, set_clock
+from tests.fixtures import (
+    SetClock,
+    api,
+    api_without_key_check,
+    at,
+    consumer,
+    key,
+    one_at_a_time,
+    plenty_left,
+    sandbox,
+    set_clock,
+)
 
-__all__ = ["api", "api_without_key_check", "at", "consumer", "flusher", "key", "plenty_left", "sandbox", "set_clock"]
+__all__ = [
+    "api",
+    "api_without_key_check",
+    "at",
+    "consumer",
+    "flusher",
+    "key",
+    "one_at_a_time",
+    "plenty_left",
+    "sandbox",
+    "set_clock",
+]
 
 
 @pytest.fixture
