@@ -124,13 +124,22 @@ def pytest_unconfigure() -> None:
 def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """Empties the tables that migrations filled, so that the first test finds the same as every other test.
 
-    After each test that commits, `tables.empty()` replaces Django's slow `flush`. At the end the database is dropped
-    without our time limit for statements, because this can take longer.
+    After each test that commits, `tables.empty()` replaces Django's slow `flush`, and its messages are deleted. At the
+    end the database is dropped without our time limit for statements, because this can take longer.
     """
+    from alexandria.monitoring.workers import QUEUES  # it reads the settings
+
     with django_db_blocker.unblock():
         tables.start_empty()
-    with patch.object(TransactionTestCase, "_fixture_teardown", lambda _: tables.empty()):
-        yield
+    with redis.Redis.from_url(os.environ["REDIS_URL"]) as broker:
+
+        def clean_up(_: TransactionTestCase) -> None:
+            tables.empty()
+            # The worker of a later test would take them first, and a check of the alerts takes up to ten seconds.
+            broker.delete(*QUEUES, "unacked", "unacked_index")
+
+        with patch.object(TransactionTestCase, "_fixture_teardown", clean_up):
+            yield
     del connection.settings_dict["OPTIONS"]["options"]
     connection.close()
 
