@@ -14,7 +14,7 @@ def _listed(meanings: Mapping[str, str]) -> str:
 
 
 HELP = f"""\
-GET    /_sandbox/state    day, spent, limit, active faults and the latest requests
+GET    /_sandbox/state    day, spent, limit, the most requests in a second, active faults and the latest requests
 POST   /_sandbox/faults   add a fault: kind, times (null: until deleted), path (prefix), seconds, status, body,
                           headers, calls
 DELETE /_sandbox/faults   delete all faults

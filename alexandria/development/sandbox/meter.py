@@ -42,6 +42,8 @@ class Meter:
     `daily_limit` is in calls. `max_rps` is the number of requests in any one second, None for no limit. `state_file`
     keeps the counts over a restart; every call replaces it atomically. Raises ValueError if the file is invalid,
     OSError if it cannot be written.
+
+    `most_in_a_second`: the most requests with the key in any one second, since the start or `set_max_rps`.
     """
 
     def __init__(self, daily_limit: int, max_rps: int | None, state_file: Path | None, plan: Plan) -> None:
@@ -49,6 +51,7 @@ class Meter:
         self.max_rps = max_rps
         self.plan = plan
         self.offset_seconds = 0.0
+        self.most_in_a_second = 0
         self._state_file = state_file
         self._spent = _read(state_file)
         self._requests: deque[Request] = deque(maxlen=MAX_RECORDED)
@@ -95,12 +98,19 @@ class Meter:
             self._set_spent(day, max(0, self._spent.get(day, 0) - request.price))
             request.price = 0
 
+    def set_max_rps(self, max_rps: int | None) -> None:
+        """Changes the limit of the pace, and begins to observe it anew."""
+        with self._lock:
+            self.max_rps, self.most_in_a_second = max_rps, 0
+            self._last_second.clear()
+
     def _too_fast(self) -> bool:
         """Whether more than `max_rps` requests arrived in the last second. Changes of the clock do not affect it."""
         now = monotonic()
         while self._last_second and self._last_second[0] <= now - 1:
             self._last_second.popleft()
         self._last_second.append(now)
+        self.most_in_a_second = max(self.most_in_a_second, len(self._last_second))
         return self.max_rps is not None and len(self._last_second) > self.max_rps
 
     def spent(self) -> int:

@@ -88,6 +88,11 @@ class Sandbox:
         return self.meter.spent()
 
     @property
+    def most_in_a_second(self) -> int:
+        """The most requests with the key in any one second, since the start or a new `max_rps`."""
+        return self.meter.most_in_a_second
+
+    @property
     def requests(self) -> list[dict[str, Any]]:
         """All requests outside `/_sandbox/` in the order of arrival, as the fields of `Request`."""
         return self.meter.requests()
@@ -99,6 +104,7 @@ class Sandbox:
             "spent": self.spent,
             "limit": self.meter.daily_limit,
             "max_rps": self.meter.max_rps,
+            "most_in_a_second": self.meter.most_in_a_second,
             "plan": asdict(self.meter.plan),
             "offset_seconds": self.meter.offset_seconds,
             "faults": self.faults.list(),
@@ -119,7 +125,7 @@ class Sandbox:
         if daily_limit is not None:
             self.meter.daily_limit = daily_limit
         if max_rps is not ...:
-            self.meter.max_rps = max_rps
+            self.meter.set_max_rps(max_rps)
         if spent is not None:
             self.meter.set_spent(spent)
 

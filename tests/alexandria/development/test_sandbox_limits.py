@@ -74,9 +74,13 @@ def test_more_than_three_requests_in_a_second_are_too_fast(monkeypatch: pytest.M
         answers = [at(second) for second in (100.0, 100.4, 100.9, 100.99, 101.01, 102.5)]
 
         assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429, 200]
+        assert sandbox.most_in_a_second == 4
+        sandbox.set_limits(max_rps=None)
+        at(200.0)
+        assert sandbox.state()["most_in_a_second"] == 1
         assert answers[3].json() == {"message": "Per minute quota exceeded"}
         assert answers[3].headers["Retry-After"] == "1"
-        assert sandbox.spent == 6
+        assert sandbox.spent == 7
 
 
 def test_a_new_count_begins_at_midnight_utc(sandbox: Sandbox, client: httpx2.Client) -> None:

@@ -1,0 +1,20 @@
+"""The work that test_kills_under_way.py kills: `python -m tests.harvest.under_way`, with the id of a job or `flush`."""
+
+import sys
+import uuid
+
+import django
+
+django.setup()
+
+from enrichment.jobs.runner import run_job  # noqa: E402 (after the set-up)
+from enrichment.models import Job, QueuedIsbn  # noqa: E402
+from enrichment.services.queue import flush  # noqa: E402
+
+if __name__ == "__main__":
+    if sys.argv[1] == "flush":
+        while QueuedIsbn.objects.exists():
+            assert flush(consumer="reader").batches
+    else:
+        while Job.objects.get(pk=sys.argv[1]).state == Job.State.QUEUED:
+            run_job(uuid.UUID(sys.argv[1]))
