@@ -16,6 +16,7 @@ os.environ |= {
     "ALLOWED_HOSTS": "localhost",
 }
 servers.start_unless_configured()
+os.environ.setdefault("DATABASE_URL", servers.database_url())  # tests/processes.py passes it on
 django.setup()
 
 
