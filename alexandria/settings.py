@@ -201,6 +201,11 @@ ALERT_LEASES_EXPIRED = env.integer("ALERT_LEASES_EXPIRED", 5, minimum=1, maximum
 
 # --- API
 API_REQUESTS_PER_MINUTE = env.integer("API_REQUESTS_PER_MINUTE", 600, minimum=0, maximum=1_000_000)
+MAX_JOBS_PER_CONSUMER = env.integer("MAX_JOBS_PER_CONSUMER", 20, minimum=1, maximum=10_000)
+MAX_JOB_ITEMS_PER_CONSUMER = env.integer("MAX_JOB_ITEMS_PER_CONSUMER", 300_000, minimum=1, maximum=100_000_000)
+MAX_QUEUED_PER_CONSUMER = env.integer("MAX_QUEUED_PER_CONSUMER", 100_000, minimum=1, maximum=100_000_000)
+JOB_ITEMS_KEEP_DAYS = env.integer("JOB_ITEMS_KEEP_DAYS", 30, minimum=1, maximum=36_500)
+CONSUMER_LIMITS = ["enrichment.selectors.limits.limits_of"]  # what GET /api/quota/me shows besides calls
 CORS_URLS_REGEX = r"^/api/"
 CORS_ALLOW_HEADERS = [
     "accept",

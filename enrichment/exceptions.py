@@ -75,6 +75,40 @@ class EnrichmentStopped(Exception):
         super().__init__("The operation stopped early.")
 
 
+class LimitReached(Exception):
+    """A consumer would have more of something than a setting allows.
+
+    `limit`: the name of the setting. `allowed`: its value. `used`: what the consumer has. `asked`: what it
+    wants to add.
+    """
+
+    limit: str
+    what: str
+    remedy: str
+
+    def __init__(self, *, allowed: int, used: int, asked: int) -> None:
+        self.allowed = allowed
+        self.used = used
+        self.asked = asked
+        super().__init__(
+            f"{self.what}: {allowed:,} allowed, {used:,} used, {asked:,} more requested. {self.remedy} "
+            f"The setting {self.limit} has this limit."
+        )
+
+    @property
+    def can_come_free(self) -> bool:
+        """Whether the same request can succeed later."""
+        return self.asked <= self.allowed
+
+
+class QueueFull(LimitReached):
+    """The consumer would have too many ISBNs in the queue."""
+
+    limit = "MAX_QUEUED_PER_CONSUMER"
+    what = "ISBNs of one consumer in the queue"
+    remedy = "Try again when the queue has sent some of them."
+
+
 class JobError(Exception):
     """The parent of the errors of jobs."""
 
@@ -124,6 +158,26 @@ class AnotherRunner(JobError):
 
 class NothingToRetry(JobError):
     """The job has not ended yet, or nothing in it has failed that can be retried."""
+
+
+class ItemsDeleted(JobError):
+    """The job has ended so long ago that its items are deleted. Its figures are kept."""
+
+
+class TooManyJobs(LimitReached, JobError):
+    """The consumer would have too many jobs that have not ended."""
+
+    limit = "MAX_JOBS_PER_CONSUMER"
+    what = "Jobs of one consumer that have not ended"
+    remedy = "Wait until a job ends, or cancel one."
+
+
+class TooManyItems(LimitReached, JobError):
+    """The jobs of the consumer that have not ended would have too many items."""
+
+    limit = "MAX_JOB_ITEMS_PER_CONSUMER"
+    what = "Items of one consumer's jobs that have not ended"
+    remedy = "Wait until a job ends, cancel one, or send fewer items."
 
 
 class IdempotencyKeyReused(JobError):

@@ -148,6 +148,15 @@ class RefusalSerializer(serializers.ModelSerializer[Refusal]):
         read_only_fields = fields
 
 
+class ConsumerLimitSerializer(serializers.Serializer[Any]):
+    """How many things of one kind the consumer has, and may have at most."""
+
+    limit = serializers.CharField(help_text="The name of the setting.")
+    what = serializers.CharField(help_text="What is counted.")
+    allowed = serializers.IntegerField()
+    used = serializers.IntegerField()
+
+
 @example(
     {
         "consumer": {"slug": "reader", "kind": "api", "active": True},
@@ -173,6 +182,9 @@ class RefusalSerializer(serializers.ModelSerializer[Refusal]):
                 "retry_at": "2026-05-06T00:00:00Z",
             }
         ],
+        "limits": [
+            {"limit": "MAX_JOBS_PER_CONSUMER", "what": "jobs that have not ended", "allowed": 20, "used": 2},
+        ],
         "quota": EXAMPLE_STATUS,
     }
 )
@@ -196,6 +208,7 @@ class AllowanceSerializer(serializers.Serializer[Any]):
     limited_by = serializers.ChoiceField(
         [*LIMITS, "harvest_off"], help_text="The limit or switch that would refuse one call more."
     )
+    limits = ConsumerLimitSerializer(many=True, help_text="Limits that are not calls, and what is used of each.")
     refusals = RefusalSerializer(many=True, help_text="The consumer's last ten, the newest first.")
     quota = QuotaStatusSerializer()
 

@@ -41,6 +41,7 @@ log = structlog.get_logger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_SOON = 5  # seconds
+RETRY_LATER = 60  # seconds, after which a job can have ended, or the queue can have sent something
 
 # exception -> status, code
 STATUSES: dict[type[Exception], tuple[int, str]] = {
@@ -57,6 +58,10 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
     enrichment.AnotherRunner: (409, "another_runner"),
     enrichment.IdempotencyKeyReused: (409, "idempotency_conflict"),
     enrichment.IdempotencyKeyMalformed: (422, "idempotency_key_malformed"),
+    enrichment.ItemsDeleted: (410, "items_deleted"),
+    enrichment.TooManyJobs: (429, "too_many_jobs"),
+    enrichment.TooManyItems: (429, "too_many_items"),
+    enrichment.QueueFull: (429, "queue_full"),
     enrichment.IsbndbTimeout: (504, "isbndb_timeout"),
     enrichment.IsbndbError: (502, "isbndb_failed"),
     OperationalError: (503, "database_unavailable"),
@@ -92,6 +97,9 @@ class Problem(APIException):
             self.members |= {"job": str(cause.job.pk)}
         if isinstance(cause, enrichment.AlreadyFinished):
             self.members |= {"calls_at_least": cause.calls_at_least, "calls_at_most": cause.calls_at_most}
+        if isinstance(cause, enrichment.LimitReached):
+            self.members |= {"limit": cause.limit, "allowed": cause.allowed, "used": cause.used, "asked": cause.asked}
+            self.wait = RETRY_LATER if cause.can_come_free else None
 
     def _add_refusal(self, refusal: quota.QuotaRefused) -> None:
         self.members |= {"limit": refusal.limit, "asked": refusal.asked, "free": refusal.free}

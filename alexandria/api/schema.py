@@ -7,11 +7,14 @@ from typing import Any
 from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerExtension
 
 from alexandria.api.problems import CONTENT_TYPE, DETAILS, problem_body
+from enrichment.exceptions import QueueFull, TooManyItems, TooManyJobs
 from quota.exceptions import QuotaRefused
 from quota.limits import LIMITS
 from quota.serializers import EXAMPLE_STATUS
 
 Schema = dict[str, Any]
+
+SETTINGS = [refusal.limit for refusal in (TooManyJobs, TooManyItems, QueueFull)]
 
 PROBLEM: Schema = {
     "type": "object",
@@ -41,10 +44,12 @@ PROBLEM: Schema = {
         },
         "limit": {
             "type": "string",
-            "enum": list(LIMITS),
-            "description": "With 429: the limit that refused the calls.",
+            "enum": [*LIMITS, *SETTINGS],
+            "description": "With 429: the limit of the quota, or the name of the setting, that refused this.",
         },
-        "asked": {"type": "integer", "description": "With 429: the number of calls that were needed."},
+        "asked": {"type": "integer", "description": "With 429: the number of calls, jobs, items or ISBNs requested."},
+        "allowed": {"type": "integer", "description": "With 429 by a setting: its value."},
+        "used": {"type": "integer", "description": "With 429 by a setting: what the consumer has already."},
         "free": {"type": "integer", "description": "With 429: the number of calls that were free."},
         "retry_at": {
             "type": "string",
@@ -137,6 +142,10 @@ PROBLEMS: dict[int, ProblemDoc] = {
             "job_ended": ("The job has succeeded already.", {}),
         },
     ),
+    410: ProblemDoc(
+        "The job ended so long ago that its items are deleted. Its figures are kept.",
+        {"items_deleted": ("The items of this job were deleted on 2026-06-05. Its figures are kept.", {})},
+    ),
     413: ProblemDoc(
         "The body is too long.",
         {"body_too_large": (DETAILS["body_too_large"], {})},
@@ -175,14 +184,26 @@ PROBLEMS: dict[int, ProblemDoc] = {
         {"isbndb_timeout": ("ISBNdb did not answer within 30 s.", {"api_calls": 1})},
     ),
 }
+LIMITED = ProblemDoc(
+    "A setting allows no more jobs, or this key made too many requests within a minute.",
+    {
+        "too_many_jobs": (
+            str(TooManyJobs(allowed=20, used=20, asked=1)),
+            {"limit": TooManyJobs.limit, "allowed": 20, "used": 20, "asked": 1},
+        ),
+        **PROBLEMS[429].examples,
+    },
+    headers=["Retry-After"],
+)
+"""429 of the operations that change a job."""
 REFUSED_OR_THROTTLED = ProblemDoc(
-    "A limit of the quota refused the calls, or this key made too many requests within a minute.",
+    "A limit of the quota or a setting refused this, or this key made too many requests within a minute.",
     {
         "quota_exhausted": (
             str(QuotaRefused(limit="safety_limit", asked=2, free=1, retry_at=None)),
             QUOTA_EXHAUSTED,
         ),
-        **PROBLEMS[429].examples,
+        **LIMITED.examples,
     },
     headers=["Retry-After", "RateLimit", "RateLimit-Policy"],
 )
@@ -194,6 +215,7 @@ WITH_BODY = (400, 413, 415)
 SPENDING = (502, 504)
 AS_A_JOB = (409, 422)
 CHANGING_A_JOB = (409,)
+WITH_ITEMS = (410,)
 
 
 class ConsumerKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
@@ -217,7 +239,8 @@ class StrictSerializerExtension(OpenApiSerializerExtension):  # type: ignore[no-
 def add_problems(result: Schema, **_: object) -> Schema:
     """Postprocessing hook that documents the problems of every operation.
 
-    Operations mark themselves with the extensions `x-spends-calls`, `x-may-become-a-job` and `x-changes-a-job`.
+    Operations mark themselves with the extensions `x-spends-calls`, `x-may-become-a-job`, `x-changes-a-job` and
+    `x-has-items`.
     """
     result["components"]["schemas"]["Problem"] = PROBLEM
     for path, operations in result["paths"].items():
@@ -230,14 +253,22 @@ def add_problems(result: Schema, **_: object) -> Schema:
             statuses += SPENDING if spends else ()
             statuses += AS_A_JOB if operation.get("x-may-become-a-job") else ()
             statuses += CHANGING_A_JOB if operation.get("x-changes-a-job") else ()
+            statuses += WITH_ITEMS if operation.get("x-has-items") else ()
             operation["responses"] |= {
-                str(status): _problem_response(status, spends=spends) for status in sorted({*statuses})
+                str(status): _problem_response(status, _too_many(operation) if status == 429 else PROBLEMS[status])
+                for status in sorted({*statuses})
             }
     return result
 
 
-def _problem_response(status: int, *, spends: bool) -> Schema:
-    doc = REFUSED_OR_THROTTLED if spends and status == 429 else PROBLEMS[status]
+def _too_many(operation: Schema) -> ProblemDoc:
+    """The 429 of an operation."""
+    if operation.get("x-spends-calls"):
+        return REFUSED_OR_THROTTLED
+    return LIMITED if operation.get("x-changes-a-job") else PROBLEMS[429]
+
+
+def _problem_response(status: int, doc: ProblemDoc) -> Schema:
     content = {
         "schema": {"$ref": "#/components/schemas/Problem"},
         "examples": {

@@ -130,7 +130,7 @@ class JobRetryView(APIView):
         summary="Retry the failed part of a job",
         request=None,
         responses={202: JobDetailSerializer},
-        extensions={"x-changes-a-job": True},
+        extensions={"x-changes-a-job": True, "x-has-items": True},
     )
     def post(self, request: Request, job_id: UUID) -> Response:
         """Asks ISBNdb again only for what failed or was not done when the job ended."""
@@ -166,9 +166,15 @@ class JobItemsView(generics.ListAPIView[JobItem]):
 
     def get_queryset(self) -> QuerySet[JobItem]:
         job = _job_of(self.request, self.kwargs["job_id"])
+        selectors.check_items(job)
         return job.items.filter(**asked_for(self.request, JobItemsQuerySerializer))
 
-    @extend_schema(operation_id="job_items", summary="The ISBNs of a job", parameters=[JobItemsQuerySerializer])
+    @extend_schema(
+        operation_id="job_items",
+        summary="The ISBNs of a job",
+        parameters=[JobItemsQuerySerializer],
+        extensions={"x-has-items": True},
+    )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """The outcome of each ISBN, 1,000 per page. Only jobs of ISBNs have items."""
+        """The outcome of each ISBN, 1,000 per page. Only jobs of ISBNs have items, until JOB_ITEMS_KEEP_DAYS."""
         return super().get(request, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""Creating, cancelling, retrying, resuming and pruning jobs. `runner` does the work. See docs/jobs.md.
+"""Creating, cancelling, retrying and resuming jobs. `runner` does the work. See docs/jobs.md.
 
 A job is long work that continues after the answer, in steps of one request each.
 """
@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
-from datetime import date
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -27,8 +26,9 @@ from enrichment.jobs import authors
 from enrichment.jobs.claims import QUEUE_PATIENCE, due, pause, pause_abandoned, send_to_worker
 from enrichment.jobs.ending import cancel
 from enrichment.jobs.handlers import handler_of
+from enrichment.jobs.limits import check_limits, hold_limits
 from enrichment.models import Job
-from enrichment.selectors import job_calls_left
+from enrichment.selectors import check_items, job_calls_left
 from quota.database import QuotaNow
 from quota.exceptions import QuotaRefused
 from quota.models import Consumer
@@ -64,8 +64,9 @@ def create_job(
     if an earlier job of this consumer for the same list has ended. `attended`: a command works on the job, and no
     worker gets it: it is paused until the command claims it.
 
-    Raises AlreadyBegun, AlreadyFinished, IdempotencyKeyReused, QuotaRefused when the job can need more calls than the
-    consumer's cap for one operation (in a job of authors, each author is one), and QuotaUnavailable.
+    Raises AlreadyBegun, AlreadyFinished, IdempotencyKeyReused, TooManyJobs, TooManyItems, QuotaUnavailable, and
+    QuotaRefused when the job can need more calls than the consumer's cap for one operation (in a job of authors, each
+    author is one).
     """
     body = json.dumps([kind, wanted, on_exhausted], sort_keys=True, cls=_Encoder)
     job = Job(
@@ -85,9 +86,11 @@ def create_job(
     if idempotency_key is not None and (earlier := _job_of_same_key(job)):
         return earlier
     rows = handler_of(job).plan(job)
+    job.item_count = len(rows)
     _check_cap(job)
     with transaction.atomic(durable=True):
         _refuse_to_pay_twice(job, rows, again=again)
+        check_limits(job)
         # Of two requests for the same at the same moment, one waits here for the other and inserts nothing.
         Job.objects.bulk_create([job], ignore_conflicts=True)
         if not Job.objects.filter(pk=job.pk).exists():
@@ -95,6 +98,7 @@ def create_job(
                 return earlier
             _refuse_to_pay_twice(job, rows, again=again)
         handler_of(job).insert(rows)
+        hold_limits(job)
         if not attended:
             send_to_worker(job.pk)
     return Job.objects.select_related("consumer").get(pk=job.pk)
@@ -146,17 +150,22 @@ def resume_job(job_id: uuid.UUID) -> Job:
 
 
 def retry_job(job_id: uuid.UUID) -> Job:
-    """Runs an ended job again, only for what failed or was not done. Raises NothingToRetry."""
+    """Runs an ended job again, only for what failed or was not done.
+
+    Raises NothingToRetry, ItemsDeleted, TooManyJobs and TooManyItems.
+    """
     with transaction.atomic(durable=True):
         job = Job.objects.select_for_update(no_key=True, of=("self",)).select_related("consumer").get(pk=job_id)
         if job.ended_at is None:
             raise NothingToRetry("The job has not ended yet.")
+        check_items(job)
         if not handler_of(job).reset_failed(job):
             raise NothingToRetry("Nothing in the job has failed that can be retried.")
         job.state, job.resume_at = Job.State.QUEUED, QuotaNow() + QUEUE_PATIENCE
         job.ended_at, job.result, job.stopped_reason, job.error = None, None, "", ""
         job.attempts, job.failures, job.stop_requested, job.attended = 0, 0, "", False
         job.save()
+        hold_limits(job)
         send_to_worker(job.pk)
     job.refresh_from_db()
     return job
@@ -178,19 +187,6 @@ def resume_jobs() -> int:
                 send_to_worker(job_id)
                 resumed += 1
     return resumed
-
-
-def prune_jobs(*, before: date) -> int:
-    """Deletes the jobs that ended before that day, with their items, one per transaction; returns how many."""
-    old = Job.objects.filter(ended_at__date__lt=before)
-    pruned = 0
-    for job_id in list(old.values_list("pk", flat=True)):
-        with transaction.atomic(durable=True):
-            # Somebody can retry the job at this moment.
-            if old.select_for_update().filter(pk=job_id).exists():
-                Job.objects.filter(pk=job_id).delete()
-                pruned += 1
-    return pruned
 
 
 def _job_of_same_key(job: Job) -> Job | None:

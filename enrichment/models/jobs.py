@@ -96,6 +96,15 @@ class Job(models.Model):
         default=0, help_text="Number of all ISBNs or authors, or maximum number of pages."
     )
     progress = models.JSONField(default=dict, help_text="State that the next runner needs.")
+    item_count = models.PositiveIntegerField(default=0, help_text="Number of its items, also after their deletion.")
+    items_deleted_at = models.DateTimeField(
+        null=True, blank=True, help_text="When its items were deleted, long after its end. Empty: they are not."
+    )
+    item_figures = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="Figures of its items, since they are deleted.",
+    )
     result = models.JSONField(null=True, blank=True)
     stopped_reason = models.CharField(
         max_length=32, blank=True, help_text="Why it is not complete, as a word for programs."

@@ -28,6 +28,7 @@ from enrichment.selectors.catalogue import (
 )
 from enrichment.selectors.jobs import (
     author_figures,
+    check_items,
     get_job,
     item_counts,
     job_calls_left,
@@ -54,6 +55,7 @@ __all__ = [
     "WantedAuthor",
     "ask_isbns_again_at",
     "author_figures",
+    "check_items",
     "find_authors",
     "find_books",
     "find_works",

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db.models import Count, QuerySet, Sum
 
+from enrichment.exceptions import ItemsDeleted
 from enrichment.models import Job, JobAuthor, JobItem
 from quota.models import Consumer
 from quota.selectors.forecast import forecast
@@ -74,6 +75,8 @@ def job_eta(job: Job) -> datetime | None:
 
 def item_counts(job: Job) -> dict[str, int]:
     """The number of ISBNs of the job in each state. States without an ISBN are left out."""
+    if job.items_deleted_at:
+        return dict(job.item_figures["states"])
     return dict(job.items.order_by().values_list("state").annotate(Count("position")))
 
 
@@ -82,6 +85,8 @@ def author_figures(job: Job) -> dict[str, Any]:
 
     found = new + changed + unchanged + already_fresh + failed.
     """
+    if job.items_deleted_at:
+        return dict(job.item_figures["authors"])
     states = dict(job.authors.order_by().values_list("state").annotate(Count("position")))
     sums = job.authors.aggregate(
         pages_fetched=Sum("pages", default=0),
@@ -98,6 +103,8 @@ def author_figures(job: Job) -> dict[str, Any]:
 
 def job_failures(job: Job) -> JobFailures:
     """What failed and why: ISBNs and invalid values or, in a job of pages, books that could not be stored."""
+    if job.items_deleted_at:
+        return JobFailures(job.item_figures["reasons"], [])
     if job.kind == Job.Kind.AUTHORS:
         authors = job.authors.filter(state=JobAuthor.State.FAILED)
         by_reason = dict(authors.order_by("reason").values_list("reason").annotate(Count("position")))
@@ -112,6 +119,15 @@ def job_failures(job: Job) -> JobFailures:
     items = job.items.filter(state__in=[JobItem.State.FAILED, JobItem.State.INVALID])
     counts = items.order_by("reason").values_list("reason").annotate(Count("position"))
     return JobFailures(dict(counts), list(items.order_by("position")[:MAX_FAILURES]))
+
+
+def check_items(job: Job) -> None:
+    """Raises ItemsDeleted when the items of the job are gone."""
+    if job.items_deleted_at:
+        raise ItemsDeleted(
+            f"The items of this job were deleted on {job.items_deleted_at:%Y-%m-%d}, because it has ended long ago "
+            "(JOB_ITEMS_KEEP_DAYS). Its figures are kept."
+        )
 
 
 def jobs_under_way(limit: int) -> list[Job]:

@@ -63,6 +63,10 @@ class JobSerializer(serializers.Serializer[Job]):
         help_text="Why it waits or is not complete: a limit of the quota, or what failed. null: no reason."
     )
     error = serializers.CharField(help_text="The same, as a sentence. Empty: no reason.")
+    items_deleted_at = serializers.DateTimeField(
+        allow_null=True,
+        help_text="When its items were deleted, long after its end. Its figures are kept. null: they are not deleted.",
+    )
 
     def get_resume_at(self, job: Job) -> str | None:
         waits = job.state == Job.State.WAITING
@@ -83,7 +87,10 @@ class JobFailuresSerializer(serializers.Serializer[Any]):
         child=serializers.IntegerField(),
         help_text=f"The number for each reason. A job of pages counts only its first {MAX_FAILURES:,}.",
     )
-    first = JobItemSerializer(many=True, help_text=f"The first {MAX_FAILURES:,}; `items?state=failed` has all of them.")
+    first = JobItemSerializer(
+        many=True,
+        help_text=f"The first {MAX_FAILURES:,}; `items?state=failed` has all of them. Empty once they are deleted.",
+    )
 
 
 class JobFiguresSerializer(serializers.Serializer[Any]):

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 from django.conf import settings
 
 from enrichment.jobs.isbn_lists import prune_lists
-from enrichment.jobs.lifecycle import prune_jobs
+from enrichment.jobs.pruning import prune_items, prune_jobs
 from enrichment.services import reconciliation
 from harvest.crons.run_context import RunContext
 from harvest.exceptions import LedgerWrong
@@ -56,10 +56,12 @@ def ledger_check(context: RunContext) -> None:
 def prune_journal(context: RunContext) -> None:
     """Deletes jobs, runs, calls with their reservations, and refusals older than JOURNAL_KEEP_DAYS; keeps ledgers.
 
-    Jobs go first, because the journal says what they spent. Lists of ISBNs are kept for one day.
+    Jobs go first, because the journal says what they spent. The items of an ended job are kept for JOB_ITEMS_KEEP_DAYS,
+    and lists of ISBNs for one day.
     """
     before = context.today - timedelta(days=settings.JOURNAL_KEEP_DAYS)
     jobs = prune_jobs(before=before)
+    jobs += prune_items(before=context.today - timedelta(days=settings.JOB_ITEMS_KEEP_DAYS))
     lists = prune_lists(before=context.today)
     runs, _ = HarvestRun.objects.filter(ended_at__date__lt=before).delete()
     context.idle = prune(before=before) == 0 and runs == 0 and jobs == 0 and lists == 0

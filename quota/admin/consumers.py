@@ -26,6 +26,7 @@ from quota.admin import keys
 from quota.limits import CONSUMER_FIELDS, REASONS
 from quota.models import Consumer, ConsumerKey
 from quota.selectors.allowances import Allowance, allowances
+from quota.selectors.consumer_limits import consumer_limits
 
 # The library's own key model is not used: our keys belong to consumers.
 admin.site.unregister(APIKey)
@@ -133,12 +134,13 @@ class ConsumerAdmin(ReasonedAdmin, SimpleHistoryAdmin, ModelAdmin):
 
 
 def _figures(consumer: Consumer) -> dict[str, Any]:
-    """The consumer's use of today, and its keys, each with its state."""
+    """The consumer's use of today, its limits that are not calls, and its keys, each with its state."""
     allowance = allowances([consumer])[consumer.pk]
     return {
         "allowance": allowance,
         "limited_by": _limited_by(allowance),
         "parts": _parts(allowance),
+        "limits": consumer_limits(consumer),
         "keys": [(key, _state(key), not (key.revoked or key.has_expired)) for key in consumer.keys.all()],
     }
 

@@ -7,6 +7,7 @@ from quota.database import ask_for_all, reachable
 from quota.exceptions import ConsumerUnknown, QuotaRefused
 from quota.limits import LIMITS, SWITCHED_OFF
 from quota.models import Consumer, Refusal
+from quota.selectors.consumer_limits import ConsumerLimit, consumer_limits
 from quota.selectors.status import QuotaStatus, get_status
 
 LAST_REFUSALS = 10
@@ -51,12 +52,15 @@ class Allowance:
     """What a day on which nothing is used or reserved grants."""
     quota: QuotaStatus
     refusals: list[Refusal] = field(default_factory=list)
+    limits: list[ConsumerLimit] = field(default_factory=list)
+    """The limits of the consumer that are not calls."""
 
 
 def allowances(consumers: Iterable[Consumer], *, status: QuotaStatus | None = None) -> dict[int, Allowance]:
-    """What each of the consumers may spend today, by its primary key, without its refusals. Raises QuotaUnavailable.
+    """What each of the consumers may spend today, by its primary key, without `refusals` and `limits`.
 
     It takes the same two queries for one consumer as for all. `status`: today's, where it is known already.
+    Raises QuotaUnavailable.
     """
     status = status or get_status()
     by_id = {consumer.pk: consumer for consumer in consumers}
@@ -109,10 +113,11 @@ def allowance_of(consumer: str, status: QuotaStatus) -> Allowance:
 
 
 def get_allowance(consumer: Consumer) -> Allowance:
-    """What the consumer may spend today, and its last refusals, the newest first. Raises QuotaUnavailable."""
-    allowance = allowances([consumer])[consumer.pk]
+    """What the consumer may spend today, its last refusals, newest first, and its limits. Raises QuotaUnavailable."""
+    allowance, limits = allowances([consumer])[consumer.pk], consumer_limits(consumer)
     with reachable():
-        return replace(allowance, refusals=list(Refusal.objects.filter(consumer=consumer)[:LAST_REFUSALS]))
+        refusals = list(Refusal.objects.filter(consumer=consumer)[:LAST_REFUSALS])
+    return replace(allowance, refusals=refusals, limits=limits)
 
 
 def why_no_call(consumer: str, status: QuotaStatus) -> str:

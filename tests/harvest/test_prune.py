@@ -3,6 +3,9 @@
 from datetime import timedelta
 
 import pytest
+from django.test import Client
+from django.urls import reverse
+from rest_framework.test import APIClient
 
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.jobs.lifecycle import create_job
@@ -16,7 +19,7 @@ from quota.prices import RequestKind
 from quota.selectors.status import check_ledger
 from quota.services import pruning
 from quota.services import reservations as quota
-from tests.fixtures import NOON, SetClock, balance, known_isbns
+from tests.fixtures import NOON, SetClock, balance, known_isbns, problem, unknown_isbns
 
 pytestmark = pytest.mark.usefixtures("defaults", "consumer", "sandbox")
 
@@ -84,3 +87,39 @@ def test_an_old_journal_is_deleted_and_the_ledgers_stay(
     assert Reservation.objects.filter(ledger=NOON.date()).count() == 0
     assert [run_cron("prune-journal").outcome for _ in range(2)] == ["idle", "idle"]
     assert balance(sandbox)[1] == 0
+
+
+@pytest.mark.slow
+def test_the_items_of_an_ended_job_are_deleted_before_its_figures(
+    api: APIClient, admin_client: Client, settings, sandbox: Sandbox, set_clock: SetClock
+) -> None:
+    settings.JOB_ITEMS_KEEP_DAYS = 2
+    wanted = {"isbns": [*known_isbns(2), *unknown_isbns(1), "x"]}
+    ended, going_on = (
+        create_job(consumer=Consumer.objects.get(slug="reader"), kind=Job.Kind.BATCH_DIRECT, wanted=wanted)
+        for _ in range(2)
+    )
+    run_job(ended.pk)
+    path = f"/api/jobs/{ended.pk}"
+    before = api.get(path).json()
+    assert before["items_deleted_at"] is None
+    set_clock(NOON + timedelta(days=2))
+    run_cron("prune-journal")
+    assert JobItem.objects.filter(job=ended).count() == 4
+    set_clock(NOON + timedelta(days=3))
+    run_cron("prune-journal")
+    assert set(JobItem.objects.values_list("job", flat=True)) == {going_on.pk}
+
+    after = api.get(path).json()
+    assert after["items_deleted_at"].startswith("2026-05-08T12:00")
+    assert after["failures"] == before["failures"] | {"first": []}
+    for kept in ("result", "progress", "api_calls", "state"):
+        assert after[kept] == before[kept]
+    assert problem(api.get(f"{path}/items"), 410)["code"] == "items_deleted"
+    assert problem(api.post(f"{path}/retry"), 410)["code"] == "items_deleted"
+    shown = admin_client.get(reverse("admin:enrichment_job_change", args=[ended.pk])).text
+    assert "The ISBNs were deleted on 2026-05-08." in shown
+    assert "2 ISBNs" in shown
+    assert "The ISBNs were deleted" in admin_client.get(reverse("admin:enrichment_job_items", args=[ended.pk])).text
+    assert api.get(f"/api/jobs/{going_on.pk}/items").status_code == 200
+    assert run_cron("prune-journal").outcome == "idle"

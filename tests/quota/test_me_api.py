@@ -38,6 +38,11 @@ def test_a_consumer_sees_its_limits_its_use_and_its_last_refusals(api: APIClient
     body = response.json()
     [refusal] = body.pop("refusals")
     quota = body.pop("quota")
+    assert [limit["limit"] for limit in body.pop("limits")] == [
+        "MAX_JOBS_PER_CONSUMER",
+        "MAX_JOB_ITEMS_PER_CONSUMER",
+        "MAX_QUEUED_PER_CONSUMER",
+    ]
     assert body == {
         "consumer": {"slug": "reader", "kind": "api", "active": True},
         "floor": 10,
