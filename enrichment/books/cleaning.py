@@ -44,6 +44,8 @@ def text(value: object) -> str:
     """Trims a text, and turns a number into text. "" for anything else."""
     if isinstance(value, str):
         return value.strip()
+    if value is None:  # often; everything below has this result too, but later
+        return ""
     if isinstance(value, float):
         value = int(value) if value.is_integer() else repr(value)
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _MAX_NUMBER:
@@ -58,6 +60,8 @@ def first_text(*values: object) -> str:
 
 def texts(value: object) -> list[str]:
     """The texts of a list, in order and without duplicates. A single text and {"0": …, "1": …} count as lists."""
+    if value is None:
+        return []
     return [item for item in dict.fromkeys(map(text, _items(value))) if item]
 
 

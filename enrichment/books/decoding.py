@@ -22,6 +22,8 @@ _OTHERS = [(name, field) for name, field in FIELDS.items() if name not in {"isbn
 # Unpacked in advance, for speed.
 _PLAIN_RULES = [(name, field.sent[0], field.clean) for name, field in _PLAIN.items()]
 _MAX_DIGITS = 30
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder(order="sorted").encode
 
 
 class BadBook(msgspec.Struct, frozen=True):
@@ -84,10 +86,10 @@ def _decode_book(sent: bytes) -> Book | BadBook:
         if rb"\u0000" in sent:
             sent = _repaired(sent)
         try:
-            content = msgspec.json.decode(sent)
+            content = _decode(sent)
         except ValueError:
             sent = _repaired(sent)
-            content = msgspec.json.decode(sent)
+            content = _decode(sent)
         if not isinstance(content, dict):
             return BadBook(isbn=None, error="not an object")
         return _book(content, sent.decode())
@@ -114,9 +116,9 @@ def _content_hash(content: dict[str, object], values: dict[str, Any]) -> UUID:
     fields and the keys of the work and the authors: after a rule has changed or a field is new, the next sync writes
     exactly the editions that come out differently.
     """
-    sent = {name: value for name, value in content.items() if name != "image_original"}
+    content.pop("image_original", None)
     keys = [title_key(values["title"]), *map(name_key, values["authors"])]
-    return UUID(bytes=blake2b(msgspec.json.encode((sent, values, keys), order="sorted"), digest_size=16).digest())
+    return UUID(bytes=blake2b(_encode((content, values, keys)), digest_size=16).digest())
 
 
 def _repaired(sent: bytes) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from operator import mul
 
-from stdnum import ean, isbn
+from stdnum import isbn
 from stdnum.exceptions import InvalidChecksum
 
 
@@ -53,6 +53,7 @@ _MAX_CATALOGUED_LENGTH = 200
 _SEPARATOR_CATEGORIES = {"Pd", "Zs", "Zl", "Zp", "Cc", "Cf"}
 _OTHER_DASHES = "−⁃˗"  # minus sign, hyphen bullet, modifier letter minus
 _BOOKLAND = ("978", "979")
+_WEIGHTS = (1, 3) * 6  # of the first 12 digits
 _MUSIC = "9790"  # ISMN: sheet music
 
 
@@ -74,7 +75,7 @@ def parse(value: str | int) -> str:
             raise InvalidIsbn(Reason.WRONG_CHECK_DIGIT) from None
     if not number.startswith(_BOOKLAND) or number.startswith(_MUSIC):
         raise InvalidIsbn(Reason.NOT_AN_ISBN)
-    if ean.calc_check_digit(number[:-1]) != number[-1]:
+    if _check_digit(number) != number[-1]:
         raise InvalidIsbn(Reason.WRONG_CHECK_DIGIT)
     return number
 
@@ -103,7 +104,7 @@ def corrected(value: str) -> str | None:
         if error.reason is Reason.WRONG_CHECK_DIGIT:
             number = _from_text(value)
             body = number[:-1] if len(number) == 13 else f"978{number[:-1]}"
-            isbn13 = f"{body}{ean.calc_check_digit(body)}"
+            isbn13 = f"{body}{_check_digit(body)}"
             return isbn13 if len(number) == 13 else to_isbn10(isbn13)
     return None
 
@@ -115,6 +116,11 @@ def to_isbn10(isbn13: str) -> str | None:
     body = isbn13[3:12]  # computed here, because isbn.to_isbn10 validates again, and that is slow for a whole batch
     check = sum(map(mul, range(1, 10), map(int, body))) % 11
     return body + ("X" if check == 10 else str(check))
+
+
+def _check_digit(number: str) -> str:
+    """The check digit of an ISBN-13, of which the first 12 digits suffice. stdnum's function takes twice as long."""
+    return str(-sum(map(mul, _WEIGHTS, map(int, number))) % 10)
 
 
 def _from_number(value: int) -> str:
