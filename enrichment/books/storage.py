@@ -1,8 +1,12 @@
 """The set-based upsert of books: it stores a whole batch with a few statements.
 
-A batch is copied into a temporary table; from there, one statement fills each table. Two workers with overlapping
-batches wait for each other but cannot deadlock, because every transaction takes its locks in one order: authors by key,
-works by key, editions by ISBN, misses by ISBN. (The lock on an edition also protects its links.)
+First, the editions that are stored with the same content get a new time, in a transaction of their own: most books of
+a refresh are such, and their content need not be sent. The others are copied into a temporary table; from there, one
+statement fills each table.
+
+Two workers with overlapping batches wait for each other but cannot deadlock, because every transaction takes its locks
+in one order: authors by key, works by key, editions by ISBN, misses by ISBN. (The lock on an edition also protects its
+links.)
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -10,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from django.db import DatabaseError, DataError, IntegrityError, OperationalError, connection, transaction
@@ -21,6 +25,7 @@ from enrichment.books.fields import COLUMNS, Book
 from enrichment.books.match_keys import name_key, title_key
 from enrichment.books.misses import pauses
 
+Written = TypeVar("Written")
 log = structlog.get_logger(__name__)
 
 _LIST = ", ".join(COLUMNS)
@@ -62,17 +67,20 @@ _UPSERT_EDITIONS = f"""
     RETURNING isbn13, xmax = 0"""  # noqa: S608 (xmax is 0 in a row that is new)
 _FORGET_MISSES = """
     DELETE FROM enrichment_miss WHERE isbn13 = ANY (ARRAY(
-        SELECT isbn13 FROM enrichment_miss WHERE isbn13 = ANY (ARRAY(SELECT isbn13 FROM incoming))
-        ORDER BY isbn13 FOR UPDATE))"""
-_TOUCH_EDITIONS = """
-    UPDATE enrichment_edition SET synced_at = COALESCE(%s, now()), named_at = NULL WHERE isbn13 = ANY(%s)"""
-_SKIP_INCOMING = "DELETE FROM incoming WHERE isbn13 = ANY(%s)"
+        SELECT isbn13 FROM enrichment_miss WHERE isbn13 = ANY(%s) ORDER BY isbn13 FOR UPDATE))"""
+# An edition cannot have the hash of another book of the batch, because the hash covers the ISBN.
+_RENEW_UNCHANGED = """
+    UPDATE enrichment_edition SET synced_at = COALESCE(%s, now()), named_at = NULL WHERE isbn13 = ANY (ARRAY(
+        SELECT isbn13 FROM enrichment_edition WHERE isbn13 = ANY(%s) AND content_hash = ANY(%s)
+        ORDER BY isbn13 FOR NO KEY UPDATE))
+    RETURNING isbn13"""
 _DROP_INCOMING = "DROP TABLE incoming"
 _DELETE_LINKS = "DELETE FROM enrichment_editionauthor WHERE edition_id = ANY(%s)"
 _INSERT_LINKS = """
     INSERT INTO enrichment_editionauthor (edition_id, position, author_id)
     SELECT isbn13, position, (SELECT id FROM enrichment_author WHERE name_key = key)
     FROM incoming, unnest(author_keys) WITH ORDINALITY AS link (key, position)
+    WHERE isbn13 = ANY(%s)
     ORDER BY isbn13, position"""
 # Only an answer after the pause of the step is a further one: a refresh a minute later says nothing new.
 _NEXT_STEP = """CASE
@@ -116,19 +124,24 @@ class StoreResult:
 
 
 def store_books(books: Iterable[Book], *, synced_at: datetime | None = None) -> StoreResult:
-    """Stores up to about 1,000 books, with their works, authors and links, in one short transaction of its own.
+    """Stores up to about 1,000 books, with their works, authors and links, in two short transactions of its own.
 
-    When two books have one ISBN, the later one is stored. An edition with the same content as before only gets a new
-    `synced_at` (the time of the transaction by default). Remembered misses of the ISBNs are deleted.
+    When two books have one ISBN, the later one is stored. The first transaction gives the editions with the same
+    content as before a new `synced_at` (the time of the transaction by default), the second one stores the other books.
+    Remembered misses of the ISBNs are deleted.
 
-    When the database refuses the data of the batch, the batch is halved and tried again, down to single books; a book
+    When the database refuses the data of some books, these are halved and tried again, down to single books; a book
     that is refused alone is reported. When locks of other transactions prevent the write, it is retried, because the
     call for the answer is already spent.
     Raises RuntimeError inside a transaction, and OperationalError like any query.
     """
     batch = list({book.isbn13: book for book in books}.values())
-    result = StoreResult()
-    parts = [batch] if batch else []
+    if not batch:
+        return StoreResult()
+    renewed = _retried(partial(_renew_unchanged, batch, synced_at))
+    result = StoreResult(unchanged=len(renewed))
+    others = [book for book in batch if book.isbn13 not in renewed]
+    parts = [others] if others else []
     while parts:
         part = parts.pop()
         try:
@@ -184,23 +197,37 @@ def _mark(isbns: list[str]) -> None:
             cursor.execute(statement, [isbns])
 
 
-def _retried(write: Callable[[], None]) -> None:
+def _retried(write: Callable[[], Written]) -> Written:
     """Calls `write`, a transaction, up to _ATTEMPTS times as long as other transactions' locks prevent it."""
-    for attempt in range(1, _ATTEMPTS + 1):
+    attempt = 1
+    while True:
         try:
-            write()
+            return write()
         except DatabaseError as error:
             if sqlstate(error) == READ_ONLY:  # Django does not raise an OperationalError for it
                 raise OperationalError("The database accepts no writes at present.") from error
             if not sqlstate(error).startswith(_LOCKED) or attempt == _ATTEMPTS:
                 raise
             log.warning("books.locks_in_the_way", attempt=attempt, sqlstate=sqlstate(error))
-        else:
-            return
+        attempt += 1
+
+
+def _renew_unchanged(books: Sequence[Book], synced_at: datetime | None) -> set[str]:
+    """Gives the editions with the content of `books` a new time. Returns their ISBN-13s."""
+    isbns, hashes = _array([book.isbn13 for book in books]), _array([book.content_hash.hex for book in books])
+    with transaction.atomic(durable=True), connection.cursor() as cursor:
+        cursor.execute(_RENEW_UNCHANGED, [synced_at, isbns, hashes])
+        renewed = [isbn13 for (isbn13,) in cursor.fetchall()]
+        if renewed:
+            cursor.execute(_FORGET_MISSES, [_array(renewed)])
+    return set(renewed)
 
 
 def _store(books: Sequence[Book], synced_at: datetime | None, result: StoreResult) -> None:
-    """Stores all of `books` and adds the counts to `result`, or raises and stores none."""
+    """Stores all of `books` and adds the counts to `result`, or raises and stores none.
+
+    An edition that another worker has just given the same content counts as unchanged.
+    """
     with transaction.atomic(durable=True), connection.cursor() as cursor:
         cursor.execute(_CREATE_INCOMING)
         _copy(cursor, books)
@@ -208,19 +235,15 @@ def _store(books: Sequence[Book], synced_at: datetime | None, result: StoreResul
         cursor.execute(_INSERT_WORKS)
         cursor.execute(_UPSERT_EDITIONS, [synced_at])
         is_new: dict[str, bool] = dict(cursor.fetchall())
-        cursor.execute(_FORGET_MISSES)
-        unchanged = [book.isbn13 for book in books if book.isbn13 not in is_new]
-        if unchanged:
-            cursor.execute(_TOUCH_EDITIONS, [synced_at, unchanged])
-            cursor.execute(_SKIP_INCOMING, [unchanged])
+        cursor.execute(_FORGET_MISSES, [_array([book.isbn13 for book in books])])
         updated = [isbn13 for isbn13, new in is_new.items() if not new]
         if updated:
-            cursor.execute(_DELETE_LINKS, [updated])
-        cursor.execute(_INSERT_LINKS)
+            cursor.execute(_DELETE_LINKS, [_array(updated)])
+        cursor.execute(_INSERT_LINKS, [_array(list(is_new))])
         cursor.execute(_DROP_INCOMING)
     result.created += len(is_new) - len(updated)
     result.updated += len(updated)
-    result.unchanged += len(unchanged)
+    result.unchanged += len(books) - len(is_new)
 
 
 def _copy(cursor: CursorWrapper, books: Sequence[Book]) -> None:
@@ -244,7 +267,7 @@ def column_values(book: Book) -> list[object]:
 
 
 def _array(texts: list[str]) -> str:
-    """PostgreSQL's notation of an array. With psycopg's, COPY takes twice as long."""
+    """PostgreSQL's notation of an array. psycopg writes the same, but takes many times as long for it."""
     if not texts:
         return "{}"
     escaped = [text.replace("\\", "\\\\").replace('"', '\\"') for text in texts]

@@ -165,6 +165,13 @@ def test_a_miss_is_remembered_until_the_book_is_stored() -> None:
     assert [miss.isbn13 for miss in Miss.objects.all()] == [OTHER]
 
 
+def test_a_miss_of_an_unchanged_book_is_forgotten() -> None:
+    store_books(decode({"isbn13": DUNE}))
+    remember_misses([DUNE])
+    assert store_books(decode({"isbn13": DUNE})) == StoreResult(unchanged=1)
+    assert not Miss.objects.exists()
+
+
 def test_a_repeated_miss_gets_a_new_time() -> None:
     remember_misses([DUNE], asked_at=LAST_YEAR)
     remember_misses([DUNE])
@@ -219,10 +226,10 @@ def race(batches: list[list[Book]]) -> list[StoreResult | BaseException]:
 
 
 def overlapping(version: int, workers: int = 4, count: int = 300) -> list[list[Book]]:
-    """The same books for each worker, shuffled, with different content, and without some of them."""
+    """The same books for each worker, shuffled, and without some of them. Every other book always has one content."""
     chance = random.Random(version)
     batches = [many(count, synopsis=f"version {version} of worker {worker}") for worker in range(workers)]
-    return [chance.sample(books, count * 9 // 10) for books in batches]
+    return [chance.sample([*many(count)[::2], *books[1::2]], count * 9 // 10) for books in batches]
 
 
 @pytest.mark.slow
@@ -235,20 +242,38 @@ def test_workers_with_overlapping_batches_wait_for_each_other_without_a_deadlock
 
 
 @pytest.mark.slow
-def test_without_the_lock_order_such_workers_deadlock(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("statement", ["_UPSERT_EDITIONS", "_RENEW_UNCHANGED"])
+def test_without_the_lock_order_such_workers_deadlock(monkeypatch: pytest.MonkeyPatch, statement: str) -> None:
     store_books(many(300))
-    shuffled = storage._UPSERT_EDITIONS.replace("ORDER BY isbn13", "ORDER BY random()")
-    monkeypatch.setattr(storage, "_UPSERT_EDITIONS", shuffled)
+    shuffled = getattr(storage, statement).replace("ORDER BY isbn13", "ORDER BY random()")
+    monkeypatch.setattr(storage, statement, shuffled)
+    monkeypatch.setattr(storage, "_ATTEMPTS", 1)
     assert any("deadlock detected" in str(result) for version in range(20) for result in race(overlapping(version)))
 
 
-def test_a_batch_is_stored_after_the_locks_of_others_are_released() -> None:
+def test_a_book_that_another_worker_stores_between_the_two_transactions_is_unchanged() -> None:
     books = many(3)
-    store_books(books)
+
+    def be_faster(execute: Any, sql: str, *args: Any) -> Any:
+        if sql == storage._CREATE_INCOMING:
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(race, [books[:2]]).result()
+        return execute(sql, *args)
+
+    with connection.execute_wrapper(be_faster):
+        assert store_books(books) == StoreResult(created=1, unchanged=2)
+    assert [authors_of(book.isbn13) for book in books] == [book.authors for book in books]
+
+
+@pytest.mark.parametrize("changes", [{}, {"synopsis": "new"}])
+def test_a_batch_is_stored_after_the_locks_of_others_are_released(changes: dict[str, str]) -> None:
+    store_books(many(3))
+    books = many(3, **changes)
+    blocked = storage._UPSERT_EDITIONS if changes else storage._RENEW_UNCHANGED
     tries = []
 
     def let_go(execute: Any, sql: str, *args: Any) -> Any:
-        if sql == storage._UPSERT_EDITIONS:
+        if sql == blocked:
             tries.append(sql)
             if len(tries) == 2:
                 holder.rollback()
@@ -260,7 +285,7 @@ def test_a_batch_is_stored_after_the_locks_of_others_are_released() -> None:
         holder.cursor().execute("SELECT FROM enrichment_edition FOR UPDATE")
         connection.cursor().execute("SET lock_timeout = '50ms'")
         with connection.execute_wrapper(let_go):
-            assert store_books(books) == StoreResult(unchanged=3)
+            assert store_books(books) == (StoreResult(updated=3) if changes else StoreResult(unchanged=3))
     finally:
         holder.close()
         connection.close()
