@@ -23,6 +23,7 @@ from quota.models import Reservation
 from quota.selectors.allowances import why_no_call
 from quota.selectors.status import QuotaStatus, calls_spent, get_status
 from quota.services import reservations as quota
+from quota.spending import in_background
 
 log = structlog.get_logger(__name__)
 
@@ -184,7 +185,8 @@ def _try(cron: Cron, context: RunContext, status: QuotaStatus, *, force: bool) -
         )
         if reason:
             return Outcome.SKIPPED, reason
-        cron.run(context)
+        with in_background():
+            cron.run(context)
     except RunStopped as stopped:
         return Outcome.STOPPED, str(stopped)
     except EnrichmentStopped as stopped:

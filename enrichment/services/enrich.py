@@ -122,36 +122,35 @@ def ask_in_batches(rest: list[str], spender: Spender, result: Enrichment) -> Non
     size = settings.ISBNDB_BATCH_SIZE
     parts = iter([rest[start : start + size] for start in range(0, len(rest), size)])
     batches = Batches(lambda: next(parts, []))
-    for exchanged in ask_each(lambda: batches.next_question(spender)):
+    failures: list[IsbndbError] = []  # after the first, no further batch is sent
+    for exchanged in ask_each(lambda: None if failures else batches.next_question(spender)):
+        asked = batches.asked_by(exchanged)
         if exchanged.answer is not None:
-            asked = batches.asked_by(exchanged)
             add_answer(asked, exchanged.answer, result)
             done = set(asked)
             rest[:] = [isbn for isbn in rest if isbn not in done]
             spender.release_beyond(cost_of_isbns(len(rest)))  # the price may have become known, or have changed
-        else:
-            batches.ask_for_less(exchanged)
-    if batches.failure is not None:
-        raise batches.failure
+        elif isinstance(exchanged.failure, IsbndbPageTooLarge):
+            batches.halve(asked)
+        elif exchanged.failure is not None:
+            failures.append(exchanged.failure)
+    if failures:
+        raise failures[0]
 
 
 class Batches:
-    """Questions for batches of ISBN-13s, for `ask_each`. After a failure there are no more of them.
+    """Questions for batches of ISBN-13s, for `ask_each`.
 
     `next_batch` returns up to ISBNDB_BATCH_SIZE ISBN-13s; [] when there are none to ask for now.
     """
 
     def __init__(self, next_batch: Callable[[], list[str]]) -> None:
-        self.failure: IsbndbError | None = None
-        """Of the first batch that failed."""
         self._next_batch = next_batch
         self._halves: deque[list[str]] = deque()
         self._asked: dict[Question[Answer], list[str]] = {}
 
     def next_question(self, payer: Payer) -> Question[Answer] | None:
         """The next batch, or the half of one that was too large for ISBNdb."""
-        if self.failure is not None:
-            return None
         batch = self._halves.popleft() if self._halves else self._next_batch()
         if not batch:
             return None
@@ -160,18 +159,13 @@ class Batches:
         return question
 
     def asked_by(self, exchanged: Exchanged[Answer]) -> list[str]:
-        """The ISBN-13s of a question that was answered."""
+        """The ISBN-13s of a question that is over."""
         return self._asked.pop(exchanged.question)
 
-    def ask_for_less(self, exchanged: Exchanged[Answer]) -> list[str]:
-        """Halves a batch that was too large. Any other failure is kept in `failure`, and its ISBN-13s are returned."""
-        batch = self._asked.pop(exchanged.question)
-        if not isinstance(exchanged.failure, IsbndbPageTooLarge):
-            self.failure = self.failure or exchanged.failure
-            return batch
+    def halve(self, batch: list[str]) -> None:
+        """Asks for the halves of a batch that was too large for ISBNdb (IsbndbPageTooLarge) before any other."""
         middle = len(batch) // 2
         self._halves += [batch[:middle], batch[middle:]]
-        return []
 
 
 def measure_price(*, consumer: str, source: str = "") -> tuple[PriceMeasurement | None, int]:

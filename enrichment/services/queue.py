@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from enrichment import selectors
-from enrichment.exceptions import ENDINGS, EnrichmentStopped
+from enrichment.exceptions import ENDINGS, EnrichmentStopped, IsbndbPageTooLarge
 from enrichment.gateway.asking import MAX_ASK_TIME, ask_each
 from enrichment.isbn.parsing import InvalidEntry, parse_many
 from enrichment.models import QueuedIsbn, QueueState
@@ -221,12 +221,13 @@ def _send(batch: list[str], claim: uuid.UUID, result: Flush, *, consumer: str, s
             parts = iter([rest])
             batches = Batches(lambda: next(parts, []))
             for exchanged in ask_each(lambda: batches.next_question(spender)):
+                asked = batches.asked_by(exchanged)
                 if exchanged.answer is not None:
-                    failed |= add_answer(batches.asked_by(exchanged), exchanged.answer, tally)
-                else:
-                    batches.ask_for_less(exchanged)
-            if batches.failure is not None:
-                raise batches.failure
+                    failed |= add_answer(asked, exchanged.answer, tally)
+                elif isinstance(exchanged.failure, IsbndbPageTooLarge):
+                    batches.halve(asked)
+                elif exchanged.failure is not None:
+                    raise exchanged.failure
         finally:
             tally.api_calls += spender.calls_spent
     tally.requested += len(batch)

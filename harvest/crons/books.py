@@ -3,18 +3,13 @@
 When ISBNdb fails to answer a batch or a page, the run records the failure and continues with the next one.
 """
 
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
 
 from enrichment import selectors
-from enrichment.books.storage import mark_named
-from enrichment.exceptions import EnrichmentStopped, IsbndbError, IsbndbRefused
-from enrichment.gateway.asking import ask
-from enrichment.gateway.listings import updates_page
-from enrichment.models.feed import FEED_HISTORY
-from enrichment.services import feed
+from enrichment.exceptions import EnrichmentStopped, IsbndbError
 from enrichment.services.enrich import enrich_isbns
 from enrichment.services.listings import Position, step_over
 from enrichment.services.queue import flush
@@ -28,20 +23,17 @@ from enrichment.services.releases import (
     read_token,
     resume_token,
 )
+from harvest.crons.batches import refreshed
 from harvest.crons.run_context import MAX_FAILURES_IN_A_ROW, RunContext
 from harvest.exceptions import RunStopped
 from quota.prices import BatchPrice
 from quota.selectors.prices import batch_size_for, get_prices, is_probe_due
-from quota.spending import spending
 
 MAX_BATCHES = 100
-"""Maximum number of batches in one run of stale-refresh and of update-feed."""
+"""Maximum number of batches in one run of stale-refresh."""
 
 MAX_CALLS = 3000
 """Maximum number of calls in one run of stale-refresh. By the ISBN, its batches would take the calls of the day."""
-
-MAX_FEED_PAGES = 1000
-"""Maximum number of pages of the update feed in one run; the next run continues after them."""
 
 
 def new_releases(context: RunContext) -> None:
@@ -145,101 +137,16 @@ def _refresh_rest(rest: list[str], failed_before: list[str], context: RunContext
     """Refreshes the ISBNs in batches. `failed_before`: those in batches that failed the last time."""
     untried = set(failed_before)
     failed = 0
-    while rest:
-        size = batch_size_for(context.consumer)
-        batch, rest = rest[:size], rest[size:]
-        if not _refresh(batch, context):
-            failed += len(batch)
+
+    def next_batch() -> list[str]:
+        size = batch_size_for(context.consumer) if rest else 0
+        batch, rest[:] = rest[:size], rest[size:]
+        return batch
+
+    for batch, answered in refreshed(next_batch, context):
+        failed += 0 if answered else len(batch)
         untried.difference_update(batch)
         context.cursor = {"aside": len(untried) + failed} if untried or failed else {}
-
-
-def update_feed(context: RunContext) -> None:
-    """Marks the known ISBNs in ISBNdb's feed of updates, and refreshes them: what is stored or was requested before.
-
-    First it reads the feed to its end, which costs no call. Then it sends what is marked, the oldest first. A mark
-    stays until ISBNdb has answered for the ISBN, so what a run does not send waits for the next one. A batch that
-    failed comes last there.
-
-    A page that fails in two runs is skipped. That is a gap, as is a feed that ISBNdb refuses.
-
-    Cursor: {"since"}, the first day to read next time. Within a reading also {"page", "began"}: the page to continue
-    with, and the day that becomes `since`. After a failure {"failed_page"}.
-    """
-    reading = _Reading(context)
-    for _ in range(MAX_FEED_PAGES):
-        if reading.read_page():
-            reading.finish()
-            break
-    _send_named(context)
-
-
-class _Reading:
-    """One reading of the feed. It can take several runs; `context.cursor` always holds the current place."""
-
-    def __init__(self, context: RunContext) -> None:
-        cursor, oldest = context.cursor, context.today - FEED_HISTORY
-        self.context = context
-        self.since = max(oldest, date.fromisoformat(cursor.get("since", oldest.isoformat())))
-        self.began: str = cursor.get("began", context.today.isoformat())
-        self.page: int = cursor.get("page", 1) if self.since.isoformat() == cursor.get("since") else 1
-        self.failed_page: int | None = cursor.get("failed_page")
-        feed.start_run(from_the_beginning=self.page == 1, run=context.source)
-
-    def read_page(self) -> bool:
-        """Reads the next page; True at the end of the feed."""
-        self.context.check_can_continue()
-        try:
-            named = self._fetch()
-        except IsbndbError as error:
-            # Without the feed in the plan, or with a refused key, every other page fails too.
-            if isinstance(error, IsbndbRefused):
-                feed.record_gap(f"ISBNdb refused the feed: {error}", run=self.context.source)
-            if self.failed_page != self.page or isinstance(error, IsbndbRefused):
-                self._save_place(failed_page=self.page)
-                raise
-            feed.record_gap(f"Page {self.page} failed in two runs and was skipped: {error}", run=self.context.source)
-            self.context.record_failure(error)
-        else:
-            self.context.record_answer()
-            if not named:
-                return True
-            mark_named(named)
-        self.page += 1
-        self._save_place()
-        return False
-
-    def finish(self) -> None:
-        self.context.cursor = {"since": self.began}
-        feed.finish_reading()
-
-    def _fetch(self) -> list[str]:
-        context = self.context
-        with spending(consumer=context.consumer, operation="update-feed", calls=0, source=context.source) as spender:
-            return ask(updates_page(spender, since=self.since, page=self.page))
-
-    def _save_place(self, **more: int) -> None:
-        self.context.cursor = {"since": self.since.isoformat(), "began": self.began, "page": self.page, **more}
-
-
-def _send_named(context: RunContext) -> None:
-    """Refreshes what the feed has named, in batches of what is free.
-
-    The oldest stale editions fill the last batch where they cost nothing more there.
-    """
-    full = settings.ISBNDB_BATCH_SIZE
-    to_send = selectors.named_isbns(MAX_BATCHES * full)
-    named = set(to_send)
-    failed = 0
-    while to_send:
-        size = batch_size_for(context.consumer)
-        batch, to_send = to_send[:size], to_send[size:]
-        fill: list[str] = []
-        if len(batch) < size and get_prices().batch_price == BatchPrice.REQUEST:
-            fill = [isbn for isbn in selectors.stale_isbns(full + failed) if isbn not in named]
-        if not _refresh(batch + fill[: size - len(batch)], context):
-            failed += len(batch)
-            mark_named(batch)  # again, so that it comes last
 
 
 def queue_flush(context: RunContext) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from enrichment.models.queue import FLUSHER
 from enrichment.services import queue
 from enrichment.services.refresh_plans import RefreshPlan
-from harvest.crons import books, housekeeping
+from harvest.crons import books, feed, housekeeping
 from harvest.crons.run_context import RunContext
 from harvest.exceptions import CronUnknown
 
@@ -108,7 +108,7 @@ for _entry in (
         name="update-feed",
         description="Refreshes the known ISBNs that ISBNdb's feed of updates lists.",
         schedule=At(hour="2", minute="10"),
-        run=books.update_feed,
+        run=feed.update_feed,
         consumer="cron-update-feed",
         begins_free=True,
     ),

@@ -2,7 +2,17 @@ import pytest
 
 from harvest.defaults import ensure_defaults
 from quota.models import Consumer
-from tests.fixtures import SetClock, api, api_without_key_check, consumer, key, plenty_left, sandbox, set_clock
+from tests.fixtures import (
+    SetClock,
+    api,
+    api_without_key_check,
+    consumer,
+    key,
+    one_at_a_time,
+    plenty_left,
+    sandbox,
+    set_clock,
+)
 
 __all__ = [
     "api",
@@ -11,6 +21,7 @@ __all__ = [
     "consumer",
     "defaults",
     "key",
+    "one_at_a_time",
     "plenty_left",
     "sandbox",
     "set_clock",

@@ -9,9 +9,9 @@ import pytest
 from django.db import IntegrityError, connection
 
 from alexandria.development.sandbox.server import Sandbox
-from enrichment.services.enrich import enrich_isbns
+from enrichment.services.enrich import add_answer, enrich_isbns
 from harvest import runs
-from harvest.crons import books, housekeeping
+from harvest.crons import batches, housekeeping
 from harvest.crons.registry import CRONS, get_cron
 from harvest.crons.run_context import RunContext
 from harvest.exceptions import CronUnknown
@@ -25,7 +25,7 @@ from quota.services import reservations as quota
 from quota.spending import spending
 from tests.fixtures import NOON, SetClock, balance, dispatched, known_isbns
 
-pytestmark = pytest.mark.usefixtures("defaults", "sandbox")
+pytestmark = pytest.mark.usefixtures("defaults", "one_at_a_time", "sandbox")
 
 
 def recorded(run: HarvestRun | None) -> tuple[str, str, int, int]:
@@ -152,12 +152,11 @@ def test_a_switch_stops_a_run_at_its_next_call(
     Consumer.objects.create(slug="reader")
     enrich_isbns(known_isbns(10), consumer="reader")
 
-    def switched_after_the_first(*args: Any, **options: Any) -> Any:
-        result = enrich_isbns(*args, **options)
+    def switched_after_the_first(*args: Any) -> Any:
         switch()
-        return result
+        return add_answer(*args)
 
-    monkeypatch.setattr(books, "enrich_isbns", switched_after_the_first)
+    monkeypatch.setattr(batches, "add_answer", switched_after_the_first)
     run = run_cron("stale-refresh")
     assert (run.outcome, run.calls, run.books) == ("stopped", 1, 5)
     assert run.reason.startswith(reason)

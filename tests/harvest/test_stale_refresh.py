@@ -24,7 +24,7 @@ from tests.fixtures import balance, known_isbns
 BATCH = 10
 LARGE, SMALL, OTHER = "Aldous Huxley", "Ada Brandvold", "Ada Nakagawa"
 
-pytestmark = pytest.mark.usefixtures("defaults")
+pytestmark = pytest.mark.usefixtures("defaults", "one_at_a_time")
 
 
 @pytest.fixture(autouse=True)

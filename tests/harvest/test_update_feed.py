@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from django.db.models.functions import Now
@@ -13,8 +14,9 @@ from enrichment.books.storage import remember_misses
 from enrichment.models import Edition, FeedFollowing
 from enrichment.selectors import fresh_isbns, named_isbns, stale_isbns
 from enrichment.services import feed as feed_service
-from enrichment.services.enrich import enrich_isbns
-from harvest.crons import books
+from enrichment.services.enrich import Batches, enrich_isbns
+from harvest.crons import batches
+from harvest.crons import feed as feed_cron
 from harvest.models import CronState
 from harvest.runs import forget_cursor, run_cron
 from quota.models import Consumer, DailyLedger, Switches
@@ -25,7 +27,7 @@ from tests.fixtures import NOON, SetClock, balance, known_isbns, unknown_isbns
 BATCH = 100
 WEEK = NOON.date() - timedelta(days=7)
 
-pytestmark = pytest.mark.usefixtures("defaults")
+pytestmark = pytest.mark.usefixtures("defaults", "one_at_a_time")
 
 
 @pytest.fixture(autouse=True)
@@ -131,13 +133,13 @@ def test_what_a_stopped_run_has_read_but_not_sent_waits_for_the_next_run(sandbox
 def test_a_reading_that_takes_several_runs_continues_with_the_next_page(sandbox: Sandbox, monkeypatch) -> None:
     stored = named_once()[:50] + named_once()[-50:]
     enrich_isbns(stored, consumer="reader")
-    monkeypatch.setattr(books, "MAX_FEED_PAGES", 1)
+    monkeypatch.setattr(feed_cron, "MAX_PAGES", 1)
     run = run_cron("update-feed")
     assert (run.outcome, run.books) == ("succeeded", 50)
     assert cursor() == {"since": str(WEEK), "began": "2026-05-05", "page": 2}
     assert FeedFollowing.objects.get().read_up_to is None
 
-    monkeypatch.setattr(books, "MAX_FEED_PAGES", 100)
+    monkeypatch.setattr(feed_cron, "MAX_PAGES", 100)
     run = run_cron("update-feed")
     assert (run.outcome, run.books) == ("succeeded", 50)
     assert cursor() == {"since": "2026-05-05"}
@@ -151,9 +153,15 @@ def test_a_failed_batch_comes_last_in_the_next_run_and_blocks_nothing(sandbox: S
     stored = named_once()[:250]
     enrich_isbns(stored, consumer="reader")
     sandbox.add_fault("garbage", path="/books", times=1)
-    monkeypatch.setattr(books, "MAX_BATCHES", 1)
+    monkeypatch.setattr(feed_cron, "MAX_BATCHES", 1)
     sent: list[list[str]] = []
-    monkeypatch.setattr(books, "enrich_isbns", lambda isbns, **how: sent.append(isbns) or enrich_isbns(isbns, **how))
+    halves = Batches.asked_by
+
+    def asked_by(self: Batches, exchanged: Any) -> list[str]:
+        sent.append(halves(self, exchanged))
+        return sent[-1]
+
+    monkeypatch.setattr(Batches, "asked_by", asked_by)
     run = run_cron("update-feed")
     assert (run.outcome, run.books, run.calls) == ("failed", 0, 1)
     assert len(named_isbns(1000)) == 250
@@ -162,7 +170,7 @@ def test_a_failed_batch_comes_last_in_the_next_run_and_blocks_nothing(sandbox: S
     assert set(named_isbns(250)) == set(stale_isbns(250)) == set(stored) - set(second) > set(first)
 
     sandbox.add_fault("garbage", path="/books", times=1)
-    monkeypatch.setattr(books, "MAX_BATCHES", 100)
+    monkeypatch.setattr(feed_cron, "MAX_BATCHES", 100)
     run = run_cron("update-feed")
     assert (run.outcome, run.books) == ("failed", 50), "after a failure the run goes on with the next batch"
 
@@ -218,7 +226,7 @@ def test_a_killed_run_loses_nothing_that_it_has_read(sandbox: Sandbox, monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(books, "enrich_isbns", die)
+        patch.setattr(batches, "add_answer", die)
         with pytest.raises(KeyboardInterrupt):
             run_cron("update-feed")
     assert set(named_isbns(1000)) == set(stored)
