@@ -61,6 +61,9 @@ MAX_UNDER_WAY = 16
 """Requests of an operation that are under way at once, at most. Answers that wait to be stored count, so an operation
 holds at most 16 of them: about 100 MB with the 6 MB that an answer can have."""
 
+MIN_GAP = 0.96
+"""Of the pace: so near may two requests of a process come when the first is late. The pace has 5 per cent to spare."""
+
 # The longest time between two dispatches of a question, or between a dispatch and an extension. No lease may expire
 # in between.
 _MAX_TURN = MAX_PACE_WAIT + timedelta(seconds=settings.ISBNDB_TIMEOUT_SECONDS + MAX_RETRY_AFTER_SECONDS + 1)
@@ -244,7 +247,8 @@ class _Asking(Generic[Decoded]):
         attempt.started = attempt.ended = attempt.result = None
         self.under_way.add(attempt)
         # A daemon: a process that is told to end does not wait for ISBNdb.
-        Thread(target=_exchange, args=(attempt, self.halt, self.came), daemon=True, name="isbndb").start()
+        gap = MIN_GAP * self.pace
+        Thread(target=_exchange, args=(attempt, gap, self.halt, self.came), daemon=True, name="isbndb").start()
 
     def _wait(self, until: float | None) -> _Attempt[Decoded] | None:
         """The next attempt that is over, or None when there is none `until` then. Longer waits hold no connection."""
@@ -398,11 +402,15 @@ class _Halted(Exception):
     """The request is sent later, or not at all."""
 
 
-def _exchange(attempt: _Attempt[Any], halt: Event, came: SimpleQueue[_Attempt[Any]]) -> None:
-    """Waits for the send time, sends the request, and puts the attempt into `came`. Runs in a thread of its own."""
+def _exchange(attempt: _Attempt[Any], gap: float, halt: Event, came: SimpleQueue[_Attempt[Any]]) -> None:
+    """Waits for the send time, sends the request, and puts the attempt into `came`. Runs in a thread of its own.
+
+    `gap`: the seconds that it keeps after the request before.
+    """
     call = attempt.call
     try:
         if call is not None and not halt.wait(max(0.0, call.send_after - time.monotonic())):
+            isbndb.wait_for_turn(gap)
             call.claim()
             attempt.started = time.monotonic()
             attempt.result = isbndb.exchange(attempt.question.request, call.send_before)

@@ -3,6 +3,7 @@
 The contract is ISBNdb's OpenAPI file, https://isbndb.com/isbndb-api-documentation-v2.
 """
 
+import math
 import time
 from functools import lru_cache
 from threading import Lock
@@ -24,11 +25,21 @@ CONNECTION_ERRORS = (
     httpx2.ProxyError,
 )
 _MAKING_CLIENT = Lock()
+_written_at = -math.inf  # when the newest request of this process was written, on the monotonic clock
 
 
 def new_request(method: str, path: str, **content: Any) -> httpx2.Request:
     """Builds a request to a path of ISBNdb, with the client's headers. `content`: `params` or `json`."""
     return _client().build_request(method, f"{settings.ISBNDB_BASE_URL}{path}", **content)
+
+
+def wait_for_turn(gap: float) -> None:
+    """Waits until `gap` seconds after the newest request was written.
+
+    A thread can be late by some hundredths of a second, while another one decodes and stores books. The requests after
+    it then have to be late too: otherwise the first of four could come so late that all four arrive within a second.
+    """
+    time.sleep(max(0.0, _written_at + gap - time.monotonic()))
 
 
 def exchange(request: httpx2.Request, send_before: float) -> Reply:
@@ -47,6 +58,7 @@ def exchange(request: httpx2.Request, send_before: float) -> Reply:
         "read": deadline,
         "write": deadline,
     }
+    request.extensions["trace"] = _note_written
     reply = _client().send(request, stream=True, follow_redirects=False)
     try:
         body = bytearray()
@@ -57,6 +69,12 @@ def exchange(request: httpx2.Request, send_before: float) -> Reply:
     finally:
         reply.close()
     return Reply(reply.status_code, reply.headers, bytes(body))
+
+
+def _note_written(event: str, info: object) -> None:
+    global _written_at  # noqa: PLW0603 (one for the process, as its connections)
+    if event == "http11.send_request_body.complete":
+        _written_at = time.monotonic()
 
 
 def close_connections() -> None:
