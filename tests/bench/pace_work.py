@@ -31,6 +31,7 @@ from enrichment.jobs.runner import run_job
 from enrichment.models import Edition, Job, QueuedIsbn
 from enrichment.models.queue import FLUSHER
 from enrichment.services.bibliographies import enrich_bibliography
+from enrichment.services.enrich import enrich_isbns
 from enrichment.services.queue import enqueue, flush
 from enrichment.services.releases import Wanted, enrich_new_releases
 from harvest.runs import run_cron
@@ -58,6 +59,12 @@ class Operation:
     first: int = 0
     prepare: Callable[[int], None] = lambda _: None
     batch_price: str = "request"
+
+
+def work_direct(size: int) -> None:
+    """ISBNs that a client of the API waits for."""
+    result = enrich_isbns(known(size), consumer=CONSUMER)
+    assert result.enriched == size * BATCH
 
 
 def work_job(size: int) -> None:
@@ -128,6 +135,7 @@ def harvest(names: Iterable[str]) -> None:
 
 
 OPERATIONS = {
+    "direct": Operation("ISBNs, waited for", work_direct, 24, 12),
     "job": Operation("job of ISBNs", work_job, 24, 12),
     "flush": Operation("flush of the queue", work_flush, 24, 12, prepare=prepare_flush),
     "refresh": Operation("refresh in batches", work_refresh, 24, 12, prepare=prepare_refresh),
