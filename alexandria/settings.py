@@ -261,6 +261,7 @@ SPECTACULAR_SETTINGS = {
         "JobKind": "enrichment.models.Job.Kind",
         "JobState": "enrichment.models.Job.State",
         "JobItemState": "enrichment.models.JobItem.State",
+        "JobAuthorState": "enrichment.models.JobAuthor.State",
     },
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "alexandria.api.schema.add_problems"],
 }

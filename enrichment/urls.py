@@ -1,10 +1,11 @@
 from django.urls import path
 
-from enrichment.api import bibliographies, books, catalogue, jobs, queue, reconciliation, releases
+from enrichment.api import bibliographies, books, bulk_harvests, catalogue, jobs, queue, reconciliation, releases
 
 urlpatterns = [
     path("enrich/batch-direct", books.EnrichBatchView.as_view(), name="enrich-batch-direct"),
     path("authors/enrich-bibliography", bibliographies.EnrichBibliographyView.as_view(), name="enrich-bibliography"),
+    path("authors/bulk-harvest", bulk_harvests.BulkHarvestView.as_view(), name="bulk-harvest"),
     path("authors", catalogue.AuthorsView.as_view(), name="authors"),
     path("authors/top", catalogue.TopAuthorsView.as_view(), name="top-authors"),
     path("authors/<int:author_id>", catalogue.AuthorView.as_view(), name="author"),
@@ -17,6 +18,9 @@ urlpatterns = [
     path("jobs", jobs.JobsView.as_view(), name="jobs"),
     path("jobs/<uuid:job_id>", jobs.JobView.as_view(), name="job"),
     path("jobs/<uuid:job_id>/items", jobs.JobItemsView.as_view(), name="job-items"),
+    path("jobs/<uuid:job_id>/authors", jobs.JobAuthorsView.as_view(), name="job-authors"),
+    path("jobs/<uuid:job_id>/pause", jobs.JobPauseView.as_view(), name="job-pause"),
+    path("jobs/<uuid:job_id>/resume", jobs.JobResumeView.as_view(), name="job-resume"),
     path("jobs/<uuid:job_id>/cancel", jobs.JobCancelView.as_view(), name="job-cancel"),
     path("jobs/<uuid:job_id>/retry", jobs.JobRetryView.as_view(), name="job-retry"),
 ]

@@ -14,6 +14,7 @@ from quota.serializers import EXAMPLE_STATUS
 
 Schema = dict[str, Any]
 
+EXAMPLE_JOB = "69b2f8e0-ddbd-474c-bc3d-f5271880edd2"
 SETTINGS = [refusal.limit for refusal in (TooManyJobs, TooManyItems, QueueFull)]
 
 PROBLEM: Schema = {
@@ -63,6 +64,13 @@ PROBLEM: Schema = {
             "nullable": True,
             "description": "With 429: the id of the recorded refusal. Null when it could not be recorded.",
         },
+        "job": {
+            "type": "string",
+            "format": "uuid",
+            "description": "With 409: the earlier job of the same list. Resume or retry it, or send `again`.",
+        },
+        "calls_at_least": {"type": "integer", "description": "With 409: what the list costs if it is paid for again."},
+        "calls_at_most": {"type": "integer", "description": "With 409: the same, at most, without retries."},
         "quota": {"$ref": "#/components/schemas/QuotaStatus"},
         "api_calls": {
             "type": "integer",
@@ -136,10 +144,17 @@ PROBLEMS: dict[int, ProblemDoc] = {
         {"not_acceptable": ("Could not satisfy the request Accept header.", {})},
     ),
     409: ProblemDoc(
-        "The job's state does not allow this, or the idempotency key was used for another request.",
+        "The state of the job, or of an earlier job for the same list, does not allow this, or the idempotency key was "
+        "used for another request.",
         {
             "idempotency_conflict": ("This idempotency key was used for something else.", {}),
             "job_ended": ("The job has succeeded already.", {}),
+            "job_not_paused": ("Only a paused job can be resumed. This job is running.", {}),
+            "already_begun": ("A job for this list has begun and has not succeeded.", {"job": EXAMPLE_JOB}),
+            "already_finished": (
+                "This list was finished on 2026-05-05.",
+                {"job": EXAMPLE_JOB, "calls_at_least": 120, "calls_at_most": 1_200},
+            ),
         },
     ),
     410: ProblemDoc(

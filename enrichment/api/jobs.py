@@ -1,4 +1,4 @@
-"""Jobs: creating one for a view of long work, and showing, cancelling and retrying it."""
+"""Jobs: creating one for a view of long work; showing, pausing, resuming, cancelling and retrying it."""
 
 import re
 from typing import Any
@@ -18,9 +18,11 @@ from enrichment import selectors
 from enrichment.api.answers import VARY
 from enrichment.exceptions import IdempotencyKeyMalformed
 from enrichment.jobs import lifecycle
-from enrichment.models import Job, JobItem
+from enrichment.models import Job, JobAuthor, JobItem
 from enrichment.models.jobs import MAX_KEY_LENGTH
 from enrichment.serializers.jobs import (
+    JobAuthorSerializer,
+    JobAuthorsQuerySerializer,
     JobDetailSerializer,
     JobItemSerializer,
     JobItemsQuerySerializer,
@@ -61,15 +63,21 @@ def prefers_job(request: Request) -> bool:
 
 
 def accept_job(request: Request, *, kind: Job.Kind, wanted: dict[str, Any]) -> Response:
-    """Creates a job and answers 202. `wanted`: the validated body, as `create_job` takes it, with `on_exhausted`."""
+    """Creates a job and answers 202.
+
+    `wanted`: the validated body, as `create_job` takes it, with `on_exhausted`, and for a list `label` and `again`.
+    """
     work = dict(wanted)
     on_exhausted = Job.OnExhausted(work.pop("on_exhausted", Job.OnExhausted.FAIL))
+    label, again = work.pop("label", ""), work.pop("again", False)
     job = lifecycle.create_job(
         consumer=consumer_of(request),
         kind=kind,
         wanted=work,
         on_exhausted=on_exhausted,
         idempotency_key=_idempotency_key(request),
+        label=label,
+        again=again,
     )
     response = _answer(job, status=202)
     response["Location"] = reverse("job", args=[job.pk])
@@ -122,6 +130,33 @@ class JobCancelView(APIView):
         """What is done stays done. 202: the job is running and ends after its current request."""
         job = lifecycle.cancel_job(_job_of(request, job_id).pk)
         return _answer(job, status=202 if job.ended_at is None else 200)
+
+
+class JobPauseView(APIView):
+    @extend_schema(
+        operation_id="job_pause",
+        summary="Pause a job",
+        request=None,
+        responses={200: JobDetailSerializer, 202: JobDetailSerializer},
+        extensions={"x-changes-a-job": True},
+    )
+    def post(self, request: Request, job_id: UUID) -> Response:
+        """It waits until somebody resumes or cancels it. 202: it is running and pauses after what is under way."""
+        job = lifecycle.pause_job(_job_of(request, job_id).pk)
+        return _answer(job, status=200 if job.state == Job.State.PAUSED else 202)
+
+
+class JobResumeView(APIView):
+    @extend_schema(
+        operation_id="job_resume",
+        summary="Resume a paused job",
+        request=None,
+        responses={202: JobDetailSerializer},
+        extensions={"x-changes-a-job": True},
+    )
+    def post(self, request: Request, job_id: UUID) -> Response:
+        """A worker continues it where it was paused."""
+        return _answer(lifecycle.resume_job(_job_of(request, job_id).pk), status=202)
 
 
 class JobRetryView(APIView):
@@ -177,4 +212,24 @@ class JobItemsView(generics.ListAPIView[JobItem]):
     )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """The outcome of each ISBN, 1,000 per page. Only jobs of ISBNs have items, until JOB_ITEMS_KEEP_DAYS."""
+        return super().get(request, *args, **kwargs)
+
+
+class JobAuthorsView(generics.ListAPIView[JobAuthor]):
+    pagination_class = InOrder
+    serializer_class = JobAuthorSerializer
+
+    def get_queryset(self) -> QuerySet[JobAuthor]:
+        job = _job_of(self.request, self.kwargs["job_id"])
+        selectors.check_items(job)
+        return job.authors.filter(**asked_for(self.request, JobAuthorsQuerySerializer)).defer("progress")
+
+    @extend_schema(
+        operation_id="job_authors",
+        summary="The authors of a job",
+        parameters=[JobAuthorsQuerySerializer],
+        extensions={"x-has-items": True},
+    )
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Each author with its figures, 1,000 per page. Only jobs of authors have them, until JOB_ITEMS_KEEP_DAYS."""
         return super().get(request, *args, **kwargs)

@@ -54,13 +54,13 @@ def job_calls_left(job: Job) -> int:
 
 
 def job_eta(job: Job) -> datetime | None:
-    """When the job will end if no other consumer spends calls; None when it has ended or will fail.
+    """When the job will end if no other consumer spends calls; None when it has ended, is paused or will fail.
 
     A job that does not wait for the next day's quota fails when today's quota is too small for it.
 
     Raises QuotaUnavailable.
     """
-    if job.ended_at is not None:
+    if job.ended_at is not None or job.state == Job.State.PAUSED:
         return None
     calls, left = job_calls_left(job), job.total - job.done
     requests = requests_for_isbns(left) if job.kind == Job.Kind.BATCH_DIRECT else calls

@@ -4,8 +4,8 @@ from typing import Any
 
 from rest_framework import serializers
 
-from enrichment.models import Job, JobItem
-from enrichment.selectors import job_eta, job_failures
+from enrichment.models import Job, JobAuthor, JobItem
+from enrichment.selectors import author_figures, job_eta, job_failures
 from enrichment.selectors.jobs import MAX_FAILURES
 from enrichment.serializers.strict import StrictSerializer
 from quota.selectors.status import QuotaStatus, calls_spent
@@ -30,15 +30,20 @@ class JobOptionsSerializer(StrictSerializer):
 
 class JobsQuerySerializer(QuerySerializer):
     state = serializers.ChoiceField(Job.State.choices, required=False, help_text="Only jobs in this state.")
+    kind = serializers.ChoiceField(Job.Kind.choices, required=False, help_text="Only jobs of this kind.")
 
 
 class JobItemsQuerySerializer(QuerySerializer):
     state = serializers.ChoiceField(JobItem.State.choices, required=False, help_text="Only ISBNs in this state.")
 
 
+class JobAuthorsQuerySerializer(QuerySerializer):
+    state = serializers.ChoiceField(JobAuthor.State.choices, required=False, help_text="Only authors in this state.")
+
+
 class JobProgressSerializer(serializers.Serializer[Any]):
-    done = serializers.IntegerField(help_text="Number of ISBNs or pages that are done.")
-    total = serializers.IntegerField(help_text="Number of all ISBNs, or maximum number of pages.")
+    done = serializers.IntegerField(help_text="Number of ISBNs, pages or authors that are done.")
+    total = serializers.IntegerField(help_text="Number of all ISBNs or authors, or maximum number of pages.")
 
 
 class JobSerializer(serializers.Serializer[Job]):
@@ -50,13 +55,19 @@ class JobSerializer(serializers.Serializer[Job]):
     source = serializers.CharField(  # type: ignore[assignment]  # a field of that name, not the option
         source="wanted.source", default="", help_text="The purpose that the request gave."
     )
+    label = serializers.CharField(  # type: ignore[assignment]  # a field of that name, not the option
+        help_text="Where its list comes from. Empty: the request gave no label."
+    )
     on_exhausted = serializers.ChoiceField(Job.OnExhausted.choices)
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
     ended_at = serializers.DateTimeField(allow_null=True)
     resume_at = serializers.SerializerMethodField(help_text="When it continues. null: it is not waiting.")
     cancel_requested = serializers.BooleanField(
-        help_text="If true while the job runs, it ends after its current request."
+        help_text="If true while the job runs, it ends after the requests that are under way."
+    )
+    pause_requested = serializers.SerializerMethodField(
+        help_text="If true, it is running and pauses after the requests that are under way."
     )
     progress = JobProgressSerializer(source="*")
     stopped_reason = serializers.SerializerMethodField(
@@ -72,14 +83,56 @@ class JobSerializer(serializers.Serializer[Job]):
         waits = job.state == Job.State.WAITING
         return serializers.DateTimeField().to_representation(job.resume_at) if waits else None  # type: ignore[arg-type]
 
+    def get_pause_requested(self, job: Job) -> bool:
+        return job.stop_requested == Job.Stop.PAUSE and job.state == Job.State.RUNNING
+
     def get_stopped_reason(self, job: Job) -> str | None:
         return job.stopped_reason or None
 
 
 class JobItemSerializer(serializers.Serializer[Any]):
-    isbn = serializers.CharField(allow_null=True, help_text="The ISBN-13, or the given value of an invalid item.")
+    isbn = serializers.CharField(
+        allow_null=True, help_text="The ISBN-13, the given value of an invalid item, or the name of an author."
+    )
     state = serializers.ChoiceField(JobItem.State.choices)
     reason = serializers.CharField(help_text="Why it failed or is invalid; otherwise empty.")
+
+
+class AuthorFiguresSerializer(serializers.Serializer[Any]):
+    """Books. found = new + changed + unchanged + already_fresh + failed."""
+
+    found = serializers.IntegerField(help_text="Number of books that ISBNdb returned.")
+    new = serializers.IntegerField(help_text="Stored for the first time.")
+    changed = serializers.IntegerField(help_text="Stored before, and different now.")
+    unchanged = serializers.IntegerField(help_text="Stored before, and still the same.")
+    already_fresh = serializers.IntegerField(help_text="Stored and recent enough, so left as they were.")
+    failed = serializers.IntegerField(help_text="Not stored.")
+
+
+class JobAuthorSerializer(AuthorFiguresSerializer):
+    """An author of a job, and the books so far."""
+
+    position = serializers.IntegerField(help_text="In the list, from 1.")
+    name = serializers.CharField()
+    state = serializers.ChoiceField(JobAuthor.State.choices)
+    reason = serializers.CharField(help_text="Why it failed or was cut; otherwise empty.")
+    pages = serializers.IntegerField(help_text="Number of pages that ISBNdb returned.")
+    calls = serializers.IntegerField(help_text="Calls that it cost.")
+    already_fresh = serializers.IntegerField(
+        source="fresh", help_text="Stored and recent enough, so left as they were."
+    )
+
+
+class JobAuthorFiguresSerializer(AuthorFiguresSerializer):
+    """The figures of all authors of a job."""
+
+    authors = serializers.IntegerField()
+    authors_pending = serializers.IntegerField(help_text="Not done yet.")
+    authors_done = serializers.IntegerField(help_text="All books fetched.")
+    authors_unknown = serializers.IntegerField(help_text="Unknown to ISBNdb.")
+    authors_cut = serializers.IntegerField(help_text="With more books than requested, or than ISBNdb returns.")
+    authors_failed = serializers.IntegerField()
+    pages_fetched = serializers.IntegerField()
 
 
 class JobFailuresSerializer(serializers.Serializer[Any]):
@@ -97,9 +150,13 @@ class JobFiguresSerializer(serializers.Serializer[Any]):
     eta = serializers.DateTimeField(
         allow_null=True,
         help_text="When it will end if no other consumer spends calls, by the remaining quota and the pace. null: it "
-        "has ended, can never end within its consumer's limits, or will fail because today's quota is too small.",
+        "has ended, is paused, can never end within its consumer's limits, or will fail because today's quota is too "
+        "small.",
     )
     api_calls = serializers.IntegerField(help_text="Calls that the job has spent so far.")
+    figures = JobAuthorFiguresSerializer(
+        allow_null=True, help_text="The figures so far of a job of authors. null: a job of another kind."
+    )
     failures = JobFailuresSerializer(help_text="What failed, and values that are not ISBNs.")
     result = serializers.JSONField(
         allow_null=True, help_text="The result, with the fields of the answer without a job. null: it has not ended."
@@ -116,6 +173,7 @@ def job_detail(job: Job, status: QuotaStatus) -> dict[str, Any]:
     figures = {
         "eta": job_eta(job),
         "api_calls": calls_spent(source=job.source),
+        "figures": author_figures(job) if job.kind == Job.Kind.AUTHORS else None,
         "failures": job_failures(job),
         "result": job.result,
         "quota": status,
