@@ -93,7 +93,8 @@ def ask_each(next_question: Callable[[], Question[Decoded] | None]) -> Iterator[
 
     The fleet's pace decides when a request is sent. So many are under way as it asks for: pace x latency, plus one, by
     the slowest of the last answers of that kind; at most MAX_UNDER_WAY. A question that fails is asked again up to its
-    number of attempts, and until then no other one begins. Its failure at last does not stop the others.
+    number of attempts, and until then no other one begins. Its failure at last does not stop the others, but until
+    something is answered they are not asked again.
 
     What concerns every question stops the iteration: the quota refuses a dispatch, ISBNdb's day is over, it rejects our
     key, or refuses without saying why. Then nothing more is sent. What is under way still comes in and is handed on,
@@ -138,6 +139,7 @@ class _Asking(Generic[Decoded]):
     came: SimpleQueue[_Attempt[Decoded]] = field(default_factory=SimpleQueue)
     halt: Event = field(default_factory=Event)  # set: what is not sent yet is not sent now
     not_before: float = 0.0
+    is_down: bool = False  # a question has used up its attempts, and nothing was answered since: there are no retries
     stopped_by: Exception | None = None
 
     @cached_property
@@ -235,10 +237,7 @@ class _Asking(Generic[Decoded]):
             if not (isinstance(refusal, QuotaRefused) and payer.left >= attempt.price):
                 log.warning("isbndb.no_retry", refusal=str(refusal))
                 failure.given_up, failure.__cause__ = True, refusal
-                attempt.result = failure
-                self.retries.remove(attempt)
-                self.under_way.add(attempt)
-                self.came.put(attempt)
+                self._give_up(attempt)
                 return False
         return True
 
@@ -249,6 +248,13 @@ class _Asking(Generic[Decoded]):
         # A daemon: a process that is told to end does not wait for ISBNdb.
         gap = MIN_GAP * self.pace
         Thread(target=_exchange, args=(attempt, gap, self.halt, self.came), daemon=True, name="isbndb").start()
+
+    def _give_up(self, attempt: _Attempt[Decoded]) -> None:
+        """Lets a question that waits for its retry end with the failure that it had."""
+        self.retries.remove(attempt)
+        attempt.result = attempt.failure
+        self.under_way.add(attempt)
+        self.came.put(attempt)
 
     def _wait(self, until: float | None) -> _Attempt[Decoded] | None:
         """The next attempt that is over, or None when there is none `until` then. Longer waits hold no connection."""
@@ -272,7 +278,9 @@ class _Asking(Generic[Decoded]):
         if call is None:
             raise AssertionError("unreachable: only what was dispatched is sent")
         try:
-            return Exchanged(question, call, answer=self._outcome_of(attempt, call))
+            exchanged = Exchanged(question, call, answer=self._outcome_of(attempt, call))
+            self.is_down = False
+            return exchanged  # noqa: TRY300 (an exception below)
         except IsbndbUnavailable as error:
             if question.may_be_too_large and error.status == 500:
                 self.not_before = time.monotonic() + SMALLER_PAGE_PAUSE_SECONDS
@@ -280,11 +288,16 @@ class _Asking(Generic[Decoded]):
                 too_large.__cause__ = error
                 return Exchanged(question, call, failure=too_large)
             pause = _pause_before_retry(error, attempt.number)
-            if pause is None or attempt.number >= question.attempts or self.stopped_by is not None:
+            if attempt.number >= question.attempts:
+                self.is_down = True
+                for waiting in tuple(self.retries):
+                    self._give_up(waiting)
+            if pause is None or attempt.number >= question.attempts or self.is_down or self.stopped_by is not None:
                 return Exchanged(question, call, failure=error)
             attempt.failure, attempt.not_before = error, time.monotonic() + pause
             attempt.wait_until = math.inf
-            self.retries.append(attempt)
+            # One question finds out whether ISBNdb is down: it uses up its attempts before another is asked again.
+            self.retries.insert(0 if attempt.number > 1 else len(self.retries), attempt)
         except (IsbndbKeyRefused, IsbndbUnclear, QuotaError) as error:
             self._stop(error)
         except IsbndbError as error:
