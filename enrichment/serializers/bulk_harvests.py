@@ -44,6 +44,14 @@ class BulkHarvestRequestSerializer(JobOptionsSerializer, SpendingRequestSerializ
         allow_blank=True,
         help_text="Where the list comes from, for people.",
     )
+    list_key = serializers.RegexField(
+        r"\A[\w.:-]*\Z",
+        max_length=64,
+        required=False,
+        default="",
+        allow_blank=True,
+        help_text="Identifies the list; by default its names in their order do. For a list whose names change.",
+    )
 
     def validate_authors(self, given: list[str]) -> list[str]:
         """The names, each once. The errors have the positions of what is not a name."""

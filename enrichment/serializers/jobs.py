@@ -31,6 +31,7 @@ class JobOptionsSerializer(StrictSerializer):
 class JobsQuerySerializer(QuerySerializer):
     state = serializers.ChoiceField(Job.State.choices, required=False, help_text="Only jobs in this state.")
     kind = serializers.ChoiceField(Job.Kind.choices, required=False, help_text="Only jobs of this kind.")
+    list_key = serializers.CharField(max_length=64, required=False, help_text="Only jobs of this list.")
 
 
 class JobItemsQuerySerializer(QuerySerializer):
@@ -58,6 +59,7 @@ class JobSerializer(serializers.Serializer[Job]):
     label = serializers.CharField(  # type: ignore[assignment]  # a field of that name, not the option
         help_text="Where its list comes from. Empty: the request gave no label."
     )
+    list_key = serializers.CharField(help_text="Identifies its list of authors. Empty: it has none.")
     on_exhausted = serializers.ChoiceField(Job.OnExhausted.choices)
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)

@@ -87,6 +87,16 @@ def test_the_same_list_is_not_paid_for_again_in_silence(api: APIClient) -> None:
     assert Job.objects.count() == 2
 
 
+def test_a_list_whose_names_change_has_a_key_of_its_own(api: APIClient) -> None:
+    job = post(api, list_key="tier:top-100").json()
+    assert job["list_key"] == "tier:top-100"
+    assert problem(post(api, ["Andy Weir"], list_key="tier:top-100"), 409)["job"] == job["id"]
+    assert post(api).status_code == 202, "by its names it is another list"
+    found = api.get("/api/jobs?list_key=tier:top-100").json()["results"]
+    assert [each["id"] for each in found] == [job["id"]]
+    assert problem(post(api, list_key="a b"), 400)["errors"][0]["field"] == "list_key"
+
+
 def test_the_same_key_returns_the_same_job(api: APIClient) -> None:
     key: dict[str, Any] = {"headers": {"Idempotency-Key": "spring"}}
     first, second = post(api, **key), post(api, label="another name", **key)
