@@ -56,6 +56,7 @@ GROUPS = {
     ],
     "Work": [
         _list_of("enrichment.job", "Jobs", "work"),
+        Page("New bulk harvest", "playlist_add", "bulk_harvest", ("enrichment.view_job",)),
         _list_of("enrichment.queuedisbn", "Queue", "low_priority"),
         _list_of("harvest.harvestrun", "Runs", "play_circle"),
         _list_of("harvest.cronstate", "Crons", "schedule"),

@@ -142,15 +142,15 @@ def isbn_list(request: HttpRequest, list_id: uuid.UUID) -> HttpResponse:
     return TemplateResponse(request, "enrichment/admin/isbn_list.html", context)
 
 
-def cost_context(calls: int, *, requests: int) -> dict[str, Any]:
+def cost_context(calls: int, *, requests: int, payer: str = STAFF) -> dict[str, Any]:
     """The context of `cost.html`: the cost, and what is left today for the consumer that pays."""
-    cost = {"calls": calls, "requests": requests, "payer": STAFF}
-    payer = Consumer.objects.filter(slug=STAFF).first()
-    if payer is None:
+    cost = {"calls": calls, "requests": requests, "payer": payer}
+    consumer = Consumer.objects.filter(slug=payer).first()
+    if consumer is None:
         return cost | {"allowance": None}
     return cost | {
-        "allowance": get_allowance(payer),
-        "forecast": forecast(calls, consumer=STAFF, requests=requests),
+        "allowance": get_allowance(consumer),
+        "forecast": forecast(calls, consumer=payer, requests=requests),
     }
 
 

@@ -1,4 +1,4 @@
-"""The progress of a job, refreshed every two seconds, and the state of each of its ISBNs."""
+"""The progress of a job, refreshed every two seconds, and the state of each of its ISBNs. See also job_authors."""
 
 import uuid
 from collections.abc import Iterator
@@ -12,16 +12,18 @@ from django.shortcuts import get_object_or_404, render
 from django.template.response import TemplateResponse
 
 from alexandria.common.widgets import percentage, share
-from enrichment.models import Edition, Job, JobItem
-from enrichment.selectors import item_counts, job_calls_left, job_eta, job_failures
+from enrichment.admin.units import unit_of
+from enrichment.models import Edition, Job, JobAuthor, JobItem
+from enrichment.selectors import author_figures, item_counts, job_calls_left, job_eta, job_failures
 from quota.admin.exports import Row, as_csv
 from quota.exceptions import QuotaError
-from quota.selectors.status import calls_spent
+from quota.selectors.work import spent_by
 
 STATE_COLOURS = {
     "queued": "info",
     "running": "primary",
     "waiting": "warning",
+    "paused": "warning",
     "succeeded": "success",
     "failed": "danger",
     "cancelled": "",
@@ -33,40 +35,61 @@ ITEM_COLOURS = {
     "failed": "danger",
     "invalid": "danger",
 }
+AUTHOR_COLOURS = {"pending": "", "done": "success", "unknown": "warning", "cut": "info", "failed": "danger"}
+BOOKS = {
+    "found": "Books found",
+    "new": "New",
+    "changed": "Changed",
+    "unchanged": "Unchanged",
+    "already_fresh": "Already fresh",
+    "failed": "Failed",
+}
+"""The figures of the books of a job of authors. The first is the sum of the others."""
 PAGE_SIZE = 100
 CSV_BATCH = 2000
 
 
 def progress_context(job: Job) -> dict[str, Any]:
     """The context of `job_progress.html`."""
-    is_isbns = job.kind == Job.Kind.BATCH_DIRECT
-    counts = item_counts(job) if is_isbns else {}
-    states = [
-        (state, counts[state.value], ITEM_COLOURS.get(state.value, "")) for state in JobItem.State if state in counts
-    ]
+    states, figures = _states(job)
     try:
-        eta, spent = job_eta(job), calls_spent(source=job.source)
+        eta, spent = job_eta(job), spent_by([job.source])[job.source]
         left = job_calls_left(job) if job.ended_at is None else None
     except QuotaError:  # the next refresh can succeed
         eta, spent, left = None, None, None
     return {
         "job": job,
         "colour": STATE_COLOURS[job.state],
-        "unit": "ISBNs" if is_isbns else "pages",
+        "unit": unit_of(job),
         "percentage": percentage(job.done, job.total),
         "bar": share(job.done, job.total) if job.total else share(1, 1),
         "eta": eta,
-        "calls_spent": spent,
+        "spent": spent,
         "calls_left": left,
         "states": states,
+        "figures": figures,
+        "items_page": "admin:enrichment_job_authors" if job.kind == Job.Kind.AUTHORS else "admin:enrichment_job_items",
         "reasons": job_failures(job).by_reason,
         "result": [(name.replace("_", " "), value) for name, value in (job.result or {}).items()],
     }
 
 
+def _states(job: Job) -> tuple[list[tuple[Any, int, str]], list[tuple[str, int]]]:
+    """How many items of the job are in which state, with its colour, and the figures of the books of its authors."""
+    if job.kind == Job.Kind.AUTHORS:
+        figures = author_figures(job)
+        counts = {state.value: figures[f"authors_{state.value}"] for state in JobAuthor.State}
+        states = [(state, counts[state.value], AUTHOR_COLOURS[state.value]) for state in JobAuthor.State]
+        return [each for each in states if each[1]], [(words, figures[name]) for name, words in BOOKS.items()]
+    counts = item_counts(job) if job.kind == Job.Kind.BATCH_DIRECT else {}
+    return [
+        (each, counts[each.value], ITEM_COLOURS.get(each.value, "")) for each in JobItem.State if each in counts
+    ], []
+
+
 def progress(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
     """The part of the page that changes. When the job has ended, the browser reloads the whole page once."""
-    job = _job(request, job_id)
+    job = job_of(request, job_id)
     answer = render(request, "enrichment/admin/job_progress.html", progress_context(job))
     if job.ended_at is not None:
         answer["HX-Refresh"] = "true"
@@ -75,7 +98,7 @@ def progress(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
 
 def items(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
     """The state of each ISBN, page by page. `state` filters; `after` is the last position of the previous page."""
-    job = _job(request, job_id)
+    job = job_of(request, job_id)
     chosen = _chosen(job, request)
     after = request.GET.get("after", "")
     page = list(chosen.filter(position__gt=int(after) if after.isdecimal() and len(after) < 10 else 0)[: PAGE_SIZE + 1])
@@ -95,13 +118,13 @@ def items(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
 
 def items_csv(request: HttpRequest, job_id: uuid.UUID) -> StreamingHttpResponse:
     """The same list as a CSV file, streamed. `state` filters it."""
-    job = _job(request, job_id)
+    job = job_of(request, job_id)
     answer = StreamingHttpResponse(_lines(_chosen(job, request)), content_type="text/csv; charset=utf-8")
     answer["Content-Disposition"] = f'attachment; filename="job-{job.pk}.csv"'
     return answer
 
 
-def _job(request: HttpRequest, job_id: uuid.UUID) -> Job:
+def job_of(request: HttpRequest, job_id: uuid.UUID) -> Job:
     if not request.user.has_perm("enrichment.view_job"):
         raise PermissionDenied
     return get_object_or_404(Job.objects.select_related("consumer"), pk=job_id)

@@ -1,5 +1,6 @@
 """The tables of enrichment."""
 
+from enrichment.models.author_lists import AuthorList
 from enrichment.models.books import Author, AuthorMiss, Edition, EditionAuthor, Miss, Work
 from enrichment.models.feed import FeedFollowing
 from enrichment.models.jobs import IsbnList, Job, JobAuthor, JobItem
@@ -7,6 +8,7 @@ from enrichment.models.queue import QueuedIsbn, QueueState
 
 __all__ = [
     "Author",
+    "AuthorList",
     "AuthorMiss",
     "Edition",
     "EditionAuthor",

@@ -11,7 +11,8 @@ from django.urls import reverse
 from playwright.sync_api import Locator, Page, expect
 
 from alexandria.development.sandbox.server import Sandbox
-from enrichment.models import Edition, Job
+from enrichment.jobs.author_lists import PAYER
+from enrichment.models import Edition, Job, JobAuthor
 from enrichment.models.jobs import STAFF
 from quota.models import Consumer, ConsumerKey, Reservation
 from quota.prices import RequestKind
@@ -155,3 +156,36 @@ def test_viewers_can_look_but_change_nothing(reader: Consumer, tab: Page, site: 
         reverse("admin:auth_user_changelist"),
     ):
         assert tab.request.get(page).status == 403, page
+
+
+def test_pasted_authors_are_started_as_a_bulk_harvest_and_each_is_shown(
+    tables: None, set_clock: SetClock, admin_tab: Page
+) -> None:
+    Consumer.objects.create(slug=PAYER, kind="bulk", floor=2_000)
+    admin_tab.goto(reverse("admin:enrichment_job_changelist"))
+    admin_tab.get_by_role("link", name="New bulk harvest").first.click()
+    assert flaws(admin_tab) == []
+    admin_tab.get_by_label("Authors", exact=True).fill("Ada Brandvold\nAndy Weir\nWeir, Andy\n9780441172719")
+    admin_tab.get_by_role("button", name="Show the cost").click()
+    expect(admin_tab.get_by_text("Ada Brandvold; Andy Weir")).to_be_visible()
+    expect(admin_tab.get_by_text("20 calls", exact=True)).to_be_visible()
+    expect(row(admin_tab, "9780441172719")).to_be_visible()
+    assert flaws(admin_tab) == []
+    admin_tab.get_by_role("button", name="Start the harvest").click()
+    progress = admin_tab.get_by_role("region", name="Progress of the job")
+    expect(progress).to_contain_text("0 of 2 authors done (0 %)")
+    figures = {"found": 15, "new": 1, "changed": 2, "unchanged": 3, "fresh": 4, "failed": 5}
+    JobAuthor.objects.filter(position=1).update(state="done", pages=1, calls=1, **figures)
+    Job.objects.update(done=1)
+    expect(progress).to_contain_text("1 of 2 authors done (50 %)")  # the page refreshes itself
+    assert flaws(admin_tab) == []
+    admin_tab.get_by_role("link", name="Pause").click()
+    admin_tab.get_by_role("button", name="Pause the job").click()
+    expect(progress).to_contain_text("paused")
+    assert Job.objects.get().state == "paused"
+    progress.get_by_role("link", name="All authors").click()
+    expect(row(admin_tab, "Ada Brandvold")).to_contain_text("15")
+    assert flaws(admin_tab) == []
+    admin_tab.goto(reverse("admin:enrichment_job_changelist"))
+    expect(row(admin_tab, "pasted in the admin")).to_contain_text("1 of 2 authors")
+    assert flaws(admin_tab) == []

@@ -1,5 +1,7 @@
 """Jobs in the admin: people can view, cancel and retry them, and nothing else."""
 
+import re
+
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
@@ -11,8 +13,10 @@ from enrichment.jobs.lifecycle import cancel_job, create_job
 from enrichment.jobs.runner import run_job
 from enrichment.models import Job
 from quota.models import Consumer
+from quota.prices import RequestKind
+from quota.services import reservations
 from tests.enrichment.staff import member
-from tests.fixtures import known_isbns, unknown_isbns
+from tests.fixtures import NOON, known_isbns, unknown_isbns
 
 CHANGELIST = "admin:enrichment_job_changelist"
 
@@ -47,11 +51,54 @@ def test_actions_say_how_many_jobs_they_changed(admin_client: Client, consumer: 
     cancel_job(create(consumer).pk)
     create(consumer)
     create(consumer)
-    assert act(admin_client, "cancel") == ["2 jobs cancelled.", "1 job not changed."]
+    assert act(admin_client, "cancel") == [
+        "2 jobs cancelled.",
+        "1 job not changed. The job has already been cancelled.",
+    ]
     assert act(admin_client, "retry") == ["3 jobs queued again."]
-    assert act(admin_client, "retry") == ["0 jobs queued again.", "3 jobs not changed."]
+    assert act(admin_client, "retry") == [
+        "0 jobs queued again.",
+        "3 jobs not changed. The job has not ended yet.",
+    ]
     assert set(Job.objects.values_list("state", flat=True)) == {"queued"}
-    assert LogEntry.objects.count() == 5
+    assert act(admin_client, "pause") == ["3 jobs paused."]
+    assert set(Job.objects.values_list("state", flat=True)) == {"paused"}
+    assert act(admin_client, "resume") == ["3 jobs resumed."]
+    assert set(Job.objects.values_list("state", flat=True)) == {"queued"}
+    assert LogEntry.objects.count() == 11
+
+
+def test_the_list_shows_what_each_job_has_spent_and_filters_by_kind(
+    admin_client: Client, consumer: Consumer, sandbox: Sandbox, django_assert_max_num_queries
+) -> None:
+    job = create(consumer)
+    authors = create_job(
+        consumer=consumer, kind=Job.Kind.AUTHORS, wanted={"authors": ["Andy Weir"]}, label="authors.txt"
+    )
+    for source, calls in ((job.source, 2), (job.source, 1), (authors.source, 4)):
+        for _ in range(calls):
+            reservation, _, _ = reservations.reserve_and_dispatch(
+                consumer="reader",
+                operation="test",
+                source=source,
+                calls=1,
+                kind=RequestKind.PAGE,
+                method="GET",
+                path="/author/x",
+            )
+            reservations.settle(reservation)
+    Job.objects.filter(pk=job.pk).update(
+        state="running", runner=job.pk, lease_until=NOON, started_at=NOON, resume_at=None
+    )
+    with django_assert_max_num_queries(20):
+        page = admin_client.get(reverse(CHANGELIST))
+    shown = {row.pk: row.spent for row in page.context["cl"].result_list}
+    assert (shown[job.pk].calls, shown[job.pk].requests_a_minute) == (3, 3)
+    assert shown[authors.pk].calls == 4
+    assert "the books of authors: authors.txt" in page.text
+    [only] = admin_client.get(reverse(CHANGELIST), {"kind": "authors"}).context["cl"].result_list
+    assert only.pk == authors.pk
+    assert admin_client.get(reverse(CHANGELIST), {"q": "authors.t"}).context["cl"].result_count == 1
 
 
 @pytest.mark.django_db(transaction=True)
@@ -92,7 +139,7 @@ def test_a_job_of_pages_shows_its_result(admin_client: Client, consumer: Consume
     job = create_job(consumer=consumer, kind=Job.Kind.BIBLIOGRAPHY, wanted=wanted)
     run_job(job.pk)
     shown = admin_client.get(reverse("admin:enrichment_job_change", args=[job.pk])).text
-    assert "pages done" in shown
+    assert re.search("pages? done", shown)
     assert "Pages fetched" in shown
     assert "ISBNs by state" not in shown
 
@@ -100,13 +147,20 @@ def test_a_job_of_pages_shows_its_result(admin_client: Client, consumer: Consume
 @pytest.mark.slow
 def test_only_operators_cancel_and_retry_a_job_on_its_page(client: Client, consumer: Consumer) -> None:
     job = create(consumer)
-    cancel, retry = (reverse(f"admin:enrichment_job_{act}_one", args=[job.pk]) for act in ("cancel", "retry"))
+    cancel, retry, pause, resume = (
+        reverse(f"admin:enrichment_job_{act}_one", args=[job.pk]) for act in ("cancel", "retry", "pause", "resume")
+    )
     client.force_login(member("viewers"))
-    for address in (cancel, retry):
+    for address in (cancel, retry, pause, resume):
         assert client.post(address, {"_form_submitted": "True"}).status_code == 403
     client.force_login(member("operators"))
     change = reverse("admin:enrichment_job_change", args=[job.pk])
-    for address, other, state in ((cancel, retry, "cancelled"), (retry, cancel, "queued")):
+    for address, other, state in (
+        (pause, resume, "paused"),
+        (resume, pause, "queued"),
+        (cancel, retry, "cancelled"),
+        (retry, cancel, "queued"),
+    ):
         shown = client.get(change).text
         assert address in shown
         assert other not in shown
@@ -115,7 +169,12 @@ def test_only_operators_cancel_and_retry_a_job_on_its_page(client: Client, consu
         assert answer["HX-Redirect"] == change
         job.refresh_from_db()
         assert job.state == state
-    assert set(LogEntry.objects.values_list("change_message", flat=True)) == {"Cancelled.", "Queued again."}
+    assert set(LogEntry.objects.values_list("change_message", flat=True)) == {
+        "Paused.",
+        "Resumed.",
+        "Cancelled.",
+        "Queued again.",
+    }
     stale = client.post(retry, {"_form_submitted": "True"}, follow=True)  # from a page that was opened before
     assert "The job has not ended yet." in stale.text
     job.refresh_from_db()
