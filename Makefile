@@ -65,7 +65,7 @@ pgbouncer: ## installs Debian's PgBouncer, if it is missing; `test` skips what n
 screenshots: setup browser ## renews docs/screenshots from an invented day
 	@$(BIN)/python -m tests.browser.screenshots
 
-bench: setup ## measures upsert, quota, queue, refresh and the share of the pace, next to their baselines
+bench: setup ## measures upsert, quota, queue, refresh, the share of the pace and its turns, next to their baselines
 	@$(BIN)/python -m tests.bench
 
 lock: setup ## renews the lock files after a change of requirements*.in (ARGS=--upgrade also takes newer versions)

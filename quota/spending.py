@@ -3,10 +3,8 @@
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
-from random import uniform
 from typing import Protocol
 
 import structlog
@@ -15,24 +13,22 @@ from quota.exceptions import QuotaUnavailable, ReservationClosed, ReservationSpe
 from quota.prices import RequestKind
 from quota.selectors.status import get_status
 from quota.services import reservations
-from quota.services.reservations import MAX_SLOT_DISTANCE, DispatchedCall
+from quota.services.reservations import IN_BACKGROUND, DispatchedCall
 
 log = structlog.get_logger(__name__)
 
 MAX_PACE_WAIT = timedelta(seconds=30)
 """How long a request waits for a send time at most."""
 
-_IN_BACKGROUND: ContextVar[bool] = ContextVar("in_background", default=False)
-
 
 @contextmanager
 def in_background() -> Iterator[None]:
     """Nobody waits for the answers of the block: jobs, crons, bulk harvests. Whoever waits gets a send time first."""
-    token = _IN_BACKGROUND.set(True)
+    token = IN_BACKGROUND.set(True)
     try:
         yield
     finally:
-        _IN_BACKGROUND.reset(token)
+        IN_BACKGROUND.reset(token)
 
 
 class Payer(Protocol):
@@ -101,9 +97,7 @@ class Spender:
             if isinstance(answer, DispatchedCall):
                 self.dispatched.append(answer)
                 self.left -= answer.price
-                return answer
-            # A little jitter, so that not everything that waits asks at the same moment.
-            return max(timedelta(), answer - MAX_SLOT_DISTANCE) + timedelta(seconds=uniform(0.01, 0.1))  # noqa: S311
+            return answer
 
     def done(self) -> None:
         """Settles the reservation if it was made for one question."""

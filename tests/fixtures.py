@@ -108,6 +108,35 @@ def stop_database_clock(moment: datetime) -> None:
     _replace_database_clock(f"SELECT timestamptz '{moment.isoformat()}'")
 
 
+@contextmanager
+def changed_function(name: str, old: str, new: str) -> Iterator[None]:
+    """Replaces `old`, which its text holds once, in an SQL function of the quota; for every process, until the end."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname = %s", [name])
+        definition = cursor.fetchone()[0]
+        assert definition.count(old) == 1
+        cursor.execute(definition.replace(old, new))
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(definition)
+
+
+@contextmanager
+def slots_far_ahead() -> Iterator[None]:
+    """Gives out every slot at once, however far ahead it is, when a test sends nothing and so need not wait for it."""
+    with changed_function("quota_slots_ahead", "CASE WHEN urgent THEN 2 ELSE 1 END", "1000000"):
+        yield
+
+
+@pytest.fixture
+def no_waits(transactional_db: None) -> Iterator[None]:
+    """No dispatch waits for the pace: see slots_far_ahead."""
+    with slots_far_ahead():
+        yield
+
+
 @pytest.fixture
 def set_clock(transactional_db: None) -> Iterator[SetClock]:
     """Sets the quota's clock, for every process that uses the database. It starts at noon: tests run at any hour."""

@@ -98,6 +98,9 @@ class DailyLedger(models.Model):
         null=True, blank=True, help_text="The reservation that measures prices. Until `probe until`, only it is served."
     )
     probe_until = models.DateTimeField(null=True, blank=True)
+    background_slot_at = models.DateTimeField(
+        null=True, blank=True, help_text="The last send time that background work got."
+    )
     opened_at = models.DateTimeField()
 
     class Meta:
@@ -115,13 +118,20 @@ class DailyLedger(models.Model):
 
 
 class ConsumerUsage(models.Model):
-    """What one consumer has used and reserved on one day."""
+    """What one consumer has used and reserved on one day, and its turn when the pace makes it wait."""
 
     ledger = models.ForeignKey(DailyLedger, on_delete=models.PROTECT, db_column="day", related_name="usages")
     consumer = models.ForeignKey(Consumer, on_delete=models.PROTECT, related_name="usages")
     used = models.IntegerField(default=0, help_text="Calls.")
     reserved = models.IntegerField(default=0, help_text="Calls.")
     requests = models.IntegerField(default=0, help_text="Requests dispatched.")
+    last_slot_at = models.DateTimeField(null=True, blank=True, help_text="The send time of its last request.")
+    urgent_wait_until = models.DateTimeField(
+        null=True, blank=True, help_text="Until then others give way to it, because somebody waits for its answer."
+    )
+    background_wait_until = models.DateTimeField(
+        null=True, blank=True, help_text="Until then background work whose last slot is newer gives way to it."
+    )
 
     class Meta:
         ordering = ["ledger", "consumer"]

@@ -6,6 +6,7 @@ locks, looks and writes. Other apps spend calls through `quota.spending` only.
 
 import time
 import uuid
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -38,11 +39,14 @@ log = structlog.get_logger(__name__)
 LEASE = timedelta(minutes=2)
 """How long a reservation lives after its last dispatch: longer than a request with its time-out and its storing."""
 
-MAX_SLOT_DISTANCE = timedelta(seconds=1)
-"""Nothing is dispatched for a later send time, so that little is under way when ISBNdb asks us to slow down."""
+MAX_SLOT_DISTANCE = timedelta(seconds=2.1)
+"""No send time is further ahead: two intervals of the slowest pace, one request a second."""
 
 NAP = timedelta(seconds=0.5)
 """A shorter pause keeps its database connection: to close it and open another costs more than it frees."""
+
+IN_BACKGROUND: ContextVar[bool] = ContextVar("in_background", default=False)
+"""Whether nobody waits for the answers of the requests that are dispatched. `quota.spending.in_background` sets it."""
 
 EXTERNAL = "external"
 """The consumer to which calls made outside Alexandria are charged."""
@@ -58,12 +62,12 @@ _RESERVE_AND_DISPATCH = f"""
         p_consumer => %(consumer)s, p_operation => %(operation)s, p_source => %(source)s, p_calls => %(calls)s,
         p_lease => %(lease)s, p_enforce => quota_enforces(p_default => %(enforcement)s),
         p_kind => %(kind)s, p_method => %(method)s, p_path => %(path)s, p_isbns_asked => %(isbns_asked)s,
-        p_max_wait => %(max_wait)s, p_batch_price => %(batch_price)s
+        p_urgent => %(urgent)s, p_batch_price => %(batch_price)s
     )"""  # noqa: S608 (names of columns)
 _DISPATCH = f"""
     SELECT {FIELDS} FROM quota_dispatch(
         p_reservation => %(reservation)s, p_kind => %(kind)s, p_method => %(method)s, p_path => %(path)s,
-        p_isbns_asked => %(isbns_asked)s, p_lease => %(lease)s, p_max_wait => %(max_wait)s,
+        p_isbns_asked => %(isbns_asked)s, p_lease => %(lease)s, p_urgent => %(urgent)s,
         p_enforce => quota_enforces(p_default => %(enforcement)s), p_batch_price => %(batch_price)s
     )"""  # noqa: S608 (names of columns)
 _EXTEND = f"""
@@ -147,12 +151,11 @@ def dispatch(
     path: str,
     isbns_asked: int | None = None,
     lease: timedelta = LEASE,
-    max_slot_distance: timedelta = MAX_SLOT_DISTANCE,
 ) -> DispatchedCall | timedelta:
     """Spends the price of one request and writes its journal row. Both are committed when this returns.
 
     `kind`, `method`, `path` and `isbns_asked` describe the request. Returns the dispatched request. If the pace has no
-    send time within `max_slot_distance`, nothing is spent, and the time until the next send time is returned instead.
+    send time for it now, nothing is spent, and the time after which another try makes sense is returned instead.
 
     Raises QuotaRefused (the day is closed, or midnight is near), ReservationClosed, ReservationSpent (the reservation
     holds fewer calls than the price), ConsumerInactive and QuotaUnavailable.
@@ -166,7 +169,7 @@ def dispatch(
         "path": path,
         "isbns_asked": isbns_asked,
         "lease": lease.total_seconds(),
-        "max_wait": max_slot_distance.total_seconds(),
+        "urgent": not IN_BACKGROUND.get(),
         "enforcement": settings.QUOTA_ENFORCEMENT,
     }
     with measured("dispatch") as step:
@@ -186,7 +189,6 @@ def reserve_and_dispatch(
     isbns_asked: int | None = None,
     source: str = "",
     lease: timedelta = LEASE,
-    max_slot_distance: timedelta = MAX_SLOT_DISTANCE,
 ) -> tuple[uuid.UUID, int, DispatchedCall | timedelta]:
     """`reserve` and the first `dispatch` in one statement. Raises what both raise.
 
@@ -205,7 +207,7 @@ def reserve_and_dispatch(
         "path": path,
         "isbns_asked": isbns_asked,
         "lease": lease.total_seconds(),
-        "max_wait": max_slot_distance.total_seconds(),
+        "urgent": not IN_BACKGROUND.get(),
         "enforcement": settings.QUOTA_ENFORCEMENT,
     }
     reservation, decision = _ask_to_reserve("reserve_and_dispatch", _RESERVE_AND_DISPATCH, params)

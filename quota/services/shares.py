@@ -12,8 +12,8 @@ from quota.decision_times import measured
 from quota.exceptions import ReservationClosed, ReservationSpent, ShareNotPaid
 from quota.services.refusals import Asker
 from quota.services.reservations import (
+    IN_BACKGROUND,
     LEASE,
-    MAX_SLOT_DISTANCE,
     DispatchedCall,
     dispatched_call,
     raise_unless_granted,
@@ -22,7 +22,7 @@ from quota.services.reservations import (
 _DISPATCH_SHARED = f"""
     SELECT {FIELDS} FROM quota_dispatch_shared(
         p_reservations => %(reservations)s::uuid[], p_isbns => %(isbns)s::integer[], p_method => %(method)s,
-        p_path => %(path)s, p_lease => %(lease)s, p_max_wait => %(max_wait)s,
+        p_path => %(path)s, p_lease => %(lease)s, p_urgent => %(urgent)s,
         p_enforce => quota_enforces(p_default => %(enforcement)s), p_batch_price => %(batch_price)s
     )"""  # noqa: S608 (names of columns)
 
@@ -47,7 +47,7 @@ def dispatch_shared(
         "method": method,
         "path": path,
         "lease": LEASE.total_seconds(),
-        "max_wait": MAX_SLOT_DISTANCE.total_seconds(),
+        "urgent": not IN_BACKGROUND.get(),
         "enforcement": settings.QUOTA_ENFORCEMENT,
     }
     with measured("dispatch") as step:

@@ -57,9 +57,10 @@ LANGUAGE sql IMMUTABLE AS $$ SELECT quota_midnight(day + 1) - quota_midnight_gua
 CREATE FUNCTION quota_pace(max_rps integer) RETURNS interval
 LANGUAGE sql IMMUTABLE AS $$ SELECT interval '1.05 seconds' / max_rps $$;
 
--- The send time of the next call. The first call of a day also stays clear of midnight.
-CREATE FUNCTION quota_slot(day date, next_dispatch_at timestamptz, now timestamptz) RETURNS timestamptz
-LANGUAGE sql IMMUTABLE AS $$ SELECT greatest(now, next_dispatch_at, quota_midnight(day) + quota_midnight_guard()) $$;
+-- How many intervals of the pace ahead of now a slot is given out at most. Little is then under way when ISBNdb asks us to
+-- slow down, and a request for which somebody waits finds the slot after the one that background work took.
+CREATE FUNCTION quota_slots_ahead(urgent boolean) RETURNS integer
+LANGUAGE sql IMMUTABLE AS $$ SELECT CASE WHEN urgent THEN 2 ELSE 1 END $$;
 
 -- When a later retry can succeed after this limit has refused calls of the day.
 CREATE FUNCTION quota_retry_at(broken_limit text, day date) RETURNS timestamptz LANGUAGE sql IMMUTABLE AS $$
@@ -243,6 +244,57 @@ LANGUAGE sql STABLE AS $$
     )
 $$;
 
+-- Decides who gets the next slot of the pace. This is the only place that does. A slot is the send time of one request. If
+-- the consumer may take it now, retry_at is null, and the caller writes send_at into the ledger and the consumer's usage.
+-- If not, retry_at is when another try makes sense: when the slot is near enough, or when the one that goes first should
+-- have taken it. The consumer's usage must exist.
+--
+-- p_urgent: somebody waits for the answer. Otherwise it is background work, which gives way to everybody who waits
+-- urgently. But after six intervals without a slot it counts as urgent, so that it never starves. Among equally
+-- urgent consumers, the one whose last slot is oldest goes first, however many processes it has.
+--
+-- Whoever has to wait leaves a mark, for others to give way. The mark ends at the send time of the slot that its consumer
+-- can have at its next try, so that a process that has died holds nobody up. Nobody gives way when the send time has
+-- come: no slot is lost because its consumer is late.
+CREATE FUNCTION quota_take_slot(
+    ledger quota_dailyledger, p_consumer bigint, p_reservation uuid, p_urgent boolean, p_now timestamptz,
+    OUT send_at timestamptz, OUT retry_at timestamptz
+) LANGUAGE plpgsql AS $$
+DECLARE
+    pace interval := quota_pace(ledger.max_rps);
+    urgent boolean := p_urgent OR coalesce(ledger.background_slot_at, ledger.opened_at) < p_now - 6 * pace;
+    ahead interval := quota_slots_ahead(urgent) * pace;
+    is_probe boolean := ledger.probe_by = p_reservation AND ledger.probe_until > p_now;
+BEGIN
+    send_at := greatest(
+        p_now, ledger.next_dispatch_at,
+        quota_midnight(ledger.day) + quota_midnight_guard(),  -- the first request of a day also stays clear of midnight
+        CASE WHEN ledger.probe_by IS DISTINCT FROM p_reservation THEN ledger.probe_until END
+    );
+    IF send_at > p_now + ahead THEN
+        retry_at := send_at - ahead;
+    ELSIF send_at > p_now AND is_probe IS NOT TRUE AND EXISTS (
+        SELECT FROM quota_consumerusage other
+        JOIN quota_consumerusage own ON own.day = ledger.day AND own.consumer_id = p_consumer
+        CROSS JOIN LATERAL (
+            SELECT own.last_slot_at > coalesce(other.last_slot_at, '-infinity') AND other.id <> own.id AS has_the_turn
+        ) AS turn
+        WHERE other.day = ledger.day AND CASE
+            WHEN urgent THEN other.urgent_wait_until > p_now AND has_the_turn
+            ELSE other.urgent_wait_until > p_now OR other.background_wait_until > p_now AND has_the_turn
+        END
+    ) THEN
+        -- Once the other has taken this slot, the next one is near enough at one of these moments.
+        retry_at := CASE WHEN urgent AND p_now < send_at - pace THEN send_at - pace ELSE send_at END;
+    END IF;
+    IF retry_at IS NOT NULL THEN
+        UPDATE quota_consumerusage SET
+            urgent_wait_until = CASE WHEN urgent THEN retry_at + ahead ELSE urgent_wait_until END,
+            background_wait_until = CASE WHEN urgent THEN background_wait_until ELSE retry_at + ahead END
+        WHERE day = ledger.day AND consumer_id = p_consumer;
+    END IF;
+END $$;
+
 -- Closes an open reservation and gives back the calls that were not dispatched.
 CREATE FUNCTION quota_close(r quota_reservation, p_state text, now timestamptz)
 RETURNS void LANGUAGE plpgsql AS $$
@@ -296,12 +348,12 @@ CREATE TYPE quota_decision AS (
 );
 
 -- Reserves calls of today for one operation. With p_kind it also dispatches the first request in the same statement, if
--- the pace has a send time within p_max_wait seconds. If not, the outcome is 'wait' and the reservation stays open. It
--- reserves at least the price of that request, and returns in `asked` how many calls it has reserved.
+-- quota_take_slot has a slot for it. If not, the outcome is 'wait' and the reservation stays open. It reserves at least
+-- the price of that request, and returns in `asked` how many calls it has reserved.
 CREATE FUNCTION quota_reserve(
     p_consumer text, p_operation text, p_source text, p_calls integer, p_lease double precision, p_enforce boolean,
     p_kind text DEFAULT NULL, p_method text DEFAULT NULL, p_path text DEFAULT NULL, p_isbns_asked integer DEFAULT NULL,
-    p_max_wait double precision DEFAULT 0, p_batch_price text DEFAULT NULL,
+    p_urgent boolean DEFAULT NULL, p_batch_price text DEFAULT NULL,
     OUT reservation uuid, OUT decision quota_decision
 ) LANGUAGE plpgsql AS $$
 DECLARE
@@ -309,6 +361,7 @@ DECLARE
     today date;
     ledger quota_dailyledger;
     consumer record;
+    slot record;
     sent integer := 0;   -- requests
     spent integer := 0;  -- calls
 BEGIN
@@ -323,7 +376,7 @@ BEGIN
             FROM quota_prices(p_default => p_batch_price) p;
         END IF;
         decision.asked := greatest(p_calls, decision.price);
-        SELECT c.id, a.* INTO consumer
+        SELECT c.id, u.id AS usage, a.* INTO consumer
         FROM quota_consumer c
         LEFT JOIN quota_consumerusage u ON u.consumer_id = c.id AND u.day = today
         CROSS JOIN LATERAL quota_allowance(
@@ -360,10 +413,14 @@ BEGIN
 
     reservation := gen_random_uuid();
     decision.outcome := 'granted';
+    IF consumer.usage IS NULL THEN
+        PERFORM quota_post(p_day => today, p_consumer => consumer.id, p_used => 0, p_reserved => 0);
+    END IF;
     IF p_kind IS NOT NULL THEN
-        decision.send_at := greatest(quota_slot(today, ledger.next_dispatch_at, now), ledger.probe_until);
-        decision.send_in := extract(epoch FROM decision.send_at - now);
-        IF decision.send_at <= now + make_interval(secs => p_max_wait) AND decision.send_at < quota_last_slot(today) THEN
+        slot := quota_take_slot(ledger, consumer.id, reservation, p_urgent, now);
+        decision.send_at := slot.send_at;
+        decision.send_in := extract(epoch FROM coalesce(slot.retry_at, slot.send_at) - now);
+        IF slot.retry_at IS NULL AND slot.send_at < quota_last_slot(today) THEN
             sent := 1;
             spent := decision.price;
             decision.valid_for := extract(epoch FROM quota_last_slot(today) - now);
@@ -374,15 +431,13 @@ BEGIN
 
     UPDATE quota_dailyledger
     SET used = used + spent, reserved = reserved + decision.asked - spent, requests = requests + sent,
-        next_dispatch_at = CASE WHEN sent = 1 THEN decision.send_at + quota_pace(max_rps) ELSE next_dispatch_at END
+        next_dispatch_at = CASE WHEN sent = 1 THEN decision.send_at + quota_pace(max_rps) ELSE next_dispatch_at END,
+        background_slot_at = CASE WHEN sent = 1 AND NOT p_urgent THEN decision.send_at ELSE background_slot_at END
     WHERE day = today;
     UPDATE quota_consumerusage
-    SET used = used + spent, reserved = reserved + decision.asked - spent, requests = requests + sent
+    SET used = used + spent, reserved = reserved + decision.asked - spent, requests = requests + sent,
+        last_slot_at = CASE WHEN sent = 1 THEN decision.send_at ELSE last_slot_at END
     WHERE day = today AND consumer_id = consumer.id;
-    IF NOT FOUND THEN
-        INSERT INTO quota_consumerusage (day, consumer_id, used, reserved, requests)
-        VALUES (today, consumer.id, spent, decision.asked - spent, sent);
-    END IF;
     INSERT INTO quota_reservation (
         id, day, consumer_id, operation, source, asked, calls, dispatched, state, created_at, expires_at
     ) VALUES (
@@ -400,14 +455,14 @@ BEGIN
     END IF;
 END $$;
 
--- Spends the price of one request of an open reservation: moves it from reserved to used, gives the request the next send
--- time of the pace and writes its journal row. If that send time is more than p_max_wait seconds away, the outcome is
--- 'wait' and nothing is spent. If the reservation holds fewer calls than the price, the outcome is 'spent'.
+-- Spends the price of one request of an open reservation: moves it from reserved to used, gives the request the next slot
+-- of the pace and writes its journal row. If quota_take_slot has no slot for it now, the outcome is 'wait' and nothing is
+-- spent. If the reservation holds fewer calls than the price, the outcome is 'spent'.
 --
 -- p_share is for quota_dispatch_shared: what this reservation pays, when others pay the rest of the price.
 CREATE FUNCTION quota_dispatch(
     p_reservation uuid, p_kind text, p_method text, p_path text, p_isbns_asked integer,
-    p_lease double precision, p_max_wait double precision, p_enforce boolean, p_batch_price text,
+    p_lease double precision, p_urgent boolean, p_enforce boolean, p_batch_price text,
     p_share integer DEFAULT NULL
 ) RETURNS quota_decision LANGUAGE plpgsql AS $$
 DECLARE
@@ -416,6 +471,7 @@ DECLARE
     r quota_reservation;
     price integer;  -- of the request, whoever pays it
     switched_off text;
+    slot record;
     decision quota_decision;
 BEGIN
     PERFORM set_config('lock_timeout', '2s', true);
@@ -444,12 +500,10 @@ BEGIN
     END IF;
 
     -- The calls are reserved, so no limit of the consumer is checked again. Only the day itself can still refuse them.
-    decision.send_at := greatest(
-        quota_slot(r.day, ledger.next_dispatch_at, now), CASE WHEN ledger.probe_by <> r.id THEN ledger.probe_until END
-    );
-    IF decision.send_at >= quota_last_slot(r.day) THEN
+    slot := quota_take_slot(ledger, r.consumer_id, r.id, p_urgent, now);
+    IF slot.send_at >= quota_last_slot(r.day) THEN
         decision.broken_limit := 'midnight';
-        decision.send_at := quota_retry_at('midnight', r.day);
+        slot.retry_at := quota_retry_at('midnight', r.day);
     ELSIF ledger.closed_at IS NOT NULL AND price > 0 AND NOT quota_goes_out_when_closed(p_kind) THEN
         decision.broken_limit := 'day_closed';
     ELSIF price > 0 AND ledger.used + price > ledger.safety_limit
@@ -457,7 +511,8 @@ BEGIN
     THEN
         decision.broken_limit := 'safety_limit';  -- calls made outside were recorded after the reservation
     END IF;
-    decision.send_in := extract(epoch FROM decision.send_at - now);
+    decision.send_at := slot.send_at;
+    decision.send_in := extract(epoch FROM coalesce(slot.retry_at, slot.send_at) - now);
     IF decision.broken_limit IS NOT NULL THEN
         decision.retry_at := quota_retry_at(decision.broken_limit, r.day);
     END IF;
@@ -465,17 +520,19 @@ BEGIN
         decision.outcome := decision.broken_limit;
         decision.free := 0;
         RETURN decision;
-    ELSIF decision.broken_limit = 'midnight' OR decision.send_at > now + make_interval(secs => p_max_wait) THEN
+    ELSIF slot.retry_at IS NOT NULL THEN
         decision.outcome := 'wait';
         RETURN decision;
     END IF;
 
     UPDATE quota_dailyledger
     SET used = used + decision.price, reserved = reserved - decision.price, requests = requests + 1,
-        next_dispatch_at = decision.send_at + quota_pace(max_rps)
+        next_dispatch_at = decision.send_at + quota_pace(max_rps),
+        background_slot_at = CASE WHEN p_urgent THEN background_slot_at ELSE decision.send_at END
     WHERE day = r.day;
     UPDATE quota_consumerusage
-    SET used = used + decision.price, reserved = reserved - decision.price, requests = requests + 1
+    SET used = used + decision.price, reserved = reserved - decision.price, requests = requests + 1,
+        last_slot_at = decision.send_at
     WHERE day = r.day AND consumer_id = r.consumer_id;
     UPDATE quota_reservation
     SET dispatched = dispatched + decision.price,
@@ -501,7 +558,7 @@ END $$;
 -- and `payer` says which: 'spent' (it holds too few calls), 'closed', or the switch that refuses it.
 CREATE FUNCTION quota_dispatch_shared(
     p_reservations uuid[], p_isbns integer[], p_method text, p_path text,
-    p_lease double precision, p_max_wait double precision, p_enforce boolean, p_batch_price text
+    p_lease double precision, p_urgent boolean, p_enforce boolean, p_batch_price text
 ) RETURNS quota_decision LANGUAGE plpgsql AS $$
 DECLARE
     now timestamptz;
@@ -543,7 +600,7 @@ BEGIN
 
     decision := quota_dispatch(
         p_reservation => p_reservations[1], p_kind => 'batch', p_method => p_method, p_path => p_path,
-        p_isbns_asked => asked, p_lease => p_lease, p_max_wait => p_max_wait, p_enforce => p_enforce,
+        p_isbns_asked => asked, p_lease => p_lease, p_urgent => p_urgent, p_enforce => p_enforce,
         p_batch_price => p_batch_price, p_share => shares[1]
     );
     IF decision.outcome <> 'granted' THEN

@@ -104,6 +104,11 @@ def test_a_cron_spends_the_one_call_above_its_floor_and_never_the_floor(sandbox:
     ), "the quota still refuses"
 
 
+def test_a_cron_gives_way_at_the_pace_to_who_waits_for_an_answer() -> None:
+    run_cron("reconciliation")
+    assert DailyLedger.objects.get().background_slot_at == Call.objects.get().send_at
+
+
 def test_crons_that_spend_no_calls_run_when_harvesting_is_off_or_no_call_is_left() -> None:
     Switches.objects.create(harvest_enabled=False)
     assert recorded(run_cron("open-ledger"))[0] == "succeeded"

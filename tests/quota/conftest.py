@@ -1,3 +1,3 @@
-from tests.fixtures import api, api_without_key_check, at, consumer, key, sandbox, set_clock
+from tests.fixtures import api, api_without_key_check, at, consumer, key, no_waits, sandbox, set_clock
 
-__all__ = ["api", "api_without_key_check", "at", "consumer", "key", "sandbox", "set_clock"]
+__all__ = ["api", "api_without_key_check", "at", "consumer", "key", "no_waits", "sandbox", "set_clock"]

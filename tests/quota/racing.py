@@ -6,7 +6,6 @@ Arguments: the number of processes, and the calls that each operation reserves o
 import json
 import multiprocessing
 import sys
-from datetime import timedelta
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from random import Random
@@ -37,7 +36,6 @@ def spend(calls_at_once: int | None, seed: int, start: Barrier, results: Connect
                 method="POST",
                 path="/books",
                 isbns_asked=isbns,
-                max_slot_distance=timedelta(days=1),  # nothing is sent, so there is no need to wait for the pace
             )
         except QuotaRefused as refused:
             if calls_at_once:

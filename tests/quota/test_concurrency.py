@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from django.db import connection
 from django.db.models import Sum
 
 from quota.models import Call, Consumer, DailyLedger, Reservation
 from quota.selectors.status import check_ledger, get_status
 from quota.services import reservations
 from tests import processes
+from tests.fixtures import changed_function
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ MAX_RPS = 3
 
 
 @pytest.fixture(autouse=True)
-def last_thousand_calls(set_clock, settings) -> None:
+def last_thousand_calls(set_clock, no_waits, settings) -> None:
     """A day with 500 calls used and LEFT left."""
     settings.QUOTA_DAILY_LIMIT = 500 + LEFT + 200
     settings.QUOTA_SAFETY_BUFFER = 200
@@ -40,15 +40,8 @@ def lock_taken_out() -> Iterator[None]:
     A short sleep replaces them, in which other processes can read the same row. Without the sleep, a process that is
     not interrupted writes before the next one reads, and the race would depend on the scheduler.
     """
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname = 'quota_reserve'")
-        locking = cursor.fetchone()[0]
-        assert locking.count("FOR NO KEY UPDATE;") == 1
-        cursor.execute(locking.replace("FOR NO KEY UPDATE;", "; PERFORM pg_sleep(0.01);"))
-        try:
-            yield
-        finally:
-            cursor.execute(locking)
+    with changed_function("quota_reserve", "FOR NO KEY UPDATE;", "; PERFORM pg_sleep(0.01);"):
+        yield
 
 
 def race(calls_at_once: int | str = 1, **environment: str) -> list[dict[str, Any]]:

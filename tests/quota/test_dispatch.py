@@ -28,10 +28,8 @@ def reservation(consumer: Consumer) -> uuid.UUID:
     return reservations.reserve(consumer="reader", operation="test", calls=10, source="shelf 3", lease=FAR)
 
 
-def dispatch(reservation: uuid.UUID, **options) -> DispatchedCall:
-    call = reservations.dispatch(
-        reservation, kind=RequestKind.BATCH, method="POST", path="/books", isbns_asked=7, **options
-    )
+def dispatch(reservation: uuid.UUID) -> DispatchedCall:
+    call = reservations.dispatch(reservation, kind=RequestKind.BATCH, method="POST", path="/books", isbns_asked=7)
     assert isinstance(call, DispatchedCall)
     return call
 
@@ -53,25 +51,10 @@ def test_the_outcome_is_recorded_in_the_journal(reservation: uuid.UUID) -> None:
     assert (row.outcome, row.status, row.latency_ms, row.isbns_found) == ("ok", 200, 12, 6)
 
 
-def test_send_times_are_never_more_than_max_rps_in_any_second(reservation: uuid.UUID, at: At) -> None:
-    times = [dispatch(reservation, max_slot_distance=FAR).send_at for _ in range(10)]
+def test_send_times_are_never_more_than_max_rps_in_any_second(reservation: uuid.UUID, no_waits: None, at: At) -> None:
+    times = [dispatch(reservation).send_at for _ in range(10)]
     assert all(later - earlier > timedelta(seconds=1) for earlier, later in zip(times, times[3:], strict=False))
     assert times[-1] - times[0] < timedelta(seconds=3.2)
-
-
-def test_nothing_is_spent_for_a_send_time_that_is_too_far_away(reservation: uuid.UUID, at: At) -> None:
-    near = timedelta(seconds=1)
-    answers = [
-        reservations.dispatch(
-            reservation, kind=RequestKind.PAGE, method="GET", path="/author/x", max_slot_distance=near
-        )
-        for _ in range(10)
-    ]
-    granted = [answer for answer in answers if isinstance(answer, DispatchedCall)]
-    waits = [answer for answer in answers if isinstance(answer, timedelta)]
-    assert waits
-    assert min(waits) > near
-    assert get_status().used == len(granted) == Call.objects.count()
 
 
 def test_slowing_down_moves_the_next_send_time_of_every_consumer(reservation: uuid.UUID, at: At) -> None:
@@ -91,13 +74,13 @@ def test_slowing_down_never_makes_a_send_time_earlier(reservation: uuid.UUID) ->
     assert DailyLedger.objects.get().next_dispatch_at == before
 
 
-def test_a_pause_requested_before_midnight_also_holds_after_it(reservation: uuid.UUID) -> None:
+def test_a_pause_requested_before_midnight_also_holds_after_it(reservation: uuid.UUID, no_waits: None) -> None:
     stop_database_clock(MIDNIGHT - timedelta(seconds=10))
     reservations.slow_down(dispatch(reservation), seconds=60)
     until = DailyLedger.objects.get().next_dispatch_at
     stop_database_clock(MIDNIGHT + timedelta(seconds=5))
     today = reservations.reserve(consumer="reader", operation="test", calls=1)
-    assert dispatch(today, max_slot_distance=FAR).send_at == until > MIDNIGHT + timedelta(seconds=45)
+    assert dispatch(today).send_at == until > MIDNIGHT + timedelta(seconds=45)
 
 
 def test_a_pause_requested_at_midnight_holds_for_the_new_day(reservation: uuid.UUID) -> None:
@@ -108,7 +91,7 @@ def test_a_pause_requested_at_midnight_holds_for_the_new_day(reservation: uuid.U
     assert DailyLedger.objects.get(day=MIDNIGHT.date()).next_dispatch_at > MIDNIGHT + timedelta(seconds=60)
 
 
-def test_figures_are_read_by_name_in_any_order_of_the_sql_type(consumer: Consumer) -> None:
+def test_figures_are_read_by_name_in_any_order_of_the_sql_type(consumer: Consumer, no_waits: None) -> None:
     with connection.cursor() as cursor:
 
         def move_to_the_end(name: str) -> None:
@@ -123,7 +106,7 @@ def test_figures_are_read_by_name_in_any_order_of_the_sql_type(consumer: Consume
                 consumer="reader", operation="test", calls=2, kind=RequestKind.PAGE, method="GET", path="/author/x"
             )
             assert isinstance(call, DispatchedCall)
-            dispatch(reservation, max_slot_distance=FAR)
+            dispatch(reservation)
             reservations.extend(reservation)
         finally:
             for name in others:
@@ -131,11 +114,11 @@ def test_figures_are_read_by_name_in_any_order_of_the_sql_type(consumer: Consume
     assert (get_status().used, get_status().reserved) == (2, 1)
 
 
-def test_every_call_of_a_reservation_can_be_dispatched_and_no_more(reservation: uuid.UUID) -> None:
+def test_every_call_of_a_reservation_can_be_dispatched_and_no_more(reservation: uuid.UUID, no_waits: None) -> None:
     for _ in range(10):
-        dispatch(reservation, max_slot_distance=FAR)
+        dispatch(reservation)
     with pytest.raises(ReservationSpent):
-        dispatch(reservation, max_slot_distance=FAR)
+        dispatch(reservation)
     assert get_status().used == 10
 
 
@@ -169,19 +152,19 @@ def test_nothing_is_dispatched_in_the_last_two_seconds_of_a_day(
     assert not Call.objects.exists()
 
 
-def test_a_pace_that_reaches_into_the_last_two_seconds_is_refused(reservation: uuid.UUID) -> None:
+def test_a_pace_that_reaches_into_the_last_two_seconds_is_refused(reservation: uuid.UUID, no_waits: None) -> None:
     stop_database_clock(MIDNIGHT - timedelta(seconds=4))
     with pytest.raises(QuotaRefused) as caught:
         for _ in range(10):
-            dispatch(reservation, max_slot_distance=FAR)
+            dispatch(reservation)
     assert caught.value.limit == "midnight"
     assert all(call.send_at < MIDNIGHT - timedelta(seconds=2) for call in Call.objects.all())
 
 
-def test_the_first_call_of_a_day_is_sent_two_seconds_after_midnight(consumer: Consumer) -> None:
+def test_the_first_call_of_a_day_is_sent_two_seconds_after_midnight(consumer: Consumer, no_waits: None) -> None:
     stop_database_clock(MIDNIGHT)
     reservation = reservations.reserve(consumer="reader", operation="test", calls=1)
-    call = dispatch(reservation, max_slot_distance=FAR)
+    call = dispatch(reservation)
     assert call.send_at == MIDNIGHT + timedelta(seconds=2)
     assert call.day == MIDNIGHT.date()
 
@@ -225,9 +208,9 @@ def test_no_reserved_call_is_dispatched_once_calls_made_outside_have_reached_the
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 20, 5
     reservation = reservations.reserve(consumer="reader", operation="test", calls=10)
     reservations.increment(14)
-    dispatch(reservation, max_slot_distance=FAR)
+    dispatch(reservation)
     with pytest.raises(QuotaRefused) as caught:
-        dispatch(reservation, max_slot_distance=FAR)
+        dispatch(reservation)
     assert (caught.value.limit, caught.value.free) == ("safety_limit", 0)
     assert get_status().used == 15
 
@@ -268,9 +251,7 @@ def test_while_observing_calls_go_on_after_isbndb_closed_the_day(reservation: uu
 def test_while_observing_a_call_waits_for_midnight_to_pass(reservation: uuid.UUID, settings) -> None:
     settings.QUOTA_ENFORCEMENT = "observe"
     stop_database_clock(MIDNIGHT - timedelta(seconds=1))
-    wait = reservations.dispatch(
-        reservation, kind=RequestKind.PAGE, method="GET", path="/author/x", max_slot_distance=FAR
-    )
+    wait = reservations.dispatch(reservation, kind=RequestKind.PAGE, method="GET", path="/author/x")
     assert isinstance(wait, timedelta)
     assert timedelta(seconds=2) < wait <= timedelta(seconds=3)
 

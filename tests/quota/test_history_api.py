@@ -23,9 +23,7 @@ HISTORY, FORECAST, CALLS = "/api/quota/history", "/api/quota/forecast", "/api/qu
 def spend(calls: int, *, consumer: str = "reader", operation: str = "shelf") -> None:
     for _ in range(calls):
         reservation = reservations.reserve(consumer=consumer, operation=operation, calls=1)
-        reservations.dispatch(
-            reservation, kind=RequestKind.BATCH, method="POST", path="/books", max_slot_distance=timedelta(days=1)
-        )
+        reservations.dispatch(reservation, kind=RequestKind.BATCH, method="POST", path="/books")
         reservations.settle(reservation)
 
 
@@ -125,7 +123,7 @@ def test_the_error_names_an_invalid_parameter(
     assert [error["field"] for error in response.json()["errors"]] == [field]
 
 
-def test_a_consumer_pages_through_its_own_calls_of_a_day(api: APIClient, set_clock: SetClock) -> None:
+def test_a_consumer_pages_through_its_own_calls_of_a_day(api: APIClient, set_clock: SetClock, no_waits: None) -> None:
     Consumer.objects.create(slug="other")
     spend(3)
     spend(2, consumer="other")
@@ -137,7 +135,6 @@ def test_a_consumer_pages_through_its_own_calls_of_a_day(api: APIClient, set_clo
         kind=RequestKind.BATCH,
         method="POST",
         path="/books",
-        max_slot_distance=timedelta(days=1),
     )
     assert isinstance(call, reservations.DispatchedCall)
     reservations.record(call, Call.Outcome.NOT_FOUND, status=404, latency_ms=12)

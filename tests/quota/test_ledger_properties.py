@@ -61,7 +61,7 @@ class Ledgers(RuleBasedStateMachine):
         if reservation:
             try:
                 call = reservations.dispatch(
-                    reservation, kind=RequestKind.PAGE, method="GET", path="/author/x", max_slot_distance=FAR, lease=FAR
+                    reservation, kind=RequestKind.PAGE, method="GET", path="/author/x", lease=FAR
                 )
             except (ReservationClosed, ReservationSpent, QuotaRefused):  # refused: calls made outside passed the limit
                 return
@@ -112,7 +112,7 @@ class Ledgers(RuleBasedStateMachine):
 
 @pytest.mark.no_cover
 @pytest.mark.django_db(transaction=True)
-def test_the_ledger_agrees_with_its_rows_after_any_history(set_clock: SetClock, settings) -> None:
+def test_the_ledger_agrees_with_its_rows_after_any_history(set_clock: SetClock, no_waits: None, settings) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = SAFETY_LIMIT + 5, 5
     machine = type("Machine", (Ledgers,), {"set_clock": staticmethod(set_clock)})
     run_state_machine_as_test(

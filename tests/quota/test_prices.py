@@ -177,9 +177,7 @@ def test_a_price_that_rises_while_a_dispatch_waits_for_the_ledger_is_charged(set
     found: list[int] = []
 
     def dispatch() -> None:
-        call = reservations.dispatch(
-            reservation, kind=RequestKind.BATCH, method="POST", path="/books", isbns_asked=500, max_slot_distance=FAR
-        )
+        call = reservations.dispatch(reservation, kind=RequestKind.BATCH, method="POST", path="/books", isbns_asked=500)
         found.append(call.price if isinstance(call, reservations.DispatchedCall) else -1)
         connection.close()
 

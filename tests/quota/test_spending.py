@@ -1,5 +1,6 @@
 """quota.spending: however the block ends, no call stays reserved."""
 
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from quota.models import Call, Consumer, DailyLedger, Reservation
 from quota.prices import RequestKind
 from quota.selectors.status import check_ledger, get_status
 from quota.services import reservations
-from quota.spending import spending
+from quota.spending import in_background, spending
 from tests.fixtures import SetClock, dispatched
 
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
@@ -53,6 +54,16 @@ def test_an_operation_that_cannot_be_covered_spends_nothing(settings) -> None:
     with pytest.raises(QuotaRefused), spend(9) as spender:
         dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
     assert (get_status().used, get_status().reserved, Call.objects.count()) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("urgent", [True, False], ids=["urgent", "background"])
+def test_a_dispatch_says_whether_somebody_waits_for_the_answer(urgent: bool) -> None:
+    with nullcontext() if urgent else in_background(), spend(1) as spender:
+        dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
+    assert (DailyLedger.objects.get().background_slot_at is None) is urgent
+    with spend(1) as spender:  # the end of in_background() is the end of the background
+        dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
+    assert not DailyLedger.objects.filter(background_slot_at=Call.objects.latest("id").send_at).exists()
 
 
 def test_extending_reserves_one_more_call_for_a_retry() -> None:

@@ -63,7 +63,6 @@ def send(
         method="POST",
         path="/books",
         isbns_asked=asked,
-        max_slot_distance=timedelta(days=1),
     )
     assert isinstance(call, reservations.DispatchedCall)
     reservations.record(call, outcome, isbns_found=found)
@@ -83,9 +82,7 @@ def busy_day(consumer: Consumer, set_clock: SetClock) -> None:
     send(Call.Outcome.OK, found=50)
     reservations.increment(7)
     held = reservations.reserve(consumer="other", operation="held", calls=6)
-    reservations.dispatch(
-        held, kind=RequestKind.PAGE, method="GET", path="/author/x", max_slot_distance=timedelta(days=1)
-    )
+    reservations.dispatch(held, kind=RequestKind.PAGE, method="GET", path="/author/x")
     with pytest.raises(QuotaRefused):
         reservations.reserve(consumer="other", operation="too much", calls=9)
 
