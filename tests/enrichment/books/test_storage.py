@@ -82,6 +82,15 @@ def test_a_new_book_is_stored_with_its_work_authors_and_every_field() -> None:
     assert edition.created_at == edition.updated_at == edition.synced_at
 
 
+def test_the_json_is_compressed_with_lz4_where_postgresql_has_it() -> None:
+    store_books(many(3, notes=" ".join(f"word {number}" for number in range(400))))
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT enumvals FROM pg_settings WHERE name = 'default_toast_compression'")
+        [[methods]] = cursor.fetchall()
+        cursor.execute("SELECT DISTINCT pg_column_compression(raw) FROM enrichment_edition")
+        assert cursor.fetchall() == [("lz4" if "lz4" in methods else "pglz",)]
+
+
 def test_created_updated_and_unchanged_books_are_counted() -> None:
     books = many(30)
     assert store_books(books[:20]) == StoreResult(created=20)
