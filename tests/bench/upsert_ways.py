@@ -1,4 +1,4 @@
-"""Four ways to store a batch of books, for upsert.py. Three do all that store_books does, COPY only a part of it."""
+"""Ways to store a batch of books, for upsert.py. All do what store_books does, except COPY, which does a part of it."""
 
 import itertools
 import json
@@ -6,32 +6,45 @@ import random
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 from django.db import connection, transaction
+from msgspec.structs import replace
 from stdnum import ean
 
 from alexandria.development.sandbox import answers, catalogue
-from enrichment.books.decoding import decode_books
 from enrichment.books.fields import COLUMNS, Book
 from enrichment.books.match_keys import name_key, title_key
-from enrichment.books.storage import column_values, store_books
+from enrichment.books.storage import StoreResult, column_values, store_books
 from enrichment.models import Author, Edition, EditionAuthor, Miss, Work
 
 BATCH = 1000
 
 
-def fresh_batches() -> Iterator[list[Book]]:
-    """Batches of 1,000 invented books of the sandbox, about 1.5 KB of JSON each, all with different ISBNs."""
+def answers_of_isbndb() -> Iterator[bytes]:
+    """Answers with 1,000 invented books of the sandbox, about 1.4 KB of JSON each, all with different ISBNs."""
     numbers = random.Random(2).sample(range(10**9), 10**5)
     isbns = (f"978{number:09d}" for number in numbers)
     found = filter(None, (catalogue.find(isbn + ean.calc_check_digit(isbn)) for isbn in isbns))
     while batch := [answers.book_json(each) for each in itertools.islice(found, BATCH)]:
-        yield decode_books(json.dumps({"data": batch}).encode(), key="data").books
+        yield json.dumps({"data": batch}).encode()
 
 
-def set_based(books: list[Book]) -> None:
-    result = store_books(books)
-    assert result.created == len(books), result
+def store_new(books: list[Book]) -> None:
+    assert store_books(books) == StoreResult(created=len(books))
+
+
+def store_unchanged(books: list[Book]) -> None:
+    assert store_books(books) == StoreResult(unchanged=len(books))
+
+
+def store_changed(books: list[Book]) -> None:
+    assert store_books(books) == StoreResult(updated=len(books))
+
+
+def changed(books: list[Book]) -> list[Book]:
+    """The same books with other content."""
+    return [replace(book, edition="another", content_hash=uuid4()) for book in books]
 
 
 def orm_loop(books: list[Book]) -> None:
