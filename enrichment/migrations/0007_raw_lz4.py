@@ -15,5 +15,5 @@ AS_BEFORE = "ALTER TABLE enrichment_edition ALTER COLUMN raw SET COMPRESSION def
 
 
 class Migration(migrations.Migration):
-    dependencies = [("enrichment", "0005_job_limits")]
+    dependencies = [("enrichment", "0006_author_lists")]
     operations = [migrations.RunSQL(LZ4_IF_POSSIBLE, AS_BEFORE)]
