@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from django.db import connection, transaction
@@ -50,7 +51,9 @@ def run_cron(name: str, *, scheduled: bool = False, force: bool = False) -> Harv
     run = _begin(cron, now=status.now, scheduled=scheduled)
     if run is None:
         return None
-    context = RunContext(cron.consumer, f"run:{run.pk}", today=status.day, cursor=run.cursor)
+    context = RunContext(
+        cron.consumer, f"run:{run.pk}", today=status.day, cursor=run.cursor, renew=partial(_renew, run)
+    )
     with structlog.contextvars.bound_contextvars(cron=name, run=run.pk):
         if not CronState.objects.filter(run=run).exists():
             return _end(run, context, Outcome.SKIPPED, "The previous run is still in progress.")
@@ -131,19 +134,21 @@ def _begin(cron: Cron, *, now: datetime, scheduled: bool) -> HarvestRun | None:
     return run
 
 
+def _renew(run: HarvestRun, context: RunContext) -> None:
+    """Renews the lease and saves the cursor of the run. When the run has lost its lease, it sets `context.lost`."""
+    lease = CronState.objects.filter(run=run)
+    context.lost = lease.update(lease_until=QuotaNow() + LEASE, cursor=context.cursor) == 0
+
+
 @contextmanager
 def _heartbeat(run: HarvestRun, context: RunContext) -> Iterator[None]:
-    """Renews the lease and saves the cursor of the run, in a separate thread, during the block.
-
-    When the run has lost its lease, it sets `context.lost`.
-    """
+    """Calls `_renew` every HEARTBEAT, in a separate thread, during the block."""
     done = threading.Event()
 
     def beat() -> None:
         while not done.wait(HEARTBEAT.total_seconds()):
             try:
-                lease = CronState.objects.filter(run=run)
-                context.lost = lease.update(lease_until=QuotaNow() + LEASE, cursor=context.cursor) == 0
+                _renew(run, context)
             except OUT_OF_REACH:
                 log.warning("harvest.heartbeat_failed", run=run.pk, exc_info=True)
             finally:

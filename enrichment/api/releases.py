@@ -48,7 +48,7 @@ class EnrichNewReleasesView(APIView):
         result = enrich_new_releases(
             wanted.validated_data["wanted"],
             consumer=consumer_of(request).slug,
-            position=wanted.validated_data["position"],
+            place=wanted.validated_data["place"],
             source=wanted.validated_data["source"],
             seconds=MAX_ANSWER_SECONDS,
         )

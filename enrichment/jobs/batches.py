@@ -148,7 +148,9 @@ def _refresh_by_listing(job: Job, listing: AuthorListing, batch: list[str], valu
     failed = stopped is not None and isinstance(stopped.reason, IsbndbError)
     progress = dict(job.progress)
     progress["updated"] = progress.get("updated", 0) + len(before.updated_since())
-    progress["saved"] = progress.get("saved", 0) + savings(renewal, value)
+    progress["saved"] = progress.get("saved", 0) + savings(
+        len(renewal.renewed), value, calls=renewal.progress.api_calls
+    )
     if failed or (stopped is None and value.is_less_than(missing, calls=1)):
         progress["disappointing"] = [*progress.get("disappointing", []), listing.name]
     with held(job):

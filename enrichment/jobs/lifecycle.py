@@ -57,7 +57,7 @@ def create_job(
     `wanted`: the validated body of the request.
     - batch-direct: `isbns`, in any form; `refresh`, `source`.
     - bibliography: `author_name`; `max_pages`, `start_page`, `skip_existing`, `source`.
-    - new-releases: `wanted`, a Wanted of services/releases; `position` (where an earlier run stopped), `source`.
+    - new-releases: `wanted`, a Wanted of services/releases; `place` (where an earlier run stopped), `source`.
     - authors: `authors`, names without repetitions; `max_pages`, `skip_existing`, `source`.
 
     `label`: where a list comes from. `list_key`: identifies it; for authors, by default, the names do. `again`: also

@@ -1,37 +1,23 @@
 """A job of listings (the books of an author, or new releases): each step fetches one page."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from enrichment import selectors
-from enrichment.gateway.listings import PAGE_SIZE, Listing, books_by_author
+from enrichment.gateway.asking import ask_each
 from enrichment.jobs.batches import Row
 from enrichment.jobs.claims import held, save_step
 from enrichment.models import Job
 from enrichment.selectors.jobs import MAX_FAILURES
-from enrichment.services.bibliographies import MAX_PAGES, Bibliography, conclude
-from enrichment.services.enrich import FailedIsbn
-from enrichment.services.listings import Position, Progress, calls_needed, fetch_next, position_at
+from enrichment.services.bibliographies import MAX_PAGES, Bibliography, conclude, walk_of
+from enrichment.services.listings import Progress, Walk
 from enrichment.services.releases import NewReleases, Wanted, parse_month
 from quota.limits import LIMITS
 from quota.spending import spending
 
 
-@dataclass(frozen=True)
-class PagePlan:
-    """What the job asks ISBNdb for."""
-
-    listings: Sequence[Listing]
-    max_pages: int  # of each listing
-    skip_existing: bool
-    start: Position
-    releases: Wanted | None = None
-
-
 def plan(job: Job) -> list[Row]:
     """Sets `total` to the maximum number of pages. There are no items."""
-    job.total = _max_pages_left(job)
+    job.total = _walk(job).calls_needed
     return []
 
 
@@ -42,22 +28,26 @@ def insert(rows: list[Row]) -> None:
 def step(job: Job) -> bool:
     """Fetches and stores one page with one request; False when no page is left.
 
-    Raises what `fetch_next` raises, and ClaimLost. A runner that dies after storing the page and before recording
-    leaves the page to be fetched again.
+    Raises what `ask` raises, and ClaimLost. A runner that dies after storing the page and before recording leaves the
+    page to be fetched again.
     """
-    progress = _progress(job)
-    if not _max_pages_left(job) or _is_known_to_be_missing(job):
+    walk = _walk(job)
+    if walk.is_complete or _is_known_to_be_missing(job):
         return False
-    page_plan = _page_plan(job)
     with spending(consumer=job.consumer.slug, operation=job.kind, calls=1, source=job.source) as spender:
-        fetch_next(
-            page_plan.listings, progress, spender, max_pages=page_plan.max_pages, skip_existing=page_plan.skip_existing
-        )
-    left = calls_needed(page_plan.listings, progress, max_pages=page_plan.max_pages)
-    del progress.errors[MAX_FAILURES:]
+        questions = iter([walk.next_question(spender)])
+        try:
+            for exchanged in ask_each(lambda: next(questions, None)):
+                walk.take(exchanged)
+        finally:
+            walk.progress.api_calls += spender.calls_spent
+    if walk.failure:
+        raise walk.failure
+    del walk.progress.errors[MAX_FAILURES:]
     with held(job):
-        done = progress.pages_fetched
-        save_step(job, progress=asdict(progress), done=done, total=done + left)
+        done = walk.progress.pages_fetched
+        saved = {**walk.progress.as_json(), "place": walk.place}
+        save_step(job, progress=saved, done=done, total=done + walk.calls_needed)
     return True
 
 
@@ -67,7 +57,7 @@ def fail_rest(job: Job) -> None:
 
 def reset_failed(job: Job) -> bool:
     """Changes nothing: the next step continues after the last page. Returns whether a page is left to fetch."""
-    return job.state != Job.State.SUCCEEDED and _max_pages_left(job) > 0
+    return job.state != Job.State.SUCCEEDED and not _walk(job).is_complete
 
 
 def result(job: Job) -> dict[str, Any]:
@@ -75,17 +65,19 @@ def result(job: Job) -> dict[str, Any]:
 
     Also remembers an author whom ISBNdb does not know.
     """
-    page_plan, progress = _page_plan(job), _progress(job)
-    if page_plan.releases is None:
-        figures = _bibliography(job, progress).as_dict()
+    releases = _releases(job)
+    if releases is None:
+        figures = _bibliography(job).as_dict()
     else:
-        months = {name: f"{getattr(page_plan.releases, name):%Y-%m}" for name in ("start_month", "end_month")}
-        figures = months | _new_releases(job, page_plan.releases, progress).as_dict()
+        months = {name: f"{getattr(releases, name):%Y-%m}" for name in ("start_month", "end_month")}
+        exhausted = job.stopped_reason in LIMITS
+        found = NewReleases(releases, _walk(job), job.stopped_reason or None, quota_exhausted=exhausted)
+        figures = months | found.as_dict()
     return {name: value for name, value in figures.items() if name != "errors"}
 
 
-def _bibliography(job: Job, progress: Progress) -> Bibliography:
-    bibliography = Bibliography(author=job.wanted["author_name"], progress=progress)
+def _bibliography(job: Job) -> Bibliography:
+    bibliography = Bibliography(author=job.wanted["author_name"], walk=_walk(job))
     if job.stopped_reason:
         bibliography.stopped_reason = job.stopped_reason
     elif job.progress:
@@ -95,11 +87,6 @@ def _bibliography(job: Job, progress: Progress) -> Bibliography:
     return bibliography
 
 
-def _new_releases(job: Job, wanted: Wanted, progress: Progress) -> NewReleases:
-    quota_exhausted = job.stopped_reason in LIMITS
-    return NewReleases(wanted, progress, job.stopped_reason or None, quota_exhausted=quota_exhausted)
-
-
 def _is_known_to_be_missing(job: Job) -> bool:
     """Whether the job is at its start and about an author whom ISBNdb recently did not know."""
     if job.kind != Job.Kind.BIBLIOGRAPHY or job.progress or job.wanted.get("start_page", 1) > 1:
@@ -107,33 +94,28 @@ def _is_known_to_be_missing(job: Job) -> bool:
     return job.wanted.get("skip_existing", True) and selectors.is_missed_author(job.wanted["author_name"])
 
 
-def _max_pages_left(job: Job) -> int:
-    page_plan = _page_plan(job)
-    return calls_needed(page_plan.listings, _progress(job), max_pages=page_plan.max_pages)
+def _walk(job: Job) -> Walk:
+    """The walk from where the last step has ended."""
+    wanted, figures = job.wanted, {**job.progress}
+    place = figures.pop("place", None)
+    progress = Progress.from_json(figures) if figures else None
+    releases = _releases(job)
+    if releases is not None:
+        return releases.walk(place or wanted.get("place"), progress)
+    return walk_of(
+        wanted["author_name"],
+        max_pages=wanted.get("max_pages", MAX_PAGES),
+        start_page=wanted.get("start_page", 1),
+        skip_existing=wanted.get("skip_existing", True),
+        place=place,
+        progress=progress,
+    )
 
 
-def _page_plan(job: Job) -> PagePlan:
-    wanted = job.wanted
+def _releases(job: Job) -> Wanted | None:
+    """What a job of new releases wants; None for a bibliography."""
     if job.kind == Job.Kind.BIBLIOGRAPHY:
-        before = wanted.get("start_page", 1) - 1
-        max_pages = before + wanted.get("max_pages", MAX_PAGES)
-        listings = [books_by_author(wanted["author_name"])]
-        start = position_at(before * PAGE_SIZE)
-        return PagePlan(listings, max_pages, wanted.get("skip_existing", True), start)
-    months = {name: parse_month(wanted["wanted"][name][:7]) for name in ("start_month", "end_month")}
-    releases = Wanted(**wanted["wanted"] | months | {"subjects": tuple(wanted["wanted"]["subjects"])})
-    start = Position(**wanted.get("position") or {})
-    return PagePlan(releases.listings, releases.max_pages_per_month, releases.skip_existing, start, releases)
-
-
-def _progress(job: Job) -> Progress:
-    """The progress that `step` has saved."""
-    saved = job.progress
-    if not saved:
-        return Progress(_page_plan(job).start)
-    parts = {
-        "position": Position(**saved["position"]),
-        "cut": {int(listing): offset for listing, offset in saved["cut"].items()},  # JSON has only strings as keys
-        "errors": [FailedIsbn(**error) for error in saved["errors"]],
-    }
-    return Progress(**saved | parts)
+        return None
+    wanted = job.wanted["wanted"]
+    months = {name: parse_month(wanted[name][:7]) for name in ("start_month", "end_month")}
+    return Wanted(**wanted | months | {"subjects": tuple(wanted["subjects"])})

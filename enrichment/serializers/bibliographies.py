@@ -33,12 +33,22 @@ class BibliographyRequestSerializer(JobOptionsSerializer, SpendingRequestSeriali
 
 
 class ListingFiguresSerializer(serializers.Serializer[Any]):
-    """The figures of pages of books. A result lists its own fields (`as_dict`); the serializers describe them."""
+    """books_found = new + changed + unchanged + already_fresh + failed.
 
-    books_found = serializers.IntegerField(help_text="Number of usable books on the pages.")
-    already_existed = serializers.IntegerField(help_text="Number of them that were stored before.")
-    enriched = serializers.IntegerField(help_text="Number of them that this request stored or updated.")
+    With `skip_existing`, only new and stale books are stored.
+    """
+
+    # A result lists its own fields (`as_dict`); the serializers describe them.
+    books_found = serializers.IntegerField(help_text="Number of books on the pages.")
+    new = serializers.IntegerField(help_text="Number of them that were not stored before, and are now.")
+    changed = serializers.IntegerField(help_text="Number of stored books that ISBNdb sent with other content.")
+    unchanged = serializers.IntegerField(help_text="Number of stored books that ISBNdb sent as they are.")
+    already_fresh = serializers.IntegerField(
+        help_text="Number of stored books that need no refresh, and were left alone. 0 without `skip_existing`."
+    )
     failed = serializers.IntegerField(help_text="Number of books that could not be stored; `errors` has the reasons.")
+    already_existed = serializers.IntegerField(help_text="Number of them that were stored before.")
+    enriched = serializers.IntegerField(help_text="new + changed + unchanged: the books that this request stored.")
     pages_fetched = serializers.IntegerField()
     api_calls = serializers.IntegerField(help_text="Calls that this request spent, including retries.")
     complete = serializers.BooleanField()
@@ -54,8 +64,6 @@ class ListingFiguresSerializer(serializers.Serializer[Any]):
 
 
 class BibliographySerializer(ListingFiguresSerializer):
-    """books_found = already_existed + new books. With `skip_existing`, only new and stale books are stored."""
-
     author = serializers.CharField()
     complete = serializers.BooleanField(help_text="Every book that ISBNdb has of the author was fetched.")
     stopped_reason = serializers.CharField(

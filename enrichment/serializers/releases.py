@@ -47,7 +47,7 @@ class MonthField(serializers.Field[date, str, str, date]):
 
 
 class NewReleasesRequestSerializer(JobOptionsSerializer, SpendingRequestSerializer):
-    """Either the months, or `resume`, which contains all of them. Returns `wanted` and `position`."""
+    """Either the months, or `resume`, which contains all of them. Returns `wanted` and `place`."""
 
     start_month = MonthField(required=False)
     end_month = MonthField(required=False, help_text="Inclusive.")
@@ -84,16 +84,16 @@ class NewReleasesRequestSerializer(JobOptionsSerializer, SpendingRequestSerializ
         token = attrs.get("resume")
         others: dict[str, Any] = {name: attrs[name] for name in ("source", "on_exhausted") if name in attrs}
         if token is None:
-            return {"wanted": _wanted(attrs), "position": None, **others}
+            return {"wanted": _wanted(attrs), "place": None, **others}
         if unwanted := self._given() - {"resume", "source", "on_exhausted"}:
             raise serializers.ValidationError(
                 dict.fromkeys(sorted(unwanted), "Leave this field out: `resume` contains it.")
             )
         try:
-            wanted, position = read_token(token)
+            wanted, place = read_token(token)
         except BadToken as error:
             raise serializers.ValidationError({"resume": str(error)}) from error
-        return {"wanted": wanted, "position": position, **others}
+        return {"wanted": wanted, "place": place, **others}
 
     def _given(self) -> set[str]:
         given: Mapping[str, object] = self.initial_data
@@ -130,8 +130,6 @@ def _number(month: date) -> int:
 
 
 class NewReleasesSerializer(ListingFiguresSerializer):
-    """books_found = already_existed + new books. With `skip_existing`, only new and stale books are stored."""
-
     complete = serializers.BooleanField(
         help_text="Every month and subject is done, apart from the rest of the months in `months_cut`."
     )

@@ -1,49 +1,40 @@
-"""Fetches and stores ISBNdb's listings page by page. A run can stop after any page and continue later."""
+"""Walks through ISBNdb's listings with several pages under way, and stores their books. It can stop after any page."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from math import inf
-from typing import Any
+from typing import Any, Self
 
 from enrichment import selectors
 from enrichment.books.decoding import Answer
 from enrichment.books.storage import store_books
 from enrichment.exceptions import IsbndbError, IsbndbNotFound, IsbndbPageTooLarge
-from enrichment.gateway.listings import MAX_RESULTS, PAGE_SIZE, Listing, fetch_page
-from enrichment.gateway.questions import MIN_PAGE_SIZE
+from enrichment.gateway.asking import ask_each
+from enrichment.gateway.listings import MAX_RESULTS, PAGE_SIZE, Listing, page_of
+from enrichment.gateway.questions import Exchanged, Question
 from enrichment.services.enrich import FailedIsbn
-from quota.spending import Spender
-
-
-@dataclass(frozen=True)
-class Position:
-    """Where to continue: the listing (from 0), the number of its books before the next page, and the page size.
-
-    `total`: the number of books in the listing, once ISBNdb has sent it.
-    """
-
-    listing: int = 0
-    offset: int = 0
-    page_size: int = PAGE_SIZE
-    total: int | None = None
+from enrichment.services.paging import Page, Pages
+from quota.spending import Payer, Spender
 
 
 @dataclass
 class Progress:
-    """The result of some listings so far. books_found = already_existed + new books."""
+    """The result of some listings so far. books_found = new + changed + unchanged + already_fresh + failed."""
 
-    position: Position = Position()
-    books_found: int = 0
-    """Usable books on the pages."""
-    already_existed: int = 0
-    """Of these, books that were stored before."""
-    enriched: int = 0
-    """Of these, books that are stored now: created, updated or unchanged."""
-    failed: int = 0
     pages_fetched: int = 0
+    already_existed: int = 0
+    """Books that were stored before."""
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    """Stored before, and sent by ISBNdb as they are."""
+    already_fresh: int = 0
+    """Stored before, and left alone because they need no refresh."""
+    failed: int = 0
+    """Books that could not be read or stored; `errors` has the reasons."""
     api_calls: int = 0
-    """Calls spent, including retries."""
+    """Calls spent, including retries. Whoever pays sets it."""
     unknown: list[int] = field(default_factory=list)
     """Listings that ISBNdb does not know."""
     cut: dict[int, int] = field(default_factory=dict)
@@ -52,152 +43,217 @@ class Progress:
     """Listings with more books than the 10,000 that ISBNdb gives."""
     errors: list[FailedIsbn] = field(default_factory=list)
 
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> Self:
+        """The figures that `as_json` has saved."""
+        parts = {
+            "cut": {int(listing): offset for listing, offset in saved["cut"].items()},  # JSON has only strings as keys
+            "errors": [FailedIsbn(**error) for error in saved["errors"]],
+        }
+        return cls(**saved | parts)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
     def as_dict(self) -> dict[str, Any]:
         """The figures as the API shows them."""
         return {
             "books_found": self.books_found,
+            "new": self.new,
+            "changed": self.changed,
+            "unchanged": self.unchanged,
+            "already_fresh": self.already_fresh,
+            "failed": self.failed,
             "already_existed": self.already_existed,
             "enriched": self.enriched,
-            "failed": self.failed,
             "pages_fetched": self.pages_fetched,
             "api_calls": self.api_calls,
             "errors": [asdict(error) for error in self.errors],
         }
 
     @property
+    def books_found(self) -> int:
+        return self.enriched + self.already_fresh + self.failed
+
+    @property
+    def enriched(self) -> int:
+        """The books that are stored now."""
+        return self.new + self.changed + self.unchanged
+
+    @property
     def has_answer(self) -> bool:
         """Whether ISBNdb has answered at least once, also that it does not know a listing."""
         return bool(self.pages_fetched or self.unknown)
 
+    def store(self, answer: Answer, *, skip_existing: bool) -> None:
+        """Stores the books of a page and counts them. With `skip_existing`, fresh editions stay as they are."""
+        isbns = [book.isbn13 for book in answer.books]
+        stored_before = selectors.stored_isbns(isbns)
+        fresh = selectors.fresh_isbns(isbns) if skip_existing else set()
+        stored = store_books(book for book in answer.books if book.isbn13 not in fresh)
+        self.pages_fetched += 1
+        self.already_existed += len(stored_before)
+        self.new += stored.created
+        self.changed += stored.updated
+        self.unchanged += stored.unchanged
+        self.already_fresh += len(fresh)
+        self.failed += len(answer.bad) + len(stored.errors)
+        self.errors += [FailedIsbn(book.isbn, book.error) for book in answer.bad]
+        self.errors += [FailedIsbn(error.isbn, error.error) for error in stored.errors]
 
-def walk(
-    listings: Sequence[Listing],
-    progress: Progress,
-    spender: Spender,
-    *,
-    max_pages: int,
-    skip_existing: bool,
-    until: float = inf,
-) -> None:
-    """Fetches and stores page after page until nothing is left. Raises what `fetch_next` raises.
 
-    After `until` (monotonic clock) it starts no page except the first.
+class Walk:
+    """The pages of some listings, at most `max_pages` pages of 1,000 books of each, from `start_page`.
 
-    Before each page except the first, it releases the calls that are no longer needed. When halved pages need more
-    calls than are reserved, each dispatch reserves its own.
+    It makes the questions for `ask_each`, the pages of the first listings first, and takes the answers in any order.
+    Whatever ends it, `place` says which pages are missing, and a walk that begins there asks for exactly these.
+
+    `skip_existing`: fresh editions stay as they are. `place`: where an earlier walk of the same listings ended.
     """
-    while needed := calls_needed(listings, progress, max_pages=max_pages):
-        if spender.reservation is not None:
-            if time.monotonic() > until:
-                return
-            spender.release_beyond(needed)
-        fetch_next(listings, progress, spender, max_pages=max_pages, skip_existing=skip_existing)
+
+    def __init__(
+        self,
+        listings: Sequence[Listing],
+        *,
+        max_pages: int,
+        skip_existing: bool = True,
+        start_page: int = 1,
+        place: dict[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.progress = progress or Progress()
+        self.failure: IsbndbError | None = None
+        """The first failure of a page. The page is still missing, but this walk does not ask for it again."""
+        self._listings = listings
+        self._max_pages, self._start_page = max_pages, start_page
+        self._skip_existing = skip_existing
+        saved = place or {"begun": 0, "open": {}}
+        self._begun: int = saved["begun"]
+        bounds = {"start_page": start_page, "max_pages": max_pages}
+        self._open = {int(number): Pages.from_json(pages, **bounds) for number, pages in saved["open"].items()}
+        """The listings before `_begun` that are not complete."""
+        self._asked: dict[Question[Answer], tuple[int, Page]] = {}
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Where to continue, for JSON. Pages under way are missing."""
+        return {"begun": self._begun, "open": {str(number): pages.as_json() for number, pages in self._open.items()}}
+
+    @property
+    def is_complete(self) -> bool:
+        return not self._open and self._begun >= len(self._listings)
+
+    @property
+    def calls_needed(self) -> int:
+        """The maximum number of calls for the rest, without retries, with the pages under way and those that failed."""
+        untouched = len(self._listings) - self._begun
+        if untouched:
+            untouched *= Pages.begin(start_page=self._start_page, max_pages=self._max_pages).calls_needed
+        return untouched + sum(pages.calls_needed for pages in self._open.values())
+
+    @property
+    def pages_known(self) -> int:
+        """How many pages are known to be missing; 1 of a listing of which nothing is known."""
+        return len(self._listings) - self._begun + sum(pages.calls_planned for pages in self._open.values())
+
+    @property
+    def under_way(self) -> int:
+        """How many questions have not come back to `take`."""
+        return len(self._asked)
+
+    @property
+    def next_page(self) -> int:
+        """The first page of 1,000 books of the first listing that is missing, for a walk that is not complete."""
+        first = self._open.get(0)
+        return first.first_missing // PAGE_SIZE + 1 if first else self._start_page
+
+    def is_done(self, listing: int) -> bool:
+        """Whether no page of the listing is missing, by its number from 0."""
+        return listing < self._begun and listing not in self._open
+
+    def next_question(self, payer: Payer) -> Question[Answer] | None:
+        """The next page to ask for; None when there is none now. After the next answer there may be one."""
+        for number, pages in self._open.items():
+            if page := pages.next():
+                return self._question(number, page, payer)
+        if self._begun == len(self._listings):
+            return None
+        number = self._begun
+        self._open[number] = Pages.begin(start_page=self._start_page, max_pages=self._max_pages)
+        self._begun += 1
+        page = self._open[number].next()
+        return self._question(number, page, payer) if page else None
+
+    def take(self, exchanged: Exchanged[Answer]) -> IsbndbError | None:
+        """Stores the books of a page that has come, and plans what to ask for next.
+
+        Returns the failure if the page has failed: it is neither too large nor after the last one. It never raises for
+        ISBNdb.
+        """
+        failed: IsbndbError | None = None
+        number, page = self._asked.pop(exchanged.question)
+        pages = self._open[number]
+        match exchanged.failure:
+            case None if exchanged.answer is not None:
+                answer = exchanged.answer
+                self.progress.store(answer, skip_existing=self._skip_existing)
+                pages.answered(page, items=answer.items, total=answer.total)
+                if not (page.offset or answer.items or answer.total):
+                    self.progress.unknown.append(number)
+            case IsbndbNotFound():
+                pages.answered(page, items=0, total=None)
+                if not page.offset:  # otherwise it is a page after the last
+                    self.progress.unknown.append(number)
+            case IsbndbPageTooLarge():
+                pages.too_large(page)
+            case failed:
+                pages.fail(page)
+                self.failure = self.failure or failed
+        if pages.is_complete:
+            del self._open[number]
+            self._conclude(number, pages)
+        return failed
+
+    def _question(self, number: int, page: Page, payer: Payer) -> Question[Answer]:
+        question = page_of(self._listings[number], payer, page=page.number, page_size=page.size)
+        self._asked[question] = number, page
+        return question
+
+    def _conclude(self, number: int, pages: Pages) -> None:
+        if pages.has_more and pages.limit < MAX_RESULTS:
+            self.progress.cut[number] = pages.limit
+        elif pages.has_more:
+            self.progress.beyond_reach.append(number)
 
 
-def calls_needed(listings: Sequence[Listing], progress: Progress, *, max_pages: int) -> int:
-    """The maximum number of calls for the rest, given the known totals, without retries."""
-    position = progress.position
-    if position.listing >= len(listings):
-        return 0
-    end = max(position.offset + 1, _end(position, max_pages))
-    pages = 0
-    while position.offset < end:
-        position = _next_page(position)
-        pages += 1
-    return pages + (len(listings) - position.listing - 1) * max_pages
+def fetch_all(walk: Walk, spender: Spender, *, until: float = inf) -> None:
+    """Fetches and stores all pages of the walk. It stops at the first failure.
 
-
-def fetch_next(
-    listings: Sequence[Listing], progress: Progress, spender: Spender, *, max_pages: int, skip_existing: bool
-) -> None:
-    """Fetches and stores the next page, and updates `progress`. Call it only while `calls_needed` is not 0.
-
-    It reads at most `max_pages` pages of 1,000 books of a listing. With `skip_existing`, fresh editions stay unchanged.
-    When a page is too large for ISBNdb, its call is spent and the next request asks for half of it. Pages grow again
-    after both halves have come, because ISBNdb does not say whether the size was the cause. Without a total, a full
-    page means that another page can follow.
-
-    Raises an IsbndbError, or what `Spender.dispatch` raises. Then only two things change in `progress`: its calls, and
-    the page size, which is reset, because ISBNdb failed for a small page too.
+    After `until` (monotonic clock) it starts no page except the first. Raises the failure, an IsbndbError, and what
+    `ask_each` raises. Either way, what was under way is stored first.
     """
-    position = progress.position
-    before = spender.calls_spent
+
+    def goes_on() -> bool:
+        return not walk.failure and (not spender.dispatched or time.monotonic() <= until)
+
+    for _ in fetch_each(walk, spender, goes_on=goes_on):
+        pass
+    if walk.failure:
+        raise walk.failure
+
+
+def fetch_each(
+    walk: Walk, spender: Spender, *, goes_on: Callable[[], bool]
+) -> Iterator[tuple[Exchanged[Answer], IsbndbError | None]]:
+    """Fetches and stores the pages of the walk, and tells of each what `Walk.take` has returned.
+
+    It starts another page while `goes_on`. Calls that are no longer needed are released on the way. When halved pages
+    need more calls than are reserved, each request reserves its own. Raises what `ask_each` raises.
+    """
+    before = walk.progress.api_calls - spender.calls_spent
     try:
-        answer = fetch_page(
-            listings[position.listing],
-            spender,
-            page=position.offset // position.page_size + 1,
-            page_size=position.page_size,
-        )
-    except IsbndbNotFound:
-        if not position.offset:  # otherwise it is the page after the last
-            progress.unknown.append(position.listing)
-        progress.position = Position(position.listing + 1)
-        return
-    except IsbndbPageTooLarge:
-        progress.position = replace(position, page_size=position.page_size // 2)
-        return
-    except IsbndbError:
-        progress.position = replace(position, page_size=position_at(position.offset).page_size)
-        raise
+        for exchanged in ask_each(lambda: walk.next_question(spender) if goes_on() else None):
+            yield exchanged, walk.take(exchanged)
+            spender.release_beyond(walk.calls_needed)
     finally:
-        progress.api_calls += spender.calls_spent - before
-    _store(answer, progress, skip_existing=skip_existing)
-    if not answer.items and not answer.total and not position.offset:
-        progress.unknown.append(position.listing)
-    progress.position = _after(position, answer, progress, max_pages)
-
-
-def position_at(offset: int, *, listing: int = 0) -> Position:
-    """The position after `offset` books, with the largest page size that divides `offset`."""
-    size = PAGE_SIZE
-    while offset % size and size > MIN_PAGE_SIZE:
-        size //= 2
-    return Position(listing, offset - offset % size, size)
-
-
-def step_over(position: Position, *, max_pages: int) -> Position:
-    """The position after the page at `position`, which is skipped."""
-    following = _next_page(position)
-    return following if following.offset < _end(following, max_pages) else Position(position.listing + 1)
-
-
-def _next_page(position: Position) -> Position:
-    """The position after a page. The next page is twice as large where a page of that size can begin."""
-    offset = position.offset + position.page_size
-    twice = 2 * position.page_size
-    grows = twice <= PAGE_SIZE and offset % twice == 0
-    return replace(position, offset=offset, page_size=twice if grows else position.page_size)
-
-
-def _after(position: Position, answer: Answer, progress: Progress, max_pages: int) -> Position:
-    following = replace(_next_page(position), total=answer.total)
-    goes_on = answer.items > 0 if answer.total is not None else answer.items >= position.page_size
-    if goes_on and following.offset < _end(following, max_pages):
-        return following
-    more = goes_on and (answer.total is None or following.offset < answer.total)
-    if more and following.offset < MAX_RESULTS:
-        progress.cut[position.listing] = following.offset
-    elif more:
-        progress.beyond_reach.append(position.listing)
-    return Position(position.listing + 1)
-
-
-def _end(position: Position, max_pages: int) -> int:
-    """The number of books after which we stop reading the listing."""
-    end = min(max_pages * PAGE_SIZE, MAX_RESULTS)
-    return end if position.total is None else min(end, position.total)
-
-
-def _store(answer: Answer, progress: Progress, *, skip_existing: bool) -> None:
-    isbns = [book.isbn13 for book in answer.books]
-    stored_before = selectors.stored_isbns(isbns)
-    skipped = selectors.fresh_isbns(isbns) if skip_existing else set()
-    stored = store_books(book for book in answer.books if book.isbn13 not in skipped)
-    progress.pages_fetched += 1
-    progress.books_found += len(answer.books)
-    progress.already_existed += len(stored_before)
-    progress.enriched += stored.created + stored.updated + stored.unchanged
-    progress.failed += len(answer.bad) + len(stored.errors)
-    progress.errors += [FailedIsbn(book.isbn, book.error) for book in answer.bad]
-    progress.errors += [FailedIsbn(error.isbn, error.error) for error in stored.errors]
+        walk.progress.api_calls = before + spender.calls_spent

@@ -42,7 +42,8 @@ class Pages:
 
     After the first page has told the total, all other pages can be under way; without a total, see MAX_PAGES_AHEAD. A
     page that ISBNdb finds too large is asked for in halves. A page that failed is not asked for again here: it stays
-    missing, for a later run (`from_json`). If nothing else is known, the page after it is tried.
+    missing, and a later run (`from_json`) asks for it when nothing else is left. So a page that always fails does not
+    hide those after it: while no end is known, the next page is tried.
     """
 
     limit: int
@@ -52,6 +53,8 @@ class Pages:
     to_ask: list[Page] = field(default_factory=list)
     under_way: list[Page] = field(default_factory=list)
     failed: list[Page] = field(default_factory=list)
+    failed_before: list[Page] = field(default_factory=list)
+    """In an earlier run."""
     total: int | None = None
     """The number of books, as ISBNdb last said."""
     ended_at: int | None = None
@@ -71,15 +74,21 @@ class Pages:
     def from_json(cls, saved: dict[str, Any], *, start_page: int, max_pages: int) -> Self:
         """The pages that `as_json` has saved, for the same listing, start and maximum."""
         pages = cls.begin(start_page=start_page, max_pages=max_pages)
-        pages.to_ask = [Page(*page) for page in saved["missing"]]
+        failed = saved["failed"]
+        if not saved["full"] and saved["total"] is saved["ended_at"] is None and failed == 1:
+            return pages  # nothing is known but that ISBNdb has failed once, perhaps for any page
+        missing = [Page(*page) for page in saved["missing"]]
+        pages.to_ask, pages.failed_before = missing[: len(missing) - failed], missing[len(missing) - failed :]
         pages.planned, pages.total = saved["planned"], saved["total"]
         pages.ended_at, pages.full = saved["ended_at"], saved["full"]
         return pages
 
     def as_json(self) -> dict[str, Any]:
         """What a later run needs. Pages under way are missing."""
+        missing, failed = self._missing_and_failed()
         return {
-            "missing": [list(page) for page in self.missing],
+            "missing": [list(page) for page in missing],
+            "failed": len(failed),
             "planned": self.planned,
             "total": self.total,
             "ended_at": self.ended_at,
@@ -88,27 +97,12 @@ class Pages:
 
     @property
     def missing(self) -> list[Page]:
-        """The planned pages that have not come, those that failed last.
-
-        When a small page failed, its size was not the cause: then the halves of pages are put together again.
-        """
-        pages, failed = {*self.under_way, *self.to_ask, *self.failed}, set(self.failed)
-        if any(page.size < PAGE_SIZE for page in failed):
-            size = min(page.size for page in pages)
-            while size < PAGE_SIZE:
-                for half in [page for page in pages if page.size == size]:
-                    twin = half.twin
-                    if half in pages and (twin in pages or twin.offset >= self._end):
-                        whole = Page(min(half.offset, twin.offset), 2 * size)
-                        if not failed.isdisjoint((half, twin)):
-                            failed.add(whole)
-                        pages = pages - {half, twin} | {whole}
-                size *= 2
-        return sorted(pages, key=lambda page: (page in failed, page))
+        """The planned pages that have not come, those that failed last."""
+        return self._missing_and_failed()[0]
 
     @property
     def is_complete(self) -> bool:
-        return not (self.to_ask or self.under_way or self.failed)
+        return not self.calls_planned
 
     @property
     def has_more(self) -> bool:
@@ -119,13 +113,24 @@ class Pages:
     def calls_needed(self) -> int:
         """The maximum number of calls for the rest, without retries, with the pages under way and those that failed."""
         unplanned = max(0, self._end - self.planned)
-        return len(self.to_ask) + len(self.under_way) + len(self.failed) + ceil(unplanned / PAGE_SIZE)
+        return self.calls_planned + ceil(unplanned / PAGE_SIZE)
+
+    @property
+    def calls_planned(self) -> int:
+        """The part of `calls_needed` for the pages that are planned: all, once the end is known."""
+        return len(self.to_ask) + len(self.under_way) + len(self.failed) + len(self.failed_before)
+
+    @property
+    def first_missing(self) -> int:
+        """The number of books before the first page that is missing or not planned yet."""
+        return min([page.offset for page in self.missing] or [self.planned])
 
     def next(self) -> Page | None:
         """The next page to ask for. It is under way from now on, until one of the following is called with it."""
-        if not self.to_ask or len(self.under_way) >= self._at_once:
+        pages = self.to_ask or self.failed_before
+        if not pages or len(self.under_way) >= self._at_once:
             return None
-        page = self.to_ask.pop(0)
+        page = pages.pop(0)
         self.under_way.append(page)
         return page
 
@@ -173,8 +178,28 @@ class Pages:
 
     def _plan(self) -> None:
         """Plans the pages that can be asked for now, and drops those beyond the end."""
-        self.to_ask = [page for page in self.to_ask if page.offset < self._end]
-        self.failed = [page for page in self.failed if page.offset < self._end]
+        for pages in (self.to_ask, self.failed, self.failed_before):
+            pages[:] = [page for page in pages if page.offset < self._end]
         while self.planned < self._end and len(self.to_ask) + len(self.under_way) < self._at_once:
             self.to_ask.append(Page(self.planned))
             self.planned += PAGE_SIZE
+
+    def _missing_and_failed(self) -> tuple[list[Page], set[Page]]:
+        """The pages of `missing`, and those among them that failed.
+
+        When a small page failed, its size was not the cause: then the halves of pages are put together again.
+        """
+        failed = {*self.failed, *self.failed_before}
+        pages = {*self.under_way, *self.to_ask, *failed}
+        if any(page.size < PAGE_SIZE for page in self.failed):
+            size = min(page.size for page in pages)
+            while size < PAGE_SIZE:
+                for half in [page for page in pages if page.size == size]:
+                    twin = half.twin
+                    if half in pages and (twin in pages or twin.offset >= self._end):
+                        whole = Page(min(half.offset, twin.offset), 2 * size)
+                        if not failed.isdisjoint((half, twin)):
+                            failed.add(whole)
+                        pages = pages - {half, twin} | {whole}
+                size *= 2
+        return sorted(pages, key=lambda page: (page in failed, page)), failed & pages

@@ -1,21 +1,22 @@
 """Refreshes ISBNs by the cheapest plan (refresh_plans.py): by the listings of authors, and the rest in batches."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 import structlog
 
 from enrichment import selectors
+from enrichment.books.decoding import Answer
 from enrichment.exceptions import ENDINGS, EnrichmentStopped, IsbndbError
-from enrichment.gateway.listings import Listing, books_by_author
+from enrichment.gateway.asking import ask_each
+from enrichment.gateway.questions import Exchanged, Question
 from enrichment.isbn.parsing import parse_many
-from enrichment.services.bibliographies import MAX_PAGES, Bibliography, conclude
+from enrichment.services.bibliographies import MAX_PAGES, remember_author, walk_of
 from enrichment.services.enrich import Enrichment, accounted, ask_in_batches
-from enrichment.services.listings import Progress, calls_needed, fetch_next
+from enrichment.services.listings import Progress
 from enrichment.services.refresh_plans import AuthorListing, BatchValue, RefreshPlan, plan_refresh
-from quota.spending import Spender, spending
+from quota.spending import Payer, Spender, spending
 
 log = structlog.get_logger(__name__)
 
@@ -23,16 +24,7 @@ LISTINGS_TIME = timedelta(seconds=20)
 """While somebody waits for the answer, no listing begins later than this after the first."""
 
 MAX_DEBT = 3
-"""When listings have cost so many calls more than batches, no more of them are tried."""
-
-
-@dataclass
-class Renewal:
-    """What a listing has done for the wanted editions. `progress` counts all its books."""
-
-    renewed: set[str] = field(default_factory=set)
-    """The editions of the listing that came and are stored."""
-    progress: Progress = field(default_factory=Progress)
+"""When listings have cost so many calls more than batches, no more of them are tried. Pages under way count as lost."""
 
 
 def refresh_isbns(values: Iterable[str | int], *, consumer: str, source: str = "") -> Enrichment:
@@ -56,88 +48,158 @@ def refresh_isbns(values: Iterable[str | int], *, consumer: str, source: str = "
     return result
 
 
-def refresh_by_listing(
-    listing: AuthorListing,
-    *,
-    batch: BatchValue,
-    consumer: str,
-    source: str = "",
-    before_page: Callable[[], object] = lambda: None,
-) -> Renewal:
+class Renewal:
+    """What a listing does for the wanted editions. Its `progress` counts all books on its pages."""
+
+    def __init__(self, listing: AuthorListing, batch: BatchValue) -> None:
+        self.listing = listing
+        self.renewed: set[str] = set()
+        """The wanted editions that came and are stored."""
+        self.walk = walk_of(listing.name, max_pages=MAX_PAGES, skip_existing=False)
+        self._batch = batch
+        self._missing = set(listing.isbns)
+        self._disappointing = False
+
+    @property
+    def progress(self) -> Progress:
+        return self.walk.progress
+
+    @property
+    def pays(self) -> bool:
+        """Whether the pages that are missing are cheaper than batches, as far as is known.
+
+        They are not when a page has renewed no more than a batch does for the same call, or when a batch is as cheap
+        for what is still missing.
+        """
+        if self._disappointing or self.walk.failure:
+            return False
+        return self._batch.is_less_than(len(self._missing), calls=self.walk.pages_known)
+
+    @property
+    def is_over(self) -> bool:
+        return self.walk.is_complete or not (self.walk.under_way or self.pays)
+
+    def next_question(self, payer: Payer) -> Question[Answer] | None:
+        return self.walk.next_question(payer) if self.pays else None
+
+    def take(self, exchanged: Exchanged[Answer]) -> IsbndbError | None:
+        """Stores a page and adds what has come to `renewed`. Returns what `Walk.take` returns.
+
+        ISBNdb may list the author by another spelling or not at all, so what is missing is no miss.
+        """
+        had, before = self.progress.pages_fetched, selectors.sync_times(self._missing)
+        failure = self.walk.take(exchanged)
+        came = before.synced_since()
+        self.renewed |= came
+        self._missing -= came
+        if self.progress.pages_fetched > had and not self._batch.is_less_than(len(came), calls=1):
+            self._disappointing = True
+        return failure
+
+
+class Renewals:
+    """Renews editions by the listings of several authors, with pages of several of them under way, for `ask_each`.
+
+    `next_renewal` returns the next listing to begin; None when there is none now.
+    """
+
+    def __init__(self, next_renewal: Callable[[], Renewal | None]) -> None:
+        self.renewed: set[str] = set()
+        """The wanted editions that came and are stored."""
+        self.enriched = 0
+        """All books that are stored now."""
+        self._next_renewal = next_renewal
+        self._open: list[Renewal] = []
+        self._asked: dict[Question[Answer], Renewal] = {}
+
+    @property
+    def under_way(self) -> int:
+        """How many questions have not come back to `take`."""
+        return len(self._asked)
+
+    @property
+    def calls_expected(self) -> int:
+        """What the listings that have begun are expected to cost from now on, with the pages under way."""
+        return sum(renewal.walk.under_way if not renewal.pays else renewal.walk.pages_known for renewal in self._open)
+
+    def next_question(self, payer: Payer) -> Question[Answer] | None:
+        """The next page to ask for; None when there is none now. After the next answer there may be one."""
+        for renewal in self._open:
+            if question := renewal.next_question(payer):
+                self._asked[question] = renewal
+                return question
+        while following := self._next_renewal():
+            if question := following.next_question(payer):
+                self._open.append(following)
+                self._asked[question] = following
+                return question
+        return None
+
+    def take(self, exchanged: Exchanged[Answer]) -> IsbndbError | None:
+        """Stores a page; see `Renewal.take`. Remembers an author whom ISBNdb does not know."""
+        renewal = self._asked.pop(exchanged.question)
+        before = renewal.progress.enriched
+        failure = renewal.take(exchanged)
+        self.enriched += renewal.progress.enriched - before
+        self.renewed |= renewal.renewed
+        if renewal.is_over:
+            self._open.remove(renewal)
+            if renewal.progress.unknown:
+                remember_author(renewal.listing.name, renewal.progress)
+        return failure
+
+
+def refresh_by_listing(listing: AuthorListing, *, batch: BatchValue, consumer: str, source: str = "") -> Renewal:
     """Renews the editions of the listing, as an operation of its own. `consumer`: the slug of the payer.
 
-    Raises EnrichmentStopped with the Renewal so far and one of ENDINGS, and what `before_page` raises.
+    Raises EnrichmentStopped with the Renewal so far and one of ENDINGS.
     """
-    renewal = Renewal()
+    renewal = Renewal(listing, batch)
+    one = iter([renewal])
+    renewals = Renewals(lambda: next(one, None))
     try:
         with spending(consumer=consumer, operation="refresh", calls=listing.pages, source=source) as spender:
-            renew(listing, renewal, spender, batch=batch, before_page=before_page)
+            try:
+                for exchanged in ask_each(lambda: renewals.next_question(spender)):
+                    renewals.take(exchanged)
+            finally:
+                renewal.progress.api_calls = spender.calls_spent
+        if renewal.walk.failure:
+            raise renewal.walk.failure
     except ENDINGS as error:
         raise EnrichmentStopped(renewal, error) from error
     return renewal
 
 
-def renew(
-    listing: AuthorListing,
-    renewal: Renewal,
-    spender: Spender,
-    *,
-    batch: BatchValue,
-    before_page: Callable[[], object] = lambda: None,
-) -> None:
-    """Fetches and stores pages of the listing while they are cheaper than batches; adds what came to `renewal`.
-
-    It ends when a page has renewed no more than a batch does for the same call, or when a batch is as cheap for what is
-    still missing. ISBNdb may list the author by another spelling or not at all, so what is missing is no miss. An
-    unknown author is remembered. Raises one of ENDINGS, and what `before_page` raises.
-    """
-    progress, listings = renewal.progress, [books_by_author(listing.name)]
-    missing = set(listing.isbns)
-    while (pages := _pages_left(listings, progress)) and batch.is_less_than(len(missing), calls=pages):
-        before_page()
-        had, before = progress.pages_fetched, selectors.sync_times(missing)
-        fetch_next(listings, progress, spender, max_pages=MAX_PAGES, skip_existing=False)
-        came = before.synced_since()
-        renewal.renewed |= came
-        missing -= came
-        if progress.pages_fetched > had and not batch.is_less_than(len(came), calls=1):
-            break
-    if progress.unknown:
-        conclude(Bibliography(listing.name, progress))
-
-
-def savings(renewal: Renewal, batch: BatchValue) -> float:
-    """How many calls the listing has cost less than batches."""
-    return len(renewal.renewed) * batch.calls / batch.size - renewal.progress.api_calls
+def savings(renewed: int, batch: BatchValue, *, calls: int) -> float:
+    """How many calls less than batches listings have cost that have renewed so many editions for `calls`."""
+    return renewed * batch.calls / batch.size - calls
 
 
 def _by_listings(plan: RefreshPlan, rest: list[str], spender: Spender, result: Enrichment) -> None:
     """Carries out the listings of the plan. Adds what they renew to `result`, and removes it from `rest`.
 
-    A listing that ISBNdb fails to answer is left to batches. Raises what `Spender.dispatch` raises.
+    A listing that ISBNdb fails to answer is left to batches. Raises what `ask_each` raises.
     """
     until = time.monotonic() + LISTINGS_TIME.total_seconds()
     before = selectors.sync_times(rest)
-    saved = 0.0
+    listings = iter(plan.listings)
+
+    def next_renewal() -> Renewal | None:
+        saved = savings(len(renewals.renewed), plan.batch, calls=spender.calls_spent)
+        if saved <= -MAX_DEBT or time.monotonic() > until:
+            return None
+        listing = next(listings, None)
+        return Renewal(listing, plan.batch) if listing else None
+
+    renewals = Renewals(next_renewal)
     try:
-        for listing in plan.listings:
-            if saved <= -MAX_DEBT or time.monotonic() > until:
-                break
-            renewal = Renewal()
-            try:
-                renew(listing, renewal, spender, batch=plan.batch)
-            except IsbndbError:
-                log.warning("refresh.listing_failed", author=listing.name, exc_info=True)
-            saved += savings(renewal, plan.batch)
+        for exchanged in ask_each(lambda: renewals.next_question(spender)):
+            if failure := renewals.take(exchanged):
+                log.warning("refresh.listing_failed", path=exchanged.question.request.url.path, exc_info=failure)
     finally:
         came = before.synced_since()
         result.found += len(came)
         result.enriched += len(came)
         result.updated += len(before.updated_since())
         rest[:] = [isbn for isbn in rest if isbn not in came]
-
-
-def _pages_left(listings: Sequence[Listing], progress: Progress) -> int:
-    """The pages that the listing still has; 1 where ISBNdb has not said how many there are."""
-    left = calls_needed(listings, progress, max_pages=MAX_PAGES)
-    return left if progress.position.total is not None else min(left, 1)

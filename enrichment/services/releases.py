@@ -1,4 +1,4 @@
-"""New releases: the books of some months and subjects, page by page. A run can resume after any page."""
+"""New releases: the books of some months and subjects. A run can resume after any page."""
 
 import time
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ from django.core import signing
 
 from enrichment.exceptions import ENDINGS, EnrichmentStopped
 from enrichment.gateway.listings import Listing, books_of_month
-from enrichment.services.listings import Position, Progress, calls_needed, walk
+from enrichment.services.listings import Progress, Walk, fetch_all
 from enrichment.services.stop_reasons import STOPS, stop_reason
 from quota.exceptions import DayOver, QuotaRefused
 from quota.spending import spending
@@ -21,7 +21,7 @@ MAX_SUBJECTS = 20
 MAX_LISTINGS = 600  # months x subjects
 MAX_MONTHS_AHEAD = 12  # publishers announce books about a year ahead
 _SIGNER = signing.Signer(salt="enrichment.releases")
-"""Without a time stamp: tokens do not expire, and the same position always gives the same token."""
+"""Without a time stamp: tokens do not expire, and the same place always gives the same token."""
 
 
 @dataclass(frozen=True)
@@ -45,24 +45,43 @@ class Wanted:
         """One listing for each month and subject, in the order of the months."""
         return [books_of_month(month, subject) for month in self.months for subject in self.subjects or (None,)]
 
+    def walk(self, place: dict[str, Any] | None = None, progress: Progress | None = None) -> Walk:
+        """The walk through the listings. `place`: where an earlier one ended. `progress`: what it has counted."""
+        return Walk(
+            self.listings,
+            max_pages=self.max_pages_per_month,
+            skip_existing=self.skip_existing,
+            place=place,
+            progress=progress,
+        )
+
 
 @dataclass
 class NewReleases:
-    """The result. `progress` has the figures; `stopped_reason` says why the result is not complete."""
+    """The result. `walk` has the figures; `stopped_reason` says why the result is not complete."""
 
     wanted: Wanted
-    progress: Progress
+    walk: Walk
     stopped_reason: str | None = None
     quota_exhausted: bool = False
 
     @property
+    def progress(self) -> Progress:
+        return self.walk.progress
+
+    @property
     def complete(self) -> bool:
-        return self.progress.position.listing >= len(self.wanted.listings)
+        return self.walk.is_complete
 
     @property
     def months_processed(self) -> list[date]:
         """The months in which every subject is done."""
-        return self.wanted.months[: self.progress.position.listing // max(1, len(self.wanted.subjects))]
+        each = max(1, len(self.wanted.subjects))
+        return [
+            month
+            for number, month in enumerate(self.wanted.months)
+            if all(self.walk.is_done(listing) for listing in range(number * each, (number + 1) * each))
+        ]
 
     @property
     def months_cut(self) -> list[date]:
@@ -74,7 +93,7 @@ class NewReleases:
     @property
     def resume(self) -> str | None:
         """A token to fetch exactly what is missing; None when nothing is."""
-        return None if self.complete else resume_token(self.wanted, self.progress.position)
+        return None if self.complete else resume_token(self.wanted, self.walk.place)
 
     def as_dict(self) -> dict[str, Any]:
         """The result as the API and a job show it."""
@@ -93,19 +112,19 @@ class BadToken(ValueError):
     """The token does not come from this service, or comes from another version of it."""
 
 
-def resume_token(wanted: Wanted, position: Position) -> str:
+def resume_token(wanted: Wanted, place: dict[str, Any]) -> str:
     """A signed text for a URL or a body, with what is wanted and where to continue."""
     months = {"start_month": f"{wanted.start_month:%Y-%m}", "end_month": f"{wanted.end_month:%Y-%m}"}
-    return _SIGNER.sign_object({"wanted": asdict(wanted) | months, "position": asdict(position)}, compress=True)
+    return _SIGNER.sign_object({"wanted": asdict(wanted) | months, "place": place}, compress=True)
 
 
-def read_token(token: str) -> tuple[Wanted, Position]:
-    """The content of a resume token. Raises BadToken."""
+def read_token(token: str) -> tuple[Wanted, dict[str, Any]]:
+    """What is wanted, and the `place` of the walk. Raises BadToken."""
     try:
         content: dict[str, Any] = _SIGNER.unsign_object(token)
         wanted = content["wanted"]
         months = {name: parse_month(wanted[name]) for name in ("start_month", "end_month")}
-        return Wanted(**wanted | months | {"subjects": tuple(wanted["subjects"])}), Position(**content["position"])
+        return Wanted(**wanted | months | {"subjects": tuple(wanted["subjects"])}), content["place"]
     except (signing.BadSignature, KeyError, TypeError, ValueError) as error:
         raise BadToken("This is not a resume token of this service.") from error
 
@@ -119,31 +138,24 @@ def parse_month(text: str) -> date:
 
 
 def enrich_new_releases(
-    wanted: Wanted, *, consumer: str, position: Position | None = None, source: str = "", seconds: float = inf
+    wanted: Wanted, *, consumer: str, place: dict[str, Any] | None = None, source: str = "", seconds: float = inf
 ) -> NewReleases:
     """Stores the books of the months, at most `max_pages_per_month` pages of 1,000 for each month and subject.
 
-    `consumer`: the slug of the payer. `position`: where an earlier run stopped. All calls are reserved at the start;
-    calls that a month does not need are released as soon as its total is known. After `seconds`, no page but the first
-    is started, and the result has the reason `time_limit`.
+    `consumer`: the slug of the payer. `place`: where an earlier run stopped. All calls are reserved at the start; calls
+    that a month does not need are released as soon as its total is known. After `seconds`, no page but the first is
+    started, and the result has the reason `time_limit`.
 
     When the quota stops the operation after some pages, it returns a result with `quota_exhausted`. Every other stop
     raises EnrichmentStopped with the result so far.
     """
-    result = NewReleases(wanted, Progress(position or Position()))
-    needed = calls_needed(wanted.listings, result.progress, max_pages=wanted.max_pages_per_month)
-    if not needed:
+    walk = wanted.walk(place)
+    result = NewReleases(wanted, walk)
+    if walk.is_complete:
         return result
     try:
-        with spending(consumer=consumer, operation="new-releases", calls=needed, source=source) as spender:
-            walk(
-                wanted.listings,
-                result.progress,
-                spender,
-                max_pages=wanted.max_pages_per_month,
-                skip_existing=wanted.skip_existing,
-                until=time.monotonic() + seconds,
-            )
+        with spending(consumer=consumer, operation="new-releases", calls=walk.calls_needed, source=source) as spender:
+            fetch_all(walk, spender, until=time.monotonic() + seconds)
         result.stopped_reason = None if result.complete else "time_limit"
     except ENDINGS as error:
         result.stopped_reason = stop_reason(error)

@@ -9,25 +9,22 @@ from typing import Any
 from django.conf import settings
 
 from enrichment import selectors
-from enrichment.exceptions import EnrichmentStopped, IsbndbError
+from enrichment.books.decoding import Answer
+from enrichment.exceptions import EnrichmentStopped, IsbndbPageTooLarge
+from enrichment.gateway.asking import ask_each
+from enrichment.gateway.questions import Question
 from enrichment.services.enrich import enrich_isbns
-from enrichment.services.listings import Position, step_over
+from enrichment.services.listings import fetch_each
 from enrichment.services.queue import flush
-from enrichment.services.refresh_plans import AuthorListing, BatchValue, RefreshPlan, plan_refresh
-from enrichment.services.refreshes import refresh_by_listing
-from enrichment.services.releases import (
-    MAX_PAGES_PER_MONTH,
-    BadToken,
-    Wanted,
-    enrich_new_releases,
-    read_token,
-    resume_token,
-)
+from enrichment.services.refresh_plans import RefreshPlan, plan_refresh
+from enrichment.services.refreshes import Renewal, Renewals
+from enrichment.services.releases import MAX_PAGES_PER_MONTH, BadToken, Wanted, read_token, resume_token
 from harvest.crons.batches import refreshed
 from harvest.crons.run_context import MAX_FAILURES_IN_A_ROW, RunContext
 from harvest.exceptions import RunStopped
 from quota.prices import BatchPrice
 from quota.selectors.prices import batch_size_for, get_prices, is_probe_due
+from quota.spending import Spender, for_one_question, spending
 
 MAX_BATCHES = 100
 """Maximum number of batches in one run of stale-refresh."""
@@ -39,34 +36,24 @@ MAX_CALLS = 3000
 def new_releases(context: RunContext) -> None:
     """Stores the books of this month and last month, or continues where an earlier run stopped.
 
-    A run skips a page that fails. When it still reaches the end, the next run reads all pages again. When ISBNdb
-    answers no page after the failed one, the next run starts with the failed page, and skips it when it fails again.
+    A run skips a page that fails. When it still reaches the end, the next run reads all pages again. Otherwise the next
+    run asks for exactly the pages that are missing, those that failed after the others.
 
-    Cursor: {"resume"}, a token of enrichment.services.releases; empty when everything is done.
+    Cursor: {"resume"}, a token of enrichment.services.releases, saved after each page; empty when all is done.
     """
-    wanted, start = _wanted_and_start(context)
-    position = start
-    while True:
-        context.check_can_continue()
-        failure: Exception | None = None
-        try:
-            result = enrich_new_releases(wanted, consumer=context.consumer, position=position, source=context.source)
-        except EnrichmentStopped as stopped:
-            result, failure = stopped.result, stopped.reason
-        context.books += result.progress.enriched
-        if result.progress.has_answer:
-            context.record_answer()
-        after = step_over(result.progress.position, max_pages=wanted.max_pages_per_month)
-        if context.in_a_row == 0:  # otherwise the next run starts with the first page of those that failed
-            again = isinstance(failure, IsbndbError) and result.progress.position == start
-            context.cursor = _releases_cursor(wanted, after if again else result.progress.position)
-        if failure:
-            context.record_failure(failure)
-            position = after
-        elif result.stopped_reason:
-            raise RunStopped(result.stopped_reason)
-        else:
-            return
+    wanted, place = _wanted_and_place(context)
+    walk = wanted.walk(place)
+    calls = walk.calls_needed
+    with spending(consumer=context.consumer, operation="new-releases", calls=calls, source=context.source) as spender:
+        for exchanged, failure in fetch_each(walk, spender, goes_on=lambda: context.can_continue):
+            context.books = walk.progress.enriched
+            if failure:
+                context.record_failure(failure)
+            elif not isinstance(exchanged.failure, IsbndbPageTooLarge):
+                context.record_answer()
+            context.save_cursor({} if walk.is_complete else {"resume": resume_token(wanted, walk.place)})
+    context.check_can_continue()
+    context.cursor = {}
 
 
 def stale_refresh(context: RunContext) -> None:
@@ -87,11 +74,7 @@ def stale_refresh(context: RunContext) -> None:
     plan = plan_stale_refresh(context.cursor)
     context.idle = plan.calls == 0
     calls_left = min(plan.calls_by_batches, MAX_CALLS)
-    for listing in plan.listings:
-        if context.in_a_row == MAX_FAILURES_IN_A_ROW - 1:
-            break  # perhaps only listings fail: one failure more would end the run before the first batch
-        if listing.pages <= calls_left:
-            calls_left -= _refresh_listing(listing, plan.batch, context)
+    calls_left -= _refresh_by_listings(plan, calls_left, context)
     # The listings have also renewed books for which no author is stored.
     rest = selectors.without_fresh(plan.isbns) if plan.listings else list(plan.isbns)
     affordable = max(0, calls_left) * plan.batch.size // plan.batch.calls
@@ -111,26 +94,38 @@ def plan_stale_refresh(cursor: dict[str, Any]) -> RefreshPlan:
     return plan_refresh(stale)
 
 
-def _refresh_listing(listing: AuthorListing, batch: BatchValue, context: RunContext) -> int:
-    """Refreshes the editions of an author; returns the calls spent. A failure of ISBNdb is recorded."""
-    context.check_can_continue()
-    failure: Exception | None = None
-    try:
-        renewal = refresh_by_listing(
-            listing,
-            batch=batch,
-            consumer=context.consumer,
-            source=context.source,
-            before_page=context.check_can_continue,
-        )
-    except EnrichmentStopped as stopped:
-        renewal, failure = stopped.result, stopped.reason
-    context.books += renewal.progress.enriched
-    if renewal.progress.has_answer:
-        context.record_answer()
-    if failure:
-        context.record_failure(failure)
-    return renewal.progress.api_calls
+def _refresh_by_listings(plan: RefreshPlan, max_calls: int, context: RunContext) -> int:
+    """Refreshes the editions of the authors in the plan, as far as `max_calls` go; returns the calls spent.
+
+    A failure of ISBNdb is recorded. Perhaps only listings fail, so the last failure in a row is left to the batches.
+    """
+    listings = iter(plan.listings)
+    payers: list[Spender] = []
+
+    def calls_spent() -> int:
+        return sum(payer.calls_spent for payer in payers)
+
+    def next_renewal() -> Renewal | None:
+        may_fail = 0 if context.has_answer and not context.in_a_row else renewals.under_way
+        if context.in_a_row + may_fail >= MAX_FAILURES_IN_A_ROW - 1:
+            return None
+        calls_left = max_calls - calls_spent() - renewals.calls_expected
+        affordable = next((listing for listing in listings if listing.pages <= calls_left), None)
+        return Renewal(affordable, plan.batch) if affordable else None
+
+    def next_question() -> Question[Answer] | None:
+        payers.append(for_one_question(consumer=context.consumer, operation="refresh", source=context.source))
+        return None if context.lost else renewals.next_question(payers[-1])
+
+    renewals = Renewals(next_renewal)
+    books = context.books
+    for exchanged in ask_each(next_question):
+        if failure := renewals.take(exchanged):
+            context.record_failure(failure)
+        elif not isinstance(exchanged.failure, IsbndbPageTooLarge):
+            context.record_answer()
+        context.books = books + renewals.enriched
+    return calls_spent()
 
 
 def _refresh_rest(rest: list[str], failed_before: list[str], context: RunContext) -> None:
@@ -176,7 +171,7 @@ def _refresh(isbns: list[str], context: RunContext) -> bool:
     return True
 
 
-def _wanted_and_start(context: RunContext) -> tuple[Wanted, Position | None]:
+def _wanted_and_place(context: RunContext) -> tuple[Wanted, dict[str, Any] | None]:
     if "resume" in context.cursor:
         try:
             return read_token(context.cursor["resume"])
@@ -185,7 +180,3 @@ def _wanted_and_start(context: RunContext) -> tuple[Wanted, Position | None]:
     this_month = context.today.replace(day=1)
     last_month = (this_month - timedelta(days=1)).replace(day=1)
     return Wanted(start_month=last_month, end_month=this_month, max_pages_per_month=MAX_PAGES_PER_MONTH), None
-
-
-def _releases_cursor(wanted: Wanted, position: Position) -> dict[str, str]:
-    return {"resume": resume_token(wanted, position)} if position.listing < len(wanted.listings) else {}

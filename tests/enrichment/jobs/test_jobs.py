@@ -576,9 +576,13 @@ def test_the_books_of_an_author_are_fetched_page_by_page(sandbox: Sandbox) -> No
         "stopped_reason": None,
         "next_page": None,
         "books_found": 1432,
+        "new": 1432,
+        "changed": 0,
+        "unchanged": 0,
+        "already_fresh": 0,
+        "failed": 0,
         "already_existed": 0,
         "enriched": 1432,
-        "failed": 0,
         "pages_fetched": 2,
         "api_calls": 2,
     }
@@ -633,14 +637,14 @@ def test_an_author_unknown_to_isbndb_costs_one_call_only_once(sandbox: Sandbox) 
 def test_new_releases_are_fetched_month_by_month_and_continue_with_their_token(sandbox: Sandbox) -> None:
     wanted = Wanted(date(2026, 1, 1), date(2026, 3, 1), max_pages_per_month=1)
     during_request(sandbox, 2, lambda: Consumer.objects.update(daily_budget=2))
-    job = run(create(Job.Kind.NEW_RELEASES, wanted=wanted, position=None, source="months"))
+    job = run(create(Job.Kind.NEW_RELEASES, wanted=wanted, place=None, source="months"))
     assert (job.state, job.done, job.total, job.wanted["source"]) == ("failed", 2, 3, "months")
     assert outcome(job)["months_processed"] == ["2026-01", "2026-02"]
     assert (outcome(job)["quota_exhausted"], outcome(job)["complete"]) == (True, False)
 
     Consumer.objects.update(daily_budget=None)
-    wanted, position = read_token(outcome(job)["resume"])
-    rest = run(create(Job.Kind.NEW_RELEASES, wanted=wanted, position=position))
+    wanted, place = read_token(outcome(job)["resume"])
+    rest = run(create(Job.Kind.NEW_RELEASES, wanted=wanted, place=place))
     assert (rest.state, rest.done, outcome(rest)["resume"]) == ("succeeded", 1, None)
     assert outcome(rest)["months_processed"] == ["2026-01", "2026-02", "2026-03"]
     assert run(retry_job(job.pk)).done == 3
