@@ -29,10 +29,9 @@ from enrichment.gateway.listings import PAGE_SIZE
 from enrichment.jobs import lifecycle
 from enrichment.jobs.runner import run_job
 from enrichment.models import Edition, Job, QueuedIsbn
-from enrichment.models.queue import FLUSHER
 from enrichment.services.bibliographies import enrich_bibliography
 from enrichment.services.enrich import enrich_isbns
-from enrichment.services.queue import enqueue, flush
+from enrichment.services.queue import enqueue
 from enrichment.services.releases import Wanted, enrich_new_releases
 from harvest.runs import run_cron
 from quota.models import Consumer
@@ -84,10 +83,9 @@ def prepare_flush(size: int) -> None:
 
 
 def work_flush(size: int) -> None:
-    """Flushes of the queue, one after the other, until it is empty."""
+    """Runs of queue-flush, one after the other, until the queue is empty."""
     while QueuedIsbn.objects.exists():
-        result = flush(consumer=FLUSHER)
-        assert not result.stopped_reason, result.stopped_reason
+        run_to_the_end("queue-flush")
 
 
 def prepare_refresh(size: int) -> None:
@@ -100,9 +98,7 @@ def prepare_refresh_by_listings(size: int) -> None:
 
 def work_refresh(size: int) -> None:
     """A run of stale-refresh."""
-    run = run_cron("stale-refresh", force=True)
-    assert run is not None
-    assert run.outcome == "succeeded", run.reason
+    run_to_the_end("stale-refresh")
 
 
 def work_listing(size: int) -> None:
@@ -126,6 +122,12 @@ def work_large_bulk(size: int) -> None:
     harvest(authors(size, lambda books: books > PAGE_SIZE))
 
 
+def run_to_the_end(cron: str) -> None:
+    run = run_cron(cron, force=True)
+    assert run is not None
+    assert run.outcome == "succeeded", run.reason
+
+
 def harvest(names: Iterable[str]) -> None:
     """`manage.py bulk_author_harvest` with a list of these authors."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file, Path(os.devnull).open("w") as nowhere:
@@ -140,12 +142,12 @@ OPERATIONS = {
     "flush": Operation("flush of the queue", work_flush, 24, 12, prepare=prepare_flush),
     "refresh": Operation("refresh in batches", work_refresh, 24, 12, prepare=prepare_refresh),
     "refresh-listings": Operation(
-        "refresh by listings", work_refresh, 24, 12, prepare=prepare_refresh_by_listings, batch_price="isbn"
+        "refresh by listings", work_refresh, 120, 12, prepare=prepare_refresh_by_listings, batch_price="isbn"
     ),
     "listing": Operation("listing of ten pages", work_listing, 10, 10, first=1),
-    "releases": Operation("new releases", work_releases, 24, 8),
+    "releases": Operation("new releases", work_releases, 72, 8),
     "bulk": Operation("bulk, one-page authors", work_bulk, 30, 12, wanted=0.85),
-    "bulk-large": Operation("bulk, larger authors", work_large_bulk, 10, 4),
+    "bulk-large": Operation("bulk, larger authors", work_large_bulk, 25, 4),
 }
 
 

@@ -23,7 +23,6 @@ import pytest
 from alexandria.development.sandbox import api
 from alexandria.development.sandbox.api import Answer, Call
 from alexandria.development.sandbox.server import Sandbox
-from enrichment.jobs import claims
 from enrichment.jobs.lifecycle import create_job, resume_jobs
 from enrichment.models import Job, QueuedIsbn
 from enrichment.services import queue
@@ -49,7 +48,7 @@ AUTHORS = [
     "Ada Brandvold", "Adam Silvera", "Ali Hazelwood", "Amina Corvino", "Andrea Wulf", "Anthony Burgess", "Blake Crouch",
     "Charles Duhigg", "Chidi Yarborough", "Cora Reilly", "Dan Brown", "Diana Gabaldon", "Elle Kennedy", "Eric Ries",
 ]  # fmt: skip
-AFTER_EVERY_LEASE = max(claims.LEASE, queue.LEASE) + timedelta(minutes=1)
+AFTER_EVERY_LEASE = timedelta(minutes=30)
 UNDER_WAY = [sys.executable, "-m", "tests.harvest.under_way"]
 
 
@@ -106,7 +105,6 @@ def job_of_isbns(folder: Path) -> Work:
 
 def flushes_of_the_queue(folder: Path) -> Work:
     queue.enqueue(ISBNS, priority=QueuedIsbn.Priority.HIGH, consumer="reader")
-    QueuedIsbn.objects.update(due_at=NOON)
     return Work(
         start=[*UNDER_WAY, "flush"],
         requests=len(ISBNS) // BATCH,

@@ -9,12 +9,14 @@ django.setup()
 
 from enrichment.jobs.runner import run_job  # noqa: E402 (after the set-up)
 from enrichment.models import Job, QueuedIsbn  # noqa: E402
-from enrichment.services.queue import flush  # noqa: E402
+from harvest.runs import run_cron  # noqa: E402
 
 if __name__ == "__main__":
     if sys.argv[1] == "flush":
         while QueuedIsbn.objects.exists():
-            assert flush(consumer="reader").batches
+            run = run_cron("queue-flush")
+            assert run is not None
+            assert run.outcome == "succeeded", run.reason
     else:
         while Job.objects.get(pk=sys.argv[1]).state == Job.State.QUEUED:
             run_job(uuid.UUID(sys.argv[1]))
