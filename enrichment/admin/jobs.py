@@ -5,7 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import QuerySet, TextField, Value
+from django.db.models.fields.json import KT
+from django.db.models.functions import Coalesce, NullIf
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
@@ -101,9 +103,13 @@ class JobAdmin(ReadOnlyAdmin):
         ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
-        """Without the long columns, which the list does not show."""
+        """Without the long columns, which the list does not show, and with `about`: what tells a job from others."""
         queryset: QuerySet[Job] = super().get_queryset(request)
-        return queryset.defer("progress", "wanted")
+        author, purpose = KT("wanted__author_name"), KT("wanted__source")
+        about = Coalesce(
+            NullIf("label", Value("")), author, NullIf(purpose, Value("")), Value(""), output_field=TextField()
+        )
+        return queryset.defer("progress", "wanted").annotate(about=about)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[JobList]:
         return JobList
@@ -120,8 +126,8 @@ class JobAdmin(ReadOnlyAdmin):
         return job.state, job.get_state_display()
 
     @admin.display(description="what")
-    def what(self, job: Job) -> str:
-        return f"{job.kind_label}: {job.label}" if job.label else job.kind_label
+    def what(self, job: Any) -> str:
+        return f"{job.kind_label}: {job.about}" if job.about else job.kind_label
 
     @admin.display(description="done")
     def progress_bar(self, job: Job) -> SafeString:

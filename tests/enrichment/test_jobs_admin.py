@@ -96,6 +96,11 @@ def test_the_list_shows_what_each_job_has_spent_and_filters_by_kind(
     assert (shown[job.pk].calls, shown[job.pk].requests_a_minute) == (3, 3)
     assert shown[authors.pk].calls == 4
     assert "the books of authors: authors.txt" in page.text
+    create_job(consumer=consumer, kind=Job.Kind.BIBLIOGRAPHY, wanted={"author_name": "Andy Weir", "source": "desk"})
+    create_job(consumer=consumer, kind=Job.Kind.BATCH_DIRECT, wanted={"isbns": known_isbns(1), "source": "shelf 7"})
+    named = admin_client.get(reverse(CHANGELIST)).text
+    assert "an author&#x27;s books: Andy Weir" in named
+    assert "ISBNs: shelf 7" in named
     [only] = admin_client.get(reverse(CHANGELIST), {"kind": "authors"}).context["cl"].result_list
     assert only.pk == authors.pk
     assert admin_client.get(reverse(CHANGELIST), {"q": "authors.t"}).context["cl"].result_count == 1

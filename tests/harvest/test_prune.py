@@ -8,9 +8,10 @@ from django.urls import reverse
 from rest_framework.test import APIClient
 
 from alexandria.development.sandbox.server import Sandbox
-from enrichment.jobs.lifecycle import create_job
+from enrichment.jobs.lifecycle import cancel_job, create_job
+from enrichment.jobs.pruning import prune_items
 from enrichment.jobs.runner import run_job
-from enrichment.models import Job, JobItem
+from enrichment.models import Job, JobAuthor, JobItem
 from harvest.models import HarvestRun
 from harvest.runs import run_cron
 from quota.exceptions import QuotaRefused
@@ -123,3 +124,24 @@ def test_the_items_of_an_ended_job_are_deleted_before_its_figures(
     assert "The ISBNs were deleted" in admin_client.get(reverse("admin:enrichment_job_items", args=[ended.pk])).text
     assert api.get(f"/api/jobs/{going_on.pk}/items").status_code == 200
     assert run_cron("prune-journal").outcome == "idle"
+
+
+def test_the_authors_of_an_ended_job_are_deleted_and_their_figures_stay(
+    api: APIClient, settings, set_clock: SetClock
+) -> None:
+    settings.JOB_ITEMS_KEEP_DAYS = 2
+    reader = Consumer.objects.get(slug="reader")
+    job = create_job(consumer=reader, kind=Job.Kind.AUTHORS, wanted={"authors": ["Andy Weir", "Jane Austen"]})
+    figures = {"found": 15, "new": 1, "changed": 2, "unchanged": 3, "fresh": 4, "failed": 5}
+    JobAuthor.objects.filter(position=1).update(state="failed", reason="ISBNdb failed.", **figures)
+    cancel_job(job.pk)
+    path = f"/api/jobs/{job.pk}"
+    before = api.get(path).json()
+    assert before["figures"]["found"] == 15
+    set_clock(NOON + timedelta(days=3))
+    assert prune_items(before=(NOON + timedelta(days=1)).date()) == 1
+    assert not JobAuthor.objects.exists()
+    after = api.get(path).json()
+    assert after["figures"] == before["figures"]
+    assert after["failures"] == before["failures"] | {"first": []}
+    assert problem(api.get(f"{path}/authors"), 410)["code"] == "items_deleted"
