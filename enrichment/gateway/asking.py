@@ -13,36 +13,31 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cached_property, partial
+from functools import partial
 from queue import Empty, SimpleQueue
 from random import uniform
 from threading import Event, Thread
 from typing import Any, Generic
 
-import httpx2
-import msgspec
 import structlog
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 
-from enrichment.books.decoding import UndecodableAnswer
 from enrichment.exceptions import (
     IsbndbError,
     IsbndbKeyRefused,
     IsbndbPageTooLarge,
     IsbndbRefused,
-    IsbndbTimeout,
     IsbndbUnavailable,
     IsbndbUnclear,
-    IsbndbUndecodable,
 )
 from enrichment.gateway import connection as isbndb
-from enrichment.gateway.connection import CONNECTION_ERRORS
+from enrichment.gateway.outcomes import Outcome, read, record
 from enrichment.gateway.questions import ATTEMPTS, Decoded, Exchanged, Question, key_usage
-from enrichment.gateway.replies import Reply, after_midnight, day_over, judge, without_key
-from enrichment.gateway.settling import MAX_WAIT_SECONDS, is_day_over, is_unclear
-from quota.exceptions import PaceTimeout, QuotaError, QuotaRefused, QuotaUnavailable, SendWindowMissed
+from enrichment.gateway.replies import Reply
+from enrichment.gateway.settling import MAX_WAIT_SECONDS
+from quota.exceptions import PaceTimeout, QuotaError, QuotaRefused
 from quota.models import Call, Reconciliation
 from quota.prices import RequestKind
 from quota.selectors.status import get_status
@@ -105,7 +100,7 @@ def ask_each(next_question: Callable[[], Question[Decoded] | None]) -> Iterator[
     """
     if not settings.ISBNDB_API_KEY:
         raise IsbndbRefused("ISBNDB_API_KEY is not set, so nothing was sent. Set it to ISBNdb's key.")
-    yield from _Asking(next_question).results()
+    yield from _Asking(next_question, pace=get_status().pace.total_seconds()).results()
 
 
 @dataclass(eq=False)
@@ -133,6 +128,7 @@ class _Asking(Generic[Decoded]):
     """The state of one `ask_each`."""
 
     next_question: Callable[[], Question[Decoded] | None]
+    pace: float  # seconds between two requests of the fleet
     pending: _Attempt[Decoded] | None = None  # the next question, for which the pace has had no send time yet
     retries: deque[_Attempt[Decoded]] = field(default_factory=deque)
     under_way: set[_Attempt[Decoded]] = field(default_factory=set)
@@ -141,11 +137,6 @@ class _Asking(Generic[Decoded]):
     not_before: float = 0.0
     is_down: bool = False  # a question has used up its attempts, and nothing was answered since: there are no retries
     stopped_by: Exception | None = None
-
-    @cached_property
-    def pace(self) -> float:
-        """Seconds between two requests of the fleet."""
-        return get_status().pace.total_seconds()
 
     def results(self) -> Iterator[Exchanged[Decoded]]:
         try:
@@ -157,15 +148,15 @@ class _Asking(Generic[Decoded]):
                     attempt.question.payer.done()
                 if exchanged is not None:
                     yield exchanged
-            if self.stopped_by is not None:
-                raise self.stopped_by
-        except GeneratorExit:
+        except (Exception, GeneratorExit):
             self._record_what_is_under_way()
             raise
         finally:
             for attempt in (*self.under_way, *self.retries, self.pending):
                 if attempt is not None:
                     attempt.question.payer.done()
+        if self.stopped_by is not None:
+            raise self.stopped_by
 
     def _dispatch(self) -> float | None:
         """Dispatches the next request if it can be sent now.
@@ -278,7 +269,7 @@ class _Asking(Generic[Decoded]):
         if call is None:
             raise AssertionError("unreachable: only what was dispatched is sent")
         try:
-            exchanged = Exchanged(question, call, answer=self._outcome_of(attempt, call))
+            exchanged = Exchanged(question, call, answer=self._answer_of(attempt, call))
             self.is_down = False
             return exchanged  # noqa: TRY300 (an exception below)
         except IsbndbUnavailable as error:
@@ -306,69 +297,23 @@ class _Asking(Generic[Decoded]):
             pass
         return None
 
-    def _outcome_of(self, attempt: _Attempt[Decoded], call: DispatchedCall) -> Decoded:
+    def _answer_of(self, attempt: _Attempt[Decoded], call: DispatchedCall) -> Decoded:
         """Records what came of the request, and decodes the answer. Raises what went wrong."""
         question, result = attempt.question, attempt.result
         if isinstance(result, IsbndbUnavailable):  # there was no call for a retry
             raise result
-        record = partial(_record, call, question.request.url.path, started=attempt.started, ended=attempt.ended)
-        match result:
-            case None:
-                self._send_later(attempt, call, record)
-                raise _Halted
-            case SendWindowMissed():
-                record(Call.Outcome.NOT_SENT, error=str(result))
-                raise QuotaRefused(limit="midnight", asked=1, free=0, retry_at=after_midnight(call)) from result
-            case _ if isinstance(result, CONNECTION_ERRORS):
-                record(Call.Outcome.CONNECTION_FAILED, error=without_key(repr(result)))
-                raise IsbndbUnavailable("The connection to ISBNdb failed.") from result
-            case httpx2.TimeoutException():
-                record(Call.Outcome.TIMEOUT, error=repr(result))
-                raise IsbndbTimeout(f"ISBNdb did not answer within {settings.ISBNDB_TIMEOUT_SECONDS} s.") from result
-            case httpx2.RequestError():  # for example an answer that cannot be decompressed
-                record(Call.Outcome.UNDECODABLE, error=without_key(repr(result)))
-                raise IsbndbUndecodable("ISBNdb's answer could not be read.") from result
-            case Exception():
-                raise result
-        if result.status != 200:
-            raise self._failure_of(attempt, call, result, record)
-        try:
-            decoded = question.decode(result.body)
-        except (UndecodableAnswer, msgspec.MsgspecError) as error:
-            record(Call.Outcome.UNDECODABLE, status=200, error=f"{without_key(str(error))}: {result.text()}")
-            raise IsbndbUndecodable("ISBNdb's answer could not be read.") from error
+        if result is None:
+            self._send_later(attempt, call)
+            raise _Halted
+        outcome = Outcome(call, question.request.url.path, result, attempt.started, attempt.ended)
+        answer = read(
+            outcome,
+            question,
+            ask_counter=partial(_ask_counter, question.payer),
+            slow_down=partial(self._slow_down, call),
+        )
         _LATENCIES[question.kind].append(time.monotonic() - (attempt.started or 0))
-        record(Call.Outcome.OK, status=200, found=question.count(decoded) if question.count else None)
-        return decoded
-
-    def _failure_of(
-        self, attempt: _Attempt[Decoded], call: DispatchedCall, reply: Reply, record: Callable[..., None]
-    ) -> Exception:
-        """The exception for an answer other than 200. Tells all workers what it means for them, and records it.
-
-        Raises what `is_day_over` raises.
-        """
-        record, waited = partial(record, status=reply.status, error=reply.text()), 0.0
-        if is_unclear(attempt.question.kind, call, reply):
-            answered_at = time.monotonic()
-            record(Call.Outcome.UNCLEAR)
-            try:
-                is_over = is_day_over(call, ask_counter=partial(_ask_counter, attempt.question.payer))
-            except IsbndbKeyRefused:
-                record(Call.Outcome.REFUSED)
-                raise
-            if is_over:
-                outcome, refusal = day_over(call)
-                record(outcome)
-                return refusal
-            waited = time.monotonic() - answered_at
-        outcome, failure = judge(call, reply, waited=waited)
-        if outcome is Call.Outcome.QUOTA_EXCEEDED:  # other workers need this first; the journal can wait
-            quota.close_day(call, reason=f"ISBNdb said so, with status {reply.status}: {reply.text()[:200]}")
-        elif outcome is Call.Outcome.TOO_FAST:
-            self._slow_down(call, reply.pause(waited))
-        record(outcome)
-        return failure
+        return answer
 
     def _slow_down(self, call: DispatchedCall, seconds: float) -> None:
         """Lets the fleet pause. What we have dispatched and not sent yet goes out right after the pause.
@@ -381,14 +326,15 @@ class _Asking(Generic[Decoded]):
         for number, late in enumerate(held):
             late.send_after = time.monotonic() + seconds + number * self.pace
 
-    def _send_later(self, attempt: _Attempt[Decoded], call: DispatchedCall, record: Callable[..., None]) -> None:
-        """Sends a halted request after the pause of the fleet, or never, if everything stops or the pause is long."""
+    def _send_later(self, attempt: _Attempt[Decoded], call: DispatchedCall) -> None:
+        """Sends a request that was held back after the fleet's pause, or never: all stops, or the pause is long."""
         pause = call.send_after - time.monotonic()
+        not_sent = partial(record, Outcome(call, attempt.question.request.url.path, _Halted(), None, None))
         if self.stopped_by is not None:
-            record(Call.Outcome.NOT_SENT, error=f"Everything stopped before it was sent: {self.stopped_by}")
+            not_sent(Call.Outcome.NOT_SENT, error=f"Everything stopped before it was sent: {self.stopped_by}")
         elif pause > MAX_RETRY_AFTER_SECONDS:
             message = "ISBNdb answered that requests come too fast."
-            record(Call.Outcome.NOT_SENT, error=f"{message} The pause was too long to wait for.")
+            not_sent(Call.Outcome.NOT_SENT, error=f"{message} The pause was too long to wait for.")
             raise IsbndbUnavailable(message, retry_after=pause)
         else:
             self._send(attempt)
@@ -403,7 +349,7 @@ class _Asking(Generic[Decoded]):
         self.halt = Event()
 
     def _record_what_is_under_way(self) -> None:
-        """The caller has ended the loop: the answers are lost, but the journal tells what came of the requests."""
+        """Something broke, or the caller has ended the loop. The answers are lost, but the journal tells about them."""
         self._stop(RuntimeError("The operation ended."))
         while self.under_way:
             attempt = self.came.get()
@@ -458,35 +404,3 @@ def _only(question: Question[Decoded]) -> Exchanged[Decoded]:
     questions = iter([question])
     [exchanged] = ask_each(lambda: next(questions, None))
     return exchanged
-
-
-def _record(
-    call: DispatchedCall,
-    path: str,
-    outcome: Call.Outcome,
-    *,
-    started: float | None = None,
-    ended: float | None = None,
-    status: int | None = None,
-    found: int | None = None,
-    error: str = "",
-) -> None:
-    """Writes the outcome to the journal and the log.
-
-    When the database does not answer, the row stays `unknown`, and ISBNdb's answer is still used. `started`, `ended`:
-    the monotonic clock when the request was sent and its answer had come; None if it was not sent.
-    """
-    latency_ms = None if started is None or ended is None else round(1000 * (ended - started))
-    try:
-        quota.record(call, outcome, status=status, latency_ms=latency_ms, isbns_found=found, error=error)
-    except QuotaUnavailable:
-        log.exception("isbndb.not_recorded", call=call.id)
-    log.info(
-        "isbndb.call",
-        call=call.id,
-        reservation=str(call.reservation),
-        path=path,
-        outcome=outcome.value,
-        status=status,
-        ms=latency_ms,
-    )

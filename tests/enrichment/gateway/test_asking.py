@@ -144,10 +144,9 @@ def test_at_most_sixteen_are_under_way_and_an_answer_counts_until_it_is_taken(sa
     assert len(list(answers)) == 39
 
 
-def test_as_many_are_under_way_as_pace_and_latency_ask_for(monkeypatch, settings, gate: Gate) -> None:
-    settings.QUOTA_MAX_RPS = 100
+def test_as_many_are_under_way_as_pace_and_latency_ask_for(gate: Gate) -> None:
     asking._LATENCIES[RequestKind.BATCH] += [0.02, 0.031]  # the pace has a send time every 10.5 ms
-    flow = asking._Asking(questions_for(20))
+    flow = asking._Asking(questions_for(20), pace=0.0105)
     while flow._dispatch() is not None:
         time.sleep(0.001)
     assert len(flow.under_way) == 4, "three in 31 ms, and one"

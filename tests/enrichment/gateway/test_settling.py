@@ -16,7 +16,7 @@ from enrichment.exceptions import (
     IsbndbRefused,
     IsbndbUnclear,
 )
-from enrichment.gateway import asking, settling
+from enrichment.gateway import outcomes, settling
 from enrichment.gateway.asking import ask
 from enrichment.gateway.listings import books_by_author, fetch_page
 from enrichment.gateway.questions import batch_of
@@ -196,7 +196,7 @@ def test_a_fleet_asks_once_what_many_unclear_answers_mean(sandbox: Sandbox, monk
         all_are_answered.wait()  # otherwise calls may be left when the first one asks
         return settling.is_day_over(*args, **options)
 
-    monkeypatch.setattr(asking, "is_day_over", is_day_over)
+    monkeypatch.setattr(outcomes, "is_day_over", is_day_over)
 
     def meet(_: int) -> str:
         try:

@@ -1,0 +1,135 @@
+"""What came of a request: it is recorded in the journal and the log, and its answer is read."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import httpx2
+import msgspec
+import structlog
+from django.conf import settings
+
+from enrichment.books.decoding import UndecodableAnswer
+from enrichment.exceptions import IsbndbKeyRefused, IsbndbTimeout, IsbndbUnavailable, IsbndbUndecodable
+from enrichment.gateway.connection import CONNECTION_ERRORS
+from enrichment.gateway.questions import Decoded, Question
+from enrichment.gateway.replies import Reply, after_midnight, day_over, judge, without_key
+from enrichment.gateway.settling import is_day_over, is_unclear
+from quota.exceptions import QuotaRefused, QuotaUnavailable, SendWindowMissed
+from quota.models import Call, Reconciliation
+from quota.services import reservations as quota
+from quota.services.reservations import DispatchedCall
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a request: ISBNdb's reply, or the exception in its place.
+
+    `started`, `ended`: the monotonic clock when it was sent and its answer had come; None if it was not sent.
+    """
+
+    call: DispatchedCall
+    path: str
+    result: Reply | Exception
+    started: float | None
+    ended: float | None
+
+
+def read(
+    outcome: Outcome,
+    question: Question[Decoded],
+    *,
+    ask_counter: Callable[[], Reconciliation],
+    slow_down: Callable[[float], None],
+) -> Decoded:
+    """Records the outcome, and returns the decoded answer. Raises what went wrong, and what `is_day_over` raises.
+
+    `ask_counter` asks ISBNdb's counter and reconciles ours with it. `slow_down` lets the fleet pause for some seconds.
+    """
+    result = outcome.result
+    match result:
+        case SendWindowMissed():
+            record(outcome, Call.Outcome.NOT_SENT, error=str(result))
+            retry_at = after_midnight(outcome.call)
+            raise QuotaRefused(limit="midnight", asked=1, free=0, retry_at=retry_at) from result
+        case _ if isinstance(result, CONNECTION_ERRORS):
+            record(outcome, Call.Outcome.CONNECTION_FAILED, error=without_key(repr(result)))
+            raise IsbndbUnavailable("The connection to ISBNdb failed.") from result
+        case httpx2.TimeoutException():
+            record(outcome, Call.Outcome.TIMEOUT, error=repr(result))
+            raise IsbndbTimeout(f"ISBNdb did not answer within {settings.ISBNDB_TIMEOUT_SECONDS} s.") from result
+        case httpx2.RequestError():  # for example an answer that cannot be decompressed
+            record(outcome, Call.Outcome.UNDECODABLE, error=without_key(repr(result)))
+            raise IsbndbUndecodable("ISBNdb's answer could not be read.") from result
+        case Exception():
+            raise result
+    if result.status != 200:
+        raise _failure_of(outcome, question, result, ask_counter, slow_down)
+    try:
+        decoded = question.decode(result.body)
+    except (UndecodableAnswer, msgspec.MsgspecError) as error:
+        why = f"{without_key(str(error))}: {result.text()}"
+        record(outcome, Call.Outcome.UNDECODABLE, status=200, error=why)
+        raise IsbndbUndecodable("ISBNdb's answer could not be read.") from error
+    record(outcome, Call.Outcome.OK, status=200, found=question.count(decoded) if question.count else None)
+    return decoded
+
+
+def record(
+    outcome: Outcome, word: Call.Outcome, *, status: int | None = None, found: int | None = None, error: str = ""
+) -> None:
+    """Writes the outcome to the journal and the log.
+
+    When the database does not answer, the row stays `unknown`, and ISBNdb's answer is still used.
+    """
+    call, latency_ms = outcome.call, None
+    if outcome.started is not None and outcome.ended is not None:
+        latency_ms = round(1000 * (outcome.ended - outcome.started))
+    try:
+        quota.record(call, word, status=status, latency_ms=latency_ms, isbns_found=found, error=error)
+    except QuotaUnavailable:
+        log.exception("isbndb.not_recorded", call=call.id)
+    log.info(
+        "isbndb.call",
+        call=call.id,
+        reservation=str(call.reservation),
+        path=outcome.path,
+        outcome=word.value,
+        status=status,
+        ms=latency_ms,
+    )
+
+
+def _failure_of(
+    outcome: Outcome,
+    question: Question[Decoded],
+    reply: Reply,
+    ask_counter: Callable[[], Reconciliation],
+    slow_down: Callable[[float], None],
+) -> Exception:
+    """The exception for an answer other than 200. Tells all workers what it means for them, and records it."""
+    call, waited = outcome.call, 0.0
+    said = partial(record, outcome, status=reply.status, error=reply.text())
+    if is_unclear(question.kind, call, reply):
+        answered_at = time.monotonic()
+        said(Call.Outcome.UNCLEAR)
+        try:
+            is_over = is_day_over(call, ask_counter=ask_counter)
+        except IsbndbKeyRefused:
+            said(Call.Outcome.REFUSED)
+            raise
+        if is_over:
+            word, refusal = day_over(call)
+            said(word)
+            return refusal
+        waited = time.monotonic() - answered_at
+    word, failure = judge(call, reply, waited=waited)
+    if word is Call.Outcome.QUOTA_EXCEEDED:  # other workers need this first; the journal can wait
+        quota.close_day(call, reason=f"ISBNdb said so, with status {reply.status}: {reply.text()[:200]}")
+    elif word is Call.Outcome.TOO_FAST:
+        slow_down(reply.pause(waited))
+    said(word)
+    return failure
