@@ -45,6 +45,18 @@ MISSES = """
         ('update-feed', '{"since": "2026-05-01", "pending": ["9780441172719"]}'), ('new-releases', '{"resume": "x"}')
     ON CONFLICT (name) DO UPDATE SET cursor = EXCLUDED.cursor"""
 
+JOBS = """
+    INSERT INTO enrichment_job (
+        id, consumer_id, kind, wanted, on_exhausted, body_hash, state, created_at, started_at, ended_at, attempts,
+        failures, cancel_requested, done, total, progress, result, stopped_reason, error
+    ) VALUES (
+        '69b2f8e0-ddbd-474c-bc3d-f5271880edd2', 101, 'batch-direct', '{}', 'fail', '', 'succeeded', now(), now(), now(),
+        0, 0, false, 1, 1, '{}', '{}', '', ''
+    );
+    INSERT INTO enrichment_jobitem (job_id, position, value, isbn13, state, reason)
+    SELECT id, 1, '', '9780441172719', 'enriched', '' FROM enrichment_job
+    UNION ALL SELECT id, 2, 'x', '', 'invalid', 'not an ISBN' FROM enrichment_job"""
+
 pytestmark = [pytest.mark.slow, pytest.mark.django_db]
 
 
@@ -64,6 +76,7 @@ def migrated(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Itera
             with psycopg.connect(url, autocommit=True) as session:
                 session.execute(QUOTA)
                 session.execute(MISSES)
+                session.execute(JOBS)
             result = run(environment, "migrate")
             assert result.returncode == 0, result.stderr
             yield environment
@@ -114,3 +127,8 @@ def test_viewers_of_0_1_0_see_the_new_pages_of_misses_and_the_feed(migrated: dic
         JOIN auth_group ON auth_group.id = group_id
         WHERE auth_group.name = 'viewers' AND codename IN ('view_authormiss', 'view_feedfollowing') ORDER BY codename"""
     assert rows(migrated, granted) == [("view_authormiss",), ("view_feedfollowing",)]
+
+
+def test_a_job_of_0_1_0_keeps_its_items_and_has_their_number(migrated: dict[str, str]) -> None:
+    counted = "SELECT item_count, items_deleted_at, (SELECT count(*) FROM enrichment_jobitem) FROM enrichment_job"
+    assert rows(migrated, counted) == [(2, None, 2)]
