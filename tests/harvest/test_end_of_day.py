@@ -28,7 +28,7 @@ from quota.selectors.status import get_status
 from tests.fixtures import NOON, balance, known_isbns
 from tests.harvest.bulk import a_list, harvest
 
-pytestmark = pytest.mark.usefixtures("consumer")
+pytestmark = pytest.mark.usefixtures("consumer", "one_at_a_time")
 
 MAY = Wanted(start_month=date(2024, 5, 1), end_month=date(2024, 6, 1), max_pages_per_month=2)
 
