@@ -1,14 +1,12 @@
-import uuid
-
 from celery import shared_task
 
-from enrichment.jobs import lifecycle, runner
+from enrichment.jobs import lifecycle, workers
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True)
-def run_job(job_id: str) -> None:
-    """Runs a job until it ends, has to wait, or its turn is over."""
-    runner.run_job(uuid.UUID(job_id))
+def run_job(job_id: str = "") -> None:
+    """Runs the next job for a turn. `job_id`: messages of 0.1.0 have one, which does not matter any more."""
+    workers.run_job()
 
 
 @shared_task

@@ -21,9 +21,9 @@ from alexandria.common.admin import ReadOnlyAdmin
 from alexandria.common.reasons import close_dialog, confirm_dialog
 from alexandria.common.text import counted
 from enrichment.admin import author_lists, job_authors, lists, progress
-from enrichment.admin.units import unit_of
 from enrichment.exceptions import JobError
 from enrichment.jobs.lifecycle import cancel_job, pause_job, resume_job, retry_job
+from enrichment.jobs.registry import handler_of
 from enrichment.models import Job
 from enrichment.selectors import job_eta
 from quota.exceptions import QuotaError
@@ -131,7 +131,7 @@ class JobAdmin(ReadOnlyAdmin):
 
     @admin.display(description="done")
     def progress_bar(self, job: Job) -> SafeString:
-        return widgets.progress(job.done, job.total, f"{unit_of(job)}s")
+        return widgets.progress(job.done, job.total, f"{handler_of(job).UNIT}s")
 
     @admin.display(description="requests a minute")
     def rate(self, job: Any) -> str:

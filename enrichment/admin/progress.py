@@ -12,7 +12,7 @@ from django.shortcuts import get_object_or_404, render
 from django.template.response import TemplateResponse
 
 from alexandria.common.widgets import percentage, share
-from enrichment.admin.units import unit_of
+from enrichment.jobs.registry import handler_of
 from enrichment.models import Edition, Job, JobAuthor, JobItem
 from enrichment.selectors import author_figures, item_counts, job_calls_left, job_eta, job_failures
 from quota.admin.exports import Row, as_csv
@@ -60,7 +60,7 @@ def progress_context(job: Job) -> dict[str, Any]:
     return {
         "job": job,
         "colour": STATE_COLOURS[job.state],
-        "unit": unit_of(job),
+        "unit": handler_of(job).UNIT,
         "percentage": percentage(job.done, job.total),
         "bar": share(job.done, job.total) if job.total else share(1, 1),
         "eta": eta,

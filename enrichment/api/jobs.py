@@ -129,7 +129,7 @@ class JobCancelView(APIView):
         extensions={"x-changes-a-job": True},
     )
     def post(self, request: Request, job_id: UUID) -> Response:
-        """What is done stays done. 202: the job is running and ends after its current request."""
+        """What is done stays done. 202: the job is running and ends when what is under way has come in."""
         job = lifecycle.cancel_job(_job_of(request, job_id).pk)
         return _answer(job, status=202 if job.ended_at is None else 200)
 

@@ -182,7 +182,7 @@ class _Asking(Generic[Decoded]):
                 look_again = time.monotonic() + answer.total_seconds()
                 if look_again > attempt.wait_until:
                     self._stop(_pace_timeout())
-                return look_again
+                return look_again if self.stopped_by is None else None
         except Exception as error:  # noqa: BLE001 (raised when what is under way has come in)
             self._stop(error)
             return None

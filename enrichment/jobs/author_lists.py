@@ -6,7 +6,7 @@ from datetime import date
 from django.contrib.auth.models import User
 
 from enrichment.authors.names import Names, read_names
-from enrichment.jobs.authors import calls_of
+from enrichment.jobs.kinds.authors import calls_for
 from enrichment.jobs.lifecycle import create_job
 from enrichment.models import AuthorList, Job
 from quota.exceptions import ConsumerUnknown
@@ -39,7 +39,7 @@ def keep_authors(content: bytes, *, made_by: User, label: str, max_pages: int, s
 def plan_authors(kept: AuthorList) -> AuthorPlan:
     """What running the list would cost. Raises NamesUnreadable."""
     names = read_names(bytes(kept.content))
-    least, most = calls_of(Job(wanted=_options(kept)), names.names)
+    least, most = calls_for(Job(wanted=_options(kept)), names.names)
     same = Job.objects.filter(consumer__slug=PAYER, list_key=names.key).order_by("-created_at")
     return AuthorPlan(names, least, most, earlier=same.first())
 

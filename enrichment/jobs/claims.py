@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 from celery import signature
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import DateField, Exists, F, Func, Q
 from django.db.models.functions import Coalesce
 from kombu.exceptions import OperationalError as BrokerUnavailable
@@ -22,7 +22,8 @@ from quota.models import DailyLedger
 log = structlog.get_logger(__name__)
 
 LEASE = MAX_ASK_TIME + timedelta(minutes=2)
-"""A runner renews it before each step. It is longer than a step: a request with all retries and pauses, and storing."""
+"""A runner renews it before each question. It is longer than the time between two: a request with all retries and
+pauses, and storing the answers that have come in the meantime."""
 
 _REOPENED_TODAY = DailyLedger.objects.filter(
     day=Func(QuotaNow(), function="quota_day", output_field=DateField()), closed_at=None, reopenings__isnull=False
@@ -32,7 +33,7 @@ QUEUE_PATIENCE = timedelta(hours=1)
 """A job that no worker has taken by then is sent again: the broker may have lost the message, or workers are busy."""
 
 _AFTER_SUCCESS = {"attempts": 1, "failures": 0}
-"""The counters after a successful step."""
+"""The counters after an answer."""
 
 
 class ClaimLost(Exception):
@@ -40,11 +41,14 @@ class ClaimLost(Exception):
 
 
 def send_to_worker(job_id: uuid.UUID) -> None:
-    """Sends the task after the transaction commits. If the broker is unreachable, the next `resume_jobs` sends it."""
+    """Tells a worker after the commit that there is a job. If the broker is unreachable, the next `resume_jobs` does.
+
+    The worker takes the job whose turn it is, which can be another one.
+    """
 
     def send() -> None:
         try:
-            signature("enrichment.tasks.run_job", [str(job_id)]).apply_async(retry=False)
+            signature("enrichment.tasks.run_job").apply_async(retry=False)
         except BrokerUnavailable as error:
             Job.objects.filter(pk=job_id, state=Job.State.QUEUED).update(resume_at=QuotaNow())
             log.warning("job.not_sent", job=str(job_id), error=str(error))
@@ -55,6 +59,38 @@ def send_to_worker(job_id: uuid.UUID) -> None:
 def claim(job_id: uuid.UUID) -> Job | None:
     """Claims a queued job for a new runner; None when the job is not queued."""
     return claim_if(Q(pk=job_id, state=Job.State.QUEUED, attended=False))
+
+
+_NEXT_IN_TURN = """
+    SELECT job.id FROM enrichment_job AS job
+    WHERE job.state = 'queued' AND NOT job.attended {condition}
+    ORDER BY (
+        SELECT claimed_at FROM enrichment_job AS other
+        WHERE other.consumer_id = job.consumer_id AND claimed_at IS NOT NULL ORDER BY claimed_at DESC LIMIT 1
+    ) NULLS FIRST, job.claimed_at NULLS FIRST, job.created_at
+    LIMIT 1 FOR NO KEY UPDATE OF job SKIP LOCKED"""
+"""The queued job of the consumer whose last turn is the longest ago. Of its jobs: the same."""
+
+_OF_A_NEWCOMER = """AND job.consumer_id <> %s AND job.claimed_at IS NULL AND NOT EXISTS (
+    SELECT FROM enrichment_job AS running
+    WHERE running.consumer_id = job.consumer_id AND running.state = 'running' AND NOT running.attended)"""
+
+
+def claim_next() -> Job | None:
+    """Claims the queued job whose turn it is; None when no job is queued."""
+    return _claim_in_turn("", [])
+
+
+def claim_newcomer(*, other_than: Job) -> Job | None:
+    """Claims a job that no worker has taken yet, of another consumer none of whose jobs runs; None without one."""
+    return _claim_in_turn(_OF_A_NEWCOMER, [other_than.consumer_id])
+
+
+def _claim_in_turn(condition: str, parameters: list[int]) -> Job | None:
+    with transaction.atomic(durable=True), connection.cursor() as cursor:
+        cursor.execute(_NEXT_IN_TURN.format(condition=condition), parameters)
+        found: tuple[uuid.UUID] | None = cursor.fetchone()
+        return claim_if(Q(pk=found[0])) if found else None
 
 
 def claim_if(condition: Q, **fields: Any) -> Job | None:
@@ -98,11 +134,14 @@ def held(job: Job) -> Iterator[None]:
         yield
 
 
-def save_step(job: Job, **fields: Any) -> None:
-    """Records the progress after a successful step. Call it inside `held`."""
-    for name, value in (fields | _AFTER_SUCCESS).items():
+def save_step(job: Job, *, failed: bool = False, **fields: Any) -> None:
+    """Records the progress after an answer. Call it inside `held`. `failed`: the job's failures still count."""
+    if not failed:
+        fields |= _AFTER_SUCCESS
+    for name, value in fields.items():
         setattr(job, name, value)
-    job.save(update_fields=[*fields, *_AFTER_SUCCESS])
+    if fields:
+        job.save(update_fields=[*fields])
 
 
 def put_back(job: Job, *, state: Job.State, resume_at: Any, **fields: Any) -> bool:

@@ -3,7 +3,7 @@
 import structlog
 
 from enrichment.jobs.claims import held, pause
-from enrichment.jobs.handlers import handler_of
+from enrichment.jobs.registry import handler_of
 from enrichment.models import Job
 from quota.database import QuotaNow
 from quota.selectors.status import calls_spent

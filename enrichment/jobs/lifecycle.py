@@ -1,6 +1,6 @@
-"""Creating, cancelling, retrying and resuming jobs. `runner` does the work. See docs/jobs.md.
+"""Creating, cancelling, retrying and resuming jobs. `workers` does the work. See docs/jobs.md.
 
-A job is long work that continues after the answer, in steps of one request each.
+A job is long work that continues after the answer.
 """
 
 import hashlib
@@ -22,11 +22,11 @@ from enrichment.exceptions import (
     JobNotPaused,
     NothingToRetry,
 )
-from enrichment.jobs import authors
 from enrichment.jobs.claims import QUEUE_PATIENCE, due, pause, pause_abandoned, send_to_worker
 from enrichment.jobs.ending import cancel
-from enrichment.jobs.handlers import handler_of
+from enrichment.jobs.kinds import authors
 from enrichment.jobs.limits import check_limits, hold_limits
+from enrichment.jobs.registry import handler_of
 from enrichment.models import Job
 from enrichment.selectors import check_items, job_calls_left
 from quota.database import QuotaNow
@@ -218,9 +218,9 @@ def _refuse_to_pay_twice(job: Job, rows: list[Any], *, again: bool) -> None:
         raise AlreadyBegun(begun)
     if again or (earlier := same.order_by("-ended_at").first()) is None:
         return
-    if earlier.state != Job.State.SUCCEEDED:
+    if earlier.state != Job.State.SUCCEEDED or (earlier.result or {}).get("authors_failed"):
         raise AlreadyBegun(earlier)
-    least, most = authors.calls_of(job, [row.name for row in rows])
+    least, most = authors.calls_for(job, [row.name for row in rows])
     raise AlreadyFinished(earlier, calls_at_least=least, calls_at_most=most)
 
 

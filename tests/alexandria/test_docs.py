@@ -24,7 +24,7 @@ from drf_spectacular.generators import SchemaGenerator
 
 from alexandria.development.sandbox.server import Sandbox
 from alexandria.env import BASE_DIR
-from enrichment.jobs import runner
+from enrichment.jobs.workers import run_job
 from enrichment.models import Job
 from harvest.defaults import ensure_defaults
 from quota.models import Consumer, DailyLedger
@@ -240,7 +240,7 @@ def test_every_request_is_answered_as_shown(doc: Path, live_server, sandbox: San
             answer = asked.stdout.replace("\r", "")
             assert " -sSi " in line or "urn:alexandria:problem" not in answer, f"{line}: {answer}"
             for waiting in Job.objects.filter(state="queued"):
-                runner.run_job(waiting.pk)
+                run_job(waiting.pk)
         if answer and not requests:
             compare(block.text, answer)
             answer = ""

@@ -27,7 +27,7 @@ from enrichment.books.decoding import decode_books
 from enrichment.books.storage import store_books
 from enrichment.gateway.listings import PAGE_SIZE
 from enrichment.jobs import lifecycle
-from enrichment.jobs.runner import run_job
+from enrichment.jobs.workers import run_job
 from enrichment.models import Edition, Job, QueuedIsbn
 from enrichment.services.bibliographies import enrich_bibliography
 from enrichment.services.enrich import enrich_isbns

@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.jobs.lifecycle import cancel_job, create_job
-from enrichment.jobs.runner import run_job
+from enrichment.jobs.workers import run_job
 from enrichment.models import Job
 from quota.models import Consumer
 from quota.prices import RequestKind

@@ -11,7 +11,7 @@ from django.db import connection
 from rest_framework.test import APIClient
 
 from alexandria.development.sandbox.server import Sandbox
-from enrichment.jobs.runner import run_job
+from enrichment.jobs.workers import run_job
 from enrichment.models import Job
 from quota.models import Consumer, ConsumerKey
 from quota.services import reservations

@@ -15,7 +15,7 @@ from alexandria.development.sandbox import isbns
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.defaults import ensure_defaults
 from enrichment.jobs.isbn_lists import prune_lists
-from enrichment.jobs.runner import run_job
+from enrichment.jobs.workers import run_job
 from enrichment.models import Edition, IsbnList, Job
 from enrichment.services.bibliographies import enrich_bibliography
 from enrichment.services.enrich import enrich_isbns

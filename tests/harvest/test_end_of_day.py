@@ -14,7 +14,7 @@ from alexandria.development.sandbox.plan import LIMIT_ANSWERS
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.exceptions import EnrichmentStopped
 from enrichment.jobs.lifecycle import create_job, resume_jobs
-from enrichment.jobs.runner import run_job
+from enrichment.jobs.workers import run_job
 from enrichment.models import AuthorMiss, Edition, Job, Miss, QueuedIsbn
 from enrichment.services.bibliographies import enrich_bibliography
 from enrichment.services.enrich import enrich_isbns

@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.exceptions import EnrichmentStopped
 from enrichment.jobs.lifecycle import create_job
-from enrichment.jobs.runner import run_job
+from enrichment.jobs.workers import run_job
 from enrichment.models import Edition, Job, QueuedIsbn
 from enrichment.services import prices
 from enrichment.services.bibliographies import enrich_bibliography

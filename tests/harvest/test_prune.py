@@ -10,7 +10,7 @@ from rest_framework.test import APIClient
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.jobs.lifecycle import cancel_job, create_job
 from enrichment.jobs.pruning import prune_items
-from enrichment.jobs.runner import run_job
+from enrichment.jobs.workers import run_job
 from enrichment.models import Job, JobAuthor, JobItem
 from harvest.models import HarvestRun
 from harvest.runs import run_cron

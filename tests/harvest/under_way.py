@@ -7,7 +7,7 @@ import django
 
 django.setup()
 
-from enrichment.jobs.runner import run_job  # noqa: E402 (after the set-up)
+from enrichment.jobs.workers import run_job  # noqa: E402 (after the set-up)
 from enrichment.models import Job, QueuedIsbn  # noqa: E402
 from harvest.runs import run_cron  # noqa: E402
 

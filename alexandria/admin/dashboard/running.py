@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from alexandria.common.text import counted, length_of_time
 from alexandria.common.widgets import Part, share
-from enrichment.admin.units import unit_of
+from enrichment.jobs.registry import handler_of
 from enrichment.models import Job
 from enrichment.selectors import jobs_under_way
 from harvest.selectors import bulk_figures, crons_under_way, harvests_under_way
@@ -68,7 +68,7 @@ def running_now(user: User | AnonymousUser, quota: QuotaDashboard) -> RunningNow
 
 
 def _job(job: Job, now: datetime) -> Running:
-    standing = f"{job.get_state_display()}, {job.done:,} of {counted(job.total, unit_of(job))}"
+    standing = f"{job.get_state_display()}, {job.done:,} of {counted(job.total, handler_of(job).UNIT)}"
     if job.state == Job.State.WAITING and job.resume_at:
         standing += f", continues at {job.resume_at:%Y-%m-%d %H:%M} UTC"
     return Running(

@@ -26,7 +26,7 @@ from schemathesis.specs.openapi.checks import (
 from alexandria.development.sandbox.catalogue import UNKNOWN_AUTHOR
 from alexandria.development.sandbox.server import Sandbox
 from alexandria.wsgi import application
-from enrichment.jobs.runner import run_job
+from enrichment.jobs.workers import run_job
 from enrichment.models import Author, Job, Work
 from quota.models import Consumer
 from quota.services import reservations

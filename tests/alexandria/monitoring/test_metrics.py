@@ -23,7 +23,7 @@ from alexandria import env
 from alexandria.development.sandbox.server import Sandbox
 from alexandria.env import BASE_DIR
 from alexandria.monitoring import metrics, multiprocess
-from enrichment.jobs.runner import run_job
+from enrichment.jobs.workers import run_job
 from enrichment.models import Edition, Job
 from enrichment.services.queue import flush
 from harvest.models import BulkAuthor, BulkHarvest

@@ -16,9 +16,10 @@ from alexandria.development.sandbox import catalogue
 from alexandria.development.sandbox.server import Sandbox
 from enrichment import selectors
 from enrichment.exceptions import JobEnded, NothingToRetry
-from enrichment.jobs import batches, claims, runner
+from enrichment.jobs import claims, workers
+from enrichment.jobs.kinds import batch_direct
 from enrichment.jobs.lifecycle import cancel_job, create_job, resume_jobs, retry_job
-from enrichment.jobs.runner import run_job
+from enrichment.jobs.workers import run_job
 from enrichment.models import Author, AuthorMiss, Edition, Job, JobItem
 from enrichment.models.queue import MAX_ATTEMPTS
 from enrichment.services.bibliographies import enrich_bibliography
@@ -34,7 +35,7 @@ from tests.fixtures import NOON, SetClock, balance, known_isbns, stop_database_c
 KNOWN = known_isbns(9)
 UNKNOWN = unknown_isbns(2)
 
-pytestmark = pytest.mark.usefixtures("consumer", "sandbox")
+pytestmark = pytest.mark.usefixtures("consumer", "sandbox", "one_at_a_time")
 
 
 @pytest.fixture(autouse=True)
@@ -116,6 +117,7 @@ def test_a_job_asks_for_unknown_isbns_in_full_batches_and_accounts_for_every_val
         "enriched": 5,
         "created": 5,
         "updated": 0,
+        "unchanged": 0,
         "already_fresh": 2,
         "not_found": 2,
         "failed": 0,
@@ -226,7 +228,7 @@ def test_one_of_two_runners_gets_the_job_and_without_the_claim_both_would(sandbo
         return meet(path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(runner, "claim", unclaimed)
+        patched.setattr(workers, "claim", unclaimed)
         sandbox.faults.meet = met_together
         run_at_once(create(isbns=KNOWN[:3]))
         assert asked(sandbox) == [3, 3]
@@ -324,7 +326,7 @@ def test_when_others_take_calls_in_the_meantime_the_next_batch_of_a_job_is_small
     sandbox.set_plan(batch_price="isbn")
     Consumer.objects.update(daily_budget=2)
     with monkeypatch.context() as before:
-        before.setattr(batches, "batch_size_for", lambda consumer: 3)
+        before.setattr(batch_direct, "batch_size_for", lambda consumer: 3)
         job = run(create(isbns=KNOWN[:3]))
     assert (job.state, job.stopped_reason, sandbox.requests) == ("waiting", "daily_budget", [])
     assert job.resume_at is not None
@@ -396,7 +398,7 @@ def test_a_job_waits_shortly_for_calls_that_others_have_only_reserved(sandbox: S
 
 @pytest.mark.slow
 def test_a_slowed_fleet_and_an_unreachable_quota_cost_no_attempt(sandbox: Sandbox, monkeypatch) -> None:
-    monkeypatch.setattr("quota.spending.MAX_PACE_WAIT", timedelta())
+    monkeypatch.setattr("enrichment.gateway.asking.MAX_PACE_WAIT", timedelta())
     reservations.open_ledger()
     ask("SELECT quota_slow_down(900)")
     job, moment = create(isbns=KNOWN[:2]), NOON
@@ -458,9 +460,9 @@ def test_a_job_fails_when_one_step_kills_too_many_workers(sandbox: Sandbox, set_
     def die(*args: Any, **options: Any) -> None:
         raise Killed
 
-    monkeypatch.setattr("enrichment.jobs.batches.enrich_isbns", die)
+    monkeypatch.setattr("enrichment.jobs.kinds.batch_direct.add_answer", die)
     job = create(isbns=KNOWN[:3])
-    for attempt in range(1, runner.MAX_DEATHS + 1):
+    for attempt in range(1, workers.MAX_DEATHS + 1):
         with pytest.raises(Killed):
             run(job)
         assert resume_jobs() == 0, "the lease has not expired yet"
@@ -472,7 +474,7 @@ def test_a_job_fails_when_one_step_kills_too_many_workers(sandbox: Sandbox, set_
 
 @pytest.mark.slow
 def test_a_long_job_gives_way_to_other_jobs(sandbox: Sandbox, monkeypatch) -> None:
-    monkeypatch.setattr(runner, "TURN", timedelta())
+    monkeypatch.setattr(workers, "TURN", timedelta())
     job = create(isbns=KNOWN)
     done = [(run(job).state, Job.objects.get().done) for _ in range(4)]
     assert done == [("queued", 3), ("queued", 6), ("queued", 9), ("succeeded", 9)]
@@ -526,7 +528,7 @@ def test_a_cancelled_job_stays_cancelled_when_its_current_call_is_refused_or_fai
 
 @pytest.mark.slow
 def test_a_cancel_at_the_end_of_a_turn_is_not_lost(monkeypatch) -> None:
-    monkeypatch.setattr(runner, "TURN", timedelta())
+    monkeypatch.setattr(workers, "TURN", timedelta())
     job = create(isbns=KNOWN)
     save_step = claims.save_step
 
@@ -534,7 +536,7 @@ def test_a_cancel_at_the_end_of_a_turn_is_not_lost(monkeypatch) -> None:
         save_step(job, **fields)
         transaction.on_commit(lambda: cancel_job(job.pk))
 
-    monkeypatch.setattr("enrichment.jobs.batches.save_step", save_and_cancel)
+    monkeypatch.setattr("enrichment.jobs.engine.save_step", save_and_cancel)
     assert (run(job).state, Job.objects.get().done) == ("cancelled", 3)
 
 

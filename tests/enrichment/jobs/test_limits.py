@@ -12,7 +12,8 @@ from rest_framework.test import APIClient
 
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.exceptions import JobError, TooManyItems, TooManyJobs
-from enrichment.jobs import batches, lifecycle, limits
+from enrichment.jobs import lifecycle, limits
+from enrichment.jobs.kinds import batch_direct as batches
 from enrichment.jobs.lifecycle import cancel_job, create_job, retry_job
 from enrichment.models import Job, JobItem
 from quota.models import Consumer

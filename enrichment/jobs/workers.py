@@ -1,4 +1,4 @@
-"""Running a job: claim it and do step after step until it ends, has to wait, or loses the claim."""
+"""What a worker does: it takes the next job in turn, works on it, and decides what a failure means for it."""
 
 import time
 import uuid
@@ -12,9 +12,10 @@ from django.db.models.expressions import Combinable
 
 from alexandria.common.database import OUT_OF_REACH, READ_ONLY, sqlstate
 from enrichment.exceptions import ENDINGS, EnrichmentStopped, IsbndbRefused, IsbndbUnavailable
-from enrichment.jobs.claims import QUEUE_PATIENCE, ClaimLost, claim, put_back, renew
+from enrichment.jobs.claims import QUEUE_PATIENCE, ClaimLost, claim, claim_newcomer, claim_next, put_back
 from enrichment.jobs.ending import end, stop_as_requested
-from enrichment.jobs.handlers import handler_of
+from enrichment.jobs.engine import Turn
+from enrichment.jobs.registry import handler_of
 from enrichment.models import Job
 from enrichment.models.queue import MAX_ATTEMPTS
 from enrichment.services.stop_reasons import MAX_PAUSE, pause_after, public_message, stop_reason
@@ -22,14 +23,18 @@ from quota.database import MidnightGuard, QuotaNow
 from quota.exceptions import ConsumerInactive, ConsumerUnknown, QuotaError, QuotaRefused, ReservationClosed
 from quota.selectors.allowances import may_come_free
 from quota.selectors.forecast import forecast
+from quota.spending import in_background
 
 log = structlog.get_logger(__name__)
 
 TURN = timedelta(minutes=1)
 """After this time the job goes to the end of the line, so that other jobs get a worker."""
 
+MIN_TURN = timedelta(seconds=1)
+"""So long a job works before it gives way: each change of jobs waits for what is under way."""
+
 MAX_DEATHS = 3
-"""After so many runners have died in the same step, the job fails."""
+"""After so many runners have died without an answer in between, the job fails."""
 
 SHORT_WAIT = timedelta(seconds=60)
 """How long a job waits for something that passes by itself, such as calls that others have reserved."""
@@ -37,23 +42,50 @@ SHORT_WAIT = timedelta(seconds=60)
 MIDNIGHT_SPREAD = timedelta(seconds=30)
 """Jobs that wait for midnight start at random times within this span, not all at once."""
 
-_PERMANENT = (IsbndbRefused, ConsumerInactive, ConsumerUnknown)
-_DATABASE = (DatabaseError, *OUT_OF_REACH)
+PERMANENT = (IsbndbRefused, ConsumerInactive, ConsumerUnknown)
+DATABASE = (DatabaseError, *OUT_OF_REACH)
 
 
-def run_job(job_id: uuid.UUID) -> None:
-    """Runs a queued job. Does nothing when the job is not queued: another runner has it, or it has ended.
+def run_job(job_id: uuid.UUID | None = None) -> None:
+    """Runs a job for a turn: the job with that id, if it is queued; without an id, the next one.
 
-    Each step reserves its own calls, with the job's `source`. A failure of the quota, ISBNdb or the database makes the
-    job wait or fail. Any other exception is raised; the job is then resumed after its lease expires, until MAX_DEATHS
-    runners have died.
+    The next one is of the consumer whose last turn is the longest ago. A turn ends when the job ends or has to wait,
+    after TURN, or when another consumer needs a worker (see `claim_newcomer`): then it runs that consumer's job.
+
+    A failure of the quota, ISBNdb or the database makes the job wait or fail. Any other exception is raised; the job is
+    then resumed after its lease expires, until MAX_DEATHS runners have died.
     """
-    job = claim(job_id)
-    if job is None:
-        return
-    with structlog.contextvars.bound_contextvars(job=str(job_id)):
+    job = claim_next() if job_id is None else claim(job_id)
+    while job is not None:
+        worker = _Worker(job)
+        with in_background(), structlog.contextvars.bound_contextvars(job=str(job.pk)):
+            try:
+                worker.run()
+            except BaseException:
+                if worker.newcomer is not None:
+                    _put_back(worker.newcomer)
+                raise
+        job = worker.newcomer
+
+
+class _Worker:
+    """A turn of a job in a worker."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.newcomer: Job | None = None
+        """The job that this one has given way to. This worker has claimed it."""
+        self._began: float | None = None
+
+    def run(self) -> None:
+        job = self.job
         try:
-            _run(job)
+            if job.attempts > MAX_DEATHS:
+                end(job, state=Job.State.FAILED, reason="crashed", error="Every worker that tried this died.")
+            elif Turn(job, handler_of(job).begin(job), goes_on=self._goes_on).work():
+                end(job, state=Job.State.SUCCEEDED)
+            elif not _put_back(job):
+                stop_as_requested(job)
         except ClaimLost:
             log.warning("job.claim_lost")
         except EnrichmentStopped as stopped:
@@ -65,42 +97,41 @@ def run_job(job_id: uuid.UUID) -> None:
                 raise
             _stop(job, error)
 
+    def _goes_on(self) -> bool:
+        if self._began is None:  # each turn asks at least one question
+            self._began = time.monotonic()
+            return True
+        lasted = time.monotonic() - self._began
+        if lasted > TURN.total_seconds():
+            return False
+        if self.newcomer is None and lasted > MIN_TURN.total_seconds():
+            self.newcomer = claim_newcomer(other_than=self.job)
+        return self.newcomer is None
 
-def _run(job: Job) -> None:
-    if job.attempts > MAX_DEATHS:
-        end(job, state=Job.State.FAILED, reason="crashed", error="Every worker that tried this step died.")
-        return
-    turn_ends = time.monotonic() + TURN.total_seconds()
-    while not renew(job):
-        if not handler_of(job).step(job):
-            end(job, state=Job.State.SUCCEEDED)
-            return
-        if time.monotonic() > turn_ends:
-            if not put_back(job, state=Job.State.QUEUED, resume_at=QuotaNow() + QUEUE_PATIENCE):
-                break
-            return
-    stop_as_requested(job)
+
+def _put_back(job: Job) -> bool:
+    return put_back(job, state=Job.State.QUEUED, resume_at=QuotaNow() + QUEUE_PATIENCE)
 
 
 def _stop(job: Job, error: Exception) -> None:
-    """Decides after a failed step: the job waits, fails, or ends as cancelled when somebody has requested that."""
-    if isinstance(error, _DATABASE):
+    """Decides after a failure: the job waits, fails, or does what somebody has requested."""
+    if isinstance(error, DATABASE):
         connection.close()  # a new connection can reach a database that works
     failures = job.failures + (not isinstance(error, QuotaError))
     try:
         resume_at = _resume_at(job, error, failures)
-        if resume_at is not None and put_back(
-            job,
-            state=Job.State.WAITING,
-            resume_at=resume_at,
-            failures=failures,
-            stopped_reason=stop_reason(error),
-            error=public_message(error),
-        ):
-            log.info("job.waits", reason=stop_reason(error))
-            return
-        if resume_at is not None and job.stop_requested == Job.Stop.PAUSE:
-            stop_as_requested(job)
+        if resume_at is not None:
+            if put_back(
+                job,
+                state=Job.State.WAITING,
+                resume_at=resume_at,
+                failures=failures,
+                stopped_reason=stop_reason(error),
+                error=public_message(error),
+            ):
+                log.info("job.waits", reason=stop_reason(error))
+            else:
+                stop_as_requested(job)
             return
         end(job, state=Job.State.FAILED, reason=stop_reason(error), error=public_message(error))
     except ClaimLost:
@@ -110,13 +141,13 @@ def _stop(job: Job, error: Exception) -> None:
 def _resume_at(job: Job, error: Exception, failures: int) -> datetime | Combinable | None:
     """When the job continues after the error, by the quota's clock; None when the job fails.
 
-    `failures`: how often ISBNdb or the database has failed in this step.
+    `failures`: how often ISBNdb or the database has failed since the last answer.
     """
     if isinstance(error, QuotaRefused) and error.limit != "midnight":
         return _after_refusal(job, error)
     if isinstance(error, QuotaRefused | ReservationClosed):  # at midnight, the new quota is seconds away
         return QuotaNow() + MidnightGuard() + MidnightGuard()
-    if isinstance(error, _PERMANENT) or failures >= MAX_ATTEMPTS:
+    if isinstance(error, PERMANENT) or failures >= MAX_ATTEMPTS:
         return None
     if isinstance(error, QuotaError):
         return _later(_a_short_wait())

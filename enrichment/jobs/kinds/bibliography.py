@@ -1,0 +1,69 @@
+"""A job of the books of one author. Its units are pages."""
+
+from typing import Any
+
+from enrichment import selectors
+from enrichment.jobs.listing_run import ListingRun, fail_rest, from_saved, insert
+from enrichment.jobs.registry import Run
+from enrichment.models import Job
+from enrichment.services.bibliographies import MAX_PAGES, Bibliography, conclude, walk_of
+from enrichment.services.listings import Walk
+
+__all__ = ["OPERATION", "UNIT", "begin", "fail_rest", "insert", "plan", "reset_failed", "result"]
+
+UNIT = "page"
+OPERATION = "bibliography"
+
+
+def plan(job: Job) -> list[Any]:
+    job.total = _walk(job).calls_needed
+    return []
+
+
+class BibliographyRun(ListingRun):
+    """It asks for nothing when ISBNdb recently did not know the author."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(_walk(job))
+        self.job = job
+
+    def prepare(self) -> bool:
+        return super().prepare() and not self._is_known_to_be_missing()
+
+    def _is_known_to_be_missing(self) -> bool:
+        wanted = self.job.wanted
+        if self.job.progress or wanted.get("start_page", 1) > 1 or not wanted.get("skip_existing", True):
+            return False
+        return selectors.is_missed_author(wanted["author_name"])
+
+
+def begin(job: Job) -> Run:
+    return BibliographyRun(job)
+
+
+def reset_failed(job: Job) -> bool:
+    return job.state != Job.State.SUCCEEDED and not _walk(job).is_complete
+
+
+def result(job: Job) -> dict[str, Any]:
+    """What the API answers for the same work without a job, without `errors`. Remembers an author ISBNdb lacks."""
+    found = Bibliography(author=job.wanted["author_name"], walk=_walk(job))
+    if job.stopped_reason:
+        found.stopped_reason = job.stopped_reason
+    elif job.progress:
+        conclude(found)
+    else:  # ISBNdb recently did not know the author, so the job has not asked
+        found.complete = True
+    return {name: value for name, value in found.as_dict().items() if name != "errors"}
+
+
+def _walk(job: Job) -> Walk:
+    """The walk from where the last checkpoint is."""
+    wanted = job.wanted
+    return walk_of(
+        wanted["author_name"],
+        max_pages=wanted.get("max_pages", MAX_PAGES),
+        start_page=wanted.get("start_page", 1),
+        skip_existing=wanted.get("skip_existing", True),
+        **from_saved(job.progress),
+    )
