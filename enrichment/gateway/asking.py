@@ -59,6 +59,10 @@ holds at most 16 of them: about 100 MB with the 6 MB that an answer can have."""
 MIN_GAP = 0.96
 """Of the pace: so near may two requests of a process come when the first is late. The pace has 5 per cent to spare."""
 
+MAX_LATE_SECONDS = 0.04
+"""A request that is later than that does not go out, but gets another send time. The pace has 0.05 seconds to spare in
+each second: after a later one, four could arrive within a second."""
+
 # The longest time between two dispatches of a question, or between a dispatch and an extension. No lease may expire
 # in between.
 _MAX_TURN = MAX_PACE_WAIT + timedelta(seconds=settings.ISBNDB_TIMEOUT_SECONDS + MAX_RETRY_AFTER_SECONDS + 1)
@@ -105,7 +109,10 @@ def ask_each(next_question: Callable[[], Question[Decoded] | None]) -> Iterator[
 
 @dataclass(eq=False)
 class _Attempt(Generic[Decoded]):
-    """A question that is not over, and its newest request."""
+    """A question that is not over, and its newest request.
+
+    `result`: the reply, or an exception in its place; None: its send time was missed, and it was not sent.
+    """
 
     question: Question[Decoded]
     number: int = 0  # requests so far
@@ -116,7 +123,12 @@ class _Attempt(Generic[Decoded]):
     call: DispatchedCall | None = None
     started: float | None = None
     ended: float | None = None
-    result: Reply | Exception | None = None  # None: it was held back before it was sent
+    result: Reply | Exception | None = None
+
+    @property
+    def is_trouble(self) -> bool:
+        """Whether ISBNdb has failed to answer the request before. That it came too fast is no failure of ISBNdb."""
+        return self.failure is not None and self.failure.status != 429
 
 
 _LATENCIES: dict[RequestKind, deque[float]] = {kind: deque(maxlen=8) for kind in RequestKind}
@@ -131,6 +143,7 @@ class _Asking(Generic[Decoded]):
     pace: float  # seconds between two requests of the fleet
     pending: _Attempt[Decoded] | None = None  # the next question, for which the pace has had no send time yet
     retries: deque[_Attempt[Decoded]] = field(default_factory=deque)
+    held_back: deque[_Attempt[Decoded]] = field(default_factory=deque)  # dispatched, and not sent in time
     under_way: set[_Attempt[Decoded]] = field(default_factory=set)
     came: SimpleQueue[_Attempt[Decoded]] = field(default_factory=SimpleQueue)
     halt: Event = field(default_factory=Event)  # set: what is not sent yet is not sent now
@@ -140,11 +153,11 @@ class _Asking(Generic[Decoded]):
 
     def results(self) -> Iterator[Exchanged[Decoded]]:
         try:
-            while (look_again := self._dispatch()) is not None or self.under_way:
+            while (look_again := self._send_next()) is not None or self.under_way:
                 if (attempt := self._wait(look_again)) is None:
                     continue
                 exchanged = self._judge(attempt)
-                if attempt not in self.under_way and attempt not in self.retries:
+                if not any(attempt in waiting for waiting in (self.under_way, self.retries, self.held_back)):
                     attempt.question.payer.done()
                 if exchanged is not None:
                     yield exchanged
@@ -152,20 +165,24 @@ class _Asking(Generic[Decoded]):
             self._record_what_is_under_way()
             raise
         finally:
-            for attempt in (*self.under_way, *self.retries, self.pending):
+            for attempt in (*self.under_way, *self.retries, *self.held_back, self.pending):
                 if attempt is not None:
                     attempt.question.payer.done()
         if self.stopped_by is not None:
             raise self.stopped_by
 
-    def _dispatch(self) -> float | None:
-        """Dispatches the next request if it can be sent now.
+    def _send_next(self) -> float | None:
+        """Sends the next request, if it can be sent now.
 
-        Returns when there may be another one to dispatch; None: not before an answer has come.
+        Returns when there may be another one to send; None: not before an answer has come.
         """
+        if self.held_back:
+            return self._send_held_back(self.held_back[0])
         attempt = self._next_attempt()
-        if attempt is None:
-            return None
+        return None if attempt is None else self._dispatch(attempt)
+
+    def _dispatch(self, attempt: _Attempt[Decoded]) -> float | None:
+        """Spends the price of the request and sends it; returns what `_send_next` does."""
         now, question = time.monotonic(), attempt.question
         if now < max(attempt.not_before, self.not_before):
             return max(attempt.not_before, self.not_before)
@@ -193,7 +210,7 @@ class _Asking(Generic[Decoded]):
 
     def _next_attempt(self) -> _Attempt[Decoded] | None:
         """The attempt to send next. While one of a failed question is due or under way, no other question begins."""
-        if self.stopped_by is not None or any(attempt.number > 1 for attempt in self.under_way):
+        if self.stopped_by is not None or any(attempt.is_trouble for attempt in self.under_way):
             return None
         if self.retries:
             return self.retries[0]
@@ -227,8 +244,8 @@ class _Asking(Generic[Decoded]):
             # ends with what it has by then.
             if not (isinstance(refusal, QuotaRefused) and payer.left >= attempt.price):
                 log.warning("isbndb.no_retry", refusal=str(refusal))
-                failure.given_up, failure.__cause__ = True, refusal
-                self._give_up(attempt)
+                failure.__cause__ = refusal
+                self._give_up(attempt, failure)
                 return False
         return True
 
@@ -240,10 +257,42 @@ class _Asking(Generic[Decoded]):
         gap = MIN_GAP * self.pace
         Thread(target=_exchange, args=(attempt, gap, self.halt, self.came), daemon=True, name="isbndb").start()
 
-    def _give_up(self, attempt: _Attempt[Decoded]) -> None:
+    def _send_held_back(self, attempt: _Attempt[Decoded]) -> float | None:
+        """Gives a request that was not sent in time another send time; returns what `_send_next` does."""
+        call = attempt.call
+        if call is None:
+            raise AssertionError("unreachable: it was dispatched")
+        try:
+            wait = quota.move(call)
+        except Exception as error:  # noqa: BLE001 (as in `_dispatch`)
+            self.held_back.popleft()
+            self._record_not_sent(attempt, str(error))
+            attempt.question.payer.done()
+            self._stop(error)
+            return None
+        now = time.monotonic()
+        if wait is None:
+            self.held_back.popleft()
+            self._send(attempt)
+            return now
+        look_again = now + wait.total_seconds()
+        if look_again <= attempt.wait_until:
+            return look_again
+        self.held_back.popleft()
+        message = "ISBNdb's pace left no time to send it."
+        self._record_not_sent(attempt, message)
+        self._hand_in(attempt, IsbndbUnavailable(message, retry_after=wait.total_seconds()))
+        return now
+
+    def _give_up(self, attempt: _Attempt[Decoded], failure: IsbndbUnavailable) -> None:
         """Lets a question that waits for its retry end with the failure that it had."""
         self.retries.remove(attempt)
-        attempt.result = attempt.failure
+        self._hand_in(attempt, failure)
+
+    def _hand_in(self, attempt: _Attempt[Decoded], failure: IsbndbUnavailable) -> None:
+        """Lets a question end with a failure that is on record."""
+        failure.given_up = True
+        attempt.result = failure
         self.under_way.add(attempt)
         self.came.put(attempt)
 
@@ -278,36 +327,44 @@ class _Asking(Generic[Decoded]):
                 too_large = IsbndbPageTooLarge("ISBNdb failed with status 500: the page may be too large.")
                 too_large.__cause__ = error
                 return Exchanged(question, call, failure=too_large)
-            pause = _pause_before_retry(error, attempt.number)
-            if attempt.number >= question.attempts:
-                self.is_down = True
-                for waiting in tuple(self.retries):
-                    self._give_up(waiting)
-            if pause is None or attempt.number >= question.attempts or self.is_down or self.stopped_by is not None:
+            if not self._will_retry(attempt, error):
                 return Exchanged(question, call, failure=error)
-            attempt.failure, attempt.not_before = error, time.monotonic() + pause
-            attempt.wait_until = math.inf
-            # One question finds out whether ISBNdb is down: it uses up its attempts before another is asked again.
-            self.retries.insert(0 if attempt.number > 1 else len(self.retries), attempt)
         except (IsbndbKeyRefused, IsbndbUnclear, QuotaError) as error:
             self._stop(error)
         except IsbndbError as error:
             return Exchanged(question, call, failure=error)
-        except _Halted:
-            pass
+        except _NotSent:
+            if self.stopped_by is None:
+                attempt.wait_until = time.monotonic() + MAX_PACE_WAIT.total_seconds()
+                self.held_back.append(attempt)
+            else:
+                self._record_not_sent(attempt, f"Everything stopped before it was sent: {self.stopped_by}")
         return None
+
+    def _will_retry(self, attempt: _Attempt[Decoded], error: IsbndbUnavailable) -> bool:
+        """Lets the question wait for its retry; False when it gets none."""
+        if attempt.number >= attempt.question.attempts:
+            self.is_down = True
+            for waiting in tuple(self.retries):
+                self._give_up(waiting, waiting.failure or error)
+        pause = _pause_before_retry(error, attempt.number)
+        if pause is None or self.is_down or self.stopped_by is not None:
+            return False
+        attempt.failure, attempt.not_before = error, time.monotonic() + pause
+        attempt.wait_until = math.inf
+        # One question finds out whether ISBNdb is down: it uses up its attempts before another is asked again.
+        self.retries.insert(0 if attempt.number > 1 else len(self.retries), attempt)
+        return True
 
     def _answer_of(self, attempt: _Attempt[Decoded], call: DispatchedCall) -> Decoded:
         """Records what came of the request, and decodes the answer. Raises what went wrong."""
         question, result = attempt.question, attempt.result
-        if isinstance(result, IsbndbUnavailable):  # there was no call for a retry
+        if isinstance(result, IsbndbUnavailable):  # `_hand_in`
             raise result
         if result is None:
-            self._send_later(attempt, call)
-            raise _Halted
-        outcome = Outcome(call, question.request.url.path, result, attempt.started, attempt.ended)
+            raise _NotSent
         answer = read(
-            outcome,
+            Outcome(call, question.request.url.path, result, attempt.started, attempt.ended),
             question,
             ask_counter=partial(_ask_counter, question.payer),
             slow_down=partial(self._slow_down, call),
@@ -316,34 +373,24 @@ class _Asking(Generic[Decoded]):
         return answer
 
     def _slow_down(self, call: DispatchedCall, seconds: float) -> None:
-        """Lets the fleet pause. What we have dispatched and not sent yet goes out right after the pause.
+        """Lets the fleet pause. What we have not sent yet gets a send time after the pause."""
+        self._hold_back()
+        quota.slow_down(call, seconds=seconds)
 
-        The pause of the fleet is longer by the send times that this takes.
-        """
-        self._halt()
-        held = [each.call for each in self.under_way if each.call is not None and not each.call.claimed]
-        quota.slow_down(call, seconds=seconds + len(held) * self.pace)
-        for number, late in enumerate(held):
-            late.send_after = time.monotonic() + seconds + number * self.pace
-
-    def _send_later(self, attempt: _Attempt[Decoded], call: DispatchedCall) -> None:
-        """Sends a request that was held back after the fleet's pause, or never: all stops, or the pause is long."""
-        pause = call.send_after - time.monotonic()
-        not_sent = partial(record, Outcome(call, attempt.question.request.url.path, _Halted(), None, None))
-        if self.stopped_by is not None:
-            not_sent(Call.Outcome.NOT_SENT, error=f"Everything stopped before it was sent: {self.stopped_by}")
-        elif pause > MAX_RETRY_AFTER_SECONDS:
-            message = "ISBNdb answered that requests come too fast."
-            not_sent(Call.Outcome.NOT_SENT, error=f"{message} The pause was too long to wait for.")
-            raise IsbndbUnavailable(message, retry_after=pause)
-        else:
-            self._send(attempt)
+    def _record_not_sent(self, attempt: _Attempt[Decoded], why: str) -> None:
+        if attempt.call is not None:
+            outcome = Outcome(attempt.call, attempt.question.request.url.path, _NotSent(), None, None)
+            record(outcome, Call.Outcome.NOT_SENT, error=why)
 
     def _stop(self, error: Exception) -> None:
         self.stopped_by = self.stopped_by or error
-        self._halt()
+        self._hold_back()
+        while self.held_back:
+            attempt = self.held_back.popleft()
+            self._record_not_sent(attempt, f"Everything stopped before it was sent: {error}")
+            attempt.question.payer.done()
 
-    def _halt(self) -> None:
+    def _hold_back(self) -> None:
         """Holds back the requests whose send time has not come."""
         self.halt.set()
         self.halt = Event()
@@ -357,8 +404,8 @@ class _Asking(Generic[Decoded]):
             attempt.question.payer.done()
 
 
-class _Halted(Exception):
-    """The request is sent later, or not at all."""
+class _NotSent(Exception):
+    """The request has missed its send time: it was held back, or its process was late."""
 
 
 def _exchange(attempt: _Attempt[Any], gap: float, halt: Event, came: SimpleQueue[_Attempt[Any]]) -> None:
@@ -370,9 +417,10 @@ def _exchange(attempt: _Attempt[Any], gap: float, halt: Event, came: SimpleQueue
     try:
         if call is not None and not halt.wait(max(0.0, call.send_after - time.monotonic())):
             isbndb.wait_for_turn(gap)
-            call.claim()
-            attempt.started = time.monotonic()
-            attempt.result = isbndb.exchange(attempt.question.request, call.send_before)
+            if time.monotonic() <= call.send_after + MAX_LATE_SECONDS or time.monotonic() >= call.send_before:
+                call.claim()
+                attempt.started = time.monotonic()
+                attempt.result = isbndb.exchange(attempt.question.request, call.send_before)
     except Exception as error:  # noqa: BLE001 (the calling thread raises it)
         attempt.result = error
     attempt.ended = time.monotonic()

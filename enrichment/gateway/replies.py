@@ -94,7 +94,7 @@ def judge(  # noqa: PLR0911 (a list of cases)
         return day_over(call)
     if reply.status == 429 or (reply.status == 403 and names_pace and not names_day):
         return Call.Outcome.TOO_FAST, IsbndbUnavailable(
-            "ISBNdb answered that requests come too fast.", retry_after=reply.pause(waited)
+            "ISBNdb answered that requests come too fast.", retry_after=reply.pause(waited), status=429
         )
     if reply.status >= 500:
         message = f"ISBNdb failed with status {reply.status}."

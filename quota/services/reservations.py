@@ -70,6 +70,11 @@ _DISPATCH = f"""
         p_isbns_asked => %(isbns_asked)s, p_lease => %(lease)s, p_urgent => %(urgent)s,
         p_enforce => quota_enforces(p_default => %(enforcement)s), p_batch_price => %(batch_price)s
     )"""  # noqa: S608 (names of columns)
+_MOVE = f"""
+    SELECT {FIELDS} FROM quota_move(
+        p_call => %(call)s, p_lease => %(lease)s, p_urgent => %(urgent)s,
+        p_enforce => quota_enforces(p_default => %(enforcement)s)
+    )"""  # noqa: S608 (names of columns)
 _EXTEND = f"""
     SELECT {FIELDS} FROM quota_extend(
         p_reservation => %(reservation)s, p_calls => %(calls)s, p_lease => %(lease)s,
@@ -213,6 +218,29 @@ def reserve_and_dispatch(
     reservation, decision = _ask_to_reserve("reserve_and_dispatch", _RESERVE_AND_DISPATCH, params)
     raise_unless_granted(decision, asker=Asker(consumer, operation, source))
     return reservation, decision.asked or 0, dispatched_call(reservation, decision, asked_at)
+
+
+def move(call: DispatchedCall, *, lease: timedelta = LEASE) -> timedelta | None:
+    """Gives a request that was dispatched and not sent in time another send time, in `call`. Its price stays spent.
+
+    Returns the time after which another try makes sense if the pace has no send time for it now. Raises QuotaRefused
+    (the day is closed, or midnight is near: it must not be sent) and QuotaUnavailable.
+    """
+    asked_at = time.monotonic()
+    params = {
+        "call": call.id,
+        "lease": lease.total_seconds(),
+        "urgent": not IN_BACKGROUND.get(),
+        "enforcement": settings.QUOTA_ENFORCEMENT,
+    }
+    with measured("move") as step:
+        decision = step.decided(Decision(*ask(_MOVE, params)))
+    raise_unless_granted(decision, asker=Asker(reservation=call.reservation))
+    moved = dispatched_call(call.reservation, decision, asked_at)
+    if isinstance(moved, timedelta):
+        return moved
+    call.send_at, call.send_after, call.send_before = moved.send_at, moved.send_after, moved.send_before
+    return None
 
 
 def extend(reservation: uuid.UUID, *, calls: int = 1, lease: timedelta = LEASE) -> None:

@@ -550,6 +550,56 @@ BEGIN
     RETURN decision;
 END $$;
 
+-- Gives a request that was dispatched and not sent, because its process was late or the fleet pauses, another slot of the
+-- pace. Its price stays spent. The outcome is 'wait' when quota_take_slot has no slot for it now, and the name of a limit
+-- when it cannot be sent on its day any more.
+CREATE FUNCTION quota_move(
+    p_call bigint, p_lease double precision, p_urgent boolean, p_enforce boolean
+) RETURNS quota_decision LANGUAGE plpgsql AS $$
+DECLARE
+    now timestamptz;
+    ledger quota_dailyledger;
+    call quota_call;
+    slot record;
+    decision quota_decision;
+BEGIN
+    PERFORM set_config('lock_timeout', '2s', true);
+    SELECT * INTO call FROM quota_call WHERE id = p_call;
+    SELECT * INTO ledger FROM quota_dailyledger WHERE day = call.day FOR NO KEY UPDATE;
+    now := quota_now();
+    slot := quota_take_slot(ledger, call.consumer_id, call.reservation_id, p_urgent, now);
+    decision.day := call.day;
+    decision.call := call.id;
+    decision.price := call.calls;
+    decision.asked := 0;
+    decision.broken_limit := CASE
+        WHEN slot.send_at >= quota_last_slot(call.day) THEN 'midnight'
+        WHEN ledger.closed_at IS NOT NULL AND p_enforce THEN 'day_closed'
+    END;
+    decision.send_at := slot.send_at;
+    decision.send_in := extract(epoch FROM coalesce(slot.retry_at, slot.send_at) - now);
+    IF decision.broken_limit IS NOT NULL THEN
+        decision.outcome := decision.broken_limit;
+        decision.free := 0;
+        decision.retry_at := quota_retry_at(decision.broken_limit, call.day);
+        RETURN decision;
+    ELSIF slot.retry_at IS NOT NULL THEN
+        decision.outcome := 'wait';
+        RETURN decision;
+    END IF;
+    UPDATE quota_dailyledger
+    SET next_dispatch_at = slot.send_at + quota_pace(max_rps),
+        background_slot_at = CASE WHEN p_urgent THEN background_slot_at ELSE slot.send_at END
+    WHERE day = call.day;
+    UPDATE quota_consumerusage SET last_slot_at = slot.send_at WHERE day = call.day AND consumer_id = call.consumer_id;
+    UPDATE quota_reservation SET expires_at = greatest(expires_at, slot.send_at + make_interval(secs => p_lease))
+    WHERE id = call.reservation_id;
+    UPDATE quota_call SET send_at = slot.send_at WHERE id = call.id;
+    decision.valid_for := extract(epoch FROM quota_last_slot(call.day) - now);
+    decision.outcome := 'granted';
+    RETURN decision;
+END $$;
+
 -- Dispatches one batch that holds ISBNs of several consumers, and lets each pay its share in the same statement: one
 -- request, one send time, one journal row of the request. Each other payer has a journal row that points to it (share_of).
 --
