@@ -142,9 +142,9 @@ class Spender:
             reservations.extend(self.reservation, calls=calls)
             self.left += calls
         except ReservationClosed as closed:
-            self._start_again(closed, calls=self.left + calls)
+            self.start_again(closed, calls=self.left + calls)
 
-    def _start_again(self, closed: ReservationClosed, *, calls: int) -> None:
+    def start_again(self, closed: ReservationClosed, *, calls: int) -> None:
         """While limits are only observed, the next dispatch takes what is left from a new reservation."""
         if get_status().enforcement == "enforce":
             raise closed
@@ -159,7 +159,7 @@ class Spender:
                     self.reservation, kind=kind, method=method, path=path, isbns_asked=isbns_asked
                 )
             except ReservationClosed as closed:
-                self._start_again(closed, calls=self.left)
+                self.start_again(closed, calls=self.left)
         self.reservation, self.left, answer = reservations.reserve_and_dispatch(
             consumer=self.consumer,
             operation=self.operation,

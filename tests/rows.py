@@ -14,6 +14,7 @@ from django_celery_beat.models import ClockedSchedule, CrontabSchedule, Interval
 from alexandria.alerts.models import Alert, Delivery, Webhook
 from alexandria.development.sandbox import isbns
 from enrichment.models import (
+    Asker,
     Author,
     AuthorMiss,
     Edition,
@@ -24,6 +25,7 @@ from enrichment.models import (
     JobItem,
     Miss,
     QueuedIsbn,
+    QueuePayer,
     Work,
 )
 from harvest.models import BulkAuthor, BulkHarvest, CronState, HarvestRun
@@ -62,6 +64,7 @@ DIFFERENT: Mapping[type[Model], Mapping[str, str]] = {
     AuthorMiss: {"name": "name || ' ' || n"},
     FeedFollowing: {},
     QueuedIsbn: {"isbn13": "(9780000000000 + n)::text"},
+    Asker: {"isbn13": "(9780000000000 + n)::text"},
     Job: {"id": "gen_random_uuid()", "created_at": "created_at - n * interval '1 second'"},
     HarvestRun: {"started_at": "started_at - n * interval '1 minute'"},
     CronState: {"name": "name || '-' || n", "run_id": "NULL", "lease_until": "NULL"},
@@ -202,7 +205,9 @@ def _books(now: Any, consumer: Consumer) -> None:
     Miss.objects.create(isbn13=ISBN, asked_at=now)
     AuthorMiss.objects.create(name="Ursula Guin", asked_at=now)
     FeedFollowing.objects.create(began_at=now, reading_since=now, ended_at=now, why_ended="A page was skipped.")
-    QueuedIsbn.objects.create(isbn13=ISBN, priority=1, consumer=consumer, asked_at=now, due_at=now)
+    queued = QueuedIsbn.objects.create(isbn13=ISBN, asked_at=now)
+    Asker.objects.create(queued=queued, consumer=consumer, priority=1, asked_at=now, due_at=now)
+    QueuePayer.objects.create(consumer=consumer, chosen_at=now)
     job = Job.objects.create(
         consumer=consumer,
         kind="batch-direct",

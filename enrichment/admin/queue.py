@@ -1,18 +1,21 @@
 """The queue: which ISBNs wait and which failed. Operators can retry or drop them."""
 
+from datetime import datetime
 from typing import Any, cast
 
 from django.contrib import admin, messages
+from django.contrib.admin.filters import ChoicesFieldListFilter, RelatedFieldListFilter
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from unfold.admin import TabularInline
 from unfold.decorators import display
 
 from alexandria.common.reasons import action_fields, confirm_page, reason_form
 from alexandria.common.text import counted
 from enrichment.admin.books import IsbnSearch
-from enrichment.models import QueuedIsbn
+from enrichment.models import Asker, QueuedIsbn
 from enrichment.selectors import get_queue
 from enrichment.selectors.queue import FAILED, UNDER_WAY, WAITING
 from enrichment.services.queue import drop, retry
@@ -35,12 +38,32 @@ class StateFilter(admin.SimpleListFilter):
         return queryset if state is None else queryset.filter(state)
 
 
+class AskerInline(TabularInline):
+    model = Asker
+    fields = ("consumer", "priority", "source", "asked_at", "due_at")
+    verbose_name_plural = "asked for by"
+    extra = 0
+    can_delete = False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Asker]:
+        return super().get_queryset(request).select_related("consumer")
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.has_perm("enrichment.view_queuedisbn"))
+
+
 @admin.register(QueuedIsbn)
 class QueuedIsbnAdmin(IsbnSearch):
     list_display = (
         "isbn13",
         "priority_label",
-        "consumer",
+        "asked_by",
         "source",
         "asked_at",
         "due_at",
@@ -48,8 +71,12 @@ class QueuedIsbnAdmin(IsbnSearch):
         "attempts",
         "error",
     )
-    list_filter = [StateFilter, "priority", "consumer"]
-    list_select_related = ["consumer"]
+    list_filter = [
+        StateFilter,
+        ("askers__priority", ChoicesFieldListFilter),
+        ("askers__consumer", RelatedFieldListFilter),
+    ]
+    inlines = [AskerInline]
     list_before_template = "enrichment/admin/queue.html"
     search_fields = ["isbn13"]
     search_help_text = "Search by an ISBN, in any form."
@@ -64,9 +91,27 @@ class QueuedIsbnAdmin(IsbnSearch):
         why = (queue.next_flush_why or "").replace("_", " ") if queue else ""
         return super().changelist_view(request, {**(extra_context or {}), "queue": queue, "next_flush_why": why})
 
-    @display(description="priority", ordering="priority", label={"high": "danger", "normal": "info", "low": ""})
-    def priority_label(self, queued: QueuedIsbn) -> str:
-        return queued.get_priority_display()
+    def get_queryset(self, request: HttpRequest) -> QuerySet[QueuedIsbn]:
+        return super().get_queryset(request).prefetch_related("askers__consumer")
+
+    @display(description="priority", label={"high": "danger", "normal": "info", "low": ""})
+    def priority_label(self, queued: QueuedIsbn) -> str | None:
+        """The highest of all who asked. None: the ISBN has left the queue in this moment."""
+        highest = max(queued.askers.all(), key=lambda asker: asker.priority, default=None)
+        return highest.get_priority_display() if highest else None
+
+    @admin.display(description="asked for by")
+    def asked_by(self, queued: QueuedIsbn) -> str:
+        return ", ".join(asker.consumer.slug for asker in queued.askers.all())
+
+    @admin.display(description="source")
+    def source(self, queued: QueuedIsbn) -> str:
+        return ", ".join(asker.source for asker in queued.askers.all() if asker.source)
+
+    @admin.display(description="due at")
+    def due_at(self, queued: QueuedIsbn) -> datetime | None:
+        """The earliest of all who asked."""
+        return min((asker.due_at for asker in queued.askers.all()), default=None)
 
     @admin.display(description="last error")
     def error(self, queued: QueuedIsbn) -> str:

@@ -12,6 +12,7 @@ from enrichment.serializers.queue import (
     EnqueueAnswerSerializer,
     EnqueueRequestSerializer,
     QueueSerializer,
+    YourPartSerializer,
 )
 from enrichment.services.queue import enqueue
 from quota.api import ratelimit_headers
@@ -29,8 +30,8 @@ class QueueView(APIView):
     def post(self, request: Request) -> Response:
         """Queues the ISBNs that are neither fresh nor remembered as unknown. Never spends a call.
 
-        A worker later asks ISBNdb for the queued ISBNs of all callers in full batches. The body can also be a bare
-        list of ISBNs.
+        A worker later asks ISBNdb for the queued ISBNs of all callers in full batches. Each caller pays for its own.
+        The body can also be a bare list of ISBNs.
         """
         wanted = EnqueueRequestSerializer(data=request.data)
         wanted.is_valid(raise_exception=True)
@@ -43,6 +44,7 @@ class QueueView(APIView):
         queue = selectors.get_queue()
         answer = {
             **AcceptedSerializer(accepted).data,
+            "yours": YourPartSerializer(queue.of(consumer_of(request).slug)).data,
             "depth": queue.depth,
             "next_flush_at": queue.next_flush_at,
             "warning": queue.warning,
@@ -55,4 +57,5 @@ class QueueView(APIView):
     def get(self, request: Request) -> Response:
         """How many ISBNs wait and since when, when the next batch is sent, and what prevents it."""
         queue = selectors.get_queue()
-        return Response(QueueSerializer(queue).data, headers=ratelimit_headers(queue.quota))
+        answer = QueueSerializer(queue, context={"consumer": consumer_of(request).slug}).data
+        return Response(answer, headers=ratelimit_headers(queue.quota))

@@ -4,9 +4,10 @@ from enrichment.models.author_lists import AuthorList
 from enrichment.models.books import Author, AuthorMiss, Edition, EditionAuthor, Miss, Work
 from enrichment.models.feed import FeedFollowing
 from enrichment.models.jobs import IsbnList, Job, JobAuthor, JobItem
-from enrichment.models.queue import QueuedIsbn, QueueState
+from enrichment.models.queue import Asker, QueuedIsbn, QueuePayer, QueueState
 
 __all__ = [
+    "Asker",
     "Author",
     "AuthorList",
     "AuthorMiss",
@@ -18,6 +19,7 @@ __all__ = [
     "JobAuthor",
     "JobItem",
     "Miss",
+    "QueuePayer",
     "QueueState",
     "QueuedIsbn",
     "Work",

@@ -38,7 +38,14 @@ from enrichment.selectors.jobs import (
     jobs_under_way,
 )
 from enrichment.selectors.plans import IsbnPlan, plan_isbns
-from enrichment.selectors.queue import get_queue, is_flush_due, next_batch, queue_warning
+from enrichment.selectors.queue import (
+    get_payers,
+    get_queue,
+    is_flush_due,
+    queue_warning,
+    wanted_next,
+    why_nothing_is_sent,
+)
 from enrichment.selectors.refreshes import (
     SyncTimes,
     WantedAuthor,
@@ -64,6 +71,7 @@ __all__ = [
     "get_author",
     "get_edition",
     "get_job",
+    "get_payers",
     "get_queue",
     "get_work",
     "is_flush_due",
@@ -77,7 +85,6 @@ __all__ = [
     "jobs_under_way",
     "known_isbns",
     "named_isbns",
-    "next_batch",
     "oldest_isbns",
     "pending_by_the_same_authors",
     "plan_isbns",
@@ -90,6 +97,8 @@ __all__ = [
     "sync_times",
     "top_authors",
     "wanted_authors",
+    "wanted_next",
+    "why_nothing_is_sent",
     "with_editions",
     "without_fresh",
 ]

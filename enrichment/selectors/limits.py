@@ -5,7 +5,7 @@ from django.db.models import Count, QuerySet, Sum
 from django.db.models.functions import Coalesce
 
 from enrichment.exceptions import QueueFull, TooManyItems, TooManyJobs
-from enrichment.models import Job, QueuedIsbn
+from enrichment.models import Asker, Job
 from quota.models import Consumer
 from quota.selectors.consumer_limits import ConsumerLimit
 
@@ -13,7 +13,7 @@ from quota.selectors.consumer_limits import ConsumerLimit
 def limits_of(consumer: Consumer) -> list[ConsumerLimit]:
     """What the consumer has, and may have at most."""
     jobs, items = jobs_and_items(Job.objects.filter(consumer=consumer))
-    queued = QueuedIsbn.objects.filter(consumer=consumer).count()
+    queued = Asker.objects.filter(consumer=consumer).count()
     return [
         ConsumerLimit(TooManyJobs.limit, "jobs that have not ended", settings.MAX_JOBS_PER_CONSUMER, jobs),
         ConsumerLimit(TooManyItems.limit, "items in these jobs", settings.MAX_JOB_ITEMS_PER_CONSUMER, items),

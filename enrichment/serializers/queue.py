@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from enrichment.models import QueuedIsbn
+from enrichment.selectors.queue import QueueOverview
 from enrichment.serializers.books import InvalidIsbnSerializer, IsbnListSerializer
 from quota.serializers import QuotaStatusSerializer
 
@@ -34,10 +36,21 @@ class AcceptedSerializer(serializers.Serializer[Any]):
     invalid = InvalidIsbnSerializer(many=True)
 
 
+class YourPartSerializer(serializers.Serializer[Any]):
+    """What the caller has in the queue. Each consumer pays for its own ISBNs when they are sent."""
+
+    isbns = serializers.IntegerField(help_text="ISBNs of the caller that wait, including those under way.")
+    refused_by = serializers.CharField(
+        allow_null=True, help_text="The limit or switch for which they wait. null: the caller can pay for them now."
+    )
+    why = serializers.CharField(allow_null=True, help_text="The same, in words for people.")
+
+
 class EnqueueAnswerSerializer(AcceptedSerializer):
+    yours = YourPartSerializer()
     depth = serializers.IntegerField(help_text="Number of distinct ISBNs that wait now, of all callers.")
     next_flush_at = serializers.DateTimeField(
-        allow_null=True, help_text="When the next batch is sent. null: nothing waits."
+        allow_null=True, help_text="When the next batch is sent. null: nothing waits that somebody can pay for."
     )
     warning = serializers.CharField(allow_null=True, help_text="Why the queue does not move; null while it does.")
     api_calls = serializers.IntegerField(help_text="Always 0: queuing spends no call.")
@@ -56,16 +69,18 @@ class QueueFailureSerializer(serializers.Serializer[Any]):
 
 
 class QueueSerializer(serializers.Serializer[Any]):
-    """Every count is a number of distinct ISBNs."""
+    """Every count is a number of distinct ISBNs. The context has the `consumer`, a slug."""
 
+    yours = serializers.SerializerMethodField()
     depth = serializers.IntegerField(help_text="ISBNs that wait, including those under way.")
-    by_priority = DepthSerializer()
+    by_priority = DepthSerializer(help_text="The highest priority of all who asked for an ISBN counts.")
     under_way = serializers.IntegerField(help_text="ISBNs in a batch that is being sent now.")
     full_batches = serializers.IntegerField(help_text="Number of full batches that could be sent now.")
     oldest_asked_at = serializers.DateTimeField(allow_null=True)
     oldest_age_seconds = serializers.IntegerField(allow_null=True)
     next_flush_at = serializers.DateTimeField(
-        allow_null=True, help_text="When the next batch is worth a request. null: nothing waits."
+        allow_null=True,
+        help_text="When the next batch is worth a request. null: nothing waits that somebody can pay for.",
     )
     next_flush_why = serializers.ChoiceField(
         ["full_batch", "high_due", "normal_due", "low_due", "retry", "paused"],
@@ -83,3 +98,7 @@ class QueueSerializer(serializers.Serializer[Any]):
     )
     warning = serializers.CharField(allow_null=True, help_text="Why the queue does not move; null while it does.")
     quota = QuotaStatusSerializer()
+
+    @extend_schema_field(YourPartSerializer)
+    def get_yours(self, queue: QueueOverview) -> dict[str, Any]:
+        return dict(YourPartSerializer(queue.of(self.context["consumer"])).data)

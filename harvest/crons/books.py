@@ -15,7 +15,7 @@ from enrichment.gateway.asking import ask_each
 from enrichment.gateway.questions import Question
 from enrichment.services.enrich import enrich_isbns
 from enrichment.services.listings import fetch_each
-from enrichment.services.queue import flush
+from enrichment.services.queue_flush import flush
 from enrichment.services.refresh_plans import RefreshPlan, plan_refresh
 from enrichment.services.refreshes import Renewal, Renewals
 from enrichment.services.releases import MAX_PAGES_PER_MONTH, BadToken, Wanted, read_token, resume_token
@@ -147,7 +147,7 @@ def _refresh_rest(rest: list[str], failed_before: list[str], context: RunContext
 def queue_flush(context: RunContext) -> None:
     """Sends the batches of the queue that are full or due."""
     try:
-        result = flush(consumer=context.consumer, source=context.source)
+        result = flush(source=context.source)
     except EnrichmentStopped as stopped:
         context.books += stopped.result.enrichment.enriched
         raise

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from enrichment.models.queue import FLUSHER
-from enrichment.services import queue
+from enrichment.services.queue_batches import look
 from enrichment.services.refresh_plans import RefreshPlan
 from harvest.crons import books, feed, housekeeping
 from harvest.crons.run_context import RunContext
@@ -132,8 +131,7 @@ for _entry in (
         description="Sends the batches of the queue that are full or due.",
         schedule=Every(seconds=2),
         run=books.queue_flush,
-        consumer=FLUSHER,
-        is_due=queue.look,
+        is_due=look,
     ),
     Cron(
         name="reconciliation",

@@ -55,6 +55,27 @@ class Allowance:
     limits: list[ConsumerLimit] = field(default_factory=list)
     """The limits of the consumer that are not calls."""
 
+    @property
+    def refused_by(self) -> str:
+        """The name of the limit or switch that would refuse a single call now; "" when it would be granted."""
+        if self.switched_off:
+            return self.switched_off
+        return "" if self.free > 0 or self.quota.enforcement == "observe" else self.limited_by
+
+    @property
+    def why_refused(self) -> str:
+        """The same in words. They hold no figures of the day, so that the same reason always has the same words."""
+        slug = self.consumer.slug
+        if self.switched_off:
+            return SWITCHED_OFF[self.switched_off].about(slug)
+        if not self.refused_by:
+            return ""
+        limit = LIMITS[self.limited_by]
+        if not limit.consumer_field:
+            return limit.about(slug)
+        figure = getattr(self.consumer, limit.consumer_field)
+        return f"{limit.about(slug)} Its {limit.consumer_field.replace('_', ' ')} is {figure:,}."
+
 
 def allowances(consumers: Iterable[Consumer], *, status: QuotaStatus | None = None) -> dict[int, Allowance]:
     """What each of the consumers may spend today, by its primary key, without `refusals` and `limits`.
@@ -123,19 +144,9 @@ def get_allowance(consumer: Consumer) -> Allowance:
 def why_no_call(consumer: str, status: QuotaStatus) -> str:
     """Why a single call of the consumer (a slug) would be refused now, in words; "" when it would be granted.
 
-    The words hold no figures of the day, so that the same reason always has the same words.
     Raises ConsumerUnknown and QuotaUnavailable.
     """
-    allowance = allowance_of(consumer, status)
-    if allowance.switched_off:
-        return SWITCHED_OFF[allowance.switched_off].about(consumer)
-    if allowance.free > 0 or status.enforcement == "observe":
-        return ""
-    limit = LIMITS[allowance.limited_by]
-    if not limit.consumer_field:
-        return limit.about(consumer)
-    figure = getattr(allowance.consumer, limit.consumer_field)
-    return f"{limit.about(consumer)} Its {limit.consumer_field.replace('_', ' ')} is {figure:,}."
+    return allowance_of(consumer, status).why_refused
 
 
 def may_come_free(refusal: QuotaRefused, *, consumer: str) -> bool:

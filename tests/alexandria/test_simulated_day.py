@@ -42,7 +42,7 @@ START = MIDNIGHT - timedelta(minutes=10)
 LAST_SECONDS = MIDNIGHT - timedelta(seconds=10)
 LIMIT = 300
 USED_BEFORE = 230
-SPENDERS = {"library", "bulk-author", "cron-queue-flush", "cron-reconciliation"}
+SPENDERS = {"library", "bulk-author", "queue", "cron-reconciliation"}
 MAX_RPS = 3
 CLIENT_PAUSE_SECONDS = 0.5
 """Between two requests of a client. Without it, refused clients ask again at once, and keep all cores busy."""
@@ -99,7 +99,9 @@ def new_day_is_worked_on(sandbox: Sandbox) -> bool:
 
 
 def consumers_that_spent() -> set[str]:
-    return set(Call.objects.values_list("consumer__slug", flat=True))
+    """The queue counts as one, although those who queue pay for it."""
+    spent = Call.objects.values_list("consumer__slug", "operation")
+    return {"queue" if operation == "queue" else consumer for consumer, operation in spent}
 
 
 def calls_that_arrived(sandbox: Sandbox) -> Counter[date]:

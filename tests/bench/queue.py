@@ -18,7 +18,7 @@ from alexandria.development.sandbox.server import Sandbox
 from enrichment.services.enrich import enrich_isbns
 from quota.models import Consumer
 from tests.bench.queue_trace import CLIENTS, Request, distinct, make_trace, min_calls, naive_calls, run_trace
-from tests.fixtures import NOON
+from tests.fixtures import NOON, slots_far_ahead
 
 REQUESTS, SECONDS, CATALOGUE = 20_000, 600, 60_000
 PART = 10  # the run with high priorities has a trace and batches that are so much smaller
@@ -30,7 +30,7 @@ WANTED = 1.1
 def run() -> bool:
     """Prints the figures; returns False when the queue takes too many calls."""
     logging.disable(logging.INFO)
-    with scratch_database(), Sandbox(max_rps=None, batch_price="request") as sandbox:
+    with scratch_database(), slots_far_ahead(), Sandbox(max_rps=None, batch_price="request") as sandbox:
         sandbox.set_clock(offset_seconds=(NOON - datetime.now(UTC)).total_seconds())
         with connection.cursor() as cursor:  # this bench counts calls, not time
             cursor.execute(f'ALTER DATABASE "{connection.settings_dict["NAME"]}" SET synchronous_commit = off')

@@ -9,7 +9,8 @@ from random import Random
 
 from alexandria.development.sandbox import isbns
 from enrichment.models import QueuedIsbn
-from enrichment.services.queue import enqueue, flush
+from enrichment.services.queue import enqueue
+from enrichment.services.queue_flush import flush
 from quota.models import Call
 from tests.fixtures import NOON, stop_database_clock
 
@@ -104,13 +105,13 @@ def run_trace(trace: Sequence[Request], *, consumer: str, start: datetime = NOON
         for request in requests:
             enqueue(request.isbns, priority=request.priority, consumer=consumer, source=f"client {request.client}")
         if second % TICK == 0:
-            flush(consumer=consumer)
+            flush()
     for tick in count(trace[-1].second + TICK, TICK):
         if not QueuedIsbn.objects.exists():
             break
         # No more requests come. After two minutes only low priorities wait, so the clock jumps by an hour.
         stop_database_clock(start + timedelta(seconds=tick if tick < trace[-1].second + 2 * 60 else tick + HOUR))
-        flush(consumer=consumer)
+        flush()
     calls = list(Call.objects.order_by("pk").values_list("isbns_asked", "isbns_found"))[already_spent:]
     return Outcome(len(calls), sum(asked or 0 for asked, _ in calls), sum(found or 0 for _, found in calls))
 

@@ -30,7 +30,7 @@ CALLS_A_DAY = {
     "reading-room": 2_600,
     "acquisitions": 900,
     "bulk-author": 1_900,
-    "cron-queue-flush": 1_300,
+    "cron-stale-refresh": 1_300,
     "cron-new-releases": 500,
 }
 """By consumer. Each day has a share of it; today's share depends on the time."""

@@ -1,14 +1,10 @@
-import pytest
-
-from enrichment.models.queue import FLUSHER
-from quota.models import Consumer
 from tests.fixtures import (
-    SetClock,
     api,
     api_without_key_check,
     at,
     consumer,
     key,
+    no_waits,
     one_at_a_time,
     plenty_left,
     sandbox,
@@ -20,16 +16,10 @@ __all__ = [
     "api_without_key_check",
     "at",
     "consumer",
-    "flusher",
     "key",
+    "no_waits",
     "one_at_a_time",
     "plenty_left",
     "sandbox",
     "set_clock",
 ]
-
-
-@pytest.fixture
-def flusher(set_clock: SetClock) -> Consumer:
-    """The consumer that pays for the batches of the queue. It has no floor, because the sandbox has few calls a day."""
-    return Consumer.objects.create(slug=FLUSHER, kind="cron")

@@ -15,7 +15,7 @@ django.setup()
 
 from enrichment.gateway import connection as isbndb  # noqa: E402 (after the set-up)
 from enrichment.services.enrich import enrich_isbns  # noqa: E402
-from enrichment.services.queue import flush  # noqa: E402
+from enrichment.services.queue_flush import flush  # noqa: E402
 from quota.spending import Spender  # noqa: E402
 
 
@@ -46,4 +46,4 @@ if __name__ == "__main__":
     if lists:
         enrich_isbns(lists[-1].split(","), consumer="reader")
     else:
-        flush(consumer="reader")
+        flush()

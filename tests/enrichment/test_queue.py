@@ -20,14 +20,18 @@ from alexandria.development.sandbox.server import Sandbox
 from enrichment import selectors
 from enrichment.exceptions import EnrichmentStopped
 from enrichment.isbn.parsing import InvalidEntry, Reason
-from enrichment.models import Edition, Miss, QueuedIsbn, QueueState
+from enrichment.models import Asker, Edition, Miss, QueuedIsbn, QueueState
 from enrichment.models.queue import MAX_ATTEMPTS
+from enrichment.selectors.queue import Payers
 from enrichment.services import enrich as enrichment
-from enrichment.services import queue as services
-from enrichment.services.queue import LEASE, Accepted, Flush, drop, enqueue, flush, retry
+from enrichment.services import queue_flush
+from enrichment.services.queue import Accepted, drop, enqueue, retry
+from enrichment.services.queue_batches import LEASE, Batch, make_batch
+from enrichment.services.queue_flush import Flush, flush
 from quota.exceptions import ConsumerUnknown, QuotaUnavailable
 from quota.models import Call, Consumer, Switches
 from quota.services import reservations as quota
+from quota.shared_spending import SharedPayer
 from tests import processes
 from tests.bench.queue_trace import distinct, make_trace, min_calls, naive_calls, run_trace
 from tests.fixtures import NOON, At, balance, known_isbns, patient_database, unknown_isbns
@@ -37,7 +41,7 @@ SIZE = 10
 
 
 @pytest.fixture(autouse=True)
-def batches_of_ten(settings, consumer: Consumer, flusher: Consumer, sandbox: Sandbox) -> None:
+def batches_of_ten(settings, consumer: Consumer, sandbox: Sandbox, no_waits: None) -> None:
     settings.ISBNDB_BATCH_SIZE = SIZE
 
 
@@ -57,7 +61,7 @@ def warning() -> str:
 def failing_flush() -> Flush:
     """Runs a flush that ISBNdb stops with a failure; returns its result so far."""
     with pytest.raises(EnrichmentStopped) as failure:
-        flush(consumer="reader")
+        flush()
     result: Flush = failure.value.result
     return result
 
@@ -103,7 +107,7 @@ def test_a_known_isbn_is_not_queued_and_a_waiting_isbn_is_not_queued_twice(sandb
         already_fresh=2,
         not_found=1,
     )
-    assert list(QueuedIsbn.objects.order_by("asked_at", "pk").values_list("source", flat=True)) == ["", "", "shelf 7"]
+    assert sorted(Asker.objects.values_list("source", flat=True)) == ["", "", "shelf 7"]
     assert queue(fresh).already_fresh == 2
     assert queue([]) == Accepted(0, 0, [], 0, 0, 0, 0)
     assert balance(sandbox) == (1, 1)
@@ -128,23 +132,27 @@ def test_50_callers_at_once_create_one_row_for_each_isbn() -> None:
     assert all(each.queued + each.already_queued == 40 for each in accepted)
 
 
-def test_an_isbn_queued_twice_keeps_the_higher_priority_the_earlier_due_time_and_the_first_caller(at: At) -> None:
+def test_each_asker_of_an_isbn_keeps_its_own_priority_and_due_time(at: At) -> None:
     Consumer.objects.create(slug="writer")
     isbn = known_isbns(1)
     queue(isbn, LOW)
     at(5)
-    enqueue(isbn, priority=HIGH, consumer="writer", source="urgent")
+    writers = enqueue(isbn, priority=HIGH, consumer="writer", source="urgent")
+    assert (writers.queued, writers.already_queued) == (0, 1)
     at(10)
     queue(isbn, NORMAL)
-    row = QueuedIsbn.objects.get()
-    assert (row.get_priority_display(), row.consumer.slug, row.source) == ("high", "reader", "")
-    assert (row.asked_at, row.due_at) == (NOON, NOON + timedelta(seconds=15))
-
-    queue(known_isbns(2)[1:], NORMAL)
+    assert QueuedIsbn.objects.get().asked_at == NOON
+    askers = Asker.objects.values_list("consumer__slug", "priority", "source", "due_at")
+    assert list(askers) == [
+        ("reader", NORMAL, "", NOON + timedelta(seconds=70)),
+        ("writer", HIGH, "urgent", NOON + timedelta(seconds=15)),
+    ]
     at(65)
-    queue(known_isbns(2)[1:], HIGH)
-    row = QueuedIsbn.objects.get(pk=known_isbns(2)[1])
-    assert (row.priority, row.due_at) == (HIGH, NOON + timedelta(seconds=70))
+    queue(isbn, HIGH)
+    reader = Asker.objects.get(consumer__slug="reader")
+    assert (reader.priority, reader.due_at) == (HIGH, NOON + timedelta(seconds=70))
+    overview = selectors.get_queue()
+    assert (overview.depth, overview.by_priority["high"]) == (1, 1)
 
 
 def test_the_database_rejects_invalid_rows_of_the_queue() -> None:
@@ -152,7 +160,7 @@ def test_the_database_rejects_invalid_rows_of_the_queue() -> None:
     QueueState.objects.create(looked_at=NOON)
     for table, wrong in (
         (QueuedIsbn, {"isbn13": "9780000000"}),
-        (QueuedIsbn, {"priority": 3}),
+        (Asker, {"priority": 3}),
         (QueuedIsbn, {"claim": uuid.uuid4()}),
         (QueueState, {"id": 2}),
     ):
@@ -164,14 +172,14 @@ def test_the_database_rejects_invalid_rows_of_the_queue() -> None:
 
 
 def test_full_batches_are_sent_at_once_and_the_rest_waits(sandbox: Sandbox) -> None:
-    assert flush(consumer="reader").batches == 0
+    assert flush().batches == 0
     queue([*known_isbns(23), *unknown_isbns(2)])
-    done = flush(consumer="reader")
+    done = flush()
     assert (done.batches, done.enrichment.valid, done.enrichment.api_calls, done.stopped_reason) == (2, 20, 2, None)
     assert sent() == [SIZE, SIZE]
     assert QueuedIsbn.objects.count() == 5
     assert Edition.objects.count() + Miss.objects.count() == 20
-    assert flush(consumer="reader").batches == 0
+    assert flush().batches == 0
     assert set(Call.objects.values_list("operation", "consumer__slug")) == {("queue", "reader")}
     assert balance(sandbox) == (2, 2)
 
@@ -185,9 +193,9 @@ def test_a_batch_that_is_not_full_is_sent_when_its_oldest_isbn_is_due(
     queue(known_isbns(1), priority)
     at(seconds - 0.1)
     queue(known_isbns(3), priority)
-    assert flush(consumer="reader").batches == 0
+    assert flush().batches == 0
     at(seconds)
-    assert flush(consumer="reader").batches == 1
+    assert flush().batches == 1
     assert sent() == [3]
     assert not QueuedIsbn.objects.exists()
 
@@ -199,11 +207,11 @@ def test_due_isbns_are_sent_first_and_then_the_highest_priorities(at: At) -> Non
     at(3600)
     for isbns, priority in ((low, LOW), (normal, NORMAL), (high, HIGH)):
         queue(isbns, priority)
-    assert flush(consumer="reader").batches == 1
+    assert flush().batches == 1
     stored = set(Edition.objects.values_list("isbn13", flat=True))
     assert stored > {*overdue, *high}
     assert len(stored & set(normal)) == 5
-    assert flush(consumer="reader").batches == 0
+    assert flush().batches == 0
 
 
 @pytest.mark.slow
@@ -211,12 +219,12 @@ def test_a_queued_isbn_that_became_known_in_the_meantime_costs_no_call(at: At, s
     queue(known_isbns(9) + unknown_isbns(1))
     enrichment.enrich_isbns(known_isbns(8) + unknown_isbns(1), consumer="reader")
     at(60)
-    flush(consumer="reader")
+    flush()
     assert sent() == [9, 1]
     queue(known_isbns(12)[9:])
     enrichment.enrich_isbns(known_isbns(12), consumer="reader")
     at(120)
-    assert flush(consumer="reader").batches == 0
+    assert flush().batches == 0
     assert not QueuedIsbn.objects.exists()
     assert balance(sandbox) == (3, 3)
 
@@ -224,9 +232,9 @@ def test_a_queued_isbn_that_became_known_in_the_meantime_costs_no_call(at: At, s
 @pytest.mark.slow
 def test_one_flush_sends_a_limited_number_of_batches_and_the_next_one_continues() -> None:
     queue(known_isbns(50))
-    with patch.object(services, "MAX_BATCHES", 3):
-        assert flush(consumer="reader").batches == 3
-        assert flush(consumer="reader").batches == 2
+    with patch.object(queue_flush, "MAX_BATCHES", 3):
+        assert flush().batches == 3
+        assert flush().batches == 2
 
 
 @pytest.mark.slow
@@ -249,20 +257,20 @@ def claim_taken_out(flushers: int) -> Iterator[None]:
     picked = threading.Barrier(flushers, timeout=300)
     first = threading.local()
 
-    def pick(claim: uuid.UUID, *, size: int) -> list[str]:
+    def pick(payers: Payers, *, source: str) -> Batch | None:
         if hasattr(first, "done"):
-            return []
+            return None
         first.done = True
-        batch = selectors.next_batch(size)
+        [isbns] = selectors.wanted_next(payers.able, size=SIZE).values()
         picked.wait()
-        return batch
+        return make_batch(uuid.uuid4(), {"reader": isbns}, source=source)
 
-    with patch.object(services, "_claim", pick):
+    with patch.object(queue_flush, "claim_batch", pick):
         yield
 
 
 def flush_at_once(flushers: int) -> None:
-    in_threads(*[lambda: flush(consumer="reader")] * flushers)
+    in_threads(*[flush] * flushers)
 
 
 def test_without_the_claim_two_flushers_send_the_same_isbns() -> None:
@@ -295,9 +303,9 @@ def test_queuing_and_flushing_at_once_loses_no_isbn_and_does_not_deadlock(at: At
     def caller(parts: list[list[str]]) -> Callable[[], object]:
         return lambda: [queue(part, random.choice([HIGH, NORMAL])) for part in parts]
 
-    in_threads(*map(caller, wanted), *[lambda: [flush(consumer="reader") for _ in range(10)]] * 3)
+    in_threads(*map(caller, wanted), *[lambda: [flush() for _ in range(10)]] * 3)
     at(60)
-    while flush(consumer="reader").batches:
+    while flush().batches:
         pass
     assert not QueuedIsbn.objects.exists()
     everything = {isbn for parts in wanted for part in parts for isbn in part}
@@ -315,9 +323,9 @@ def test_the_claim_of_a_killed_flusher_expires(at: At, sandbox: Sandbox) -> None
         assert selectors.get_queue().under_way == SIZE
         worker.kill()
     at(LEASE.total_seconds() - 0.1)
-    assert flush(consumer="reader").batches == 0
+    assert flush().batches == 0
     at(LEASE.total_seconds())
-    assert flush(consumer="reader").batches == 1
+    assert flush().batches == 1
     assert not QueuedIsbn.objects.exists()
     assert Edition.objects.count() == SIZE
     quota.expire()
@@ -344,17 +352,17 @@ def test_without_quota_queued_isbns_lose_no_attempt_and_are_sent_the_next_day(
 ) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 11, 10
     queue(known_isbns(25))
-    done = flush(consumer="reader")
+    done = flush()
     assert (done.batches, done.stopped_reason, done.enrichment.api_calls) == (1, "safety_limit", 1)
     assert set(QueuedIsbn.objects.values_list("attempts", "claim", "held_until", "last_error")) == {(0, None, None, "")}
-    assert flush(consumer="reader").stopped_reason == "safety_limit"
+    assert flush().stopped_reason == "safety_limit"
     overview = selectors.get_queue()
     assert (overview.depth, overview.stopped_reason) == (15, "safety_limit")
     assert "waits until 00:00 UTC" in warning()
     assert balance(sandbox) == (1, 1)
 
     at(24 * 3600)
-    done = flush(consumer="reader")
+    done = flush()
     assert (done.batches, done.stopped_reason) == (1, "safety_limit")
     assert QueuedIsbn.objects.count() == 5
 
@@ -367,25 +375,36 @@ def test_by_the_isbn_a_batch_is_cut_to_the_free_calls_and_a_flush_ends_when_none
     Consumer.objects.filter(slug="reader").update(cap_per_operation=7, daily_budget=12)
     queue(known_isbns(25))
     at(60)
-    done = flush(consumer="reader")
+    done = flush()
     assert (done.batches, done.stopped_reason, done.enrichment.api_calls) == (2, "daily_budget", 12)
     assert sent() == [7, 5]
     assert QueuedIsbn.objects.filter(attempts=0, claim=None).count() == 13
     assert balance(sandbox) == (12, 12)
 
 
-def test_no_queued_isbn_is_lost_while_harvesting_is_off_or_the_database_is_down(sandbox: Sandbox) -> None:
-    Switches.objects.create(harvest_enabled=False)
+def test_no_queued_isbn_is_lost_while_a_consumer_is_off_or_the_database_is_down(sandbox: Sandbox) -> None:
     queue(known_isbns(SIZE))
-    assert flush(consumer="cron-queue-flush").stopped_reason == "switched_off"
-    assert "switched off" in warning()
-    with patch.object(services, "spending", side_effect=QuotaUnavailable("No answer.")):
+    Consumer.objects.filter(slug="reader").update(active=False)
+    assert flush().stopped_reason == "inactive"
+    assert "nobody who asks" in warning()
+    Consumer.objects.filter(slug="reader").update(active=True)
+    with patch.object(SharedPayer, "hold", side_effect=QuotaUnavailable("No answer.")):
         assert failing_flush().stopped_reason == "quota_unavailable"
     assert set(QueuedIsbn.objects.values_list("attempts", "claim")) == {(0, None)}
     assert sandbox.spent == 0
-    Switches.objects.update(harvest_enabled=True)
-    assert flush(consumer="cron-queue-flush").batches == 1
+    assert flush().batches == 1
     assert selectors.get_queue().warning is None
+
+
+def test_while_harvesting_is_off_only_api_clients_have_their_isbns_sent(at: At, sandbox: Sandbox) -> None:
+    Consumer.objects.create(slug="bulk", kind="bulk")
+    enqueue(known_isbns(3)[2:], priority=HIGH, consumer="bulk")
+    queue(known_isbns(2), HIGH)
+    Switches.objects.create(harvest_enabled=False)
+    at(10)
+    assert flush().stopped_reason == "harvest_off"
+    assert [queued.pk for queued in QueuedIsbn.objects.all()] == known_isbns(3)[2:]
+    assert selectors.get_queue().of("bulk").refused_by == "harvest_off"
 
 
 @pytest.mark.slow
@@ -400,7 +419,7 @@ def test_while_isbndb_fails_the_pauses_grow_and_after_all_attempts_an_isbn_waits
         overview = selectors.get_queue()
         assert (overview.stopped_reason, overview.under_way) == ("isbndb_failed", 0)
         assert "isbndb_failed" in warning()
-        assert flush(consumer="reader").batches == 0
+        assert flush().batches == 0
         paused_until = QueueState.objects.get().paused_until
         assert paused_until is not None
         pauses.append((paused_until - NOON).total_seconds() - seconds)
@@ -413,11 +432,11 @@ def test_while_isbndb_fails_the_pauses_grow_and_after_all_attempts_an_isbn_waits
     assert {failed.error for failed in overview.latest_failed} == {"ISBNdb failed with status 500."}
 
     sandbox.clear_faults()
-    assert flush(consumer="reader").batches == 0
+    assert flush().batches == 0
     assert (queue(known_isbns(1)).queued, queue(known_isbns(1)).already_queued) == (1, 1)
     assert retry(known_isbns(4)) == 3
     assert drop(known_isbns(SIZE + 1)[5:]) == SIZE - 5
-    assert flush(consumer="reader").batches == 1
+    assert flush().batches == 1
     assert Edition.objects.count() == 4
     assert (QueuedIsbn.objects.count(), QueueState.objects.get().failures) == (1, 0)
     assert selectors.get_queue().warning is None
@@ -429,16 +448,16 @@ def test_while_isbndb_fails_the_pauses_grow_and_after_all_attempts_an_isbn_waits
 def test_an_isbn_that_fails_within_an_answer_is_held_and_then_joins_other_batches(at: At, sandbox: Sandbox) -> None:
     queue(known_isbns(SIZE))
     with unstorable(known_isbns(1)[0]):
-        assert flush(consumer="reader").enrichment.failed == 1
+        assert flush().enrichment.failed == 1
     assert Edition.objects.count() == SIZE - 1
     row = QueuedIsbn.objects.get()
     assert (row.pk, row.attempts) == (known_isbns(1)[0], 1)
     assert "tmp" in row.last_error
     at(29.9)
-    assert (flush(consumer="reader").batches, selectors.get_queue().claimable) == (0, 0)
+    assert (flush().batches, selectors.get_queue().claimable) == (0, 0)
     queue(known_isbns(SIZE + 4)[SIZE:], HIGH)
     at(40)
-    flush(consumer="reader")
+    flush()
     at(70)
     assert (selectors.get_queue().depth, selectors.get_queue().next_flush_why) == (0, None)
     assert sent() == [SIZE, 5]
@@ -450,7 +469,7 @@ def test_an_unreadable_book_leaves_the_queue_as_a_miss_that_expires_soon(at: At,
     sandbox.add_fault("garbage", body=json.dumps(body), times=1)
     queue(books, HIGH)
     at(10)
-    assert flush(consumer="reader").batches == 1
+    assert flush().batches == 1
     assert not QueuedIsbn.objects.exists()
     assert queue(books, HIGH).not_found == 1
     Miss.objects.update(asked_at=F("asked_at") - timedelta(days=1))
@@ -464,5 +483,5 @@ def test_when_a_batch_cannot_be_stored_its_isbns_are_held_and_tried_again(at: At
     why = "The database is out of reach."
     assert set(QueuedIsbn.objects.values_list("attempts", "claim", "last_error")) == {(1, None, why)}
     at(30)
-    assert flush(consumer="reader").batches == 1
+    assert flush().batches == 1
     assert balance(sandbox) == (2, 2)

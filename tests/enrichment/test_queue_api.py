@@ -11,18 +11,18 @@ from django.urls import reverse
 from rest_framework.test import APIClient
 
 from alexandria.development.sandbox.server import Sandbox
-from enrichment.models import Edition, QueuedIsbn
+from enrichment.models import Asker, Edition, QueuedIsbn
 from enrichment.models.queue import MAX_ATTEMPTS
 from enrichment.services import enrich as enrichment
-from enrichment.services.queue import enqueue, flush
-from quota.models import Call, Consumer, Switches
+from enrichment.services.queue import enqueue
+from enrichment.services.queue_flush import flush
+from quota.models import Call, Consumer
 from quota.services import reservations as quota
 from tests.enrichment.test_batch_api import BAD_BODIES
 from tests.fixtures import At, database_moved, known_isbns, problem, unknown_isbns
 
 PATH = "/api/enrich/queue"
 
-pytestmark = pytest.mark.usefixtures("flusher")
 KNOWN = known_isbns(4)
 
 
@@ -49,18 +49,19 @@ def test_queuing_answers_for_every_isbn_and_spends_no_call(api: APIClient, sandb
         "already_fresh": 1,
         "not_found": 1,
         "invalid": [{"isbn": "978-0-00-000000-3", "reason": "wrong check digit"}],
+        "yours": {"isbns": 3, "refused_by": None, "why": None},
         "depth": 3,
         "next_flush_at": "2026-05-05T12:00:10Z",
         "warning": "No worker processes the queue. Check that a worker and beat are running.",
         "api_calls": 0,
     }
     assert response.headers["RateLimit"].startswith('"daily";r=12999;t=')
-    assert set(QueuedIsbn.objects.values_list("priority", "source", "consumer__slug")) == {(2, "shelf 7", "reader")}
+    assert set(Asker.objects.values_list("priority", "source", "consumer__slug")) == {(2, "shelf 7", "reader")}
 
     bare = api.post(PATH, KNOWN, format="json").json()
     assert (bare["queued"], bare["already_queued"], bare["depth"]) == (0, 3, 3)
     at(10)
-    flush(consumer="reader")
+    flush()
     known = api.post(PATH, KNOWN, format="json").json()
     assert (known["already_fresh"], known["depth"], known["next_flush_at"], known["warning"]) == (4, 0, None, None)
     assert Call.objects.count() == 2
@@ -92,7 +93,7 @@ def test_the_queue_shows_what_waits_since_when_and_when_and_why_the_next_batch_i
     api.post(PATH, {"isbns": KNOWN[:2], "priority": "low"}, format="json")
     assert look(api)["next_flush_why"] == "low_due"
     at(100)
-    flush(consumer="reader")
+    flush()
     api.post(PATH, {"isbns": KNOWN[2:3]}, format="json")
     body = look(api)
     assert body["by_priority"] == {"high": 0, "normal": 1, "low": 2}
@@ -108,21 +109,24 @@ def test_the_queue_shows_what_waits_since_when_and_when_and_why_the_next_batch_i
     full = look(api)
     assert (full["full_batches"], full["next_flush_why"]) == (1, "full_batch")
     assert full["next_flush_at"] == "2026-05-05T12:02:41Z"
-    flush(consumer="reader")
+    flush()
     served = look(api)
     assert (served["depth"], served["warning"], served["flushed_at"]) == (0, None, "2026-05-05T12:02:41Z")
 
 
 def test_the_queue_says_why_it_does_not_move(api: APIClient, sandbox: Sandbox, at: At, settings) -> None:
-    Consumer.objects.create(slug="cron", kind="cron", floor=13_000)
     settings.ISBNDB_BATCH_SIZE = 2
-    api.post(PATH, KNOWN, format="json")
-    flush(consumer="cron")
-    assert (look(api)["stopped_reason"], look(api)["warning"]) == ("floor", "The last flush was stopped: floor.")
+    Consumer.objects.filter(slug="reader").update(daily_budget=0)
+    posted = api.post(PATH, KNOWN, format="json").json()
+    why = "The consumer reader's daily budget is used or reserved. Its daily budget is 0."
+    assert posted["yours"] == {"isbns": 4, "refused_by": "daily_budget", "why": why}
+    flush()
+    body = look(api)
+    assert (body["yours"], body["stopped_reason"]) == (posted["yours"], "daily_budget")
+    assert body["warning"] == "The queue waits: nobody who asks for its ISBNs can pay for them now."
+    assert body["next_flush_at"] is None
     quota.increment(13_000)
     assert "used up or closed" in look(api)["warning"]
-    Switches.objects.create(harvest_enabled=False)
-    assert "switched off" in look(api)["warning"]
 
     QueuedIsbn.objects.filter(pk=KNOWN[0]).update(attempts=MAX_ATTEMPTS, last_error="ISBNdb failed with status 500.")
     body = look(api)

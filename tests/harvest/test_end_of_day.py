@@ -18,7 +18,8 @@ from enrichment.jobs.workers import run_job
 from enrichment.models import AuthorMiss, Edition, Job, Miss, QueuedIsbn
 from enrichment.services.bibliographies import enrich_bibliography
 from enrichment.services.enrich import enrich_isbns
-from enrichment.services.queue import enqueue, flush
+from enrichment.services.queue import enqueue
+from enrichment.services.queue_flush import flush
 from enrichment.services.releases import Wanted, enrich_new_releases
 from harvest.defaults import ensure_defaults
 from harvest.runs import run_cron
@@ -107,7 +108,7 @@ def test_new_releases_stop_where_they_can_be_resumed(two_calls_left: Sandbox) ->
 
 def test_the_queue_keeps_its_isbns_without_an_attempt(two_calls_left: Sandbox) -> None:
     enqueue(known_isbns(9), priority=QueuedIsbn.Priority.HIGH, consumer="reader")
-    assert flush(consumer="reader").stopped_reason == "day_closed"
+    assert flush().stopped_reason == "day_closed"
     assert list(QueuedIsbn.objects.values_list("attempts", "claim", "last_error")) == [(0, None, "")] * 3
 
 

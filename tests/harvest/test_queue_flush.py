@@ -8,7 +8,7 @@ from enrichment.models import Edition, QueuedIsbn
 from enrichment.services.queue import enqueue
 from harvest.models import HarvestRun
 from harvest.runs import run_cron
-from quota.models import Consumer
+from quota.models import Call, Consumer
 from quota.services import reservations as quota
 from tests.fixtures import balance, known_isbns
 
@@ -44,15 +44,14 @@ def test_while_nothing_is_due_all_its_runs_share_one_row() -> None:
     assert selectors.get_queue().warning is None, "a worker looks at the queue"
 
 
-def test_below_its_floor_it_is_skipped_and_the_queue_shows_why(sandbox: Sandbox) -> None:
+def test_who_asked_pays_so_the_cron_needs_no_consumer_and_has_no_floor(sandbox: Sandbox) -> None:
     queue(5)
-    quota.increment(12_000)
+    quota.increment(12_500)
     run = run_cron("queue-flush")
     assert run is not None
-    reason = "The consumer cron-queue-flush must leave calls free for others. Its floor is 1,000."
-    assert (run.outcome, run.reason) == ("skipped", reason)
-    assert selectors.get_queue().warning == f"The queue waits: {reason}"
-    assert (sandbox.spent, QueuedIsbn.objects.count()) == (0, 5)
+    assert (run.outcome, run.calls) == ("succeeded", 1)
+    assert list(Call.objects.filter(operation="queue").values_list("consumer__slug", flat=True)) == ["reader"]
+    assert not Consumer.objects.filter(slug="cron-queue-flush").exists()
 
 
 def test_when_isbndb_fails_the_run_fails_and_the_next_one_waits(sandbox: Sandbox) -> None:

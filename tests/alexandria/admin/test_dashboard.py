@@ -233,7 +233,6 @@ def test_every_link_in_the_sidebar_opens(viewer: Client, admin_client: Client, c
 @pytest.mark.slow
 def test_notices_show_what_stops_calls(viewer: Client, consumer: Consumer, settings) -> None:
     QueueState.objects.create(looked_at=NOON + timedelta(hours=1))
-    Consumer.objects.create(slug="cron-queue-flush", kind="cron")
 
     def said() -> list[str]:
         return [notice.text for notice in viewer.get(FRAGMENT).context["alerts"]]
@@ -317,7 +316,6 @@ def test_a_year_of_history_needs_few_queries_that_read_at_most_one_day(
     long_history.fill(today=NOON.date(), consumers=payers, days=400, calls_a_day=60, rows_a_day=20)
     reservations.reserve(consumer="reader", operation="open", calls=1)
     QueueState.objects.create(looked_at=NOON + timedelta(hours=1))
-    Consumer.objects.create(slug="cron-queue-flush", kind="cron")
     for address in (INDEX, FRAGMENT):
         with CaptureQueriesContext(connection) as captured:
             page = viewer.get(address)

@@ -16,7 +16,7 @@ from alexandria.development.sandbox.server import Sandbox
 from enrichment.jobs import claims
 from enrichment.jobs.lifecycle import create_job, resume_jobs
 from enrichment.jobs.workers import run_job
-from enrichment.models import Edition, Job, QueuedIsbn
+from enrichment.models import Asker, Edition, Job, QueuedIsbn
 from enrichment.services import queue
 from quota.models import Call, Consumer
 from quota.selectors.status import calls_spent
@@ -109,7 +109,7 @@ def test_when_a_celery_worker_is_killed_in_a_job_another_takes_over(
 
 
 def test_slow_jobs_on_all_job_workers_do_not_delay_the_queue(
-    consumer: Consumer, flusher: Consumer, sandbox: Sandbox, settings, tmp_path: Path
+    consumer: Consumer, sandbox: Sandbox, settings, tmp_path: Path
 ) -> None:
     settings.ISBNDB_BATCH_SIZE = 2
     settings.ISBNDB_TIMEOUT_SECONDS = 60
@@ -128,7 +128,7 @@ def test_slow_jobs_on_all_job_workers_do_not_delay_the_queue(
     try:
         wait_until(lambda: sandbox.spent == 2, jobs)
         queue.enqueue(KNOWN[4:5], priority=QueuedIsbn.Priority.HIGH, consumer="reader")
-        QueuedIsbn.objects.update(due_at=NOON)
+        Asker.objects.update(due_at=NOON)
         signature("harvest.tasks.run_cron", ["queue-flush"]).apply_async()
         wait_until(lambda: not QueuedIsbn.objects.exists(), others)
         assert set(Job.objects.values_list("state", "done")) == {("running", 0)}
