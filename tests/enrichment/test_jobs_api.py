@@ -72,6 +72,7 @@ def test_a_job_is_accepted_at_once_and_shows_its_progress_and_result(
         "enriched": 5,
         "created": 5,
         "updated": 0,
+        "unchanged": 0,
         "already_fresh": 0,
         "not_found": 1,
         "failed": 0,
