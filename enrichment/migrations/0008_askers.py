@@ -49,7 +49,10 @@ class Migration(migrations.Migration):
             ],
             options={
                 "ordering": ["asked_at", "id"],
-                "indexes": [models.Index(fields=["consumer", "due_at"], name="enrichment_asker_due")],
+                "indexes": [
+                    models.Index(fields=["consumer", "due_at"], name="enrichment_asker_due"),
+                    models.Index(fields=["consumer", "priority", "due_at", "queued"], name="enrichment_asker_in_turn"),
+                ],
                 "constraints": [
                     models.UniqueConstraint(fields=("queued", "consumer"), name="enrichment_asker_once"),
                     models.CheckConstraint(

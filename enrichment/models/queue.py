@@ -64,7 +64,10 @@ class Asker(models.Model):
             models.UniqueConstraint(fields=["queued", "consumer"], name="enrichment_asker_once"),
             models.CheckConstraint(condition=Q(priority__in=[0, 1, 2]), name="enrichment_asker_priority_known"),
         ]
-        indexes = [models.Index(fields=["consumer", "due_at"], name="enrichment_asker_due")]
+        indexes = [
+            models.Index(fields=["consumer", "due_at"], name="enrichment_asker_due"),
+            models.Index(fields=["consumer", "priority", "due_at", "queued"], name="enrichment_asker_in_turn"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.queued_id} for {self.consumer_id}"

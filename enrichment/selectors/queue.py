@@ -34,11 +34,19 @@ _WANTED_NEXT = """
     SELECT consumer.id, next.isbn13, next.is_early, next.due_at
     FROM clock, unnest(%(consumers)s::bigint[]) AS consumer (id)
     CROSS JOIN LATERAL (
-        SELECT isbn13, asker.due_at > moment AS is_early, asker.priority, asker.due_at
-        FROM enrichment_asker AS asker JOIN enrichment_queuedisbn AS queued USING (isbn13)
-        WHERE asker.consumer_id = consumer.id AND queued.attempts < %(max_attempts)s
-            AND (queued.held_until IS NULL OR queued.held_until <= moment)
-        ORDER BY is_early, asker.priority DESC, asker.due_at, isbn13
+        SELECT isbn13, is_early, priority, due_at
+        FROM (VALUES (false, '-infinity', moment), (true, moment, 'infinity')) AS part (is_early, after, until)
+        CROSS JOIN (VALUES (2), (1), (0)) AS own (priority)
+        CROSS JOIN LATERAL (  -- by the index: a consumer can have 100,000 ISBNs in the queue
+            SELECT isbn13, asker.due_at
+            FROM enrichment_asker AS asker JOIN enrichment_queuedisbn AS queued USING (isbn13)
+            WHERE asker.consumer_id = consumer.id AND asker.priority = own.priority
+                AND asker.due_at > part.after AND asker.due_at <= part.until AND queued.attempts < %(max_attempts)s
+                AND (queued.held_until IS NULL OR queued.held_until <= moment)
+            ORDER BY asker.due_at, isbn13
+            LIMIT %(size)s
+        ) AS in_turn
+        ORDER BY is_early, priority DESC, due_at, isbn13
         LIMIT %(size)s
     ) AS next
     ORDER BY consumer.id, next.is_early, next.priority DESC, next.due_at, next.isbn13"""

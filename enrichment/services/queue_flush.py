@@ -34,8 +34,8 @@ from quota.spending import spending
 
 log = structlog.get_logger(__name__)
 
-MAX_BATCHES = 20
-"""Maximum number of batches in one flush. The next flush sends the rest."""
+MAX_BATCHES = 150
+"""Maximum number of batches in one flush: about a minute at three a second. The next flush sends the rest."""
 
 # The pause after an attempt is the same as in `pause_after`: it doubles with each attempt, up to a maximum.
 _PUT_OFF = """
