@@ -7,7 +7,7 @@ from django.db import connection
 from django.db.models import Count
 from prometheus_client.core import Metric
 
-from enrichment.models import Edition, Job
+from enrichment.models import Edition, Job, JobAuthor
 from enrichment.selectors.queue import get_queue
 from quota.database import reachable
 from quota.metrics import counters, gauge, gauges
@@ -45,10 +45,15 @@ def _editions() -> int:
 
 
 def _jobs(today: datetime) -> Iterator[Metric]:
-    under_way = dict(Job.objects.filter(ended_at=None).order_by().values_list("state").annotate(Count("pk")))
-    states = (Job.State.QUEUED, Job.State.RUNNING, Job.State.WAITING)
-    rows = (([state.value], under_way.get(state, 0)) for state in states)
-    yield gauges("jobs", "Jobs that have not ended.", ["state"], rows)
+    jobs = Job.objects.filter(ended_at=None).order_by().values_list("kind", "state").annotate(Count("pk"))
+    under_way = {(kind, state): count for kind, state, count in jobs}
+    states = (Job.State.QUEUED, Job.State.RUNNING, Job.State.WAITING, Job.State.PAUSED)
+    rows = (([kind.value, state.value], under_way.get((kind, state), 0)) for kind in Job.Kind for state in states)
+    yield gauges("jobs", "Jobs that have not ended.", ["kind", "state"], rows)
+    of_jobs = JobAuthor.objects.filter(job__ended_at=None).order_by().values_list("state").annotate(Count("pk"))
+    authors = dict(of_jobs)
+    rows = (([state.value], authors.get(state, 0)) for state in JobAuthor.State)
+    yield gauges("job_authors", "Authors of the jobs that have not ended, by state.", ["state"], rows)
     ended = Job.objects.filter(ended_at__gte=today).order_by().values_list("kind", "state").annotate(Count("pk"))
     yield counters(
         "jobs_ended", "Jobs that ended today.", ["kind", "state"], ((labels, jobs) for *labels, jobs in ended)

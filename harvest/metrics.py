@@ -1,12 +1,11 @@
-"""Prometheus metrics of crons and bulk harvests; docs/monitoring.md explains each."""
+"""Prometheus metrics of crons; docs/monitoring.md explains each."""
 
 from collections.abc import Iterator
 
 from django.db import connection
-from django.db.models import Count
 from prometheus_client.core import Metric
 
-from harvest.models import BulkAuthor, BulkHarvest, HarvestRun
+from harvest.models import HarvestRun
 from quota.database import reachable
 from quota.metrics import counters, gauges
 from quota.selectors.status import begin_of, get_status
@@ -69,14 +68,3 @@ def collect() -> Iterator[Metric]:
             ["cron"],
             (([name], float(duration)) for name, _, repeats, _, duration in last if repeats == 0),
         )
-        yield from _bulk()
-
-
-def _bulk() -> Iterator[Metric]:
-    harvests = dict(BulkHarvest.objects.order_by().values_list("state").annotate(Count("pk")))
-    rows = (([state.value], harvests.get(state, 0)) for state in BulkHarvest.State)
-    yield gauges("bulk_harvests", "Bulk harvests of authors, by state.", ["state"], rows)
-    of_running = BulkAuthor.objects.filter(harvest__state=BulkHarvest.State.RUNNING)
-    authors = dict(of_running.order_by().values_list("state").annotate(Count("pk")))
-    rows = (([state.value], authors.get(state, 0)) for state in BulkAuthor.State)
-    yield gauges("bulk_authors", "Authors of the running bulk harvests, by state.", ["state"], rows)

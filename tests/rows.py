@@ -28,7 +28,7 @@ from enrichment.models import (
     QueuePayer,
     Work,
 )
-from harvest.models import BulkAuthor, BulkHarvest, CronState, HarvestRun
+from harvest.models import CronState, HarvestRun
 from quota.models import (
     Adjustment,
     Call,
@@ -68,8 +68,6 @@ DIFFERENT: Mapping[type[Model], Mapping[str, str]] = {
     Job: {"id": "gen_random_uuid()", "created_at": "created_at - n * interval '1 second'"},
     HarvestRun: {"started_at": "started_at - n * interval '1 minute'"},
     CronState: {"name": "name || '-' || n", "run_id": "NULL", "lease_until": "NULL"},
-    BulkHarvest: {"key": "key || n"},
-    BulkAuthor: {"position": "position + n", "name": "name || ' ' || n"},
     Alert: {"id": "gen_random_uuid()", "key": "key || n"},
     Webhook: {"name": "name || ' ' || n", "active": "false"},
     Delivery: {"id": "gen_random_uuid()"},
@@ -230,10 +228,6 @@ def _harvest(now: Any) -> None:
         cron="new-releases", started_at=now, ended_at=now, outcome="succeeded", calls=4, books=900
     )
     CronState.objects.create(name="new-releases", last_tick_at=now, cursor={"page": 3})
-    harvest = BulkHarvest.objects.create(
-        key="list", label="authors.txt", max_pages=3, state="finished", ended_at=now, host="books-1", pid=7
-    )
-    BulkAuthor.objects.create(harvest=harvest, position=1, name="Ursula K. Le Guin", state="done", books=40, calls=1)
 
 
 def _schedule(now: Any) -> None:

@@ -60,7 +60,6 @@ GROUPS = {
         _list_of("enrichment.queuedisbn", "Queue", "low_priority"),
         _list_of("harvest.harvestrun", "Runs", "play_circle"),
         _list_of("harvest.cronstate", "Crons", "schedule"),
-        _list_of("harvest.bulkharvest", "Bulk harvests", "agriculture"),
         _list_of("django_celery_beat.periodictask", "Periodic tasks", "event_repeat"),
         _list_of("django_celery_beat.crontabschedule", "Crontabs", "calendar_clock"),
         _list_of("django_celery_beat.intervalschedule", "Intervals", "timer"),

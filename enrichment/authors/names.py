@@ -2,7 +2,7 @@
 
 import csv
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import count, pairwise
@@ -34,15 +34,6 @@ Cells = list[tuple[int, str]]
 
 class NamesUnreadable(Exception):
     """The list of authors is unreadable or empty."""
-
-
-@dataclass(frozen=True)
-class AuthorList:
-    """A list of authors: its source, a key that identifies it, and a function that returns its names."""
-
-    label: str
-    key: str
-    names: Callable[[], list[str]]
 
 
 @dataclass(frozen=True)

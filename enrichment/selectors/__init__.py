@@ -29,6 +29,7 @@ from enrichment.selectors.catalogue import (
 from enrichment.selectors.jobs import (
     author_figures,
     check_items,
+    find_list,
     get_job,
     item_counts,
     job_calls_left,
@@ -36,6 +37,7 @@ from enrichment.selectors.jobs import (
     job_failures,
     jobs_of,
     jobs_under_way,
+    last_stopped,
 )
 from enrichment.selectors.plans import IsbnPlan, plan_isbns
 from enrichment.selectors.queue import (
@@ -65,6 +67,7 @@ __all__ = [
     "check_items",
     "find_authors",
     "find_books",
+    "find_list",
     "find_works",
     "fresh_editions",
     "fresh_isbns",
@@ -84,6 +87,7 @@ __all__ = [
     "jobs_of",
     "jobs_under_way",
     "known_isbns",
+    "last_stopped",
     "named_isbns",
     "oldest_isbns",
     "pending_by_the_same_authors",

@@ -133,3 +133,15 @@ def check_items(job: Job) -> None:
 def jobs_under_way(limit: int) -> list[Job]:
     """The jobs that have not ended, oldest first, at most `limit`."""
     return list(Job.objects.filter(ended_at=None).select_related("consumer").order_by("created_at")[:limit])
+
+
+def find_list(consumer: Consumer, list_key: str) -> Job | None:
+    """The latest job of the consumer for that list."""
+    return Job.objects.filter(consumer=consumer, list_key=list_key).order_by("-created_at").first()
+
+
+def last_stopped(consumer: Consumer) -> Job | None:
+    """The job of authors of the consumer that stopped last, neither done nor cancelled; otherwise one that runs."""
+    done = (Job.State.SUCCEEDED, Job.State.CANCELLED)
+    lists = Job.objects.filter(consumer=consumer, kind=Job.Kind.AUTHORS).exclude(state__in=done)
+    return lists.exclude(state=Job.State.RUNNING).order_by("-claimed_at").first() or lists.first()

@@ -7,8 +7,8 @@ from rest_framework import serializers
 from enrichment.serializers.strict import StrictSerializer
 from quota.serializers import QuotaStatusSerializer
 
-OUR_SOURCES = ("job:", "run:", "bulk:")
-"""Prefixes of the sources of jobs, cron runs and bulk harvests. Their calls are counted by source."""
+OUR_SOURCES = ("job:", "run:")
+"""Prefixes of the sources of jobs and cron runs. Their calls are counted by source."""
 
 
 class SpendingRequestSerializer(StrictSerializer):

@@ -1,5 +1,5 @@
-"""The admin pages of crons, runs and bulk harvests, one module for each part."""
+"""The admin pages of crons and runs."""
 
-from harvest.admin import bulk, runs
+from harvest.admin import runs
 
-__all__ = ["bulk", "runs"]
+__all__ = ["runs"]

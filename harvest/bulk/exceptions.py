@@ -1,65 +1,24 @@
-"""What can go wrong in a bulk harvest, one class per failure."""
+"""How a bulk harvest ends early: the message for people, and the exit code."""
 
-from datetime import datetime
-
-
-class NothingToResume(Exception):
-    """There is no stopped harvest."""
-
-
-class AlreadyBegun(Exception):
-    """A harvest of the same list has stopped: the user must choose between resume and restart."""
-
-
-class AnotherCopy(Exception):
-    """Another process works on this harvest; the message says which one and since when."""
-
-
-class Interrupted(Exception):
-    """A person ended the harvest; everything up to then is recorded."""
+EXIT_CANNOT, EXIT_QUOTA, EXIT_FAILED, EXIT_ANOTHER, EXIT_INTERRUPTED, EXIT_CLOSED = 1, 2, 3, 4, 130, 141
 
 
 class CannotGoOn(Exception):
-    """The harvest cannot continue: the server or database is gone, the key is refused, or harvesting is off."""
+    """The harvest cannot start or continue. `code`: the exit code of the command."""
 
-
-class NotFetched(Exception):
-    """A page of an author was not fetched. `calls`: the calls that were spent anyway."""
-
-    def __init__(self, message: str, *, calls: int = 0) -> None:
-        self.calls = calls
+    def __init__(self, message: str, *, code: int = EXIT_CANNOT) -> None:
+        self.code = code
         super().__init__(message)
 
 
-class AuthorFailed(NotFetched):
-    """This author failed; others can succeed. `reason`: a code for programs."""
-
-    def __init__(self, reason: str, message: str, *, calls: int = 0) -> None:
-        self.reason = reason
-        super().__init__(message, calls=calls)
-
-
-class TryLater(NotFetched):
-    """Our server or database is out of reach or busy. `retry_after`: seconds, if the server said so.
-
-    `in_doubt`: the request may have been carried out and paid for, so that another try may cost as much again.
-    """
-
-    def __init__(
-        self, message: str, *, calls: int = 0, retry_after: float | None = None, in_doubt: bool = False
-    ) -> None:
-        self.retry_after = retry_after
-        self.in_doubt = in_doubt or calls > 0
-        super().__init__(message, calls=calls)
+def already_begun(label: str, job: object) -> CannotGoOn:
+    """The list has a job that has stopped: the user must choose between resume and restart."""
+    return CannotGoOn(
+        f"The harvest of {label} was started before (job {job}) and has stopped. "
+        "--resume continues it, --restart starts again from the beginning."
+    )
 
 
-class QuotaGone(NotFetched):
-    """A limit of the quota is reached. `retry_at`, `seconds`: when a retry can succeed; None when it never can."""
-
-    def __init__(
-        self, limit: str, message: str, *, retry_at: datetime | None, seconds: float | None, calls: int = 0
-    ) -> None:
-        self.limit = limit
-        self.retry_at = retry_at
-        self.seconds = seconds
-        super().__init__(message, calls=calls)
+def already_finished(message: str) -> CannotGoOn:
+    """The list is done, and asking again costs as much again."""
+    return CannotGoOn(f"{message} --again does it.")

@@ -1,36 +1,38 @@
-"""A bulk harvest on our own database: fetches through our services, keeps checkpoints in our tables."""
+"""A bulk harvest on our own database: a job of authors that this process works on."""
 
-import os
-import socket
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
-from typing import Any
+from contextlib import contextmanager, suppress
+from datetime import datetime
 
-from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
-from django.db.models import Count, F, Q, QuerySet
-from django.db.models.functions import Now
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection
+from django.db.models import Count
 
 from enrichment import selectors
-from enrichment.authors.names import AuthorList
-from enrichment.exceptions import EnrichmentStopped, IsbndbError
-from enrichment.models import Author
-from enrichment.services.bibliographies import MAX_PAGES, enrich_bibliography
-from enrichment.services.stop_reasons import stop_reason
-from harvest.bulk.exceptions import (
-    AlreadyBegun,
-    AnotherCopy,
-    AuthorFailed,
-    CannotGoOn,
-    NothingToResume,
-    QuotaGone,
-    TryLater,
+from enrichment.exceptions import AlreadyBegun, AlreadyFinished, AnotherRunner, JobError
+from enrichment.jobs.attended import AttendedRun, claim_for_command
+from enrichment.jobs.claims import pause_abandoned
+from enrichment.jobs.ending import end
+from enrichment.jobs.lifecycle import create_job
+from enrichment.models import Author as StoredAuthor
+from enrichment.models import Job, JobAuthor
+from enrichment.services.bibliographies import MAX_PAGES
+from harvest.bulk.exceptions import EXIT_ANOTHER, CannotGoOn, already_begun, already_finished
+from harvest.bulk.harvests import (
+    FAILED,
+    QUOTA_EVERY,
+    AuthorList,
+    Ended,
+    Figures,
+    Plan,
+    Quota,
+    Report,
+    Wishes,
+    author_of,
+    summary_of,
 )
-from harvest.bulk.run import FIGURES, Entry, Page, Quota, Seen, new_entries
-from harvest.models import BulkAuthor, BulkHarvest
-from quota.exceptions import ConsumerInactive, ConsumerUnknown, QuotaRefused, QuotaUnavailable
+from quota.exceptions import ConsumerUnknown, QuotaRefused, QuotaUnavailable
+from quota.models import Consumer
 from quota.selectors.allowances import why_no_call
 from quota.selectors.forecast import forecast
 from quota.selectors.status import calls_spent, get_status
@@ -38,10 +40,12 @@ from quota.selectors.status import calls_spent, get_status
 CONSUMER = "bulk-author"
 
 
-class LocalFetcher:
-    """Fetches through our own services."""
+class LocalHarvest:
+    """Satisfies harvest.bulk.harvests.Harvest. `resume` without a list continues the job that stopped last."""
 
-    source = "bulk"
+    def __init__(self) -> None:
+        self._run: AttendedRun | None = None
+        self._stopping = False
 
     def quota(self) -> Quota:
         with _reachable():
@@ -58,268 +62,180 @@ class LocalFetcher:
             why_none=why_none,
         )
 
-    def fetch(self, name: str, *, page: int) -> Page:
-        with _reachable():
-            try:
-                result = enrich_bibliography(name, consumer=CONSUMER, max_pages=1, start_page=page, source=self.source)
-            except EnrichmentStopped as stopped:
-                raise _failure(stopped) from stopped
-        progress = result.progress
-        return Page(
-            books=progress.books_found,
-            enriched=progress.enriched,
-            failed=progress.failed,
-            calls=progress.api_calls,
-            complete=result.complete,
-            next_page=result.next_page,
-            stopped_reason=result.stopped_reason,
-            free=_free_calls(),
-        )
-
     def names_by_editions(self, first: int, last: int) -> list[str]:
-        ranked = Author.objects.annotate(stored=Count("edition_links")).order_by("-stored", "name_key")
+        ranked = StoredAuthor.objects.annotate(stored=Count("edition_links")).order_by("-stored", "name_key")
         with _reachable():
             return list(ranked.values_list("name", flat=True)[first - 1 : last])
 
-    def remembered(self, names: list[str]) -> int:
+    def plan(self, wanted: AuthorList | None, wishes: Wishes) -> Plan:
         with _reachable():
-            return selectors.remembered_author_misses().filter(pk__in=names).count()
+            pause_abandoned()
+            job = self._earlier(wanted) if wishes.resume else None
+            if job is not None:
+                label, authors = f"{job.label} (job {job})", job.total
+                max_pages = wishes.max_pages or int(job.wanted["max_pages"])
+                to_do = [(author.name, max(1, max_pages - author.pages)) for author in _to_do(job, max_pages)]
+            else:
+                label, names = _list_to_begin(wanted)
+                max_pages, authors = wishes.max_pages or MAX_PAGES, len(names)
+                to_do = [(name, max_pages) for name in names]
+            to_do = to_do[: wishes.limit]
+            names = [name for name, _ in to_do]
+            least = len(names) - selectors.remembered_author_misses().filter(pk__in=names).count()
+            most = sum(pages for _, pages in to_do)
+            return Plan(label, authors, names, least, most, _days(least), _days(most))
 
-    def days(self, calls: int) -> int | None:
+    def begin(self, wanted: AuthorList | None, wishes: Wishes) -> int:
+        if not settings.ISBNDB_API_KEY:
+            raise CannotGoOn(
+                "ISBNDB_API_KEY is not set, so nothing was sent. Set it. (While `make run` runs: . .data/run.env)"
+            )
+        self._wishes = wishes
         with _reachable():
-            plan = forecast(calls, consumer=CONSUMER)
-        return None if plan.finish_at is None else plan.days
+            pause_abandoned()
+            try:
+                job = self._job_to_work_on(wanted, wishes)
+                self.job = claim_for_command(job.pk, max_pages=wishes.max_pages)
+            except AnotherRunner as error:
+                raise CannotGoOn(str(error), code=EXIT_ANOTHER) from error
+            except AlreadyFinished as error:
+                raise already_finished(str(error)) from error
+            except AlreadyBegun as error:
+                if error.job.state == Job.State.RUNNING:
+                    raise CannotGoOn(str(AnotherRunner(error.job)), code=EXIT_ANOTHER) from error
+                raise already_begun(error.job.label, error.job) from error
+            except (JobError, QuotaRefused) as error:
+                raise CannotGoOn(str(error)) from error
+            pending = self.job.authors.filter(state=JobAuthor.State.PENDING).count()
+        return min(pending, wishes.limit or pending)
+
+    def run(self, report: Report) -> Ended:
+        if self.job.ended_at is not None:
+            return Ended()
+        with _reachable():
+            wishes = self._wishes
+            self._run = AttendedRun(self.job, listener=_Listener(self, report), limit=wishes.limit, wait=wishes.wait)
+            if self._stopping:
+                self._run.stop()
+            ended = self._run.run()
+        return Ended(ended.reason, ended.message)
+
+    def stop(self) -> None:
+        self._stopping = True
+        if self._run is not None:
+            self._run.stop()
+
+    def summary(self) -> Figures:
+        with _reachable():
+            failed = self.job.authors.filter(state=JobAuthor.State.FAILED)
+            return summary_of(
+                self.job.label,
+                self.job,
+                selectors.author_figures(self.job),
+                calls=calls_spent(source=self.job.source),
+                failures=dict(failed.order_by("reason").values_list("reason").annotate(Count("position"))),
+                failed=list(failed.order_by("position").values_list("name", flat=True)),
+            )
 
     def close(self) -> None:
         """Nothing to do: Django manages the connections."""
 
+    def _earlier(self, wanted: AuthorList | None) -> Job | None:
+        """The latest job of the list or, without a list, the one that stopped last or runs."""
+        payer = _payer()
+        return selectors.last_stopped(payer) if wanted is None else selectors.find_list(payer, wanted.key)
 
-class DatabaseCheckpoint:
-    """The rows of a harvest, held by this process until `close`."""
+    def _job_to_work_on(self, wanted: AuthorList | None, wishes: Wishes) -> Job:
+        earlier = None if wanted is None and not wishes.resume else self._earlier(wanted)
+        if wishes.resume and earlier is not None:
+            return earlier
+        label, names = _list_to_begin(wanted)
+        again = wishes.again
+        if wishes.restart and earlier is not None and earlier.state != Job.State.SUCCEEDED:
+            again = True
+            if earlier.ended_at is None:
+                end(claim_for_command(earlier.pk), state=Job.State.CANCELLED, reason="restarted", error="Restarted.")
+        return create_job(
+            consumer=_payer(),
+            kind=Job.Kind.AUTHORS,
+            wanted={"authors": names, "max_pages": wishes.max_pages or MAX_PAGES, "skip_existing": True, "source": ""},
+            label=label,
+            list_key=wanted.key if wanted else "",
+            again=again,
+            attended=True,
+        )
 
-    def __init__(self, harvest: BulkHarvest, entries: list[Entry]) -> None:
-        self.harvest = harvest
-        self.holder = harvest.holder
-        self.label = f"{harvest.label} ({harvest})"
-        self.source = harvest.source
-        self.max_pages = harvest.max_pages
-        self.entries = entries
 
-    def save(self, entry: Entry) -> None:
-        figures = {name: getattr(entry, name) for name in FIGURES}
-        with _reachable(), transaction.atomic():
-            self._hold()
-            self.harvest.authors.filter(position=entry.position).update(**figures, updated_at=Now())
+class _Listener:
+    """Passes on what happens in the run of a job (see enrichment.jobs.attended.Listener)."""
 
-    def calls(self) -> int:
+    def __init__(self, harvest: LocalHarvest, report: Report) -> None:
+        self._harvest = harvest
+        self._report = report
+        self._authors = 0
+        report.quota(harvest.quota())
+
+    def author(self, author: JobAuthor, detail: str) -> None:
+        self._report.author(author_of(vars(author) | {"already_fresh": author.fresh}), detail)
+        self._authors += 1
+        if self._authors % QUOTA_EVERY == 0:
+            with suppress(CannotGoOn):
+                self._report.quota(self._harvest.quota())
+
+    def page(self) -> None:
         try:
-            return calls_spent(source=self.source)
-        except QuotaUnavailable:  # only what this process knows
-            return sum(entry.calls for entry in self.entries)
+            self._report.calls_left(get_status().remaining)
+        except QuotaUnavailable:
+            """The page counts even if the calls that are left are not known."""
 
-    def renew(self) -> None:
-        with _reachable():
-            self._hold()
+    def waiting(self, reason: str, message: str, until: datetime | None) -> None:
+        self._report.waiting(reason, message, until)
 
-    def close(self, *, reason: str) -> None:
-        state = BulkHarvest.State.STOPPED if reason else BulkHarvest.State.FINISHED
-        with _reachable():
-            self._held().update(state=state, reason=reason, ended_at=Now(), holder=None, lease_until=None)
-
-    def _held(self) -> QuerySet[BulkHarvest]:
-        return BulkHarvest.objects.filter(pk=self.harvest.pk, state="running", holder=self.holder)
-
-    def _hold(self) -> None:
-        if not self._held().update(lease_until=Now() + BulkHarvest.LEASE):
-            raise AnotherCopy(
-                "This process lost the harvest to another one, because it did not renew its lease in time."
-            )
+    def trying_again(self, message: str, seconds: float) -> None:
+        self._report.trying_again(message, seconds)
 
 
-class DatabaseStore:
-    """The harvests in our tables. `resume` without a list continues the harvest that stopped last."""
-
-    def look(self, wanted: AuthorList | None, *, resume: bool) -> Seen:
-        _stop_silent_harvests()
-        harvest = _to_resume(wanted) if resume else None
-        if harvest is not None:
-            return f"{harvest.label} ({harvest})", _entries_of(harvest), harvest.max_pages
-        if wanted is None:
-            raise NothingToResume("There is no stopped harvest in the database.")
-        return wanted.label, new_entries(wanted.names()), MAX_PAGES
-
-    def open(
-        self, wanted: AuthorList | None, *, max_pages: int | None, resume: bool, restart: bool
-    ) -> DatabaseCheckpoint:
-        _stop_silent_harvests()
-        earlier = _to_resume(wanted) if resume else _unfinished(wanted)
-        with _reachable():
-            if earlier is not None and resume:
-                return _take_over(earlier, max_pages)
-            if wanted is None:
-                raise NothingToResume("There is no stopped harvest in the database.")
-            if earlier is not None:
-                _make_way(earlier, restart=restart)
-            return _begin(wanted, max_pages or MAX_PAGES)
-
-
-def _stop_silent_harvests() -> None:
-    """Marks harvests as stopped when their process has ended or their lease is over."""
-    with _reachable():
-        for harvest in BulkHarvest.objects.filter(state="running"):
-            over = Q(lease_until__lt=Now())
-            if _is_dead(harvest):
-                over |= Q(holder=harvest.holder)
-            heard = harvest.heard_at
-            BulkHarvest.objects.filter(over, pk=harvest.pk, state="running").update(
-                state="stopped",
-                reason=f"No update since {heard:%Y-%m-%d %H:%M} UTC.",
-                ended_at=heard,
-                holder=None,
-                lease_until=None,
-            )
-
-
-def _to_resume(wanted: AuthorList | None) -> BulkHarvest | None:
-    """With a list: its latest harvest, even a finished one. Without: the one that stopped last, or one that runs."""
-    with _reachable():
-        if wanted is not None:
-            return BulkHarvest.objects.filter(key=wanted.key).exclude(state="abandoned").first()
-        unfinished = BulkHarvest.objects.filter(state__in=["running", "stopped"])
-        return unfinished.order_by(F("ended_at").desc(nulls_last=True)).first()
-
-
-def _unfinished(wanted: AuthorList | None) -> BulkHarvest | None:
+def _list_to_begin(wanted: AuthorList | None) -> tuple[str, list[str]]:
     if wanted is None:
-        return None
-    with _reachable():
-        return BulkHarvest.objects.filter(key=wanted.key, state__in=["running", "stopped"]).first()
+        raise CannotGoOn("There is no stopped harvest in the database.")
+    return wanted.label, wanted.names()
 
 
-def _entries_of(harvest: BulkHarvest) -> list[Entry]:
-    with _reachable():
-        return [Entry(**row) for row in harvest.authors.order_by("position").values("position", "name", *FIGURES)]
+def _to_do(job: Job, max_pages: int) -> list[JobAuthor]:
+    """The authors that `claim_for_command` makes pending, or that are: those that failed before come last."""
+    to_do = [author for author in job.authors.order_by("position") if _is_to_do(author, max_pages)]
+    return sorted(to_do, key=lambda author: (author.reason != "", author.reason != "" and author.calls))
 
 
-def _begin(wanted: AuthorList, max_pages: int) -> DatabaseCheckpoint:
-    entries = new_entries(wanted.names())
-    try:
-        with transaction.atomic():
-            harvest = BulkHarvest.objects.create(
-                key=wanted.key, label=wanted.label[:200], max_pages=max_pages, state="running", **_holder()
-            )
-            BulkAuthor.objects.bulk_create(
-                [BulkAuthor(harvest=harvest, position=entry.position, name=entry.name) for entry in entries], 1000
-            )
-    except IntegrityError as error:
-        raise AnotherCopy("Another process has just started to harvest this list.") from error
-    return DatabaseCheckpoint(harvest, entries)
+def _is_to_do(author: JobAuthor, max_pages: int) -> bool:
+    if author.state == JobAuthor.State.CUT:
+        return author.reason == "max_pages" and author.pages < max_pages
+    return author.state in {JobAuthor.State.PENDING, FAILED}
 
 
-def _take_over(harvest: BulkHarvest, max_pages: int | None) -> DatabaseCheckpoint:
-    holder = _holder()
-    changes = holder | {"state": "running", "ended_at": None, "reason": ""}
-    if max_pages is not None:
-        changes["max_pages"] = max_pages
-    if not _free(harvest).update(**changes):
-        raise AnotherCopy(_who(harvest))
-    harvest.refresh_from_db()
-    checkpoint = DatabaseCheckpoint(harvest, _entries_of(harvest))
-    for entry in checkpoint.entries:
-        if entry.reopen(harvest.max_pages):
-            checkpoint.save(entry)
-    return checkpoint
+def _days(calls: int) -> int | None:
+    """How many UTC days the calls take if nobody else spends any; None when they can never be made."""
+    plan = forecast(calls, consumer=CONSUMER)
+    return None if plan.finish_at is None else plan.days
 
 
-def _make_way(harvest: BulkHarvest, *, restart: bool) -> None:
-    if not _free(harvest).exists():
-        raise AnotherCopy(_who(harvest))
-    if not restart:
-        raise AlreadyBegun(f"{harvest.label} was started before as {harvest}, which has stopped.")
-    changes = {"state": "abandoned", "ended_at": Now(), "holder": None, "lease_until": None}
-    if not _free(harvest).update(**changes):
-        raise AnotherCopy(_who(harvest))
-
-
-def _free(harvest: BulkHarvest) -> QuerySet[BulkHarvest]:
-    """The harvest, unless a process holds it."""
-    return BulkHarvest.objects.filter(pk=harvest.pk).exclude(state="running")
-
-
-def _is_dead(harvest: BulkHarvest) -> bool:
-    """Whether the process of the harvest ran on this machine and has ended."""
-    if harvest.host != _machine() or harvest.pid is None:
-        return False
-    try:
-        os.kill(harvest.pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass
-    return False
-
-
-@cache
-def _machine() -> str:
-    """The name of this machine, and of the boot and container in which its process ids are valid."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
-        numbers = Path("/proc/self/ns/pid").stat().st_ino
-    except OSError:  # not Linux: no process id can be trusted
-        boot, numbers = uuid.uuid4().hex[:8], 0
-    return f"{socket.gethostname()} ({boot}-{numbers})"
-
-
-def _holder() -> dict[str, Any]:
-    return {
-        "holder": uuid.uuid4(),
-        "host": _machine(),
-        "pid": os.getpid(),
-        "lease_until": Now() + BulkHarvest.LEASE,
-    }
-
-
-def _who(harvest: BulkHarvest) -> str:
-    with _reachable():
-        harvest.refresh_from_db()
-    since, until = harvest.started_at, harvest.lease_until or harvest.ended_at
-    return (
-        f"Process {harvest.pid} on {harvest.host} works on {harvest.label} ({harvest}, started "
-        f"{since:%Y-%m-%d %H:%M} UTC). Its lease ends at {until:%H:%M} UTC unless the process renews it."
-    )
-
-
-def _free_calls() -> int | None:
-    """The remaining calls, if known: the fetched page counts even if they are not."""
-    try:
-        return get_status().remaining
-    except QuotaUnavailable:
-        return None
-
-
-def _failure(stopped: EnrichmentStopped) -> Exception:
-    """What an interrupted page means for the harvest."""
-    error, calls = stopped.reason, stopped.result.progress.api_calls
-    match error:
-        case QuotaRefused():
-            seconds = None if error.retry_at is None else (error.retry_at - get_status().now).total_seconds()
-            return QuotaGone(error.limit, str(error), retry_at=error.retry_at, seconds=seconds, calls=calls)
-        case ConsumerInactive() | ConsumerUnknown():
-            return CannotGoOn(str(error))
-        case IsbndbError():
-            return AuthorFailed(stop_reason(error), str(error), calls=calls)
-    return TryLater(str(error), calls=calls)
+def _payer() -> Consumer:
+    """Raises ConsumerUnknown."""
+    payer = Consumer.objects.filter(slug=CONSUMER).first()
+    if payer is None:
+        raise ConsumerUnknown(f"There is no consumer {CONSUMER!r}.")
+    return payer
 
 
 @contextmanager
 def _reachable() -> Iterator[None]:
-    """Turns an unreachable database into TryLater, and a missing consumer into CannotGoOn."""
+    """Turns an unreachable database and a missing consumer into CannotGoOn."""
     try:
         yield
     except QuotaUnavailable as error:
-        raise TryLater(str(error)) from error
+        raise CannotGoOn(str(error)) from error
     except (OperationalError, InterfaceError) as error:
         connection.close()
-        raise TryLater("The database does not answer.") from error
+        raise CannotGoOn("The database does not answer.") from error
     except ConsumerUnknown as error:
         raise CannotGoOn(f"{error} `manage.py migrate` creates it.") from error

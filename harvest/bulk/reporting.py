@@ -3,9 +3,9 @@
 import json
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -13,28 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from alexandria.common.text import counted
-from harvest.bulk.exceptions import QuotaGone, TryLater
-from harvest.bulk.run import CUT, DONE, FAILED, PENDING, UNKNOWN, Checkpoint, Entry, Page, Quota
+from harvest.bulk.harvests import BOOKS, CUT, DONE, FAILED, PENDING, UNKNOWN, Figures, Quota
 
 SHOWN = 10
 """Maximum number of names in a message."""
-
-
-def summary_of(checkpoint: Checkpoint, *, ended: str) -> dict[str, Any]:
-    """The results of a list so far, over all runs. `ended`: why the run ended; empty when everything is done."""
-    entries = checkpoint.entries
-    states = Counter(entry.state for entry in entries)
-    return {
-        "harvest": checkpoint.label,
-        "ended": ended,
-        "authors": len(entries),
-        **{state: states[state] for state in (DONE, UNKNOWN, CUT, FAILED, PENDING)},
-        "books": sum(entry.books for entry in entries),
-        "enriched": sum(entry.enriched for entry in entries),
-        "calls": checkpoint.calls(),
-        "failures": dict(Counter(entry.reason for entry in entries if entry.state == FAILED)),
-        "failed_authors": [entry.name for entry in entries if entry.state == FAILED],
-    }
 
 
 def quota_line(quota: Quota) -> str:
@@ -58,22 +40,22 @@ class JsonReport:
     def quota(self, quota: Quota) -> None:
         self._event("quota", quota_object(quota))
 
-    def page(self, entry: Entry, page: Page) -> None:
-        """Reports authors, not pages."""
+    def calls_left(self, calls: int) -> None:
+        """Reports it with the quota only."""
 
-    def author(self, entry: Entry, detail: str) -> None:
-        self._event("author", asdict(entry) | ({"detail": detail} if detail else {}))
+    def author(self, author: Figures, detail: str) -> None:
+        self._event("author", author | ({"detail": detail} if detail else {}))
 
-    def waiting(self, gone: QuotaGone) -> None:
-        self._event("waiting", {"limit": gone.limit, "until": gone.retry_at and f"{gone.retry_at:%Y-%m-%dT%H:%M:%SZ}"})
+    def waiting(self, limit: str, message: str, until: datetime | None) -> None:
+        self._event("waiting", {"limit": limit, "until": until and f"{until:%Y-%m-%dT%H:%M:%SZ}"})
 
-    def trying_again(self, error: TryLater, seconds: float) -> None:
-        self._event("trying_again", {"error": str(error), "seconds": seconds})
+    def trying_again(self, message: str, seconds: float) -> None:
+        self._event("trying_again", {"error": message, "seconds": seconds})
 
     def note(self, text: str) -> None:
         self._event("note", {"text": text})
 
-    def summary(self, figures: dict[str, Any]) -> None:
+    def summary(self, figures: Figures) -> None:
         self._event("summary", figures)
 
     def _event(self, name: str, content: dict[str, Any]) -> None:
@@ -102,24 +84,24 @@ class LineReport:
             minutes = (self.total - self.done) / per_minute
             self.write(f"{self.done:,} of {self.total:,} authors, {per_minute:.0f} a minute, {minutes:.0f} min to go.")
 
-    def page(self, entry: Entry, page: Page) -> None:
-        """Reports authors, not pages."""
+    def calls_left(self, calls: int) -> None:
+        """Reports it with the quota only."""
 
-    def author(self, entry: Entry, detail: str) -> None:
+    def author(self, author: Figures, detail: str) -> None:
         self.done += 1
-        self.write(f"{self.done:>{len(str(self.total))}}/{self.total} {author_line(entry, detail)}")
+        self.write(f"{self.done:>{len(str(self.total))}}/{self.total} {author_line(author, detail)}")
 
-    def waiting(self, gone: QuotaGone) -> None:
-        until = f"until {gone.retry_at:%Y-%m-%d %H:%M:%S} UTC" if gone.retry_at else f"for {gone.seconds:.0f} s"
-        self.write(f"{gone} Waiting {until}. Ctrl-C ends the harvest; --resume continues it.")
+    def waiting(self, limit: str, message: str, until: datetime | None) -> None:
+        waiting = f"Waiting until {until:%Y-%m-%d %H:%M:%S} UTC." if until else "Waiting."
+        self.write(f"{message} {waiting} Ctrl-C ends the harvest; --resume continues it.")
 
-    def trying_again(self, error: TryLater, seconds: float) -> None:
-        self.write(f"{error} Trying again in {seconds:.0f} s.")
+    def trying_again(self, message: str, seconds: float) -> None:
+        self.write(f"{message} Trying again in {seconds:.0f} s.")
 
     def note(self, text: str) -> None:
         self.write(text)
 
-    def summary(self, figures: dict[str, Any]) -> None:
+    def summary(self, figures: Figures) -> None:
         for row in summary_rows(figures):
             self.write(": ".join(row))
 
@@ -149,18 +131,17 @@ class TerminalReport(LineReport):
 
     def quota(self, quota: Quota) -> None:
         self.write(quota_line(quota))
-        self.progress.update(self.task, free=f"{quota.remaining:,} calls left")
+        self.calls_left(quota.remaining)
 
-    def page(self, entry: Entry, page: Page) -> None:
-        if page.free is not None:
-            self.progress.update(self.task, free=f"{page.free:,} calls left")
+    def calls_left(self, calls: int) -> None:
+        self.progress.update(self.task, free=f"{calls:,} calls left")
 
-    def author(self, entry: Entry, detail: str) -> None:
-        super().author(entry, detail)
+    def author(self, author: Figures, detail: str) -> None:
+        super().author(author, detail)
         per_minute = 60 * self.done / max(0.001, time.monotonic() - self.started)
         self.progress.update(self.task, advance=1, rate=f"{per_minute:.0f}/min")
 
-    def summary(self, figures: dict[str, Any]) -> None:
+    def summary(self, figures: Figures) -> None:
         table = Table(show_header=False)
         for row in summary_rows(figures):
             table.add_row(*row)
@@ -177,23 +158,31 @@ class TerminalReport(LineReport):
         logging.root.setLevel(self.log_level)
 
 
-Report = JsonReport | LineReport
+AnyReport = JsonReport | LineReport
 
 
-def author_line(entry: Entry, detail: str) -> str:
-    calls = counted(entry.calls, "call")
-    what = f"{counted(entry.books, 'book')}, {entry.enriched:,} stored, {calls}"
-    match entry.state:
+def author_line(author: Figures, detail: str) -> str:
+    """What became of an author and of every book: `Andy Weir: 68 books (60 new, 8 already fresh), 1 call`."""
+    calls = counted(author["calls"], "call")
+    parts = what_became(author)
+    what = f"{counted(author['books'], 'book')}{f' ({parts})' if parts else ''}, {calls}"
+    match author["state"]:
         case "unknown":
             what = f"unknown to ISBNdb, {calls}"
         case "cut":
-            what += f", cut: {entry.reason}"
+            what += f", cut: {author['reason']}"
         case "failed":
-            what = f"failed on page {entry.next_page}: {entry.reason}, {detail}"
-    return f"{entry.name}: {what}"
+            what += f", failed: {', '.join(filter(None, [author['reason'], detail]))}"
+    return f"{author['name']}: {what}"
 
 
-def summary_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
+def what_became(figures: Figures) -> str:
+    """What became of the books, without figures that are zero: `60 new, 8 already fresh`."""
+    words = {"already_fresh": "already fresh", "books_failed": "failed"}
+    return ", ".join(f"{figures[name]:,} {words.get(name, name)}" for name in BOOKS if figures[name])
+
+
+def summary_rows(figures: Figures) -> list[tuple[str, str]]:
     """The summary in words, without figures that are zero."""
     rows = [("harvest", figures["harvest"]), ("authors", f"{figures['authors']:,}")]
     words = {DONE: "done", UNKNOWN: "unknown to ISBNdb", CUT: "cut", FAILED: "failed", PENDING: "pending"}
@@ -201,7 +190,8 @@ def summary_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
     rows += [(f"  failed, {reason}", f"{count:,}") for reason, count in figures["failures"].items()]
     if failed := figures["failed_authors"]:
         rows.append(("  failed authors", "; ".join(failed[:SHOWN]) + ("; …" if len(failed) > SHOWN else "")))
-    rows += [("books", f"{figures['books']:,} found, {figures['enriched']:,} stored")]
+    parts = what_became(figures)
+    rows += [("books", f"{figures['books']:,} found{f': {parts}' if parts else ''}")]
     rows += [("calls", f"{figures['calls']:,}")]
     if figures["ended"]:
         rows.append(("ended", figures["ended"]))

@@ -1,6 +1,5 @@
-"""The tables, one module per part."""
+"""The tables."""
 
-from harvest.models.bulk import BulkAuthor, BulkHarvest
 from harvest.models.runs import CronState, HarvestRun
 
-__all__ = ["BulkAuthor", "BulkHarvest", "CronState", "HarvestRun"]
+__all__ = ["CronState", "HarvestRun"]

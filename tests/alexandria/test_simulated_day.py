@@ -28,7 +28,7 @@ from alexandria.development.sandbox.server import Sandbox
 from alexandria.env import BASE_DIR
 from enrichment.models import Job, QueuedIsbn
 from harvest.defaults import ensure_defaults
-from harvest.models import BulkHarvest, HarvestRun
+from harvest.models import HarvestRun
 from quota.models import Call, Consumer, ConsumerKey, DailyLedger, Reservation
 from quota.selectors.status import check_ledger
 from quota.services import reservations
@@ -293,13 +293,13 @@ def assert_every_operation_ended_or_says_where_it_stopped(answers: list[tuple[in
             assert answer["stopped_reason"]
             assert answer.get("next_page") or answer.get("resume")
     assert any(status == 429 for status, _ in answers)
-    job = Job.objects.get()
+    job = Job.objects.get(kind=Job.Kind.BATCH_DIRECT)
     assert (job.state, job.done) == ("succeeded", 100)
     assert job.started_at
     assert job.ended_at
     assert job.started_at < MIDNIGHT < job.ended_at, "it waited for the new day"
     assert not QueuedIsbn.objects.filter(claim__isnull=False).exists()
     assert not HarvestRun.objects.filter(outcome__in=["running", "failed"]).exists()
-    harvest = BulkHarvest.objects.get()
-    assert harvest.state == "stopped"
+    harvest = Job.objects.get(kind=Job.Kind.AUTHORS)
+    assert harvest.state == "paused"
     assert harvest.authors.filter(state="pending").exists(), "--resume continues there"

@@ -13,7 +13,7 @@ from alexandria.common.widgets import Part, share
 from enrichment.jobs.registry import handler_of
 from enrichment.models import Job
 from enrichment.selectors import jobs_under_way
-from harvest.selectors import bulk_figures, crons_under_way, harvests_under_way
+from harvest.selectors import crons_under_way
 from quota.selectors.dashboard import QuotaDashboard
 
 MAX_LISTED = 10
@@ -47,7 +47,7 @@ class RunningNow:
 
 
 def running_now(user: User | AnonymousUser, quota: QuotaDashboard) -> RunningNow:
-    """Jobs, crons, bulk harvests and open reservations, as far as `user` is permitted to see them."""
+    """Jobs, crons and open reservations, as far as `user` is permitted to see them."""
     now = quota.status.now
     rows: list[Running] = []
     more: list[tuple[str, str]] = []
@@ -58,8 +58,6 @@ def running_now(user: User | AnonymousUser, quota: QuotaDashboard) -> RunningNow
             more.append(("all jobs", reverse("admin:enrichment_job_changelist")))
     if user.has_perm("harvest.view_cronstate"):
         rows += _crons(now)
-    if user.has_perm("harvest.view_bulkharvest"):
-        rows += _harvests(now)
     if user.has_perm("quota.view_reservation"):
         rows += [_reservation(reservation, now) for reservation in quota.reservations[:MAX_LISTED]]
         if len(quota.reservations) > MAX_LISTED:
@@ -88,24 +86,6 @@ def _crons(now: datetime) -> Iterator[Running]:
         run: Any = state.run
         url = reverse("admin:harvest_harvestrun_change", args=[run.pk])
         yield Running("cron", state.name, url, state.name, now - run.started_at, _lease(state.lease_until, now))
-
-
-def _harvests(now: datetime) -> Iterator[Running]:
-    harvests = harvests_under_way()
-    figures = bulk_figures(harvests)
-    for harvest in harvests:
-        figure = figures[harvest.pk]
-        authors = f"{figure.done:,} of {figure.authors:,} authors"
-        yield Running(
-            kind="bulk harvest",
-            name=harvest.label,
-            url=reverse("admin:harvest_bulkharvest_change", args=[harvest.pk]),
-            who=f"{harvest.host}, process {harvest.pid}",
-            age=now - harvest.started_at,
-            standing=f"{authors}, {_lease(harvest.lease_until, now)}",
-            done=figure.done,
-            total=figure.authors,
-        )
 
 
 def _reservation(reservation: Any, now: datetime) -> Running:

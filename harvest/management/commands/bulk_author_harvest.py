@@ -1,57 +1,46 @@
-"""`manage.py bulk_author_harvest`: parses the options, opens a checkpoint, runs the harvest and reports."""
+"""`manage.py bulk_author_harvest`: parses the options, begins or resumes a harvest, and reports."""
 
 import json as json_module
 import os
 import signal
 import sys
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import CommandError
 from rich.console import Console
 
 from alexandria.common.commands import ToolCommand
-from alexandria.common.text import counted
-from enrichment.authors.names import AuthorList, Names, NamesUnreadable, collect, list_key, read_names
+from enrichment.authors.names import Names, NamesUnreadable, collect, list_key, read_names
 from enrichment.services.bibliographies import MAX_PAGES
-from harvest.bulk.checkpoint_file import FileStore, default_path
-from harvest.bulk.exceptions import (
-    AlreadyBegun,
-    AnotherCopy,
-    CannotGoOn,
-    Interrupted,
-    NotFetched,
-    NothingToResume,
-    QuotaGone,
-    TryLater,
-)
-from harvest.bulk.local import DatabaseStore, LocalFetcher
-from harvest.bulk.remote import RemoteFetcher
+from harvest.bulk.api import Api
+from harvest.bulk.exceptions import EXIT_CLOSED, EXIT_INTERRUPTED, EXIT_QUOTA, CannotGoOn
+from harvest.bulk.harvests import AuthorList, Ended, Harvest, Wishes, what_is_left
+from harvest.bulk.local import LocalHarvest
+from harvest.bulk.remote import RemoteHarvest
 from harvest.bulk.reporting import (
     SHOWN,
+    AnyReport,
     JsonReport,
     LineReport,
-    Report,
     TerminalReport,
     quota_line,
     quota_object,
-    summary_of,
 )
-from harvest.bulk.run import FAILED, PENDING, Entry, Fetcher, Run, Seen, Store, to_do
 from harvest.bulk.server import Unusable, server_address, usable_key
 
 # Ranks by number of stored editions: first and last.
 TIERS = {"top-100": (1, 100), "top-1000": (1, 1000), "1000-5000": (1001, 5000), "5000-20000": (5001, 20_000)}
 
 HELP = """\
-Stores the books of a list of authors, page by page. The consumer bulk-author pays; with --server, the consumer of the
-API key. Each page is recorded before the next one is fetched, so --resume does not pay for a page twice.
+Stores the books of a list of authors, as a job that this process works on. The consumer bulk-author pays. With
+--server, the workers of that server do the job, and the consumer of the API key pays. Each page is recorded, so
+--resume does not pay for a page twice.
 
 exit codes:
   0    everything is done
@@ -77,15 +66,11 @@ class Command(ToolCommand):
         )
         source.add_argument("--tier", choices=TIERS, help="Stored authors, ranked by their number of editions.")
         source.add_argument("--author", action="append", metavar="NAME", help="One author; repeat it for more.")
-        parser.add_argument("--server", metavar="URL", help="Work through this server and use no database.")
         parser.add_argument(
-            "--api-key", metavar="KEY", help="With --server: the API key (default: ALEXANDRIA_API_KEY)."
+            "--server", metavar="URL", help="Make the job at this server and follow it, without a database."
         )
         parser.add_argument(
-            "--checkpoint",
-            type=Path,
-            metavar="PATH",
-            help="With --server: the file of the checkpoint (default: one per list).",
+            "--api-key", metavar="KEY", help="With --server: the API key (default: ALEXANDRIA_API_KEY)."
         )
         begin = parser.add_mutually_exclusive_group()
         begin.add_argument(
@@ -96,6 +81,7 @@ class Command(ToolCommand):
             action="store_true",
             help="Start again from the beginning, although a harvest of this list stopped.",
         )
+        begin.add_argument("--again", action="store_true", help="Ask again for all authors of a list that is finished.")
         parser.add_argument(
             "--wait", action="store_true", help="When the quota is used up, wait for new calls and continue."
         )
@@ -116,21 +102,25 @@ class Command(ToolCommand):
         parser.add_argument("--json", action="store_true", help="Print one JSON object per line.")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        self._output_closed = False
+        self._when_output_closes: Callable[[], None] = lambda: None
         try:
             self._refuse_nonsense(options)
-            with closing(self._fetcher(options)) as fetcher:
-                self._handle(fetcher, options)
-        except AnotherCopy as error:
-            raise CommandError(str(error), returncode=4) from error
-        except AlreadyBegun as error:
-            raise CommandError(f"{error} --resume continues it, --restart starts again from the beginning.") from error
-        except (Unusable, NamesUnreadable, NothingToResume, CannotGoOn, NotFetched) as error:
+            with closing(self._harvest(options)) as harvest:
+                self._handle(harvest, options)
+        except CannotGoOn as error:
+            raise CommandError(str(error), returncode=error.code) from error
+        except (Unusable, NamesUnreadable) as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
-            raise CommandError("Interrupted.", returncode=130) from None
+            raise CommandError("Interrupted.", returncode=EXIT_INTERRUPTED) from None
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is written when Python ends
-            raise CommandError(OUTPUT_CLOSED, returncode=141) from None
+            self._output_closed = True
+        finally:
+            if self._output_closed:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is written when Python ends
+        if self._output_closed:
+            raise CommandError(OUTPUT_CLOSED, returncode=EXIT_CLOSED)
 
     def _refuse_nonsense(self, options: dict[str, Any]) -> None:
         has_list = bool(options["file"] or options["tier"] or options["author"])
@@ -138,50 +128,30 @@ class Command(ToolCommand):
             raise CommandError("No authors given. Give a FILE (- for standard input), --tier or --author.")
         if options["limit"] is not None and options["limit"] < 1:
             raise CommandError("--limit must be at least 1.")
-        if options["server"] is None and (options["checkpoint"] or options["api_key"]):
-            raise CommandError("--checkpoint and --api-key need --server.")
-        if options["server"] is not None:
-            options["server"] = server_address(options["server"])
+        if options["server"] is None and options["api_key"]:
+            raise CommandError("--api-key needs --server.")
 
-    def _handle(self, fetcher: Fetcher, options: dict[str, Any]) -> None:
+    def _handle(self, harvest: Harvest, options: dict[str, Any]) -> None:
         if options["check_quota"]:
-            self._check_quota(fetcher, json=options["json"])
+            self._check_quota(harvest, json=options["json"])
             return
         names = self._names(options)
-        wanted = self._wanted(options, names, fetcher)
-        store = self._store(options, wanted)
+        wanted = self._wanted(options, names, harvest)
+        wishes = Wishes(**{name: options[name] for name in Wishes.__dataclass_fields__})
         if options["dry_run"]:
-            self._dry_run(fetcher, store.look(wanted, resume=options["resume"]), names or Names(), options)
+            self._dry_run(harvest, wanted, wishes, names or Names(), json=options["json"])
             return
-        if not options["server"] and not settings.ISBNDB_API_KEY:
-            raise CommandError(
-                "ISBNDB_API_KEY is not set, so nothing was sent. Set it. (While `make run` runs: . .data/run.env)"
-            )
-        checkpoint = store.open(
-            wanted, max_pages=options["max_pages"], resume=options["resume"], restart=options["restart"]
-        )
-        fetcher.source = checkpoint.source
-        run = Run(fetcher, checkpoint, limit=options["limit"], wait=options["wait"])
-        self._run(
-            run, self._report(json=options["json"], total=len(run.entries)), names.notes(most=SHOWN) if names else []
-        )
+        total = harvest.begin(wanted, wishes)
+        self._run(harvest, self._report(json=options["json"], total=total), names.notes(most=SHOWN) if names else [])
 
-    def _fetcher(self, options: dict[str, Any]) -> Fetcher:
-        if not options["server"]:
-            return LocalFetcher()
+    def _harvest(self, options: dict[str, Any]) -> Harvest:
+        if options["server"] is None:
+            return LocalHarvest()
+        address = server_address(options["server"])
         key = options["api_key"] or os.environ.get("ALEXANDRIA_API_KEY", "")
         if not key:
             raise CommandError("--server needs --api-key, or ALEXANDRIA_API_KEY in the environment.")
-        return RemoteFetcher(options["server"], usable_key(key))
-
-    def _store(self, options: dict[str, Any], wanted: AuthorList | None) -> Store:
-        if not options["server"]:
-            return DatabaseStore()
-        if options["checkpoint"]:
-            return FileStore(options["checkpoint"])
-        if wanted is None:
-            raise CommandError("--resume with --server needs the list or the --checkpoint.")
-        return FileStore(default_path(options["server"], wanted))
+        return RemoteHarvest(Api(address, usable_key(key)))
 
     def _names(self, options: dict[str, Any]) -> Names | None:
         if options["author"]:
@@ -193,20 +163,20 @@ class Command(ToolCommand):
         except OSError as error:
             raise CommandError(f"{options['file']}: {error.strerror}.") from error
 
-    def _wanted(self, options: dict[str, Any], names: Names | None, fetcher: Fetcher) -> AuthorList | None:
+    def _wanted(self, options: dict[str, Any], names: Names | None, harvest: Harvest) -> AuthorList | None:
         if tier := options["tier"]:
             first, last = TIERS[tier]
             return AuthorList(
                 f"tier {tier}",
                 list_key("tier", tier),
-                lambda: collect(enumerate(fetcher.names_by_editions(first, last), start=first)).names,
+                lambda: collect(enumerate(harvest.names_by_editions(first, last), start=first)).names,
             )
         if names is None:
             return None
         label = Path(options["file"] or "").name or "authors given by name"
         return AuthorList("standard input" if label == "-" else label, names.key, lambda: names.names)
 
-    def _report(self, *, json: bool, total: int) -> Report:
+    def _report(self, *, json: bool, total: int) -> AnyReport:
         if json:
             return JsonReport(self._write)
         if self.stdout.isatty():
@@ -214,89 +184,76 @@ class Command(ToolCommand):
         return LineReport(self._write, total=total)
 
     def _write(self, line: str) -> None:
-        """Flushes each line, so that a pipe gets it at once."""
-        self.stdout.write(line)
-        self.stdout.flush()
-
-    def _run(self, run: Run, report: Report, notes: list[str]) -> None:
+        """Flushes each line, so that a pipe gets it at once. When its reader is gone, the harvest ends in order."""
+        if self._output_closed:
+            return
         try:
-            with report, ended_by_signals(run):
-                for note in notes:
-                    report.note(note)
-                run.harvest(report)
-        except QuotaGone as gone:
-            ended, code = str(gone), 2
-        except (Interrupted, KeyboardInterrupt):
-            ended, code = "Interrupted.", 130
+            self.stdout.write(line)
+            self.stdout.flush()
         except BrokenPipeError:
-            with suppress(TryLater):
-                run.checkpoint.close(reason=OUTPUT_CLOSED)
-            raise
-        except AnotherCopy as error:
-            ended, code = str(error), 4
-        except (CannotGoOn, NotFetched) as error:
-            ended, code = str(error), 1
-        else:
-            ended, code = what_is_left(run.checkpoint.entries)
-        with suppress(TryLater):  # the lease ends with this process
-            run.checkpoint.close(reason=ended)
-        report.summary(summary_of(run.checkpoint, ended=ended))
-        if code:
-            raise CommandError(ended, returncode=code)
+            self._output_closed = True
+            self._when_output_closes()
 
-    def _check_quota(self, fetcher: Fetcher, *, json: bool) -> None:
-        quota = fetcher.quota()
+    def _run(self, harvest: Harvest, report: AnyReport, notes: list[str]) -> None:
+        self._when_output_closes = harvest.stop
+        with report, ended_by_signals(harvest):
+            for note in notes:
+                report.note(note)
+            try:
+                ended = harvest.run(report)
+            except CannotGoOn as error:
+                ended, code = Ended("failed", str(error)), error.code
+            else:
+                code = ended.code
+        with suppress(CannotGoOn):  # a database or a server that is gone has no summary
+            summary = harvest.summary()
+            message, code = (ended.message, code) if ended.reason else what_is_left(summary)
+            report.summary(summary | {"ended": message})
+        if code and not self._output_closed:
+            raise CommandError(ended.message or message, returncode=code)
+
+    def _check_quota(self, harvest: Harvest, *, json: bool) -> None:
+        quota = harvest.quota()
         self.stdout.write(json_module.dumps(quota_object(quota)) if json else quota_line(quota))
         if not quota.free:
-            raise CommandError(f"No call is free for this harvest. {quota.why_none}".rstrip(), returncode=2)
+            raise CommandError(f"No call is free for this harvest. {quota.why_none}".rstrip(), returncode=EXIT_QUOTA)
 
-    def _dry_run(self, fetcher: Fetcher, seen: Seen, names: Names, options: dict[str, Any]) -> None:
-        label, entries, stored_pages = seen
-        max_pages = options["max_pages"] or stored_pages
-        for entry in entries:
-            entry.reopen(max_pages)
-        pending = to_do(entries)[: options["limit"]]
-        quota = fetcher.quota()
-        least = len(pending) - fetcher.remembered([entry.name for entry in pending])
-        most = sum(max_pages - entry.next_page + 1 for entry in pending)
-        days = fetcher.days(least), fetcher.days(most)
-        if options["json"]:
-            figures = {"harvest": label, "authors": len(entries), "to_do": len(pending), "calls_at_least": least}
-            figures |= {"calls_at_most": most, "days_at_least": days[0], "days_at_most": days[1]}
+    def _dry_run(
+        self, harvest: Harvest, wanted: AuthorList | None, wishes: Wishes, names: Names, *, json: bool
+    ) -> None:
+        plan, quota = harvest.plan(wanted, wishes), harvest.quota()
+        if json:
+            figures = asdict(plan) | {"to_do": len(plan.to_do), "quota": quota_object(quota)}
             figures |= {"notes": names.notes(), "refused": [asdict(each) for each in names.rejected]}
-            self.stdout.write(json_module.dumps(figures | {"quota": quota_object(quota)}, ensure_ascii=False))
+            self.stdout.write(json_module.dumps(figures, ensure_ascii=False))
             return
-        self.stdout.write(f"Would harvest {len(pending):,} of {len(entries):,} authors of {label}: ", ending="")
-        self.stdout.write(", ".join(entry.name for entry in pending[:SHOWN]) + (", …" if len(pending) > SHOWN else ""))
+        self.stdout.write(
+            f"Would harvest {len(plan.to_do):,} of {plan.authors:,} authors of {plan.harvest}: ", ending=""
+        )
+        self.stdout.write(", ".join(plan.to_do[:SHOWN]) + (", …" if len(plan.to_do) > SHOWN else ""))
+        least, most = plan.calls_at_least, plan.calls_at_most
         self.stdout.write(f"Calls: {least:,} to {most:,}, plus one for each page that fails or is too large.")
-        if None in days:
+        if plan.days_at_least is None or plan.days_at_most is None:
             self.stdout.write("Days: never; the limits of this consumer leave it no call.")
         else:
-            self.stdout.write(f"Days: {days[0]} to {days[1]}, if nobody else spends calls.")
+            self.stdout.write(f"Days: {plan.days_at_least} to {plan.days_at_most}, if nobody else spends calls.")
         self.stdout.write(quota_line(quota))
         for note in names.notes():
             self.stdout.write(note)
 
 
-def what_is_left(entries: list[Entry]) -> tuple[str, int]:
-    """What a completed run has not done, "" if it has done everything, and the exit code."""
-    states = [entry.state for entry in entries]
-    if failed := states.count(FAILED):
-        return f"{counted(failed, 'author')} failed; --resume tries again.", 3
-    if left := states.count(PENDING):
-        return f"--limit: {counted(left, 'author')} left; --resume continues.", 0
-    return "", 0
-
-
 @contextmanager
-def ended_by_signals(run: Run) -> Iterator[None]:
-    """SIGINT and SIGTERM end the run after the current page; a second signal ends it at once."""
+def ended_by_signals(harvest: Harvest) -> Iterator[None]:
+    """SIGINT and SIGTERM end the harvest after what is under way; a second signal ends it at once."""
+    stopping = False
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if run.stopping:
+        nonlocal stopping
+        if stopping:
             raise KeyboardInterrupt
-        run.stop()
-        os.write(2, b"Stopping after the current page. A second signal stops at once.\n")
+        stopping = True
+        harvest.stop()
+        os.write(2, b"Stopping after the pages under way. A second signal stops at once.\n")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

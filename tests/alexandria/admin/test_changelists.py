@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from enrichment.models import Author, AuthorMiss, Edition, Miss, Work
-from harvest.models import BulkAuthor, HarvestRun
+from harvest.models import HarvestRun
 from quota.models import Call, Consumer, ConsumerKey, ConsumerUsage, DailyLedger, Refusal, Reservation
 from tests import rows
 
@@ -30,7 +30,6 @@ NOT_COUNTED = {
     Author,
     Miss,
     AuthorMiss,
-    BulkAuthor,
     HarvestRun,
     LogEntry,
 }

@@ -19,7 +19,7 @@ from rest_framework.test import APIClient
 from alexandria.alerts.models import Alert
 from enrichment.jobs.lifecycle import create_job
 from enrichment.models import Job, QueueState
-from harvest.models import BulkAuthor, BulkHarvest, CronState, HarvestRun
+from harvest.models import CronState, HarvestRun
 from quota.exceptions import QuotaRefused
 from quota.models import Call, Consumer, DailyLedger, Switches
 from quota.prices import RequestKind
@@ -154,27 +154,15 @@ def test_problems_and_running_work_link_to_their_pages(busy_day: None, viewer: C
     job = create_job(consumer=reader, kind=Job.Kind.BATCH_DIRECT, wanted={"isbns": known_isbns(3)})
     run = HarvestRun.objects.create(cron="cron-x", started_at=NOON)
     CronState.objects.create(name="cron-x", run=run, lease_until=NOON + timedelta(minutes=15))
-    harvest = BulkHarvest.objects.create(
-        key="k", label="names.csv", max_pages=1, state="running", holder=job.pk, host="h", pid=1, lease_until=NOON
-    )
-    for position in (1, 2):
-        BulkAuthor.objects.create(
-            harvest=harvest, position=position, name=f"{position}", state="pending" if position > 1 else "done"
-        )
     page = viewer.get(INDEX)
     kinds = [(row.kind, row.who, row.done, row.total) for row in page.context["running"].rows]
-    assert kinds[:3] == [
-        ("job", "reader", 0, 3),
-        ("cron", "cron-x", None, None),
-        ("bulk harvest", "h, process 1", 1, 2),
-    ]
-    assert {row.kind for row in page.context["running"].rows[3:]} == {"reservation"}
+    assert kinds[:2] == [("job", "reader", 0, 3), ("cron", "cron-x", None, None)]
+    assert {row.kind for row in page.context["running"].rows[2:]} == {"reservation"}
     assert "1 of 6 calls spent" in page.text
     found = links(page)
     assert {
         reverse("admin:enrichment_job_change", args=[job.pk]),
         reverse("admin:harvest_harvestrun_change", args=[run.pk]),
-        reverse("admin:harvest_bulkharvest_change", args=[harvest.pk]),
         reverse("admin:quota_dailyledger_change", args=["2026-05-04"]),
     } < found
     timeouts = next(link for link in found if "outcome__exact=timeout" in link)

@@ -23,10 +23,10 @@ from alexandria import env
 from alexandria.development.sandbox.server import Sandbox
 from alexandria.env import BASE_DIR
 from alexandria.monitoring import metrics, multiprocess
+from enrichment.jobs.lifecycle import create_job
 from enrichment.jobs.workers import run_job
 from enrichment.models import Edition, Job
 from enrichment.services.queue_flush import flush
-from harvest.models import BulkAuthor, BulkHarvest
 from harvest.runs import run_cron
 from quota.models import Call, Consumer, DailyLedger, Refusal
 from quota.prices import RequestKind
@@ -83,10 +83,7 @@ def trace(api: APIClient, consumer: Consumer, sandbox: Sandbox, scraper: Client)
     reservations.increment(2)
     adjust(calls=-1, consumer="reader", reason="one too many", made_with="a test")
     reservations.reserve(consumer="reader", operation="kept", calls=1)
-    harvest = BulkHarvest.objects.create(
-        key="x", label="x", max_pages=1, state="running", holder=uuid.uuid4(), lease_until=NOON
-    )
-    BulkAuthor.objects.create(harvest=harvest, position=1, name="Frank Herbert")
+    create_job(consumer=consumer, kind=Job.Kind.AUTHORS, wanted={"authors": ["Frank Herbert"]}, attended=True)
 
 
 def test_the_figures_equal_the_tables_exactly(trace, scraper: Client, sandbox: Sandbox) -> None:
@@ -130,12 +127,12 @@ def test_the_figures_equal_the_tables_exactly(trace, scraper: Client, sandbox: S
     assert value(found, "isbndb_latency_seconds_count") == value(found, "pace_wait_seconds_count") == sent
     assert value(found, "isbndb_latency_seconds_bucket", le="5.0") == sent
     assert value(found, "queue_wishes", priority="normal") == 2
-    assert value(found, "jobs", state="running") == 0
+    assert value(found, "jobs", kind="batch-direct", state="running") == 0
     assert value(found, "jobs_ended_total", kind="batch-direct", state="succeeded") == 1
     assert value(found, "cron_runs_total", cron="expire-leases", outcome="idle") == 2
     assert value(found, "cron_last_outcome", cron="reconciliation", outcome="succeeded") == 1
     assert value(found, "cron_last_outcome", cron="reconciliation", outcome="failed") == 0
-    assert value(found, "bulk_harvests", state="running") == value(found, "bulk_authors", state="pending") == 1
+    assert value(found, "jobs", kind="authors", state="paused") == value(found, "job_authors", state="pending") == 1
     for name in ("reservation_oldest_seconds", "reconciliation_age_seconds", "queue_looked_seconds"):
         assert 900 < (value(found, name) or 0) < 1100, name
 

@@ -1,0 +1,170 @@
+"""What the command needs of a harvest, wherever its job is, and what it shows of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from alexandria.common.text import counted
+from harvest.bulk.exceptions import EXIT_ANOTHER, EXIT_CANNOT, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_QUOTA
+from quota.limits import LIMITS
+
+Figures = dict[str, Any]
+
+BOOKS = ("new", "changed", "unchanged", "already_fresh", "books_failed")
+"""What became of the books of an author. The sum is `books`."""
+
+DONE, UNKNOWN, CUT, FAILED, PENDING = "done", "unknown", "cut", "failed", "pending"
+STATES = (DONE, UNKNOWN, CUT, FAILED, PENDING)
+"""The states of an author."""
+
+INTERRUPTED, LOST = "interrupted", "lost"
+QUOTA_EVERY = 100
+"""The quota is shown at the start, and whenever so many authors are over."""
+
+
+@dataclass(frozen=True)
+class AuthorList:
+    """A list of authors: its source, a key that identifies it, and a function that returns its names."""
+
+    label: str
+    key: str
+    names: Callable[[], list[str]]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How to begin: the options of the command. `max_pages`: None is unchanged, or all pages."""
+
+    max_pages: int | None = None
+    limit: int | None = None
+    resume: bool = False
+    restart: bool = False
+    again: bool = False
+    wait: bool = False
+
+
+@dataclass(frozen=True)
+class Quota:
+    """Today's quota, in calls.
+
+    `free`: the calls that this harvest can take now. `why_none`: why no call is free, if known.
+    """
+
+    used: int
+    reserved: int
+    safety_limit: int
+    remaining: int
+    free: int
+    reset_at: datetime
+    why_none: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a harvest would work on. `to_do`: the names of its authors. Days are None when it can never end."""
+
+    harvest: str
+    authors: int
+    to_do: list[str]
+    calls_at_least: int
+    calls_at_most: int
+    days_at_least: int | None
+    days_at_most: int | None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Why a run ended; an empty `reason` when it has done all it was to do."""
+
+    reason: str = ""
+    message: str = ""
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        if not self.reason:
+            return 0
+        codes = dict.fromkeys(LIMITS, EXIT_QUOTA) | {INTERRUPTED: EXIT_INTERRUPTED, LOST: EXIT_ANOTHER}
+        return codes.get(self.reason, EXIT_CANNOT)
+
+
+class Report(Protocol):
+    """Reports the progress to people or programs."""
+
+    def quota(self, quota: Quota) -> None: ...
+
+    def calls_left(self, calls: int) -> None: ...
+
+    def author(self, author: Figures, detail: str) -> None:
+        """An author is over (see `author_of`). `detail`: the sentence of a failure."""
+
+    def waiting(self, limit: str, message: str, until: datetime | None) -> None: ...
+
+    def trying_again(self, message: str, seconds: float) -> None: ...
+
+
+class Harvest(Protocol):
+    """A harvest in our database or at a server. Every method can raise CannotGoOn."""
+
+    def quota(self) -> Quota: ...
+
+    def names_by_editions(self, first: int, last: int) -> list[str]:
+        """The stored authors from rank `first` (from 1) to `last` by number of editions."""
+
+    def plan(self, wanted: AuthorList | None, wishes: Wishes) -> Plan:
+        """What `begin` would work on; starts nothing."""
+
+    def begin(self, wanted: AuthorList | None, wishes: Wishes) -> int:
+        """Makes or takes over the job of the list, or, without a list, of what stopped last.
+
+        Returns the number of authors that this run works on.
+        """
+
+    def run(self, report: Report) -> Ended:
+        """Works until the end. Afterwards the job has ended or is paused."""
+
+    def stop(self) -> None:
+        """From a signal handler: what is under way comes in, then `run` ends."""
+
+    def summary(self) -> Figures:
+        """The results of the list so far, over all runs (see `summary_of`)."""
+
+    def close(self) -> None:
+        """Closes all connections."""
+
+
+def author_of(row: Figures) -> Figures:
+    """An author of a job, as the API shows it, with the names that the command prints."""
+    names = ("position", "name", "state", "pages", "calls", "reason")
+    return {name: row[name] for name in names} | _books_of(row)
+
+
+def summary_of(
+    label: str, job: object, figures: Figures, *, calls: int, failures: dict[str, int], failed: list[str]
+) -> Figures:
+    """The summary. `figures`: as selectors.author_figures. `failed`: the names of the failed authors."""
+    return {
+        "harvest": f"{label} (job {job})",
+        "job": str(job),
+        "authors": figures["authors"],
+        **{state: figures[f"authors_{state}"] for state in STATES},
+        **_books_of(figures),
+        "calls": calls,
+        "failures": failures,
+        "failed_authors": failed,
+    }
+
+
+def _books_of(figures: Figures) -> Figures:
+    became = {name: figures["failed" if name == "books_failed" else name] for name in BOOKS}
+    return {"books": figures["found"], "enriched": sum(figures[name] for name in BOOKS[:3]), **became}
+
+
+def what_is_left(summary: Figures) -> tuple[str, int]:
+    """What a completed run has not done, "" if it has done everything, and the exit code."""
+    if failed := summary[FAILED]:
+        return f"{counted(failed, 'author')} failed; --resume tries again.", EXIT_FAILED
+    if left := summary[PENDING]:
+        return f"--limit: {counted(left, 'author')} left; --resume continues.", 0
+    return "", 0
