@@ -117,15 +117,14 @@ class Spender:
 
         Raises what `reservations.reserve` and `extend` raise.
         """
+        if self.reservation is not None and calls > self.left:
+            self._reserve_more(calls - self.left)
         if self.reservation is None:
             self.reservation = reservations.reserve(
                 consumer=self.consumer, operation=self.operation, calls=calls, source=self.source
             )
             self.left = calls
             self._name_in_log()
-        elif calls > self.left:
-            reservations.extend(self.reservation, calls=calls - self.left)
-            self.left = calls
 
     def extend(self, calls: int) -> None:
         """Reserves `calls` more, for a retry. Raises what `reservations.extend` raises."""
@@ -145,12 +144,16 @@ class Spender:
             self.start_again(closed, calls=self.left + calls)
 
     def start_again(self, closed: ReservationClosed, *, calls: int) -> None:
-        """While limits are only observed, the next dispatch takes what is left from a new reservation."""
-        if get_status().enforcement == "enforce":
+        """Lets the next dispatch take what is left from a new reservation.
+
+        For one question only, because its lease can run out while other questions are asked again; and for a whole
+        operation, while limits are only observed.
+        """
+        if not self.for_one_question and get_status().enforcement == "enforce":
             raise closed
         if self.reservation is not None:
             reservations.settle(self.reservation)
-        self.reservation, self.calls = None, calls
+        self.reservation, self.calls, self.left = None, calls, 0
 
     def _ask(self, kind: RequestKind, method: str, path: str, isbns_asked: int | None) -> DispatchedCall | timedelta:
         if self.reservation is not None:

@@ -102,9 +102,16 @@ def ask_each(next_question: Callable[[], Question[Decoded] | None]) -> Iterator[
     The loop must not end while answers are under way: they are paid for. To stop early, let `next_question` return
     None and go on.
     """
+    return _results(next_question)
+
+
+def _results(
+    next_question: Callable[[], Question[Decoded] | None], *, ends_payers: bool = True
+) -> Iterator[Exchanged[Decoded]]:
     if not settings.ISBNDB_API_KEY:
         raise IsbndbRefused("ISBNDB_API_KEY is not set, so nothing was sent. Set it to ISBNdb's key.")
-    yield from _Asking(next_question, pace=get_status().pace.total_seconds()).results()
+    pace = get_status().pace.total_seconds()
+    yield from _Asking(next_question, pace=pace, ends_payers=ends_payers).results()
 
 
 @dataclass(eq=False)
@@ -141,6 +148,7 @@ class _Asking(Generic[Decoded]):
 
     next_question: Callable[[], Question[Decoded] | None]
     pace: float  # seconds between two requests of the fleet
+    ends_payers: bool = True  # False: they pay for a question of another `ask_each` too
     pending: _Attempt[Decoded] | None = None  # the next question, for which the pace has had no send time yet
     retries: deque[_Attempt[Decoded]] = field(default_factory=deque)
     held_back: deque[_Attempt[Decoded]] = field(default_factory=deque)  # dispatched, and not sent in time
@@ -158,7 +166,7 @@ class _Asking(Generic[Decoded]):
                     continue
                 exchanged = self._judge(attempt)
                 if not any(attempt in waiting for waiting in (self.under_way, self.retries, self.held_back)):
-                    attempt.question.payer.done()
+                    self._end_payer(attempt)
                 if exchanged is not None:
                     yield exchanged
         except (Exception, GeneratorExit):
@@ -167,7 +175,7 @@ class _Asking(Generic[Decoded]):
         finally:
             for attempt in (*self.under_way, *self.retries, *self.held_back, self.pending):
                 if attempt is not None:
-                    attempt.question.payer.done()
+                    self._end_payer(attempt)
         if self.stopped_by is not None:
             raise self.stopped_by
 
@@ -231,8 +239,10 @@ class _Asking(Generic[Decoded]):
     def _take_out(self, attempt: _Attempt[Decoded]) -> None:
         if attempt is self.pending:
             self.pending = None
-        else:
-            self.retries.remove(attempt)
+            return
+        self.retries.remove(attempt)
+        if self.pending is not None:
+            self.pending.wait_until = math.inf  # it has waited for the retry, not for the pace
 
     def _extend(self, attempt: _Attempt[Decoded], failure: IsbndbUnavailable) -> bool:
         """Reserves the price of a retry; False when there is no call for it, and the failure is final."""
@@ -267,7 +277,7 @@ class _Asking(Generic[Decoded]):
         except Exception as error:  # noqa: BLE001 (as in `_dispatch`)
             self.held_back.popleft()
             self._record_not_sent(attempt, str(error))
-            attempt.question.payer.done()
+            self._end_payer(attempt)
             self._stop(error)
             return None
         now = time.monotonic()
@@ -388,7 +398,7 @@ class _Asking(Generic[Decoded]):
         while self.held_back:
             attempt = self.held_back.popleft()
             self._record_not_sent(attempt, f"Everything stopped before it was sent: {error}")
-            attempt.question.payer.done()
+            self._end_payer(attempt)
 
     def _hold_back(self) -> None:
         """Holds back the requests whose send time has not come."""
@@ -401,6 +411,10 @@ class _Asking(Generic[Decoded]):
         while self.under_way:
             attempt = self.came.get()
             self._judge(attempt)
+            self._end_payer(attempt)
+
+    def _end_payer(self, attempt: _Attempt[Decoded]) -> None:
+        if self.ends_payers:
             attempt.question.payer.done()
 
 
@@ -441,14 +455,17 @@ def _pace_timeout() -> PaceTimeout:
 
 
 def _ask_counter(payer: Payer) -> Reconciliation:
-    """Asks ISBNdb's counter once and reconciles ours with it. Raises what `ask` raises."""
-    exchanged = _only(key_usage(payer, attempts=1))
+    """Asks ISBNdb's counter once and reconciles ours with it. `payer`: of a question that is not over yet.
+
+    Raises what `ask` raises.
+    """
+    exchanged = _only(key_usage(payer, attempts=1), ends_payer=False)
     if (theirs := exchanged.answer) is None:
         raise exchanged.failure or AssertionError("unreachable: a question has an answer or a failure")
     return corrections.reconcile(exchanged.call, spent=theirs.spent, total=theirs.total, left=theirs.left)
 
 
-def _only(question: Question[Decoded]) -> Exchanged[Decoded]:
+def _only(question: Question[Decoded], *, ends_payer: bool = True) -> Exchanged[Decoded]:
     questions = iter([question])
-    [exchanged] = ask_each(lambda: next(questions, None))
+    [exchanged] = _results(lambda: next(questions, None), ends_payers=ends_payer)
     return exchanged

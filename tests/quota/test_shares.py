@@ -12,8 +12,10 @@ from quota.models import Call, Consumer, ConsumerUsage, PriceMeasurement
 from quota.prices import RequestKind
 from quota.selectors.status import check_ledger, get_status
 from quota.services import corrections, reservations
-from quota.services.reservations import DispatchedCall, record, reserve, settle
+from quota.services.reservations import LEASE, DispatchedCall, record, reserve, settle
 from quota.services.shares import dispatch_shared, share_of_batch
+from quota.shared_spending import SharedPayer
+from quota.spending import for_one_question
 from tests.fixtures import At
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -158,3 +160,16 @@ def test_payers_that_share_batches_at_once_never_pay_twice_or_pass_the_limit(set
         thread.join()
     assert len(sent) == 10
     assert used() == {"ann": (40, 0, 10), "bob": (30, 0, 0)}
+
+
+def test_payers_of_a_question_outlive_the_leases_of_their_reservations(at: At) -> None:
+    spenders = [for_one_question(consumer=slug, operation="queue") for slug in PEOPLE[:2]]
+    payer = SharedPayer([(spender, 2) for spender in spenders])
+    payer.hold()
+    at(LEASE.total_seconds() + 1)
+    assert isinstance(payer.dispatch(RequestKind.BATCH, "POST", "/books", isbns_asked=4), DispatchedCall)
+    at(2 * LEASE.total_seconds() + 2)
+    payer.extend(4)
+    assert isinstance(payer.dispatch(RequestKind.BATCH, "POST", "/books", isbns_asked=4), DispatchedCall)
+    payer.done()
+    assert used() == {"ann": (4, 0, 2), "bob": (4, 0, 0)}

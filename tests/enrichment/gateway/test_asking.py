@@ -1,5 +1,6 @@
 """Many requests of one operation under way at once: how many, who talks to the database, and how everything stops."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from quota.prices import RequestKind
 from quota.selectors.status import get_status
 from quota.services import reservations
 from quota.spending import Payer, for_one_question, spending
-from tests.fixtures import NOON, balance, known_isbns, stop_database_clock
+from tests.fixtures import NOON, At, balance, known_isbns, stop_database_clock
 
 pytestmark = pytest.mark.usefixtures("consumer", "sandbox")
 
@@ -189,14 +190,45 @@ def test_a_wait_for_answers_holds_no_connection(monkeypatch, sandbox: Sandbox, g
     opener.join()
 
 
-def test_a_wait_for_the_pace_ends_with_the_patience_for_it(monkeypatch) -> None:
-    monkeypatch.setattr(asking, "MAX_PACE_WAIT", timedelta(seconds=5))
+def test_a_pause_of_the_fleet_beyond_the_patience_for_the_pace_is_not_waited_for() -> None:
     with spending(consumer="reader", operation="test", calls=2) as spender:
         ask(batch_of(known_isbns(1), spender))
-        reservations.slow_down(spender.dispatched[-1], seconds=60)
+        reservations.slow_down(spender.dispatched[-1], seconds=900)
+        flow = asking._Asking(questions_for(1, lambda: spender), pace=0.001)
+        assert flow._send_next() is None, "there is nothing to look at again"
         with pytest.raises(PaceTimeout):
-            ask(batch_of(known_isbns(1), spender))
+            list(flow.results())
     assert (get_status().used, get_status().reserved) == (1, 0)
+
+
+@pytest.mark.usefixtures("one_at_a_time")
+def test_a_question_keeps_its_patience_for_the_pace_while_another_is_asked_again(sandbox: Sandbox) -> None:
+    failed, waiting = (asking._Attempt(batch_of([isbn], payer()), wait_until=0.0) for isbn in known_isbns(2))
+    flow: asking._Asking[Answer] = asking._Asking(lambda: None, pace=0.001, pending=waiting)
+    flow.retries.append(failed)
+    flow._send_next()
+    assert flow.under_way == {failed}
+    assert waiting.wait_until == math.inf
+    assert len(list(flow.results())) == 2
+
+
+def test_a_question_outlives_the_lease_of_its_reservation(sandbox: Sandbox, at: At, monkeypatch) -> None:
+    """Because others were asked again before it: here it waits so long for its own retry."""
+    pause = asking._pause_before_retry
+
+    def long_pause(*args: Any) -> float | None:
+        at(reservations.LEASE.total_seconds() + 1)
+        return pause(*args)
+
+    monkeypatch.setattr(asking, "_pause_before_retry", long_pause)
+    sandbox.add_fault("status", status=503, times=1)
+    [exchanged] = ask_each(questions_for(1))
+    assert found(exchanged)
+    assert list(Reservation.objects.order_by("created_at").values_list("calls", "dispatched", "state")) == [
+        (1, 1, "settled"),
+        (1, 1, "settled"),
+    ]
+    assert balance(sandbox) == (2, 2)
 
 
 def test_a_failed_question_is_handed_on_and_does_not_stop_the_others(sandbox: Sandbox) -> None:

@@ -24,10 +24,10 @@ from enrichment.models import AuthorMiss
 from enrichment.services.bibliographies import enrich_bibliography
 from enrichment.services.reconciliation import reconcile
 from quota.exceptions import QuotaRefused
-from quota.models import Call, Consumer, DailyLedger, Reconciliation
+from quota.models import Call, Consumer, DailyLedger, Reconciliation, Reservation
 from quota.selectors.status import get_status
 from quota.services import reservations
-from quota.spending import spending
+from quota.spending import for_one_question, spending
 from tests.fixtures import SetClock, balance, known_isbns
 
 LIMIT_EXCEEDED = {"status": 429, "body": {"message": "Limit Exceeded"}}
@@ -95,6 +95,14 @@ def test_when_calls_are_left_a_429_is_the_pace_and_is_retried(sandbox: Sandbox) 
     sandbox.add_fault("status", **LIMIT_EXCEEDED, times=1)
     fetch_books()
     assert journal() == [("/books", "too_fast", 429), ("/key", "ok", 200), ("/books", "ok", 200)]
+    assert balance(sandbox) == (3, 3)
+
+
+def test_a_payer_of_one_question_pays_for_the_counter_and_the_retry_too(sandbox: Sandbox) -> None:
+    sandbox.add_fault("status", **LIMIT_EXCEEDED, times=1)
+    ask(batch_of(known_isbns(3), for_one_question(consumer="reader", operation="test")))
+    assert journal() == [("/books", "too_fast", 429), ("/key", "ok", 200), ("/books", "ok", 200)]
+    assert Reservation.objects.get().state == "settled"
     assert balance(sandbox) == (3, 3)
 
 
