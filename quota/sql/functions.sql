@@ -574,7 +574,8 @@ BEGIN
     decision.asked := 0;
     decision.broken_limit := CASE
         WHEN slot.send_at >= quota_last_slot(call.day) THEN 'midnight'
-        WHEN ledger.closed_at IS NOT NULL AND p_enforce THEN 'day_closed'
+        WHEN ledger.closed_at IS NOT NULL AND call.calls > 0 AND NOT quota_is_question(call.path) AND p_enforce
+            THEN 'day_closed'  -- as in quota_dispatch
     END;
     decision.send_at := slot.send_at;
     decision.send_in := extract(epoch FROM coalesce(slot.retry_at, slot.send_at) - now);

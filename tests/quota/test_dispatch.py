@@ -270,3 +270,16 @@ def test_calls_made_outside_are_recorded_even_past_the_limit(consumer: Consumer,
 def test_less_than_one_call_made_outside_is_refused(consumer: Consumer, calls: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         reservations.increment(calls)
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"), [(RequestKind.KEY, "/key"), (RequestKind.FEED, "/feeds/books/updates")], ids=["counter", "free"]
+)
+def test_what_goes_out_on_a_closed_day_also_gets_another_send_time_there(
+    reservation: uuid.UUID, no_waits: None, kind: RequestKind, path: str
+) -> None:
+    """Otherwise a busy process, whose requests are late, would never see that calls are left again."""
+    reservations.close_day(dispatch(reservation), reason="Daily quota exceeded")
+    call = reservations.dispatch(reservation, kind=kind, method="GET", path=path)
+    assert isinstance(call, DispatchedCall)
+    assert reservations.move(call) is None
