@@ -127,6 +127,8 @@ class AttendedRun:
 
     def _turn(self) -> Ended | None:
         """Works until something happens; None: go on. Raises ClaimLost."""
+        if self.stopping:  # during a pause
+            return self._stopped()
         run = self._run = AuthorsRun(self.job, limit=self.limit)
         turn = Turn(self.job, run, goes_on=lambda: not self.stopping, after_answer=self._after_answer)
         try:

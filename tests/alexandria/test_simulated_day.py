@@ -93,7 +93,7 @@ def nothing_is_left() -> bool:
 def new_day_is_worked_on(sandbox: Sandbox) -> bool:
     return (
         calls_that_arrived(sandbox)[MIDNIGHT.date()] > 20
-        and Job.objects.get().ended_at is not None
+        and Job.objects.get(kind=Job.Kind.BATCH_DIRECT).ended_at is not None
         and consumers_that_spent() >= SPENDERS
     )
 

@@ -193,6 +193,20 @@ def test_ctrl_c_ends_it_after_what_is_under_way(sandbox: Sandbox, tmp_path: Path
     assert balance(sandbox) == (4, 4)
 
 
+@pytest.mark.slow
+def test_ctrl_c_ends_it_while_it_waits_for_the_next_day(sandbox: Sandbox, tmp_path: Path) -> None:
+    reservations.increment(11_000)
+    with start(a_list(tmp_path, SHORT[0]), "--wait", environment=processes.environment()) as waiting:
+        assert waiting.stdout is not None
+        while "Waiting until " not in waiting.stdout.readline():
+            assert waiting.poll() is None
+        waiting.send_signal(signal.SIGINT)
+        out, errors = waiting.communicate(timeout=60)
+    assert waiting.returncode == 130, errors
+    assert "ended: Interrupted." in out
+    assert Job.objects.get().state == "paused"
+
+
 @pytest.mark.usefixtures("patient")
 @pytest.mark.slow
 def test_a_second_signal_ends_it_at_once_and_releases_its_calls(sandbox: Sandbox, tmp_path: Path) -> None:
