@@ -54,7 +54,8 @@ SMALLER_PAGE_PAUSE_SECONDS = 1.0  # before asking for less, because the failure 
 
 MAX_UNDER_WAY = 16
 """Requests of an operation that are under way at once, at most. Answers that wait to be stored count, so an operation
-holds at most 16 of them: about 100 MB with the 6 MB that an answer can have."""
+holds at most 16 of them: about 100 MB with the 6 MB that an answer can have, and never more than 16 times
+MAX_ANSWER_BYTES."""
 
 MIN_GAP = 0.96
 """Of the pace: so near may two requests of a process come when the first is late. The pace has 5 per cent to spare."""
@@ -157,6 +158,7 @@ class _Asking(Generic[Decoded]):
     halt: Event = field(default_factory=Event)  # set: what is not sent yet is not sent now
     not_before: float = 0.0
     is_down: bool = False  # a question has used up its attempts, and nothing was answered since: there are no retries
+    counter_asked_at: float = -math.inf
     stopped_by: Exception | None = None
 
     def results(self) -> Iterator[Exchanged[Decoded]]:
@@ -374,13 +376,25 @@ class _Asking(Generic[Decoded]):
         if result is None:
             raise _NotSent
         answer = read(
-            Outcome(call, question.request.url.path, result, attempt.started, attempt.ended),
+            Outcome(
+                call,
+                question.request.url.path,
+                result,
+                started=attempt.started,
+                ended=attempt.ended,
+                is_settled=attempt.ended is not None and attempt.ended < self.counter_asked_at,
+            ),
             question,
-            ask_counter=partial(_ask_counter, question.payer),
+            ask_counter=partial(self._ask_counter, question.payer),
             slow_down=partial(self._slow_down, call),
         )
         _LATENCIES[question.kind].append(time.monotonic() - (attempt.started or 0))
         return answer
+
+    def _ask_counter(self, payer: Payer) -> Reconciliation:
+        """Asks ISBNdb's counter once. It settles what all answers that have come by now mean."""
+        self.counter_asked_at = time.monotonic()
+        return _ask_counter(payer)
 
     def _slow_down(self, call: DispatchedCall, seconds: float) -> None:
         """Lets the fleet pause. What we have not sent yet gets a send time after the pause."""
@@ -389,7 +403,7 @@ class _Asking(Generic[Decoded]):
 
     def _record_not_sent(self, attempt: _Attempt[Decoded], why: str) -> None:
         if attempt.call is not None:
-            outcome = Outcome(attempt.call, attempt.question.request.url.path, _NotSent(), None, None)
+            outcome = Outcome(attempt.call, attempt.question.request.url.path, _NotSent())
             record(outcome, Call.Outcome.NOT_SENT, error=why)
 
     def _stop(self, error: Exception) -> None:

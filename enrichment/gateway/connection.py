@@ -16,7 +16,7 @@ from alexandria.common.http import DeadlineTransport
 from enrichment.gateway.replies import Reply
 
 MAX_CONNECT_SECONDS = 5.0  # until there is a connection, including the wait for a free one
-MAX_ANSWER_BYTES = 32 * 1024 * 1024  # ISBNdb's own limit is 6 MB
+MAX_ANSWER_BYTES = 16 * 1024 * 1024  # ISBNdb's own limit is 6 MB
 CONNECTION_ERRORS = (
     httpx2.ConnectTimeout,  # with this and the next, nothing was sent
     httpx2.PoolTimeout,

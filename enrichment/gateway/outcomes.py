@@ -29,13 +29,15 @@ class Outcome:
     """What came of a request: ISBNdb's reply, or the exception in its place.
 
     `started`, `ended`: the monotonic clock when it was sent and its answer had come; None if it was not sent.
+    `is_settled`: its operation has asked ISBNdb's counter since then, and calls were left.
     """
 
     call: DispatchedCall
     path: str
     result: Reply | Exception
-    started: float | None
-    ended: float | None
+    started: float | None = None
+    ended: float | None = None
+    is_settled: bool = False
 
 
 def read(
@@ -113,7 +115,7 @@ def _failure_of(
     """The exception for an answer other than 200. Tells all workers what it means for them, and records it."""
     call, waited = outcome.call, 0.0
     said = partial(record, outcome, status=reply.status, error=reply.text())
-    if is_unclear(question.kind, call, reply):
+    if not outcome.is_settled and is_unclear(question.kind, call, reply):
         answered_at = time.monotonic()
         said(Call.Outcome.UNCLEAR)
         try:
