@@ -159,6 +159,7 @@ class _Asking(Generic[Decoded]):
     not_before: float = 0.0
     is_down: bool = False  # a question has used up its attempts, and nothing was answered since: there are no retries
     counter_asked_at: float = -math.inf
+    sends_nothing: bool = False
     stopped_by: Exception | None = None
 
     def results(self) -> Iterator[Exchanged[Decoded]]:
@@ -346,7 +347,7 @@ class _Asking(Generic[Decoded]):
         except IsbndbError as error:
             return Exchanged(question, call, failure=error)
         except _NotSent:
-            if self.stopped_by is None:
+            if not self.sends_nothing:
                 attempt.wait_until = time.monotonic() + MAX_PACE_WAIT.total_seconds()
                 self.held_back.append(attempt)
             else:
@@ -407,11 +408,17 @@ class _Asking(Generic[Decoded]):
             record(outcome, Call.Outcome.NOT_SENT, error=why)
 
     def _stop(self, error: Exception) -> None:
+        """Dispatches nothing more. What is dispatched is still sent, unless ISBNdb would refuse it."""
         self.stopped_by = self.stopped_by or error
+        if isinstance(error, IsbndbError) or (isinstance(error, QuotaRefused) and error.limit == "day_closed"):
+            self._send_nothing_more()
+
+    def _send_nothing_more(self) -> None:
+        self.sends_nothing = True
         self._hold_back()
         while self.held_back:
             attempt = self.held_back.popleft()
-            self._record_not_sent(attempt, f"Everything stopped before it was sent: {error}")
+            self._record_not_sent(attempt, f"Everything stopped before it was sent: {self.stopped_by}")
             self._end_payer(attempt)
 
     def _hold_back(self) -> None:
@@ -421,7 +428,8 @@ class _Asking(Generic[Decoded]):
 
     def _record_what_is_under_way(self) -> None:
         """Something broke, or the caller has ended the loop. The answers are lost, but the journal tells about them."""
-        self._stop(RuntimeError("The operation ended."))
+        self.stopped_by = self.stopped_by or RuntimeError("The operation ended.")
+        self._send_nothing_more()
         while self.under_way:
             attempt = self.came.get()
             self._judge(attempt)

@@ -284,6 +284,19 @@ def test_answers_under_way_are_handed_on_before_the_quota_ends_it(sandbox: Sandb
     assert balance(sandbox) == (3, 3)
 
 
+@pytest.mark.slow
+def test_a_request_that_is_paid_and_waits_for_its_send_time_is_sent_when_the_next_one_is_refused(
+    sandbox: Sandbox, settings
+) -> None:
+    settings.QUOTA_MAX_RPS = 2
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 3, 1
+    came: list[str | None] = []
+    with pytest.raises(QuotaRefused):
+        came.extend(map(found, ask_each(questions_for(3))))
+    assert sorted(map(str, came)) == sorted(known_isbns(2))
+    assert (outcomes(), balance(sandbox)) == (["ok", "ok"], (2, 2))
+
+
 def test_a_refused_key_stops_everything_and_is_raised_at_the_end(sandbox: Sandbox, settings) -> None:
     sandbox.faults = Gate(opens_for=4)
     sandbox.add_fault("status", status=401, times=1)
