@@ -102,7 +102,6 @@ class Meter:
         """Changes the limit of the pace, and begins to observe it anew."""
         with self._lock:
             self.max_rps, self.most_in_a_second = max_rps, 0
-            self._last_second.clear()
 
     def _too_fast(self) -> bool:
         """Whether more than `max_rps` requests arrived in the last second. Changes of the clock do not affect it."""

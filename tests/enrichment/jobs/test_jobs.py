@@ -354,6 +354,7 @@ def test_midnight_pauses_every_job_for_seconds_only(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_waits")
 def test_when_isbndb_fails_the_job_tries_again_later_and_fails_after_all_attempts(sandbox: Sandbox) -> None:
     during_request(sandbox, 2, lambda: sandbox.add_fault("status", status=503))
     job = create(isbns=KNOWN[:6])
