@@ -27,6 +27,14 @@ class SharedPayer:
         return sum(spender.left for spender, _ in self.payers)
 
     @property
+    def log_fields(self) -> dict[str, str]:
+        """The consumers and the operation."""
+        return {
+            "consumer": ", ".join(spender.consumer for spender, _ in self.payers),
+            "operation": ", ".join({spender.operation for spender, _ in self.payers}),
+        }
+
+    @property
     def calls_spent(self) -> int:
         """The prices of all requests that were dispatched, in calls."""
         return sum(spender.calls_spent for spender, _ in self.payers)  # a request is one of its first payer

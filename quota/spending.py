@@ -46,6 +46,10 @@ class Payer(Protocol):
         Raises what `reserve`, `extend` and `dispatch` of the reservations raise.
         """
 
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """Who pays and for what, for the log."""
+
     def extend(self, calls: int) -> None:
         """Reserves `calls` more, for a retry. Raises what `reservations.extend` raises."""
 
@@ -70,6 +74,11 @@ class Spender:
     def calls_spent(self) -> int:
         """The prices of all requests that were dispatched, in calls."""
         return sum(call.price for call in self.dispatched)
+
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """The consumer and the operation."""
+        return {"consumer": self.consumer, "operation": self.operation}
 
     def release_beyond(self, calls: int) -> None:
         """Gives back the reserved calls beyond `calls`, which is what the operation still needs."""

@@ -379,13 +379,12 @@ class _Asking(Generic[Decoded]):
         answer = read(
             Outcome(
                 call,
-                question.request.url.path,
+                question,
                 result,
                 started=attempt.started,
                 ended=attempt.ended,
                 is_settled=attempt.ended is not None and attempt.ended < self.counter_asked_at,
             ),
-            question,
             ask_counter=partial(self._ask_counter, question.payer),
             slow_down=partial(self._slow_down, call),
         )
@@ -404,7 +403,7 @@ class _Asking(Generic[Decoded]):
 
     def _record_not_sent(self, attempt: _Attempt[Decoded], why: str) -> None:
         if attempt.call is not None:
-            outcome = Outcome(attempt.call, attempt.question.request.url.path, _NotSent())
+            outcome = Outcome(attempt.call, attempt.question, _NotSent())
             record(outcome, Call.Outcome.NOT_SENT, error=why)
 
     def _stop(self, error: Exception) -> None:

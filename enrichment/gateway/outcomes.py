@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Generic
 
 import httpx2
 import msgspec
@@ -25,15 +26,15 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of a request: ISBNdb's reply, or the exception in its place.
+class Outcome(Generic[Decoded]):
+    """What came of a request for a question: ISBNdb's reply, or the exception in its place.
 
     `started`, `ended`: the monotonic clock when it was sent and its answer had come; None if it was not sent.
     `is_settled`: its operation has asked ISBNdb's counter since then, and calls were left.
     """
 
     call: DispatchedCall
-    path: str
+    question: Question[Decoded]
     result: Reply | Exception
     started: float | None = None
     ended: float | None = None
@@ -41,8 +42,7 @@ class Outcome:
 
 
 def read(
-    outcome: Outcome,
-    question: Question[Decoded],
+    outcome: Outcome[Decoded],
     *,
     ask_counter: Callable[[], Reconciliation],
     slow_down: Callable[[float], None],
@@ -51,7 +51,7 @@ def read(
 
     `ask_counter` asks ISBNdb's counter and reconciles ours with it. `slow_down` lets the fleet pause for some seconds.
     """
-    result = outcome.result
+    question, result = outcome.question, outcome.result
     match result:
         case SendWindowMissed():
             record(outcome, Call.Outcome.NOT_SENT, error=str(result))
@@ -69,7 +69,7 @@ def read(
         case Exception():
             raise result
     if result.status != 200:
-        raise _failure_of(outcome, question, result, ask_counter, slow_down)
+        raise _failure_of(outcome, result, ask_counter, slow_down)
     try:
         decoded = question.decode(result.body)
     except (UndecodableAnswer, msgspec.MsgspecError) as error:
@@ -81,7 +81,7 @@ def read(
 
 
 def record(
-    outcome: Outcome, word: Call.Outcome, *, status: int | None = None, found: int | None = None, error: str = ""
+    outcome: Outcome[Any], word: Call.Outcome, *, status: int | None = None, found: int | None = None, error: str = ""
 ) -> None:
     """Writes the outcome to the journal and the log.
 
@@ -98,7 +98,8 @@ def record(
         "isbndb.call",
         call=call.id,
         reservation=str(call.reservation),
-        path=outcome.path,
+        **outcome.question.payer.log_fields,
+        path=outcome.question.request.url.path,
         outcome=word.value,
         status=status,
         ms=latency_ms,
@@ -106,8 +107,7 @@ def record(
 
 
 def _failure_of(
-    outcome: Outcome,
-    question: Question[Decoded],
+    outcome: Outcome[Any],
     reply: Reply,
     ask_counter: Callable[[], Reconciliation],
     slow_down: Callable[[float], None],
@@ -115,7 +115,7 @@ def _failure_of(
     """The exception for an answer other than 200. Tells all workers what it means for them, and records it."""
     call, waited = outcome.call, 0.0
     said = partial(record, outcome, status=reply.status, error=reply.text())
-    if not outcome.is_settled and is_unclear(question.kind, call, reply):
+    if not outcome.is_settled and is_unclear(outcome.question.kind, call, reply):
         answered_at = time.monotonic()
         said(Call.Outcome.UNCLEAR)
         try:
