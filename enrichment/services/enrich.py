@@ -165,7 +165,7 @@ class Batches:
     def halve(self, batch: list[str]) -> None:
         """Asks for the halves of a batch that was too large for ISBNdb (IsbndbPageTooLarge) before any other."""
         middle = len(batch) // 2
-        self._halves += [batch[:middle], batch[middle:]]
+        self._halves.extendleft([batch[middle:], batch[:middle]])
 
 
 def measure_price(*, consumer: str, source: str = "") -> tuple[PriceMeasurement | None, int]:

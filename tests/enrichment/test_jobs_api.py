@@ -234,7 +234,7 @@ def test_an_idempotency_key_without_a_job_and_a_reserved_source_are_refused(
 ) -> None:
     response = api.post(path, body, format="json", headers={"Idempotency-Key": "shelf-7"})
     assert [error["field"] for error in problem(response, 400)["errors"]] == ["Idempotency-Key"]
-    for source in ("job:1", "run:1", "bulk:1"):
+    for source in ("job:1", "run:1"):
         response = api.post(path, body | {"source": source}, format="json")
         assert [error["field"] for error in problem(response, 400)["errors"]] == ["source"]
     assert sandbox.requests == []
