@@ -18,7 +18,7 @@ VIEWED = {
         "switches",
     ],
     "enrichment": ["author", "edition", "job", "miss", "queuedisbn", "work"],
-    "harvest": ["bulkauthor", "bulkharvest", "cronstate", "harvestrun"],
+    "harvest": ["cronstate", "harvestrun"],
     "alerts": ["alert", "delivery"],
     "admin": ["logentry"],
     "django_celery_beat": ["clockedschedule", "crontabschedule", "intervalschedule", "periodictask", "solarschedule"],
