@@ -14,7 +14,7 @@ from django.db.models.functions import Coalesce
 from kombu.exceptions import OperationalError as BrokerUnavailable
 
 from enrichment.gateway.asking import MAX_ASK_TIME
-from enrichment.jobs.processes import has_ended, this_process
+from enrichment.jobs.processes import has_ended, is_alive, this_process
 from enrichment.models import Job
 from quota.database import QuotaNow
 from quota.models import DailyLedger
@@ -169,8 +169,13 @@ def pause(job: Job, *, reason: str, error: str) -> None:
 
 
 def pause_abandoned() -> None:
-    """Pauses the jobs of commands that have died: their lease is over, or their process on this machine has ended."""
+    """Pauses the jobs of commands that have died: their lease is over, or their process on this machine has ended.
+
+    A process that lives on this machine keeps its job: it may only be slow, or the database's clock has jumped.
+    """
     for job in Job.objects.filter(state=Job.State.RUNNING, attended=True):
+        if is_alive(job):
+            continue
         over = Q(lease_until__lte=QuotaNow()) | (Q(runner=job.runner) if has_ended(job) else Q(pk=None))
         with transaction.atomic(durable=True):
             if Job.objects.select_for_update(no_key=True).filter(over, pk=job.pk, state=Job.State.RUNNING).exists():

@@ -16,15 +16,24 @@ def this_process() -> dict[str, str | int]:
 
 def has_ended(job: Job) -> bool:
     """Whether the process that ran the job is known to have ended: it ran on this machine, and is gone."""
-    if job.host != _machine() or job.pid is None:
+    return _ran_here(job) and not is_alive(job)
+
+
+def is_alive(job: Job) -> bool:
+    """Whether the process that runs the job is known to live: it runs on this machine."""
+    if not _ran_here(job) or job.pid is None:
         return False
     try:
         os.kill(job.pid, 0)
     except ProcessLookupError:
-        return True
+        return False
     except PermissionError:
         pass
-    return False
+    return True
+
+
+def _ran_here(job: Job) -> bool:
+    return job.pid is not None and job.host == _machine()
 
 
 @cache

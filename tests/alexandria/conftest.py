@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from alexandria.development.embedded import servers
-from tests.fixtures import api, api_without_key_check, at, consumer, key, sandbox, set_clock
+from tests.fixtures import api, api_without_key_check, at, consumer, key, no_waits, sandbox, set_clock
 
-__all__ = ["api", "api_without_key_check", "at", "consumer", "key", "sandbox", "set_clock"]
+__all__ = ["api", "api_without_key_check", "at", "consumer", "key", "no_waits", "sandbox", "set_clock"]
 
 # A machine where nothing is configured: no servers of this test run, no key for ISBNdb.
 NOTHING_SET = {"DATABASE_URL": "", "REDIS_URL": "", "ISBNDB_API_KEY": "", "SECRET_KEY": "", "DEBUG": "on"}

@@ -89,7 +89,9 @@ def through(bouncer: Bouncer) -> dict[str, str]:
     return processes.environment() | bouncer.environment
 
 
-def test_64_processes_on_8_connections_get_exactly_the_calls_that_are_left(bouncer: Bouncer, settings) -> None:
+def test_64_processes_on_8_connections_get_exactly_the_calls_that_are_left(
+    bouncer: Bouncer, no_waits: None, settings
+) -> None:
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 1000, 300
     reservations.increment(200)
     Consumer.objects.create(slug="racer")

@@ -72,6 +72,10 @@ def test_killed_workers_leave_no_reserved_call_and_no_uncounted_call(
     waiting = KILLS * under_way
     assert [workers.stdout.readline() for _ in range(waiting)] == ["waiting\n"] * waiting
     assert get_status().reserved == KILLS * (2 - under_way)
+    deadline = time.monotonic() + 60
+    while sandbox.spent < waiting - spent_and_not_sent:  # the first request of each may still be on its way
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     kill(workers)
     after_the_lease(set_clock)
     counted, used = balance(sandbox)
