@@ -567,6 +567,9 @@ BEGIN
     SELECT * INTO call FROM quota_call WHERE id = p_call;
     SELECT * INTO ledger FROM quota_dailyledger WHERE day = call.day FOR NO KEY UPDATE;
     now := quota_now();
+    IF ledger.probe_until > now THEN  -- the probe begins when all that was dispatched before it is over
+        ledger.probe_by := call.reservation_id;
+    END IF;
     slot := quota_take_slot(ledger, call.consumer_id, call.reservation_id, p_urgent, now);
     decision.day := call.day;
     decision.call := call.id;

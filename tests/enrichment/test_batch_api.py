@@ -230,6 +230,7 @@ def test_when_isbndb_closes_the_day_the_answer_says_so(api: APIClient, sandbox: 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_at_a_time")
 @pytest.mark.parametrize(
     ("fault", "status"),
     [

@@ -101,6 +101,7 @@ def test_the_answer_counts_every_book_page_and_call(api: APIClient, sandbox: San
 def test_without_a_total_a_full_page_means_that_two_others_can_follow(api: APIClient, sandbox: Sandbox) -> None:
     reserved: list[int] = []
     on_request(sandbox, lambda _: reserved.append(get_status().reserved))
+    sandbox.add_fault("latency", seconds=0.5, path="/author")  # so that the pages can be under way together
     body = ask(api, NO_TOTAL, max_pages=5)
     assert (body["books_found"], body["pages_fetched"], body["api_calls"], body["complete"]) == (2000, 4, 4, True)
     assert sorted(pages_asked(sandbox)) == [(page, 1000) for page in (1, 2, 3, 4)]
@@ -118,6 +119,7 @@ def test_without_a_total_a_full_page_means_that_two_others_can_follow(api: APICl
 @pytest.mark.usefixtures("plenty_left")
 def test_a_404_after_the_last_page_does_not_make_the_author_unknown(api: APIClient, sandbox: Sandbox) -> None:
     on_request(sandbox, lambda number: sandbox.add_fault("status", status=404, times=1) if number == 3 else None)
+    sandbox.add_fault("latency", seconds=0.5, path="/author")
     body = ask(api, NO_TOTAL)
     assert (body["books_found"], body["api_calls"], body["complete"]) == (2000, 4, True)
     assert not AuthorMiss.objects.exists()

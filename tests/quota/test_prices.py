@@ -282,6 +282,20 @@ def test_while_a_reservation_holds_the_pace_no_other_request_is_sent() -> None:
     assert isinstance(dispatch(other), reservations.DispatchedCall)
 
 
+def test_while_a_reservation_holds_the_pace_what_was_dispatched_before_still_gets_another_send_time(
+    no_waits: None,
+) -> None:
+    """A probe waits for it. Otherwise each of them would wait for the other until one gives up."""
+    probe, late, waiting = (
+        reservations.reserve(consumer="reader", operation=name, calls=5) for name in ("probe", "late", "waiting")
+    )
+    call = dispatch(late)
+    assert isinstance(call, reservations.DispatchedCall)
+    assert hold_pace(probe, 30)
+    assert isinstance(dispatch(waiting), timedelta)
+    assert reservations.move(call) is None
+
+
 def test_the_hold_of_a_reservation_that_died_ends_by_itself(set_clock: SetClock) -> None:
     probe, other = (
         reservations.reserve(consumer="reader", operation=name, calls=5, lease=FAR) for name in ("probe", "other")
