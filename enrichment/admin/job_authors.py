@@ -8,10 +8,10 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.template.response import TemplateResponse
 
+from alexandria.common.exports import Row, as_csv
 from enrichment.admin.progress import AUTHOR_COLOURS, CSV_BATCH, PAGE_SIZE, job_of
 from enrichment.models import Job, JobAuthor
 from enrichment.selectors import author_figures
-from quota.admin.exports import Row, as_csv
 
 COLUMNS = ["pages", "found", "new", "changed", "unchanged", "fresh", "failed", "calls"]
 

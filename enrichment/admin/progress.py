@@ -11,11 +11,11 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.template.response import TemplateResponse
 
+from alexandria.common.exports import Row, as_csv
 from alexandria.common.widgets import percentage, share
 from enrichment.jobs.registry import handler_of
 from enrichment.models import Edition, Job, JobAuthor, JobItem
 from enrichment.selectors import author_figures, item_counts, job_calls_left, job_eta, job_failures
-from quota.admin.exports import Row, as_csv
 from quota.exceptions import QuotaError
 from quota.selectors.work import spent_by
 

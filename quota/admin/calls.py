@@ -10,7 +10,8 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, 
 from unfold.paginator import InfinitePaginator
 
 from alexandria.common.admin import ReadOnlyAdmin
-from quota.admin.exports import ExportMixin, Row
+from alexandria.common.exports import Row
+from quota.admin.exports import ExportMixin
 from quota.admin.filters import DayFilter, chosen_day
 from quota.models import Call
 from quota.selectors.exports import CALL_COLUMNS, call_rows

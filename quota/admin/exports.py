@@ -1,23 +1,16 @@
 """Exports a list as a file. It is streamed: the journal of a year needs no more memory than one page."""
 
-import csv
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import date, datetime
+from collections.abc import Iterator, Sequence
 from typing import Any
-from uuid import UUID
 
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ERROR_FLAG
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, StreamingHttpResponse
 from unfold.decorators import action
 
+from alexandria.common.exports import Row, as_csv, as_json
 from quota.admin.filters import chosen_day
 from quota.selectors.status import get_status
-
-Row = Sequence[Any]
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""The characters with which a formula begins in a spreadsheet."""
 
 
 class ExportMixin:
@@ -59,41 +52,3 @@ class ExportMixin:
             content_type=content_type,
             headers={"Content-Disposition": f'attachment; filename="{name}"'},
         )
-
-
-def as_csv(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
-    """A line with the names of the columns, then one line for each row. No text in it can act as a formula."""
-    writer = csv.writer(Line())
-    yield writer.writerow(columns)
-    for row in rows:
-        yield writer.writerow([_without_formula(_plain(value)) for value in row])
-
-
-def as_json(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
-    """One array with an object for each row."""
-    before = "[\n"
-    for row in rows:
-        yield before + json.dumps(dict(zip(columns, map(_plain, row), strict=True)), ensure_ascii=False)
-        before = ",\n"
-    yield "[]\n" if before == "[\n" else "\n]\n"
-
-
-class Line:
-    """A file for csv.writer that returns the line instead of storing it."""
-
-    def write(self, line: str) -> str:
-        return line
-
-
-def _plain(value: Any) -> Any:
-    """A value as text or a number. Times are UTC and end in Z."""
-    match value:
-        case datetime():
-            return f"{value:%Y-%m-%dT%H:%M:%S.%fZ}"
-        case date() | UUID():
-            return str(value)
-    return value
-
-
-def _without_formula(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

@@ -13,9 +13,10 @@ from unfold.dataclasses import UnfoldAction
 from unfold.decorators import action
 
 from alexandria.common.admin import ReadOnlyAdmin
+from alexandria.common.exports import Row
 from alexandria.common.reasons import ReasonForm, close_dialog, confirm_dialog
 from alexandria.common.widgets import Part, cell, parts_of_day, share
-from quota.admin.exports import ExportMixin, Row
+from quota.admin.exports import ExportMixin
 from quota.exceptions import QuotaError
 from quota.models import DailyLedger, Reconciliation
 from quota.selectors.days import DayInFigures, day_in_figures

@@ -1,0 +1,56 @@
+"""A book with everything, as the database gives it to an export."""
+
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from enrichment.models import Author, Edition, EditionAuthor, Work
+from enrichment.selectors import get_edition
+
+ISBN = "9780593135204"
+AT = datetime(2026, 5, 1, 10, tzinfo=UTC)
+
+
+def stored(isbn13: str = ISBN, names: tuple[str, ...] = ("Andy Weir", "Ray Porter"), **values: Any) -> Edition:
+    """Stores a book and reads it as exports do."""
+    work, _ = Work.objects.get_or_create(
+        title="Project Hail Mary", title_key="project hail mary", author_key="andyweir"
+    )
+    given = {
+        "isbn10": "0593135202",
+        "title": "Project Hail Mary",
+        "title_long": "Project Hail Mary: A Novel",
+        "publisher": "Ballantine Books",
+        "language": "en_US",
+        "binding": "Hardcover",
+        "edition": "1st",
+        "pages": 476,
+        "date_published": date(2021, 5, 4),
+        "date_precision": "day",
+        "dewey_decimal": ["813.6"],
+        "subjects": ["Science fiction", "Astronauts"],
+        "msrp": Decimal("28.99"),
+        "image": "https://images.isbndb.com/covers/52/04/9780593135204.jpg",
+        "dimensions": "Height: 9.5 inches",
+        "synopsis": "A lone <b>astronaut</b> must save the earth&hellip;<br/>Or not.",
+        "other_isbns": ["9780593135211"],
+        "raw": {},
+        "content_hash": uuid4(),
+        **dict.fromkeys(["synced_at", "created_at", "updated_at"], AT),
+        **values,
+    }
+    edition = Edition.objects.create(isbn13=isbn13, work=work, **given)
+    for position, name in enumerate(names, start=1):
+        author, _ = Author.objects.get_or_create(name=name, name_key=name.lower())
+        EditionAuthor.objects.create(edition=edition, author=author, position=position)
+    found = get_edition(isbn13)
+    assert found
+    return found
+
+
+@pytest.fixture
+def book(db: None) -> Edition:
+    return stored()
