@@ -1,7 +1,6 @@
 """A book as cells and as a line of JSON: complete, and safe in a spreadsheet."""
 
 import json
-from typing import Any
 
 from rest_framework.test import APIClient
 
