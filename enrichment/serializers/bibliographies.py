@@ -39,7 +39,7 @@ class ListingFiguresSerializer(serializers.Serializer[Any]):
     """
 
     # A result lists its own fields (`as_dict`); the serializers describe them.
-    books_found = serializers.IntegerField(help_text="Number of books on the pages.")
+    books_found = serializers.IntegerField(help_text="Number of different books on the pages.")
     new = serializers.IntegerField(help_text="Number of them that were not stored before, and are now.")
     changed = serializers.IntegerField(help_text="Number of stored books that ISBNdb sent with other content.")
     unchanged = serializers.IntegerField(help_text="Number of stored books that ISBNdb sent as they are.")

@@ -15,12 +15,16 @@ from enrichment.gateway.listings import MAX_RESULTS, PAGE_SIZE, Listing, page_of
 from enrichment.gateway.questions import Exchanged, Question
 from enrichment.services.enrich import FailedIsbn
 from enrichment.services.paging import Page, Pages
+from enrichment.services.repeats import Seen
 from quota.spending import Payer, Spender
 
 
 @dataclass
 class Progress:
-    """The result of some listings so far. books_found = new + changed + unchanged + already_fresh + failed."""
+    """The result of some listings so far. books_found = new + changed + unchanged + already_fresh + failed.
+
+    A book that a listing has on several pages counts once.
+    """
 
     pages_fetched: int = 0
     already_existed: int = 0
@@ -132,12 +136,20 @@ class Walk:
         bounds = {"start_page": start_page, "max_pages": max_pages}
         self._open = {int(number): Pages.from_json(pages, **bounds) for number, pages in saved["open"].items()}
         """The listings before `_begun` that are not complete."""
+        self._seen = {int(number): Seen(pages.get("came", ())) for number, pages in saved["open"].items()}
+        """What has come of these listings."""
         self._asked: dict[Question[Answer], tuple[int, Page]] = {}
 
     @property
     def place(self) -> dict[str, Any]:
         """Where to continue, for JSON. Pages under way are missing."""
-        return {"begun": self._begun, "open": {str(number): pages.as_json() for number, pages in self._open.items()}}
+        return {
+            "begun": self._begun,
+            "open": {
+                str(number): pages.as_json() | {"came": sorted(self._seen[number].pages)}
+                for number, pages in self._open.items()
+            },
+        }
 
     @property
     def is_complete(self) -> bool:
@@ -180,12 +192,14 @@ class Walk:
             return None
         number = self._begun
         self._open[number] = Pages.begin(start_page=self._start_page, max_pages=self._max_pages)
+        self._seen[number] = Seen()
         self._begun += 1
         page = self._open[number].next()
         return self._question(number, page, payer) if page else None
 
     def take(self, exchanged: Exchanged[Answer]) -> IsbndbError | None:
-        """Stores the books of a page that has come, and plans what to ask for next.
+        """Stores the books of a page that has come, and plans what to ask for next. A page without a new book ends its
+        listing.
 
         Returns the failure if the page has failed: it is neither too large nor after the last one. It never raises for
         ISBNdb.
@@ -196,8 +210,9 @@ class Walk:
         match exchanged.failure:
             case None if exchanged.answer is not None:
                 answer = exchanged.answer
-                self.progress.store(answer, skip_existing=self._skip_existing)
-                pages.answered(page, items=answer.items, total=answer.total)
+                new = self._seen[number].take(answer)
+                self.progress.store(new, skip_existing=self._skip_existing)
+                pages.answered(page, items=answer.items, total=answer.total, repeats=answer.items > 0 and not new.items)
                 if not (page.offset or answer.items or answer.total):
                     self.progress.unknown.append(number)
             case IsbndbNotFound():
@@ -210,7 +225,7 @@ class Walk:
                 pages.fail(page)
                 self.failure = self.failure or failed
         if pages.is_complete:
-            del self._open[number]
+            del self._open[number], self._seen[number]
             self._conclude(number, pages)
         return failed
 

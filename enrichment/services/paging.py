@@ -58,7 +58,7 @@ class Pages:
     total: int | None = None
     """The number of books, as ISBNdb last said."""
     ended_at: int | None = None
-    """The end that a page has shown: it was empty, or not full where there is no total."""
+    """The end that a page has shown: it was empty, repeated what had come, or was not full where there is no total."""
     full: int = 0
     """The number of full pages that came without a total."""
 
@@ -134,18 +134,20 @@ class Pages:
         self.under_way.append(page)
         return page
 
-    def answered(self, page: Page, *, items: int, total: int | None) -> None:
-        """The page has come with so many books, and the total, if ISBNdb said it.
+    def answered(self, page: Page, *, items: int, total: int | None, repeats: bool = False) -> None:
+        """The page has come with so many books, and the total, if ISBNdb said it. `repeats`: all of them came before.
 
-        A total below the number of books that have come is none.
+        A total below the number of books that have come is none. Nor is one that a full page reaches exactly: it may be
+        the number of books on the page.
         """
         self.under_way.remove(page)
-        come = page.offset + items
-        if total is not None and total >= come:
+        come = page.offset if repeats else page.offset + items
+        is_full = items == page.size and not repeats
+        if total is not None and (total > come or (total == come and not is_full)):
             self.total = total
         elif self.total is not None and self.total < come:
             self.total = None
-        if not items or (self.total is None and items < page.size):
+        if not items or repeats or (self.total is None and not is_full):
             self.ended_at = come if self.ended_at is None else min(self.ended_at, come)
         elif self.total is None:
             self.full += 1

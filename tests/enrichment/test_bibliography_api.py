@@ -20,7 +20,7 @@ from quota.models import Call, Consumer, DailyLedger, Reservation
 from quota.selectors.status import check_ledger, get_status
 from quota.services import corrections, reservations
 from tests.enrichment.listening import isbns_of, on_request, pages_asked, stored, to_the_next_day
-from tests.fixtures import NOON, SetClock, balance, database_moved, problem, stop_database_clock
+from tests.fixtures import NOON, SetClock, balance, database_moved, known_isbns, problem, stop_database_clock
 
 PATH = "/api/authors/enrich-bibliography"
 LARGE, NO_TOTAL, HEAVY = catalogue.MORE_THAN_1000, catalogue.FULL_PAGES_WITHOUT_TOTAL, catalogue.PAGES_OVER_6_MB
@@ -124,6 +124,21 @@ def test_a_404_after_the_last_page_does_not_make_the_author_unknown(api: APIClie
     assert (body["books_found"], body["api_calls"], body["complete"]) == (2000, 4, True)
     assert not AuthorMiss.objects.exists()
     assert balance(sandbox) == (4, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_at_a_time")
+def test_a_page_that_brings_nothing_new_ends_the_listing_whatever_its_total_says(
+    api: APIClient, sandbox: Sandbox
+) -> None:
+    books = [{"isbn13": isbn, "title": "The same"} for isbn in known_isbns(1000)]
+    sandbox.add_fault(
+        "garbage", path="/author", body={"total": 10_000, "books": [*books, {"isbn13": "1", "title": "?"}]}
+    )
+    body = ask(api, LARGE)
+    assert (body["books_found"], body["new"], body["failed"], len(body["errors"])) == (1001, 1000, 1, 1)
+    assert (body["pages_fetched"], body["api_calls"], body["complete"], body["next_page"]) == (2, 2, True, None)
+    assert balance(sandbox) == (2, 2)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Walking listings: whatever is under way and whatever stops a walk, each available book is fetched once."""
 
+import json
 from dataclasses import dataclass, field
 from datetime import date
 from math import ceil
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from enrichment.books.decoding import Answer
+from enrichment.books.decoding import Answer, BadBook
 from enrichment.exceptions import IsbndbError, IsbndbNotFound, IsbndbPageTooLarge, IsbndbUndecodable
 from enrichment.gateway.listings import MAX_RESULTS, PAGE_SIZE, Listing
 from enrichment.gateway.questions import Exchanged, Question
@@ -110,7 +111,10 @@ def test_every_available_book_is_fetched_once_however_often_the_walk_stops(
         assert (pages[-1][1] if pages else 0) == end
     assert sorted(progress.unknown) == [number for number, size in enumerate(sizes) if not size]
     # Without a total, another page can follow a full last page.
-    goes_on = [end and (size > end or (not tells_total and size == end)) for size, end in zip(sizes, ends, strict=True)]
+    told = [tells_total and size != PAGE_SIZE for size in sizes]
+    goes_on = [
+        end and (size > end or (not tells and size == end)) for size, end, tells in zip(sizes, ends, told, strict=True)
+    ]
     at_the_end = [number for number, more in enumerate(goes_on) if more and ends[number] == MAX_RESULTS]
     if tells_total:
         assert sorted(progress.beyond_reach) == at_the_end
@@ -120,8 +124,42 @@ def test_every_available_book_is_fetched_once_however_often_the_walk_stops(
             if goes_on[number] and end == max_pages * PAGE_SIZE and number not in at_the_end
         }
     if tells_total and largest_page == PAGE_SIZE and not failures:
-        pages_needed = sum(max(1, ceil(end / PAGE_SIZE)) for end in ends)
+        # That a full first page is the last one is not believed.
+        pages_needed = sum(
+            max(1, ceil(end / PAGE_SIZE)) + (size == PAGE_SIZE < max_pages * PAGE_SIZE)
+            for size, end in zip(sizes, ends, strict=True)
+        )
         assert provider.calls == pages_needed <= calls_reserved
+
+
+@pytest.mark.parametrize("total", [10_000, None])
+@pytest.mark.parametrize("shown", ["the last page", "the first page", "a mix of all pages"])
+@pytest.mark.parametrize("at_once", [1, 2, 4])
+@pytest.mark.parametrize("resumes", [False, True])
+def test_pages_that_repeat_end_a_listing_and_their_books_count_once(
+    total: int | None, shown: str, at_once: int, resumes: bool
+) -> None:
+    """ISBNdb has three pages, and shows one of them again, or books of all of them, for each page after these."""
+    isbns = [f"{number:05}" for number in range(3 * PAGE_SIZE)]
+    after = {"the last page": isbns[-PAGE_SIZE:], "the first page": isbns[:PAGE_SIZE], "a mix of all pages": isbns[::3]}
+    listing, random, calls, found = [Listing("/0")], Random(at_once), 0, list[str]()
+    walk = Walk(listing, max_pages=10)
+    questions: list[Question[Answer]] = []
+    with patch.object(Progress, "store", lambda _, answer, **__: found.extend(book.isbn for book in answer.bad)):
+        while not walk.is_complete:
+            while len(questions) < at_once and (question := walk.next_question(PAYER)):
+                questions.append(question)
+            questions.remove(question := random.choice(questions))
+            number, calls = int(question.request.url.params["page"]), calls + 1
+            shown_isbns = isbns[(number - 1) * PAGE_SIZE : number * PAGE_SIZE] if number < 4 else after[shown]
+            page = Answer([], [BadBook(isbn, "") for isbn in shown_isbns], total, items=PAGE_SIZE)
+            walk.take(Exchanged(question, None, answer=page))  # type: ignore[arg-type]
+            if resumes and not questions and shown != "a mix of all pages":  # single books are not saved
+                walk = Walk(listing, max_pages=10, place=json.loads(json.dumps(walk.place)))
+    assert sorted(found) == isbns
+    assert calls <= 3 + at_once
+    assert not walk.progress.cut
+    assert not walk.progress.beyond_reach
 
 
 def test_the_first_pages_of_several_listings_are_under_way_together_in_their_order() -> None:
