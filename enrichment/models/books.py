@@ -4,6 +4,8 @@ Only enrichment/books/storage.py writes works, editions, authors and misses, in 
 PostgreSQL compares them byte by byte, which is fast and gives Python's order.
 """
 
+from datetime import date
+
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
@@ -14,6 +16,11 @@ ISBN13_FORMAT = r"^97[89][0-9]{10}$"
 TRIGRAMS = "gin_trgm_ops"  # of pg_trgm: finds parts of words and similar words
 NAMED = Q(named_at__isnull=False)
 NAMED_AT = "When ISBNdb's feed named it as changed. Empty: ISBNdb has been asked since, or the feed did not name it."
+
+
+def known_part(day: date | None, precision: str) -> str:
+    """The known part of a date: "2023-10-05", "2023-10", "2023" or ""."""
+    return "" if day is None else day.isoformat()[: {"day": 10, "month": 7, "year": 4}[precision]]
 
 
 class Author(models.Model):
@@ -129,9 +136,7 @@ class Edition(models.Model):
     @property
     def published(self) -> str:
         """The known part of the date: "2023-10-05", "2023-10", "2023" or ""."""
-        if self.date_published is None:
-            return ""
-        return self.date_published.isoformat()[: {"day": 10, "month": 7, "year": 4}[self.date_precision]]
+        return known_part(self.date_published, self.date_precision)
 
 
 class EditionAuthor(models.Model):

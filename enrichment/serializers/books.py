@@ -5,7 +5,8 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from enrichment.books.fields import FIELDS, SHOWN
+from enrichment.books.fields import FIELDS
+from enrichment.books.shown import SHOWN_FIELDS, TIMES, shown_edition
 from enrichment.models import Edition
 from enrichment.serializers.fields import SpendingAnswerSerializer, SpendingRequestSerializer
 from enrichment.serializers.jobs import JobOptionsSerializer
@@ -141,9 +142,6 @@ class BatchAnswerSerializer(SpendingAnswerSerializer, EnrichmentSerializer):
     )
 
 
-_TIMES = ("synced_at", "created_at", "updated_at")
-
-
 class AuthorSerializer(serializers.Serializer[Any]):
     id = serializers.IntegerField()
     name = serializers.CharField()
@@ -157,14 +155,16 @@ class WorkSerializer(serializers.Serializer[Any]):
 @example(
     {name: field.example for name, field in FIELDS.items()}
     | {"work": {"id": 2, "title": "Project Hail Mary"}, "authors": [{"id": 1, "name": "Andy Weir"}]}
-    | dict.fromkeys(_TIMES, "2026-05-05T11:57:03.120000Z")
+    | dict.fromkeys(TIMES, "2026-05-05T11:57:03.120000Z")
 )
 class EditionSerializer(serializers.ModelSerializer[Edition]):
     """A stored edition. A text that ISBNdb does not send is empty."""
 
     work = WorkSerializer()
-    authors = serializers.SerializerMethodField()
-    date_published = serializers.SerializerMethodField()
+    authors = AuthorSerializer(many=True)
+    date_published = serializers.CharField(
+        allow_null=True, help_text="The known part of the date: a day, a month or a year."
+    )
     date_precision = serializers.ChoiceField(
         Edition.DatePrecision.values,
         allow_blank=True,
@@ -173,20 +173,8 @@ class EditionSerializer(serializers.ModelSerializer[Edition]):
 
     class Meta:
         model = Edition
-        fields = (*SHOWN, *_TIMES)
+        fields = SHOWN_FIELDS
         read_only_fields = fields
 
-    @extend_schema_field(AuthorSerializer(many=True))
-    def get_authors(self, edition: Edition) -> Any:
-        return AuthorSerializer([link.author for link in edition.author_links.all()], many=True).data
-
-    @extend_schema_field(
-        {
-            "type": "string",
-            "nullable": True,
-            "example": "2023-10",
-            "description": "The known part of the date: a day, a month or a year.",
-        }
-    )
-    def get_date_published(self, edition: Edition) -> str | None:
-        return edition.published or None
+    def to_representation(self, edition: Edition) -> dict[str, Any]:
+        return shown_edition(edition, self.Meta.fields)
