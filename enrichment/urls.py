@@ -10,6 +10,7 @@ urlpatterns = [
     path("authors/top", catalogue.TopAuthorsView.as_view(), name="top-authors"),
     path("authors/<int:author_id>", catalogue.AuthorView.as_view(), name="author"),
     path("works/<int:work_id>", catalogue.WorkView.as_view(), name="work"),
+    path("stats", catalogue.StatsView.as_view(), name="stats"),
     path("books", catalogue.BooksView.as_view(), name="books"),
     path("books/enrich-new-releases", releases.EnrichNewReleasesView.as_view(), name="enrich-new-releases"),
     path("enrich/queue", queue.QueueView.as_view(), name="enrich-queue"),

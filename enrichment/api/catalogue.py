@@ -1,5 +1,6 @@
 """Endpoints that find stored books, authors and works: parse, call one selector, render. They never spend a call."""
 
+from dataclasses import asdict
 from typing import Any
 
 from django.db.models import QuerySet
@@ -20,10 +21,12 @@ from enrichment.serializers.catalogue import (
     BooksQuerySerializer,
     BookSummarySerializer,
     CountedAuthorSerializer,
+    StatsSerializer,
     TopAuthorsQuerySerializer,
     WorkDetailSerializer,
 )
-from quota.api import asked_for
+from quota.api import asked_for, ratelimit_headers
+from quota.selectors.status import get_status
 
 
 class CataloguePages(CursorPages):
@@ -98,3 +101,12 @@ class WorkView(APIView):
         if work is None:
             raise NotFound(f"No work {work_id} is stored.")
         return Response(WorkDetailSerializer(work).data)
+
+
+class StatsView(APIView):
+    @extend_schema(operation_id="stats", summary="How much is stored", responses={200: StatsSerializer})
+    def get(self, request: Request) -> Response:
+        """Books, works, authors, misses, the queue, and today's calls."""
+        stats, status = selectors.get_stats(), get_status()
+        answer = StatsSerializer({**asdict(stats), "quota": status}).data
+        return Response(answer, headers=ratelimit_headers(status))

@@ -14,7 +14,9 @@ SHOWN_FIELDS = (*SHOWN, *TIMES)
 
 _OF_OTHER_TABLES: dict[str, Callable[[Edition], object]] = {
     "work": lambda edition: {"id": edition.work.pk, "title": edition.work.title},
-    "authors": lambda edition: [{"id": link.author.pk, "name": link.author.name} for link in edition.author_links.all()],
+    "authors": lambda edition: [
+        {"id": link.author.pk, "name": link.author.name} for link in edition.author_links.all()
+    ],
 }
 
 

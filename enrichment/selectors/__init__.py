@@ -56,10 +56,12 @@ from enrichment.selectors.refreshes import (
     wanted_authors,
     without_fresh,
 )
+from enrichment.selectors.stats import Stats, get_stats
 
 __all__ = [
     "IsbnPlan",
     "KnownIsbns",
+    "Stats",
     "SyncTimes",
     "WantedAuthor",
     "ask_isbns_again_at",
@@ -76,6 +78,7 @@ __all__ = [
     "get_job",
     "get_payers",
     "get_queue",
+    "get_stats",
     "get_work",
     "is_flush_due",
     "is_missed_author",

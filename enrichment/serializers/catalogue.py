@@ -1,6 +1,7 @@
 """Queries and answers of the endpoints for stored books, authors and works."""
 
 from datetime import MAXYEAR
+from typing import Any
 
 from rest_framework import serializers
 from rest_framework.reverse import reverse
@@ -8,8 +9,9 @@ from rest_framework.reverse import reverse
 from enrichment.gateway.listings import MAX_NAME_LENGTH
 from enrichment.models import Author, Edition
 from enrichment.selectors.catalogue import MAX_EDITIONS
+from enrichment.selectors.stats import MAX_COUNTED
 from enrichment.serializers.books import AuthorSerializer, EditionSerializer, WorkSerializer
-from quota.serializers import QuerySerializer
+from quota.serializers import EXAMPLE_STATUS, QuerySerializer, QuotaStatusSerializer, example
 
 MAX_PAGE_SIZE = 200
 MAX_ID = 2**63 - 1
@@ -82,3 +84,28 @@ class WorkDetailSerializer(WorkSerializer):
         source="first_editions", many=True, help_text=f"The first {MAX_EDITIONS:,} editions, by ISBN."
     )
     editions_count = serializers.IntegerField(help_text="Number of stored editions.")
+
+
+@example(
+    {
+        "books": 600,
+        "works": 533,
+        "authors": 412,
+        "misses": 7,
+        "queued": 0,
+        "exact": True,
+        "quota": EXAMPLE_STATUS,
+    }
+)
+class StatsSerializer(serializers.Serializer[Any]):
+    """How much is stored, and today's calls."""
+
+    books = serializers.IntegerField(help_text="Stored editions.")
+    works = serializers.IntegerField()
+    authors = serializers.IntegerField()
+    misses = serializers.IntegerField(help_text="ISBNs that ISBNdb did not know when it was last asked.")
+    queued = serializers.IntegerField(help_text="ISBNs in the queue, including those that failed.")
+    exact = serializers.BooleanField(
+        help_text=f"false: a figure above {MAX_COUNTED:,} is PostgreSQL's estimate, off by a few per cent."
+    )
+    quota = QuotaStatusSerializer(help_text="`used` is the number of today's calls.")
