@@ -11,7 +11,8 @@ from quota.exceptions import QuotaUnavailable
 
 DECISION = Histogram(
     "alexandria_quota_decision_seconds",
-    "How long PostgreSQL took to reserve, to dispatch, or to do both in one statement, by step and outcome.",
+    "How long PostgreSQL took to reserve, to dispatch, to do both in one statement, or to move: to give "
+    "a dispatched request another send time. By step and outcome.",
     ["step", "outcome"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
 )

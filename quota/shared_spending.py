@@ -5,7 +5,7 @@ from datetime import timedelta
 from quota.exceptions import ConsumerInactive, ConsumerUnknown, QuotaRefused, ReservationSpent, ShareNotPaid
 from quota.prices import RequestKind
 from quota.services.reservations import DispatchedCall
-from quota.services.shares import dispatch_shared, share_of_batch
+from quota.services.shares import dispatch_shared, shares_of_batch
 from quota.spending import Spender
 
 REFUSALS = (QuotaRefused, ConsumerInactive, ConsumerUnknown)
@@ -44,18 +44,20 @@ class SharedPayer:
 
         Raises QuotaUnavailable.
         """
-        refused: list[tuple[Spender, int]] = []
-        for payer in self.payers:
-            spender, isbns = payer
-            is_first = len(refused) == self.payers.index(payer)
-            share = share_of_batch(isbns, is_first=is_first)
+        paying: list[tuple[Spender, int]] = []
+        refused: list[str] = []
+        shares = shares_of_batch([isbns for _, isbns in self.payers])
+        for (spender, isbns), (of_first, of_another) in zip(self.payers, shares, strict=True):
+            share = of_another if paying else of_first
             try:
                 if share:
                     spender.hold(share)
             except REFUSALS:
-                refused.append(payer)
-        self.payers = [payer for payer in self.payers if payer not in refused]
-        return [spender.consumer for spender, _ in refused]
+                refused.append(spender.consumer)
+            else:
+                paying.append((spender, isbns))
+        self.payers = paying
+        return refused
 
     def dispatch(
         self, kind: RequestKind, method: str, path: str, *, isbns_asked: int | None = None

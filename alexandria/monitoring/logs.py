@@ -74,7 +74,6 @@ def logging_config(*, debug: bool) -> dict[str, Any]:
             # The gateway logs each request, including retries.
             "httpx2": {"level": "WARNING"},
             "httpcore2": {"level": "WARNING"},
-            "stamina": {"level": "ERROR"},
             # Crons and jobs log what they do. Celery would add four lines every two seconds.
             "celery.beat": {"level": "WARNING"},
             "celery.worker.strategy": {"level": "WARNING"},

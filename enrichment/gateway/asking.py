@@ -79,10 +79,8 @@ MAX_ASK_TIME = ATTEMPTS * (_MAX_TURN + _MAX_SETTLING)
 
 def ask(question: Question[Decoded]) -> Decoded:
     """Asks one question and returns the answer. Raises its failure, an IsbndbError, and what `ask_each` raises."""
-    exchanged = _only(question)
-    if exchanged.answer is None:
-        raise exchanged.failure or AssertionError("unreachable: a question has an answer or a failure")
-    return exchanged.answer
+    _, answer = _only(question)
+    return answer
 
 
 def ask_each(next_question: Callable[[], Question[Decoded] | None]) -> Iterator[Exchanged[Decoded]]:
@@ -209,7 +207,9 @@ class _Asking(Generic[Decoded]):
             if isinstance(answer, timedelta):
                 look_again = time.monotonic() + answer.total_seconds()
                 if look_again > attempt.wait_until:
-                    self._stop(_pace_timeout())
+                    self._stop(
+                        PaceTimeout(f"The fleet is busy: there was no send time within {MAX_PACE_WAIT.seconds} s.")
+                    )
                 return look_again if self.stopped_by is None else None
         except Exception as error:  # noqa: BLE001 (raised when what is under way has come in)
             self._stop(error)
@@ -278,9 +278,7 @@ class _Asking(Generic[Decoded]):
         try:
             wait = quota.move(call)
         except Exception as error:  # noqa: BLE001 (as in `_dispatch`)
-            self.held_back.popleft()
-            self._record_not_sent(attempt, str(error))
-            self._end_payer(attempt)
+            self._drop(self.held_back.popleft(), str(error))
             self._stop(error)
             return None
         now = time.monotonic()
@@ -401,6 +399,11 @@ class _Asking(Generic[Decoded]):
         self._hold_back()
         quota.slow_down(call, seconds=seconds)
 
+    def _drop(self, attempt: _Attempt[Decoded], why: str) -> None:
+        """Lets a question end whose request was held back and is not sent any more."""
+        self._record_not_sent(attempt, why)
+        self._end_payer(attempt)
+
     def _record_not_sent(self, attempt: _Attempt[Decoded], why: str) -> None:
         if attempt.call is not None:
             outcome = Outcome(attempt.call, attempt.question, _NotSent())
@@ -416,9 +419,7 @@ class _Asking(Generic[Decoded]):
         self.sends_nothing = True
         self._hold_back()
         while self.held_back:
-            attempt = self.held_back.popleft()
-            self._record_not_sent(attempt, f"Everything stopped before it was sent: {self.stopped_by}")
-            self._end_payer(attempt)
+            self._drop(self.held_back.popleft(), f"Everything stopped before it was sent: {self.stopped_by}")
 
     def _hold_back(self) -> None:
         """Holds back the requests whose send time has not come."""
@@ -471,22 +472,19 @@ def _pause_before_retry(error: IsbndbUnavailable, attempts: int) -> float | None
     return error.retry_after + uniform(0, 1) if error.retry_after <= MAX_RETRY_AFTER_SECONDS else None  # noqa: S311
 
 
-def _pace_timeout() -> PaceTimeout:
-    return PaceTimeout(f"The fleet is busy: there was no send time within {MAX_PACE_WAIT.total_seconds():.0f} s.")
-
-
 def _ask_counter(payer: Payer) -> Reconciliation:
     """Asks ISBNdb's counter once and reconciles ours with it. `payer`: of a question that is not over yet.
 
     Raises what `ask` raises.
     """
-    exchanged = _only(key_usage(payer, attempts=1), ends_payer=False)
-    if (theirs := exchanged.answer) is None:
-        raise exchanged.failure or AssertionError("unreachable: a question has an answer or a failure")
-    return corrections.reconcile(exchanged.call, spent=theirs.spent, total=theirs.total, left=theirs.left)
+    call, theirs = _only(key_usage(payer, attempts=1), ends_payer=False)
+    return corrections.reconcile(call, spent=theirs.spent, total=theirs.total, left=theirs.left)
 
 
-def _only(question: Question[Decoded], *, ends_payer: bool = True) -> Exchanged[Decoded]:
+def _only(question: Question[Decoded], *, ends_payer: bool = True) -> tuple[DispatchedCall, Decoded]:
+    """Asks one question; returns its last request and the answer. Raises what `ask` raises."""
     questions = iter([question])
     [exchanged] = _results(lambda: next(questions, None), ends_payers=ends_payer)
-    return exchanged
+    if exchanged.answer is None:
+        raise exchanged.failure or AssertionError("unreachable: a question has an answer or a failure")
+    return exchanged.call, exchanged.answer

@@ -9,7 +9,6 @@ import msgspec
 
 from enrichment.books import cleaning
 from enrichment.books.decoding import Answer, UndecodableAnswer, decode_books
-from enrichment.gateway.asking import ask
 from enrichment.gateway.connection import new_request
 from enrichment.gateway.questions import MIN_PAGE_SIZE, Question
 from quota.prices import RequestKind
@@ -57,11 +56,6 @@ def page_of(listing: Listing, payer: Payer, *, page: int, page_size: int = PAGE_
         count=lambda answer: len(answer.books),
         may_be_too_large=page_size > MIN_PAGE_SIZE,
     )
-
-
-def fetch_page(listing: Listing, payer: Payer, *, page: int, page_size: int = PAGE_SIZE) -> Answer:
-    """Asks for one page; see `page_of`. Raises what `ask` raises."""
-    return ask(page_of(listing, payer, page=page, page_size=page_size))
 
 
 def updates_page(payer: Payer, *, since: date, page: int, page_size: int = PAGE_SIZE) -> Question[list[str]]:

@@ -10,7 +10,7 @@ import structlog
 from msgspec.structs import replace
 
 from enrichment.books.decoding import Answer, decode_books
-from enrichment.exceptions import IsbndbError
+from enrichment.exceptions import IsbndbError, IsbndbNotFound
 from enrichment.gateway.connection import new_request
 from quota.prices import RequestKind
 from quota.services.reservations import DispatchedCall
@@ -51,6 +51,11 @@ class Exchanged(Generic[Decoded]):
     call: DispatchedCall
     answer: Decoded | None = None
     failure: IsbndbError | None = None
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether ISBNdb has answered, also that it does not know a name."""
+        return self.failure is None or isinstance(self.failure, IsbndbNotFound)
 
 
 @dataclass(frozen=True)

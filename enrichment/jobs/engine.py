@@ -10,7 +10,7 @@ from enrichment.books.decoding import Answer
 from enrichment.gateway.asking import ask_each
 from enrichment.gateway.questions import Exchanged, Question
 from enrichment.jobs.claims import ClaimLost, held, renew, save_step
-from enrichment.jobs.registry import Run, handler_of, is_answered
+from enrichment.jobs.registry import Run, handler_of
 from enrichment.models import Job
 from quota.spending import for_one_question
 
@@ -62,7 +62,7 @@ class Turn:
         self.run.take(exchanged)
         try:
             with held(self.job):
-                save_step(self.job, failed=not is_answered(exchanged), **self.run.checkpoint())
+                save_step(self.job, failed=not exchanged.is_answered, **self.run.checkpoint())
         except ClaimLost:  # the answers that are still under way are paid for, so their books are stored
             self._lost = True
         else:

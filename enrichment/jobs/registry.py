@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import Any, Protocol, cast
 
 from enrichment.books.decoding import Answer
-from enrichment.exceptions import IsbndbError, IsbndbNotFound
+from enrichment.exceptions import IsbndbError
 from enrichment.gateway.questions import Exchanged, Question
 from enrichment.models import Job
 from quota.spending import Payer
@@ -64,8 +64,3 @@ class Handler(Protocol):
 
 def handler_of(job: Job) -> Handler:
     return cast(Handler, import_module(f"enrichment.jobs.kinds.{Job.Kind(job.kind).name.lower()}"))
-
-
-def is_answered(exchanged: Exchanged[Answer]) -> bool:
-    """Whether ISBNdb has answered, also that it does not know a name."""
-    return exchanged.failure is None or isinstance(exchanged.failure, IsbndbNotFound)

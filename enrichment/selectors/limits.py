@@ -2,7 +2,6 @@
 
 from django.conf import settings
 from django.db.models import Count, QuerySet, Sum
-from django.db.models.functions import Coalesce
 
 from enrichment.exceptions import QueueFull, TooManyItems, TooManyJobs
 from enrichment.models import Asker, Job
@@ -23,5 +22,5 @@ def limits_of(consumer: Consumer) -> list[ConsumerLimit]:
 
 def jobs_and_items(jobs: QuerySet[Job]) -> tuple[int, int]:
     """How many of the jobs have not ended, and how many items these have together."""
-    figures = jobs.filter(ended_at=None).aggregate(jobs=Count("pk"), items=Coalesce(Sum("item_count"), 0))
+    figures = jobs.filter(ended_at=None).aggregate(jobs=Count("pk"), items=Sum("item_count", default=0))
     return figures["jobs"], figures["items"]

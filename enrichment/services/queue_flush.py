@@ -144,21 +144,19 @@ class _Flushing:
     def take(self, exchanged: Exchanged[Answer]) -> None:
         """Stores an answer. A batch that was too large is asked for in halves. Any other failure ends the flush."""
         batch = self._asked.pop(exchanged.question)
+        self._open.remove(batch)
         self.result.enrichment.api_calls += batch.payer.calls_spent
         if exchanged.answer is not None:
-            self._open.remove(batch)
             try:
                 self._store(batch, exchanged.answer)
             except ENDINGS as error:
                 self._fail(batch, error)
         elif isinstance(exchanged.failure, IsbndbPageTooLarge):
-            self._open.remove(batch)
             isbns = batch.isbns
             halves = [batch.part(isbns[: len(isbns) // 2]), batch.part(isbns[len(isbns) // 2 :])]
             self._open += halves
             self._ready += halves
         elif exchanged.failure is not None:
-            self._open.remove(batch)
             self._fail(batch, exchanged.failure)
 
     def stop(self, error: Exception) -> None:
@@ -187,13 +185,10 @@ class _Flushing:
         else:
             log.warning("queue.stopped", error=str(error))
             self.result.stopped_reason = stop_reason(error)
-        with transaction.atomic(durable=True):
-            state = QueueState.objects.select_for_update(no_key=True).filter(id=1).first()
-            failures = state.failures + 1 if state else 1
-            if error is not None and not isinstance(error, QuotaError):
-                QueueState.objects.update(failures=failures, paused_until=QuotaNow() + pause_after(failures))
-            still = Q() if error is not None else Q(paused_until=None) | Q(paused_until__lte=QuotaNow())
-            QueueState.objects.filter(still).update(stopped_reason=self.result.stopped_reason or "")
+            if not isinstance(error, QuotaError):
+                _pause_queue()
+        still = Q() if error is not None else Q(paused_until=None) | Q(paused_until__lte=QuotaNow())
+        QueueState.objects.filter(still).update(stopped_reason=self.result.stopped_reason or "")
         if error is not None and not isinstance(error, STOPS):
             raise EnrichmentStopped(self.result, error) from error
         return self.result
@@ -225,6 +220,14 @@ class _Flushing:
         """Holds the ISBNs of a batch without an answer, and lets the flush end when all others have come in."""
         self.error = self.error or error
         _put_off(batch, dict.fromkeys(batch.isbns, public_message(error)))
+
+
+def _pause_queue() -> None:
+    """Lets the queue pause after a failed flush: longer with each one in a row."""
+    with transaction.atomic(durable=True):
+        if (state := QueueState.objects.select_for_update(no_key=True).first()) is not None:
+            failures = state.failures + 1
+            QueueState.objects.update(failures=failures, paused_until=QuotaNow() + pause_after(failures))
 
 
 def _release(batch: Batch, isbns: list[str]) -> None:

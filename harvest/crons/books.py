@@ -10,7 +10,7 @@ from django.conf import settings
 
 from enrichment import selectors
 from enrichment.books.decoding import Answer
-from enrichment.exceptions import EnrichmentStopped, IsbndbPageTooLarge
+from enrichment.exceptions import EnrichmentStopped
 from enrichment.gateway.asking import ask_each
 from enrichment.gateway.questions import Question
 from enrichment.services.enrich import enrich_isbns
@@ -49,7 +49,7 @@ def new_releases(context: RunContext) -> None:
             context.books = walk.progress.enriched
             if failure:
                 context.record_failure(failure)
-            elif not isinstance(exchanged.failure, IsbndbPageTooLarge):
+            elif exchanged.is_answered:
                 context.record_answer()
             context.save_cursor({} if walk.is_complete else {"resume": resume_token(wanted, walk.place)})
     context.check_can_continue()
@@ -122,7 +122,7 @@ def _refresh_by_listings(plan: RefreshPlan, max_calls: int, context: RunContext)
     for exchanged in ask_each(next_question):
         if failure := renewals.take(exchanged):
             context.record_failure(failure)
-        elif not isinstance(exchanged.failure, IsbndbPageTooLarge):
+        elif exchanged.is_answered:
             context.record_answer()
         context.books = books + renewals.enriched
     return calls_spent()
@@ -157,18 +157,17 @@ def queue_flush(context: RunContext) -> None:
         raise RunStopped(result.stopped_reason)
 
 
-def _refresh(isbns: list[str], context: RunContext) -> bool:
-    """Refreshes a batch; False when ISBNdb failed to answer it, which is recorded."""
+def _refresh(isbns: list[str], context: RunContext) -> None:
+    """Refreshes a batch. A failure of ISBNdb to answer it is recorded."""
     context.check_can_continue()
     try:
         result = enrich_isbns(isbns, consumer=context.consumer, source=context.source, refresh=True)
     except EnrichmentStopped as stopped:
         context.books += stopped.result.enriched
         context.record_failure(stopped.reason)
-        return False
+        return
     context.record_answer()
     context.books += result.enriched
-    return True
 
 
 def _wanted_and_place(context: RunContext) -> tuple[Wanted, dict[str, Any] | None]:

@@ -221,7 +221,9 @@ def reconcile(call: DispatchedCall, *, spent: int, total: int, left: int) -> Rec
     [written] = ask(_RECONCILE, params)
     with reachable():
         result = Reconciliation.objects.select_related("ledger").get(pk=written)
-        drift_today = Reconciliation.objects.filter(ledger=call.day).aggregate(calls=Sum("raised_by"))["calls"]
+        drift_today = Reconciliation.objects.filter(ledger=call.day).aggregate(calls=Sum("raised_by", default=0))[
+            "calls"
+        ]
     report = log.error if drift_today >= settings.QUOTA_DRIFT_ALERT else log.warning
     if result.raised_by:
         report("quota.drift", day=str(call.day), calls=result.raised_by, today=drift_today, active=result.active)

@@ -220,7 +220,7 @@ def reserve_and_dispatch(
     return reservation, decision.asked or 0, dispatched_call(reservation, decision, asked_at)
 
 
-def move(call: DispatchedCall, *, lease: timedelta = LEASE) -> timedelta | None:
+def move(call: DispatchedCall) -> timedelta | None:
     """Gives a request that was dispatched and not sent in time another send time, in `call`. Its price stays spent.
 
     Returns the time after which another try makes sense if the pace has no send time for it now. Raises QuotaRefused
@@ -229,7 +229,7 @@ def move(call: DispatchedCall, *, lease: timedelta = LEASE) -> timedelta | None:
     asked_at = time.monotonic()
     params = {
         "call": call.id,
-        "lease": lease.total_seconds(),
+        "lease": LEASE.total_seconds(),
         "urgent": not IN_BACKGROUND.get(),
         "enforcement": settings.QUOTA_ENFORCEMENT,
     }

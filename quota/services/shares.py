@@ -26,6 +26,13 @@ _DISPATCH_SHARED = f"""
         p_enforce => quota_enforces(p_default => %(enforcement)s), p_batch_price => %(batch_price)s
     )"""  # noqa: S608 (names of columns)
 
+_SHARES = """
+    SELECT
+        array_agg(quota_share(p_isbns => isbns, p_is_first => true, p_batch_price => batch_price) ORDER BY position),
+        array_agg(quota_share(p_isbns => isbns, p_is_first => false, p_batch_price => batch_price) ORDER BY position)
+    FROM quota_prices(p_default => %(batch_price)s),
+        unnest(%(isbns)s::integer[]) WITH ORDINALITY AS payer (isbns, position)"""
+
 
 def dispatch_shared(
     payers: Sequence[tuple[uuid.UUID | None, int]], *, method: str, path: str
@@ -64,12 +71,11 @@ def dispatch_shared(
     return dispatched_call(first, decision, asked_at, is_shared=len(payers) > 1)
 
 
-def share_of_batch(isbns: int, *, is_first: bool) -> int:
-    """What a payer with so many ISBNs in a batch pays of its price now, in calls. Raises QuotaUnavailable."""
-    params = {"isbns": isbns, "is_first": is_first, "batch_price": settings.ISBNDB_BATCH_PRICE}
-    [share] = ask(
-        """SELECT quota_share(p_isbns => %(isbns)s, p_is_first => %(is_first)s, p_batch_price => batch_price)
-        FROM quota_prices(p_default => %(batch_price)s)""",
-        params,
-    )
-    return int(share)
+def shares_of_batch(isbns: Sequence[int]) -> list[tuple[int, int]]:
+    """What payers with so many ISBNs in a batch pay of its price now, in calls: as the first payer, or as another.
+
+    Raises QuotaUnavailable.
+    """
+    params = {"isbns": list(isbns), "batch_price": settings.ISBNDB_BATCH_PRICE}
+    firsts, others = ask(_SHARES, params)
+    return list(zip(firsts, others, strict=True))

@@ -23,6 +23,7 @@ import pytest
 from alexandria.development.sandbox import api
 from alexandria.development.sandbox.api import Answer, Call
 from alexandria.development.sandbox.server import Sandbox
+from enrichment.gateway.asking import MAX_UNDER_WAY
 from enrichment.jobs.lifecycle import create_job, resume_jobs
 from enrichment.models import Job, QueuedIsbn
 from enrichment.services import queue
@@ -40,7 +41,6 @@ pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("KILLS", "4"))
 KILLS_OF_A_WORK = 1 if KILLS < 20 else 2  # after three deaths without an answer in between, a job fails on purpose
 PATIENCE = 120.0  # seconds
-MAX_UNDER_WAY = 16  # requests of one operation
 LATENCY = 0.3  # seconds
 BATCH = 5
 ISBNS = known_isbns(60)

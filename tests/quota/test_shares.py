@@ -12,7 +12,7 @@ from quota.prices import RequestKind
 from quota.selectors.status import check_ledger, get_status
 from quota.services import corrections, reservations
 from quota.services.reservations import LEASE, DispatchedCall, record, reserve, settle
-from quota.services.shares import dispatch_shared, share_of_batch
+from quota.services.shares import dispatch_shared, shares_of_batch
 from quota.shared_spending import SharedPayer
 from quota.spending import for_one_question
 from tests.fixtures import At
@@ -68,9 +68,9 @@ def test_by_the_request_the_first_payer_pays_for_all(settings) -> None:
     assert send((ann, 5), (None, 3)).price == 1
     assert used() == {"ann": (1, 0, 1)}
     assert Call.objects.get().isbns_asked == 8
-    assert [share_of_batch(7, is_first=first) for first in (True, False)] == [1, 0]
+    assert shares_of_batch([7, 2]) == [(1, 0), (1, 0)]
     settings.ISBNDB_BATCH_PRICE = "measure"
-    assert [share_of_batch(7, is_first=first) for first in (True, False)] == [7, 7]
+    assert shares_of_batch([7, 2]) == [(7, 7), (2, 2)]
 
 
 def test_when_one_payer_cannot_pay_nobody_does_and_the_answer_says_which() -> None:

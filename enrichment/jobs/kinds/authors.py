@@ -15,7 +15,7 @@ from enrichment.gateway.listings import PAGE_SIZE
 from enrichment.gateway.questions import Exchanged, Question
 from enrichment.jobs.claims import held, save_step
 from enrichment.jobs.listing_run import as_saved, calls_of, from_saved
-from enrichment.jobs.registry import Run, is_answered
+from enrichment.jobs.registry import Run
 from enrichment.models import Job, JobAuthor
 from enrichment.services.bibliographies import MAX_PAGES, remember_author, walk_of
 from enrichment.services.listings import Progress, Walk
@@ -97,7 +97,7 @@ class AuthorsRun:
     def take(self, exchanged: Exchanged[Answer]) -> None:
         self._taken = author = self._asked.pop(exchanged.question)
         author.take(exchanged)
-        if is_answered(exchanged):
+        if exchanged.is_answered:
             self._failures = 0
         if author.is_over:
             self._open.remove(author)

@@ -28,7 +28,7 @@ from enrichment.exceptions import (
 from enrichment.gateway import asking
 from enrichment.gateway.asking import ask
 from enrichment.gateway.connection import close_connections
-from enrichment.gateway.listings import books_by_author, fetch_page
+from enrichment.gateway.listings import books_by_author, page_of
 from enrichment.gateway.questions import KeyUsage, batch_of, key_usage
 from enrichment.gateway.replies import TOO_FAST_PAUSE_SECONDS, without_key
 from quota.exceptions import QuotaRefused
@@ -187,7 +187,7 @@ def test_requests_name_the_client_and_accept_compressed_answers(sandbox: Sandbox
     with spending(consumer="reader", operation="test", calls=3) as spender:
         ask(batch_of(ASKED, spender))
         ask(key_usage(spender))
-        fetch_page(books_by_author("Somebody"), spender, page=1)
+        ask(page_of(books_by_author("Somebody"), spender, page=1))
     assert seen == [("alexandria", True)] * 3
 
 

@@ -18,7 +18,7 @@ from enrichment.exceptions import (
 )
 from enrichment.gateway import outcomes, settling
 from enrichment.gateway.asking import ask
-from enrichment.gateway.listings import books_by_author, fetch_page
+from enrichment.gateway.listings import books_by_author, page_of
 from enrichment.gateway.questions import batch_of
 from enrichment.models import AuthorMiss
 from enrichment.services.bibliographies import enrich_bibliography
@@ -45,7 +45,7 @@ def fetch_books() -> None:
 
 def fetch_author() -> None:
     with spending(consumer="reader", operation="test", calls=1) as spender:
-        fetch_page(books_by_author("Somebody"), spender, page=1)
+        ask(page_of(books_by_author("Somebody"), spender, page=1))
 
 
 def journal() -> list[tuple[str, str, int | None]]:
