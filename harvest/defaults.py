@@ -7,13 +7,14 @@ from typing import Any
 from django.db.models import Manager
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 
+from enrichment.models.jobs import BULK_AUTHOR
 from harvest.crons.registry import CRONS, PLAIN_TASKS, At, Cron, Every, PlainTask
 from harvest.models import CronState
 from harvest.schedules import TASK, schedules_by_cron
 from quota.models import Consumer
 
 OTHER_CONSUMERS: Mapping[str, Mapping[str, Any]] = {
-    "bulk-author": {"kind": "bulk", "floor": 2000, "cap_per_operation": 100},
+    BULK_AUTHOR: {"kind": "bulk", "floor": 2000, "cap_per_operation": 100},
     "smoke-refused": {"kind": "api", "daily_budget": 0},
 }
 """Consumers that do not belong to a cron."""

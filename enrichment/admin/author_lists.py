@@ -4,10 +4,8 @@ import uuid
 from typing import Any, cast
 
 from django import forms
-from django.contrib import admin, messages
-from django.contrib.admin.models import ADDITION, LogEntry
+from django.contrib import admin
 from django.contrib.auth.models import User
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.defaultfilters import filesizeformat
@@ -21,20 +19,28 @@ from unfold.widgets import (
 )
 
 from alexandria.common.text import counted
-from enrichment.admin.lists import RunForm, cost_context, job_page
+from enrichment.admin.lists import (
+    MAX_FILE_SIZE,
+    FileForm,
+    RunForm,
+    cost_context,
+    job_page,
+    log_start,
+    may_start,
+    permit,
+    started,
+)
 from enrichment.authors.names import NamesUnreadable, read_names
-from enrichment.exceptions import JobError
-from enrichment.jobs.author_lists import PAYER, AuthorPlan, authors_key, keep_authors, plan_authors, run_authors
+from enrichment.jobs.author_lists import AuthorPlan, authors_key, keep_authors, plan_authors, run_authors
 from enrichment.models import AuthorList, Job
+from enrichment.models.jobs import BULK_AUTHOR, MAX_LABEL_LENGTH
+from enrichment.selectors import MAX_PAGES
 from enrichment.serializers.bulk_harvests import MAX_AUTHORS
-from enrichment.services.bibliographies import MAX_PAGES
-from quota.exceptions import QuotaError
 
-MAX_FILE_SIZE = 10 * 1024 * 1024
 MAX_REJECTED_SHOWN = 50
 
 
-class AuthorsForm(forms.Form):
+class AuthorsForm(FileForm):
     authors = forms.CharField(
         label="Authors",
         required=False,
@@ -64,12 +70,6 @@ class AuthorsForm(forms.Form):
         help_text="Also updates books that are fresh, and requests authors that ISBNdb recently did not know.",
     )
 
-    def clean_file(self) -> Any:
-        file = self.cleaned_data["file"]
-        if file is not None and file.size > MAX_FILE_SIZE:
-            raise forms.ValidationError(f"The file is larger than {filesizeformat(MAX_FILE_SIZE)}.")
-        return file
-
     def clean(self) -> dict[str, Any]:
         """Adds `content` and `label`: the file or, without one, the pasted text."""
         given: dict[str, Any] = super().clean() or {}
@@ -79,7 +79,7 @@ class AuthorsForm(forms.Form):
         if bool(file) == bool(pasted.strip()):
             raise forms.ValidationError("Paste names, or choose a file with names. Not both.")
         given["content"] = file.read() if file else pasted.encode()
-        given["label"] = file.name[:200] if file else "pasted in the admin"
+        given["label"] = file.name[:MAX_LABEL_LENGTH] if file else "pasted in the admin"
         try:
             names = read_names(given["content"]).names
         except NamesUnreadable as error:
@@ -107,8 +107,7 @@ class StartForm(RunForm):
 
 def bulk_harvest(request: HttpRequest) -> HttpResponse:
     """Stores the names and redirects to the page that shows what they cost."""
-    if not request.user.has_perm("enrichment.view_job"):
-        raise PermissionDenied
+    permit(request, "enrichment.view_job")
     form = AuthorsForm(request.POST or None, request.FILES or None)
     if request.method == "POST" and form.is_valid():
         kept = keep_authors(
@@ -125,16 +124,15 @@ def bulk_harvest(request: HttpRequest) -> HttpResponse:
 
 def author_list(request: HttpRequest, list_id: uuid.UUID) -> HttpResponse:
     """Shows what is in a list and what it costs. A POST runs it as a job. A list that has a job redirects to it."""
-    if not request.user.has_perm("enrichment.view_job"):
-        raise PermissionDenied
+    permit(request, "enrichment.view_job")
     kept = get_object_or_404(AuthorList, pk=list_id)
-    job = Job.objects.filter(consumer__slug=PAYER, idempotency_key=authors_key(kept)).first()
+    job = Job.objects.filter(consumer__slug=BULK_AUTHOR, idempotency_key=authors_key(kept)).first()
     if job is not None:
         return HttpResponseRedirect(job_page(job))
     plan = plan_authors(kept)
     form = StartForm(request.POST or None, plan=plan)
     if request.method == "POST" and form.is_valid():
-        return _start(request, kept, form)
+        return started(request, lambda: _start(request, kept, plan, form), refresh=not kept.skip_existing)
     context = admin.site.each_context(request) | {
         "title": "New bulk harvest: authors and cost",
         "list": kept,
@@ -142,22 +140,15 @@ def author_list(request: HttpRequest, list_id: uuid.UUID) -> HttpResponse:
         "rejected": plan.names.rejected[:MAX_REJECTED_SHOWN],
         "rejected_left_out": len(plan.names.rejected[MAX_REJECTED_SHOWN:]),
         "form": form,
-        "may_run": request.user.has_perm("enrichment.add_job"),
+        "may_run": may_start(request, refresh=not kept.skip_existing),
         "under_way": plan.earlier if plan.earlier and plan.earlier.ended_at is None else None,
-        **cost_context(plan.calls_at_least, requests=plan.calls_at_least, payer=PAYER),
+        **cost_context(plan.calls_at_least, requests=plan.calls_at_least, payer=BULK_AUTHOR),
     }
     return TemplateResponse(request, "enrichment/admin/author_list.html", context)
 
 
-def _start(request: HttpRequest, kept: AuthorList, form: StartForm) -> HttpResponse:
-    if not request.user.has_perm("enrichment.add_job"):
-        raise PermissionDenied
+def _start(request: HttpRequest, kept: AuthorList, plan: AuthorPlan, form: StartForm) -> Job:
     on_exhausted = Job.OnExhausted(form.cleaned_data["on_exhausted"])
-    try:
-        job = run_authors(kept, on_exhausted=on_exhausted, again=form.cleaned_data.get("again", False))
-    except (QuotaError, JobError) as error:
-        messages.error(request, f"The job was not started. {error}")
-        return HttpResponseRedirect(request.get_full_path())
-    done = f"Bulk harvest started from the admin: {counted(job.total, 'author')}."
-    LogEntry.objects.log_actions(cast(User, request.user).pk, [job], ADDITION, change_message=done, single_object=True)
-    return HttpResponseRedirect(job_page(job))
+    job = run_authors(kept, plan, on_exhausted=on_exhausted, again=form.cleaned_data.get("again", False))
+    log_start(request, job, f"Bulk harvest started from the admin: {counted(job.total, 'author')}.")
+    return job

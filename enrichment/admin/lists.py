@@ -1,6 +1,7 @@
 """Staff paste or upload ISBNs, see what they cost, and run them as a job."""
 
 import uuid
+from collections.abc import Callable
 from typing import Any, cast
 
 from django import forms
@@ -40,7 +41,17 @@ MAX_FILE_SIZE = 10 * 1024 * 1024
 MAX_INVALID_SHOWN = 50
 
 
-class IsbnsForm(forms.Form):
+class FileForm(forms.Form):
+    """A form that has the field `file`."""
+
+    def clean_file(self) -> Any:
+        file = self.cleaned_data["file"]
+        if file is not None and file.size > MAX_FILE_SIZE:
+            raise forms.ValidationError(f"The file is larger than {filesizeformat(MAX_FILE_SIZE)}.")
+        return file
+
+
+class IsbnsForm(FileForm):
     isbns = forms.CharField(
         label="ISBNs",
         required=False,
@@ -68,12 +79,6 @@ class IsbnsForm(forms.Form):
         help_text="Also requests books that are stored and fresh, and ISBNs that ISBNdb recently did not know.",
     )
 
-    def clean_file(self) -> Any:
-        file = self.cleaned_data["file"]
-        if file is not None and file.size > MAX_FILE_SIZE:
-            raise forms.ValidationError(f"The file is larger than {filesizeformat(MAX_FILE_SIZE)}.")
-        return file
-
     def clean(self) -> dict[str, Any]:
         """Adds `values`: the pasted values, then those of the file."""
         given: dict[str, Any] = super().clean() or {}
@@ -99,7 +104,7 @@ class RunForm(forms.Form):
 
 def check_isbns(request: HttpRequest) -> HttpResponse:
     """Stores the ISBNs and redirects to the page that shows what they cost."""
-    _permit(request, "enrichment.view_job")
+    permit(request, "enrichment.view_job")
     form = IsbnsForm(request.POST or None, request.FILES or None)
     if request.method == "POST" and form.is_valid():
         kept = keep_list(
@@ -115,14 +120,15 @@ def check_isbns(request: HttpRequest) -> HttpResponse:
 
 def isbn_list(request: HttpRequest, list_id: uuid.UUID) -> HttpResponse:
     """Shows what is in a list and what it costs. A POST runs it as a job. A list that has a job redirects to it."""
-    _permit(request, "enrichment.view_job")
+    permit(request, "enrichment.view_job")
     kept = get_object_or_404(IsbnList, pk=list_id)
     job = Job.objects.filter(consumer__slug=STAFF, idempotency_key=key_of(kept)).first()
     if job is not None:
         return HttpResponseRedirect(job_page(job))
     form = RunForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        return _run(request, kept, Job.OnExhausted(form.cleaned_data["on_exhausted"]))
+        on_exhausted = Job.OnExhausted(form.cleaned_data["on_exhausted"])
+        return started(request, lambda: run_and_log(request, kept, on_exhausted), refresh=kept.refresh)
     plan = plan_isbns(kept.values, refresh=kept.refresh)
     refresh = plan_refresh(plan.parsed.valid) if kept.refresh else None
     invalid = [
@@ -135,7 +141,7 @@ def isbn_list(request: HttpRequest, list_id: uuid.UUID) -> HttpResponse:
         "invalid": invalid,
         "invalid_left_out": len(plan.parsed.invalid) - len(invalid),
         "form": form,
-        "may_run": may_run(request, kept),
+        "may_run": may_start(request, refresh=kept.refresh),
         "refresh": refresh,
         **cost_context((refresh or plan).calls, requests=(refresh or plan).requests),
     }
@@ -154,35 +160,45 @@ def cost_context(calls: int, *, requests: int, payer: str = STAFF) -> dict[str, 
     }
 
 
-def may_run(request: HttpRequest, kept: IsbnList) -> bool:
-    """Whether the user can spend calls on the list. To request fresh books again needs its own permission."""
+def may_start(request: HttpRequest, *, refresh: bool) -> bool:
+    """Whether the user can spend calls on a list. To request fresh books again needs its own permission."""
     user = request.user
-    return user.has_perm("enrichment.add_job") and (not kept.refresh or user.has_perm("enrichment.refresh_edition"))
+    return user.has_perm("enrichment.add_job") and (not refresh or user.has_perm("enrichment.refresh_edition"))
 
 
-def run_and_log(request: HttpRequest, kept: IsbnList, on_exhausted: Job.OnExhausted = Job.OnExhausted.FAIL) -> Job:
-    """Makes the list a job and logs who did it. Raises what `run_list` raises."""
-    job = run_list(kept, on_exhausted=on_exhausted)
-    done = f"Run from the admin: {counted(job.total, 'ISBN')}{', all requested again' if kept.refresh else ''}."
-    LogEntry.objects.log_actions(cast(User, request.user).pk, [job], ADDITION, change_message=done, single_object=True)
-    return job
+def started(request: HttpRequest, start: Callable[[], Job], *, refresh: bool) -> HttpResponse:
+    """Starts a job and redirects to its page or, if that is refused, back to the same page, with the reason.
 
-
-def job_page(job: Job) -> str:
-    return reverse("admin:enrichment_job_change", args=[job.pk])
-
-
-def _run(request: HttpRequest, kept: IsbnList, on_exhausted: Job.OnExhausted) -> HttpResponse:
-    if not may_run(request, kept):
+    Raises PermissionDenied when the user may not start it (see `may_start`).
+    """
+    if not may_start(request, refresh=refresh):
         raise PermissionDenied
     try:
-        job = run_and_log(request, kept, on_exhausted)
+        job = start()
     except (QuotaError, JobError) as error:
         messages.error(request, f"The job was not started. {error}")
         return HttpResponseRedirect(request.get_full_path())
     return HttpResponseRedirect(job_page(job))
 
 
-def _permit(request: HttpRequest, permission: str) -> None:
+def run_and_log(request: HttpRequest, kept: IsbnList, on_exhausted: Job.OnExhausted = Job.OnExhausted.FAIL) -> Job:
+    """Makes the list a job and logs who did it. Raises what `run_list` raises."""
+    job = run_list(kept, on_exhausted=on_exhausted)
+    all_again = ", all requested again" if kept.refresh else ""
+    log_start(request, job, f"Run from the admin: {counted(job.total, 'ISBN')}{all_again}.")
+    return job
+
+
+def log_start(request: HttpRequest, job: Job, done: str) -> None:
+    """Records who has started the job. `done`: a sentence."""
+    LogEntry.objects.log_actions(cast(User, request.user).pk, [job], ADDITION, change_message=done, single_object=True)
+
+
+def job_page(job: Job) -> str:
+    return reverse("admin:enrichment_job_change", args=[job.pk])
+
+
+def permit(request: HttpRequest, permission: str) -> None:
+    """Raises PermissionDenied when the user does not have the permission."""
     if not request.user.has_perm(permission):
         raise PermissionDenied

@@ -6,16 +6,17 @@ from typing import Any
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.template.response import TemplateResponse
 
-from alexandria.common.exports import Row, as_csv
+from alexandria.common.exports import Row
 from alexandria.common.widgets import percentage, share
+from enrichment.admin.item_pages import csv_of, in_batches, in_state, page_of
 from enrichment.jobs.registry import handler_of
 from enrichment.models import Edition, Job, JobAuthor, JobItem
-from enrichment.selectors import author_figures, item_counts, job_calls_left, job_eta, job_failures
+from enrichment.selectors import author_figures, failure_reasons, item_counts, job_calls_left, job_eta
 from quota.exceptions import QuotaError
 from quota.selectors.work import spent_by
 
@@ -45,8 +46,6 @@ BOOKS = {
     "failed": "Failed",
 }
 """The figures of the books of a job of authors. The first is the sum of the others."""
-PAGE_SIZE = 100
-CSV_BATCH = 2000
 
 
 def progress_context(job: Job) -> dict[str, Any]:
@@ -69,7 +68,7 @@ def progress_context(job: Job) -> dict[str, Any]:
         "states": states,
         "figures": figures,
         "items_page": "admin:enrichment_job_authors" if job.kind == Job.Kind.AUTHORS else "admin:enrichment_job_items",
-        "reasons": job_failures(job).by_reason,
+        "reasons": failure_reasons(job),
         "result": [(name.replace("_", " "), value) for name, value in (job.result or {}).items()],
     }
 
@@ -99,19 +98,17 @@ def progress(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
 def items(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
     """The state of each ISBN, page by page. `state` filters; `after` is the last position of the previous page."""
     job = job_of(request, job_id)
-    chosen = _chosen(job, request)
-    after = request.GET.get("after", "")
-    page = list(chosen.filter(position__gt=int(after) if after.isdecimal() and len(after) < 10 else 0)[: PAGE_SIZE + 1])
+    page, after = page_of(in_state(job.items.all(), request), request)
     counts = item_counts(job)
     context = admin.site.each_context(request) | {
         "title": "ISBNs of the job",
         "job": job,
-        "rows": _with_titles(page[:PAGE_SIZE]),
+        "rows": _with_titles(page),
         "colours": ITEM_COLOURS,
         "state": request.GET.get("state", ""),
         "states": [(state, counts[state.value]) for state in JobItem.State if state in counts],
         "total": sum(counts.values()),
-        "after": page[PAGE_SIZE - 1].position if len(page) > PAGE_SIZE else None,
+        "after": after,
     }
     return TemplateResponse(request, "enrichment/admin/job_items.html", context)
 
@@ -119,20 +116,14 @@ def items(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
 def items_csv(request: HttpRequest, job_id: uuid.UUID) -> StreamingHttpResponse:
     """The same list as a CSV file, streamed. `state` filters it."""
     job = job_of(request, job_id)
-    answer = StreamingHttpResponse(_lines(_chosen(job, request)), content_type="text/csv; charset=utf-8")
-    answer["Content-Disposition"] = f'attachment; filename="job-{job.pk}.csv"'
-    return answer
+    columns = ["position", "isbn13", "given", "state", "reason", "title"]
+    return csv_of(job, columns, _rows(in_state(job.items.all(), request)))
 
 
 def job_of(request: HttpRequest, job_id: uuid.UUID) -> Job:
     if not request.user.has_perm("enrichment.view_job"):
         raise PermissionDenied
     return get_object_or_404(Job.objects.select_related("consumer"), pk=job_id)
-
-
-def _chosen(job: Job, request: HttpRequest) -> QuerySet[JobItem]:
-    state = request.GET.get("state", "")
-    return job.items.filter(Q(state=state) if state in JobItem.State else Q()).order_by("position")
 
 
 def _with_titles(page: list[JobItem]) -> list[tuple[JobItem, str]]:
@@ -142,14 +133,7 @@ def _with_titles(page: list[JobItem]) -> list[tuple[JobItem, str]]:
     return [(item, titles.get(item.isbn13, "")) for item in page]
 
 
-def _lines(chosen: QuerySet[JobItem]) -> Iterator[str]:
-    yield "\ufeff"  # a byte order mark: without it Excel does not read the file as UTF-8
-    yield from as_csv(["position", "isbn13", "given", "state", "reason", "title"], _rows(chosen))
-
-
-def _rows(chosen: QuerySet[JobItem]) -> Iterator[Row]:
-    after = 0
-    while page := list(chosen.filter(position__gt=after)[:CSV_BATCH]):
-        for item, title in _with_titles(page):
+def _rows(items: QuerySet[JobItem]) -> Iterator[Row]:
+    for batch in in_batches(items):
+        for item, title in _with_titles(batch):
             yield item.position, item.isbn13, item.value, item.state, item.reason, title
-        after = page[-1].position

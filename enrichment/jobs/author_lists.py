@@ -7,13 +7,9 @@ from django.contrib.auth.models import User
 
 from enrichment.authors.names import Names, read_names
 from enrichment.jobs.kinds.authors import calls_for
-from enrichment.jobs.lifecycle import create_job
+from enrichment.jobs.lifecycle import create_job, payer_of
 from enrichment.models import AuthorList, Job
-from quota.exceptions import ConsumerUnknown
-from quota.models import Consumer
-
-PAYER = "bulk-author"
-"""The consumer that pays, as for the command bulk_author_harvest. Its floor keeps calls free for others."""
+from enrichment.models.jobs import BULK_AUTHOR
 
 
 @dataclass(frozen=True)
@@ -40,22 +36,19 @@ def plan_authors(kept: AuthorList) -> AuthorPlan:
     """What running the list would cost. Raises NamesUnreadable."""
     names = read_names(bytes(kept.content))
     least, most = calls_for(Job(wanted=_options(kept)), names.names)
-    same = Job.objects.filter(consumer__slug=PAYER, list_key=names.key).order_by("-created_at")
+    same = Job.objects.filter(consumer__slug=BULK_AUTHOR, list_key=names.key).order_by("-created_at")
     return AuthorPlan(names, least, most, earlier=same.first())
 
 
-def run_authors(kept: AuthorList, *, on_exhausted: Job.OnExhausted, again: bool) -> Job:
-    """Turns the list into a job that PAYER pays for. The same stored list always gives the same job.
+def run_authors(kept: AuthorList, plan: AuthorPlan, *, on_exhausted: Job.OnExhausted, again: bool) -> Job:
+    """Turns the list into a job that BULK_AUTHOR pays for. The same stored list always gives the same job.
 
-    Raises ConsumerUnknown (PAYER does not exist), NamesUnreadable, and what `create_job` raises.
+    `plan`: of the list. Raises ConsumerUnknown (BULK_AUTHOR does not exist), and what `create_job` raises.
     """
-    payer = Consumer.objects.filter(slug=PAYER).first()
-    if payer is None:
-        raise ConsumerUnknown(f"There is no consumer {PAYER!r} to pay for this. Run manage.py migrate to create it.")
     return create_job(
-        consumer=payer,
+        consumer=payer_of(BULK_AUTHOR),
         kind=Job.Kind.AUTHORS,
-        wanted={"authors": read_names(bytes(kept.content)).names, "source": "", **_options(kept)},
+        wanted={"authors": plan.names.names, "source": "", **_options(kept)},
         on_exhausted=on_exhausted,
         idempotency_key=authors_key(kept),
         label=kept.label,

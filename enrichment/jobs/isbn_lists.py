@@ -5,11 +5,9 @@ from datetime import date
 
 from django.contrib.auth.models import User
 
-from enrichment.jobs.lifecycle import create_job
+from enrichment.jobs.lifecycle import create_job, payer_of
 from enrichment.models import IsbnList, Job
 from enrichment.models.jobs import STAFF
-from quota.exceptions import ConsumerUnknown
-from quota.models import Consumer
 
 
 def keep_list(values: Sequence[str], *, made_by: User, refresh: bool = False, purpose: str = "") -> IsbnList:
@@ -24,11 +22,8 @@ def run_list(isbn_list: IsbnList, *, on_exhausted: Job.OnExhausted) -> Job:
 
     Raises ConsumerUnknown (STAFF does not exist), and what `create_job` raises.
     """
-    payer = Consumer.objects.filter(slug=STAFF).first()
-    if payer is None:
-        raise ConsumerUnknown(f"There is no consumer {STAFF!r} to pay for this. Run manage.py migrate to create it.")
     return create_job(
-        consumer=payer,
+        consumer=payer_of(STAFF),
         kind=Job.Kind.BATCH_DIRECT,
         wanted={"isbns": isbn_list.values, "refresh": isbn_list.refresh, "source": isbn_list.purpose},
         on_exhausted=on_exhausted,

@@ -28,9 +28,10 @@ from enrichment.jobs.kinds import authors
 from enrichment.jobs.limits import check_limits, hold_limits
 from enrichment.jobs.registry import handler_of
 from enrichment.models import Job
+from enrichment.models.jobs import MAX_LABEL_LENGTH
 from enrichment.selectors import check_items, job_calls_left
 from quota.database import QuotaNow
-from quota.exceptions import QuotaRefused
+from quota.exceptions import ConsumerUnknown, QuotaRefused
 from quota.models import Consumer
 from quota.selectors.status import calls_spent, get_status
 
@@ -73,7 +74,7 @@ def create_job(
         consumer=consumer,
         kind=kind,
         wanted=json.loads(body)[1],
-        label=label[:200],
+        label=label[:MAX_LABEL_LENGTH],
         list_key=list_key,
         on_exhausted=on_exhausted,
         idempotency_key=idempotency_key,
@@ -102,6 +103,14 @@ def create_job(
         if not attended:
             send_to_worker(job.pk)
     return Job.objects.select_related("consumer").get(pk=job.pk)
+
+
+def payer_of(slug: str) -> Consumer:
+    """The consumer that pays for a list of staff or of a command. Raises ConsumerUnknown."""
+    payer = Consumer.objects.filter(slug=slug).first()
+    if payer is None:
+        raise ConsumerUnknown(f"There is no consumer {slug!r} to pay for this. `manage.py migrate` creates it.")
+    return payer
 
 
 def cancel_job(job_id: uuid.UUID) -> Job:

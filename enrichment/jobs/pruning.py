@@ -25,7 +25,7 @@ def prune_items(*, before: date) -> int:
             if job := old.select_for_update(no_key=True).filter(pk=job_id).first():
                 job.item_figures = {
                     "states": selectors.item_counts(job),
-                    "reasons": selectors.job_failures(job).by_reason,
+                    "reasons": selectors.failure_reasons(job),
                     "authors": selectors.author_figures(job),
                 }
                 job.items_deleted_at = QuotaNow()

@@ -6,6 +6,8 @@ from django.conf import settings
 from django.db import models
 from django.db.models.functions import Now
 
+from enrichment.models.jobs import MAX_LABEL_LENGTH
+
 
 class AuthorList(models.Model):
     """Names that a member of staff entered, stored from the page that shows their cost until the job starts."""
@@ -14,7 +16,7 @@ class AuthorList(models.Model):
     created_at = models.DateTimeField(db_default=Now())
     made_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     content = models.BinaryField(help_text="The text or the file as given.")
-    label = models.CharField(max_length=200, help_text="Where the names come from, such as a file's name.")
+    label = models.CharField(max_length=MAX_LABEL_LENGTH, help_text="Where the names come from, such as a file's name.")
     max_pages = models.PositiveSmallIntegerField(help_text="Maximum number of pages of 1,000 books for each author.")
     skip_existing = models.BooleanField(default=True)
 

@@ -14,8 +14,13 @@ from quota.models import Consumer
 MAX_KEY_LENGTH = 128
 """Maximum number of characters of an idempotency key."""
 
+MAX_LABEL_LENGTH = 200
+
 STAFF = "staff"
 """The consumer that pays for work started in the admin."""
+
+BULK_AUTHOR = "bulk-author"
+"""The consumer that pays for the lists of authors of staff and commands. Its floor keeps calls free for others."""
 
 
 class Job(models.Model):
@@ -51,7 +56,9 @@ class Job(models.Model):
     consumer = models.ForeignKey(Consumer, on_delete=models.PROTECT, related_name="jobs", db_index=False)
     kind = models.CharField(max_length=16, help_text="One of `Kind`.")  # no choices: a new kind needs no migration
     wanted = models.JSONField(help_text="The request, without its ISBNs or authors: they are in the items.")
-    label = models.CharField(max_length=200, blank=True, help_text="Where the list comes from, such as a file's name.")
+    label = models.CharField(
+        max_length=MAX_LABEL_LENGTH, blank=True, help_text="Where the list comes from, such as a file's name."
+    )
     list_key = models.CharField(
         max_length=64, blank=True, editable=False, help_text="Identifies a list that is not to be paid for twice."
     )

@@ -27,8 +27,10 @@ from enrichment.selectors.catalogue import (
     with_editions,
 )
 from enrichment.selectors.jobs import (
+    MAX_PAGES,
     author_figures,
     check_items,
+    failure_reasons,
     find_list,
     get_job,
     item_counts,
@@ -38,6 +40,7 @@ from enrichment.selectors.jobs import (
     jobs_of,
     jobs_under_way,
     last_stopped,
+    max_pages_of,
 )
 from enrichment.selectors.plans import IsbnPlan, plan_isbns
 from enrichment.selectors.queue import (
@@ -59,6 +62,7 @@ from enrichment.selectors.refreshes import (
 from enrichment.selectors.stats import Stats, get_stats
 
 __all__ = [
+    "MAX_PAGES",
     "IsbnPlan",
     "KnownIsbns",
     "Stats",
@@ -67,6 +71,7 @@ __all__ = [
     "ask_isbns_again_at",
     "author_figures",
     "check_items",
+    "failure_reasons",
     "find_authors",
     "find_books",
     "find_list",
@@ -91,6 +96,7 @@ __all__ = [
     "jobs_under_way",
     "known_isbns",
     "last_stopped",
+    "max_pages_of",
     "named_isbns",
     "oldest_isbns",
     "pending_by_the_same_authors",

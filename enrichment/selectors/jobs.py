@@ -15,7 +15,7 @@ from quota.selectors.forecast import forecast
 from quota.selectors.prices import cost_of_isbns, requests_for_isbns
 
 MAX_PAGES = 10
-"""Maximum number of pages of 1,000 books for each author, unless a job asks for fewer: ISBNdb gives no more."""
+"""Maximum number of pages of 1,000 books for each author, unless somebody asks for fewer: ISBNdb gives no more."""
 
 MAX_FAILURES = 1000
 """Maximum number of single failures of a job that are shown and, in a job of pages, stored. All are counted."""
@@ -49,8 +49,13 @@ def job_calls_left(job: Job) -> int:
     left = job.total - job.done
     if job.kind == Job.Kind.AUTHORS:
         fetched = job.authors.filter(state=JobAuthor.State.PENDING).aggregate(pages=Sum("pages", default=0))["pages"]
-        return max(left, left * int(job.wanted.get("max_pages", MAX_PAGES)) - int(fetched))
+        return max(left, left * max_pages_of(job) - int(fetched))
     return cost_of_isbns(left) if job.kind == Job.Kind.BATCH_DIRECT else left
+
+
+def max_pages_of(job: Job) -> int:
+    """Maximum number of pages for each author of the job."""
+    return int(job.wanted.get("max_pages", MAX_PAGES))
 
 
 def job_eta(job: Job) -> datetime | None:
@@ -101,24 +106,42 @@ def author_figures(job: Job) -> dict[str, Any]:
     return {"authors": job.total, **counted, **sums}
 
 
-def job_failures(job: Job) -> JobFailures:
-    """What failed and why: ISBNs and invalid values or, in a job of pages, books that could not be stored."""
+def failure_reasons(job: Job) -> dict[str, int]:
+    """How many ISBNs, invalid values or authors failed for each reason.
+
+    A job of pages counts the books that could not be stored, of those that it has stored (MAX_FAILURES).
+    """
     if job.items_deleted_at:
-        return JobFailures(job.item_figures["reasons"], [])
+        return dict(job.item_figures["reasons"])
+    failed = _failed_items(job)
+    if failed is None:
+        return dict(Counter(error["error"] for error in job.progress.get("errors", [])))
+    return dict(failed.order_by("reason").values_list("reason").annotate(Count("position")))
+
+
+def job_failures(job: Job) -> JobFailures:
+    """What failed and why: ISBNs and invalid values, authors or, in a job of pages, books that could not be stored."""
+    first: list[Any] = []
+    if not job.items_deleted_at:
+        failed = _failed_items(job)
+        if failed is None:
+            errors = job.progress.get("errors", [])
+            first = [{"isbn": error["isbn"], "state": "failed", "reason": error["error"]} for error in errors]
+        elif job.kind == Job.Kind.AUTHORS:
+            rows = failed.order_by("position").values_list("name", "state", "reason")[:MAX_FAILURES]
+            first = [{"isbn": name, "state": state, "reason": reason} for name, state, reason in rows]
+        else:
+            first = list(failed.order_by("position")[:MAX_FAILURES])
+    return JobFailures(failure_reasons(job), first)
+
+
+def _failed_items(job: Job) -> QuerySet[Any] | None:
+    """The items that failed or were invalid; None for a job of pages, which has no items."""
     if job.kind == Job.Kind.AUTHORS:
-        authors = job.authors.filter(state=JobAuthor.State.FAILED)
-        by_reason = dict(authors.order_by("reason").values_list("reason").annotate(Count("position")))
-        first = [
-            {"isbn": author.name, "state": author.state, "reason": author.reason} for author in authors[:MAX_FAILURES]
-        ]
-        return JobFailures(by_reason, first)
-    if job.kind != Job.Kind.BATCH_DIRECT:
-        errors = job.progress.get("errors", [])
-        first = [{"isbn": error["isbn"], "state": "failed", "reason": error["error"]} for error in errors]
-        return JobFailures(dict(Counter(error["error"] for error in errors)), first)
-    items = job.items.filter(state__in=[JobItem.State.FAILED, JobItem.State.INVALID])
-    counts = items.order_by("reason").values_list("reason").annotate(Count("position"))
-    return JobFailures(dict(counts), list(items.order_by("position")[:MAX_FAILURES]))
+        return job.authors.filter(state=JobAuthor.State.FAILED)
+    if job.kind == Job.Kind.BATCH_DIRECT:
+        return job.items.filter(state__in=[JobItem.State.FAILED, JobItem.State.INVALID])
+    return None
 
 
 def check_items(job: Job) -> None:

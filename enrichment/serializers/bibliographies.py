@@ -5,10 +5,11 @@ from typing import Any
 from rest_framework import serializers
 
 from enrichment.gateway.listings import MAX_NAME_LENGTH
+from enrichment.selectors import MAX_PAGES
 from enrichment.serializers.books import FailedIsbnSerializer
 from enrichment.serializers.fields import SearchableField, SpendingAnswerSerializer, SpendingRequestSerializer
 from enrichment.serializers.jobs import JobOptionsSerializer
-from enrichment.services.bibliographies import MAX_PAGES, Bibliography
+from enrichment.services.bibliographies import Bibliography
 from enrichment.services.releases import NewReleases
 
 

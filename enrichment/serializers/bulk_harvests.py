@@ -5,14 +5,14 @@ from typing import Any
 from rest_framework import serializers
 
 from enrichment.authors.names import NamesUnreadable, collect
+from enrichment.models.jobs import MAX_LABEL_LENGTH
+from enrichment.selectors import MAX_PAGES
 from enrichment.serializers.fields import ShortListField, SpendingRequestSerializer
 from enrichment.serializers.jobs import JobOptionsSerializer
-from enrichment.services.bibliographies import MAX_PAGES
 
 MAX_AUTHORS = 20_000
 MAX_REJECTED = 50
 """Maximum number of names that one refusal lists."""
-MAX_LABEL_LENGTH = 200
 
 
 class BulkHarvestRequestSerializer(JobOptionsSerializer, SpendingRequestSerializer):

@@ -8,11 +8,10 @@ from enrichment.books.storage import remember_author_miss
 from enrichment.exceptions import ENDINGS, EnrichmentStopped
 from enrichment.gateway.listings import PAGE_SIZE, books_by_author
 from enrichment.models import AuthorMiss
+from enrichment.selectors import MAX_PAGES
 from enrichment.services.listings import Progress, Walk, fetch_all
 from enrichment.services.stop_reasons import STOPS, stop_reason
 from quota.spending import spending
-
-MAX_PAGES = 10
 
 
 @dataclass

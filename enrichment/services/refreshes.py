@@ -12,7 +12,7 @@ from enrichment.exceptions import ENDINGS, EnrichmentStopped, IsbndbError
 from enrichment.gateway.asking import ask_each
 from enrichment.gateway.questions import Exchanged, Question
 from enrichment.isbn.parsing import parse_many
-from enrichment.services.bibliographies import MAX_PAGES, remember_author, walk_of
+from enrichment.services.bibliographies import remember_author, walk_of
 from enrichment.services.enrich import Enrichment, accounted, ask_in_batches
 from enrichment.services.listings import Progress
 from enrichment.services.refresh_plans import AuthorListing, BatchValue, RefreshPlan, plan_refresh
@@ -55,7 +55,7 @@ class Renewal:
         self.listing = listing
         self.renewed: set[str] = set()
         """The wanted editions that came and are stored."""
-        self.walk = walk_of(listing.name, max_pages=MAX_PAGES, skip_existing=False)
+        self.walk = walk_of(listing.name, max_pages=selectors.MAX_PAGES, skip_existing=False)
         self._batch = batch
         self._missing = set(listing.isbns)
         self._disappointing = False

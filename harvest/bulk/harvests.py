@@ -6,7 +6,14 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from alexandria.common.text import counted
-from harvest.bulk.exceptions import EXIT_ANOTHER, EXIT_CANNOT, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_QUOTA
+from harvest.bulk.exceptions import (
+    EXIT_ANOTHER,
+    EXIT_CANNOT,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_QUOTA,
+    CannotGoOn,
+)
 from quota.limits import LIMITS
 
 Figures = dict[str, Any]
@@ -132,6 +139,13 @@ class Harvest(Protocol):
 
     def close(self) -> None:
         """Closes all connections."""
+
+
+def list_to_begin(wanted: AuthorList | None, *, where: str) -> AuthorList:
+    """The list to begin with. Without one, nothing that has stopped was found there: raises CannotGoOn."""
+    if wanted is None:
+        raise CannotGoOn(f"There is no stopped harvest {where}.")
+    return wanted
 
 
 def author_of(row: Figures) -> Figures:

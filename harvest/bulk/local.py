@@ -13,13 +13,13 @@ from enrichment.exceptions import AlreadyBegun, AlreadyFinished, AnotherRunner, 
 from enrichment.jobs.attended import AttendedRun, claim_for_command
 from enrichment.jobs.claims import pause_abandoned
 from enrichment.jobs.ending import end
-from enrichment.jobs.lifecycle import create_job
+from enrichment.jobs.kinds.authors import authors_to_do, calls_for
+from enrichment.jobs.lifecycle import create_job, payer_of
 from enrichment.models import Author as StoredAuthor
 from enrichment.models import Job, JobAuthor
-from enrichment.services.bibliographies import MAX_PAGES
+from enrichment.models.jobs import BULK_AUTHOR
 from harvest.bulk.exceptions import EXIT_ANOTHER, CannotGoOn, already_begun, already_finished
 from harvest.bulk.harvests import (
-    FAILED,
     QUOTA_EVERY,
     AuthorList,
     Ended,
@@ -29,15 +29,13 @@ from harvest.bulk.harvests import (
     Report,
     Wishes,
     author_of,
+    list_to_begin,
     summary_of,
 )
 from quota.exceptions import ConsumerUnknown, QuotaRefused, QuotaUnavailable
-from quota.models import Consumer
 from quota.selectors.allowances import why_no_call
 from quota.selectors.forecast import forecast
 from quota.selectors.status import calls_spent, get_status
-
-CONSUMER = "bulk-author"
 
 
 class LocalHarvest:
@@ -50,8 +48,8 @@ class LocalHarvest:
     def quota(self) -> Quota:
         with _reachable():
             status = get_status()
-            why_none = why_no_call(CONSUMER, status)
-            free = 0 if why_none else forecast(status.safety_limit, consumer=CONSUMER).today
+            why_none = why_no_call(BULK_AUTHOR, status)
+            free = 0 if why_none else forecast(status.safety_limit, consumer=BULK_AUTHOR).today
         return Quota(
             used=status.used,
             reserved=status.reserved,
@@ -72,17 +70,16 @@ class LocalHarvest:
             pause_abandoned()
             job = self._earlier(wanted) if wishes.resume else None
             if job is not None:
-                label, authors = f"{job.label} (job {job})", job.total
-                max_pages = wishes.max_pages or int(job.wanted["max_pages"])
-                to_do = [(author.name, max(1, max_pages - author.pages)) for author in _to_do(job, max_pages)]
+                job.wanted["max_pages"] = wishes.max_pages or selectors.max_pages_of(job)
+                label, authors, rows = f"{job.label} (job {job})", job.total, authors_to_do(job)[: wishes.limit]
+                names = [row.name for row in rows]
+                least, _ = calls_for(job, names)
+                most = sum(max(1, selectors.max_pages_of(job) - row.pages) for row in rows)
             else:
-                label, names = _list_to_begin(wanted)
-                max_pages, authors = wishes.max_pages or MAX_PAGES, len(names)
-                to_do = [(name, max_pages) for name in names]
-            to_do = to_do[: wishes.limit]
-            names = [name for name, _ in to_do]
-            least = len(names) - selectors.remembered_author_misses().filter(pk__in=names).count()
-            most = sum(pages for _, pages in to_do)
+                wanted = list_to_begin(wanted, where="in the database")
+                names = wanted.names()
+                label, authors, names = wanted.label, len(names), names[: wishes.limit]
+                least, most = calls_for(Job(wanted=_options(wishes)), names)
             return Plan(label, authors, names, least, most, _days(least), _days(most))
 
     def begin(self, wanted: AuthorList | None, wishes: Wishes) -> int:
@@ -133,7 +130,7 @@ class LocalHarvest:
                 self.job,
                 selectors.author_figures(self.job),
                 calls=calls_spent(source=self.job.source),
-                failures=dict(failed.order_by("reason").values_list("reason").annotate(Count("position"))),
+                failures=selectors.failure_reasons(self.job),
                 failed=list(failed.order_by("position").values_list("name", flat=True)),
             )
 
@@ -142,25 +139,25 @@ class LocalHarvest:
 
     def _earlier(self, wanted: AuthorList | None) -> Job | None:
         """The latest job of the list or, without a list, the one that stopped last or runs."""
-        payer = _payer()
+        payer = payer_of(BULK_AUTHOR)
         return selectors.last_stopped(payer) if wanted is None else selectors.find_list(payer, wanted.key)
 
     def _job_to_work_on(self, wanted: AuthorList | None, wishes: Wishes) -> Job:
         earlier = None if wanted is None and not wishes.resume else self._earlier(wanted)
         if wishes.resume and earlier is not None:
             return earlier
-        label, names = _list_to_begin(wanted)
+        wanted = list_to_begin(wanted, where="in the database")
         again = wishes.again
         if wishes.restart and earlier is not None and earlier.state != Job.State.SUCCEEDED:
             again = True
             if earlier.ended_at is None:
                 end(claim_for_command(earlier.pk), state=Job.State.CANCELLED, reason="restarted", error="Restarted.")
         return create_job(
-            consumer=_payer(),
+            consumer=payer_of(BULK_AUTHOR),
             kind=Job.Kind.AUTHORS,
-            wanted={"authors": names, "max_pages": wishes.max_pages or MAX_PAGES, "skip_existing": True, "source": ""},
-            label=label,
-            list_key=wanted.key if wanted else "",
+            wanted={"authors": wanted.names(), "source": "", **_options(wishes)},
+            label=wanted.label,
+            list_key=wanted.key,
             again=again,
             attended=True,
         )
@@ -195,36 +192,14 @@ class _Listener:
         self._report.trying_again(message, seconds)
 
 
-def _list_to_begin(wanted: AuthorList | None) -> tuple[str, list[str]]:
-    if wanted is None:
-        raise CannotGoOn("There is no stopped harvest in the database.")
-    return wanted.label, wanted.names()
-
-
-def _to_do(job: Job, max_pages: int) -> list[JobAuthor]:
-    """The authors that `claim_for_command` makes pending, or that are: those that failed before come last."""
-    to_do = [author for author in job.authors.order_by("position") if _is_to_do(author, max_pages)]
-    return sorted(to_do, key=lambda author: (author.reason != "", author.reason != "" and author.calls))
-
-
-def _is_to_do(author: JobAuthor, max_pages: int) -> bool:
-    if author.state == JobAuthor.State.CUT:
-        return author.reason == "max_pages" and author.pages < max_pages
-    return author.state in {JobAuthor.State.PENDING, FAILED}
+def _options(wishes: Wishes) -> Figures:
+    return {"max_pages": wishes.max_pages or selectors.MAX_PAGES, "skip_existing": True}
 
 
 def _days(calls: int) -> int | None:
     """How many UTC days the calls take if nobody else spends any; None when they can never be made."""
-    plan = forecast(calls, consumer=CONSUMER)
+    plan = forecast(calls, consumer=BULK_AUTHOR)
     return None if plan.finish_at is None else plan.days
-
-
-def _payer() -> Consumer:
-    """Raises ConsumerUnknown."""
-    payer = Consumer.objects.filter(slug=CONSUMER).first()
-    if payer is None:
-        raise ConsumerUnknown(f"There is no consumer {CONSUMER!r}.")
-    return payer
 
 
 @contextmanager
@@ -238,4 +213,4 @@ def _reachable() -> Iterator[None]:
         connection.close()
         raise CannotGoOn("The database does not answer.") from error
     except ConsumerUnknown as error:
-        raise CannotGoOn(f"{error} `manage.py migrate` creates it.") from error
+        raise CannotGoOn(str(error)) from error

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from enrichment.services.bibliographies import MAX_PAGES
+from enrichment.selectors import MAX_PAGES
 from harvest.bulk.api import Answer, Api
 from harvest.bulk.exceptions import EXIT_ANOTHER, EXIT_INTERRUPTED, CannotGoOn, already_begun, already_finished
 from harvest.bulk.harvests import (
@@ -21,6 +21,7 @@ from harvest.bulk.harvests import (
     Report,
     Wishes,
     author_of,
+    list_to_begin,
     summary_of,
 )
 
@@ -84,11 +85,12 @@ class RemoteHarvest:
             to_do = [row["name"] for row in rows]
             most = sum(max(1, (wishes.max_pages or MAX_PAGES) - row["pages"]) for row in rows)
         else:
-            names = _list_to_begin(wanted)
-            label, authors, to_do = wanted.label if wanted else "", len(names), names[: wishes.limit]
+            wanted = list_to_begin(wanted, where="at the server")
+            names = wanted.names()
+            label, authors, to_do = wanted.label, len(names), names[: wishes.limit]
             most = len(to_do) * (wishes.max_pages or MAX_PAGES)
-        least = len(to_do)
-        return Plan(label, authors, to_do, least, most, self._days(least), self._days(most))
+        least, quota = len(to_do), self.quota()
+        return Plan(label, authors, to_do, least, most, _days(least, quota), _days(most, quota))
 
     def begin(self, wanted: AuthorList | None, wishes: Wishes) -> int:
         self._wishes = wishes
@@ -153,11 +155,11 @@ class RemoteHarvest:
 
     def _create(self, wanted: AuthorList | None, wishes: Wishes) -> None:
         """Makes the job; `--restart` cancels an earlier one that has not ended."""
-        names = _list_to_begin(wanted)
+        wanted = list_to_begin(wanted, where="at the server")
         body = {
-            "authors": names,
-            "list_key": wanted.key if wanted else "",
-            "label": wanted.label if wanted else "",
+            "authors": wanted.names(),
+            "list_key": wanted.key,
+            "label": wanted.label,
             "max_pages": wishes.max_pages or MAX_PAGES,
             "again": wishes.again,
             "on_exhausted": "wait" if wishes.wait else "fail",
@@ -244,13 +246,6 @@ class RemoteHarvest:
             return Ended(INTERRUPTED, "Interrupted. The job is paused at the server; --resume continues it.")
         return Ended(reason or state, message or f"Somebody has {state} the job at the server.")
 
-    def _days(self, calls: int) -> int | None:
-        quota = self.quota()
-        rest = max(0, calls - quota.free)
-        if rest and quota.safety_limit <= 0:
-            return None
-        return -(-rest // max(1, quota.safety_limit)) + (calls > 0 and quota.free > 0)
-
     def _sleep(self, seconds: float, *, wake: bool) -> None:
         """Sleeps; if `wake`, only until `stop` is called."""
         until = time.monotonic() + seconds
@@ -258,10 +253,12 @@ class RemoteHarvest:
             time.sleep(min(left, 0.2))
 
 
-def _list_to_begin(wanted: AuthorList | None) -> list[str]:
-    if wanted is None:
-        raise CannotGoOn("There is no stopped harvest at the server.")
-    return wanted.names()
+def _days(calls: int, quota: Quota) -> int | None:
+    """How many UTC days the calls take if nobody else spends any; None when they can never be made."""
+    rest = max(0, calls - quota.free)
+    if rest and quota.safety_limit <= 0:
+        return None
+    return -(-rest // max(1, quota.safety_limit)) + (calls > 0 and quota.free > 0)
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -11,9 +11,8 @@ from django.urls import reverse
 from playwright.sync_api import Locator, Page, expect
 
 from alexandria.development.sandbox.server import Sandbox
-from enrichment.jobs.author_lists import PAYER
 from enrichment.models import Edition, Job, JobAuthor
-from enrichment.models.jobs import STAFF
+from enrichment.models.jobs import BULK_AUTHOR, STAFF
 from quota.models import Consumer, ConsumerKey, Reservation
 from quota.prices import RequestKind
 from quota.services import reservations
@@ -161,7 +160,7 @@ def test_viewers_can_look_but_change_nothing(reader: Consumer, tab: Page, site: 
 def test_pasted_authors_are_started_as_a_bulk_harvest_and_each_is_shown(
     tables: None, set_clock: SetClock, admin_tab: Page
 ) -> None:
-    Consumer.objects.create(slug=PAYER, kind="bulk", floor=2_000)
+    Consumer.objects.create(slug=BULK_AUTHOR, kind="bulk", floor=2_000)
     admin_tab.goto(reverse("admin:enrichment_job_changelist"))
     admin_tab.get_by_role("link", name="New bulk harvest").first.click()
     assert flaws(admin_tab) == []

@@ -81,7 +81,7 @@ def test_what_cannot_be_read_is_said_in_the_form(admin_client: Client, monkeypat
     monkeypatch.setattr("enrichment.admin.author_lists.MAX_AUTHORS", 1)
     assert "These are 2 authors. A job can have at most 1." in give(admin_client, authors="Andy Weir\nX Y").text
     assert "less than or equal to 10" in give(admin_client, authors="Andy Weir", max_pages=11).text
-    monkeypatch.setattr("enrichment.admin.author_lists.MAX_FILE_SIZE", 10)
+    monkeypatch.setattr("enrichment.admin.lists.MAX_FILE_SIZE", 10)
     large = give(admin_client, file=SimpleUploadedFile("a.txt", b"Frank Herbert"))
     assert "The file is larger than" in large.text
     assert not AuthorList.objects.exists()
@@ -121,6 +121,20 @@ def test_viewers_see_the_cost_and_operators_start(client: Client, group: str) ->
     assert shown.context["plan"].calls_at_least == 3
     page = start(client, shown)
     assert (page.status_code, Job.objects.count()) == ((403, 0) if group == "viewers" else (200, 1))
+
+
+def test_to_update_all_books_needs_the_permission_to_refresh(client: Client, django_user_model) -> None:
+    operator = member("operators")
+    client.force_login(operator)
+    shown = give(client, authors=PASTED, refresh="on")
+    assert shown.context["may_run"]
+    for group in operator.groups.all():
+        group.permissions.remove(*group.permissions.filter(codename="refresh_edition"))
+    shown = give(client, authors=PASTED, refresh="on")
+    assert not shown.context["may_run"]
+    assert start(client, shown).status_code == 403
+    assert start(client, give(client, authors=PASTED)).status_code == 200
+    assert Job.objects.count() == 1
 
 
 def test_a_user_without_the_permission_to_view_jobs_sees_nothing(client: Client, django_user_model) -> None:

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Case, IntegerField, Q, QuerySet, When
 
 from enrichment import selectors
 from enrichment.authors.names import list_key
@@ -17,7 +17,7 @@ from enrichment.jobs.claims import held, save_step
 from enrichment.jobs.listing_run import as_saved, calls_of, from_saved
 from enrichment.jobs.registry import Run
 from enrichment.models import Job, JobAuthor
-from enrichment.services.bibliographies import MAX_PAGES, remember_author, walk_of
+from enrichment.services.bibliographies import remember_author, walk_of
 from enrichment.services.listings import Progress, Walk
 from enrichment.services.stop_reasons import public_message, stop_reason
 from quota.spending import Payer
@@ -50,7 +50,7 @@ def insert(rows: list[JobAuthor]) -> None:
 def calls_for(job: Job, names: Sequence[str]) -> tuple[int, int]:
     """The calls for all authors of a list: at least and at most, without retries."""
     known = selectors.remembered_author_misses().filter(pk__in=names).count() if _skips_existing(job) else 0
-    return len(names) - known, len(names) * _max_pages(job)
+    return len(names) - known, len(names) * selectors.max_pages_of(job)
 
 
 def begin(job: Job) -> Run:
@@ -68,11 +68,8 @@ class AuthorsRun:
         self.failure: IsbndbError | None = None
         self.over: list[tuple[JobAuthor, str]] = []
         """The authors that are over, each with the sentence of its failure, until somebody takes them out."""
-        # Otherwise a few authors that always fail would end every run before it reaches the rest.
-        pending = job.authors.filter(state=_STATE.PENDING)
-        never, before = pending.filter(reason="").order_by("position"), pending.exclude(reason="").order_by("calls")
-        positions = [*never.values_list("position", flat=True), *before.values_list("position", flat=True)]
-        self._positions = deque(positions[:limit])
+        pending = authors_to_do(job).filter(state=_STATE.PENDING)
+        self._positions = deque(pending.values_list("position", flat=True)[:limit])
         self._ready: deque[JobAuthor] = deque()
         self._open: list[_OpenAuthor] = []
         self._asked: dict[Question[Answer], _OpenAuthor] = {}
@@ -152,7 +149,7 @@ class _OpenAuthor:
         self.walk: Walk = walk_of(
             row.name,
             start_page=start_page,
-            max_pages=_max_pages(job) - start_page + 1,
+            max_pages=selectors.max_pages_of(job) - start_page + 1,
             skip_existing=_skips_existing(job),
             **(from_saved(saved) or {"progress": _figures_of(row)}),
         )
@@ -205,17 +202,33 @@ def reset_failed(job: Job) -> bool:
 
     The reason of a failure stays: these authors come last.
     """
-    cut = Q(state=_STATE.CUT, reason="max_pages", progress__start_page__lte=_max_pages(job))
-    job.authors.filter(cut).update(state=_STATE.PENDING, reason="")
+    job.authors.filter(_cut_by_less(job)).update(state=_STATE.PENDING, reason="")
     job.authors.filter(state=_STATE.FAILED).update(state=_STATE.PENDING)
     pending = job.authors.filter(state=_STATE.PENDING).count()
     job.done = job.total - pending
     return pending > 0
 
 
+def authors_to_do(job: Job) -> QuerySet[JobAuthor]:
+    """The authors that are pending after `reset_failed`, also before it is called, in the order of a run.
+
+    Authors that failed before come last. Otherwise a few that always fail would end every run before it reaches the
+    rest.
+    """
+    cut = _cut_by_less(job)
+    to_do = job.authors.filter(Q(state__in=[_STATE.PENDING, _STATE.FAILED]) | cut)
+    failed_before = Case(When(Q(reason="") | cut, then=-1), default="calls", output_field=IntegerField())
+    return to_do.order_by(failed_before, "position")
+
+
 def result(job: Job) -> dict[str, Any]:
     """The number of authors in each state, and the sums of their figures."""
     return selectors.author_figures(job)
+
+
+def _cut_by_less(job: Job) -> Q:
+    """Authors that were cut by a smaller `max_pages` than the job has now."""
+    return Q(state=_STATE.CUT, reason="max_pages", progress__start_page__lte=selectors.max_pages_of(job))
 
 
 def _figures_of(row: JobAuthor) -> Progress:
@@ -228,10 +241,6 @@ def _figures_of(row: JobAuthor) -> Progress:
         already_fresh=row.fresh,
         failed=row.failed,
     )
-
-
-def _max_pages(job: Job) -> int:
-    return int(job.wanted.get("max_pages", MAX_PAGES))
 
 
 def _skips_existing(job: Job) -> bool:

@@ -6,7 +6,7 @@ from enrichment import selectors
 from enrichment.jobs.listing_run import ListingRun, fail_rest, from_saved, insert
 from enrichment.jobs.registry import Run
 from enrichment.models import Job
-from enrichment.services.bibliographies import MAX_PAGES, Bibliography, conclude, walk_of
+from enrichment.services.bibliographies import Bibliography, conclude, walk_of
 from enrichment.services.listings import Walk
 
 __all__ = ["OPERATION", "UNIT", "begin", "fail_rest", "insert", "plan", "reset_failed", "result"]
@@ -62,7 +62,7 @@ def _walk(job: Job) -> Walk:
     wanted = job.wanted
     return walk_of(
         wanted["author_name"],
-        max_pages=wanted.get("max_pages", MAX_PAGES),
+        max_pages=selectors.max_pages_of(job),
         start_page=wanted.get("start_page", 1),
         skip_existing=wanted.get("skip_existing", True),
         **from_saved(job.progress),

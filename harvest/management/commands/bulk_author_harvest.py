@@ -17,7 +17,7 @@ from rich.console import Console
 
 from alexandria.common.commands import ToolCommand
 from enrichment.authors.names import Names, NamesUnreadable, collect, list_key, read_names
-from enrichment.services.bibliographies import MAX_PAGES
+from enrichment.selectors import MAX_PAGES
 from harvest.bulk.api import Api
 from harvest.bulk.exceptions import EXIT_CLOSED, EXIT_INTERRUPTED, EXIT_QUOTA, CannotGoOn
 from harvest.bulk.harvests import AuthorList, Ended, Harvest, Wishes, what_is_left

@@ -110,6 +110,26 @@ def test_failures_in_a_row_end_the_turn_and_authors_that_failed_come_last(sandbo
     assert states(job) == ["done", "unknown", "done"]
 
 
+def test_what_is_to_do_is_known_in_its_order_before_a_retry_makes_it_pending() -> None:
+    job = create(list("ABCDEFGH"), max_pages=2)
+    rows: dict[str, dict[str, Any]] = {
+        "A": {"state": "failed", "reason": "isbndb_failed", "calls": 3},
+        "B": {"state": "cut", "reason": "max_pages", "progress": {"start_page": 2}, "calls": 9},
+        "C": {"state": "done"},
+        "D": {"state": "failed", "reason": "isbndb_failed", "calls": 1},
+        "E": {"state": "cut", "reason": "max_pages", "progress": {"start_page": 3}},
+        "F": {"state": "cut", "reason": "isbndb_ceiling"},
+        "G": {"state": "pending"},
+        "H": {"state": "failed", "reason": "isbndb_failed", "calls": 1},
+    }
+    for name, row in rows.items():
+        job.authors.filter(name=name).update(**row)
+    before = [author.name for author in authors.authors_to_do(job)]
+    authors.reset_failed(job)
+    assert before == [author.name for author in authors.authors_to_do(job)] == ["B", "G", "D", "H", "A"]
+    assert not job.authors.exclude(state="pending").exclude(name__in="CEF").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_at_a_time")
 def test_a_job_that_is_paused_between_two_pages_goes_on_with_the_missing_one(sandbox: Sandbox) -> None:

@@ -1,0 +1,50 @@
+"""The items of a job, its ISBNs or its authors: page by page, and all of them as a CSV file."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import TypeVar
+
+from django.db.models import QuerySet
+from django.http import HttpRequest, StreamingHttpResponse
+
+from alexandria.common.exports import Row, as_csv
+from enrichment.models import Job, JobAuthor, JobItem
+
+PAGE_SIZE = 100
+CSV_BATCH = 2000
+
+Item = TypeVar("Item", JobItem, JobAuthor)
+
+
+def in_state(items: QuerySet[Item], request: HttpRequest) -> QuerySet[Item]:
+    """The items in the state that the parameter `state` names, in order; without such a state, all of them."""
+    state = request.GET.get("state", "")
+    return (items.filter(state=state) if state in items.model.State else items).order_by("position")
+
+
+def page_of(items: QuerySet[Item], request: HttpRequest) -> tuple[list[Item], int | None]:
+    """The items after the position that the parameter `after` names, and the `after` of the next page, if there is one.
+
+    `items` are in order.
+    """
+    after = request.GET.get("after", "")
+    found = list(items.filter(position__gt=int(after) if after.isdecimal() and len(after) < 10 else 0)[: PAGE_SIZE + 1])
+    return found[:PAGE_SIZE], found[PAGE_SIZE - 1].position if len(found) > PAGE_SIZE else None
+
+
+def in_batches(items: QuerySet[Item]) -> Iterator[list[Item]]:
+    """All items, a batch for each query. `items` are in order."""
+    after = 0
+    while batch := list(items.filter(position__gt=after)[:CSV_BATCH]):
+        yield batch
+        after = batch[-1].position
+
+
+def csv_of(job: Job, columns: Sequence[str], rows: Iterable[Row]) -> StreamingHttpResponse:
+    """A CSV file of the job, streamed."""
+    byte_order_mark = "\ufeff"  # without it Excel does not read the file as UTF-8
+    answer = StreamingHttpResponse(
+        chain([byte_order_mark], as_csv(columns, rows)), content_type="text/csv; charset=utf-8"
+    )
+    answer["Content-Disposition"] = f'attachment; filename="job-{job.pk}.csv"'
+    return answer
