@@ -3,6 +3,8 @@
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.contrib.admin.options import get_content_type_for_model
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -24,6 +26,15 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Any = None, **kwargs: Any
+    ) -> HttpResponse:
+        """Offers the history of the page only if there is one: most of these rows are never acted upon."""
+        if obj is not None:
+            acts = LogEntry.objects.filter(content_type=get_content_type_for_model(obj), object_id=str(obj.pk))
+            context["show_history"] = acts.exists()
+        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
 
     def get_paginator(self, request: HttpRequest, queryset: Any, *args: Any, **kwargs: Any) -> "Paginator[Any]":
         """The model's own rows use the paginator of the class. The admin history of one row is short: it is counted."""

@@ -67,9 +67,10 @@ def progress(done: int, total: int, unit: str) -> SafeString:
     return cell(f"{done:,} of {total:,} {unit}", share(done, total))
 
 
-def percentage(done: int, total: int) -> int:
-    """Rounded down. Nothing to do counts as 100 %."""
-    return 100 * done // total if total else 100
+def percentage(done: int, total: int) -> str:
+    """Such as "41 %", rounded down, or "less than 1 %". Nothing to do counts as 100 %."""
+    whole = 100 * done // total if total else 100
+    return "less than 1 %" if done > 0 == whole else f"{whole} %"
 
 
 def link(address: str, text: object) -> SafeString:

@@ -25,7 +25,7 @@ from enrichment.admin.lists import cost_context, job_page, run_and_log
 from enrichment.books.misses import ask_again_at
 from enrichment.books.provenance import trace
 from enrichment.exceptions import JobError
-from enrichment.isbn.parsing import InvalidIsbn, parse
+from enrichment.isbn.parsing import InvalidIsbn, parse, to_isbn10
 from enrichment.jobs.isbn_lists import keep_list
 from enrichment.models import Author, AuthorMiss, Edition, FeedFollowing, Miss, Work
 from enrichment.models.books import UnknownToIsbndb
@@ -75,8 +75,9 @@ class EditionAdmin(IsbnSearch):
     search_help_text = "Search by an ISBN (in any form), a title or an author."
     actions = ["refresh"]
     actions_detail = ["refresh_one"]
-    change_form_outer_after_template = "enrichment/admin/edition.html"
-    fieldsets = [(None, {"fields": ["synced_at", "named_at", "updated_at", "created_at"]})]
+    change_form_outer_before_template = "enrichment/admin/edition.html"
+    change_form_outer_after_template = "enrichment/admin/edition_more.html"
+    fieldsets = [("Times", {"fields": ["synced_at", "named_at", "updated_at", "created_at"]})]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Edition]:
         return selectors.find_books().order_by("isbn13")
@@ -133,10 +134,11 @@ class EditionAdmin(IsbnSearch):
 
 
 def _edition_context(edition: Edition) -> dict[str, Any]:
-    """The context of `edition.html`."""
+    """The context of `edition.html` and `edition_more.html`."""
     others = selectors.find_books().filter(work=edition.work_id).exclude(pk=edition.pk)
     return {
         "edition": edition,
+        "isbn10": to_isbn10(edition.isbn13),
         "fields": trace(edition),
         "siblings": list(others.order_by("pk")[:MAX_SIBLINGS]),
         "raw": json.dumps(edition.raw, ensure_ascii=False, indent=2),

@@ -15,7 +15,7 @@ from unfold.decorators import action
 from alexandria.common.admin import ReadOnlyAdmin
 from alexandria.common.exports import Row
 from alexandria.common.reasons import ReasonForm, close_dialog, confirm_dialog
-from alexandria.common.widgets import Part, cell, parts_of_day, share
+from alexandria.common.widgets import Part, cell, parts_of_day, percentage, share
 from quota.admin.exports import ExportMixin
 from quota.exceptions import QuotaError
 from quota.models import DailyLedger, Reconciliation
@@ -50,7 +50,7 @@ class DailyLedgerAdmin(ExportMixin, ReadOnlyAdmin):
 
     @admin.display(description="%")
     def percentage(self, ledger: DailyLedger) -> str:
-        return f"{100 * ledger.used // max(1, ledger.safety_limit)} %"
+        return percentage(ledger.used, max(1, ledger.safety_limit))
 
     @admin.display(description="reserved")
     def reserved_calls(self, ledger: DailyLedger) -> str:
@@ -123,7 +123,7 @@ def _figures(day: DayInFigures) -> dict[str, Any]:
         "day": day,
         "kept_days": settings.JOURNAL_KEEP_DAYS,
         "free": _free(ledger),
-        "percentage": 100 * ledger.used // max(1, ledger.safety_limit),
+        "percentage": percentage(ledger.used, max(1, ledger.safety_limit)),
         "parts": _parts(ledger),
         "consumers": [(usage, f"{100 * usage.used / used:.1f}", share(usage.used, used)) for usage in day.usages],
         "hours": [(f"{hour:02}:00", calls, share(calls, busiest)) for hour, calls in enumerate(day.hours)],

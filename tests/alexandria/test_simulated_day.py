@@ -299,7 +299,8 @@ def assert_every_operation_ended_or_says_where_it_stopped(answers: list[tuple[in
     assert job.ended_at
     assert job.started_at < MIDNIGHT < job.ended_at, "it waited for the new day"
     assert not QueuedIsbn.objects.filter(claim__isnull=False).exists()
-    assert not HarvestRun.objects.filter(outcome__in=["running", "failed"]).exists()
+    unfinished = HarvestRun.objects.filter(outcome__in=["running", "failed"])
+    assert list(unfinished.values_list("cron", "outcome", "reason")) == []
     harvest = Job.objects.get(kind=Job.Kind.AUTHORS)
     assert harvest.state == "paused"
     assert harvest.authors.filter(state="pending").exists(), "--resume continues there"

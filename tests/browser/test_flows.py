@@ -66,6 +66,21 @@ def test_the_dashboard_shows_the_figures_of_the_api(reader: Consumer, admin_tab:
     assert flaws(admin_tab) == []
 
 
+def test_the_first_screen_of_the_dashboard_has_the_gauge_the_tiles_four_in_a_row_and_a_chart(
+    reader: Consumer, admin_tab: Page
+) -> None:
+    admin_tab.set_viewport_size({"width": 1440, "height": 900})
+    admin_tab.goto(reverse("admin:index"))
+    needs_attention = admin_tab.get_by_role("list", name="Needs attention")
+    pushed_down = needs_attention.evaluate("it => it.getBoundingClientRect().height + 16")
+    chart = admin_tab.get_by_role("img", name="Stacked bars: Calls a minute today").bounding_box()
+    assert chart is not None
+    assert chart["y"] + chart["height"] - pushed_down <= 900
+    tops = admin_tab.locator(".alx-tiles > div").evaluate_all("all => all.map(it => it.getBoundingClientRect().top)")
+    assert len(set(tops[:4])) == 1
+    assert tops[4] > tops[3]
+
+
 def test_the_dashboard_leads_to_the_calls_of_a_consumer(reader: Consumer, admin_tab: Page) -> None:
     admin_tab.goto(reverse("admin:index"))
     month = admin_tab.get_by_role("region", name="Calls a day")

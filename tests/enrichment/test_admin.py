@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from django.apps import apps
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -100,6 +102,10 @@ def test_an_edition_shows_the_origin_of_each_field_and_loads_nothing_from_other_
         {"isbn13": "9780441013593", "title": "Dune", "authors": ["Herbert, Frank"], "publisher": "<i>Ace"},
     )
     response = admin_client.get(reverse("admin:enrichment_edition_change", args=[DUNE]))
+    first, *_ = response.text.split('id="fields"')
+    for shown in (">Dune</h2>", "Herbert", DUNE, "0441172717", ">Open the cover</a>"):
+        assert shown in first
+    assert response.text.index('id="fields"') < response.text.index("Created at")
     fields = {field.name: field for field in response.context["fields"]}
     assert fields["title"].sent == {"title": '"Dune"'}
     assert fields["isbn10"].sent == {}
@@ -110,6 +116,15 @@ def test_an_edition_shows_the_origin_of_each_field_and_loads_nothing_from_other_
     assert "&lt;i&gt;Ace" in response.text
     assert "&quot;image&quot;: &quot;https://images.isbndb.com/a.jpg&quot;" in response.text
     assert admin_client.get(reverse("admin:enrichment_edition_change", args=["9780804429573"])).status_code == 302
+
+
+def test_a_page_offers_its_history_only_if_there_is_one(admin_client: Client, admin_user: User) -> None:
+    store({"isbn13": DUNE, "title": "Dune"})
+    book = Edition.objects.get(pk=DUNE)
+    history = reverse("admin:enrichment_edition_history", args=[DUNE])
+    assert history not in page(admin_client, "edition_change", DUNE)
+    LogEntry.objects.log_actions(admin_user.pk, [book], CHANGE, change_message="Refreshed.", single_object=True)
+    assert history in page(admin_client, "edition_change", DUNE)
 
 
 @pytest.mark.slow

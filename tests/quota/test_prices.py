@@ -282,9 +282,7 @@ def test_while_a_reservation_holds_the_pace_no_other_request_is_sent() -> None:
     assert isinstance(dispatch(other), reservations.DispatchedCall)
 
 
-def test_while_a_reservation_holds_the_pace_what_was_dispatched_before_still_gets_another_send_time(
-    no_waits: None,
-) -> None:
+def test_while_a_reservation_holds_the_pace_what_was_dispatched_before_still_gets_another_send_time() -> None:
     """A probe waits for it. Otherwise each of them would wait for the other until one gives up."""
     probe, late, waiting = (
         reservations.reserve(consumer="reader", operation=name, calls=5) for name in ("probe", "late", "waiting")

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,9 @@ MAX_SERIES = 7
 """Consumers with a colour of their own. The others share one."""
 
 OTHERS = "others"
+FAR_AWAY = 2
+"""A line of limits so many times as high as the highest bar is left out: it would press the bars flat."""
+
 SLOT_MINUTES = SLOT // timedelta(minutes=1)
 SLOTS_A_DAY = timedelta(days=1) // SLOT
 MEANINGS = {
@@ -38,6 +41,14 @@ class Share:
 
 
 @dataclass(frozen=True)
+class Series:
+    """A consumer in a chart. `colour` is the number of its colour, which is the same in both charts."""
+
+    name: str
+    colour: int
+
+
+@dataclass(frozen=True)
 class Row:
     """A day, or ten minutes of today (`at` is when they begin). `cells` are the calls by series, in their order."""
 
@@ -51,7 +62,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Chart:
-    """One chart and its texts. `drawn` is what static/alexandria/dashboard.js draws: labels, series and limits.
+    """One chart and its texts. It has only the series with a call in its time.
+
+    `drawn` is what static/alexandria/dashboard.js draws: labels, series and limits. `has_limits`: the rows have them.
 
     `left_out` is the number of calls that the chart cannot show. `label_every` leaves out labels of the x axis.
     """
@@ -63,7 +76,7 @@ class Chart:
     unit: str
     table_title: str
     first_column: str
-    series: list[str]
+    series: list[Series]
     rows: list[Row]
     drawn: dict[str, Any]
     has_limits: bool = False
@@ -97,8 +110,8 @@ def shares_of_today(status: QuotaStatus) -> list[Share]:
     ]
 
 
-def series_of(quota: QuotaDashboard) -> list[str]:
-    """The consumers (slugs) that have a series, the largest first. "others" comes last if there are too many."""
+def names_of(quota: QuotaDashboard) -> list[str]:
+    """The consumers (slugs) that have a colour, the largest first. "others" comes last if there are too many."""
     used: Counter[str] = Counter()
     for day in quota.history:
         used.update({usage.consumer.slug: usage.used for usage in day.consumers})
@@ -108,18 +121,20 @@ def series_of(quota: QuotaDashboard) -> list[str]:
     return names if len(names) <= MAX_SERIES + 1 else [*names[:MAX_SERIES], OTHERS]
 
 
-def day_chart(quota: QuotaDashboard, series: list[str]) -> Chart:
+def day_chart(quota: QuotaDashboard, names: list[str]) -> Chart:
     """Calls a minute of today, averaged over ten minutes. The table has the calls of each ten minutes."""
     status = quota.status
     midnight = begin_of(status.day)
     rows = [
-        Row(slot.begins_at, f"{slot.begins_at:%H:%M}", _cells(slot.calls, series), sum(slot.calls.values()))
+        Row(slot.begins_at, f"{slot.begins_at:%H:%M}", _cells(slot.calls, names), sum(slot.calls.values()))
         for slot in quota.today.slots
     ]
+    series, rows = _without_idle(names, rows)
     by_slot = {(row.at - midnight) // SLOT: row for row in rows}
     values = [
         {
-            "name": name,
+            "name": each.name,
+            "colour": each.colour,
             "values": [
                 round(by_slot[slot].cells[number] / _minutes_of(status.now - midnight - slot * SLOT), 2)
                 if slot in by_slot
@@ -127,7 +142,7 @@ def day_chart(quota: QuotaDashboard, series: list[str]) -> Chart:
                 for slot in range(SLOTS_A_DAY)
             ],
         }
-        for number, name in enumerate(series)
+        for number, each in enumerate(series)
     ]
     labels = [f"{midnight + slot * SLOT:%H:%M}" for slot in range(SLOTS_A_DAY)]
     return Chart(
@@ -146,46 +161,63 @@ def day_chart(quota: QuotaDashboard, series: list[str]) -> Chart:
     )
 
 
-def month_chart(quota: QuotaDashboard, series: list[str]) -> Chart:
-    """Calls of each of the last 30 days, with the safety limit of each day."""
+def month_chart(quota: QuotaDashboard, names: list[str]) -> Chart:
+    """Calls of each of the last 30 days, with the safety limit of each day if it is near."""
     rows = [
         Row(
             at=day.day,
             label=f"{day.day}",
-            cells=_cells({usage.consumer.slug: usage.used for usage in day.consumers}, series),
+            cells=_cells({usage.consumer.slug: usage.used for usage in day.consumers}, names),
             total=day.used,
             limit=day.safety_limit,
             url=reverse("admin:quota_dailyledger_change", args=[day.day]),
         )
         for day in quota.history
     ]
+    series, rows = _without_idle(names, rows)
     by_day = {row.at: row for row in rows}
     days = [quota.status.day - timedelta(days=ago) for ago in reversed(range(HISTORY_DAYS))]
     values = [
-        {"name": name, "values": [by_day[day].cells[number] if day in by_day else 0 for day in days]}
-        for number, name in enumerate(series)
+        {
+            "name": each.name,
+            "colour": each.colour,
+            "values": [by_day[day].cells[number] if day in by_day else 0 for day in days],
+        }
+        for number, each in enumerate(series)
     ]
-    limits = [by_day[day].limit if day in by_day else None for day in days]
+    limits = [day.safety_limit for day in quota.history]
+    is_near = min(limits, default=0) < FAR_AWAY * max((row.total for row in rows), default=0)
+    drawn = {"labels": [f"{day:%d %b}" for day in days], "series": values}
+    if is_near:
+        drawn["limit"] = [by_day[day].limit if day in by_day else None for day in days]
     return Chart(
         name="month",
         title="Calls a day, the last 30 days, by consumer",
-        note="The line is the safety limit of each day.",
+        note="The line is the safety limit of each day."
+        if is_near
+        else f"The safety limit, {quota.status.safety_limit:,} calls today, is far above the bars.",
         empty="There is no ledger yet. The first request opens one.",
         unit="calls a day",
         table_title="Calls of each day",
         first_column="Day",
         series=series,
         rows=rows,
-        drawn={"labels": [f"{day:%d %b}" for day in days], "series": values, "limit": limits},
+        drawn=drawn,
         has_limits=True,
     )
 
 
-def _cells(calls: Mapping[str, int], series: list[str]) -> list[int]:
-    cells = [calls.get(name, 0) for name in series]
-    if series[-1:] == [OTHERS]:
+def _cells(calls: Mapping[str, int], names: list[str]) -> list[int]:
+    cells = [calls.get(name, 0) for name in names]
+    if names[-1:] == [OTHERS]:
         cells[-1] = sum(calls.values()) - sum(cells[:-1])
     return cells
+
+
+def _without_idle(names: list[str], rows: list[Row]) -> tuple[list[Series], list[Row]]:
+    """The series with a call in one of the rows, and the rows with only their cells."""
+    series = [Series(name, colour) for colour, name in enumerate(names) if any(row.cells[colour] for row in rows)]
+    return series, [replace(row, cells=[row.cells[each.colour] for each in series]) for row in rows]
 
 
 def _minutes_of(age: timedelta) -> float:

@@ -11,9 +11,10 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import URLPattern, path
 
-from alexandria.admin.dashboard.charts import day_chart, month_chart, parts_of_today, series_of, shares_of_today
+from alexandria.admin.dashboard.charts import day_chart, month_chart, names_of, parts_of_today, shares_of_today
 from alexandria.admin.dashboard.notices import current_notices
 from alexandria.admin.dashboard.running import MAX_LISTED, running_now
+from alexandria.common.widgets import percentage
 from quota.exceptions import QuotaUnavailable
 from quota.selectors.dashboard import get_dashboard
 
@@ -44,16 +45,18 @@ def fragment(request: HttpRequest) -> HttpResponse:
 def figures(request: HttpRequest) -> dict[str, Any]:
     """The context of the fragment. Raises QuotaUnavailable."""
     quota = get_dashboard(reservations=MAX_LISTED)
-    series = series_of(quota)
-    day, month = day_chart(quota, series), month_chart(quota, series)
+    status = quota.status
+    names = names_of(quota)
+    day, month = day_chart(quota, names), month_chart(quota, names)
     return {
         "quota": quota,
-        "status": quota.status,
-        "to_reset": quota.status.reset_at - quota.status.now,
+        "status": status,
+        "percentage_used": percentage(status.used, max(1, status.safety_limit)),
+        "to_reset": status.reset_at - status.now,
         "hit_percent": None if quota.today.hit_rate is None else 100 * quota.today.hit_rate,
-        "parts": parts_of_today(quota.status),
-        "today": shares_of_today(quota.status),
-        "alerts": current_notices(quota.status, user=request.user),
+        "parts": parts_of_today(status),
+        "today": shares_of_today(status),
+        "alerts": current_notices(status, user=request.user),
         "day": day,
         "month": month,
         "drawn": {"day": day.drawn, "month": month.drawn},

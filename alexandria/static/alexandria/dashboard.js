@@ -14,10 +14,10 @@ document.addEventListener("DOMContentLoaded", () => {
   const variable = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
   const datasets = (drawn) => {
-    const bars = drawn.series.map((series, number) => ({
+    const bars = drawn.series.map((series) => ({
       label: series.name,
       data: series.values,
-      backgroundColor: variable(`--alx-colour-${number}`),
+      backgroundColor: variable(`--alx-colour-${series.colour}`),
       borderColor: variable("--alx-surface"),
       borderWidth: { top: 1 },
       stack: "calls",

@@ -106,7 +106,7 @@ def test_the_figures_equal_those_of_the_api(busy_day: None, viewer: Client, api:
             assert getattr(status, name) == expected[name], name
         assert [part.amount for part in shown.context["parts"]] == [13, 5, 12_982, 2_000]
         rows = shown.context["month"].rows
-        names = shown.context["month"].series
+        names = [series.name for series in shown.context["month"].series]
         assert [(str(row.at), row.total, row.limit) for row in rows] == [
             (day["day"], day["used"], day["safety_limit"]) for day in history
         ]
@@ -122,17 +122,38 @@ def test_the_figures_equal_those_of_the_api(busy_day: None, viewer: Client, api:
 def test_the_chart_of_the_day_shows_each_consumer_in_ten_minutes(busy_day: None, viewer: Client) -> None:
     context = viewer.get(FRAGMENT).context
     day, today = context["day"], context["quota"].today
-    assert day.series == ["external", "other", "reader"]
+    assert [(series.name, series.colour) for series in day.series] == [("other", 1), ("reader", 2)]
+    assert [series.name for series in context["month"].series] == ["external", "other", "reader"]
     assert [(f"{row.at:%H:%M}", row.total, row.cells) for row in day.rows] == [
-        ("11:30", 3, [0, 0, 3]),
-        ("12:00", 3, [0, 2, 1]),
+        ("11:30", 3, [0, 3]),
+        ("12:00", 3, [2, 1]),
     ]
     drawn = {series["name"]: series["values"] for series in day.drawn["series"]}
-    assert (drawn["reader"][69], len(drawn["reader"]), sum(drawn["external"])) == (0.3, 144, 0)
+    assert (drawn["reader"][69], len(drawn["reader"])) == (0.3, 144)
     assert (today.sent, today.entered, today.books, today.books_per_call) == (6, 7, 2_750, 2_750 / 6)
     assert (today.isbns_asked, today.isbns_found, today.hit_rate) == (4_000, 2_700, 0.675)
     assert today.errors == {Call.Outcome.TIMEOUT: 1}
     assert context["quota"].burn.per_hour == 6
+
+
+def test_the_line_of_the_safety_limits_is_drawn_only_while_it_does_not_press_the_bars_flat(
+    consumer: Consumer, viewer: Client, at: At
+) -> None:
+    reservations.increment(6_500)
+    far = viewer.get(FRAGMENT)
+    assert "limit" not in far.context["month"].drawn
+    assert "The safety limit, 13,000 calls today, is far above the bars." in far.text
+    reservations.increment(1)
+    near = viewer.get(FRAGMENT)
+    assert near.context["month"].drawn["limit"][-1] == 13_000
+    assert "The line is the safety limit of each day." in near.text
+
+
+@pytest.mark.parametrize(("used", "said"), [(0, "0 %"), (1, "less than 1 %"), (130, "1 %"), (12_999, "99 %")])
+def test_a_little_is_less_than_one_per_cent(consumer: Consumer, viewer: Client, at: At, used: int, said: str) -> None:
+    if used:
+        reservations.increment(used)
+    assert f"of 13,000 used\n        ({said})" in viewer.get(FRAGMENT).text
 
 
 def test_by_the_isbn_errors_are_counted_by_requests_and_books_by_calls(
@@ -309,7 +330,7 @@ def test_a_year_of_history_needs_few_queries_that_read_at_most_one_day(
             page = viewer.get(address)
         assert page.context["status"].used == page.context["quota"].today.sent == 31
         assert len(page.context["month"].rows) == 30
-        assert page.context["month"].series[-1] == "others"
+        assert page.context["month"].series[-1].name == "others"
         assert len(captured) + 1 < 20  # the status uses a connection that Django does not count
         for query in captured:
             if query["sql"].startswith("SELECT") and any(table in query["sql"] for table in BIG):

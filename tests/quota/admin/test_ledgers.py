@@ -36,7 +36,7 @@ def test_a_day_is_shown_by_consumer_hour_and_outcome_with_links_to_its_calls(pag
         ("reader", 1, 2),
     ]
     assert (day.refusals, day.adjusted, day.drift) == (1, 5, 0)
-    assert "8 of 13,000 calls used (0 %), 12,990 free. 1 request sent." in page.text
+    assert "8 of 13,000 calls used (less than 1 %), 12,990 free. 1 request sent." in page.text
     drill_down = f"/admin/quota/call/?day={TODAY}&amp;consumer__id__exact={consumer.pk}"
     assert drill_down in page.text
     calls = pages.get(drill_down.replace("&amp;", "&"))
@@ -72,7 +72,7 @@ def test_more_consumers_and_days_need_no_more_queries(pages: Client) -> None:
     limits = {"daily_limit": 15_000, "safety_buffer": 2_000, "max_rps": 3}
     for day in range(1, 5):
         DailyLedger.objects.create(day=f"2026-05-0{day}", **limits, next_dispatch_at=NOON, opened_at=NOON)
-    assert queries() == few < 20
+    assert queries() == few <= 20
 
 
 def test_a_day_without_journal_still_has_its_totals(pages: Client) -> None:
