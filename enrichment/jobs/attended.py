@@ -11,8 +11,8 @@ import structlog
 from django.db import connection, transaction
 from django.db.models import Q
 
-from enrichment.exceptions import ENDINGS, AlreadyBegun, AnotherRunner, IsbndbError
-from enrichment.jobs.claims import ClaimLost, claim_if, held, pause, renew
+from enrichment.exceptions import ENDINGS, AnotherRunner, IsbndbError
+from enrichment.jobs.claims import ClaimLost, claim_if, held, pause, refuse_second, renew
 from enrichment.jobs.ending import end, stop_as_requested
 from enrichment.jobs.engine import Turn
 from enrichment.jobs.kinds.authors import MAX_FAILURES_IN_A_ROW, AuthorsRun
@@ -81,9 +81,7 @@ def claim_for_command(job_id: uuid.UUID, *, max_pages: int | None = None) -> Job
         something_is_left = handler_of(job).reset_failed(job)
         if job.ended_at is not None and not something_is_left:
             return job
-        same = Job.objects.filter(consumer=job.consumer, list_key=job.list_key, ended_at=None).exclude(pk=job_id)
-        if job.list_key and (other := same.first()):
-            raise AlreadyBegun(other)
+        refuse_second(job)
         job.save(update_fields=["wanted", "done"])
         fields = {"attended": True, "ended_at": None, "result": None, "stop_requested": "", "failures": 0}
         claimed = claim_if(Q(pk=job_id), **fields)
@@ -161,11 +159,10 @@ class AttendedRun:
                 self.limit -= 1
             self.listener.author(author, detail)
 
-    def _stopped(self) -> Ended:
+    def _stopped(self) -> Ended | None:
         if self.stopping:
             return self._pause(Ended("interrupted", "Interrupted."))
-        stop_as_requested(self.job)
-        return Ended(self.job.state, self.job.error)
+        return Ended(self.job.state, self.job.error) if stop_as_requested(self.job) else None
 
     def _after(self, error: Exception) -> Ended | None:
         """What a failure means for the run: an end, or None after a pause."""

@@ -13,6 +13,7 @@ from django.db.models import DateField, Exists, F, Func, Q
 from django.db.models.functions import Coalesce
 from kombu.exceptions import OperationalError as BrokerUnavailable
 
+from enrichment.exceptions import AlreadyBegun
 from enrichment.gateway.asking import MAX_ASK_TIME
 from enrichment.jobs.processes import has_ended, is_alive, this_process
 from enrichment.models import Job
@@ -110,6 +111,13 @@ def claim_if(condition: Q, **fields: Any) -> Job | None:
         **fields,
     )
     return Job.objects.select_related("consumer").get(runner=runner) if claimed == 1 else None
+
+
+def refuse_second(job: Job) -> None:
+    """Raises AlreadyBegun when another job of the consumer for the same list has not ended."""
+    same = Job.objects.filter(consumer=job.consumer_id, list_key=job.list_key, ended_at=None).exclude(pk=job.pk)
+    if job.list_key and (other := same.first()) is not None:
+        raise AlreadyBegun(other)
 
 
 def renew(job: Job) -> str:

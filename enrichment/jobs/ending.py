@@ -1,8 +1,10 @@
 """How a job ends."""
 
+from typing import Any
+
 import structlog
 
-from enrichment.jobs.claims import held, pause
+from enrichment.jobs.claims import held, pause, put_back
 from enrichment.jobs.registry import handler_of
 from enrichment.models import Job
 from quota.database import QuotaNow
@@ -24,14 +26,31 @@ def end(job: Job, *, state: Job.State, reason: str = "", error: str = "") -> Non
             close(job, state=state, calls=calls, reason=reason, error=error)
 
 
-def stop_as_requested(job: Job) -> None:
-    """Pauses or cancels a job that this runner holds, as somebody has requested. Raises ClaimLost."""
+def stop_as_requested(job: Job) -> bool:
+    """Pauses or cancels a job that this runner holds, as somebody has requested. Raises ClaimLost.
+
+    Returns False and keeps the claim when the request has been taken back.
+    """
     calls = calls_spent(source=job.source)
     with held(job):
         if job.stop_requested == Job.Stop.PAUSE:
             pause(job, reason="paused", error="Paused.")
-        else:
+        elif job.cancel_requested:
             cancel(job, calls=calls)
+        else:
+            return False
+    return True
+
+
+def put_back_or_stop(job: Job, *, state: Job.State, resume_at: Any, **fields: Any) -> bool:
+    """Gives up the claim: puts the job back (see `put_back`), or stops it as somebody has requested.
+
+    Returns whether the job was put back. Raises ClaimLost.
+    """
+    while not put_back(job, state=state, resume_at=resume_at, **fields):
+        if stop_as_requested(job):
+            return False
+    return True
 
 
 def cancel(job: Job, *, calls: int) -> None:

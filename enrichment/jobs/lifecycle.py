@@ -22,7 +22,7 @@ from enrichment.exceptions import (
     JobNotPaused,
     NothingToRetry,
 )
-from enrichment.jobs.claims import QUEUE_PATIENCE, due, pause, pause_abandoned, send_to_worker
+from enrichment.jobs.claims import QUEUE_PATIENCE, due, pause, pause_abandoned, refuse_second, send_to_worker
 from enrichment.jobs.ending import cancel
 from enrichment.jobs.kinds import authors
 from enrichment.jobs.limits import check_limits, hold_limits
@@ -161,13 +161,15 @@ def resume_job(job_id: uuid.UUID) -> Job:
 def retry_job(job_id: uuid.UUID) -> Job:
     """Runs an ended job again, only for what failed or was not done.
 
-    Raises NothingToRetry, ItemsDeleted, TooManyJobs and TooManyItems.
+    Raises NothingToRetry, ItemsDeleted, TooManyJobs, TooManyItems, and AlreadyBegun when a later job of the same list
+    has not ended.
     """
     with transaction.atomic(durable=True):
         job = Job.objects.select_for_update(no_key=True, of=("self",)).select_related("consumer").get(pk=job_id)
         if job.ended_at is None:
             raise NothingToRetry("The job has not ended yet.")
         check_items(job)
+        refuse_second(job)
         if not handler_of(job).reset_failed(job):
             raise NothingToRetry("Nothing in the job has failed that can be retried.")
         job.state, job.resume_at = Job.State.QUEUED, QuotaNow() + QUEUE_PATIENCE
@@ -222,9 +224,8 @@ def _refuse_to_pay_twice(job: Job, rows: list[Any], *, again: bool) -> None:
     """Raises AlreadyBegun or AlreadyFinished if the consumer has an earlier job of the same list."""
     if not job.list_key:
         return
+    refuse_second(job)
     same = Job.objects.filter(consumer=job.consumer, list_key=job.list_key)
-    if begun := same.filter(ended_at=None).first():
-        raise AlreadyBegun(begun)
     if again or (earlier := same.order_by("-ended_at").first()) is None:
         return
     if earlier.state != Job.State.SUCCEEDED or (earlier.result or {}).get("authors_failed"):

@@ -14,26 +14,31 @@ def this_process() -> dict[str, str | int]:
     return {"host": _machine(), "pid": os.getpid()}
 
 
-def has_ended(job: Job) -> bool:
-    """Whether the process that ran the job is known to have ended: it ran on this machine, and is gone."""
-    return _ran_here(job) and not is_alive(job)
+def ran_here(job: Job) -> bool:
+    """Whether the process that runs the job, or ran it, is of this machine. Its process id means nothing elsewhere."""
+    return job.pid is not None and job.host == _machine()
 
 
 def is_alive(job: Job) -> bool:
     """Whether the process that runs the job is known to live: it runs on this machine."""
-    if not _ran_here(job) or job.pid is None:
+    return ran_here(job) and _exists(job.pid)
+
+
+def has_ended(job: Job) -> bool:
+    """Whether the process that ran the job is known to have ended: it ran on this machine, and is gone."""
+    return ran_here(job) and not _exists(job.pid)
+
+
+def _exists(pid: int | None) -> bool:
+    if pid is None:
         return False
     try:
-        os.kill(job.pid, 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except PermissionError:  # of another user
         pass
     return True
-
-
-def _ran_here(job: Job) -> bool:
-    return job.pid is not None and job.host == _machine()
 
 
 @cache

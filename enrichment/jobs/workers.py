@@ -12,8 +12,8 @@ from django.db.models.expressions import Combinable
 
 from alexandria.common.database import OUT_OF_REACH, READ_ONLY, sqlstate
 from enrichment.exceptions import ENDINGS, EnrichmentStopped, IsbndbRefused, IsbndbUnavailable
-from enrichment.jobs.claims import QUEUE_PATIENCE, ClaimLost, claim, claim_newcomer, claim_next, put_back
-from enrichment.jobs.ending import end, stop_as_requested
+from enrichment.jobs.claims import QUEUE_PATIENCE, ClaimLost, claim, claim_newcomer, claim_next
+from enrichment.jobs.ending import end, put_back_or_stop
 from enrichment.jobs.engine import Turn
 from enrichment.jobs.registry import handler_of
 from enrichment.models import Job
@@ -84,8 +84,8 @@ class _Worker:
                 end(job, state=Job.State.FAILED, reason="crashed", error="Every worker that tried this died.")
             elif Turn(job, handler_of(job).begin(job), goes_on=self._goes_on).work():
                 end(job, state=Job.State.SUCCEEDED)
-            elif not _put_back(job):
-                stop_as_requested(job)
+            else:
+                _put_back(job)
         except ClaimLost:
             log.warning("job.claim_lost")
         except EnrichmentStopped as stopped:
@@ -109,8 +109,8 @@ class _Worker:
         return self.newcomer is None
 
 
-def _put_back(job: Job) -> bool:
-    return put_back(job, state=Job.State.QUEUED, resume_at=QuotaNow() + QUEUE_PATIENCE)
+def _put_back(job: Job) -> None:
+    put_back_or_stop(job, state=Job.State.QUEUED, resume_at=QuotaNow() + QUEUE_PATIENCE)
 
 
 def _stop(job: Job, error: Exception) -> None:
@@ -121,7 +121,7 @@ def _stop(job: Job, error: Exception) -> None:
     try:
         resume_at = _resume_at(job, error, failures)
         if resume_at is not None:
-            if put_back(
+            if put_back_or_stop(
                 job,
                 state=Job.State.WAITING,
                 resume_at=resume_at,
@@ -130,8 +130,6 @@ def _stop(job: Job, error: Exception) -> None:
                 error=public_message(error),
             ):
                 log.info("job.waits", reason=stop_reason(error))
-            else:
-                stop_as_requested(job)
             return
         end(job, state=Job.State.FAILED, reason=stop_reason(error), error=public_message(error))
     except ClaimLost:

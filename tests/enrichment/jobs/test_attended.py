@@ -11,7 +11,7 @@ from django.db import connection
 from alexandria.development.sandbox import catalogue
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.exceptions import AnotherRunner
-from enrichment.jobs import attended, claims
+from enrichment.jobs import attended, claims, ending
 from enrichment.jobs.attended import AttendedRun, Ended, claim_for_command
 from enrichment.jobs.lifecycle import create_job, pause_job, resume_job, resume_jobs
 from enrichment.jobs.workers import run_job
@@ -112,6 +112,19 @@ def test_a_pause_in_the_admin_ends_the_command_and_a_worker_can_go_on(job: Job, 
     resume_job(job.pk)
     run_job()
     assert (Job.objects.get().state, Job.objects.get().attended) == ("succeeded", False)
+
+
+def test_when_a_pause_is_taken_back_in_time_the_command_goes_on(job: Job, sandbox: Sandbox, monkeypatch) -> None:
+    stop = ending.stop_as_requested
+
+    def too_late(stopped: Job) -> bool:
+        resume_job(job.pk)
+        return stop(stopped)
+
+    monkeypatch.setattr(attended, "stop_as_requested", too_late)
+    during_request(sandbox, 1, lambda: pause_job(job.pk))
+    assert run(job) == (Ended(), [f"{name}: done" for name in NAMES])
+    assert balance(sandbox) == (4, 4)
 
 
 def test_without_quota_the_command_ends_or_waits_for_it(job: Job, sandbox: Sandbox, monkeypatch) -> None:

@@ -8,10 +8,12 @@ from alexandria.development.sandbox import catalogue
 from alexandria.development.sandbox.server import Sandbox
 from enrichment import selectors
 from enrichment.exceptions import AlreadyBegun, AlreadyFinished, JobNotPaused
+from enrichment.jobs import claims, ending
 from enrichment.jobs.kinds import authors
 from enrichment.jobs.lifecycle import cancel_job, create_job, pause_job, resume_job, retry_job
 from enrichment.jobs.workers import run_job
 from enrichment.models import AuthorMiss, Edition, Job
+from quota.database import QuotaNow
 from quota.models import Consumer
 from tests.enrichment.jobs.test_jobs import during_request
 from tests.fixtures import balance
@@ -143,6 +145,32 @@ def test_a_job_that_is_paused_between_two_pages_goes_on_with_the_missing_one(san
     assert balance(sandbox) == (2, 2)
     with pytest.raises(JobNotPaused):
         resume_job(create(NAMES[:1]).pk)
+
+
+def test_when_a_pause_is_taken_back_in_time_the_job_is_put_back_and_not_cancelled(monkeypatch) -> None:
+    job = create(NAMES[:1])
+    claimed = claims.claim_next()
+    assert claimed is not None
+    pause_job(job.pk)
+    stop = ending.stop_as_requested
+
+    def too_late(stopped: Job) -> bool:
+        resume_job(job.pk)
+        return stop(stopped)
+
+    monkeypatch.setattr(ending, "stop_as_requested", too_late)
+    assert ending.put_back_or_stop(claimed, state=Job.State.QUEUED, resume_at=QuotaNow())
+    assert (Job.objects.get().state, Job.objects.get().runner) == ("queued", None)
+
+
+def test_a_list_whose_later_job_goes_on_is_not_retried_by_an_earlier_one() -> None:
+    first = cancel_job(create(NAMES[:1]).pk)
+    later = create(NAMES[:1], again=True)
+    with pytest.raises(AlreadyBegun) as begun:
+        retry_job(first.pk)
+    assert begun.value.job == later
+    cancel_job(later.pk)
+    assert retry_job(first.pk).state == "queued"
 
 
 @pytest.mark.slow
