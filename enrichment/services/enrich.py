@@ -70,8 +70,8 @@ def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = ""
     """Stores what ISBNdb knows about the ISBNs. It asks in batches of ISBNDB_BATCH_SIZE ISBNs.
 
     `consumer`: the slug of the payer. `source`: the purpose, for the journal. ISBNs with a fresh edition and remembered
-    misses (see selectors/books.py) are not in a batch, unless `refresh`. Each batch is stored before ISBNdb is asked
-    for the next. A batch whose answer is too large for ISBNdb is halved.
+    misses (see selectors/books.py) are not in a batch, unless `refresh`. Several batches are under way at once, and
+    each is stored when it comes. A batch whose answer is too large for ISBNdb is halved.
 
     Raises EnrichmentStopped with one of ENDINGS; when that is the quota's refusal before the first request, nothing was
     spent.

@@ -53,7 +53,7 @@ def current_notices(status: QuotaStatus, *, user: User | AnonymousUser) -> list[
     if status.enforcement == "observe":
         notices.append(Notice("warning", "Observe mode: calls are counted, but none is refused.", switches))
     if not status.harvest_enabled:
-        text = "Harvesting is switched off: crons and bulk harvests get no calls, and the queue waits."
+        text = "Harvesting is switched off: crons and bulk harvests get no calls. The queue of API clients goes on."
         notices.append(Notice("warning", text, switches))
     elif warning := queue_warning(status):
         notices.append(
