@@ -19,7 +19,7 @@ from harvest.exceptions import FailedTooOften, LedgerWrong, RunLost, RunStopped,
 from harvest.models import CronState, HarvestRun
 from harvest.schedules import claim_tick, schedules_by_cron
 from quota.database import QuotaNow, reachable
-from quota.exceptions import QuotaError, QuotaRefused
+from quota.exceptions import PaceTimeout, QuotaError, QuotaRefused
 from quota.models import Reservation
 from quota.selectors.allowances import why_no_call
 from quota.selectors.status import QuotaStatus, calls_spent, get_status
@@ -202,7 +202,7 @@ def _try(cron: Cron, context: RunContext, status: QuotaStatus, *, force: bool) -
 
 
 def _judge(error: Exception, context: RunContext) -> tuple[Outcome, str]:
-    if isinstance(error, STOPS):
+    if isinstance(error, (*STOPS, PaceTimeout)):  # a busy fleet is no fault: the next run can have its turn
         has_begun = context.has_answer or calls_spent(source=context.source) > 0
         reason = f"{error.limit}: {error.explanation}" if isinstance(error, QuotaRefused) else str(error)
         return (Outcome.STOPPED if has_begun else Outcome.SKIPPED), reason

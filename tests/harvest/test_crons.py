@@ -17,6 +17,7 @@ from harvest.crons.run_context import RunContext
 from harvest.exceptions import CronUnknown
 from harvest.models import CronState, HarvestRun
 from harvest.runs import run_cron
+from quota.database import ask
 from quota.exceptions import ConsumerUnknown, ReservationClosed
 from quota.models import Call, Consumer, DailyLedger, Switches
 from quota.prices import RequestKind
@@ -107,6 +108,15 @@ def test_a_cron_spends_the_one_call_above_its_floor_and_never_the_floor(sandbox:
 def test_a_cron_gives_way_at_the_pace_to_who_waits_for_an_answer() -> None:
     run_cron("reconciliation")
     assert DailyLedger.objects.get().background_slot_at == Call.objects.get().send_at
+
+
+def test_a_run_for_which_a_busy_fleet_has_no_send_time_has_not_failed(monkeypatch) -> None:
+    monkeypatch.setattr("enrichment.gateway.asking.MAX_PACE_WAIT", timedelta())
+    quota.open_ledger()
+    ask("SELECT quota_slow_down(900)")
+    outcome, reason, calls, _ = recorded(run_cron("reconciliation"))
+    assert (outcome, calls) == ("skipped", 0)
+    assert reason.startswith("The fleet is busy")
 
 
 def test_crons_that_spend_no_calls_run_when_harvesting_is_off_or_no_call_is_left() -> None:
