@@ -41,10 +41,10 @@ class QueueView(APIView):
             consumer=consumer_of(request).slug,
             source=wanted.validated_data["source"],
         )
-        queue = selectors.get_queue()
+        queue = selectors.glance_at_queue(consumer_of(request))
         answer = {
             **AcceptedSerializer(accepted).data,
-            "yours": YourPartSerializer(queue.of(consumer_of(request).slug)).data,
+            "yours": YourPartSerializer(queue.yours).data,
             "depth": queue.depth,
             "next_flush_at": queue.next_flush_at,
             "warning": queue.warning,

@@ -30,6 +30,9 @@ class QueuedIsbn(models.Model):
     class Meta:
         ordering = ["isbn13"]
         verbose_name = "queued ISBN"
+        indexes = [
+            models.Index(fields=["isbn13"], name="enrichment_queued_failed", condition=Q(attempts__gte=MAX_ATTEMPTS))
+        ]
         constraints = [
             models.CheckConstraint(
                 condition=Q(isbn13__regex=ISBN13_FORMAT), name="enrichment_queuedisbn_isbn13_format"

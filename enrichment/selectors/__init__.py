@@ -46,6 +46,7 @@ from enrichment.selectors.plans import IsbnPlan, plan_isbns
 from enrichment.selectors.queue import (
     get_payers,
     get_queue,
+    glance_at_queue,
     is_flush_due,
     queue_warning,
     wanted_next,
@@ -85,6 +86,7 @@ __all__ = [
     "get_queue",
     "get_stats",
     "get_work",
+    "glance_at_queue",
     "is_flush_due",
     "is_missed_author",
     "isbns_of",

@@ -142,9 +142,9 @@ class WaitingFor:
     consumer: str
     isbns: int
     """ISBNs of the consumer that wait, including those under way."""
-    refused_by: str | None
+    refused_by: str | None = None
     """The limit or switch that lets them wait; None when the consumer can pay."""
-    why: str | None
+    why: str | None = None
     """The same, in words for people."""
 
 
@@ -190,8 +190,40 @@ class QueueOverview:
         """What the consumer (a slug) has in the queue."""
         return next(
             (each for each in self.consumers if each.consumer == consumer),
-            WaitingFor(consumer, isbns=0, refused_by=None, why=None),
+            WaitingFor(consumer, isbns=0),
         )
+
+
+@dataclass(frozen=True)
+class QueueGlance:
+    """The queue for a caller who has just queued ISBNs. The figures are those of QueueOverview."""
+
+    quota: QuotaStatus
+    yours: WaitingFor
+    """What the caller has in the queue."""
+    depth: int
+    next_flush_at: datetime | None
+    warning: str | None
+
+
+def glance_at_queue(consumer: Consumer) -> QueueGlance:
+    """What `get_queue` tells the consumer, without joining and sorting the whole queue. Raises QuotaUnavailable."""
+    status = get_status()
+    payers = get_payers(status)
+    state = QueueState.objects.first()
+    # What has failed is found by its index, and all others wait.
+    failed = QueuedIsbn.objects.filter(FAILED)
+    own = Asker.objects.filter(consumer=consumer)
+    own_waiting = own.count() - own.filter(queued__in=failed).count()
+    allowance = payers.allowances.get(consumer.pk) if own_waiting else None
+    next_flush_at, _ = _next_flush(status.now, state, payers)
+    return QueueGlance(
+        quota=status,
+        yours=WaitingFor(consumer.slug, 0) if allowance is None else _waiting_for(allowance, own_waiting),
+        depth=QueuedIsbn.objects.count() - failed.count(),
+        next_flush_at=next_flush_at,
+        warning=_warning(status, state, payers),
+    )
 
 
 def get_queue() -> QueueOverview:
@@ -236,15 +268,16 @@ def _waiting(payers: Payers) -> list[WaitingFor]:
     waiting = Asker.objects.filter(queued__in=QueuedIsbn.objects.filter(WAITING))
     counts = waiting.order_by().values_list("consumer").annotate(isbns=Count("pk"))
     return [
-        WaitingFor(
-            allowance.consumer.slug,
-            isbns,
-            refused_by=allowance.refused_by or None,
-            why=allowance.why_refused or None,
-        )
+        _waiting_for(allowance, isbns)
         for pk, isbns in sorted(counts, key=lambda count: (-count[1], count[0]))
         if (allowance := payers.allowances.get(pk))
     ]
+
+
+def _waiting_for(allowance: Allowance, isbns: int) -> WaitingFor:
+    return WaitingFor(
+        allowance.consumer.slug, isbns, refused_by=allowance.refused_by or None, why=allowance.why_refused or None
+    )
 
 
 def _warning(status: QuotaStatus, state: QueueState | None, payers: Payers) -> str | None:
@@ -260,15 +293,16 @@ def _warning(status: QuotaStatus, state: QueueState | None, payers: Payers) -> s
 
 
 def _next_flush(now: datetime, state: QueueState | None, payers: Payers) -> tuple[datetime | None, str | None]:
-    waiting = QueuedIsbn.objects.filter(WAITING).exclude(UNDER_WAY)
-    wanted = Asker.objects.filter(consumer__in=payers.able, queued__in=waiting)
-    free_at = Greatest("due_at", "queued__held_until")
-    first = wanted.annotate(free_at=free_at).order_by("free_at").first()
-    if first is None:
-        return None, None
-    at, why = first.free_at, f"{first.get_priority_display()}_due" if first.free_at == first.due_at else "retry"
-    if _fill_a_batch(payers.able):
+    if _fill_a_batch(payers.able):  # which is found by the index; what is due first is not
         at, why = now, "full_batch"
+    else:
+        waiting = QueuedIsbn.objects.filter(WAITING).exclude(UNDER_WAY)
+        wanted = Asker.objects.filter(consumer__in=payers.able, queued__in=waiting)
+        free_at = Greatest("due_at", "queued__held_until")
+        first = wanted.annotate(free_at=free_at).order_by("free_at").first()
+        if first is None:
+            return None, None
+        at, why = first.free_at, f"{first.get_priority_display()}_due" if first.free_at == first.due_at else "retry"
     if state and state.paused_until and state.paused_until > max(at, now):
         return state.paused_until, "paused"
     return max(at, now), why

@@ -15,6 +15,7 @@ from unittest.mock import patch
 import pytest
 from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.models import F
+from django.test.utils import CaptureQueriesContext
 
 from alexandria.development.sandbox.server import Sandbox
 from enrichment import selectors
@@ -22,7 +23,7 @@ from enrichment.exceptions import EnrichmentStopped
 from enrichment.isbn.parsing import InvalidEntry, Reason
 from enrichment.models import Asker, Edition, Miss, QueuedIsbn, QueueState
 from enrichment.models.queue import MAX_ATTEMPTS
-from enrichment.selectors.queue import Payers
+from enrichment.selectors.queue import FAILED, Payers
 from enrichment.services import enrich as enrichment
 from enrichment.services import queue_flush
 from enrichment.services.queue import Accepted, drop, enqueue, retry
@@ -405,6 +406,44 @@ def test_while_harvesting_is_off_only_api_clients_have_their_isbns_sent(at: At, 
     assert flush().stopped_reason == "harvest_off"
     assert [queued.pk for queued in QueuedIsbn.objects.all()] == known_isbns(3)[2:]
     assert selectors.get_queue().of("bulk").refused_by == "harvest_off"
+
+
+def test_who_queues_is_told_the_same_as_who_looks_without_reading_the_whole_queue(at: At, consumer: Consumer) -> None:
+    other = Consumer.objects.create(slug="other")
+
+    def told() -> tuple[int, int]:
+        overview = selectors.get_queue()
+        with CaptureQueriesContext(connection) as asked:
+            glances = {each.slug: selectors.glance_at_queue(each) for each in (consumer, other)}
+        assert len(asked) <= 2 * 9
+        assert not any("GROUP BY" in query["sql"] for query in asked.captured_queries)
+        for slug, glance in glances.items():
+            assert glance.yours == overview.of(slug)
+            for name in ("depth", "next_flush_at", "warning"):
+                assert getattr(glance, name) == getattr(overview, name), name
+        return glances["reader"].depth, glances["reader"].yours.isbns
+
+    books = known_isbns(SIZE + 5)
+    assert told() == (0, 0)
+    queue(books[:4])
+    enqueue(books[2:6], priority=HIGH, consumer="other")
+    assert told() == (6, 4)
+    QueuedIsbn.objects.filter(pk__in=books[:3]).update(attempts=MAX_ATTEMPTS)
+    assert told() == (3, 1)
+    QueuedIsbn.objects.filter(pk=books[0]).update(claim=uuid.uuid4(), held_until=NOON + timedelta(minutes=1))
+    assert told() == (4, 2), "the last attempt is under way"
+    queue(books, HIGH)
+    assert told()[0] == SIZE + 5, "a full batch"
+    QueueState.objects.update_or_create(id=1, defaults={"looked_at": NOON, "paused_until": NOON + timedelta(minutes=1)})
+    assert told()[0] == SIZE + 5
+    Consumer.objects.filter(slug="other").update(daily_budget=0)
+    told()
+
+    with connection.cursor() as cursor:
+        cursor.execute("SET enable_seqscan = off")
+        plan = QueuedIsbn.objects.filter(FAILED).order_by().explain()
+        cursor.execute("RESET enable_seqscan")
+    assert "enrichment_queued_failed" in plan
 
 
 @pytest.mark.slow
