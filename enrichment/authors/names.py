@@ -1,6 +1,7 @@
 """Reads author names from a list: one name per line, or a table with or without a head line."""
 
 import csv
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,11 @@ _OTHER_COLUMNS = {"id", "book_id", "isbn", "isbn13", "isbn_13", "isbn10", "isbn_
 
 _UNKNOWN_HEADS = {"writer", "writers", "writer_name", "names", "person", "creator", "contributor", "autor", "auteur"}
 """First cells that are no name but a head line that is not known."""
+
+_INVISIBLE = re.compile(
+    "[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]|(?<![\u0600-\u1cff])[\u200c\u200d]"
+)
+"""Zero-width characters, soft hyphens and marks of direction. In Arabic and Indian scripts, joiners have a meaning."""
 
 _STORYGRAPH = "isbn/uid"
 _DELIMITERS = ",;\t"
@@ -128,7 +134,8 @@ def _collect(cells: Iterable[tuple[int, str]], style: Style | None) -> Names:
 
 
 def _tidy(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    """The name as it is given, but with single blanks and without invisible characters, which are pasted by mistake."""
+    return " ".join(_INVISIBLE.sub("", unicodedata.normalize("NFC", text)).split())
 
 
 def _objection(name: str) -> str:

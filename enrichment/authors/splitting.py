@@ -4,14 +4,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from enrichment.books import person_notes
 from enrichment.books.match_keys import is_suffix
 
 _BREAK = re.compile(r"[;|\n\r]| / ")
 """Always stands between two names."""
 _AND = re.compile(r"\s+(?:&|and)\s+", re.IGNORECASE)
+_AFTER_NOTE = re.compile(r"\s*,?\s*(?:(?:&|and)\s)?", re.IGNORECASE)
 _INITIALS = re.compile(r"(\w\.)+|\w")
-_DATES = re.compile(r",\s*(b\.|d\.)?\s*\d{4}\s*([-\u2013]\s*(\d{4})?)?\.?$")
-"""The years of a life, which library catalogues add: `King, Stephen, 1947-`."""
 
 
 class CannotTell(Exception):
@@ -46,17 +46,27 @@ def is_inverted(cells: Iterable[str]) -> bool:
 
 
 def split(cell: str, style: Style) -> list[str]:
-    """The names in a cell, without the years of a life. Raises CannotTell."""
-    return [name for piece in _BREAK.split(cell) for name in _names(_DATES.sub("", piece.strip()), style)]
+    """The names in a cell, without the years of lives and roles (person_notes.py). Raises CannotTell.
+
+    After a note in brackets, a comma stands between two names: `Terry Pratchett (Author), Neil Gaiman (Author)`.
+    """
+    first, *rest = person_notes.between_notes(cell)
+    parts = [first, *(_AFTER_NOTE.sub("", part, count=1) for part in rest)]
+    pieces = [piece.strip() for part in parts for piece in _BREAK.split(part)]
+    return [name for piece in pieces for name in _names(piece, style)]
 
 
 def _names(text: str, style: Style) -> list[str]:
-    pieces = [_parts(piece) for piece in _AND.split(text)]
+    pieces = [_parts(person_notes.without_notes(piece)) for piece in _AND.split(text)]
     parts = [part for piece in pieces for part in piece]
     if len(parts) == 1:
         return parts
     if style.never_inverted or (all(map(_is_whole, parts)) and (len(parts) > 2 or _is_list(pieces, style))):
         return parts
+    if style.plural and not style.inverted and len(parts) > 2 and 2 * sum(map(_is_whole, parts)) > len(parts):
+        return (
+            parts  # `Homer, Robert Fagles, Bernard Knox`: inverted names would be complete in one part of two at most
+        )
     if all(_is_one(piece, style) for piece in pieces):
         return [", ".join(piece) for piece in pieces]
     raise CannotTell(len(parts))

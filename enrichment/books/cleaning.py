@@ -1,5 +1,10 @@
-"""Rules that turn an untidy JSON value from ISBNdb into a clean one. They accept any value and never raise."""
+"""Rules that turn an untidy JSON value from ISBNdb into a clean one. They accept any value and never raise.
 
+Every text is trimmed, of invisible characters too, and its HTML entities are decoded once: `&amp;amp;` is `&amp;`.
+"""
+
+import html
+import html.entities
 import re
 from collections.abc import Collection
 from datetime import date
@@ -20,6 +25,10 @@ _PAGES = re.compile(r"^([0-9]{1,6})(?:\.0+)?$|(?<![-.0-9])([0-9]{1,6}) ?p(?:ages
 _THOUSANDS = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
 _AMOUNT = re.compile(r"-?[0-9][0-9.,]*")
 _DECIMAL_COMMA = re.compile(r",[0-9]{1,2}$")
+_ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+_TAG = re.compile(r"</?[a-z][a-z0-9]*(?:\s[^<>]*)?/?>", re.IGNORECASE)
+_BLANK = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\u00ad\u200b\u200e\u200f\u2060\ufeff"
+"""White space and what has no width."""
 _LINK = re.compile(r"https?://\S+$", re.IGNORECASE)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTH = (
@@ -41,9 +50,21 @@ _DATE_FORMS = [
 
 
 def text(value: object) -> str:
+    """Trims a text and decodes its entities, and turns a number into text. "" for anything else."""
+    written = as_sent(value)
+    return _trimmed(_ENTITY.sub(_character, written)) if "&" in written else written
+
+
+def prose(value: object) -> str:
+    """The same for a long text, which can be HTML: then its entities are a part of it, and stay."""
+    written = as_sent(value)
+    return written if _TAG.search(written) else text(written)
+
+
+def as_sent(value: object) -> str:
     """Trims a text, and turns a number into text. "" for anything else."""
     if isinstance(value, str):
-        return value.strip()
+        return _trimmed(value)
     if value is None:  # often; everything below has this result too, but later
         return ""
     if isinstance(value, float):
@@ -179,6 +200,17 @@ def _month(written: str | None) -> int:
     if not written or written.isdigit():
         return int(written or 0)
     return _MONTHS.index(written[:3].lower()) + 1
+
+
+def _trimmed(written: str) -> str:
+    written = written.strip()
+    return written if written.isascii() else written.strip(_BLANK)
+
+
+def _character(entity: re.Match[str]) -> str:
+    """What an entity stands for; a name that is none stays. (html.unescape also takes names without a semicolon.)"""
+    name = entity[0][1:]
+    return html.unescape(entity[0]) if name[0] == "#" else html.entities.html5.get(name, entity[0])
 
 
 def _items(value: object) -> Collection[object]:

@@ -117,7 +117,7 @@ def _content_hash(content: dict[str, object], values: dict[str, Any]) -> UUID:
     exactly the editions that come out differently.
     """
     content.pop("image_original", None)
-    keys = [title_key(values["title"]), *map(name_key, values["authors"])]
+    keys = [title_key(values["title"], values["title_long"]), *map(name_key, values["authors"])]
     return UUID(bytes=blake2b(_encode((content, values, keys)), digest_size=16).digest())
 
 

@@ -33,7 +33,7 @@ class Field:
     example: object = ""
     """What the API's documentation shows."""
     note: str = ""
-    """For people: what the rule does, beyond trimming."""
+    """For people: what the rule does, beyond trimming and decoding HTML entities."""
     is_computed: bool = False
     """Whether it reads nothing that ISBNdb sends."""
     takes_isbn13: bool = False
@@ -49,6 +49,9 @@ class Field:
         """The value of the field in a book that ISBNdb sent."""
         given = [content.get(name) for name in self.sent]
         return self.clean(*given, isbn13) if self.takes_isbn13 else self.clean(*given)
+
+
+_PROSE = "entities stay when the text is HTML"
 
 
 class Book(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,9 +117,9 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ]
     dimensions: Annotated[str, Field(cleaning.text)]
-    synopsis: Annotated[str, Field(cleaning.text, is_long=True)]
-    overview: Annotated[str, Field(cleaning.text, is_long=True)]
-    excerpt: Annotated[str, Field(cleaning.text, is_long=True)]
+    synopsis: Annotated[str, Field(cleaning.prose, note=_PROSE, is_long=True)]
+    overview: Annotated[str, Field(cleaning.prose, note=_PROSE, is_long=True)]
+    excerpt: Annotated[str, Field(cleaning.prose, note=_PROSE, is_long=True)]
     other_isbns: Annotated[
         list[str],
         Field(cleaning.isbns, example=["9780593135211"], note="the valid ones, as ISBN-13s", takes_isbn13=True),

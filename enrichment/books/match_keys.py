@@ -1,19 +1,24 @@
 """Keys that match different spellings: a key for the name of an author, and a key for the title of a work.
 
-Keys ignore case, accents, punctuation, apostrophes, the choice between `&` and `and`, and the spacing of initials. They
-ignore little else, because two works merged by mistake are worse than one work shown twice:
+Keys ignore case, accents, punctuation, apostrophes, invisible characters, the choice between `&` and `and`, and the
+spacing of initials. Letters that have no accent but a plain cousin count as it: Nesbø is Nesbo. Keys ignore little
+else, because two works merged by mistake are worse than one work shown twice:
 
-* The subtitle and brackets of a title count: "Star Wars: A New Hope" is not "Star Wars: The Last Jedi", and
-  "(Volume 1)" is not "(Volume 2)". The article does not count, at either end: "The Hobbit" is "Hobbit, The".
-* A name with one comma is turned around: "Herbert, Frank" is "Frank Herbert". "King, Jr." is not.
+* The subtitle and most brackets of a title count: "Star Wars: A New Hope" is not "Star Wars: The Last Jedi". The
+  article does not count, at either end: "The Hobbit" is "Hobbit, The". title_notes.py says which brackets do not count,
+  and how the numbers of volumes do: "Fables, Vol. 1" is "Fables (Volume One)", and not "Fables (Volume 2)".
+* A name with one comma is turned around: "Herbert, Frank" is "Frank Herbert". "King, Jr." is not. The years of a life
+  and roles do not count: "King, Stephen, 1947-", "Neil Gaiman (Author)"; see person_notes.py.
 
-Keys are stored. A change here needs a migration that computes the stored keys again.
+Keys are stored. A change here needs a migration that computes the stored keys again, as 0010_keys does.
 """
 
 import re
 import unicodedata
 from functools import lru_cache
 from hashlib import blake2b
+
+from enrichment.books import person_notes, title_notes
 
 _SPACED_INITIALS = re.compile(r"\b(\w) (?=\w\b)")
 _SUFFIXES = {"jr", "sr", "ii", "iii", "iv", "md", "phd"}
@@ -27,10 +32,12 @@ _MAX_LENGTH = 200  # characters of up to 4 bytes; an entry of a btree index hold
 @lru_cache(maxsize=_CACHED)
 def name_key(name: str) -> str:
     """The key of an author's name: at most 200 characters, and empty only for an empty name."""
-    last, comma, first = name.partition(",")
-    if comma and "," not in first and not is_suffix(first):
-        name = f"{first} {last}"
-    return _bounded(_SPACED_INITIALS.sub(r"\1", _words(name)) or name)
+    bare = person_notes.without_notes(name)
+    last, comma, first = bare.partition(",")
+    first, _, suffix = first.partition(",")
+    if comma and not is_suffix(first) and (not suffix or is_suffix(suffix)):
+        bare = f"{first} {last} {suffix}"
+    return _bounded(_SPACED_INITIALS.sub(r"\1", _words(bare)) or name)
 
 
 def is_suffix(text: str) -> bool:
@@ -39,10 +46,16 @@ def is_suffix(text: str) -> bool:
 
 
 @lru_cache(maxsize=_CACHED)
-def title_key(title: str) -> str:
-    """The key of a title: at most 200 characters, and empty only for an empty title."""
-    words = _words(_TRAILING_ARTICLE.sub("", title))
-    return _bounded(_LEADING_ARTICLE.sub("", words) or title)
+def title_key(title: str, title_long: str = "") -> str:
+    """The key of a title: at most 200 characters, and empty only for an empty title.
+
+    When the title itself has no number of a volume or part, those in the long title count.
+    """
+    plain = title_notes.numbered(_TRAILING_ARTICLE.sub("", title_notes.without_notes(title)))
+    key = _LEADING_ARTICLE.sub("", _words(plain)) or title
+    if title_long and title_long != title and not title_notes.numbers(title):
+        key = " ".join([key, *title_notes.numbers(title_notes.without_notes(title_long))])
+    return _bounded(key)
 
 
 def _words(text: str) -> str:
@@ -62,10 +75,16 @@ class _Letters(dict[int, str]):
     """Maps a character to its form in a key. Fills itself as characters appear."""
 
     def __missing__(self, code: int) -> str:
-        character = chr(code)
-        is_letter = character.isalnum() or unicodedata.category(character).startswith("M")
-        return self.setdefault(code, character.casefold() if is_letter else " ")
+        character, category = chr(code), unicodedata.category(chr(code))
+        if category == "Cf":  # zero-width characters, soft hyphens, marks of direction
+            return self.setdefault(code, "")
+        is_letter = character.isalnum() or category.startswith("M")
+        return self.setdefault(code, character.casefold().translate(_COUSINS) if is_letter else " ")
 
 
+_COUSINS = str.maketrans(
+    {"ø": "o", "ł": "l", "ı": "i", "đ": "d", "ð": "d", "ħ": "h", "ŧ": "t", "ŋ": "n", "æ": "ae", "œ": "oe", "þ": "th"}
+)
+"""Letters that Unicode does not take apart. `ß` becomes `ss` by itself."""
 _LETTERS = _Letters({ord("&"): " and "} | dict.fromkeys(map(ord, "'’‘ʼ`"), ""))
 _ACCENTS = dict.fromkeys(range(0x0300, 0x0370))  # only these marks: Japanese and Indic marks make different letters

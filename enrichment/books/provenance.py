@@ -18,7 +18,7 @@ class Origin:
     made: str = ""
 
 
-_WORK = Origin((), "found by the normalised title and first author")
+_WORK = Origin((), "found by the normalised title, the number of its volume or part, and the first author")
 
 ORIGINS = {
     name: Origin(FIELDS[name].sent, FIELDS[name].note) if name in FIELDS else _WORK

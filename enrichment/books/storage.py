@@ -254,7 +254,7 @@ def _copy(cursor: CursorWrapper, books: Sequence[Book]) -> None:
             copy.write_row(
                 (
                     *column_values(book),
-                    title_key(book.title) if book.title else book.isbn13,
+                    title_key(book.title, book.title_long) if book.title else book.isbn13,
                     keys[0] if keys else book.isbn13,
                     _array(keys),
                     _array(book.authors),

@@ -41,8 +41,8 @@ class Author(models.Model):
 class Work(models.Model):
     """A work: all editions with one normalised title and first author (see match_keys.py).
 
-    The subtitle is a part of the title. An edition without a title or without an author has a work of its own: its
-    ISBN is the key that is missing.
+    The subtitle and the number of a volume are parts of the title. An edition without a title or without an author has
+    a work of its own: its ISBN is the key that is missing.
     """
 
     title = models.TextField(blank=True, help_text="The title of the edition that was stored first.")

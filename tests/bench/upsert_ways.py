@@ -133,4 +133,4 @@ def _columns(book: Book) -> dict[str, Any]:
 
 
 def _work_key(book: Book, keys: list[str]) -> tuple[str, str]:
-    return title_key(book.title) if book.title else book.isbn13, keys[0] if keys else book.isbn13
+    return title_key(book.title, book.title_long) if book.title else book.isbn13, keys[0] if keys else book.isbn13

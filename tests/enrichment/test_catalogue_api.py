@@ -96,6 +96,8 @@ def test_a_book_in_a_list_is_shown_without_its_long_texts(api: APIClient) -> Non
         ("author=Garcia+Marquez", "One Hundred Years of Solitude"),
         ("author=Herbert,+Frank", "Dune"),
         ("author=j+r+r+tolkien", "The Hobbit"),
+        ("author=GARC%C3%8DA+M%C3%A1rquez,+Gabriel+(1927-2014)", "One Hundred Years of Solitude"),
+        ("author=t%C3%B8lki%C3%A9n", "The Hobbit"),
         ("author=Murakammi", "Kafka on the Shore"),
         ("author=murakami&title=shore", "Kafka on the Shore"),
         ("author=murakami&title=dune", None),

@@ -107,6 +107,32 @@ def test_a_missing_title_is_replaced_by_the_long_title() -> None:
     assert decode_one({"isbn13": DUNE, "title": None, "title_long": "Dune: A Novel"}).title == "Dune: A Novel"
 
 
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        ("Tom &amp; Jerry", "Tom & Jerry"),
+        ("&amp;amp; &#39;x&#x27;", "&amp; 'x'"),
+        ("&nbsp;Caf&eacute; &nbsp;", "Café"),
+        ("AT&T &copy &nothing; &; &#xD800;", "AT&T &copy &nothing; &; \ufffd"),
+        ("\u200b \u00a0\ufeff", ""),
+    ],
+)
+def test_entities_are_decoded_once_and_invisible_edges_are_trimmed(sent: str, expected: str) -> None:
+    book = decode_one({"isbn13": DUNE, "title": sent, "authors": [sent], "publisher": sent, "synopsis": sent})
+    assert (book.title, book.publisher, book.synopsis) == (expected,) * 3
+    assert book.authors == [expected] * bool(expected)
+    assert json.loads(book.raw)["title"] == sent
+
+
+def test_a_synopsis_that_is_html_keeps_its_entities() -> None:
+    assert decode_one({"isbn13": DUNE, "synopsis": "<p>1 &lt; 2 &amp; 3</p>"}).synopsis == "<p>1 &lt; 2 &amp; 3</p>"
+
+
+def test_a_title_of_only_white_space_is_missing() -> None:
+    assert decode_one({"isbn13": DUNE, "title": " &nbsp;\u200b", "title_long": "Dune"}).title == "Dune"
+    assert decode_one({"isbn13": DUNE, "title": "\t", "title_long": "\u3000"}).title == ""
+
+
 def test_bad_books_are_reported_and_the_other_books_are_kept() -> None:
     body = answer(
         {"isbn13": DUNE},
@@ -227,6 +253,7 @@ def test_a_new_temporary_link_or_another_order_does_not_change_the_hash() -> Non
         (["Frank Herbert", " Brian Herbert "], ["Frank Herbert", "Brian Herbert"]),
         ("Frank Herbert", ["Frank Herbert"]),
         (["Herbert, Frank", None, "", "Frank  Herbert", "FRANK HERBERT"], ["Herbert, Frank"]),
+        (["Jo Nesbø", "Nesbo, Jo", "Jo Nesb&oslash; (Author)", "Nesbø, Jo, 1960-"], ["Jo Nesbø"]),
         ({"0": "Frank Herbert"}, ["Frank Herbert"]),
         ([{"name": "Frank Herbert"}, ["Frank Herbert"], True], []),
         (None, []),

@@ -13,6 +13,20 @@ from enrichment.books.match_keys import name_key, title_key
         ["Flann O'Brien", "Flann O’Brien"],
         ["Martin Luther King Jr.", "Martin Luther King, Jr."],
         ["Straße", "STRASSE"],
+        ["Jo Nesbø", "Jo Nesbo", "NESBØ, JO", "Nes\u200bbø, Jo\ufeff"],
+        ["Stanisław Lem", "Stanislaw Lem"],
+        ["Işıl Đorđević Þórsson", "isil dordevic thorsson"],
+        ["Ærø Œuvre", "aero oeuvre"],
+        [
+            "King, Stephen",
+            "Stephen King (1947-)",
+            "King, Stephen, 1947-",
+            "King, Stephen 1947-",
+            "King, Stephen, b. 1947",
+        ],
+        ["Neil Gaiman", "Gaiman, Neil (Author)", "Neil Gaiman [Author, Narrator]", "Gaiman, Neil, 1960- author."],
+        ["Plato", "Plato, 428-348 B.C.", "Plato, ca. 428 BC-348 BC"],
+        ["Martin Luther King Jr.", "King, Martin Luther, Jr."],
     ],
 )
 def test_all_spellings_of_a_name_have_one_key(names: list[str]) -> None:
@@ -20,7 +34,17 @@ def test_all_spellings_of_a_name_have_one_key(names: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "names", [["Henry James", "James Henry"], ["が", "か"], ["हिंदी", "हद"], ["???", "!!!"], ["x" * 250, "x" * 251]]
+    "names",
+    [
+        ["Henry James", "James Henry"],
+        ["が", "か"],
+        ["हिंदी", "हद"],
+        ["John Smith", "John Smith (poet)"],
+        ["1984", "1985"],
+        ["(Author)", "(Editor)"],
+        ["???", "!!!"],
+        ["x" * 250, "x" * 251],
+    ],
 )
 def test_different_names_have_different_keys(names: list[str]) -> None:
     assert len({name_key(name) for name in names}) == len(names)

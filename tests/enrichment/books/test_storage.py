@@ -140,6 +140,30 @@ def test_editions_with_one_title_and_first_author_share_a_work_and_authors_acros
     assert [edition.isbn13 for edition in Author.objects.get(name="Frank Herbert").editions.all()] == [DUNE, OTHER]
 
 
+def test_two_volumes_are_two_works_and_a_series_or_imprint_in_brackets_splits_none() -> None:
+    titles = [
+        ("Fables", "Fables, Vol. 1: Legends in Exile"),
+        ("Fables", "Fables, Vol. 2: Animal Farm"),
+        ("Fables (Volume 2)", "Fables (Volume 2)"),
+        ("Dune", "Dune: A Novel"),
+        ("Dune (Dune Chronicles, #1)", "Dune (Dune Chronicles, #1) [Paperback]"),
+        ("Dune (Penguin Classics)", "Dune"),
+    ]
+    authors = [["Jo Nesbø"], ["Nesbo, Jo"]]
+    store_books(
+        decode(
+            *(
+                {"isbn13": isbn(n), "title": title, "title_long": long, "authors": authors[n % 2]}
+                for n, (title, long) in enumerate(titles)
+            )
+        )
+    )
+    works = dict(Edition.objects.values_list("isbn13", "work__title_key"))
+    expected = ["fables volume 1", "fables volume 2", "fables volume 2", "dune", "dune", "dune"]
+    assert [works[isbn(n)] for n in range(len(titles))] == expected
+    assert (Work.objects.count(), Author.objects.get().name_key) == (3, "jo nesbo")
+
+
 @pytest.mark.parametrize("known", [{"title": "Poems"}, {"authors": ["Frank Herbert"]}, {}])
 def test_books_without_title_or_author_have_works_of_their_own(known: dict[str, object]) -> None:
     store_books(decode({"isbn13": DUNE, **known}, {"isbn13": OTHER, **known}))
