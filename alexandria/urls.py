@@ -15,6 +15,7 @@ urlpatterns = [
     path("api/", include("quota.urls")),
     path("api/", include("enrichment.urls")),
     re_path(r"^api/", problems.NoSuchPath.as_view()),
+    path("isbndb/", include("enrichment.api.isbndb.urls")),
     path("admin/why/<str:refusal>", admin.site.admin_view(why), name="why"),
     path("admin/", admin.site.urls),
 ]

@@ -66,7 +66,7 @@ class EnrichmentStopped(Exception):
     """An operation stopped before its end.
 
     `reason`: the exception that stopped it, one of ENDINGS. `result`: what was stored until then, as an Enrichment,
-    Bibliography, NewReleases, Flush or NotReconciled.
+    Bibliography, NewReleases, Flush, NotReconciled, or for ISBNdb's own interface Books or ListedPage.
     """
 
     def __init__(self, result: Any, reason: Exception) -> None:

@@ -15,11 +15,9 @@ class ConsumerKeyAuthentication(BaseAuthentication):
     """Makes the key's Consumer `request.user` and the ConsumerKey `request.auth`."""
 
     def authenticate(self, request: Request) -> tuple[Consumer, ConsumerKey] | None:
-        if not request.headers.get("Authorization"):
+        key = self.key_of(request)
+        if key is None:
             return None
-        key = KeyParser().get(request)
-        if not key:
-            raise AuthenticationFailed("The Authorization header must be: Api-Key <key>.")
         try:
             found = cast("ConsumerKey | None", ConsumerKey.objects.get_from_key(key))
         except ConsumerKey.DoesNotExist:
@@ -30,6 +28,15 @@ class ConsumerKeyAuthentication(BaseAuthentication):
 
     def authenticate_header(self, request: Request) -> str:
         return "Api-Key"
+
+    def key_of(self, request: Request) -> str | None:
+        """The key that the request comes with; None if it has none. Raises AuthenticationFailed."""
+        if not request.headers.get("Authorization"):
+            return None
+        key = KeyParser().get(request)
+        if not key:
+            raise AuthenticationFailed("The Authorization header must be: Api-Key <key>.")
+        return key
 
 
 def consumer_of(request: Request) -> Consumer:

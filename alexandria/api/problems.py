@@ -24,6 +24,7 @@ from rest_framework.views import APIView
 from alexandria.common.database import READ_ONLY, sqlstate
 from alexandria.monitoring.request_id import HEADER as REQUEST_ID
 from enrichment import exceptions as enrichment
+from enrichment.api.isbndb.errors import UNEXPECTED, error_body
 from enrichment.serializers.bibliographies import BibliographySerializer
 from enrichment.serializers.books import EnrichmentSerializer
 from enrichment.serializers.reconciliation import NotReconciledSerializer
@@ -193,15 +194,20 @@ def problem_body(status: int, code: str, detail: str) -> dict[str, Any]:
 def problem_for_html(
     get_response: Callable[[HttpRequest], HttpResponseBase],
 ) -> Callable[[HttpRequest], HttpResponseBase]:
-    """Middleware that turns HTML errors under /api/ into problems: a bad host, an error in another middleware."""
+    """Middleware that turns HTML errors under /api/ into problems: a bad host, an error in another middleware.
+
+    Under /isbndb/, it turns them into ISBNdb's own form.
+    """
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
         response = get_response(request)
-        is_html = response.headers.get("Content-Type", "").startswith("text/html")
-        if response.status_code < 400 or not is_html or not request.path.startswith("/api/"):
-            return response
         status = response.status_code
-        body = problem_body(status, "error", "The request failed. The log of the service says why.")
+        is_html = response.headers.get("Content-Type", "").startswith("text/html")
+        if status < 400 or not is_html or not request.path.startswith(("/api/", "/isbndb/")):
+            return response
+        if request.path.startswith("/isbndb/"):
+            return JsonResponse(error_body(status, detail=UNEXPECTED), status=status)
+        body = problem_body(status, "error", UNEXPECTED)
         return JsonResponse(body | request_id_of(request), status=status, content_type=CONTENT_TYPE)
 
     return middleware

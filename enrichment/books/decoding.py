@@ -67,13 +67,21 @@ def decode_books(body: bytes, *, key: Literal["data", "books"]) -> Answer:
     return Answer(books=list(books.values()), bad=bad, total=total, items=len(items))
 
 
-def _envelope(body: bytes, key: str) -> tuple[list[msgspec.Raw], int | None]:
+def members_of(body: bytes) -> dict[str, msgspec.Raw]:
+    """The members of an answer, as ISBNdb sent them. Raises UndecodableAnswer when it is not a JSON object."""
     body = body.removeprefix(b"\xef\xbb\xbf")
     try:
         try:
-            members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+            return msgspec.json.decode(body, type=dict[str, msgspec.Raw])
         except ValueError:
-            members = msgspec.json.decode(_repaired(body), type=dict[str, msgspec.Raw])
+            return msgspec.json.decode(_repaired(body), type=dict[str, msgspec.Raw])
+    except (ValueError, RecursionError) as error:
+        raise UndecodableAnswer(str(error)) from error
+
+
+def _envelope(body: bytes, key: str) -> tuple[list[msgspec.Raw], int | None]:
+    members = members_of(body)
+    try:
         items = msgspec.json.decode(members[key], type=list[msgspec.Raw])
         return items, cleaning.whole_number(msgspec.json.decode(members.get("total", b"null")))
     except (ValueError, RecursionError, KeyError) as error:

@@ -8,13 +8,14 @@ from urllib.parse import quote
 import msgspec
 
 from enrichment.books import cleaning
-from enrichment.books.decoding import Answer, UndecodableAnswer, decode_books
+from enrichment.books.decoding import Answer, UndecodableAnswer, decode_books, members_of
 from enrichment.gateway.connection import new_request
 from enrichment.gateway.questions import MIN_PAGE_SIZE, Question
 from quota.prices import RequestKind
 from quota.spending import Payer
 
 PAGE_SIZE = 1000  # ISBNdb's maximum
+DEFAULT_PAGE_SIZE = 20  # ISBNdb's, when a request does not say it
 MAX_RESULTS = 10_000  # of a listing; ISBNdb gives no more, with any page size
 MAX_NAME_LENGTH = 150  # characters
 
@@ -27,9 +28,22 @@ class Listing:
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class RawPage:
+    """A page of a listing: its members as ISBNdb sent them, and its books."""
+
+    members: dict[str, msgspec.Raw]
+    answer: Answer
+
+
+def listing_of(kind: str, name: str, parameters: Mapping[str, str] | None = None) -> Listing:
+    """`GET /{kind}/{name}`. `kind`: author, publisher, subject, or books, where the name is what to search for."""
+    return Listing(f"/{kind}/{quote(name, safe='')}", parameters or {})
+
+
 def books_by_author(name: str) -> Listing:
     """`GET /author/{name}`."""
-    return Listing(f"/author/{quote(name, safe='')}")
+    return listing_of("author", name)
 
 
 def books_of_month(month: date, subject: str | None = None) -> Listing:
@@ -38,7 +52,7 @@ def books_of_month(month: date, subject: str | None = None) -> Listing:
     if subject is None:
         return Listing(f"/books/{wanted}", {"column": "date_published"})
     months = {"publishedFrom": wanted, "publishedTo": wanted}
-    return Listing(f"/books/{quote(subject, safe='')}", {"column": "subjects", **months})
+    return listing_of("books", subject, {"column": "subjects", **months})
 
 
 def page_of(listing: Listing, payer: Payer, *, page: int, page_size: int = PAGE_SIZE) -> Question[Answer]:
@@ -55,6 +69,21 @@ def page_of(listing: Listing, payer: Payer, *, page: int, page_size: int = PAGE_
         payer,
         count=lambda answer: len(answer.books),
         may_be_too_large=page_size > MIN_PAGE_SIZE,
+    )
+
+
+def raw_page_of(listing: Listing, payer: Payer) -> Question[RawPage]:
+    """The page that the parameters of the listing name, by `page` and `pageSize`, to pass it on as it is.
+
+    Its failures are those of `page_of`.
+    """
+    return Question(
+        RequestKind.PAGE,
+        new_request("GET", listing.path, params=dict(listing.parameters)),
+        lambda body: RawPage(members_of(body), _decode_listing(body)),
+        payer,
+        count=lambda page: len(page.answer.books),
+        may_be_too_large=int(listing.parameters.get("pageSize", DEFAULT_PAGE_SIZE)) > MIN_PAGE_SIZE,
     )
 
 

@@ -66,12 +66,19 @@ class Enrichment:
         return len(self.not_found_isbns)
 
 
-def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = "", refresh: bool = False) -> Enrichment:
+def enrich_isbns(
+    values: Iterable[str | int],
+    *,
+    consumer: str,
+    operation: str = "batch-direct",
+    source: str = "",
+    refresh: bool = False,
+) -> Enrichment:
     """Stores what ISBNdb knows about the ISBNs. It asks in batches of ISBNDB_BATCH_SIZE ISBNs.
 
-    `consumer`: the slug of the payer. `source`: the purpose, for the journal. ISBNs with a fresh edition and remembered
-    misses (see selectors/books.py) are not in a batch, unless `refresh`. Several batches are under way at once, and
-    each is stored when it comes. A batch whose answer is too large for ISBNdb is halved.
+    `consumer`: the slug of the payer. `operation`, `source`: what this is and what for, in the journal. ISBNs with a
+    fresh edition and remembered misses (see selectors/books.py) are not in a batch, unless `refresh`. Several batches
+    are under way at once, and each is stored when it comes. A batch whose answer is too large for ISBNdb is halved.
 
     Raises EnrichmentStopped with one of ENDINGS; when that is the quota's refusal before the first request, nothing was
     spent.
@@ -86,9 +93,7 @@ def enrich_isbns(values: Iterable[str | int], *, consumer: str, source: str = ""
     rest = list(known.wanted)
     if rest:
         with (
-            spending(
-                consumer=consumer, operation="batch-direct", calls=cost_of_isbns(len(rest)), source=source
-            ) as spender,
+            spending(consumer=consumer, operation=operation, calls=cost_of_isbns(len(rest)), source=source) as spender,
             accounted(rest, spender, result),
         ):
             ask_in_batches(rest, spender, result)
