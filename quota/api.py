@@ -6,7 +6,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.serializers import Serializer
+from rest_framework.serializers import ListField, Serializer
 from rest_framework.views import APIView
 
 from alexandria.common.pagination import CursorPages
@@ -44,9 +44,12 @@ def ratelimit_headers(status: QuotaStatus) -> dict[str, str]:
 def asked_for(request: Request, serializer: type[Serializer[Any]]) -> dict[str, Any]:
     """The checked query parameters, without those of paging. An empty parameter counts as not given.
 
-    Raises ValidationError, also for a parameter that `serializer` does not have: a misspelt filter would be ignored.
+    A parameter that is a list can come several times. Raises ValidationError, also for a parameter that `serializer`
+    does not have: a misspelt filter would be ignored.
     """
-    query = serializer(data={name: value for name, value in request.query_params.items() if value})
+    lists = {name for name, field in serializer().fields.items() if isinstance(field, ListField)}
+    given = {name: [value for value in values if value] for name, values in request.query_params.lists()}
+    query = serializer(data={name: values if name in lists else values[-1] for name, values in given.items() if values})
     known = [*query.fields, *(name for name in PAGING if name not in query.fields)]
     if unknown := [name for name in request.query_params if name not in known]:
         known_names = ", ".join(f'"{name}"' for name in known)

@@ -251,6 +251,16 @@ class StrictSerializerExtension(OpenApiSerializerExtension):  # type: ignore[no-
         return mapped | {"additionalProperties": False}
 
 
+class ListedBookExtension(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
+    """A list of books has the fields that the request names."""
+
+    target_class = "enrichment.serializers.catalogue.ListedBookSerializer"
+
+    def map_serializer(self, auto_schema: Any, direction: str) -> Schema:
+        mapped: Schema = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)  # noqa: SLF001
+        return mapped | {"required": ["isbn13"]}
+
+
 def add_problems(result: Schema, **_: object) -> Schema:
     """Postprocessing hook that documents the problems of every operation.
 

@@ -11,16 +11,21 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from alexandria.common.pagination import CursorPages
+from alexandria.common.pagination import CursorPages, KeysetPages
 from enrichment import selectors
+from enrichment.books.following import settled_until
+from enrichment.books.shown import SHOWN_FIELDS
 from enrichment.models import Author, Edition
+from enrichment.selectors import Criteria
 from enrichment.serializers.catalogue import (
     MAX_PAGE_SIZE,
+    SUMMARY_FIELDS,
     AuthorDetailSerializer,
     AuthorsQuerySerializer,
+    BookPageSerializer,
     BooksQuerySerializer,
-    BookSummarySerializer,
     CountedAuthorSerializer,
+    ListedBookSerializer,
     StatsSerializer,
     TopAuthorsQuerySerializer,
     WorkDetailSerializer,
@@ -28,32 +33,60 @@ from enrichment.serializers.catalogue import (
 from quota.api import asked_for, ratelimit_headers
 from quota.selectors.status import get_status
 
+PAGE_SIZE = 50
 
-class CataloguePages(CursorPages):
-    page_size = 50
+
+class AuthorPages(CursorPages):
+    ordering = "name_key"
+    page_size = PAGE_SIZE
     page_size_query_param = "page_size"
     max_page_size = MAX_PAGE_SIZE
 
 
-class BookPages(CataloguePages):
-    ordering = "isbn13"
+class BookPages(KeysetPages):
+    page_size = PAGE_SIZE
+    page_size_query_param = "page_size"
+    max_page_size = MAX_PAGE_SIZE
 
 
-class AuthorPages(CataloguePages):
-    ordering = "name_key"
+class BooksView(APIView):
+    @extend_schema(
+        operation_id="books",
+        summary="Stored books",
+        parameters=[BooksQuerySerializer],
+        responses={200: BookPageSerializer},
+    )
+    def get(self, request: Request) -> Response:
+        """The stored books that match all criteria, in pages.
+
+        With `updated_since`, a program keeps its copy: no change is ever missed, however long a transaction takes.
+        """
+        wanted = asked_for(request, BooksQuerySerializer)
+        named = {"isbn13", *wanted.pop("fields", SUMMARY_FIELDS)}
+        fields = [name for name in SHOWN_FIELDS if name in named]
+        ordering, isbns = wanted.pop("ordering", "isbn"), wanted.pop("isbn", ())
+        since = wanted.get("updated_since")
+        until = max(settled_until(), since) if since else None
+        criteria = selectors.Criteria(isbns=isbns, updated_before=until, **wanted)
+        books, pages = _in_order(selectors.find_books(criteria, fields=fields), ordering, criteria)
+        page = pages.paginate_queryset(books, request, view=self)
+        answer = pages.get_paginated_response(ListedBookSerializer(page, many=True, context={"fields": fields}).data)
+        if until is not None:
+            answer.data["updated_until"] = until
+        return answer
 
 
-class BooksView(ListAPIView[Edition]):
-    serializer_class = BookSummarySerializer
-    pagination_class = BookPages
-
-    @extend_schema(operation_id="books", summary="Stored books", parameters=[BooksQuerySerializer])
-    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """The stored books that match all criteria, by ISBN, in pages."""
-        return super().get(request, *args, **kwargs)
-
-    def get_queryset(self) -> QuerySet[Edition]:
-        return selectors.find_books(**asked_for(self.request, BooksQuerySerializer))
+def _in_order(books: QuerySet[Edition], ordering: str, criteria: Criteria) -> tuple[QuerySet[Edition], BookPages]:
+    if criteria.updated_since is not None:
+        return books, BookPages("updated_at", "isbn13")
+    match ordering:
+        case "date":
+            return selectors.by_date(books), BookPages("day", "isbn13")
+        case "-date":
+            return selectors.by_date(books), BookPages("-day", "-isbn13")
+        case "relevance":
+            return selectors.by_relevance(books, criteria), BookPages("distance", "isbn13")
+    return books, BookPages("isbn13")
 
 
 class AuthorsView(ListAPIView[Author]):

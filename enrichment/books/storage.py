@@ -22,6 +22,7 @@ from django.db.backends.utils import CursorWrapper
 
 from alexandria.common.database import READ_ONLY, sqlstate
 from enrichment.books.fields import COLUMNS, Book
+from enrichment.books.following import BEGIN_STORING
 from enrichment.books.match_keys import name_key, title_key
 from enrichment.books.misses import pauses
 
@@ -53,12 +54,13 @@ _INSERT_WORKS = """
     ON CONFLICT (title_key, author_key) DO NOTHING"""
 # Ids are looked up row by row: with a join, the planner, which has no statistics of `incoming`, would hash all works.
 # Rows that the last WHERE leaves unchanged are locked too, in the same order.
+# `updated_at` must be later than BEGIN_STORING: see following.py.
 _UPSERT_EDITIONS = f"""
     INSERT INTO enrichment_edition ({_LIST}, work_id, synced_at, created_at, updated_at)
     SELECT {_LIST},
         (SELECT id FROM enrichment_work AS work
          WHERE work.title_key = incoming.title_key AND work.author_key = incoming.author_key),
-        COALESCE(%s, now()), now(), now()
+        COALESCE(%s, now()), statement_timestamp(), statement_timestamp()
     FROM incoming
     ORDER BY isbn13
     ON CONFLICT (isbn13) DO UPDATE
@@ -230,6 +232,7 @@ def _store(books: Sequence[Book], synced_at: datetime | None, result: StoreResul
     An edition that another worker has just given the same content counts as unchanged.
     """
     with transaction.atomic(durable=True), connection.cursor() as cursor:
+        cursor.execute(BEGIN_STORING)
         cursor.execute(_CREATE_INCOMING)
         _copy(cursor, books)
         cursor.execute(_INSERT_AUTHORS)

@@ -9,13 +9,22 @@ from datetime import date
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
-from django.db.models import Q
-from django.db.models.functions import Upper
+from django.db.models import Func, Q, TextField
+from django.db.models.functions import Coalesce, Upper
 
 ISBN13_FORMAT = r"^97[89][0-9]{10}$"
 TRIGRAMS = "gin_trgm_ops"  # of pg_trgm: finds parts of words and similar words
 NAMED = Q(named_at__isnull=False)
 NAMED_AT = "When ISBNdb's feed named it as changed. Empty: ISBNdb has been asked since, or the feed did not name it."
+DAY = Coalesce("date_published", date.min)
+"""The date of publication in an order of books: one without a date counts as the oldest."""
+
+
+class Folded(Func):
+    """The texts of an array without regard to case."""
+
+    function = "enrichment_folded"
+    output_field = ArrayField(TextField())
 
 
 def known_part(day: date | None, precision: str) -> str:
@@ -128,6 +137,12 @@ class Edition(models.Model):
             models.Index(fields=["named_at"], condition=NAMED, name="enrichment_edition_named_at"),
             models.Index(fields=["date_published"], name="enrichment_edition_published"),
             GinIndex(OpClass(Upper("publisher"), TRIGRAMS), name="enrichment_edition_publisher"),
+            GinIndex(Folded("subjects"), name="enrichment_edition_subjects"),
+            # The ISBN is in these for pages in their order, and in the order of ISBNs.
+            models.Index(Upper("language"), "isbn13", name="enrichment_edition_language"),
+            models.Index(Upper("binding"), "isbn13", name="enrichment_edition_binding"),
+            models.Index(DAY, "isbn13", name="enrichment_edition_day"),
+            models.Index("updated_at", "isbn13", name="enrichment_edition_updated"),
         ]
 
     def __str__(self) -> str:

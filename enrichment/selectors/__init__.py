@@ -17,6 +17,9 @@ from enrichment.selectors.books import (
     stored_isbns,
 )
 from enrichment.selectors.catalogue import (
+    Criteria,
+    by_date,
+    by_relevance,
     find_authors,
     find_books,
     find_works,
@@ -64,6 +67,7 @@ from enrichment.selectors.stats import Stats, get_stats
 
 __all__ = [
     "MAX_PAGES",
+    "Criteria",
     "IsbnPlan",
     "KnownIsbns",
     "Stats",
@@ -71,6 +75,8 @@ __all__ = [
     "WantedAuthor",
     "ask_isbns_again_at",
     "author_figures",
+    "by_date",
+    "by_relevance",
     "check_items",
     "failure_reasons",
     "find_authors",

@@ -1,7 +1,11 @@
 """Fields and base classes that several requests or answers share."""
 
+import re
+from calendar import monthrange
+from datetime import date
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from enrichment.serializers.strict import StrictSerializer
@@ -55,3 +59,35 @@ class ShortListField(serializers.ListField):
             message = f"Ensure this field has no more than {self.max_length} elements."
             raise serializers.ValidationError(message, code="max_length")
         return super().to_internal_value(data)
+
+
+class ParameterListField(ShortListField):
+    """A parameter that can come several times, and that can have several values with commas between them."""
+
+    def to_internal_value(self, data: Any) -> list[Any]:
+        values = [part.strip() for value in data for part in str(value).split(",")]
+        return super().to_internal_value([value for value in values if value])
+
+
+_PARTIAL_DATE = r"([0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2}))?)?"
+
+
+@extend_schema_field({"type": "string", "pattern": f"^{_PARTIAL_DATE}$"})
+class PartialDateField(serializers.Field[date, str, str, Any]):
+    """A day, a month or a year: `2023-10-05`, `2023-10` or `2023`. Its value is the first day, or the last one."""
+
+    default_error_messages = {"invalid": "It must be a day, a month or a year: 2023-10-05, 2023-10 or 2023."}
+
+    def __init__(self, *, last: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self.last = last
+
+    def to_internal_value(self, data: str) -> date:
+        if not (match := re.fullmatch(_PARTIAL_DATE, data)):
+            self.fail("invalid")
+        year, month, day = (int(part) if part else None for part in match.groups())
+        try:
+            month = month or (12 if self.last else 1)
+            return date(year or 0, month, day or (monthrange(year or 0, month)[1] if self.last else 1))
+        except ValueError:
+            self.fail("invalid")

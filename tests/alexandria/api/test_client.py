@@ -68,6 +68,9 @@ def test_a_client_generated_from_the_schema_works(client: Any, live_server, sand
     assert ask("books.book", isbn, if_none_match="*")[0] == 304
 
     [found] = ask("books.books", title=book.title)[1].results
+    [named] = ask("books.books", isbn=[isbn], fields=[models.BooksFieldsItem.TITLE])[1].results
+    assert named.to_dict() == {"isbn13": isbn, "title": book.title}
+    assert ask("stats.stats")[1].books == 1
     author = ask("authors.author", found.authors[0].id)[1]
     assert (found.isbn13, author.name) == (isbn, book.authors[0].name)
     assert ask("works.work", book.work.id)[1].title == book.work.title

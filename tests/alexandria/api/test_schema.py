@@ -142,7 +142,10 @@ def test_every_kind_of_answer_is_in_the_schema(
     assert post(RELEASES, {"start_month": "2023-12", "end_month": "2023-12", "subjects": ["Poetry"]}) == 200
     assert post(RELEASES, {"start_month": "2024-02", "end_month": "2024-01"}) == 400
     assert answer("GET", BOOKS, query={"author": "weir", "title": "the", "page_size": 2}) == 200
+    assert answer("GET", BOOKS, query={"fields": ["title"], "ordering": "-date", "published_to": "2030"}) == 200
+    assert answer("GET", BOOKS, query={"isbn": [isbn], "updated_since": "2000-01-01T00:00:00Z"}) == 200
     assert answer("GET", BOOKS, query={"year": 0}) == 400
+    assert answer("GET", "/api/stats") == 200
     assert answer("GET", AUTHORS, query={"search": "weir"}) == 200
     author = Author.objects.get(name="Andy Weir")
     assert answer("GET", AUTHOR, path_parameters={"author_id": author.pk}) == 200
