@@ -1,15 +1,56 @@
-"""Rows as the text of a file, line by line, so that a file of any length needs no more memory than a few rows."""
+"""Tables as files: read in batches, and written line by line.
+
+A file of any length needs no more memory than a batch, here and in the database.
+"""
 
 import csv
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
+from django.db.models import Model, Q, QuerySet
+
 Row = Sequence[Any]
+Stored = TypeVar("Stored", bound=Model)
+
+BATCH = 2_000
+"""Rows that one query reads."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """The characters with which a formula begins in a spreadsheet."""
+SEPARATOR = "; "
+"""Between the values of a list in one cell."""
+FOR_EXCEL = "\ufeff"
+"""The beginning of a CSV file for people. Without this byte order mark, Excel does not read it as UTF-8."""
+
+
+def in_batches(rows: QuerySet[Stored], *, keys: Sequence[str], batch: int = BATCH) -> Iterator[Stored]:
+    """The rows in the order of `keys`, `batch` rows for each query. The keys together must be unique.
+
+    A key that begins with "-" is in descending order. Each query starts after the last row of the one before, so rows
+    that are written meanwhile do not shift it. A server-side cursor would need one connection for the whole export.
+    PgBouncer in transaction mode does not give one.
+    """
+    ordered = rows.order_by(*keys)
+    after = Q()
+    while found := list(ordered.filter(after)[:batch]):
+        yield from found
+        if len(found) < batch:
+            return
+        after = _beyond(found[-1], keys)
+
+
+def _beyond(last: Model, keys: Sequence[str]) -> Q:
+    """The rows after `last`: the first key is beyond its own, or it is equal and the second key is, and so on."""
+    beyond = Q()
+    equal: dict[str, Any] = {}
+    for key in keys:
+        name = key.removeprefix("-")
+        value = getattr(last, name)
+        beyond |= Q(**equal, **{f"{name}__{'lt' if key.startswith('-') else 'gt'}": value})
+        equal[name] = value
+    return beyond
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
@@ -17,6 +58,12 @@ def as_csv(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
     yield csv_line(columns)
     for row in rows:
         yield csv_line(row)
+
+
+def as_csv_for_people(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
+    """The same as a file that Excel reads as UTF-8."""
+    yield FOR_EXCEL
+    yield from as_csv(columns, rows)
 
 
 def as_json(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
@@ -35,13 +82,14 @@ def as_ndjson(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
 
 
 def csv_line(row: Row) -> str:
-    """The values as one line of a CSV file. A text that a spreadsheet would take for a formula gets an apostrophe."""
-    return _WRITER.writerow([without_formula(_plain(value)) for value in row])  # type: ignore[no-any-return]
+    """The values as one line of a CSV file, as `cell` shows them."""
+    return _WRITER.writerow([cell(value) for value in row])  # type: ignore[no-any-return]
 
 
-def without_formula(value: Any) -> Any:
-    """The value of a cell. A text that a spreadsheet would take for a formula begins with an apostrophe."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+def cell(value: Any) -> Any:
+    """A value for a spreadsheet. A list is one text. A text that can act as a formula begins with an apostrophe."""
+    shown = SEPARATOR.join(value) if isinstance(value, list) else _plain(value)
+    return f"'{shown}" if isinstance(shown, str) and shown.startswith(FORMULA) else shown
 
 
 class _Line:

@@ -1,13 +1,12 @@
 """The items of a job, its ISBNs or its authors: page by page, and all of them as a CSV file."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 from typing import TypeVar
 
 from django.db.models import QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
 
-from alexandria.common.exports import Row, as_csv
+from alexandria.common.exports import Row, as_csv_for_people
 from enrichment.models import Job, JobAuthor, JobItem
 
 PAGE_SIZE = 100
@@ -42,9 +41,6 @@ def in_batches(items: QuerySet[Item]) -> Iterator[list[Item]]:
 
 def csv_of(job: Job, columns: Sequence[str], rows: Iterable[Row]) -> StreamingHttpResponse:
     """A CSV file of the job, streamed."""
-    byte_order_mark = "\ufeff"  # without it Excel does not read the file as UTF-8
-    answer = StreamingHttpResponse(
-        chain([byte_order_mark], as_csv(columns, rows)), content_type="text/csv; charset=utf-8"
-    )
+    answer = StreamingHttpResponse(as_csv_for_people(columns, rows), content_type="text/csv; charset=utf-8")
     answer["Content-Disposition"] = f'attachment; filename="job-{job.pk}.csv"'
     return answer

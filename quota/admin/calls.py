@@ -115,4 +115,4 @@ class CallAdmin(ExportMixin, ReadOnlyAdmin):
         return ("-dispatched_at", "-id") if filtered else ("-id",)
 
     def export_rows(self, request: HttpRequest, queryset: QuerySet[Call]) -> Iterator[Row]:
-        return call_rows(queryset, keys=[key.removeprefix("-") for key in self.get_ordering(request)])
+        return call_rows(queryset, keys=self.get_ordering(request))

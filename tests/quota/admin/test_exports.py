@@ -11,8 +11,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from alexandria.common.exports import BATCH, FOR_EXCEL
 from quota.models import Call, Consumer
-from quota.selectors.exports import BATCH, CALL_COLUMNS, USAGE_COLUMNS
+from quota.selectors.exports import CALL_COLUMNS, USAGE_COLUMNS
 from tests.fixtures import NOON
 
 CALLS = "/admin/quota/call/"
@@ -30,7 +31,7 @@ def lines(client: Client, page: str, wanted: str, **filters: str) -> list[dict[s
     response: Any = client.get(f"{page}export-{wanted}/", filters)
     assert response.status_code == 200
     assert response.streaming
-    text = b"".join(response.streaming_content).decode()
+    text = b"".join(response.streaming_content).decode("utf-8-sig")
     return json.loads(text) if wanted == "json" else list(csv.DictReader(text.splitlines()))
 
 
@@ -42,6 +43,7 @@ def test_the_journal_is_streamed_in_batches(pages: Client, consumer: Consumer) -
         with CaptureQueriesContext(connection) as queries:
             response: Any = pages.get(f"{CALLS}export-csv/", filters)
             stream: Iterator[bytes] = iter(response.streaming_content)
+            assert next(stream).decode() == FOR_EXCEL
             assert next(stream).decode() == ",".join(CALL_COLUMNS) + "\r\n"
             begun = len(queries)
             ids = [int(line.split(b",", 1)[0]) for line in stream]
