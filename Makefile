@@ -1,6 +1,6 @@
 # `make` lists the targets. PYTHON=python3.12 make … selects the interpreter. Without it, an existing .venv is kept.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test test-fast browser screenshots lint types pgbouncer ci bench lock clean
+.PHONY: help setup demo run test test-fast browser screenshots lint types pgbouncer yaz ci bench lock clean
 
 BIN := .venv/bin
 MANAGE := $(BIN)/python manage.py
@@ -52,15 +52,21 @@ types: setup ## checks types with mypy, strict
 	$(BIN)/mypy $(CODE)
 
 ci: export CI := on
-ci: browser pgbouncer lint types test ## every change must pass this; fails without a browser
+ci: browser pgbouncer yaz lint types test ## every change must pass this; fails without a browser
 
 browser: ## installs Debian's chromium for the browser tests, if there is none (CHROMIUM=/path uses another)
 	@.ci/browser
 
+# Installs the package $(2) of Debian, if its program $(1) is missing.
+DEBIAN = PATH="$$PATH:/usr/sbin"; command -v $(1) > /dev/null || { \
+	[ "$$(id -u)" = 0 ] || { echo "$(1): not found. Install it as root: apt-get install $(2)" >&2; exit 1; }; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -qq -y --no-install-recommends $(2); }
+
 pgbouncer: ## installs Debian's PgBouncer, if it is missing; `test` skips what needs it
-	@PATH="$$PATH:/usr/sbin"; command -v pgbouncer > /dev/null || { \
-		[ "$$(id -u)" = 0 ] || { echo "pgbouncer: not found. Install it as root: apt-get install pgbouncer" >&2; exit 1; }; \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -qq -y --no-install-recommends pgbouncer; }
+	@$(call DEBIAN,pgbouncer,pgbouncer)
+
+yaz: ## installs Debian's yaz, which checks MARC files, if it is missing; `test` skips what needs it
+	@$(call DEBIAN,yaz-marcdump,yaz)
 
 screenshots: setup browser ## renews docs/screenshots from an invented day
 	@$(BIN)/python -m tests.browser.screenshots

@@ -1,6 +1,7 @@
 """Books, works, authors, misses and the feed. They are read-only, because the next refresh would overwrite a change."""
 
 import json
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, cast
 
@@ -17,10 +18,13 @@ from unfold.forms import BaseDialogForm
 from unfold.paginator import InfinitePaginator
 
 from alexandria.common.admin import ReadOnlyAdmin
+from alexandria.common.exports import Row
+from alexandria.common.list_exports import RowExportMixin
 from alexandria.common.reasons import close_dialog, confirm_dialog
 from alexandria.common.text import counted
 from alexandria.common.widgets import link
 from enrichment import selectors
+from enrichment.admin.exports import BookExportMixin
 from enrichment.admin.lists import cost_context, job_page, run_and_log
 from enrichment.books.misses import ask_again_at
 from enrichment.books.provenance import trace
@@ -67,7 +71,7 @@ class RefreshForm(BaseDialogForm):
 
 
 @admin.register(Edition)
-class EditionAdmin(IsbnSearch):
+class EditionAdmin(BookExportMixin, IsbnSearch):
     list_display = ["isbn13", "title", "author_names", "publisher", "published", "synced_at"]
     list_filter = ["synced_at", ("date_published", RangeDateFilter)]
     list_filter_submit = True
@@ -152,12 +156,15 @@ def _editions_link(count: int | None, **lookup: object) -> SafeString:
 
 
 @admin.register(Work)
-class WorkAdmin(IsbnSearch):
+class WorkAdmin(RowExportMixin, IsbnSearch):
     list_display = ["title", "author_key", "editions_link"]
     search_fields = ["title"]
     search_help_text = "Search by a title, or by an ISBN (in any form)."
     fields = ["title", "title_key", "author_key", "editions_link"]
     isbn_field = "editions__isbn13"
+    actions_list = ("export_csv", "export_ndjson")
+    export_name = "works"
+    export_columns = selectors.WORK_COLUMNS
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Work]:
         """Adds the number of editions. It is counted only for the rows of one page."""
@@ -168,18 +175,24 @@ class WorkAdmin(IsbnSearch):
     def search_text(self, queryset: QuerySet[Work], text: str) -> QuerySet[Work]:
         return queryset.filter(pk__in=selectors.find_works(text).order_by().values("pk")) if text else queryset
 
+    def export_rows(self, request: HttpRequest, queryset: QuerySet[Work]) -> Iterator[Row]:
+        return selectors.work_rows(queryset)
+
     @admin.display(description="editions")
     def editions_link(self, work: Any) -> SafeString:
         return _editions_link(work.editions_count, work__id__exact=work.pk)
 
 
 @admin.register(Author)
-class AuthorAdmin(ReadOnlyAdmin):
+class AuthorAdmin(RowExportMixin, ReadOnlyAdmin):
     list_display = ["name", "editions_link"]
     paginator = InfinitePaginator
     search_fields = ["name"]
     search_help_text = "Search by a name. Similar names are found, too."
     fields = ["name", "name_key", "editions_link"]
+    actions_list = ("export_csv", "export_ndjson")
+    export_name = "authors"
+    export_columns = selectors.AUTHOR_COLUMNS
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Author]:
         return selectors.with_editions(super().get_queryset(request))
@@ -189,6 +202,9 @@ class AuthorAdmin(ReadOnlyAdmin):
     ) -> tuple[QuerySet[Author], bool]:
         found = selectors.find_authors(search_term.strip()).order_by().values("pk")
         return (queryset.filter(pk__in=found) if search_term.strip() else queryset), False
+
+    def export_rows(self, request: HttpRequest, queryset: QuerySet[Author]) -> Iterator[Row]:
+        return selectors.author_rows(queryset)
 
     @admin.display(description="editions")
     def editions_link(self, author: Any) -> SafeString:

@@ -1,22 +1,22 @@
-"""A stored book as a row of a spreadsheet, and as a line of JSON. Both have what `GET /api/books/{isbn}` shows."""
+"""The forms of a file of books. CSV and NDJSON have what `GET /api/books/{isbn}` shows; marc.py has the others."""
 
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from alexandria.common.exports import without_formula
+from alexandria.common.exports import cell, csv_line
+from enrichment.books.shown import SHOWN_FIELDS, shown_edition
+from enrichment.exports.marc import COLLECTION, marc21, marcxml
 from enrichment.models import Edition
-from enrichment.serializers.books import EditionSerializer
 
-_SERIALIZER = EditionSerializer()
 _WORK_COLUMNS = ("work_id", "work_title")
-SEPARATOR = "; "
-"""Between the values of a list in one cell."""
 
 
 def _columns() -> list[str]:
     columns: list[str] = []
-    for name in EditionSerializer.Meta.fields:
+    for name in SHOWN_FIELDS:
         columns += _WORK_COLUMNS if name == "work" else [name]
     return columns
 
@@ -30,23 +30,49 @@ def cells(edition: Edition) -> list[str]:
 
     The edition comes with its work, its authors in `author_links`, and its long texts, as from `get_edition`.
     """
-    values: list[str] = []
-    for name, value in _shown(edition).items():
+    values: list[Any] = []
+    for name, value in shown_edition(edition).items():
         if name == "work":
-            values += [str(value["id"]), value["title"]]
-        elif name == "authors":
-            values.append(SEPARATOR.join(author["name"] for author in value))
-        elif isinstance(value, list):
-            values.append(SEPARATOR.join(value))
+            values += [value["id"], value["title"]]
         else:
-            values.append("" if value is None else str(value))
-    return [without_formula(value) for value in values]
+            values.append([author["name"] for author in value] if name == "authors" else value)
+    return ["" if value is None else str(cell(value)) for value in values]
 
 
 def ndjson(edition: Edition) -> bytes:
     """The book as a line of newline-delimited JSON: what `GET /api/books/{isbn}` shows. It takes what `cells` takes."""
-    return msgspec.json.encode(_shown(edition)) + b"\n"
+    return msgspec.json.encode(shown_edition(edition)) + b"\n"
 
 
-def _shown(edition: Edition) -> dict[str, Any]:
-    return _SERIALIZER.to_representation(edition)
+@dataclass(frozen=True)
+class BookFormat:
+    """How books become a file: its beginning, something for each book, and its end."""
+
+    label: str
+    suffix: str
+    content_type: str
+    book: Callable[[Edition], bytes]
+    """It takes what `cells` takes."""
+    head: bytes = b""
+    tail: bytes = b""
+
+    def file(self, editions: Iterable[Edition]) -> Iterator[bytes]:
+        """The file in parts, one for each book. It reads the editions as it goes."""
+        if self.head:
+            yield self.head
+        yield from map(self.book, editions)
+        if self.tail:
+            yield self.tail
+
+
+def _csv(edition: Edition) -> bytes:
+    return csv_line(cells(edition)).encode()
+
+
+FORMATS = {
+    "csv": BookFormat("CSV", "csv", "text/csv; charset=utf-8", _csv, head=csv_line(COLUMNS).encode()),
+    "ndjson": BookFormat("NDJSON", "ndjson", "application/x-ndjson", ndjson),
+    "marc": BookFormat("MARC 21", "mrc", "application/marc", marc21),
+    "marcxml": BookFormat("MARCXML", "xml", "application/marcxml+xml", marcxml, *COLLECTION),
+}
+"""The formats of a file of books, by the name that a person gives."""

@@ -29,6 +29,13 @@ from enrichment.selectors.catalogue import (
     top_authors,
     with_editions,
 )
+from enrichment.selectors.exports import (
+    AUTHOR_COLUMNS,
+    WORK_COLUMNS,
+    author_rows,
+    exported_books,
+    work_rows,
+)
 from enrichment.selectors.jobs import (
     MAX_PAGES,
     author_figures,
@@ -66,7 +73,9 @@ from enrichment.selectors.refreshes import (
 from enrichment.selectors.stats import Stats, get_stats
 
 __all__ = [
+    "AUTHOR_COLUMNS",
     "MAX_PAGES",
+    "WORK_COLUMNS",
     "Criteria",
     "IsbnPlan",
     "KnownIsbns",
@@ -75,9 +84,11 @@ __all__ = [
     "WantedAuthor",
     "ask_isbns_again_at",
     "author_figures",
+    "author_rows",
     "by_date",
     "by_relevance",
     "check_items",
+    "exported_books",
     "failure_reasons",
     "find_authors",
     "find_books",
@@ -122,4 +133,5 @@ __all__ = [
     "why_nothing_is_sent",
     "with_editions",
     "without_fresh",
+    "work_rows",
 ]

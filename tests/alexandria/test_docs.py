@@ -47,6 +47,7 @@ NOT_RUN = {
     "demo",
     "embedded",
     "isbndb_sandbox",
+    "export_books",
     "migrate",
     "collectstatic",
     # So have these, and they need a server or a list.

@@ -1,0 +1,46 @@
+"""The buttons that export a list of books, in each of the formats of `manage.py export_books`."""
+
+from collections.abc import Iterator
+from itertools import chain
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from unfold.decorators import action
+
+from alexandria.common.exports import FOR_EXCEL
+from alexandria.common.list_exports import FileExportMixin
+from enrichment.exports.formats import FORMATS
+from enrichment.models import Edition
+from enrichment.selectors import exported_books
+
+
+class BookExportMixin(FileExportMixin):
+    """Exports the books of the list, in any format."""
+
+    actions_list = ("export_csv", "export_ndjson", "export_marc", "export_marcxml")
+    export_name = "books"
+
+    @action(description="CSV", url_path="export-csv", permissions=["view"], icon="download")
+    def export_csv(self, request: HttpRequest) -> HttpResponseBase:
+        return self._export(request, "csv", FOR_EXCEL.encode())
+
+    @action(description="NDJSON", url_path="export-ndjson", permissions=["view"], icon="download")
+    def export_ndjson(self, request: HttpRequest) -> HttpResponseBase:
+        return self._export(request, "ndjson")
+
+    @action(description="MARC 21", url_path="export-marc", permissions=["view"], icon="download")
+    def export_marc(self, request: HttpRequest) -> HttpResponseBase:
+        return self._export(request, "marc")
+
+    @action(description="MARCXML", url_path="export-marcxml", permissions=["view"], icon="download")
+    def export_marcxml(self, request: HttpRequest) -> HttpResponseBase:
+        return self._export(request, "marcxml")
+
+    def _export(self, request: HttpRequest, name: str, before: bytes = b"") -> HttpResponseBase:
+        form = FORMATS[name]
+
+        def write(books: QuerySet[Edition]) -> Iterator[bytes]:
+            return chain([before] if before else [], form.file(exported_books(books)))
+
+        return self.export_file(request, form.suffix, form.content_type, write)
