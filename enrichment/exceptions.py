@@ -29,7 +29,18 @@ class IsbndbUnavailable(IsbndbError):
 
 
 class IsbndbRefused(IsbndbError):
-    """ISBNdb rejects our key or our request, or redirects it. There is no retry: the answer would be the same."""
+    """ISBNdb rejects our key or our request, or redirects it. There is no retry: the answer would be the same.
+
+    `status`: the status of its answer, if there was one.
+    """
+
+    def __init__(self, message: str = "", *, status: int | None = None) -> None:
+        self.status = status
+        super().__init__(message)
+
+
+class IsbndbInputRefused(IsbndbRefused):
+    """ISBNdb rejects what somebody has asked it for: a parameter that was passed on."""
 
 
 class IsbndbKeyRefused(IsbndbRefused):

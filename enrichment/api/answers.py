@@ -9,7 +9,7 @@ from rest_framework.response import Response
 
 from quota.api import ratelimit_headers
 from quota.exceptions import QuotaUnavailable
-from quota.selectors.status import get_status
+from quota.selectors.status import QuotaStatus, get_status
 from quota.serializers import QuotaStatusSerializer
 
 log = structlog.get_logger(__name__)
@@ -18,16 +18,21 @@ VARY = {"Vary": "Prefer"}
 """For endpoints that accept `Prefer: respond-async`."""
 
 
+def current_quota() -> QuotaStatus | None:
+    """Today's quota for an answer whose work is done; None when it cannot be read."""
+    try:
+        return get_status()
+    except QuotaUnavailable:
+        log.exception("answer.without_quota")
+        return None
+
+
 def spending_answer(result: dict[str, Any], *, started: float, headers: Mapping[str, str] = VARY) -> Response:
     """Answers with the figures of `result`, `duration_ms` since `started` (monotonic clock), and the current quota.
 
     When the quota cannot be read, it and its headers are left out, because the work is done and its calls are spent.
     """
-    try:
-        status = get_status()
-    except QuotaUnavailable:
-        log.exception("answer.without_quota")
-        status = None
+    status = current_quota()
     answer = {
         **result,
         "duration_ms": round(1000 * (time.monotonic() - started)),

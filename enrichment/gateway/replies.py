@@ -109,7 +109,9 @@ def judge(  # noqa: PLR0911 (a list of cases)
         return Call.Outcome.REFUSED, IsbndbRefused(
             "ISBNdb redirected the request to another address. Check ISBNDB_BASE_URL."
         )
-    return Call.Outcome.REFUSED, IsbndbRefused(f"ISBNdb refused the request with status {reply.status}.")
+    return Call.Outcome.REFUSED, IsbndbRefused(
+        f"ISBNdb refused the request with status {reply.status}.", status=reply.status
+    )
 
 
 def day_over(call: DispatchedCall) -> tuple[Call.Outcome, QuotaRefused]:

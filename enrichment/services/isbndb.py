@@ -14,7 +14,14 @@ from alexandria.common.database import OUT_OF_REACH
 from enrichment import selectors
 from enrichment.books.decoding import Answer
 from enrichment.books.storage import remember_author_miss, store_books
-from enrichment.exceptions import ENDINGS, EnrichmentStopped, IsbndbNotFound, IsbndbUndecodable
+from enrichment.exceptions import (
+    ENDINGS,
+    EnrichmentStopped,
+    IsbndbInputRefused,
+    IsbndbNotFound,
+    IsbndbRefused,
+    IsbndbUndecodable,
+)
 from enrichment.gateway.asking import ask
 from enrichment.gateway.listings import Listing, listing_of, raw_page_of
 from enrichment.models import AuthorMiss
@@ -26,6 +33,9 @@ log = structlog.get_logger(__name__)
 
 SOURCE = "isbndb interface"
 """In the journal, of every request to ISBNdb that comes from here."""
+
+BAD_INPUT = {400, 422}
+"""With these statuses, ISBNdb says that a parameter is wrong. Those of a page come from the caller."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,10 @@ def get_page(listing: Listing, *, consumer: str, operation: str) -> ListedPage:
         try:
             page = ask(raw_page_of(listing, spender))
         except ENDINGS as error:
-            raise EnrichmentStopped(ListedPage(api_calls=spender.calls_spent), error) from error
+            why = error
+            if isinstance(error, IsbndbRefused) and error.status in BAD_INPUT:
+                why = IsbndbInputRefused(str(error), status=error.status)
+            raise EnrichmentStopped(ListedPage(api_calls=spender.calls_spent), why) from error
         with _answered_even_if_not_stored():
             _store(page.answer)
     return ListedPage(page.members, spender.calls_spent)

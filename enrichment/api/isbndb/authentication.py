@@ -9,10 +9,10 @@ SCHEMES = {"api-key", "bearer"}
 
 
 class IsbndbKeyAuthentication(ConsumerKeyAuthentication):
-    """The key stands alone in `Authorization`, as at ISBNdb, or after one of SCHEMES; or in `X-API-Key`."""
+    """The key stands in `X-API-Key`, or in `Authorization`: alone, as at ISBNdb, or after one of SCHEMES."""
 
     def key_of(self, request: Request) -> str | None:
-        words = request.headers.get("Authorization", "").split() or request.headers.get("X-API-Key", "").split()
+        words = request.headers.get("X-API-Key", "").split() or request.headers.get("Authorization", "").split()
         match words:
             case []:
                 return None

@@ -15,9 +15,10 @@ from rest_framework.settings import api_settings
 
 from alexandria.common.database import READ_ONLY, sqlstate
 from enrichment import exceptions as enrichment
+from enrichment.api.answers import current_quota
 from enrichment.services.stop_reasons import public_message
 from quota import exceptions as quota
-from quota.selectors.status import get_status
+from quota.api import ratelimit_headers
 
 CALLS, CACHE = "X-Api-Calls", "X-Cache"
 RETRY_SOON = 5  # seconds
@@ -31,6 +32,7 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
     quota.ConsumerUnknown: (403, ""),
     quota.QuotaError: (503, ""),
     enrichment.IsbndbNotFound: (404, ""),
+    enrichment.IsbndbInputRefused: (400, ""),
     enrichment.IsbndbPageTooLarge: (500, "Internal server error"),
     enrichment.IsbndbTimeout: (504, ""),
     enrichment.IsbndbUnavailable: (503, ""),
@@ -51,9 +53,11 @@ def error_body(status: int, message: str = "", detail: str = "") -> dict[str, st
     return {"message": message, "error_message": detail}
 
 
-def cache_headers(api_calls: int) -> dict[str, str]:
-    """Where an answer comes from: the store ("hit"), or ISBNdb ("miss"); and the calls that were spent for it."""
-    return {CACHE: "miss" if api_calls else "hit", CALLS: str(api_calls)}
+def origin_headers(api_calls: int) -> dict[str, str]:
+    """Where an answer comes from, the store ("hit") or ISBNdb ("miss"); the calls spent for it, and the quota then."""
+    headers = {CACHE: "miss" if api_calls else "hit", CALLS: str(api_calls)}
+    status = current_quota() if api_calls else None
+    return headers | (ratelimit_headers(status) if status else {})
 
 
 def error_answer(error: Exception, context: dict[str, Any]) -> JsonResponse:
@@ -67,7 +71,7 @@ def error_answer(error: Exception, context: dict[str, Any]) -> JsonResponse:
     status, message = expected or (500, "")
     body = error_body(status, message, _detail(cause) if expected else UNEXPECTED)
     api_calls = error.result.api_calls if isinstance(error, enrichment.EnrichmentStopped) else 0
-    headers = cache_headers(api_calls) if isinstance(cause, enrichment.IsbndbNotFound) else {CALLS: str(api_calls)}
+    headers = origin_headers(api_calls) if isinstance(cause, enrichment.IsbndbNotFound) else {CALLS: str(api_calls)}
     response = JsonResponse(body, status=status, headers=headers | _standard_headers(cause, status))
     if status >= 500:
         _report(error, response, context["request"]._request, is_expected=expected is not None)  # noqa: SLF001
@@ -90,24 +94,25 @@ def _named(field: str, said: Any) -> str:
 
 
 def _standard_headers(cause: Exception, status: int) -> dict[str, str]:
-    headers = {"WWW-Authenticate": "Api-Key"} if status == 401 else {}
-    wait = _seconds_to_wait(cause, status)
-    return headers | ({} if wait is None else {"Retry-After": str(max(1, ceil(wait)))})
-
-
-def _seconds_to_wait(cause: Exception, status: int) -> float | None:
-    """Until a retry can succeed; None when it cannot."""
     if isinstance(cause, quota.QuotaRefused):
-        try:
-            return (cause.retry_at - get_status().now).total_seconds() if cause.retry_at else None
-        except quota.QuotaUnavailable:
-            return None
+        return _headers_of_refusal(cause)
+    if status == 401:
+        return {"WWW-Authenticate": "Api-Key"}
+    wait = RETRY_SOON if status == 503 else None
     if isinstance(cause, Throttled):
-        wait: float | None = getattr(cause, "wait", None)
-        return wait
+        wait = getattr(cause, "wait", None)
     if isinstance(cause, enrichment.IsbndbUnavailable):
-        return cause.retry_after or RETRY_SOON
-    return RETRY_SOON if status == 503 else None
+        wait = ceil(cause.retry_after or RETRY_SOON)
+    return {"Retry-After": str(wait)} if wait else {}
+
+
+def _headers_of_refusal(refusal: quota.QuotaRefused) -> dict[str, str]:
+    if (now := current_quota()) is None:
+        return {}
+    headers = ratelimit_headers(now)
+    if refusal.retry_at is not None:
+        headers["Retry-After"] = str(max(1, ceil((refusal.retry_at - now.now).total_seconds())))
+    return headers
 
 
 def _report(error: Exception, response: JsonResponse, request: HttpRequest, *, is_expected: bool) -> None:

@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from enrichment.api.isbndb.authentication import IsbndbKeyAuthentication
-from enrichment.api.isbndb.errors import cache_headers, error_answer
+from enrichment.api.isbndb.errors import error_answer, origin_headers
 from enrichment.api.isbndb.parameters import (
     NamedSerializer,
     QueriedSerializer,
@@ -155,4 +155,4 @@ def _only_isbn(wanted: Mapping[str, str]) -> str | None:
 
 def _answer(members: dict[str, Any], api_calls: int) -> HttpResponse:
     body = msgspec.json.encode(members)
-    return HttpResponse(body, content_type="application/json", headers=cache_headers(api_calls))
+    return HttpResponse(body, content_type="application/json", headers=origin_headers(api_calls))

@@ -40,6 +40,7 @@ def test_a_book_comes_from_isbndb_once_and_then_from_the_store_as_isbndb_sent_it
         response = isbndb.get(f"/isbndb/book/{KNOWN[0]}?with_prices=0")
         assert origin(response) == (200, place, "1" if place == "miss" else "0")
         assert response.headers["Content-Type"] == "application/json"
+        assert response.headers.get("RateLimit", "").startswith('"daily";r=12999;' if place == "miss" else "")
         assert response.json() == {"book": sent(KNOWN[0])}
     Edition.objects.update(synced_at=F("synced_at") - timedelta(days=1000))
     assert origin(isbndb.get(f"/isbndb/book/{Edition.objects.get().isbn10}")) == (200, "miss", "1")

@@ -30,7 +30,7 @@ def error(response: Any, status: int, message: str) -> str:
         {"Authorization": "KEY"},
         {"Authorization": "Bearer KEY"},
         {"Authorization": "Api-Key KEY"},
-        {"X-API-Key": "KEY"},
+        {"X-API-Key": "KEY", "Authorization": "Basic cHJveHk6cHJveHk="},
     ],
 )
 def test_a_key_is_taken_in_every_form_that_programs_send(key: str, headers: dict[str, str]) -> None:
@@ -89,6 +89,7 @@ def test_a_used_up_budget_is_isbndbs_daily_quota_and_the_store_still_answers(
         assert "1 call requested, 0 free. This consumer's daily budget is used or reserved." in said
         assert response.headers["Retry-After"] == str(11 * 3600)
         assert response.headers["X-Api-Calls"] == "0"
+        assert response.headers["RateLimit"] == '"daily";r=12999;t=39600'
         assert "X-Cache" not in response.headers
     assert isbndb.get(BOOK).headers["X-Cache"] == "hit"
     assert balance(sandbox) == (1, 1)
@@ -136,6 +137,16 @@ def test_failures_of_isbndb_keep_their_form_and_say_what_they_cost(
     assert sandbox.key not in error(response, status, message)
     assert response.headers["X-Api-Calls"] == calls
     assert ("Retry-After" in response.headers) is (status == 503)
+
+
+@pytest.mark.parametrize(("path", "status"), [("/isbndb/author/Andy%20Weir", 400), (BOOK, 502)])
+def test_a_parameter_that_isbndb_refuses_is_the_callers_and_a_batch_is_ours(
+    isbndb: Client, sandbox: Sandbox, path: str, status: int
+) -> None:
+    sandbox.add_fault("status", status=422)
+    response = isbndb.get(path)
+    assert "ISBNdb refused the request with status 422." in response.json()["error_message"]
+    assert (response.status_code, response.headers["X-Api-Calls"]) == (status, "1")
 
 
 def test_a_late_answer_of_isbndb_is_a_timeout(isbndb: Client, sandbox: Sandbox, settings) -> None:
