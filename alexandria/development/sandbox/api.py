@@ -56,7 +56,7 @@ class Call:
         return {name: values[-1] for name, values in parse_qs(self.request.query).items()}
 
 
-def answer(call: Call) -> Answer:
+def answer(call: Call) -> Answer:  # noqa: C901 (a list of endpoints)
     """Answers a call that has the key and is within the limits. Records how many ISBNs were requested and found."""
     parts = [unquote(part) for part in call.request.path.split("/")[1:]]
     try:
@@ -67,6 +67,8 @@ def answer(call: Call) -> Answer:
                 found = _book(isbn)
             case "GET", ["author", name] if name:
                 found = _author(call, name)
+            case "GET", ["publisher" | "subject" as kind, name] if name:
+                found = _named(call, kind, name)
             case "GET", ["books", query] if query:
                 found = _query(call, query)
             case "GET", ["search", "books"]:
@@ -152,6 +154,14 @@ def _author(call: Call, name: str) -> Any:
         "page": page,
         "page_size": page_size,
     }
+
+
+def _named(call: Call, kind: str, name: str) -> Any:
+    """The books of a publisher or a subject."""
+    column = "subjects" if kind == "subject" else "publisher"
+    books, total, page, page_size = _page(call, listings.of_query(_search_term(name), column))
+    subject = {"subject": name} if kind == "subject" else {}
+    return {**subject, "name": name, "books": books, "total": total, "page": page, "page_size": page_size}
 
 
 def _query(call: Call, query: str) -> Any:

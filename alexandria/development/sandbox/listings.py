@@ -94,7 +94,9 @@ def of_author(name: str) -> Listing:
 
 
 def of_query(query: str, column: str) -> Listing:
-    """The books that match a query. `column` is `title`, `author`, `date_published` or `subjects`, or empty for all.
+    """The books that match a query.
+
+    `column` is `title`, `author`, `publisher`, `date_published` or `subjects`, or empty for all.
 
     Only real books and dates really match. An invented book is the same in every listing.
     """
@@ -127,7 +129,7 @@ def _real(matches: Callable[[CatalogueBook], bool]) -> tuple[CatalogueBook, ...]
 
 
 def _text(book: CatalogueBook, column: str) -> str:
-    columns = {"title": book.title, "subjects": " ".join(book.subjects)}
+    columns = {"title": book.title, "publisher": book.publisher, "subjects": " ".join(book.subjects)}
     return columns.get(column, f"{book.title} {' '.join(book.authors)}").casefold()
 
 

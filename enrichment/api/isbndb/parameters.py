@@ -48,7 +48,7 @@ class QueriedSerializer(PageSerializer):
 
     query = SearchableField(max_length=MAX_NAME_LENGTH)
     language = serializers.CharField(max_length=50, required=False)
-    year = serializers.IntegerField(min_value=1, max_value=9999, required=False)
+    year = serializers.IntegerField(min_value=0, max_value=9999, required=False)
     edition = serializers.IntegerField(min_value=0, max_value=9999, required=False)
     shouldMatchAll = serializers.BooleanField(required=False)  # noqa: N815
     column = serializers.ChoiceField(choices=COLUMNS, required=False)

@@ -47,6 +47,15 @@ def test_an_author_is_found_in_any_spelling_and_every_author_has_books(client: h
     assert client.get("/author/Nobody Ever Heard Of").json()["books"][0]["authors"][0] == "Nobody Ever Heard Of"
 
 
+def test_publishers_and_subjects_list_their_books(client: httpx2.Client) -> None:
+    publisher = client.get("/publisher/Ace?pageSize=3").json()
+    assert set(publisher) == {"name", "books", "total", "page", "page_size"}
+    assert publisher["total"] >= len(publisher["books"]) == 3
+    assert "Ace" in publisher["books"][0]["publisher"]
+    subject = client.get("/subject/Science%20Fiction?pageSize=3").json()
+    assert (subject["subject"], subject["name"], subject["page_size"]) == ("Science Fiction", "Science Fiction", 3)
+
+
 @pytest.mark.slow
 def test_an_author_without_total_ends_with_a_page_that_is_not_full(client: httpx2.Client) -> None:
     answers = [

@@ -135,4 +135,6 @@ def test_a_client_made_from_isbndbs_openapi_file_works(client: Any, address: str
     assert len(ask("books.get_app_api_book_searchbook", "atomic habits", page_size=1).data) == 1
     found = ask("search.get_app_api_search_searchbooks", text="atomic habits", page_size=1)
     assert (found.page_size, len(found.data)) == (1, 1)
-    assert balance(sandbox) == (4, 4)
+    assert ask("publisher.get_app_api_publisher_publisherdetails", "Avery", page_size=1).name == "Avery"
+    assert ask("subject.get_app_api_subject_subjectsdetails", "Habit", page_size=1).subject == "Habit"
+    assert balance(sandbox) == (6, 6)

@@ -81,6 +81,8 @@ def test_every_kind_of_answer_is_in_isbndbs_file(contract: BaseSchema, key: str)
     assert (book(known_isbns(1)[0]), book(unknown_isbns(1)[0])) == (200, 404)
     assert answer("GET", "/author/{name}", path_parameters={"name": "Andy Weir"}, query={"pageSize": 3}) == 200
     assert answer("GET", "/books/{query}", path_parameters={"query": "sea"}, query={"column": "title"}) == 200
+    for kind in ("publisher", "subject"):
+        assert answer("GET", f"/{kind}/{{name}}", path_parameters={"name": "sea"}) == 200
     assert answer("GET", "/search/books", query={"publisher": "sea"}) == 200
     assert answer("GET", "/search/books") == 400
     assert (answer("GET", "/key"), answer("GET", "/stats")) == (200, 200)
