@@ -8,7 +8,12 @@ from rest_framework.parsers import JSONParser
 
 
 class LimitedJSONParser(JSONParser):
-    """JSON. Deeper nesting than Python can parse is a ParseError. Django limits the length."""
+    """JSON, also with NaN, which Python writes for an empty cell. Deeper nesting than Python can parse is a ParseError.
+
+    Django limits the length.
+    """
+
+    strict = False
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
         try:

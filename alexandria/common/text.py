@@ -14,10 +14,17 @@ class DecodedText(NamedTuple):
 
 
 def decode_text(content: bytes) -> DecodedText:
-    """Decodes a file: by its byte order mark, as UTF-8, or else as Windows-1252, which accepts any bytes."""
+    """Decodes a file: by its byte order mark, as UTF-8, or else as Windows-1252, which accepts any bytes.
+
+    A text with many NULs is UTF-16 without a mark.
+    """
     for mark, encoding in _BYTE_ORDER_MARKS.items():
         if content.startswith(mark):
             return DecodedText(content.decode(encoding, "replace"), "")
+    start = content[:1000]
+    if start.count(0) * 4 > len(start):
+        is_little = start[1::2].count(0) >= start[::2].count(0)
+        return DecodedText(content.decode("utf-16-le" if is_little else "utf-16-be", "replace"), "UTF-16")
     try:
         return DecodedText(content.decode("utf-8"), "")
     except UnicodeDecodeError:

@@ -1,6 +1,7 @@
 """Staff paste or upload ISBNs, see what they cost, and run them as a job."""
 
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -22,11 +23,11 @@ from unfold.widgets import (
     UnfoldBooleanSwitchWidget,
 )
 
-from alexandria.common.text import counted, decode_text
+from alexandria.common.text import counted
 from enrichment.exceptions import JobError
-from enrichment.isbn.input import read_values
-from enrichment.isbn.parsing import corrected
-from enrichment.jobs.isbn_lists import keep_list, key_of, run_list
+from enrichment.isbn.files import FileUnreadable, FileValues, read_file, read_text
+from enrichment.isbn.reading import read
+from enrichment.jobs.isbn_lists import keep_list, key_of, read_list, run_list
 from enrichment.models import IsbnList, Job
 from enrichment.models.jobs import STAFF
 from enrichment.selectors import plan_isbns
@@ -58,12 +59,19 @@ class IsbnsForm(FileForm):
         widget=UnfoldAdminTextareaWidget({"rows": 10}),
         help_text="In any form, on separate lines or separated by commas or tabs. Rows of a spreadsheet work, too.",
     )
+    is_spreadsheet = forms.BooleanField(
+        label="Copied from a spreadsheet",
+        required=False,
+        widget=UnfoldBooleanSwitchWidget(),
+        help_text="Nine digits are then an ISBN-10 that has lost the zero in front. In a file they always are.",
+    )
     file = forms.FileField(
         label="Or a file",
         required=False,
         widget=UnfoldAdminFileFieldWidget(),
-        help_text=f"CSV or text, at most {filesizeformat(MAX_FILE_SIZE)} and {MAX_JOB_ISBNS:,} ISBNs. "
-        "The ISBNs can be in any column.",
+        help_text=f"Text, CSV or Excel (xlsx), at most {filesizeformat(MAX_FILE_SIZE)} and {MAX_JOB_ISBNS:,} ISBNs. "
+        "The ISBNs can be in any column. Exports of Goodreads, StoryGraph, LibraryThing, Calibre, BookWyrm and Libib "
+        "are recognised.",
     )
     purpose = forms.CharField(
         label="Purpose",
@@ -80,17 +88,26 @@ class IsbnsForm(FileForm):
     )
 
     def clean(self) -> dict[str, Any]:
-        """Adds `values`: the pasted values, then those of the file."""
+        """Adds `values`, the pasted ones and then those of the file, with the `notes` of the file."""
         given: dict[str, Any] = super().clean() or {}
         if not self.errors:
-            file = given["file"]
-            given["values"] = read_values(given["isbns"]) + (read_values(decode_text(file.read()).text) if file else [])
+            pasted, file = read_text(given["isbns"]), self._file_values(given["file"])
+            given["values"], given["notes"] = pasted.values + file.values, [*pasted.notes, *file.notes]
+            given["is_spreadsheet"] |= bool(given["file"])
             if not given["values"]:
-                raise forms.ValidationError("Paste ISBNs, or choose a file with ISBNs.")
-            if len(given["values"]) > MAX_JOB_ISBNS:
-                found = len(given["values"])
-                raise forms.ValidationError(f"These are {found:,} values. A job can have at most {MAX_JOB_ISBNS:,}.")
+                raise forms.ValidationError(" ".join(["Paste ISBNs, or choose a file with ISBNs.", *given["notes"]]))
+            found = read(given["values"], is_spreadsheet=given["is_spreadsheet"])
+            if (count := found.requested - found.duplicates) > MAX_JOB_ISBNS:
+                raise forms.ValidationError(f"These are {count:,} ISBNs. A job can have at most {MAX_JOB_ISBNS:,}.")
         return given
+
+    def _file_values(self, file: Any) -> FileValues:
+        if not file:
+            return FileValues()
+        try:
+            return read_file(file.read())
+        except FileUnreadable as error:
+            raise forms.ValidationError({"file": str(error)}) from error
 
 
 class RunForm(forms.Form):
@@ -112,6 +129,8 @@ def check_isbns(request: HttpRequest) -> HttpResponse:
             made_by=cast(User, request.user),
             refresh=form.cleaned_data["refresh"],
             purpose=form.cleaned_data["purpose"],
+            is_spreadsheet=form.cleaned_data["is_spreadsheet"],
+            notes=form.cleaned_data["notes"],
         )
         return HttpResponseRedirect(reverse("admin:isbn_list", args=[kept.pk]))
     context = admin.site.each_context(request) | {"title": "Check ISBNs", "form": form}
@@ -129,17 +148,16 @@ def isbn_list(request: HttpRequest, list_id: uuid.UUID) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         on_exhausted = Job.OnExhausted(form.cleaned_data["on_exhausted"])
         return started(request, lambda: run_and_log(request, kept, on_exhausted), refresh=kept.refresh)
-    plan = plan_isbns(kept.values, refresh=kept.refresh)
-    refresh = plan_refresh(plan.parsed.valid) if kept.refresh else None
-    invalid = [
-        (entry.isbn, entry.reason.value, corrected(entry.isbn)) for entry in plan.parsed.invalid[:MAX_INVALID_SHOWN]
-    ]
+    plan = plan_isbns(read_list(kept), refresh=kept.refresh)
+    refresh = plan_refresh(plan.given.valid) if kept.refresh else None
+    invalid = plan.given.invalid[:MAX_INVALID_SHOWN]
     context = admin.site.each_context(request) | {
         "title": "Check ISBNs: result and cost",
         "list": kept,
         "plan": plan,
         "invalid": invalid,
-        "invalid_left_out": len(plan.parsed.invalid) - len(invalid),
+        "invalid_left_out": len(plan.given.invalid) - len(invalid),
+        "reasons": Counter(str(entry.reason) for entry in plan.given.invalid).most_common(),
         "form": form,
         "may_run": may_start(request, refresh=kept.refresh),
         "refresh": refresh,

@@ -34,6 +34,7 @@ ITEM_COLOURS = {
     "fresh": "success",
     "not_found": "warning",
     "failed": "danger",
+    "duplicate": "info",
     "invalid": "danger",
 }
 AUTHOR_COLOURS = {"pending": "", "done": "success", "unknown": "warning", "cut": "info", "failed": "danger"}
@@ -69,7 +70,8 @@ def progress_context(job: Job) -> dict[str, Any]:
         "figures": figures,
         "items_page": "admin:enrichment_job_authors" if job.kind == Job.Kind.AUTHORS else "admin:enrichment_job_items",
         "reasons": failure_reasons(job),
-        "result": [(name.replace("_", " "), value) for name, value in (job.result or {}).items()],
+        "notes": job.wanted.get("notes", []),
+        "result": [(name.replace("_", " "), value) for name, value in (job.result or {}).items() if name != "notes"],
     }
 
 

@@ -16,6 +16,7 @@ from alexandria.common.database import OUT_OF_REACH
 from enrichment import selectors
 from enrichment.api import jobs
 from enrichment.api.answers import spending_answer
+from enrichment.api.lists import LIST_PARSERS, list_bodies, read_list
 from enrichment.isbn.parsing import InvalidIsbn, parse
 from enrichment.models import Edition, Job
 from enrichment.serializers.books import (
@@ -23,6 +24,7 @@ from enrichment.serializers.books import (
     BatchRequestSerializer,
     EditionSerializer,
     EnrichmentSerializer,
+    IsbnItemSerializer,
 )
 from enrichment.serializers.jobs import JobDetailSerializer
 from enrichment.services.enrich import enrich_isbns
@@ -33,11 +35,13 @@ log = structlog.get_logger(__name__)
 
 
 class EnrichBatchView(APIView):
+    parser_classes = LIST_PARSERS
+
     @extend_schema(
         operation_id="enrich_batch_direct",
         summary="Enrich up to 1,000 ISBNs now, or 100,000 as a job",
         parameters=jobs.JOB_PARAMETERS,
-        request=BatchRequestSerializer,
+        request=list_bodies(BatchRequestSerializer),
         responses={200: BatchAnswerSerializer, 202: JobDetailSerializer},
         extensions={"x-spends-calls": True, "x-may-become-a-job": True},
     )
@@ -46,22 +50,23 @@ class EnrichBatchView(APIView):
 
         Up to 1,000 others are a batch. It costs one call, or one for each ISBN, as ISBNdb's plan says (`batch_price`).
 
-        The body can also be a bare list of ISBNs. With `Prefer: respond-async`, the answer is 202 at once, and the work
-        continues as a job.
+        The body can also be a bare list of ISBNs, or a file; the other fields are then parameters of the address. With
+        `Prefer: respond-async`, the answer is 202 at once, and the work continues as a job.
         """
         started = time.monotonic()
         as_job = jobs.prefers_job(request)
-        wanted = BatchRequestSerializer(data=request.data, context={"as_job": as_job})
-        wanted.is_valid(raise_exception=True)
+        wanted = read_list(request, BatchRequestSerializer, as_job=as_job)
+        given = wanted.pop("given")
         if as_job:
-            return jobs.accept_job(request, kind=Job.Kind.BATCH_DIRECT, wanted=wanted.validated_data)
-        enrich = refresh_isbns if wanted.validated_data["refresh"] else enrich_isbns
-        result = enrich(
-            wanted.validated_data["isbns"],
-            consumer=consumer_of(request).slug,
-            source=wanted.validated_data["source"],
-        )
-        answer = EnrichmentSerializer(result).data | {"ask_again_at": _ask_again_at(result.not_found_isbns)}
+            return jobs.accept_job(request, kind=Job.Kind.BATCH_DIRECT, wanted=wanted)
+        enrich = refresh_isbns if wanted["refresh"] else enrich_isbns
+        result = enrich(given, consumer=consumer_of(request).slug, source=wanted["source"])
+        answer = EnrichmentSerializer(result).data | {
+            "ask_again_at": _ask_again_at(result.not_found_isbns),
+            "notes": wanted["notes"],
+        }
+        if wanted["return"] == "items":
+            answer["items"] = IsbnItemSerializer(result.items, many=True).data
         return spending_answer(answer, started=started)
 
 

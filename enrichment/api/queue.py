@@ -7,6 +7,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from enrichment import selectors
+from enrichment.api.lists import LIST_PARSERS, list_bodies, read_list
+from enrichment.serializers.books import IsbnItemSerializer
 from enrichment.serializers.queue import (
     AcceptedSerializer,
     EnqueueAnswerSerializer,
@@ -21,25 +23,26 @@ from quota.serializers import QuotaStatusSerializer
 
 
 class QueueView(APIView):
+    parser_classes = LIST_PARSERS
+
     @extend_schema(
         operation_id="enrich_queue_add",
         summary="Queue up to 1,000 ISBNs",
-        request=EnqueueRequestSerializer,
+        request=list_bodies(EnqueueRequestSerializer),
         responses={202: EnqueueAnswerSerializer},
     )
     def post(self, request: Request) -> Response:
         """Queues the ISBNs that are neither fresh nor remembered as unknown. Never spends a call.
 
         A worker later asks ISBNdb for the queued ISBNs of all callers in full batches. Each caller pays for its own.
-        The body can also be a bare list of ISBNs.
+        The body can also be a bare list of ISBNs, or a file; the other fields are then parameters of the address.
         """
-        wanted = EnqueueRequestSerializer(data=request.data)
-        wanted.is_valid(raise_exception=True)
+        wanted = read_list(request, EnqueueRequestSerializer)
         accepted = enqueue(
-            wanted.validated_data["isbns"],
-            priority=wanted.validated_data["priority"],
+            wanted["given"],
+            priority=wanted["priority"],
             consumer=consumer_of(request).slug,
-            source=wanted.validated_data["source"],
+            source=wanted["source"],
         )
         queue = selectors.glance_at_queue(consumer_of(request))
         answer = {
@@ -48,9 +51,12 @@ class QueueView(APIView):
             "depth": queue.depth,
             "next_flush_at": queue.next_flush_at,
             "warning": queue.warning,
+            "notes": wanted["notes"],
             "api_calls": 0,
             "quota": QuotaStatusSerializer(queue.quota).data,
         }
+        if wanted["return"] == "items":
+            answer["items"] = IsbnItemSerializer(accepted.items, many=True).data
         return Response(answer, status=status.HTTP_202_ACCEPTED, headers=ratelimit_headers(queue.quota))
 
     @extend_schema(operation_id="enrich_queue", summary="The state of the queue", responses={200: QueueSerializer})

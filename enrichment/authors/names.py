@@ -13,15 +13,7 @@ from enrichment.authors.splitting import CannotTell, Style, is_inverted, split
 from enrichment.books.match_keys import name_key
 from enrichment.gateway.listings import MAX_NAME_LENGTH
 from enrichment.isbn.parsing import InvalidIsbn, parse
-
-COLUMNS = ("author_name", "author", "authors", "primary_author", "author_(first,_last)", "full_name", "name")
-"""Known head lines of the column of names, by priority. Upper case, blanks and hyphens for `_` are accepted too.
-
-The exports of Goodreads (`Author`), StoryGraph (`Authors`) and LibraryThing (`Primary Author`) have one of them.
-"""
-
-_OTHER_COLUMNS = {"id", "book_id", "isbn", "isbn13", "isbn_13", "isbn10", "isbn_10", "title", "book_title", "year"}
-"""Columns that certainly have no names."""
+from enrichment.isbn.programs import AUTHOR_COLUMNS, OTHER_COLUMNS, STORYGRAPH, recognise, squeezed
 
 _UNKNOWN_HEADS = {"writer", "writers", "writer_name", "names", "person", "creator", "contributor", "autor", "auteur"}
 """First cells that are no name but a head line that is not known."""
@@ -31,7 +23,6 @@ _INVISIBLE = re.compile(
 )
 """Zero-width characters, soft hyphens and marks of direction. In Arabic and Indian scripts, joiners have a meaning."""
 
-_STORYGRAPH = "isbn/uid"
 _DELIMITERS = ",;\t"
 
 Cells = list[tuple[int, str]]
@@ -89,9 +80,10 @@ def list_key(*parts: str) -> str:
 def read_names(content: bytes) -> Names:
     """The names in a file: UTF-8, UTF-16 with a byte order mark, otherwise Windows-1252.
 
-    If the head line has one of COLUMNS, reads that column of the table (commas, semicolons or tabs). Otherwise reads
-    the first cell of each line. It can be quoted; if not, it ends at a tab, a semicolon, or a comma without a blank
-    after it: `Herbert, Frank` is a name, `Frank Herbert,1920` is a name and something else. Empty lines are ignored.
+    If the head line has one of AUTHOR_COLUMNS, reads that column of the table (commas, semicolons or tabs). Otherwise
+    reads the first cell of each line. It can be quoted; if not, it ends at a tab, a semicolon, or a comma without a
+    blank after it: `Herbert, Frank` is a name, `Frank Herbert,1920` is a name and something else. Empty lines are
+    ignored.
     Several names in a cell are split, or rejected when it is not clear that they are several.
 
     Raises NamesUnreadable when there is no name, when the first column of a table without a known one has something
@@ -169,7 +161,7 @@ class _Table:
         return Style(
             inverted=is_inverted(cell for _, cell in self.cells),
             plural=self.name == "authors",
-            never_inverted=self.name == "authors" and _STORYGRAPH in self.heads,
+            never_inverted=self.name == "authors" and recognise(self.heads) is STORYGRAPH,
         )
 
 
@@ -179,8 +171,8 @@ def _read(text: str) -> _Table:
     head = lines[first] if first < len(lines) else ""
     delimiter = max(_DELIMITERS, key=head.count)
     cells = next(csv.reader([head], delimiter=delimiter), [])
-    heads = [_squeezed(cell) for cell in cells]
-    column = next((heads.index(name) for name in COLUMNS if name in heads), None)
+    heads = [squeezed(cell) for cell in cells]
+    column = next((heads.index(name) for name in AUTHOR_COLUMNS if name in heads), None)
     if column is None or _is_a_person(cells, cells[column]):
         note, is_head = _first_column(head, cells)
         first += is_head
@@ -198,10 +190,10 @@ def _first_column(line: str, cells: list[str]) -> tuple[str, bool]:
 
     Raises NamesUnreadable when the first column certainly has no names.
     """
-    heads = [_squeezed(cell) for cell in cells]
+    heads = [squeezed(cell) for cell in cells]
     is_table = sum(map(bool, heads)) > 1 and _first_cell(line) != line.strip()
     note = "No column is called author"
-    if is_table and heads[0] in _OTHER_COLUMNS:
+    if is_table and heads[0] in OTHER_COLUMNS:
         raise NamesUnreadable(f"{note}. Call the column of names author. The first line is: {line.strip()[:200]}")
     if (heads and heads[0] in _UNKNOWN_HEADS) or (is_table and all(map(_is_a_small_word, cells))):
         return f"{note}: the first one is taken, {cells[0].strip()!r}.", True
@@ -225,10 +217,6 @@ def _column(lines: list[str], skipped: int, column: int, delimiter: str) -> Iter
                 yield reader.line_num + skipped, row[column]
     except csv.Error as error:
         raise NamesUnreadable(f"Line {reader.line_num + skipped} is not CSV: {error}.") from error
-
-
-def _squeezed(cell: str) -> str:
-    return cell.strip().strip("'").casefold().replace(" ", "_").replace("-", "_")
 
 
 def _whole_line(line: str) -> str:

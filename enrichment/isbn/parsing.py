@@ -1,9 +1,7 @@
-"""Parses ISBNs in the many forms that people and data feeds use. The result is always an ISBN-13."""
+"""Parses an ISBN in the many forms that people and data feeds use. The result is always an ISBN-13."""
 
 import re
 import unicodedata
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from enum import StrEnum
 from operator import mul
 
@@ -17,6 +15,7 @@ class Reason(StrEnum):
     WRONG_CHECK_DIGIT = "wrong check digit"
     WRONG_LENGTH = "wrong length"
     NOT_AN_ISBN = "not an ISBN"
+    DIGITS_LOST = "digits lost in a spreadsheet"
 
 
 class InvalidIsbn(ValueError):
@@ -27,27 +26,19 @@ class InvalidIsbn(ValueError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class InvalidEntry:
-    """An invalid value, as text that any JSON answer can hold, and the reason."""
-
-    isbn: str
-    reason: Reason
-
-
-@dataclass(frozen=True, slots=True)
-class ParsedIsbns:
-    valid: list[str] = field(default_factory=list)
-    invalid: list[InvalidEntry] = field(default_factory=list)
-
-
 # Applied after `_compact`. The number of digits decides whether `10` belongs to the label: in `ISBN 1036…` the number
-# begins with 1036, in `ISBN10 036…` with 036.
-_ISBN = re.compile(r"(?:(?:URN:)?ISBN(?:1[03])?:?)?([0-9]{13}|[0-9]{9}[0-9X])")
-_DIGITS = re.compile(r"(?:(?:URN:)?ISBN(?:1[03])?:?)?[0-9]+X?")
+# begins with 1036, in `ISBN10 036…` with 036. A bar code can have an add-on of two or five digits, such as the price.
+_LABEL = r"(?:(?:URN:)?ISBN(?:1[03])?:?)?"
+_ISBN = re.compile(_LABEL + r"([0-9]{13}|[0-9]{9}[0-9X])")
+_WITH_ADD_ON = re.compile(_LABEL + r"(97[89][0-9]{10})\+?(?:[0-9]{2}|[0-9]{5})")
+_DIGITS = re.compile(_LABEL + r"[0-9]+X?")
+_FLOAT = re.compile(r"([0-9]+)[.,]0*")
+_SCIENTIFIC = re.compile(r"([1-9])(?:[.,]([0-9]*))?E\+?([0-9]{1,2})")
+_MAX_ZEROS = 5
+"""A number of 13 digits with more zeros at its end, and a wrong check digit, was once in scientific notation."""
 # What library catalogues (MARC 21, field 020) write after an ISBN: a qualifier in brackets, or a price after a colon.
 _CATALOGUED = re.compile(r"(?<=[0-9Xx])\s*(\(.*\)|\[.*\]|\s:\s.*)?[\s.,;:/]*$", re.DOTALL)
-_PUNCTUATION = " \t\r\n.,;:()[]\"'"
+_PUNCTUATION = " \t\r\n.,;:()[]\"'="  # with `="…"`, which makes a spreadsheet take a number as text
 _MAX_CATALOGUED_LENGTH = 200
 # Dashes, white space, control characters, and invisible ones such as the byte order mark and the soft hyphen.
 _SEPARATOR_CATEGORIES = {"Pd", "Zs", "Zl", "Zp", "Cc", "Cf"}
@@ -57,17 +48,18 @@ _WEIGHTS = (1, 3) * 6  # of the first 12 digits
 _MUSIC = "9790"  # ISMN: sheet music
 
 
-def parse(value: str | int) -> str:
+def parse(value: str | int | float) -> str:
     """Returns the 13 digits of the ISBN-13 for an ISBN-10 or ISBN-13 in any usual form.
 
     It accepts hyphens, spaces, Unicode dashes and digits, invisible characters, `ISBN-13:`, `urn:isbn:`, a lower-case
-    x, and what catalogues write after the number: `(pbk.)`, ` : $20.00`, a full stop. An int of 7 to 9 digits is an
-    ISBN-10 without its leading zeros; a text is never padded.
+    x, what catalogues write after the number (`(pbk.)`, ` : $20.00`, a full stop), the add-on of a bar code, and what
+    spreadsheets make of an ISBN: `="…"`, `9780441172719.0`. A number of 7 to 9 digits is an ISBN-10 without its leading
+    zeros; a text is never padded.
 
     Raises InvalidIsbn. 13 digits that do not begin with 978 or 979, or that begin with 979-0 (music), are "not an
-    ISBN", even when their check digit is right.
+    ISBN", even when their check digit is right. A text with two ISBNs is none: see `reading`.
     """
-    number = _from_number(value) if isinstance(value, int) else _from_text(value)
+    number = _from_text(value) if isinstance(value, str) else _from_number(value)
     if len(number) == 10:
         try:
             return str(isbn.validate(number, convert=True))
@@ -76,46 +68,34 @@ def parse(value: str | int) -> str:
     if not number.startswith(_BOOKLAND) or number.startswith(_MUSIC):
         raise InvalidIsbn(Reason.NOT_AN_ISBN)
     if _check_digit(number) != number[-1]:
-        raise InvalidIsbn(Reason.WRONG_CHECK_DIGIT)
+        lost = len(number) - len(number.rstrip("0")) > _MAX_ZEROS
+        raise InvalidIsbn(Reason.DIGITS_LOST if lost else Reason.WRONG_CHECK_DIGIT)
     return number
 
 
-def parse_many(values: Iterable[str | int]) -> ParsedIsbns:
-    """Returns the ISBN-13s in order and without duplicates, and the invalid values with duplicates."""
-    valid: dict[str, None] = {}
-    invalid: list[InvalidEntry] = []
-    for value in values:
-        try:
-            valid[parse(value)] = None
-        except InvalidIsbn as error:
-            invalid.append(InvalidEntry(isbn=_printable(value), reason=error.reason))
-    return ParsedIsbns(valid=list(valid), invalid=invalid)
+def with_check_digit(number: str) -> str:
+    """The ISBN-10 or ISBN-13 in capitals and without separators, with the right check digit instead of its last one.
 
-
-def corrected(value: str) -> str | None:
-    """Returns a value with a wrong check digit as an ISBN with the right one, with 10 or 13 digits like the value.
-
-    None for a valid value, and for a value that is invalid for another reason. The result can be a different book,
-    because the wrong digit can be another one than the check digit.
+    When that makes a valid ISBN of an invalid one, it can be a different book: the wrong digit can be another one.
     """
-    try:
-        parse(value)
-    except InvalidIsbn as error:
-        if error.reason is Reason.WRONG_CHECK_DIGIT:
-            number = _from_text(value)
-            body = number[:-1] if len(number) == 13 else f"978{number[:-1]}"
-            isbn13 = f"{body}{_check_digit(body)}"
-            return isbn13 if len(number) == 13 else to_isbn10(isbn13)
-    return None
+    if len(number) == 13:
+        return number[:-1] + _check_digit(number)
+    return number[:-1] + _check_digit_10(number)
 
 
 def to_isbn10(isbn13: str) -> str | None:
     """Returns the ISBN-10 of a valid ISBN-13 of 13 digits; None for 979, which has no ISBN-10."""
     if not isbn13.startswith("978"):
         return None
-    body = isbn13[3:12]  # computed here, because isbn.to_isbn10 validates again, and that is slow for a whole batch
-    check = sum(map(mul, range(1, 10), map(int, body))) % 11
-    return body + ("X" if check == 10 else str(check))
+    body = isbn13[3:12]
+    return body + _check_digit_10(body)
+
+
+def compact(value: str) -> str:
+    """The value in upper case, with ASCII digits and without separators."""
+    if value.isascii():
+        return value.translate(_PLAIN_ASCII).upper()
+    return "".join(_plain(character) for character in unicodedata.normalize("NFKC", value)).upper()
 
 
 def _check_digit(number: str) -> str:
@@ -123,34 +103,61 @@ def _check_digit(number: str) -> str:
     return str(-sum(map(mul, _WEIGHTS, map(int, number))) % 10)
 
 
-def _from_number(value: int) -> str:
-    if isinstance(value, bool) or value < 0:
+def _check_digit_10(number: str) -> str:
+    """The check digit of an ISBN-10, of which the first 9 digits suffice. stdnum's function validates again first."""
+    check = sum(map(mul, range(1, 10), map(int, number[:9]))) % 11
+    return "X" if check == 10 else str(check)
+
+
+def _from_number(value: float) -> str:
+    if isinstance(value, bool) or value < 0 or value % 1:  # the last is true of NaN, too
         raise InvalidIsbn(Reason.NOT_AN_ISBN)
     if not 10**6 <= value < 10**13:  # before str(), which raises for thousands of digits
         raise InvalidIsbn(Reason.WRONG_LENGTH)
-    number = str(value).zfill(10)
+    number = str(int(value)).zfill(10)
     if len(number) not in {10, 13}:
         raise InvalidIsbn(Reason.WRONG_LENGTH)
     return number
 
 
 def _from_text(value: str) -> str:
-    compact = _compact(value)
-    if match := _ISBN.fullmatch(compact) or _ISBN.fullmatch(_compact(_bare(value))):
+    if len(value) == 13 and value.isdigit() and value.isascii():  # most of a long list
+        return value
+    plain = compact(value)
+    if match := _ISBN.fullmatch(plain):
         return match[1]
-    raise InvalidIsbn(Reason.WRONG_LENGTH if _DIGITS.fullmatch(compact) else Reason.NOT_AN_ISBN)
+    plain = _exact(compact(_bare(value))) or plain
+    if match := _ISBN.fullmatch(plain) or _WITH_ADD_ON.fullmatch(plain):
+        return match[1]
+    raise InvalidIsbn(Reason.WRONG_LENGTH if _DIGITS.fullmatch(plain) else Reason.NOT_AN_ISBN)
 
 
 def _bare(value: str) -> str:
-    """The value without what catalogues write after a number; "" when it is too long to come from a catalogue."""
-    return _CATALOGUED.sub("", value).strip(_PUNCTUATION) if len(value) <= _MAX_CATALOGUED_LENGTH else ""
+    """The value without what catalogues write after a number.
+
+    "" when it is too long to come from a catalogue, or when another ISBN can follow the first.
+    """
+    if len(value) > _MAX_CATALOGUED_LENGTH:
+        return ""
+    tail = _CATALOGUED.search(value)
+    if tail and sum(map(str.isdigit, tail[0])) >= 9:
+        return ""
+    return _CATALOGUED.sub("", value).strip(_PUNCTUATION)
 
 
-def _compact(value: str) -> str:
-    """The value in upper case, with ASCII digits and without separators."""
-    if value.isascii():
-        return value.translate(_PLAIN_ASCII).upper()
-    return "".join(_plain(character) for character in unicodedata.normalize("NFKC", value)).upper()
+def _exact(number: str) -> str:
+    """The digits of a number that a spreadsheet wrote as `9780441172719.0` or `9.780441172719E+12`.
+
+    Raises InvalidIsbn when it has left out digits: `9.78E+12`.
+    """
+    if match := _FLOAT.fullmatch(number):
+        return match[1]
+    if match := _SCIENTIFIC.fullmatch(number):
+        digits, length = match[1] + (match[2] or ""), int(match[3]) + 1
+        if len(digits) != length:
+            raise InvalidIsbn(Reason.DIGITS_LOST)
+        return digits
+    return number
 
 
 def _plain(character: str) -> str:
@@ -162,9 +169,3 @@ def _plain(character: str) -> str:
 
 _PLAIN_ASCII = str.maketrans({character: _plain(character) for character in map(chr, range(128))})
 """A table for ASCII, because a list of 100,000 ISBNs has over a million characters."""
-
-
-def _printable(value: str | int) -> str:
-    if isinstance(value, int):
-        return str(value) if abs(value) < 10**30 else f"{value:#x}"
-    return value.encode("utf-8", "replace").decode("utf-8")  # JSON cannot hold a lone surrogate

@@ -176,7 +176,7 @@ class Job(models.Model):
 
 
 class JobItem(models.Model):
-    """One ISBN of a job, or a value that is not an ISBN. A repeated ISBN has one item."""
+    """One ISBN of a job, or a value that is not an ISBN. A repeated ISBN is a duplicate of its first item."""
 
     class State(models.TextChoices):
         PENDING = "pending", "not done yet"
@@ -184,12 +184,13 @@ class JobItem(models.Model):
         FRESH = "fresh", "already stored and recent enough"
         NOT_FOUND = "not_found", "unknown to ISBNdb"
         FAILED = "failed", "failed"
+        DUPLICATE = "duplicate", "a duplicate"
         INVALID = "invalid", "not an ISBN"
 
     pk = models.CompositePrimaryKey("job_id", "position")
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="items", db_index=False)
     position = models.PositiveIntegerField()
-    value = models.TextField(help_text="Only for an invalid item: the value as given.", blank=True)
+    value = models.TextField(help_text="The value as given. Empty: it is the ISBN-13.", blank=True)
     isbn13 = models.CharField("ISBN-13", max_length=13, blank=True, db_collation="C")
     state = models.CharField(max_length=9, choices=State.choices, default=State.PENDING)
     reason = models.TextField(blank=True, help_text="Why it failed or is invalid.")
@@ -200,14 +201,15 @@ class JobItem(models.Model):
             models.CheckConstraint(
                 condition=Q(state="invalid", isbn13="")
                 | Q(
-                    state__in=["pending", "enriched", "fresh", "not_found", "failed"],
-                    value="",
+                    state__in=["pending", "enriched", "fresh", "not_found", "failed", "duplicate"],
                     isbn13__regex=ISBN13_FORMAT,
                 ),
                 name="enrichment_jobitem_isbn_unless_invalid",
             ),
             models.UniqueConstraint(
-                fields=["job", "isbn13"], condition=~Q(isbn13=""), name="enrichment_jobitem_isbn_once"
+                fields=["job", "isbn13"],
+                condition=~Q(isbn13="") & ~Q(state="duplicate"),
+                name="enrichment_jobitem_isbn_once",
             ),
         ]
         indexes = [models.Index(fields=["job", "state", "position"], name="enrichment_jobitem_by_state")]
@@ -269,6 +271,10 @@ class IsbnList(models.Model):
     created_at = models.DateTimeField(db_default=Now())
     made_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     values = ArrayField(models.TextField(), help_text="As given.")
+    is_spreadsheet = models.BooleanField(
+        default=False, help_text="The values are cells of a spreadsheet, in which ISBNs have lost zeros in front."
+    )
+    notes = ArrayField(models.TextField(), default=list, blank=True, help_text="What to know about the file.")
     refresh = models.BooleanField(
         default=False, help_text="Also ask ISBNdb for ISBNs that are fresh or remembered as unknown."
     )

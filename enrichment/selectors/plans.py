@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from enrichment.isbn.parsing import ParsedIsbns, parse_many
+from enrichment.isbn.reading import GivenIsbns, read
 from enrichment.selectors.books import in_parts, known_isbns
 from quota.selectors.prices import cost_of_isbns, requests_for_isbns
 
@@ -12,9 +12,7 @@ from quota.selectors.prices import cost_of_isbns, requests_for_isbns
 class IsbnPlan:
     """What a list contains and what it would cost. Every valid ISBN is fresh, missed or wanted."""
 
-    requested: int
-    """Number of values given."""
-    parsed: ParsedIsbns
+    given: GivenIsbns
     fresh: int
     """Stored and recent enough: costs no call."""
     missed: int
@@ -25,27 +23,22 @@ class IsbnPlan:
     """What the wanted ones cost at the price in force, without retries."""
 
     @property
-    def duplicates(self) -> int:
-        return self.requested - len(self.parsed.valid) - len(self.parsed.invalid)
-
-    @property
     def requests(self) -> int:
         """Without retries, and without extra requests for a batch that ISBNdb can only answer in parts."""
         return requests_for_isbns(self.wanted)
 
 
-def plan_isbns(values: Iterable[str | int], *, refresh: bool = False) -> IsbnPlan:
-    """What the ISBNs, in any form, would cost now. With `refresh`, known ISBNs are asked for too.
+def plan_isbns(values: Iterable[object] | GivenIsbns, *, refresh: bool = False) -> IsbnPlan:
+    """What the ISBNs, in any form or as `read` returns them, would cost now. With `refresh`, known ones cost too.
 
     Raises QuotaUnavailable.
     """
-    given = list(values)
-    parsed = parse_many(given)
+    given = read(values)
     if refresh:
-        fresh, missed, wanted = 0, 0, len(parsed.valid)
+        fresh, missed, wanted = 0, 0, len(given.valid)
     else:
-        known = [known_isbns(part) for part in in_parts(parsed.valid)]
+        known = [known_isbns(part) for part in in_parts(given.valid)]
         fresh, missed, wanted = (
             sum(len(getattr(part, name)) for part in known) for name in ("fresh", "missed", "wanted")
         )
-    return IsbnPlan(len(given), parsed, fresh, missed, wanted, calls=cost_of_isbns(wanted))
+    return IsbnPlan(given, fresh, missed, wanted, calls=cost_of_isbns(wanted))

@@ -1,12 +1,16 @@
 """Requests and answers of the endpoints for ISBNs and books."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from enrichment.books.fields import FIELDS
 from enrichment.books.shown import SHOWN_FIELDS, TIMES, shown_edition
+from enrichment.isbn.files import FileValues
+from enrichment.isbn.parsing import Reason
+from enrichment.isbn.reading import MAX_SHOWN, read
 from enrichment.models import Edition
 from enrichment.serializers.fields import SpendingAnswerSerializer, SpendingRequestSerializer
 from enrichment.serializers.jobs import JobOptionsSerializer
@@ -14,57 +18,94 @@ from quota.serializers import EXAMPLE_STATUS, example
 
 MAX_LIST_ISBNS = 1000
 MAX_JOB_ISBNS = 100_000
+ITEM_STATES = ["enriched", "already_fresh", "not_found", "failed", "queued", "already_queued", "duplicate", "invalid"]
+NOTES = serializers.ListField(
+    child=serializers.CharField(),
+    help_text="What to know about the file that was sent: the program that wrote it, and what is lost in it.",
+)
 
 
 @extend_schema_field(
-    {"oneOf": [{"type": "string", "maxLength": 100}, {"type": "integer"}], "example": "978-0-7653-7654-0"}
+    {"oneOf": [{"type": "string"}, {"type": "number"}], "nullable": True, "example": "978-0-7653-7654-0"}
 )
-class IsbnValueField(serializers.Field[str | int, str | int, str | int, Any]):
-    """A string or a whole number. Whether it is an ISBN is checked later and reported for each value."""
+class IsbnValueField(serializers.Field[object, object, object, Any]):
+    """Any value: a bad one costs itself, and never the list. What is an ISBN is checked later and told for each."""
 
-    default_error_messages = {
-        "type": "An ISBN must be a string or a whole number.",
-        "length": "An ISBN has at most 100 characters.",
-    }
-
-    def to_internal_value(self, data: object) -> str | int:
-        if isinstance(data, bool) or not isinstance(data, str | int):
-            self.fail("type")
-        if len(str(data)) > 100:
-            self.fail("length")
+    def to_internal_value(self, data: object) -> object:
         return data
 
-    def to_representation(self, value: str | int) -> str | int:
+    def to_representation(self, value: object) -> object:
         return value
 
 
-def isbn_list(max_isbns: int, message: str) -> serializers.ListField:
-    return serializers.ListField(
-        child=IsbnValueField(),
+class IsbnListField(serializers.ListField):
+    """A list in JSON, or the cells of a file."""
+
+    def to_internal_value(self, data: Any) -> list[Any]:
+        return data.values if isinstance(data, FileValues) else super().to_internal_value(data)
+
+
+def isbn_list(max_isbns: int, message: str) -> IsbnListField:
+    return IsbnListField(
+        child=IsbnValueField(allow_null=True),
         min_length=1,
         max_length=max_isbns,
         error_messages=dict.fromkeys(("required", "null", "not_a_list", "min_length", "max_length"), message),
-        help_text="ISBN-10s and ISBN-13s in any usual form, with hyphens, spaces or prefixes. Duplicates count once.",
+        help_text="ISBN-10s and ISBN-13s in any usual form, with hyphens, spaces or prefixes, and several in one text. "
+        "null, NaN, empty texts, `-` and `[]` are ignored. A bad value is reported and costs only itself.",
     )
 
 
 class IsbnListSerializer(SpendingRequestSerializer):
-    """ISBNs with a source, or a bare list of ISBNs."""
+    """ISBNs with a source, a bare list of ISBNs, or `isbns` with the cells of a file.
+
+    `validated_data` also has `given`, which is what was read from the values, and the `notes` of the file.
+    """
 
     isbns = isbn_list(MAX_LIST_ISBNS, f"Give a list of 1 to {MAX_LIST_ISBNS:,} ISBNs.")
+    spreadsheet = serializers.BooleanField(
+        required=False,
+        default=False,
+        help_text="The values are cells of a spreadsheet: nine digits are an ISBN-10 that has lost the zero in front. "
+        "Elsewhere that is only suggested. A file always is a spreadsheet.",
+    )
+    _notes: Sequence[str] = ()
+    returns: tuple[str, ...] = ("counts", "items")
+    """The choices of the field `return`, which is a keyword of Python."""
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        chosen = serializers.ChoiceField(
+            self.returns,
+            required=False,
+            default="counts",
+            help_text="What the answer has: only `counts`, or also `items`, the outcome of each value.",
+        )
+        return {**super().get_fields(), "return": chosen}
 
     def run_validation(self, data: Any = serializers.empty) -> Any:
         """Accepts a bare list too. Checks the length first: a million wrong values must not make a million errors."""
         body = {"isbns": data} if isinstance(data, list) else data
         isbns = body.get("isbns") if isinstance(body, dict) else None
+        if isinstance(isbns, FileValues):
+            body = {**body, "spreadsheet": True}
+            self._notes = isbns.notes
         if isinstance(isbns, list) and len(isbns) > self.max_list_isbns():
-            raise serializers.ValidationError(
-                {"isbns": [self.fields["isbns"].error_messages["max_length"]]}, code="max_length"
-            )
+            self._refuse_length()
         return super().run_validation(body)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Reads the values. The limit holds for the ISBNs too, because one value can have several."""
+        given = read(attrs["isbns"], is_spreadsheet=attrs["spreadsheet"])
+        if given.requested - given.duplicates > self.max_list_isbns():
+            self._refuse_length()
+        return {**attrs, "given": given, "notes": self._notes}
 
     def max_list_isbns(self) -> int:
         return MAX_LIST_ISBNS
+
+    def _refuse_length(self) -> NoReturn:
+        message = self.fields["isbns"].error_messages["max_length"]
+        raise serializers.ValidationError({"isbns": [message]}, code="max_length")
 
 
 @example({"isbns": ["978-0-7352-1129-2", 9780593135204, "9780593135205"], "source": "shelf 7"}, request_only=True)
@@ -84,8 +125,28 @@ class BatchRequestSerializer(JobOptionsSerializer, IsbnListSerializer):
 
 
 class InvalidIsbnSerializer(serializers.Serializer[Any]):
-    isbn = serializers.CharField(help_text="The value as it was sent.")
-    reason = serializers.ChoiceField(["wrong check digit", "wrong length", "not an ISBN"])
+    isbn = serializers.CharField(source="input", help_text="The value as it was sent.")
+    reason = serializers.ChoiceField([reason.value for reason in Reason])
+
+
+@example(
+    {"input": "439023483", "isbn13": None, "state": "invalid", "reason": "wrong length", "suggestion": "0439023483"}
+)
+class IsbnItemSerializer(serializers.Serializer[Any]):
+    """What became of an ISBN, or of a value that is none."""
+
+    input = serializers.CharField(
+        help_text=f"The value as it was sent, or the part of it if the value has several ISBNs. At most {MAX_SHOWN} "
+        "characters."
+    )
+    isbn13 = serializers.CharField(allow_null=True, help_text="null: the value is not an ISBN.")
+    state = serializers.ChoiceField(ITEM_STATES, help_text="A `duplicate` has the same ISBN-13 as an item before it.")
+    reason = serializers.CharField(help_text="Why it failed or is invalid; otherwise empty.")
+    suggestion = serializers.CharField(
+        allow_null=True,
+        help_text="What was probably meant by an invalid value: with a zero in front, two digits swapped, or another "
+        "check digit. It is never taken by itself.",
+    )
 
 
 class FailedIsbnSerializer(serializers.Serializer[Any]):
@@ -94,10 +155,11 @@ class FailedIsbnSerializer(serializers.Serializer[Any]):
 
 
 class EnrichmentSerializer(serializers.Serializer[Any]):
-    """valid = already_fresh + enriched + not_found + failed."""
+    """requested = valid + the length of invalid + duplicates. valid = already_fresh + enriched + not_found + failed."""
 
-    requested = serializers.IntegerField(help_text="Number of values sent.")
+    requested = serializers.IntegerField(help_text="Number of ISBNs sent, and of values that are none.")
     valid = serializers.IntegerField(help_text="Number of different valid ISBNs among them.")
+    duplicates = serializers.IntegerField(help_text="ISBNs that came before in the list, in any form.")
     found = serializers.IntegerField(help_text="ISBNs that ISBNdb was asked for and knows.")
     enriched = serializers.IntegerField(help_text="Found books that are stored: created, updated or unchanged.")
     created = serializers.IntegerField(help_text="New editions.")
@@ -115,6 +177,7 @@ class EnrichmentSerializer(serializers.Serializer[Any]):
     {
         "requested": 3,
         "valid": 2,
+        "duplicates": 0,
         "found": 1,
         "enriched": 1,
         "created": 1,
@@ -125,6 +188,7 @@ class EnrichmentSerializer(serializers.Serializer[Any]):
         "invalid": [{"isbn": "9780593135205", "reason": "wrong check digit"}],
         "not_found_isbns": [],
         "ask_again_at": {},
+        "notes": [],
         "errors": [],
         "api_calls": 1,
         "duration_ms": 412,
@@ -140,6 +204,8 @@ class BatchAnswerSerializer(SpendingAnswerSerializer, EnrichmentSerializer):
         help_text="For each of `not_found_isbns`, the time from which a request asks ISBNdb for it again. null: the "
         "database could not be read.",
     )
+    items = IsbnItemSerializer(many=True, required=False, help_text='Only with `"return": "items"`, in your order.')
+    notes = NOTES
 
 
 class AuthorSerializer(serializers.Serializer[Any]):

@@ -4,6 +4,8 @@ from typing import Any
 
 from rest_framework import serializers
 
+from enrichment.isbn.parsing import Reason
+from enrichment.isbn.suggestions import suggest
 from enrichment.models import Job, JobAuthor, JobItem
 from enrichment.selectors import author_figures, job_eta, job_failures
 from enrichment.selectors.jobs import MAX_FAILURES
@@ -92,12 +94,27 @@ class JobSerializer(serializers.Serializer[Job]):
         return job.stopped_reason or None
 
 
-class JobItemSerializer(serializers.Serializer[Any]):
+class JobFailureSerializer(serializers.Serializer[Any]):
     isbn = serializers.CharField(
         allow_null=True, help_text="The ISBN-13, the given value of an invalid item, or the name of an author."
     )
     state = serializers.ChoiceField(JobItem.State.choices)
     reason = serializers.CharField(help_text="Why it failed or is invalid; otherwise empty.")
+
+
+class JobItemSerializer(JobFailureSerializer):
+    input = serializers.SerializerMethodField(help_text="The value as it was sent.")
+    isbn13 = serializers.SerializerMethodField(help_text="null: the value is not an ISBN.")
+    suggestion = serializers.SerializerMethodField(help_text="What was probably meant by an invalid value.")
+
+    def get_input(self, item: JobItem) -> str:
+        return item.value or item.isbn13
+
+    def get_isbn13(self, item: JobItem) -> str | None:
+        return item.isbn13 or None
+
+    def get_suggestion(self, item: JobItem) -> str | None:
+        return suggest(item.value, Reason(item.reason)) if item.state == JobItem.State.INVALID else None
 
 
 class AuthorFiguresSerializer(serializers.Serializer[Any]):
@@ -142,7 +159,7 @@ class JobFailuresSerializer(serializers.Serializer[Any]):
         child=serializers.IntegerField(),
         help_text=f"The number for each reason. A job of pages counts only its first {MAX_FAILURES:,}.",
     )
-    first = JobItemSerializer(
+    first = JobFailureSerializer(
         many=True,
         help_text=f"The first {MAX_FAILURES:,}; `items?state=failed` has all of them. Empty once they are deleted.",
     )

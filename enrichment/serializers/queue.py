@@ -7,7 +7,7 @@ from rest_framework import serializers
 
 from enrichment.models import QueuedIsbn
 from enrichment.selectors.queue import QueueOverview
-from enrichment.serializers.books import InvalidIsbnSerializer, IsbnListSerializer
+from enrichment.serializers.books import NOTES, InvalidIsbnSerializer, IsbnItemSerializer, IsbnListSerializer
 from quota.serializers import QuotaStatusSerializer
 
 PRIORITIES = [priority.label for priority in reversed(QueuedIsbn.Priority)]
@@ -25,10 +25,13 @@ class EnqueueRequestSerializer(IsbnListSerializer):
 
 
 class AcceptedSerializer(serializers.Serializer[Any]):
-    """valid = queued + already_queued + already_fresh + not_found."""
+    """requested = valid + the length of invalid + duplicates. valid = queued + already_queued + already_fresh +
+    not_found.
+    """
 
-    requested = serializers.IntegerField(help_text="Number of values given.")
+    requested = serializers.IntegerField(help_text="Number of ISBNs given, and of values that are none.")
     valid = serializers.IntegerField(help_text="Number of distinct ISBNs among them.")
+    duplicates = serializers.IntegerField(help_text="ISBNs that came before in the list, in any form.")
     queued = serializers.IntegerField(help_text="Added to the queue by this request.")
     already_queued = serializers.IntegerField(help_text="Waited already, for any caller. They stay in the queue once.")
     already_fresh = serializers.IntegerField(help_text="Stored and recent enough; not queued.")
@@ -47,6 +50,8 @@ class YourPartSerializer(serializers.Serializer[Any]):
 
 
 class EnqueueAnswerSerializer(AcceptedSerializer):
+    items = IsbnItemSerializer(many=True, required=False, help_text='Only with `"return": "items"`, in your order.')
+    notes = NOTES
     yours = YourPartSerializer()
     depth = serializers.IntegerField(help_text="Number of distinct ISBNs that wait now, of all callers.")
     next_flush_at = serializers.DateTimeField(

@@ -13,7 +13,8 @@ from enrichment.books.storage import remember_misses, store_books
 from enrichment.exceptions import ENDINGS, EnrichmentStopped, IsbndbError, IsbndbPageTooLarge
 from enrichment.gateway.asking import ask_each
 from enrichment.gateway.questions import Exchanged, Question, batch_of
-from enrichment.isbn.parsing import InvalidEntry, parse_many
+from enrichment.isbn.reading import Entry, GivenIsbns, read
+from enrichment.services.outcomes import Outcome, outcomes
 from enrichment.services.prices import PROBE_ISBNS, measure, probe
 from enrichment.services.reconciliation import reconcile
 from enrichment.services.stop_reasons import public_message
@@ -41,13 +42,9 @@ class Enrichment:
     Every distinct valid ISBN is one of: already_fresh, enriched (= created + updated + unchanged), not_found, failed.
     """
 
-    requested: int
-    """Number of values given."""
-    valid: int
-    """Number of different valid ISBNs among them."""
-    invalid: list[InvalidEntry]
-    already_fresh: int = 0
-    """ISBNs with a fresh stored edition. They cost no call."""
+    given: GivenIsbns = field(default_factory=GivenIsbns)
+    fresh: set[str] = field(default_factory=set)
+    """ISBN-13s with a fresh stored edition. They cost no call."""
     found: int = 0
     """ISBNs that ISBNdb was asked for and knows."""
     enriched: int = 0
@@ -62,12 +59,42 @@ class Enrichment:
     """Calls spent, including retries."""
 
     @property
+    def requested(self) -> int:
+        """Number of ISBNs given, and of values that are none. requested = valid + invalid + duplicates."""
+        return self.given.requested
+
+    @property
+    def valid(self) -> int:
+        """Number of different valid ISBNs among them."""
+        return len(self.given.valid)
+
+    @property
+    def invalid(self) -> list[Entry]:
+        return self.given.invalid
+
+    @property
+    def duplicates(self) -> int:
+        return self.given.duplicates
+
+    @property
+    def already_fresh(self) -> int:
+        return len(self.fresh)
+
+    @property
     def not_found(self) -> int:
         return len(self.not_found_isbns)
 
+    @property
+    def items(self) -> list[Outcome]:
+        """What became of each ISBN and value, in the order given."""
+        states = dict.fromkeys(self.given.valid, "enriched") | dict.fromkeys(self.fresh, "already_fresh")
+        states |= dict.fromkeys(self.not_found_isbns, "not_found")
+        reasons = {each.isbn: each.error for each in self.errors if each.isbn and states.get(each.isbn) == "enriched"}
+        return outcomes(self.given, states | dict.fromkeys(reasons, "failed"), reasons)
+
 
 def enrich_isbns(
-    values: Iterable[str | int],
+    values: Iterable[object] | GivenIsbns,
     *,
     consumer: str,
     operation: str = "batch-direct",
@@ -76,20 +103,19 @@ def enrich_isbns(
 ) -> Enrichment:
     """Stores what ISBNdb knows about the ISBNs. It asks in batches of ISBNDB_BATCH_SIZE ISBNs.
 
-    `consumer`: the slug of the payer. `operation`, `source`: what this is and what for, in the journal. ISBNs with a
-    fresh edition and remembered misses (see selectors/books.py) are not in a batch, unless `refresh`. Several batches
-    are under way at once, and each is stored when it comes. A batch whose answer is too large for ISBNdb is halved.
+    `values`: in any form, or as `read` returns them. `consumer`: the slug of the payer. `operation`, `source`: what
+    this is and what for, in the journal. ISBNs with a fresh edition and remembered misses (see selectors/books.py) are
+    not in a batch, unless `refresh`. Several batches are under way at once, and each is stored when it comes. A batch
+    whose answer is too large for ISBNdb is halved.
 
     Raises EnrichmentStopped with one of ENDINGS; when that is the quota's refusal before the first request, nothing was
     spent.
     """
-    given = list(values)
-    parsed = parse_many(given)
-    result = Enrichment(requested=len(given), valid=len(parsed.valid), invalid=parsed.invalid)
-    all_wanted = selectors.KnownIsbns(fresh=set(), missed=set(), wanted=parsed.valid)
-    known = all_wanted if refresh else selectors.known_isbns(parsed.valid)
-    result.already_fresh = len(known.fresh)
-    result.not_found_isbns = [isbn for isbn in parsed.valid if isbn in known.missed]
+    given = read(values)
+    all_wanted = selectors.KnownIsbns(fresh=set(), missed=set(), wanted=given.valid)
+    known = all_wanted if refresh else selectors.known_isbns(given.valid)
+    result = Enrichment(given, fresh=known.fresh)
+    result.not_found_isbns = [isbn for isbn in given.valid if isbn in known.missed]
     rest = list(known.wanted)
     if rest:
         with (
@@ -181,7 +207,7 @@ def measure_price(*, consumer: str, source: str = "") -> tuple[PriceMeasurement 
     EnrichmentStopped with an Enrichment.
     """
     isbns = [*selectors.oldest_isbns(PROBE_ISBNS), *WELL_KNOWN][:PROBE_ISBNS]
-    result = Enrichment(requested=len(isbns), valid=len(isbns), invalid=[])
+    result = Enrichment(read(isbns))
     with spending(consumer=consumer, operation="measure-price", calls=0, source=source) as spender:
         try:
             probe = measure(isbns, spender)

@@ -14,10 +14,11 @@ from django.db.models import QuerySet
 
 from enrichment import selectors
 from enrichment.exceptions import QueueFull
-from enrichment.isbn.parsing import InvalidEntry, parse_many
+from enrichment.isbn.reading import Entry, GivenIsbns, read
 from enrichment.models import Asker, QueuedIsbn
 from enrichment.models.queue import MAX_ATTEMPTS
 from enrichment.selectors.queue import FAILED
+from enrichment.services.outcomes import Outcome, outcomes
 from quota.database import QuotaNow
 from quota.exceptions import ConsumerUnknown
 from quota.models import Consumer
@@ -56,21 +57,58 @@ _ASK = """
 class Accepted:
     """What happened to the values of one request. valid = queued + already_queued + already_fresh + not_found."""
 
-    requested: int
-    """Number of values given."""
-    valid: int
-    """Number of distinct ISBNs among them."""
-    invalid: list[InvalidEntry]
-    queued: int
-    already_queued: int
-    """Waited before this request, for any caller."""
-    already_fresh: int
-    not_found: int
-    """Unknown to ISBNdb when last asked, and too recently to ask again."""
+    given: GivenIsbns
+    known: selectors.KnownIsbns
+    new: set[str]
+    """The ISBN-13s that did not wait before this request, for any caller."""
+
+    @property
+    def requested(self) -> int:
+        """Number of ISBNs given, and of values that are none. requested = valid + invalid + duplicates."""
+        return self.given.requested
+
+    @property
+    def valid(self) -> int:
+        """Number of distinct ISBNs among them."""
+        return len(self.given.valid)
+
+    @property
+    def invalid(self) -> list[Entry]:
+        return self.given.invalid
+
+    @property
+    def duplicates(self) -> int:
+        return self.given.duplicates
+
+    @property
+    def queued(self) -> int:
+        return len(self.new)
+
+    @property
+    def already_queued(self) -> int:
+        return len(self.known.wanted) - len(self.new)
+
+    @property
+    def already_fresh(self) -> int:
+        return len(self.known.fresh)
+
+    @property
+    def not_found(self) -> int:
+        """Unknown to ISBNdb when last asked, and too recently to ask again."""
+        return len(self.known.missed)
+
+    @property
+    def items(self) -> list[Outcome]:
+        """What became of each ISBN and value, in the order given."""
+        states = dict.fromkeys(self.known.wanted, "already_queued") | dict.fromkeys(self.new, "queued")
+        states |= dict.fromkeys(self.known.fresh, "already_fresh") | dict.fromkeys(self.known.missed, "not_found")
+        return outcomes(self.given, states, {})
 
 
-def enqueue(values: Iterable[str | int], *, priority: QueuedIsbn.Priority, consumer: str, source: str = "") -> Accepted:
-    """Queues the ISBNs, in any form, that ISBNdb has to be asked for. Never spends a call.
+def enqueue(
+    values: Iterable[object] | GivenIsbns, *, priority: QueuedIsbn.Priority, consumer: str, source: str = ""
+) -> Accepted:
+    """Queues the ISBNs, in any form or as `read` returns them, that ISBNdb has to be asked for. Never spends a call.
 
     `consumer`: the slug of the caller, who pays for its ISBNs when they are sent. `source`: the purpose. If the caller
     has asked for an ISBN that still waits, the higher priority and the earlier due time hold. An ISBN that failed
@@ -78,21 +116,12 @@ def enqueue(values: Iterable[str | int], *, priority: QueuedIsbn.Priority, consu
 
     Raises ConsumerUnknown, and QueueFull when the caller would have too many ISBNs in the queue.
     """
-    given = list(values)
-    parsed = parse_many(given)
+    given = read(values)
     if not Consumer.objects.filter(slug=consumer).exists():
         raise ConsumerUnknown(f"There is no consumer {consumer!r}.")
-    known = selectors.known_isbns(parsed.valid)
-    new = _enqueue(sorted(known.wanted), priority, consumer, source) if known.wanted else 0
-    return Accepted(
-        requested=len(given),
-        valid=len(parsed.valid),
-        invalid=parsed.invalid,
-        queued=new,
-        already_queued=len(known.wanted) - new,
-        already_fresh=len(known.fresh),
-        not_found=len(known.missed),
-    )
+    known = selectors.known_isbns(given.valid)
+    new = _enqueue(sorted(known.wanted), priority, consumer, source) if known.wanted else set()
+    return Accepted(given, known, new)
 
 
 def retry(isbns: Collection[str]) -> int:
@@ -122,8 +151,8 @@ def delete(queued: QuerySet[QueuedIsbn]) -> int:
     return count
 
 
-def _enqueue(isbns: list[str], priority: QueuedIsbn.Priority, consumer: str, source: str) -> int:
-    """Queues the ISBN-13s for the consumer; returns how many did not wait before. Raises QueueFull."""
+def _enqueue(isbns: list[str], priority: QueuedIsbn.Priority, consumer: str, source: str) -> set[str]:
+    """Queues the ISBN-13s for the consumer; returns those that did not wait before. Raises QueueFull."""
     parameters: dict[str, Any] = {
         "isbns": isbns,
         "priority": priority.value,
@@ -142,4 +171,4 @@ def _enqueue(isbns: list[str], priority: QueuedIsbn.Priority, consumer: str, sou
         asked = sum(is_new for (is_new,) in cursor.fetchall())
         if asked and (queued := Asker.objects.filter(consumer=payer).count()) > settings.MAX_QUEUED_PER_CONSUMER:
             raise QueueFull(allowed=settings.MAX_QUEUED_PER_CONSUMER, used=queued - asked, asked=asked)
-    return len(new)
+    return set(new)

@@ -53,7 +53,9 @@ class Flush:
     """The result of one flush: the batches that were answered, what they brought, and the reason if it ended early."""
 
     batches: int = 0
-    enrichment: Enrichment = field(default_factory=lambda: Enrichment(requested=0, valid=0, invalid=[]))
+    isbns: int = 0
+    """ISBNs in these batches."""
+    enrichment: Enrichment = field(default_factory=Enrichment)
     stopped_reason: str | None = None
 
 
@@ -208,8 +210,7 @@ class _Flushing:
         """Stores the books. Done ISBNs leave the queue; those that cannot be stored are tried later."""
         isbns = batch.isbns
         failed = add_answer(isbns, answer, self.result.enrichment)
-        self.result.enrichment.requested += len(isbns)
-        self.result.enrichment.valid += len(isbns)
+        self.result.isbns += len(isbns)
         self.result.batches += 1
         _put_off(batch, failed, due_after=PATIENCE[QueuedIsbn.Priority.LOW])
         delete(QueuedIsbn.objects.filter(isbn13__in=isbns).exclude(isbn13__in=failed))

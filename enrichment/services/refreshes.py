@@ -11,7 +11,7 @@ from enrichment.books.decoding import Answer
 from enrichment.exceptions import ENDINGS, EnrichmentStopped, IsbndbError
 from enrichment.gateway.asking import ask_each
 from enrichment.gateway.questions import Exchanged, Question
-from enrichment.isbn.parsing import parse_many
+from enrichment.isbn.reading import GivenIsbns, read
 from enrichment.services.bibliographies import remember_author, walk_of
 from enrichment.services.enrich import Enrichment, accounted, ask_in_batches
 from enrichment.services.listings import Progress
@@ -27,16 +27,15 @@ MAX_DEBT = 3
 """When listings have cost so many calls more than batches, no more of them are tried. Pages under way count as lost."""
 
 
-def refresh_isbns(values: Iterable[str | int], *, consumer: str, source: str = "") -> Enrichment:
+def refresh_isbns(values: Iterable[object] | GivenIsbns, *, consumer: str, source: str = "") -> Enrichment:
     """As `enrich_isbns` with `refresh`, but editions that are stored already can come by the listings of their authors.
 
     Listings begin within LISTINGS_TIME. All other ISBNs, and what the listings did not bring, go into batches. It
     reserves what the plan costs, and more when the listings disappoint.
     """
-    given = list(values)
-    parsed = parse_many(given)
-    result = Enrichment(requested=len(given), valid=len(parsed.valid), invalid=parsed.invalid)
-    plan, rest = plan_refresh(parsed.valid), list(parsed.valid)
+    given = read(values)
+    result = Enrichment(given)
+    plan, rest = plan_refresh(given.valid), list(given.valid)
     if rest:
         with (
             spending(consumer=consumer, operation="batch-direct", calls=plan.calls, source=source) as spender,

@@ -18,7 +18,7 @@ def refreshed(next_batch: Callable[[], list[str]], context: RunContext) -> Itera
     was too large comes in parts. Raises what `ask_each` and `context.check_can_continue` raise.
     """
     batches = Batches(next_batch)
-    result = Enrichment(requested=0, valid=0, invalid=[])
+    result = Enrichment()
 
     def next_question() -> Question[Answer] | None:
         context.check_can_continue()

@@ -81,17 +81,12 @@ def book(isbn13: str, **changes: object) -> dict[str, object]:
 
 def test_every_isbn_is_counted_and_stored_or_remembered(sandbox: Sandbox) -> None:
     result = enrich([*KNOWN, *UNKNOWN, "1234", f"ISBN {KNOWN[0]}", int(KNOWN[1])], source="shelf 7")
-    assert result == Enrichment(
-        requested=12,
-        valid=9,
-        invalid=result.invalid,
-        found=6,
-        enriched=6,
-        created=6,
-        not_found_isbns=UNKNOWN,
-        api_calls=1,
-    )
-    assert [(entry.isbn, entry.reason) for entry in result.invalid] == [("1234", "wrong length")]
+    assert result == Enrichment(result.given, found=6, enriched=6, created=6, not_found_isbns=UNKNOWN, api_calls=1)
+    assert (result.requested, result.valid, result.duplicates) == (12, 9, 2)
+    assert [(entry.input, entry.reason) for entry in result.invalid] == [("1234", "wrong length")]
+    assert [item.state for item in result.items] == [
+        *["enriched"] * 6, *["not_found"] * 3, "invalid", "duplicate", "duplicate"
+    ]  # fmt: skip
     assert set(Edition.objects.values_list("isbn13", flat=True)) == set(KNOWN)
     assert set(Miss.objects.values_list("isbn13", flat=True)) == set(UNKNOWN)
     row = Call.objects.get()
@@ -124,7 +119,10 @@ def test_the_counts_add_up_for_any_input_and_history(sandbox: Sandbox) -> None:
         seen, stored = len(sandbox.requests), Edition.objects.count()
         result = enrich(values, refresh=refresh)
         requests = sandbox.requests[seen:]
-        assert result.requested == len(values)
+        assert result.requested == len([value for value in values if value != ""])
+        assert result.requested == result.valid + len(result.invalid) + result.duplicates == len(result.items)
+        for state in ("already_fresh", "enriched", "not_found"):
+            assert sum(item.state == state for item in result.items) == getattr(result, state)
         assert result.api_calls == len(requests)
         assert result.found == sum(request["found"] for request in requests)
         assert result.created == Edition.objects.count() - stored

@@ -76,7 +76,9 @@ def test_a_job_is_accepted_at_once_and_shows_its_progress_and_result(
         "already_fresh": 0,
         "not_found": 1,
         "failed": 0,
+        "duplicates": 0,
         "invalid": 1,
+        "notes": [],
         "api_calls": 2,
     }
     assert (body["api_calls"], body["quota"]["used"], body["resume_at"], body["stopped_reason"]) == (2, 2, None, None)
@@ -85,7 +87,16 @@ def test_a_job_is_accepted_at_once_and_shows_its_progress_and_result(
     items = api.get(f"{response['Location']}/items").json()
     assert [item["state"] for item in items["results"]] == ["enriched"] * 5 + ["not_found", "invalid"]
     missing = api.get(f"{response['Location']}/items?state=not_found").json()
-    assert missing["results"] == [{"isbn": UNKNOWN[0], "state": "not_found", "reason": ""}]
+    assert missing["results"] == [
+        {
+            "isbn": UNKNOWN[0],
+            "state": "not_found",
+            "reason": "",
+            "input": UNKNOWN[0],
+            "isbn13": UNKNOWN[0],
+            "suggestion": None,
+        }
+    ]
     problem(api.get(f"{response['Location']}/items?state=lost"), 400)
 
 
@@ -258,7 +269,7 @@ def test_many_requests_with_the_same_key_at_once_create_one_job(api: APIClient, 
 
     with ThreadPoolExecutor(4) as threads:
         assert len(set(threads.map(send, range(4)))) == 1
-    assert Job.objects.get().items.count() == 5
+    assert [Job.objects.get().items.filter(state=state).count() for state in ("pending", "duplicate")] == [5, 4995]
 
 
 def test_a_job_above_the_consumers_cap_is_refused_with_429(api: APIClient, sandbox: Sandbox, settings) -> None:

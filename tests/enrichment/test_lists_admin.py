@@ -52,10 +52,12 @@ def test_pasted_isbns_are_checked_priced_and_run_and_each_has_a_result(admin_cli
     pasted = "\n".join([fresh, *wanted, wanted[0], unknown, "9780441172718", "=1+2"])
     checked = give(admin_client, isbns=pasted, purpose="shelf 7")
     plan = checked.context["plan"]
-    assert (plan.requested, len(plan.parsed.valid), plan.duplicates, len(plan.parsed.invalid)) == (8, 5, 1, 2)
+    given = plan.given
+    assert (given.requested, len(given.valid), given.duplicates, len(given.invalid)) == (8, 5, 1, 2)
     assert (plan.fresh, plan.missed, plan.wanted, plan.calls) == (1, 0, 4, 1)
     assert checked.context["allowance"].free == 12_999
-    assert "9780441172719, if only the last digit is wrong" in checked.text
+    assert "1 × wrong check digit, 1 × not an ISBN" in checked.text
+    assert "<td>9780441172719</td>" in checked.text
     assert sandbox.spent == 1  # checking is free
 
     page = run(admin_client, checked)
@@ -70,8 +72,8 @@ def test_pasted_isbns_are_checked_priced_and_run_and_each_has_a_result(admin_cli
     address = reverse("admin:enrichment_job_items_csv", args=[job.pk])
     rows = list(csv.DictReader(io.StringIO(admin_client.get(address).getvalue().decode("utf-8-sig"))))
     assert [(row["isbn13"], row["state"]) for row in rows] == [
-        *[(fresh, "fresh"), *((isbn, "enriched") for isbn in wanted), (unknown, "not_found")],
-        *[("", "invalid"), ("", "invalid")],
+        *[(fresh, "fresh"), *((isbn, "enriched") for isbn in wanted), (wanted[0], "duplicate")],
+        *[(unknown, "not_found"), ("", "invalid"), ("", "invalid")],
     ]
     assert [row["given"] for row in rows[-2:]] == ["9780441172718", "'=1+2"]
     assert all(row["title"] for row in rows[:4])
@@ -104,7 +106,7 @@ def test_a_file_of_100_000_isbns_loses_none(admin_client: Client, settings, djan
         page = admin_client.get(reverse("admin:enrichment_job_items", args=[job.pk]), {"after": "99950"})
     assert len(page.context["rows"]) == 50
     pasted = "\n".join(f"{isbn[:3]}-{isbn[3]}-{isbn[4:12]}-{isbn[12]}" for isbn in many)
-    assert give(admin_client, isbns=pasted).context["plan"].requested == 100_000
+    assert give(admin_client, isbns=pasted).context["plan"].given.requested == 100_000
     assert "A job can have at most 100,000" in give(admin_client, isbns="\n".join([*many, "12345"])).text
 
 

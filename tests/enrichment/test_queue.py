@@ -20,7 +20,7 @@ from django.test.utils import CaptureQueriesContext
 from alexandria.development.sandbox.server import Sandbox
 from enrichment import selectors
 from enrichment.exceptions import EnrichmentStopped
-from enrichment.isbn.parsing import InvalidEntry, Reason
+from enrichment.isbn.parsing import Reason
 from enrichment.models import Asker, Edition, Miss, QueuedIsbn, QueueState
 from enrichment.models.queue import MAX_ATTEMPTS
 from enrichment.selectors.queue import FAILED, Payers
@@ -92,6 +92,12 @@ def in_threads(*works: Callable[[], object]) -> None:
 # Queuing
 
 
+def counts_of(accepted: Accepted) -> tuple[object, ...]:
+    invalid = [(entry.input, entry.reason) for entry in accepted.invalid]
+    read = (accepted.requested, accepted.valid, accepted.duplicates, invalid)
+    return (*read, accepted.queued, accepted.already_queued, accepted.already_fresh, accepted.not_found)
+
+
 def test_a_known_isbn_is_not_queued_and_a_waiting_isbn_is_not_queued_twice(sandbox: Sandbox) -> None:
     fresh, waiting, missed = known_isbns(5)[:2], known_isbns(5)[2:], unknown_isbns(1)
     enrichment.enrich_isbns([*fresh, *missed], consumer="reader")
@@ -99,18 +105,14 @@ def test_a_known_isbn_is_not_queued_and_a_waiting_isbn_is_not_queued_twice(sandb
     accepted = enqueue(
         [*fresh, *missed, *waiting, waiting[0], "wrong"], priority=NORMAL, consumer="reader", source="shelf 7"
     )
-    assert accepted == Accepted(
-        requested=8,
-        valid=6,
-        invalid=[InvalidEntry(isbn="wrong", reason=Reason.NOT_AN_ISBN)],
-        queued=1,
-        already_queued=2,
-        already_fresh=2,
-        not_found=1,
-    )
+    assert counts_of(accepted) == (8, 6, 1, [("wrong", Reason.NOT_AN_ISBN)], 1, 2, 2, 1)
+    assert [item.state for item in accepted.items] == [
+        *("already_fresh", "already_fresh", "not_found", "already_queued", "already_queued", "queued"),
+        *("duplicate", "invalid"),
+    ]
     assert sorted(Asker.objects.values_list("source", flat=True)) == ["", "", "shelf 7"]
     assert queue(fresh).already_fresh == 2
-    assert queue([]) == Accepted(0, 0, [], 0, 0, 0, 0)
+    assert counts_of(queue([])) == (0, 0, 0, [], 0, 0, 0, 0)
     assert balance(sandbox) == (1, 1)
     with pytest.raises(ConsumerUnknown):
         enqueue(waiting, priority=NORMAL, consumer="nobody")
@@ -176,7 +178,7 @@ def test_full_batches_are_sent_at_once_and_the_rest_waits(sandbox: Sandbox) -> N
     assert flush().batches == 0
     queue([*known_isbns(23), *unknown_isbns(2)])
     done = flush()
-    assert (done.batches, done.enrichment.valid, done.enrichment.api_calls, done.stopped_reason) == (2, 20, 2, None)
+    assert (done.batches, done.isbns, done.enrichment.api_calls, done.stopped_reason) == (2, 20, 2, None)
     assert sent() == [SIZE, SIZE]
     assert QueuedIsbn.objects.count() == 5
     assert Edition.objects.count() + Miss.objects.count() == 20

@@ -44,6 +44,7 @@ def test_queuing_answers_for_every_isbn_and_spends_no_call(api: APIClient, sandb
     assert body == {
         "requested": 7,
         "valid": 5,
+        "duplicates": 1,
         "queued": 3,
         "already_queued": 0,
         "already_fresh": 1,
@@ -53,6 +54,7 @@ def test_queuing_answers_for_every_isbn_and_spends_no_call(api: APIClient, sandb
         "depth": 3,
         "next_flush_at": "2026-05-05T12:00:10Z",
         "warning": "No worker processes the queue. Check that a worker and beat are running.",
+        "notes": [],
         "api_calls": 0,
     }
     assert response.headers["RateLimit"].startswith('"daily";r=12999;t=')

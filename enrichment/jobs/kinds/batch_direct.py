@@ -12,7 +12,7 @@ from enrichment.books.decoding import Answer
 from enrichment.exceptions import EnrichmentStopped, IsbndbError, IsbndbPageTooLarge
 from enrichment.gateway.asking import MAX_UNDER_WAY
 from enrichment.gateway.questions import Exchanged, Question
-from enrichment.isbn.parsing import parse_many
+from enrichment.isbn.reading import State, read
 from enrichment.jobs.claims import held, renew, save_step
 from enrichment.jobs.registry import Run
 from enrichment.models import Job, JobItem
@@ -33,15 +33,16 @@ _STATE = JobItem.State
 
 
 def plan(job: Job) -> list[Row]:
-    """The items of a new job, for `insert`: valid ISBNs first. In `wanted`, the length replaces the list of ISBNs."""
-    isbns = job.wanted["isbns"]
-    parsed = parse_many(isbns)
-    job.wanted = {name: value for name, value in job.wanted.items() if name != "isbns"} | {"requested": len(isbns)}
-    job.total = len(parsed.valid)
-    rows: list[Row] = [(job.pk, at, "", isbn, _STATE.PENDING.value, "") for at, isbn in enumerate(parsed.valid, 1)]
-    for at, entry in enumerate(parsed.invalid, job.total + 1):
-        # PostgreSQL cannot store NUL.
-        rows.append((job.pk, at, entry.isbn.replace("\0", ""), "", _STATE.INVALID.value, entry.reason.value))
+    """The items of a new job, for `insert`, in the order given. In `wanted`, their number replaces the ISBNs."""
+    wanted = dict(job.wanted)
+    given = read(wanted.pop("isbns"), is_spreadsheet=wanted.get("spreadsheet", False))
+    job.wanted = wanted | {"requested": given.requested}
+    job.total = len(given.valid)
+    rows: list[Row] = []
+    for at, entry in enumerate(given.entries, 1):
+        value = "" if entry.input == entry.isbn13 else entry.input.replace("\0", "")  # PostgreSQL cannot store NUL
+        state = _STATE.PENDING if entry.state is State.VALID else _STATE(entry.state.value)
+        rows.append((job.pk, at, value, entry.isbn13 or "", state.value, entry.reason or ""))
     return rows
 
 
@@ -104,7 +105,7 @@ class IsbnRun:
         return bool(self.job.wanted.get("refresh"))
 
     def _store(self, asked: list[str], answer: Answer) -> None:
-        result = Enrichment(requested=len(asked), valid=len(asked), invalid=[])
+        result = Enrichment()
         add_answer(asked, answer, result)
         self._answer = asked, result
 
@@ -211,7 +212,9 @@ def result(job: Job) -> dict[str, Any]:
         "already_fresh": counts.get(_STATE.FRESH, 0),
         "not_found": counts.get(_STATE.NOT_FOUND, 0),
         "failed": counts.get(_STATE.FAILED, 0),
+        "duplicates": counts.get(_STATE.DUPLICATE, 0),
         "invalid": counts.get(_STATE.INVALID, 0),
+        "notes": job.wanted.get("notes", []),
     }
 
 
@@ -256,6 +259,8 @@ def _mark(job: Job, batch: list[str], result: Enrichment) -> Counter[str]:
 
 
 def _set(job: Job, isbns: set[str], state: JobItem.State, reason: str = "") -> int:
-    # The index by ISBN excludes empty ones, and PostgreSQL cannot see that a long list has none.
-    pending = job.items.filter(state=_STATE.PENDING, isbn13__in=isbns).exclude(isbn13="")
+    # The index by ISBN excludes empty ones and duplicates, and PostgreSQL cannot see that these are neither.
+    pending = (
+        job.items.filter(state=_STATE.PENDING, isbn13__in=isbns).exclude(isbn13="").exclude(state=_STATE.DUPLICATE)
+    )
     return pending.update(state=state, reason=reason)

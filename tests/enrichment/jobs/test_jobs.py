@@ -109,6 +109,7 @@ def test_a_job_asks_for_unknown_isbns_in_full_batches_and_accounts_for_every_val
         "enriched": [KNOWN[0], KNOWN[2], KNOWN[3], KNOWN[5], KNOWN[6]],
         "fresh": [KNOWN[1], KNOWN[4]],
         "not_found": UNKNOWN,
+        "duplicate": [KNOWN[0]],
         "invalid": ["978-0-00-000000-3", "none"],
     }
     assert job.result == {
@@ -121,7 +122,9 @@ def test_a_job_asks_for_unknown_isbns_in_full_batches_and_accounts_for_every_val
         "already_fresh": 2,
         "not_found": 2,
         "failed": 0,
+        "duplicates": 1,
         "invalid": 2,
+        "notes": [],
         "api_calls": 2,
     }
     assert set(Reservation.objects.exclude(source="").values_list("source", "calls")) == {(f"job:{job.pk}", 1)}
@@ -191,7 +194,7 @@ def test_a_job_with_refresh_asks_for_every_isbn(sandbox: Sandbox) -> None:
 
 
 def test_a_job_without_a_valid_isbn_succeeds_at_once_and_costs_nothing(sandbox: Sandbox) -> None:
-    job = run(create(isbns=["x", ""]))
+    job = run(create(isbns=["x", "12", ""]))
     assert (job.state, outcome(job)["invalid"], sandbox.requests) == ("succeeded", 2, [])
 
 

@@ -1,0 +1,65 @@
+"""Cuts a text into the rows of a table: any delimiter, quotes, stray quotes; or a list without a table."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+
+from enrichment.isbn.programs import is_isbn_head
+
+Row = Sequence[str]
+
+_DELIMITERS = "\t;|,"
+"""In this order among equals: commas stand in titles and names."""
+
+_SAMPLE = 200  # rows that decide
+_SHARE = 0.5
+"""Share of the rows that must have the same number of cells."""
+
+
+def rows_of(text: str) -> list[Row]:
+    """The rows of the table in the text; a text that is no table has rows of one cell, its lines.
+
+    A first line `sep=;` names the delimiter. Otherwise it is the one that divides the most rows, outside quotes, into
+    the same number of cells.
+    """
+    text = text.replace("\0", "")
+    first, _, rest = text.partition("\n")
+    named = first.strip().strip('"').casefold()
+    if named.startswith("sep=") and len(first.strip('\r\n "')) == 5:
+        return _rows(rest, first.strip('\r\n "')[4])
+    if first.rstrip("\r").strip().casefold() == "sep=\t".strip():
+        return _rows(rest, "\t")
+    delimiter = _delimiter(text)
+    return _rows(text, delimiter) if delimiter else [[line] for line in text.splitlines()]
+
+
+def _delimiter(text: str) -> str | None:
+    lines = text.splitlines(keepends=True)[:_SAMPLE]
+    best: tuple[bool, float] = (False, 0.0)
+    chosen: str | None = None
+    for delimiter in _DELIMITERS:
+        if not any(delimiter in line for line in lines):
+            continue
+        rows = [row for row in _rows("".join(lines), delimiter) if any(row)]
+        width, same = Counter(map(len, rows)).most_common(1)[0] if rows else (1, 0)
+        has_head = any(len(row) > 1 and any(map(is_isbn_head, row)) for row in rows[:1])
+        score = (has_head, same / len(rows) if width > 1 else 0.0)
+        if score > best and (has_head or score[1] >= _SHARE):
+            best, chosen = score, delimiter
+    return chosen
+
+
+def _rows(text: str, delimiter: str) -> list[Row]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    try:
+        return list(reader)
+    except csv.Error:  # a stray quote must cost its own line, and not all after it
+        return [_one_row(line, delimiter) for line in text.splitlines()]
+
+
+def _one_row(line: str, delimiter: str) -> Row:
+    try:
+        return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True), [])
+    except csv.Error:
+        return line.split(delimiter)

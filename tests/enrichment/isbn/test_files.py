@@ -1,0 +1,207 @@
+"""Finding ISBNs in what people paste and upload: text, tables with any delimiter, workbooks, exports of programs."""
+
+import csv
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openpyxl import Workbook
+
+from enrichment.isbn import workbooks
+from enrichment.isbn.files import FileUnreadable, read_file, read_text
+from enrichment.isbn.reading import GivenIsbns, read
+from tests.lists import folder_of, lists
+
+DUNE, EMMA = "9780441172719", "9780804429573"
+EXPORTS = Path(__file__).parent / "files"
+
+
+def isbns_of(content: str | bytes) -> GivenIsbns:
+    data = content if isinstance(content, bytes) else content.encode()
+    return read(read_file(data).values, is_spreadsheet=True)
+
+
+def workbook(*sheets: list[list[object]]) -> bytes:
+    book = Workbook()
+    del book["Sheet"]
+    for rows in sheets:
+        sheet = book.create_sheet()
+        for row in rows:
+            sheet.append(row)
+    data = io.BytesIO()
+    book.save(data)
+    return data.getvalue()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{DUNE}\n{EMMA}\n",
+        f"{DUNE}, {EMMA}",
+        f"{DUNE} {EMMA}",
+        f"978-0-441-17271-9\r\n\r\n {EMMA}",
+        f"Title\tISBN\nDune\t{DUNE}\nEmma\t{EMMA}",
+        f'ISBN;Title;Price\n="{DUNE}";"Dune; or not";12,99\n="{EMMA}";Emma;9,99',
+        f"Dune | {DUNE} (pbk.)\nEmma | {EMMA} (hbk.)",
+        f"id,isbn\n2000000001,{DUNE}\n2000000002,{EMMA}",
+        f"Title;Year;ISBN\nDune, a novel, the first;1965;{DUNE}\nEmma, or not;1815;{EMMA}",
+        f'Title,ISBN\n"Dune; a novel; the first",{DUNE}\n"Emma; or not; at all",{EMMA}',
+        f"0;1;2\n{DUNE};Dune;\n{EMMA};Emma;",
+        f"sep=;\r\nISBN;Title\r\n{DUNE};Dune, a novel\r\n{EMMA};Emma\r\n",
+        f"My books\n\nTitle,Author,ISBN\nDune,Frank Herbert,{DUNE}\nEmma,Jane Austen,{EMMA}",
+        f"ISBN13\n{DUNE}\n{EMMA}",
+        f'title,note,isbn\nDune,"in\ntwo lines",{DUNE}\nEmma,,{EMMA}',
+        f"I own Dune ({DUNE}), and\nEmma, which is 978-0-8044-2957-3.",
+        "Titel;ISBN\nDune;441172717\nEmma;80442957X",
+        f"[{DUNE}]\n[]\n-\n{EMMA}",
+    ],
+)
+def test_isbns_are_found_in_any_column_and_with_any_delimiter(text: str) -> None:
+    assert isbns_of(text).valid == [DUNE, EMMA]
+    assert isbns_of(text).invalid == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"])
+def test_a_file_is_read_in_any_usual_encoding(encoding: str) -> None:
+    text = f"Título;ISBN\nDune – año;{DUNE}\nEmma;{EMMA}\n"
+    assert isbns_of(text.encode(encoding)).valid == [DUNE, EMMA]
+    guessed = ["The file is not UTF-8. It was read as Windows-1252."] if encoding == "cp1252" else []
+    assert [note for note in read_file(text.encode(encoding)).notes if "UTF-16" not in note] == guessed
+
+
+def test_both_columns_of_isbns_are_read_and_mistakes_in_them_are_kept() -> None:
+    text = f"ISBN-10,ISBN-13,Year\n0441172717,{DUNE},1990\n,9780804429574,1991\n12345,{EMMA},1992\n0441172717,,1993"
+    assert read_text(text).values == ["0441172717", DUNE, "9780804429574", "12345", EMMA, "0441172717"]
+
+
+def test_a_book_that_only_the_column_isbn_knows_is_not_lost() -> None:
+    text = f"ISBN,ISBN13\n,{EMMA}\n,\n,\n0441172717,\n,9780593135204"
+    assert isbns_of(text).valid == [EMMA, DUNE, "9780593135204"]
+
+
+def test_a_list_in_one_row_or_without_an_isbn_is_read_completely() -> None:
+    assert read_text(f"{DUNE}, 9780804429574, 12").values == [DUNE, "9780804429574", "12"]
+    assert read_text("12,13\n14,15").values == ["12", "13", "14", "15"]
+    assert read_text("\n , \n").values == []
+    assert read(read_text('"9780441172719').values).valid == [DUNE]
+
+
+def test_a_stray_quote_affects_only_its_line() -> None:
+    for many in (10, 10_000):  # in a long file, the csv module gives up by itself
+        lines = ['9780593135204;"Project Hail Mary', *["9780735211292;Atomic Habits"] * many]
+        assert read_text("\n".join(lines)).values == ["9780593135204", *["9780735211292"] * many]
+
+
+def test_a_delimiter_too_many_does_not_hide_the_isbn_of_its_line() -> None:
+    text = f"Title,Author,ISBN,Year\nDune,Frank Herbert,{DUNE},1965\nEmma, or not,Jane Austen,{EMMA},1815"
+    assert DUNE in isbns_of(text).valid
+    assert EMMA in isbns_of(text).valid
+
+
+def test_what_a_spreadsheet_has_destroyed_is_told_once_for_the_column() -> None:
+    rows = "\n".join(f"Book {at},9.78044E+12,{isbn}" for at, isbn in enumerate(["441172717", *[""] * 98, "80442957X"]))
+    found = read_file(f"Title,ISBN13,ISBN\n{rows}".encode())
+    assert read(found.values, is_spreadsheet=True).valid == [DUNE, EMMA]
+    assert found.values == ["441172717", "80442957X"]
+    [note] = found.notes
+    assert "100 cells of the column 'ISBN13' lost digits" in note
+    assert "9.78044E+12. Rows without another ISBN: 98." in note
+
+
+def test_a_workbook_is_read_with_its_numbers_and_all_its_sheets() -> None:
+    data = workbook(
+        [["Title", "ISBN", "Pages"], ["Dune", 9780441172719, 412], ["Emma", 80442957, None], ["?", "80442957X", 1.5]],
+        [["ISBN-10"], [593135202.0], ["-"], [None]],
+    )
+    found = read(read_file(data).values, is_spreadsheet=True)
+    assert found.valid == [DUNE, EMMA, "9780593135204"]
+    assert [entry.input for entry in found.invalid] == ["80442957"]
+
+
+def zipped(**members: bytes) -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return data.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"\xd0\xcf\x11\xe0 an old workbook", "old Excel"),
+        (b"PK\x03\x04 no archive", "not an Excel workbook"),
+        (zipped(readme=b"hello"), "not an Excel workbook"),
+        (workbook([["ISBN"], [DUNE]])[:-200], "not an Excel workbook"),
+        (zipped(**{"xl/sheet": bytes(workbooks.MAX_UNPACKED_BYTES + 1)}), "unpacks to more than 100 MiB"),
+    ],
+    ids=["xls", "no archive", "another archive", "cut off", "bomb"],
+)
+def test_a_file_that_is_no_workbook_or_unpacks_to_too_much_is_refused(data: bytes, why: str) -> None:
+    with pytest.raises(FileUnreadable, match=why):
+        read_file(data)
+
+
+def test_a_workbook_has_a_maximum_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workbooks, "MAX_ROWS", 3)
+    assert isbns_of(workbook([["ISBN"], [DUNE]], [[EMMA]])).valid == [DUNE, EMMA]
+    with pytest.raises(FileUnreadable, match="more than 3 rows"):
+        read_file(workbook([["ISBN"], [DUNE]], [[EMMA], [EMMA]]))
+
+
+@pytest.mark.parametrize("path", lists("bestsellers.csv"), ids=folder_of)
+def test_the_isbn_column_of_a_real_file_is_read(path: Path) -> None:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        wanted = [isbn for row in csv.DictReader(file) if (isbn := row["ISBN-13"].strip())]
+    found = read_file(path.read_bytes())
+    assert found.values == [isbn for isbn in wanted if "E+" not in isbn]
+    lost = len(wanted) - len(found.values)
+    assert [note.split(" cell")[0] for note in found.notes] == ([str(lost)] if lost else [])
+
+
+def independently(rows: Any) -> tuple[set[str], set[str]]:
+    """The ISBNs of the cells of an export, and the other cells that are not empty, without our reader."""
+    good: set[str] = set()
+    other: set[str] = set()
+    for cell in rows:
+        for written in filter(None, cell.strip('="[] ').split(", ")):
+            number = written.zfill(10)
+            body = f"978{number[:9]}" if len(number) == 10 else number[:12]
+            if len(body) != 12 or not body.isdecimal():
+                other.add(cell)
+                continue
+            check13 = -sum(int(digit) * (3 if at % 2 else 1) for at, digit in enumerate(body)) % 10
+            check10 = "0123456789X"[sum(int(digit) * at for at, digit in enumerate(number[:9], 1)) % 11]
+            right = number[-1] == (check10 if len(number) == 10 else str(check13))
+            (good if right else other).add(f"{body}{check13}" if right else cell)
+    return good, other
+
+
+COLUMNS = {
+    "goodreads.csv": ("Goodreads", ["ISBN", "ISBN13"]),
+    "goodreads-through-excel.csv": ("Goodreads", ["ISBN", "ISBN13"]),
+    "storygraph.csv": ("StoryGraph", ["ISBN/UID"]),
+    "librarything.tsv": ("LibraryThing", ["ISBN", "ISBNs"]),
+    "bookwyrm.csv": ("BookWyrm", ["isbn_10", "isbn_13"]),
+    "libib.csv": ("Libib", ["ean_isbn13", "upc_isbn10"]),
+    "calibre.csv": ("Calibre", ["isbn", "identifiers"]),
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_the_exports_of_other_programs_are_recognised_and_nothing_in_them_is_lost(name: str) -> None:
+    program, columns = COLUMNS[name]
+    path = EXPORTS / name
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t" if name.endswith("tsv") else ","))
+    cells = [row[column] for row in rows for column in columns if column != "identifiers"]
+    cells += [pair[5:] for row in rows for pair in (row.get("identifiers") or "").split(",") if pair[:5] == "isbn:"]
+    good, other = independently(cells)
+    found = read_file(path.read_bytes())
+    given = read(found.values, is_spreadsheet=True)
+    assert (found.program, found.notes[0]) == (program, f"This is an export of {program}.")
+    assert set(given.valid) == good
+    assert len(good) >= 6
+    assert {entry.input for entry in given.invalid} == {cell.strip('="') for cell in other if "E+" not in cell}
