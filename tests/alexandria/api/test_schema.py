@@ -126,7 +126,7 @@ def test_every_kind_of_answer_is_in_the_schema(
     assert answer("GET", STATUS, headers={"Accept": "text/html"}) == 406
     assert enrich([isbn] * 1001) == 400
     assert enrich([" " * 4 * 1024 * 1024]) == 413
-    assert enrich([isbn], headers={"Content-Type": "text/plain"}) == 415
+    assert enrich([isbn], headers={"Content-Type": "text/html"}) == 415
     sandbox.add_fault("status", status=500, times=3)
     assert enrich([isbn]) == 502
     settings.ISBNDB_TIMEOUT_SECONDS = 0.3
