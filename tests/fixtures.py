@@ -4,7 +4,7 @@ import json
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -227,3 +227,9 @@ def dispatched(spender: Spender, *request: Any, **options: Any) -> DispatchedCal
     while isinstance(answer := spender.dispatch(*request, **options), timedelta):
         reservations.sleep_until(time.monotonic() + answer.total_seconds())
     return answer
+
+
+def jain(counts: Iterable[int]) -> float:
+    """Jain's index: 1 when all counts are equal, 1/n when one of n has everything."""
+    figures = list(counts)
+    return sum(figures) ** 2 / (len(figures) * sum(figure**2 for figure in figures))

@@ -5,7 +5,10 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -27,6 +30,9 @@ PASSED_SETTINGS = (
     "API_REQUESTS_PER_MINUTE",
 )
 """The processes get these settings as the test has set them."""
+
+MAX_SECONDS = 300
+"""How long `wait_until` waits, so that a test does not hang."""
 
 
 def environment() -> dict[str, str]:
@@ -61,3 +67,24 @@ def kill(process: subprocess.Popen[str]) -> None:
 def unused_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
+
+
+def wait_until(
+    condition: Callable[[], object], process: subprocess.Popen[str] | None = None, *, log: Path | None = None
+) -> None:
+    """Waits until the condition is true. Fails when the process ends first, or when it takes too long.
+
+    `log`: what the process writes, to be shown then.
+    """
+    deadline = time.monotonic() + MAX_SECONDS
+    while not condition():
+        assert process is None or process.poll() is None, log.read_text() if log else process.communicate()
+        assert time.monotonic() < deadline, log.read_text() if log else ""
+        time.sleep(0.02)
+
+
+def wait_to_be_killed(*args: Any, **options: Any) -> Any:
+    """In a process that a test kills: prints "waiting", and waits."""
+    sys.stdout.write("waiting\n")  # in one piece, because forks share the pipe
+    sys.stdout.flush()
+    time.sleep(3600)

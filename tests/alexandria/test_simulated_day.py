@@ -34,6 +34,7 @@ from quota.selectors.status import check_ledger
 from quota.services import reservations
 from tests import processes
 from tests.fixtures import SetClock
+from tests.processes import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -264,13 +265,6 @@ def answers(client: Client) -> bool:
         return client.ask("/api/quota/status")[0] == 200
     except httpx2.ConnectError:
         return False
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 300  # so that it does not hang
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 def after_the_leases(set_clock: SetClock) -> None:

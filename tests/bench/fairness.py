@@ -21,6 +21,7 @@ from django.db import connection
 
 from quota.models import Call, Consumer, DailyLedger
 from quota.services import reservations
+from tests.fixtures import jain
 from tests.quota.endless import dispatch, start
 
 CLIENTS_A_MINUTE = 20
@@ -28,11 +29,6 @@ BACKGROUND = ["job a"] * 6 + ["job b", "job c", "harvest"]
 MOST_WAIT, LEAST_JAIN, LEAST_SHARE = 1.5, 0.95, 0.95
 PACE = 1.05
 """Seconds that the slots of one second take: see quota_pace."""
-
-
-def jain(counts: list[int]) -> float:
-    """1 when all counts are equal, 1/n when one of n has everything."""
-    return sum(counts) ** 2 / (len(counts) * sum(count**2 for count in counts))
 
 
 def wait_of_a_client(waits: list[float]) -> None:

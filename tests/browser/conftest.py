@@ -3,10 +3,7 @@
 import os
 import shutil
 import socket
-import subprocess
-import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +17,7 @@ from alexandria.env import BASE_DIR
 from tests import processes
 from tests.browser.steps import WIDE, sign_in
 from tests.fixtures import set_clock
+from tests.processes import wait_until
 
 __all__ = ["set_clock"]
 
@@ -78,7 +76,7 @@ def site(
     variables = {"PORT": str(port), "BIND": "127.0.0.1", "WEB_CONCURRENCY": "1"}
     web = processes.start("web", log, ISBNDB_BASE_URL=isbndb.url, ISBNDB_API_KEY=isbndb.key, **variables)
     try:
-        wait_until(lambda: listens(port), web, log)
+        wait_until(lambda: listens(port), web, log=log)
         yield address
     finally:
         web.terminate()
@@ -88,15 +86,6 @@ def site(
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], log: Path) -> None:
-    """Waits until the condition is true. Fails if the process ends first or time runs out."""
-    deadline = time.monotonic() + MAX_SECONDS
-    while not condition():
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.05)
 
 
 @pytest.fixture

@@ -6,8 +6,6 @@ It enriches the given ISBNs, with commas between them (test_kill.py), or flushes
 
 import os
 import sys
-import time
-from typing import Any
 
 import django
 
@@ -17,12 +15,7 @@ from enrichment.gateway import connection as isbndb  # noqa: E402 (after the set
 from enrichment.services.enrich import enrich_isbns  # noqa: E402
 from enrichment.services.queue_flush import flush  # noqa: E402
 from quota.spending import Spender  # noqa: E402
-
-
-def wait_to_be_killed(*args: Any, **options: Any) -> Any:
-    sys.stdout.write("waiting\n")  # in one piece, because forks share the pipe
-    sys.stdout.flush()
-    time.sleep(3600)
+from tests.processes import wait_to_be_killed  # noqa: E402
 
 
 def wait_at(point: str) -> None:

@@ -13,7 +13,7 @@ django.setup()
 from enrichment.services import prices  # noqa: E402 (after the set-up)
 from enrichment.services.enrich import enrich_isbns  # noqa: E402
 from quota.spending import Spender  # noqa: E402
-from tests.enrichment.doomed import wait_to_be_killed  # noqa: E402
+from tests.processes import wait_to_be_killed  # noqa: E402
 
 if __name__ == "__main__":
     ask = prices._ask_counter

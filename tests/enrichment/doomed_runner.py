@@ -13,7 +13,8 @@ django.setup()
 from enrichment.gateway import asking  # noqa: E402 (after the set-up)
 from enrichment.jobs.kinds import batch_direct  # noqa: E402
 from enrichment.jobs.workers import run_job  # noqa: E402
-from tests.enrichment.doomed import wait_at, wait_to_be_killed  # noqa: E402
+from tests.enrichment.doomed import wait_at  # noqa: E402
+from tests.processes import wait_to_be_killed  # noqa: E402
 
 if __name__ == "__main__":
     asking.MAX_UNDER_WAY = 1

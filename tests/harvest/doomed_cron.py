@@ -8,7 +8,7 @@ django.setup()
 
 from enrichment.services.listings import Progress  # noqa: E402 (after the set-up)
 from harvest.runs import run_cron  # noqa: E402
-from tests.enrichment.doomed import wait_to_be_killed  # noqa: E402
+from tests.processes import wait_to_be_killed  # noqa: E402
 
 if __name__ == "__main__":
     cron, pages = sys.argv[1], int(sys.argv[2])

@@ -7,7 +7,6 @@ import pty
 import signal
 import socket
 import subprocess
-import time
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -27,6 +26,7 @@ from tests import processes
 from tests.fixtures import NOON, SetClock, balance, database_moved
 from tests.harvest.bulk import COMMAND, a_list, harvest, pages_asked, start
 from tests.lists import OUR_FOLDER, folder_of, lists
+from tests.processes import wait_until
 
 SHORT = ["Adam Silvera", "Nora Roberts", "Colleen Hoover", "Stephen King", "Abby Jimenez", "Freida McFadden"]
 
@@ -50,14 +50,6 @@ def set_both_clocks(sandbox: Sandbox, set_clock: SetClock) -> Callable[[datetime
 def free_calls(settings, calls: int) -> None:
     """Sets limits of the day that leave this many calls to the bulk harvest."""
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER = 2000 + calls + 10, 10
-
-
-def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.slow

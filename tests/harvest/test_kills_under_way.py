@@ -35,6 +35,7 @@ from quota.services import reservations
 from tests import processes
 from tests.fixtures import NOON, SetClock, balance, known_isbns
 from tests.harvest import bulk
+from tests.processes import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -172,10 +173,3 @@ def kill(command: list[str], sandbox: Sandbox, random: Random, *, most: int) -> 
         time.sleep(random.uniform(0, LATENCY))
         process.kill()
     return process.returncode == -signal.SIGKILL
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -23,7 +22,7 @@ from quota.services import reservations
 from quota.services.reservations import DispatchedCall
 from quota.spending import in_background
 from tests import processes
-from tests.fixtures import NOON, At, SetClock, changed_function
+from tests.fixtures import NOON, At, SetClock, changed_function, jain
 
 PACE = 1.05 / 3
 """Seconds between two slots, at 3 requests a second."""
@@ -35,12 +34,6 @@ ANYBODY = ("AND is_probe IS NOT TRUE", "AND false")
 @pytest.fixture(autouse=True)
 def stopped_clock(at: At) -> None:
     reservations.open_ledger()
-
-
-def jain(counts: Iterable[int]) -> float:
-    """Jain's index: 1 when all counts are equal, 1/n when one of n has everything."""
-    figures = list(counts)
-    return sum(figures) ** 2 / (len(figures) * sum(figure**2 for figure in figures))
 
 
 @dataclass

@@ -121,7 +121,7 @@ def test_a_message_whose_sender_was_killed_is_sent_by_another(
     command = [sys.executable, "-m", "tests.alexandria.alerts.doomed_sender", point]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as sender:
         assert sender.stdout is not None
-        assert sender.stdout.readline() == "there\n"
+        assert sender.stdout.readline() == "waiting\n"
         assert deliver_due() == 0, "another sender has claimed the message"
         sender.kill()
     assert sender.returncode == -signal.SIGKILL

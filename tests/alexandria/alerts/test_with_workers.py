@@ -22,6 +22,7 @@ from alexandria.monitoring import workers
 from tests import processes
 from tests.alexandria.alerts.receiver import Receiver
 from tests.fixtures import silent_port
+from tests.processes import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -50,13 +51,6 @@ def worker(name: str, log: Path) -> Iterator[None]:
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def check_until(condition: Callable[[], bool], *, log: Path) -> None:

@@ -4,7 +4,6 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
@@ -12,6 +11,7 @@ import pytest
 
 from alexandria.development.sandbox import Sandbox
 from tests.alexandria.development.clients import THREE_ISBNS, connect
+from tests.processes import wait_until
 
 
 def test_a_fault_applies_to_its_number_of_requests_of_its_path(sandbox: Sandbox, client: httpx2.Client) -> None:
@@ -170,12 +170,3 @@ def test_exit_closes_all_connections_and_leaves_no_thread() -> None:
             idle.get("/key")
 
     assert set(threading.enumerate()) <= before
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    tick = threading.Event()
-    for _ in range(3000):
-        if is_so():
-            return
-        tick.wait(0.01)
-    raise AssertionError

@@ -4,8 +4,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from quota.services import reservations
 from tests import processes
 from tests.enrichment.jobs.test_jobs import during_request, outcome
 from tests.fixtures import NOON, SetClock, balance, known_isbns
+from tests.processes import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -42,14 +41,6 @@ def job(settings, consumer: Consumer, sandbox: Sandbox) -> Job:
 def after_the_lease(set_clock: SetClock) -> None:
     set_clock(NOON + 2 * claims.LEASE)
     reservations.expire()
-
-
-def wait_until(condition: Callable[[], bool], worker: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert worker.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(
