@@ -57,11 +57,6 @@ def send_to_worker(job_id: uuid.UUID) -> None:
     transaction.on_commit(send, robust=True)
 
 
-def claim(job_id: uuid.UUID) -> Job | None:
-    """Claims a queued job for a new runner; None when the job is not queued."""
-    return claim_if(Q(pk=job_id, state=Job.State.QUEUED, attended=False))
-
-
 _NEXT_IN_TURN = """
     SELECT job.id FROM enrichment_job AS job
     WHERE job.state = 'queued' AND NOT job.attended {condition}

@@ -235,12 +235,9 @@ def _refuse_to_pay_twice(job: Job, rows: list[Any], *, again: bool) -> None:
 
 
 def _check_cap(job: Job) -> None:
-    """The consumer's cap applies to the whole job, although each request reserves only its own calls.
-
-    In a job of authors, each author is an operation.
-    """
+    """The consumer's cap applies to the whole job, although each request reserves only its own calls."""
     cap, calls = job.consumer.cap_per_operation, job_calls_left(job)
-    if job.kind == Job.Kind.AUTHORS:
+    if handler_of(job).UNIT_IS_AN_OPERATION:
         calls //= max(1, job.total)
     if cap is not None and calls > cap and get_status().enforcement == "enforce":
         raise QuotaRefused(limit="cap_per_operation", asked=calls, free=cap, retry_at=None)

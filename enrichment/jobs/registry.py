@@ -44,6 +44,8 @@ class Handler(Protocol):
     """What `done` and `total` of the job count, in the singular."""
     OPERATION: str
     """The operation of its reservations."""
+    UNIT_IS_AN_OPERATION: bool
+    """Whether the consumer's cap for one operation holds for each unit, and not for the whole job."""
 
     def plan(self, job: Job) -> list[Any]:
         """Sets `total` of a new job, and returns its items for `insert`."""

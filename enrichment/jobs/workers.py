@@ -1,7 +1,6 @@
 """What a worker does: it takes the next job in turn, works on it, and decides what a failure means for it."""
 
 import time
-import uuid
 from datetime import datetime, timedelta
 from random import uniform
 
@@ -12,7 +11,7 @@ from django.db.models.expressions import Combinable
 
 from alexandria.common.database import OUT_OF_REACH, READ_ONLY, sqlstate
 from enrichment.exceptions import ENDINGS, EnrichmentStopped, IsbndbRefused, IsbndbUnavailable
-from enrichment.jobs.claims import QUEUE_PATIENCE, ClaimLost, claim, claim_newcomer, claim_next
+from enrichment.jobs.claims import QUEUE_PATIENCE, ClaimLost, claim_newcomer, claim_next
 from enrichment.jobs.ending import end, put_back_or_stop
 from enrichment.jobs.engine import Turn
 from enrichment.jobs.registry import handler_of
@@ -46,16 +45,16 @@ PERMANENT = (IsbndbRefused, ConsumerInactive, ConsumerUnknown)
 DATABASE = (DatabaseError, *OUT_OF_REACH)
 
 
-def run_job(job_id: uuid.UUID | None = None) -> None:
-    """Runs a job for a turn: the job with that id, if it is queued; without an id, the next one.
+def run_job() -> None:
+    """Runs the next job for a turn: one of the consumer whose last turn is the longest ago.
 
-    The next one is of the consumer whose last turn is the longest ago. A turn ends when the job ends or has to wait,
-    after TURN, or when another consumer needs a worker (see `claim_newcomer`): then it runs that consumer's job.
+    A turn ends when the job ends or has to wait, after TURN, or when another consumer needs a worker (see
+    `claim_newcomer`): then it runs that consumer's job.
 
     A failure of the quota, ISBNdb or the database makes the job wait or fail. Any other exception is raised; the job is
     then resumed after its lease expires, until MAX_DEATHS runners have died.
     """
-    job = claim_next() if job_id is None else claim(job_id)
+    job = claim_next()
     while job is not None:
         worker = _Worker(job)
         with in_background(), structlog.contextvars.bound_contextvars(job=str(job.pk)):

@@ -1,5 +1,6 @@
 """A bulk harvest on our own database: a job of authors that this process works on."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -36,6 +37,9 @@ from quota.exceptions import ConsumerUnknown, QuotaRefused, QuotaUnavailable
 from quota.selectors.allowances import why_no_call
 from quota.selectors.forecast import forecast
 from quota.selectors.status import calls_spent, get_status
+
+MIN_SECONDS_BETWEEN_LOOKS = 1.0
+"""Pages can come faster than somebody reads how many calls are left, and each look asks the database."""
 
 
 class LocalHarvest:
@@ -170,6 +174,7 @@ class _Listener:
         self._harvest = harvest
         self._report = report
         self._authors = 0
+        self._look_at = 0.0
         report.quota(harvest.quota())
 
     def author(self, author: JobAuthor, detail: str) -> None:
@@ -180,6 +185,9 @@ class _Listener:
                 self._report.quota(self._harvest.quota())
 
     def page(self) -> None:
+        if time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + MIN_SECONDS_BETWEEN_LOOKS
         try:
             self._report.calls_left(get_status().remaining)
         except QuotaUnavailable:

@@ -240,8 +240,8 @@ def test_every_request_is_answered_as_shown(doc: Path, live_server, sandbox: San
             assert (asked.returncode, asked.stderr) == (0, ""), line
             answer = asked.stdout.replace("\r", "")
             assert " -sSi " in line or "urn:alexandria:problem" not in answer, f"{line}: {answer}"
-            for waiting in Job.objects.filter(state="queued"):
-                run_job(waiting.pk)
+            while Job.objects.filter(state="queued").exists():
+                run_job()
         if answer and not requests:
             compare(block.text, answer)
             answer = ""

@@ -73,7 +73,7 @@ def work_job(size: int) -> None:
             consumer=Consumer.objects.get(slug=CONSUMER), kind=Job.Kind.BATCH_DIRECT, wanted={"isbns": known(size)}
         )
     while job.ended_at is None:
-        run_job(job.pk)
+        run_job()
         job.refresh_from_db()
     assert job.state == Job.State.SUCCEEDED, job.error
 

@@ -4,7 +4,6 @@ It has one request under way. test_kills_under_way.py kills runners with many.
 """
 
 import sys
-import uuid
 
 import django
 
@@ -23,4 +22,4 @@ if __name__ == "__main__":
     elif sys.argv[1] == "between storing and recording":
         batch_direct._mark = wait_to_be_killed
     wait_at(sys.argv[1])
-    run_job(uuid.UUID(sys.argv[2]))
+    run_job()

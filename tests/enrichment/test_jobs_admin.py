@@ -129,7 +129,7 @@ def test_progress_is_refreshed_until_the_job_has_ended(
     assert "0 of 3 ISBNs done (0 %)" in under_way.text
     assert 'hx-trigger="every 2s"' in under_way.text
     assert "HX-Refresh" not in under_way
-    run_job(job.pk)
+    run_job()
     ended = admin_client.get(progress)
     assert "3 of 3 ISBNs done (100 %)" in ended.text
     assert "hx-get" not in ended.text
@@ -142,7 +142,7 @@ def test_progress_is_refreshed_until_the_job_has_ended(
 def test_a_job_of_pages_shows_its_result(admin_client: Client, consumer: Consumer, sandbox: Sandbox) -> None:
     wanted = {"author_name": "Nobody Known"}
     job = create_job(consumer=consumer, kind=Job.Kind.BIBLIOGRAPHY, wanted=wanted)
-    run_job(job.pk)
+    run_job()
     shown = admin_client.get(reverse("admin:enrichment_job_change", args=[job.pk])).text
     assert re.search("pages? done", shown)
     assert "Pages fetched" in shown

@@ -34,10 +34,6 @@ def created(api: APIClient, body: object = BODY, **headers: str) -> str:
     return str(response["Location"])
 
 
-def run(location: str) -> None:
-    run_job(uuid.UUID(location.rpartition("/")[2]))
-
-
 @pytest.mark.slow
 def test_a_job_is_accepted_at_once_and_shows_its_progress_and_result(
     api: APIClient, sandbox: Sandbox, settings
@@ -57,7 +53,7 @@ def test_a_job_is_accepted_at_once_and_shows_its_progress_and_result(
     assert NOON < eta < NOON + timedelta(minutes=10)
     assert sandbox.requests == []
 
-    run(response["Location"])
+    run_job()
     shown = api.get(response["Location"])
     assert shown["RateLimit"].startswith('"daily";r=12998;t=')
     body = shown.json()
@@ -130,7 +126,7 @@ def test_only_the_exact_preference_creates_a_job(prefer: str, status: int, api: 
 def test_a_job_takes_a_hundred_thousand_isbns_and_no_more(api: APIClient, sandbox: Sandbox) -> None:
     isbns = [*KNOWN, *["978-0-00-000000-3"] * (100_000 - len(KNOWN))]
     location = created(api, {"isbns": isbns})
-    run(location)
+    run_job()
     body = api.get(location).json()
     assert (body["state"], body["progress"]["total"], body["api_calls"]) == ("succeeded", 5, 1)
     assert body["failures"]["by_reason"] == {"wrong check digit": 99_995}
@@ -149,8 +145,8 @@ def test_a_job_takes_a_hundred_thousand_isbns_and_no_more(api: APIClient, sandbo
 def test_a_job_waits_only_on_request_and_shows_until_when(api: APIClient, sandbox: Sandbox) -> None:
     reservations.increment(13_000)
     failed, waiting = created(api), created(api, BODY | {"on_exhausted": "wait"})
-    run(failed)
-    run(waiting)
+    run_job()
+    run_job()
     body = api.get(failed).json()
     assert (body["state"], body["stopped_reason"], body["resume_at"]) == ("failed", "safety_limit", None)
     assert body["failures"]["by_reason"] == {body["error"]: 6, "not an ISBN": 1}
@@ -166,12 +162,12 @@ def test_a_job_waits_only_on_request_and_shows_until_when(api: APIClient, sandbo
 
 def test_jobs_are_listed_newest_first_and_by_state(api: APIClient, sandbox: Sandbox) -> None:
     locations = [created(api) for _ in range(3)]
-    run(locations[1])
+    run_job()  # the first
     listed = api.get("/api/jobs").json()
     assert [f"/api/jobs/{job['id']}" for job in listed["results"]] == locations[::-1]
     assert (listed["next"], listed["previous"]) == (None, None)
     listed = api.get("/api/jobs?state=succeeded").json()
-    assert [f"/api/jobs/{job['id']}" for job in listed["results"]] == [locations[1]]
+    assert [f"/api/jobs/{job['id']}" for job in listed["results"]] == [locations[0]]
     assert problem(api.get("/api/jobs?state=lost"), 400)["errors"][0]["field"] == "state"
 
 
@@ -213,7 +209,7 @@ def test_the_same_key_with_the_same_body_returns_the_same_job_and_another_body_i
     first = created(api, **{"Idempotency-Key": "shelf-7"})
     assert created(api, **{"Idempotency-Key": "shelf-7"}) == first
     assert created(api, **{"Idempotency-Key": '"shelf-7"'}) == first, "a quoted string is the same key"
-    run(first)
+    run_job()
     again = accept(api, **{"Idempotency-Key": "shelf-7"})
     assert (again["Location"], again.json()["state"]) == (first, "succeeded")
     for other in (BODY | {"isbns": KNOWN}, BODY | {"on_exhausted": "wait"}, BODY | {"refresh": True}):

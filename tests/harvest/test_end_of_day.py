@@ -118,7 +118,7 @@ def test_a_job_that_is_to_wait_waits_for_the_next_day(
 ) -> None:
     wanted = {"isbns": known_isbns(9)} if kind == Job.Kind.BATCH_DIRECT else {"author_name": "R.L. Stine"}
     job = create_job(consumer=consumer, kind=kind, wanted=wanted, on_exhausted=Job.OnExhausted.WAIT)
-    run_job(job.pk)
+    run_job()
     job.refresh_from_db()
     assert (job.state, job.stopped_reason) == ("waiting", "day_closed")
     assert job.resume_at is not None
@@ -143,7 +143,7 @@ def test_a_larger_plan_opens_the_day_at_the_next_reconciliation_and_waiting_jobs
         wanted={"isbns": known_isbns(3)},
         on_exhausted=Job.OnExhausted.WAIT,
     )
-    run_job(job.pk)
+    run_job()
     assert run_cron("reconciliation").outcome == "succeeded", "while the day is closed, it still asks"
     assert (get_status().can_make_calls, resume_jobs()) == (False, 0)
 
@@ -151,7 +151,7 @@ def test_a_larger_plan_opens_the_day_at_the_next_reconciliation_and_waiting_jobs
     assert run_cron("reconciliation").outcome == "succeeded"
     assert get_status().can_make_calls
     assert resume_jobs() == 1
-    run_job(job.pk)
+    run_job()
     job.refresh_from_db()
     assert (job.state, Edition.objects.count()) == ("succeeded", 3)
     assert balance(sandbox) == (4, 4)

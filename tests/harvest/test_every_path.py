@@ -45,8 +45,8 @@ def small_day(settings, consumer: Consumer, defaults: None, sandbox: Sandbox) ->
 
 
 def jobs(isbns: list[str]) -> None:
-    job = create_job(consumer=Consumer.objects.get(slug="reader"), kind=Job.Kind.BATCH_DIRECT, wanted={"isbns": isbns})
-    run_job(job.pk)
+    create_job(consumer=Consumer.objects.get(slug="reader"), kind=Job.Kind.BATCH_DIRECT, wanted={"isbns": isbns})
+    run_job()
 
 
 def until_refused(work: Callable[[], Any]) -> Callable[[], None]:

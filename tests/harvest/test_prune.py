@@ -8,7 +8,7 @@ from django.urls import reverse
 from rest_framework.test import APIClient
 
 from alexandria.development.sandbox.server import Sandbox
-from enrichment.jobs.lifecycle import cancel_job, create_job
+from enrichment.jobs.lifecycle import cancel_job, create_job, pause_job
 from enrichment.jobs.pruning import prune_items
 from enrichment.jobs.workers import run_job
 from enrichment.models import Job, JobAuthor, JobItem
@@ -53,14 +53,15 @@ def test_an_old_journal_is_deleted_and_the_ledgers_stay(
     run_cron("reconciliation")
     spend(4)
     refused()
-    old, going_on = job(), job()
-    run_job(old.pk)
+    job()
+    run_job()
+    going_on = pause_job(job().pk)
     quota.reserve(consumer="reader", operation="test", calls=1)
     set_clock(NOON + timedelta(days=1))
     spend(2)
     refused()
     new = job()
-    run_job(new.pk)
+    run_job()
     set_clock(NOON + timedelta(days=31))
     ledgers = list(DailyLedger.objects.values_list("day", "used"))
 
@@ -100,7 +101,7 @@ def test_the_items_of_an_ended_job_are_deleted_before_its_figures(
         create_job(consumer=Consumer.objects.get(slug="reader"), kind=Job.Kind.BATCH_DIRECT, wanted=wanted)
         for _ in range(2)
     )
-    run_job(ended.pk)
+    run_job()
     path = f"/api/jobs/{ended.pk}"
     before = api.get(path).json()
     assert before["items_deleted_at"] is None

@@ -24,6 +24,7 @@ from quota.spending import Payer
 
 UNIT = "author"
 OPERATION = "bibliography"
+UNIT_IS_AN_OPERATION = True
 
 MAX_FAILURES_IN_A_ROW = 5
 """After this many failed authors in a row, ISBNdb is the cause, and each further one would cost calls."""

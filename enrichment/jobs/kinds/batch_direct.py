@@ -25,6 +25,7 @@ from quota.spending import Payer, spending
 
 UNIT = "ISBN"
 OPERATION = "batch-direct"
+UNIT_IS_AN_OPERATION = False
 
 Row = tuple[object, ...]
 

@@ -9,10 +9,21 @@ from enrichment.models import Job
 from enrichment.services.bibliographies import Bibliography, conclude, walk_of
 from enrichment.services.listings import Walk
 
-__all__ = ["OPERATION", "UNIT", "begin", "fail_rest", "insert", "plan", "reset_failed", "result"]
+__all__ = [
+    "OPERATION",
+    "UNIT",
+    "UNIT_IS_AN_OPERATION",
+    "begin",
+    "fail_rest",
+    "insert",
+    "plan",
+    "reset_failed",
+    "result",
+]
 
 UNIT = "page"
 OPERATION = "bibliography"
+UNIT_IS_AN_OPERATION = False
 
 
 def plan(job: Job) -> list[Any]:

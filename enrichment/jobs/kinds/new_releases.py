@@ -9,10 +9,21 @@ from enrichment.services.listings import Walk
 from enrichment.services.releases import NewReleases, Wanted, parse_month
 from quota.limits import LIMITS
 
-__all__ = ["OPERATION", "UNIT", "begin", "fail_rest", "insert", "plan", "reset_failed", "result"]
+__all__ = [
+    "OPERATION",
+    "UNIT",
+    "UNIT_IS_AN_OPERATION",
+    "begin",
+    "fail_rest",
+    "insert",
+    "plan",
+    "reset_failed",
+    "result",
+]
 
 UNIT = "page"
 OPERATION = "new-releases"
+UNIT_IS_AN_OPERATION = False
 
 
 def plan(job: Job) -> list[Any]:

@@ -53,7 +53,7 @@ def create(kind: Job.Kind = Job.Kind.BATCH_DIRECT, *, on_exhausted: str = "fail"
 
 
 def run(job: Job) -> Job:
-    run_job(job.pk)
+    run_job()
     return Job.objects.get(pk=job.pk)
 
 
@@ -198,13 +198,14 @@ def test_a_job_without_a_valid_isbn_succeeds_at_once_and_costs_nothing(sandbox: 
     assert (job.state, outcome(job)["invalid"], sandbox.requests) == ("succeeded", 2, [])
 
 
-def run_at_once(job: Job) -> None:
+def run_at_once() -> None:
+    """Lets two workers ask for a job at the same moment."""
     start = threading.Barrier(2, timeout=60)
 
     def runner(_: int) -> None:
         try:
             start.wait()
-            run_job(job.pk)
+            run_job()
         finally:
             connection.close()
 
@@ -216,29 +217,30 @@ def test_one_of_two_runners_gets_the_job_and_without_the_claim_both_would(sandbo
     both_in = threading.Barrier(2, timeout=60)
     meet = sandbox.faults.meet
 
-    def unclaimed(job_id: uuid.UUID) -> Job:
+    def unclaimed() -> Job:
         """A wrong claim: it reads the state and then writes, without checking that the state is the same."""
-        Job.objects.get(pk=job_id, state="queued")
+        queued = Job.objects.get(state="queued")
         both_in.wait()
         runner = uuid.UUID(int=1)
-        Job.objects.filter(pk=job_id).update(
+        Job.objects.filter(pk=queued.pk).update(
             state="running", runner=runner, lease_until=NOON + timedelta(days=1), started_at=NOON, resume_at=None
         )
-        return Job.objects.select_related("consumer").get(pk=job_id)
+        return Job.objects.select_related("consumer").get(pk=queued.pk)
 
     def met_together(path: str) -> Any:
         both_in.wait()
         return meet(path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(workers, "claim", unclaimed)
+        patched.setattr(workers, "claim_next", unclaimed)
         sandbox.faults.meet = met_together
-        run_at_once(create(isbns=KNOWN[:3]))
+        create(isbns=KNOWN[:3])
+        run_at_once()
         assert asked(sandbox) == [3, 3]
 
     sandbox.faults.meet = meet
     job = create(isbns=KNOWN[3:6])
-    run_at_once(job)
+    run_at_once()
     assert asked(sandbox) == [3, 3, 3]
     assert outcome(Job.objects.get(pk=job.pk))["enriched"] == 3
 

@@ -55,17 +55,17 @@ def after_the_lease(set_clock: SetClock) -> None:
 def test_after_a_kill_another_runner_finishes_the_job_with_at_most_one_extra_call(
     point: str, calls: int, not_sent: int, job: Job, sandbox: Sandbox, set_clock: SetClock
 ) -> None:
-    command = [sys.executable, "-m", "tests.enrichment.doomed_runner", point, str(job.pk)]
+    command = [sys.executable, "-m", "tests.enrichment.doomed_runner", point]
     with subprocess.Popen(command, env=processes.environment(), stdout=subprocess.PIPE, text=True) as runner:
         assert runner.stdout is not None
         assert runner.stdout.readline() == "waiting\n"
-        run_job(job.pk)  # nothing happens: another runner has the job
+        run_job()  # nothing happens: another runner has the job
         assert (resume_jobs(), Job.objects.get().state) == (0, "running")
         runner.kill()
     assert runner.returncode == -signal.SIGKILL
     after_the_lease(set_clock)
     assert resume_jobs() == 1
-    run_job(job.pk)
+    run_job()
     job.refresh_from_db()
     assert (job.state, job.done) == ("succeeded", len(KNOWN))
     assert set(job.items.values_list("state", flat=True)) <= {"enriched", "fresh"}
