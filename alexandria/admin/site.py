@@ -53,6 +53,7 @@ GROUPS = {
         _list_of("enrichment.authormiss", "Author misses", "person_off"),
         _list_of("enrichment.feedfollowing", "Update feed", "rss_feed"),
         Page("Check ISBNs", "checklist", "check_isbns", ("enrichment.view_edition",)),
+        Page("Your lists", "list_alt_check", "your_lists", ("enrichment.view_job",)),
     ],
     "Work": [
         _list_of("enrichment.job", "Jobs", "work"),

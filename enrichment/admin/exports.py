@@ -15,6 +15,12 @@ from enrichment.models import Edition
 from enrichment.selectors import exported_books
 
 
+def file_of(books: QuerySet[Edition], name: str) -> Iterator[bytes]:
+    """The parts of a file of the books, in one of FORMATS. A CSV file is made for Excel."""
+    before = [FOR_EXCEL.encode()] if name == "csv" else []
+    return chain(before, FORMATS[name].file(exported_books(books)))
+
+
 class BookExportMixin(FileExportMixin):
     """Exports the books of the list, in any format."""
 
@@ -23,7 +29,7 @@ class BookExportMixin(FileExportMixin):
 
     @action(description="CSV", url_path="export-csv", permissions=["view"], icon="download")
     def export_csv(self, request: HttpRequest) -> HttpResponseBase:
-        return self._export(request, "csv", FOR_EXCEL.encode())
+        return self._export(request, "csv")
 
     @action(description="NDJSON", url_path="export-ndjson", permissions=["view"], icon="download")
     def export_ndjson(self, request: HttpRequest) -> HttpResponseBase:
@@ -37,10 +43,6 @@ class BookExportMixin(FileExportMixin):
     def export_marcxml(self, request: HttpRequest) -> HttpResponseBase:
         return self._export(request, "marcxml")
 
-    def _export(self, request: HttpRequest, name: str, before: bytes = b"") -> HttpResponseBase:
+    def _export(self, request: HttpRequest, name: str) -> HttpResponseBase:
         form = FORMATS[name]
-
-        def write(books: QuerySet[Edition]) -> Iterator[bytes]:
-            return chain([before] if before else [], form.file(exported_books(books)))
-
-        return self.export_file(request, form.suffix, form.content_type, write)
+        return self.export_file(request, form.suffix, form.content_type, lambda books: file_of(books, name))

@@ -16,9 +16,9 @@ Item = TypeVar("Item", JobItem, JobAuthor)
 
 
 def in_state(items: QuerySet[Item], request: HttpRequest) -> QuerySet[Item]:
-    """The items in the state that the parameter `state` names, in order; without such a state, all of them."""
-    state = request.GET.get("state", "")
-    return (items.filter(state=state) if state in items.model.State else items).order_by("position")
+    """The items in a state that a parameter `state` names, in order; without such a parameter, all of them."""
+    states = [state for state in request.GET.getlist("state") if state in items.model.State]
+    return (items.filter(state__in=states) if states else items).order_by("position")
 
 
 def page_of(items: QuerySet[Item], request: HttpRequest) -> tuple[list[Item], int | None]:

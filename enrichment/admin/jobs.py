@@ -20,7 +20,7 @@ from alexandria.common import widgets
 from alexandria.common.admin import ReadOnlyAdmin
 from alexandria.common.reasons import close_dialog, confirm_dialog
 from alexandria.common.text import counted
-from enrichment.admin import author_lists, job_authors, lists, progress
+from enrichment.admin import author_lists, job_authors, lists, progress, your_lists
 from enrichment.exceptions import JobError
 from enrichment.jobs.lifecycle import cancel_job, pause_job, resume_job, retry_job
 from enrichment.jobs.registry import handler_of
@@ -92,6 +92,7 @@ class JobAdmin(ReadOnlyAdmin):
         return [
             path("check-isbns/", view(lists.check_isbns), name="check_isbns"),
             path("check-isbns/<uuid:list_id>/", view(lists.isbn_list), name="isbn_list"),
+            path("your-lists/", view(your_lists.your_lists), name="your_lists"),
             path("bulk-harvest/", view(author_lists.bulk_harvest), name="bulk_harvest"),
             path("bulk-harvest/<uuid:list_id>/", view(author_lists.author_list), name="author_list"),
             path("<uuid:job_id>/authors/", view(job_authors.authors), name="enrichment_job_authors"),
@@ -99,6 +100,7 @@ class JobAdmin(ReadOnlyAdmin):
             path("<uuid:job_id>/progress/", view(progress.progress), name="enrichment_job_progress"),
             path("<uuid:job_id>/isbns/", view(progress.items), name="enrichment_job_items"),
             path("<uuid:job_id>/isbns.csv", view(progress.items_csv), name="enrichment_job_items_csv"),
+            path("<uuid:job_id>/books.<str:form>", view(progress.books_file), name="enrichment_job_books"),
             *super().get_urls(),
         ]
 

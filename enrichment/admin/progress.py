@@ -7,16 +7,18 @@ from typing import Any
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.template.response import TemplateResponse
 
 from alexandria.common.exports import Row
 from alexandria.common.widgets import percentage, share
+from enrichment.admin.exports import file_of
 from enrichment.admin.item_pages import csv_of, in_batches, in_state, page_of
+from enrichment.exports.formats import FORMATS
 from enrichment.jobs.registry import handler_of
 from enrichment.models import Edition, Job, JobAuthor, JobItem
-from enrichment.selectors import author_figures, failure_reasons, item_counts, job_calls_left, job_eta
+from enrichment.selectors import author_figures, books_of, failure_reasons, item_counts, job_calls_left, job_eta
 from quota.exceptions import QuotaError
 from quota.selectors.work import spent_by
 
@@ -120,6 +122,17 @@ def items_csv(request: HttpRequest, job_id: uuid.UUID) -> StreamingHttpResponse:
     job = job_of(request, job_id)
     columns = ["position", "isbn13", "given", "state", "reason", "title"]
     return csv_of(job, columns, _rows(in_state(job.items.all(), request)))
+
+
+def books_file(request: HttpRequest, job_id: uuid.UUID, form: str) -> StreamingHttpResponse:
+    """The books that the job has brought, and those that were fresh, as a file. `form`: one of FORMATS."""
+    job = job_of(request, job_id)
+    if form not in FORMATS:
+        raise Http404
+    chosen = FORMATS[form]
+    answer = StreamingHttpResponse(file_of(books_of(job), form), content_type=chosen.content_type)
+    answer["Content-Disposition"] = f'attachment; filename="job-{job.pk}-books.{chosen.suffix}"'
+    return answer
 
 
 def job_of(request: HttpRequest, job_id: uuid.UUID) -> Job:

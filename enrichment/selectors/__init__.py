@@ -39,6 +39,7 @@ from enrichment.selectors.exports import (
 from enrichment.selectors.jobs import (
     MAX_PAGES,
     author_figures,
+    books_of,
     check_items,
     failure_reasons,
     find_list,
@@ -70,12 +71,13 @@ from enrichment.selectors.refreshes import (
     wanted_authors,
     without_fresh,
 )
-from enrichment.selectors.stats import Stats, get_stats
+from enrichment.selectors.stats import Catalogue, Stats, get_catalogue, get_stats
 
 __all__ = [
     "AUTHOR_COLUMNS",
     "MAX_PAGES",
     "WORK_COLUMNS",
+    "Catalogue",
     "Criteria",
     "IsbnPlan",
     "KnownIsbns",
@@ -85,6 +87,7 @@ __all__ = [
     "ask_isbns_again_at",
     "author_figures",
     "author_rows",
+    "books_of",
     "by_date",
     "by_relevance",
     "check_items",
@@ -97,6 +100,7 @@ __all__ = [
     "fresh_editions",
     "fresh_isbns",
     "get_author",
+    "get_catalogue",
     "get_edition",
     "get_job",
     "get_payers",

@@ -9,7 +9,7 @@ from typing import Any
 from django.db.models import Count, QuerySet, Sum
 
 from enrichment.exceptions import ItemsDeleted
-from enrichment.models import Job, JobAuthor, JobItem
+from enrichment.models import Edition, Job, JobAuthor, JobItem
 from quota.models import Consumer
 from quota.selectors.forecast import forecast
 from quota.selectors.prices import cost_of_isbns, requests_for_isbns
@@ -142,6 +142,12 @@ def _failed_items(job: Job) -> QuerySet[Any] | None:
     if job.kind == Job.Kind.BATCH_DIRECT:
         return job.items.filter(state__in=[JobItem.State.FAILED, JobItem.State.INVALID])
     return None
+
+
+def books_of(job: Job) -> QuerySet[Edition]:
+    """The books that a job of ISBNs has brought, and those that were fresh when it ran."""
+    came = job.items.filter(state__in=[JobItem.State.ENRICHED, JobItem.State.FRESH])
+    return Edition.objects.filter(pk__in=came.order_by().values("isbn13"))
 
 
 def check_items(job: Job) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 
 from django.db.models import Model
 
@@ -38,6 +39,28 @@ def get_stats() -> Stats:
     counted = {name: number_of_rows(model) for name, model in tables.items()}
     numbers = {name: number for name, (number, _) in counted.items()}
     return Stats(**numbers, exact=all(is_exact for _, is_exact in counted.values()))
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What the dashboard says of the catalogue. A number that ends at MAX_COUNTED or is an estimate is not exact."""
+
+    books: int
+    is_exact: bool
+    new_today: int
+    queued: int
+
+    @property
+    def more_are_new(self) -> bool:
+        return self.new_today > MAX_COUNTED
+
+
+def get_catalogue(*, since: datetime) -> Catalogue:
+    """The size of the catalogue and of the queue, and the books that are new `since` then."""
+    books, is_exact = number_of_rows(Edition)
+    # A new book is one that has changed since then, and there is an index of changes.
+    new = Edition.objects.filter(updated_at__gte=since, created_at__gte=since).order_by().values("pk")
+    return Catalogue(books, is_exact, new[: MAX_COUNTED + 1].count(), number_of_rows(QueuedIsbn)[0])
 
 
 def number_of_rows(model: type[Model]) -> tuple[int, bool]:

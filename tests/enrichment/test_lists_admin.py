@@ -85,6 +85,35 @@ def test_pasted_isbns_are_checked_priced_and_run_and_each_has_a_result(admin_cli
 
 
 @pytest.mark.slow
+def test_a_person_sees_the_lists_started_last_with_what_came_and_what_did_not(
+    admin_client: Client, client: Client, sandbox: Sandbox
+) -> None:
+    empty = admin_client.get(reverse("admin:your_lists"))
+    assert "You have started no list yet." in empty.text
+    [known], [unknown] = known_isbns(1), unknown_isbns(1)
+    run(admin_client, give(admin_client, isbns=f"{known}\n{unknown}\n9780441172718", purpose="shelf 7"))
+    job = Job.objects.get()
+    run_job(job.pk)
+    run(admin_client, give(admin_client, isbns=known))
+
+    page = admin_client.get(reverse("admin:your_lists"))
+    waiting, done = page.context["lists"]
+    assert (done.job.pk, done.purpose, done.came, done.missing, done.pending) == (job.pk, "shelf 7", 1, 2, 0)
+    assert (waiting.came, waiting.missing, waiting.pending) == (0, 0, 1)
+    addresses = re.findall(rf'href="([^"]*{job.pk}[^"]*)"', page.text)
+    books, *_, why = [address.replace("&amp;", "&") for address in addresses if "books" in address or "csv?" in address]
+    rows = list(csv.DictReader(io.StringIO(admin_client.get(books).getvalue().decode("utf-8-sig"))))
+    assert [row["isbn13"] for row in rows] == [known]
+    assert rows[0]["title"]
+    rows = list(csv.DictReader(io.StringIO(admin_client.get(why).getvalue().decode("utf-8-sig"))))
+    assert [(row["isbn13"], row["state"]) for row in rows] == [(unknown, "not_found"), ("", "invalid")]
+
+    client.force_login(member("viewers"))
+    assert client.get(reverse("admin:your_lists")).context["lists"] == []
+    assert client.get(reverse("admin:enrichment_job_books", args=[job.pk, "pdf"])).status_code == 404
+
+
+@pytest.mark.slow
 def test_a_second_click_returns_the_same_job(admin_client: Client) -> None:
     checked = give(admin_client, isbns="\n".join(known_isbns(2)))
     first, again, other = run(admin_client, checked), run(admin_client, checked), run(admin_client, checked, "wait")

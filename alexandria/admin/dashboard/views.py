@@ -15,8 +15,11 @@ from alexandria.admin.dashboard.charts import day_chart, month_chart, names_of, 
 from alexandria.admin.dashboard.notices import current_notices
 from alexandria.admin.dashboard.running import MAX_LISTED, running_now
 from alexandria.common.widgets import percentage
+from enrichment.selectors import Catalogue, get_catalogue
+from quota.database import reachable
 from quota.exceptions import QuotaUnavailable
 from quota.selectors.dashboard import get_dashboard
+from quota.selectors.status import QuotaStatus, begin_of
 
 SEEN_WITH = "quota.view_dailyledger"
 
@@ -54,6 +57,7 @@ def figures(request: HttpRequest) -> dict[str, Any]:
         "percentage_used": percentage(status.used, max(1, status.safety_limit)),
         "to_reset": status.reset_at - status.now,
         "hit_percent": None if quota.today.hit_rate is None else 100 * quota.today.hit_rate,
+        "catalogue": _catalogue(status),
         "parts": parts_of_today(status),
         "today": shares_of_today(status),
         "alerts": current_notices(status, user=request.user),
@@ -62,6 +66,11 @@ def figures(request: HttpRequest) -> dict[str, Any]:
         "drawn": {"day": day.drawn, "month": month.drawn},
         "running": running_now(request.user, quota),
     }
+
+
+def _catalogue(status: QuotaStatus) -> Catalogue:
+    with reachable():
+        return get_catalogue(since=begin_of(status.day))
 
 
 def extra_urls() -> list[URLPattern]:

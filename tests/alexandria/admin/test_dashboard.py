@@ -17,8 +17,11 @@ from django.urls import reverse
 from rest_framework.test import APIClient
 
 from alexandria.alerts.models import Alert
+from alexandria.development.sandbox.server import Sandbox
 from enrichment.jobs.lifecycle import create_job
-from enrichment.models import Job, QueueState
+from enrichment.models import Edition, Job, QueuedIsbn, QueueState
+from enrichment.services.enrich import enrich_isbns
+from enrichment.services.queue import enqueue
 from harvest.models import CronState, HarvestRun
 from quota.exceptions import QuotaRefused
 from quota.models import Call, Consumer, DailyLedger, Switches
@@ -154,6 +157,22 @@ def test_a_little_is_less_than_one_per_cent(consumer: Consumer, viewer: Client, 
     if used:
         reservations.increment(used)
     assert f"of 13,000 used\n        ({said})" in viewer.get(FRAGMENT).text
+
+
+def test_the_dashboard_counts_the_books_that_are_stored_and_those_that_are_new_today(
+    consumer: Consumer, viewer: Client, set_clock: SetClock, sandbox: Sandbox
+) -> None:
+    old, changed, new, waits = known_isbns(4)
+    enrich_isbns([old, changed, new], consumer="reader")
+    Edition.objects.filter(pk__in=[old, changed]).update(created_at=NOON - timedelta(days=1))
+    Edition.objects.filter(pk=old).update(updated_at=NOON - timedelta(days=1))
+    enqueue([waits], priority=QueuedIsbn.Priority.LOW, consumer="reader")
+    page = viewer.get(FRAGMENT)
+    catalogue = page.context["catalogue"]
+    assert (catalogue.books, catalogue.is_exact, catalogue.new_today, catalogue.queued) == (3, True, 1, 1)
+    words = " ".join(page.text.split())
+    assert "<strong>3</strong> 1 new today" in words
+    assert "<strong>1</strong> ISBN waits" in words
 
 
 def test_by_the_isbn_errors_are_counted_by_requests_and_books_by_calls(
@@ -331,7 +350,7 @@ def test_a_year_of_history_needs_few_queries_that_read_at_most_one_day(
         assert page.context["status"].used == page.context["quota"].today.sent == 31
         assert len(page.context["month"].rows) == 30
         assert page.context["month"].series[-1].name == "others"
-        assert len(captured) + 1 < 20  # the status uses a connection that Django does not count
+        assert len(captured) + 1 <= 21  # the status uses a connection that Django does not count
         for query in captured:
             if query["sql"].startswith("SELECT") and any(table in query["sql"] for table in BIG):
                 reads_one_day_at_most(query["sql"])
