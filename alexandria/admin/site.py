@@ -1,6 +1,7 @@
 """The frame of every page: the sidebar, and the badge for unusual modes."""
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -79,20 +80,24 @@ GROUPS = {
 
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
-    """The groups of links for unfold. Pages that the user has no permission for are left out."""
-    dashboard = {"title": "Dashboard", "icon": "speed", "link": reverse("admin:index")}
-    groups = [
-        {
-            "title": title,
-            "items": [
-                {"title": page.title, "icon": page.icon, "link": reverse(f"admin:{page.url}")}
-                for page in pages
-                if page.seen_by(request.user)
-            ],
-        }
+    """The groups of links for unfold. Pages that the user has no permission for are left out.
+
+    The page with the longest address that the current one begins with is the current one: some are below others.
+    """
+    pages = {
+        title: [
+            {"title": page.title, "icon": page.icon, "link": reverse(f"admin:{page.url}")}
+            for page in pages
+            if page.seen_by(request.user)
+        ]
         for title, pages in GROUPS.items()
-    ]
-    return [{"items": [dashboard]}, *(group for group in groups if group["items"])]
+    }
+    items: list[dict[str, Any]] = [{"title": "Dashboard", "icon": "speed", "link": reverse("admin:index")}]
+    items += chain.from_iterable(pages.values())
+    around = [item["link"] for item in items if request.path.startswith(item["link"])]
+    for item in items:
+        item["active"] = item["link"] == max(around, key=len, default="")
+    return [{"items": items[:1]}, *({"title": title, "items": group} for title, group in pages.items() if group)]
 
 
 def environment(request: HttpRequest) -> list[str] | None:

@@ -258,6 +258,15 @@ def test_every_link_in_the_sidebar_opens(viewer: Client, admin_client: Client, c
     assert "Users" not in str(viewer.get(INDEX).context["sidebar_navigation"])
 
 
+@pytest.mark.parametrize(
+    ("path", "title"),
+    [("", "Dashboard"), ("enrichment/job/", "Jobs"), ("enrichment/job/your-lists/", "Your lists")],
+)
+def test_the_sidebar_marks_the_page_that_is_open(viewer: Client, path: str, title: str) -> None:
+    groups = viewer.get(f"/admin/{path}").context["sidebar_navigation"]
+    assert [item["title"] for group in groups for item in group["items"] if item["active"]] == [title]
+
+
 @pytest.mark.slow
 def test_notices_show_what_stops_calls(viewer: Client, consumer: Consumer, settings) -> None:
     QueueState.objects.create(looked_at=NOON + timedelta(hours=1))
