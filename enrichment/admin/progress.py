@@ -107,7 +107,7 @@ def items(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
     context = admin.site.each_context(request) | {
         "title": "ISBNs of the job",
         "job": job,
-        "rows": _with_titles(page),
+        "rows": [(item, suggestion_of(item), title) for item, title in _with_titles(page)],
         "colours": ITEM_COLOURS,
         "state": request.GET.get("state", ""),
         "states": [(state, counts[state.value]) for state in JobItem.State if state in counts],
@@ -120,7 +120,7 @@ def items(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
 def items_csv(request: HttpRequest, job_id: uuid.UUID) -> StreamingHttpResponse:
     """The same list as a CSV file, streamed. `state` filters it."""
     job = job_of(request, job_id)
-    columns = ["position", "isbn13", "given", "state", "reason", "title"]
+    columns = ["position", "isbn13", "given", "state", "reason", "suggestion", "title"]
     return csv_of(job, columns, _rows(in_state(job.items.all(), request)))
 
 
@@ -142,6 +142,7 @@ def job_of(request: HttpRequest, job_id: uuid.UUID) -> Job:
 
 
 def _with_titles(page: list[JobItem]) -> list[tuple[JobItem, str]]:
+    """The items, each with the title of its book if that is stored."""
     titles = dict(
         Edition.objects.filter(pk__in=[item.isbn13 for item in page if item.isbn13]).values_list("isbn13", "title")
     )
@@ -151,4 +152,4 @@ def _with_titles(page: list[JobItem]) -> list[tuple[JobItem, str]]:
 def _rows(items: QuerySet[JobItem]) -> Iterator[Row]:
     for batch in in_batches(items):
         for item, title in _with_titles(batch):
-            yield item.position, item.isbn13, item.value, item.state, item.reason, title
+            yield item.position, item.isbn13, item.value, item.state, item.reason, suggestion_of(item) or "", title

@@ -52,6 +52,7 @@ from enrichment.selectors.jobs import (
     jobs_under_way,
     last_stopped,
     max_pages_of,
+    suggestion_of,
 )
 from enrichment.selectors.plans import IsbnPlan, plan_isbns
 from enrichment.selectors.queue import (
@@ -130,6 +131,7 @@ __all__ = [
     "stale_editions",
     "stale_isbns",
     "stored_isbns",
+    "suggestion_of",
     "sync_times",
     "top_authors",
     "wanted_authors",

@@ -9,6 +9,8 @@ from typing import Any
 from django.db.models import Count, QuerySet, Sum
 
 from enrichment.exceptions import ItemsDeleted
+from enrichment.isbn.parsing import Reason
+from enrichment.isbn.suggestions import suggest
 from enrichment.models import Edition, Job, JobAuthor, JobItem
 from quota.models import Consumer
 from quota.selectors.forecast import forecast
@@ -148,6 +150,11 @@ def books_of(job: Job) -> QuerySet[Edition]:
     """The books that a job of ISBNs has brought, and those that were fresh when it ran."""
     came = job.items.filter(state__in=[JobItem.State.ENRICHED, JobItem.State.FRESH])
     return Edition.objects.filter(pk__in=came.order_by().values("isbn13"))
+
+
+def suggestion_of(item: JobItem) -> str | None:
+    """What was probably meant by an invalid value; None for an ISBN, and when nothing is likely."""
+    return suggest(item.value, Reason(item.reason)) if item.state == JobItem.State.INVALID else None
 
 
 def check_items(job: Job) -> None:

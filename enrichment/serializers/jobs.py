@@ -4,10 +4,8 @@ from typing import Any
 
 from rest_framework import serializers
 
-from enrichment.isbn.parsing import Reason
-from enrichment.isbn.suggestions import suggest
 from enrichment.models import Job, JobAuthor, JobItem
-from enrichment.selectors import author_figures, job_eta, job_failures
+from enrichment.selectors import author_figures, job_eta, job_failures, suggestion_of
 from enrichment.selectors.jobs import MAX_FAILURES
 from enrichment.serializers.strict import StrictSerializer
 from quota.selectors.status import QuotaStatus, calls_spent
@@ -114,7 +112,7 @@ class JobItemSerializer(JobFailureSerializer):
         return item.isbn13 or None
 
     def get_suggestion(self, item: JobItem) -> str | None:
-        return suggest(item.value, Reason(item.reason)) if item.state == JobItem.State.INVALID else None
+        return suggestion_of(item)
 
 
 class AuthorFiguresSerializer(serializers.Serializer[Any]):

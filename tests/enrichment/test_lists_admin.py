@@ -78,7 +78,7 @@ def test_pasted_isbns_are_checked_priced_and_run_and_each_has_a_result(admin_cli
     assert [row["given"] for row in rows[-2:]] == ["9780441172718", "'=1+2"]
     assert all(row["title"] for row in rows[:4])
     items = reverse("admin:enrichment_job_items", args=[job.pk])
-    assert [item.value for item, _ in admin_client.get(items, {"state": "invalid"}).context["rows"]] == [
+    assert [item.value for item, *_ in admin_client.get(items, {"state": "invalid"}).context["rows"]] == [
         "9780441172718",
         "=1+2",
     ]
@@ -93,7 +93,7 @@ def test_a_person_sees_the_lists_started_last_with_what_came_and_what_did_not(
     [known], [unknown] = known_isbns(1), unknown_isbns(1)
     run(admin_client, give(admin_client, isbns=f"{known}\n{unknown}\n9780441172718", purpose="shelf 7"))
     job = Job.objects.get()
-    run_job(job.pk)
+    run_job()
     run(admin_client, give(admin_client, isbns=known))
 
     page = admin_client.get(reverse("admin:your_lists"))
@@ -106,7 +106,10 @@ def test_a_person_sees_the_lists_started_last_with_what_came_and_what_did_not(
     assert [row["isbn13"] for row in rows] == [known]
     assert rows[0]["title"]
     rows = list(csv.DictReader(io.StringIO(admin_client.get(why).getvalue().decode("utf-8-sig"))))
-    assert [(row["isbn13"], row["state"]) for row in rows] == [(unknown, "not_found"), ("", "invalid")]
+    assert [(row["isbn13"], row["state"], row["suggestion"]) for row in rows] == [
+        (unknown, "not_found", ""),
+        ("", "invalid", "9780441172719"),
+    ]
 
     client.force_login(member("viewers"))
     assert client.get(reverse("admin:your_lists")).context["lists"] == []
