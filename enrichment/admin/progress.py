@@ -18,7 +18,15 @@ from enrichment.admin.item_pages import csv_of, in_batches, in_state, page_of
 from enrichment.exports.formats import FORMATS
 from enrichment.jobs.registry import handler_of
 from enrichment.models import Edition, Job, JobAuthor, JobItem
-from enrichment.selectors import author_figures, books_of, failure_reasons, item_counts, job_calls_left, job_eta
+from enrichment.selectors import (
+    author_figures,
+    books_of,
+    failure_reasons,
+    item_counts,
+    job_calls_left,
+    job_eta,
+    suggestion_of,
+)
 from quota.exceptions import QuotaError
 from quota.selectors.work import spent_by
 
