@@ -1,6 +1,7 @@
 """What a file of books, works or authors has: everything that is stored, in batches."""
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from django.contrib.postgres.expressions import ArraySubquery
@@ -10,6 +11,8 @@ from alexandria.common.exports import in_batches
 from enrichment.models import Author, Edition, Work
 from enrichment.selectors.catalogue import with_editions
 
+ISBNS_BATCH = 20_000
+"""ISBNs that one query finds: a search can take long, so that it runs seldom."""
 BOOKS_BATCH = 500
 """Books that one query reads: a book can have long texts."""
 
@@ -19,8 +22,11 @@ AUTHOR_COLUMNS = ("id", "name", "editions")
 
 def exported_books(books: QuerySet[Edition]) -> Iterator[Edition]:
     """The books by ISBN, with their works, authors and long texts, but without ISBNdb's own JSON."""
-    complete = books.defer(None).defer("raw").select_related("work").prefetch_related("author_links__author")
-    return in_batches(complete, keys=["isbn13"], batch=BOOKS_BATCH)
+    keys = books.select_related(None).prefetch_related(None).only("isbn13")
+    isbns = (edition.pk for edition in in_batches(keys, keys=["isbn13"], batch=ISBNS_BATCH))
+    complete = Edition.objects.defer("raw").select_related("work").prefetch_related("author_links__author")
+    while batch := list(islice(isbns, BOOKS_BATCH)):
+        yield from complete.filter(pk__in=batch).order_by("isbn13")
 
 
 def work_rows(works: QuerySet[Work]) -> Iterator[tuple[Any, ...]]:

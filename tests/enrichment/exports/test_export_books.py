@@ -87,12 +87,15 @@ def test_a_date_is_in_utc_unless_it_says_otherwise(text: str, expected: datetime
 
 def test_a_long_export_is_read_in_batches(books: None, file: Path) -> None:
     fill(Edition, 28)
-    with patch.object(exports, "BOOKS_BATCH", 10), CaptureQueriesContext(connection) as queries:
+    batches = patch.multiple(exports, ISBNS_BATCH=20, BOOKS_BATCH=10)
+    with batches, CaptureQueriesContext(connection) as queries:
         found = isbns_of_csv(export("csv", file))
     assert found == sorted(Edition.objects.values_list("isbn13", flat=True))
     assert len(found) == 30
-    assert all(" LIMIT 10" in query["sql"] for query in queries if 'FROM "enrichment_edition"' in query["sql"])
-    assert not any('"raw"' in query["sql"] for query in queries)
+    of_editions = [query["sql"] for query in queries if 'FROM "enrichment_edition"' in query["sql"]]
+    assert sum(" LIMIT 20" in query for query in of_editions) == 2
+    assert len(of_editions) == 2 + 3
+    assert not any('"raw"' in query for query in of_editions)
 
 
 @pytest.mark.usefixtures("books")
