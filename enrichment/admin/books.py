@@ -55,7 +55,8 @@ class IsbnSearch(ReadOnlyAdmin):
             return queryset.filter(**{self.isbn_field: parse(search_term)}), False
         except InvalidIsbn:
             if digits.isdecimal() and digits.startswith("97") and len(digits) >= MIN_PREFIX_LENGTH:
-                return queryset.filter(**{f"{self.isbn_field}__startswith": digits}), False
+                # Several ISBNs of a work can begin with them.
+                return queryset.filter(**{f"{self.isbn_field}__startswith": digits}), "__" in self.isbn_field
             return self.search_text(queryset, search_term.strip()), False
 
     def search_text(self, queryset: QuerySet[Any], text: str) -> QuerySet[Any]:

@@ -84,6 +84,7 @@ def test_works_have_their_author_and_the_isbns_of_their_editions(admin_client: C
         "editions": "2",
         "isbns": f"{DUNE}; {OTHER}",
     }
+    assert rows(admin_client, "work", q="9780") == [dune]
     both = objects(admin_client, "work")
     assert [(each["title"], each["author"], each["isbns"]) for each in both] == [
         ("Dune", "Frank Herbert", [DUNE, OTHER]),
