@@ -74,7 +74,7 @@ def error_answer(error: Exception, context: dict[str, Any]) -> JsonResponse:
     headers = origin_headers(api_calls) if isinstance(cause, enrichment.IsbndbNotFound) else {CALLS: str(api_calls)}
     response = JsonResponse(body, status=status, headers=headers | _standard_headers(cause, status))
     if status >= 500:
-        _report(error, response, context["request"]._request, is_expected=expected is not None)  # noqa: SLF001
+        _report(cause, response, context["request"]._request, is_expected=expected is not None)  # noqa: SLF001
     return response
 
 
@@ -115,9 +115,9 @@ def _headers_of_refusal(refusal: quota.QuotaRefused) -> dict[str, str]:
     return headers
 
 
-def _report(error: Exception, response: JsonResponse, request: HttpRequest, *, is_expected: bool) -> None:
-    """Logs one line for an expected failure. The traceback of a lost database shows which query it was."""
+def _report(cause: Exception, response: JsonResponse, request: HttpRequest, *, is_expected: bool) -> None:
+    """Logs one line for a failure of ISBNdb, because the journal has its answer; and for others their traceback."""
     if not is_expected:
         signals.got_request_exception.send(sender=None, request=request)
-    shown = error if not is_expected or response.status_code == 503 else None
-    log_response("%s: %s", error, request.path, response=response, request=request, exception=shown)
+    shown = None if isinstance(cause, enrichment.IsbndbError) else cause
+    log_response("%s: %s", cause, request.path, response=response, request=request, exception=shown)

@@ -26,7 +26,7 @@ from enrichment.isbn.parsing import InvalidIsbn, parse
 from enrichment.selectors.isbndb import stored_counts
 from enrichment.services.isbndb import get_author_page, get_book, get_books, get_page
 from quota.authentication import consumer_of
-from quota.selectors.allowances import get_allowance
+from quota.selectors.allowances import allowances
 
 
 class AlwaysJson(BaseContentNegotiation):
@@ -96,7 +96,7 @@ class QueriedView(IsbndbView):
         listing = listing_of("books", wanted.pop("query"), wanted)
         page = get_page(listing, consumer=consumer_of(request).slug, operation="isbndb-query")
         # ISBNdb's OpenAPI file names the list `data`, and its answers name it `books`. Programs rely on either.
-        books = page.members.get("books") or page.members.get("data") or msgspec.Raw(b"[]")
+        books = page.members["books" if "books" in page.members else "data"]
         return _answer({"data": books, "books": books} | page.members, page.api_calls)
 
 
@@ -117,7 +117,7 @@ class SearchView(IsbndbView):
 class KeyView(IsbndbView):
     def get(self, request: Request) -> HttpResponse:
         """The consumer's own plan: its daily budget or, without one, what it has used and can still use today."""
-        mine = get_allowance(consumer_of(request))
+        [mine] = allowances([consumer_of(request)]).values()
         budget = mine.consumer.daily_budget
         total = mine.used + mine.free_today if budget is None else budget
         plan = {"total": total, "spent": mine.used, "left": mine.free_today}

@@ -101,6 +101,16 @@ def test_a_search_for_an_isbn_alone_comes_from_the_store_too(isbndb: Client, san
     assert balance(sandbox) == (3, 3)
 
 
+def test_the_store_answers_any_number_of_books_with_five_queries(
+    isbndb: Client, sandbox: Sandbox, django_assert_max_num_queries
+) -> None:
+    post(isbndb, KNOWN)
+    for isbns in (KNOWN[:1], KNOWN):
+        with django_assert_max_num_queries(5):
+            response = post(isbndb, isbns)
+        assert [book["isbn13"] for book in response.json()["data"]] == isbns
+
+
 def test_a_batch_of_nothing_that_isbndb_can_know_is_empty(isbndb: Client, sandbox: Sandbox) -> None:
     response = post(isbndb, ["nonsense"])
     assert (origin(response), response.json()) == ((200, "hit", "0"), {"total": 0, "requested": 1, "data": []})

@@ -130,10 +130,20 @@ def test_a_consumer_that_is_switched_off_is_forbidden(isbndb: Client, sandbox: S
 )
 @pytest.mark.parametrize("path", [BOOK, "/isbndb/author/Andy%20Weir"])
 def test_failures_of_isbndb_keep_their_form_and_say_what_they_cost(
-    isbndb: Client, sandbox: Sandbox, fault: dict[str, Any], status: int, message: str, calls: str, path: str
+    isbndb: Client,
+    sandbox: Sandbox,
+    fault: dict[str, Any],
+    status: int,
+    message: str,
+    calls: str,
+    path: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     sandbox.add_fault(**fault)
     response = isbndb.get(path)
+    [line] = [record for record in caplog.records if record.name == "django.request"]
+    assert (line.levelname, line.exc_info) == ("ERROR", None)
+    assert "ISBNdb" in line.getMessage()
     assert sandbox.key not in error(response, status, message)
     assert response.headers["X-Api-Calls"] == calls
     assert ("Retry-After" in response.headers) is (status == 503)
@@ -170,14 +180,16 @@ def test_a_lost_database_is_a_503_and_nothing_is_sent(isbndb: Client, sandbox: S
     assert sandbox.requests == []
 
 
-def test_an_unexpected_error_is_json_and_hides_its_reason(
-    isbndb: Client, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+def test_an_unexpected_error_is_json_and_hides_its_reason_but_not_from_the_log(
+    isbndb: Client, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*args: object, **options: object) -> None:
         raise ZeroDivisionError("a mistake")
 
     monkeypatch.setattr("enrichment.api.isbndb.views.get_book", fail)
     assert "a mistake" not in error(isbndb.get(BOOK), 500, "Internal Server Error")
+    [line] = [record for record in caplog.records if record.name == "django.request"]
+    assert "ZeroDivisionError: a mistake" in str(line.exc_text)
 
 
 def test_a_host_that_is_not_allowed_is_json_too(isbndb: Client) -> None:
