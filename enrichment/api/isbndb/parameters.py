@@ -10,6 +10,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from enrichment.gateway.listings import MAX_NAME_LENGTH, MAX_RESULTS, PAGE_SIZE
+from enrichment.isbn.reading import read
 from enrichment.serializers.fields import SearchableField
 from quota.serializers import QuerySerializer
 
@@ -88,8 +89,8 @@ def asked_for(request: Request, serializer: type[PageSerializer], **in_path: str
     return {name: _as_text(value) for name, value in checked.validated_data.items()}
 
 
-def isbns_of(request: Request) -> list[str | int]:
-    """The 1 to 1,000 ISBNs of `POST /books`. Raises ValidationError.
+def isbns_of(request: Request) -> tuple[int, list[str]]:
+    """The number of values of `POST /books`, 1 to 1,000, and the different ISBN-13s in them. Raises ValidationError.
 
     The body is JSON (`{"isbns": [...]}`, or an object instead of the list) or a form (`isbns=…,…`, also repeated, as
     `isbns[]=…` or as `isbns[0]=…`). Programs send JSON without saying so, so the body itself decides.
@@ -98,11 +99,10 @@ def isbns_of(request: Request) -> list[str | int]:
     found: Any = _of_json(body) if body.lstrip()[:1] in {b"{", b"["} else _of_form(body)
     if isinstance(found, dict):
         found = list(found.values())
-    if not isinstance(found, list) or not 1 <= len(found) <= MAX_ISBNS:
+    isbns = read(found).valid if isinstance(found, list) and 1 <= len(found) <= MAX_ISBNS else None
+    if isbns is None or len(isbns) > MAX_ISBNS:  # a value can have several ISBNs
         raise ValidationError({"isbns": f"Give a list of 1 to {MAX_ISBNS:,} ISBNs."})
-    if not all(isinstance(isbn, str | int) and not isinstance(isbn, bool) for isbn in found):
-        raise ValidationError({"isbns": "An ISBN must be a text or a whole number."})
-    return found
+    return len(found), isbns
 
 
 def _of_json(body: bytes) -> Any:

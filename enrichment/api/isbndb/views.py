@@ -23,6 +23,7 @@ from enrichment.api.isbndb.parameters import (
 )
 from enrichment.gateway.listings import DEFAULT_PAGE_SIZE, Listing, listing_of
 from enrichment.isbn.parsing import InvalidIsbn, parse
+from enrichment.isbn.reading import read
 from enrichment.selectors.isbndb import stored_counts
 from enrichment.services.isbndb import get_author_page, get_book, get_books, get_page
 from quota.authentication import consumer_of
@@ -63,10 +64,10 @@ class BookView(IsbndbView):
 
 class BooksView(IsbndbView):
     def post(self, request: Request) -> HttpResponse:
-        asked = isbns_of(request)
-        isbns = list(dict.fromkeys(isbn for value in asked if (isbn := _isbn13(value))))
+        """A value that is no ISBN has no book, without a word, as at ISBNdb."""
+        requested, isbns = isbns_of(request)
         found = get_books(isbns, consumer=consumer_of(request).slug, operation="isbndb-books")
-        books = {"total": len(found.raw), "requested": len(asked), "data": found.raw}
+        books = {"total": len(found.raw), "requested": requested, "data": found.raw}
         return _answer(books, found.api_calls)
 
 
@@ -138,18 +139,11 @@ class NoSuchPath(IsbndbView):
         raise NotFound(f"Alexandria does not serve {request.path}. docs/isbndb-interface.md lists what it serves.")
 
 
-def _isbn13(value: str | int) -> str | None:
-    try:
-        return parse(value)
-    except InvalidIsbn:
-        return None  # ISBNdb leaves out what it does not know, without a word
-
-
 def _only_isbn(wanted: Mapping[str, str]) -> str | None:
     """The ISBN-13 that is searched for, if it is valid and nothing else is searched for."""
     match {name: value for name, value in wanted.items() if name not in {"page", "pageSize"}}:
         case {"isbn": isbn, **others} | {"isbn13": isbn, **others} if not others:
-            return _isbn13(isbn)
+            return next(iter(read([isbn]).valid), None)
     return None
 
 
