@@ -3,6 +3,7 @@ from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
+from alexandria.alerts.api import JobWebhookView
 from alexandria.api import problems
 from quota.admin.refusals import why
 
@@ -12,6 +13,7 @@ urlpatterns = [
     path("api/schema", RedirectView.as_view(pattern_name="schema", query_string=True)),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("api/jobs/webhook", JobWebhookView.as_view(), name="job-webhook"),
     path("api/", include("quota.urls")),
     path("api/", include("enrichment.urls")),
     re_path(r"^api/", problems.NoSuchPath.as_view()),

@@ -14,11 +14,13 @@ from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import action, display
 
 from alexandria.alerts import delivery
-from alexandria.alerts.exceptions import AddressRefused, NothingToRetry
+from alexandria.alerts.exceptions import NothingToRetry
 from alexandria.alerts.models import Alert, Delivery, Webhook, new_seed
-from alexandria.alerts.webhooks import check_url, secret_of
+from alexandria.alerts.webhooks import secret_of
+from alexandria.common.addresses import AddressRefused, check_url
 from alexandria.common.admin import ReadOnlyAdmin, WithoutTransaction, secret_page
 from alexandria.common.reasons import confirm_page
+from enrichment.models import Job
 
 SEVERITY = {"info": "info", "warning": "warning", "critical": "danger"}
 STATE = {"pending": "warning", "delivered": "success", "failed": "danger"}
@@ -100,6 +102,8 @@ class WebhookForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean_url(self) -> str:
         """Refuses the addresses that `webhooks.send` refuses. It resolves the name of the host."""
         url: str = self.cleaned_data["url"]
+        if not url and (self.cleaned_data.get("consumer") or self.instance.consumer_id):
+            return url
         try:
             check_url(url)
         except AddressRefused as refused:
@@ -110,8 +114,9 @@ class WebhookForm(forms.ModelForm):  # type: ignore[type-arg]
 @admin.register(Webhook)
 class WebhookAdmin(ModelAdmin, WithoutTransaction):
     form = WebhookForm
-    fields = ("name", "url", "min_severity", "active")
-    list_display = ("name", "host", "min_severity", "active", "created_at")
+    fields = ("name", "consumer", "url", "min_severity", "active")
+    list_display = ("name", "host", "consumer", "min_severity", "active", "created_at")
+    list_select_related = ("consumer",)
     list_filter = ("active", "min_severity")
     actions_detail = ("send_test", "new_secret")
 
@@ -123,7 +128,11 @@ class WebhookAdmin(ModelAdmin, WithoutTransaction):
     def get_fields(self, request: HttpRequest, obj: Webhook | None = None) -> tuple[str, ...]:
         """A person who cannot change the address does not see its path, either."""
         may_change = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
-        return self.fields if may_change else ("name", "host", "min_severity", "active")
+        return self.fields if may_change else ("name", "consumer", "host", "min_severity", "active")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Webhook | None = None) -> tuple[str, ...]:
+        """A webhook keeps its consumer: its secret is what that consumer's receivers know."""
+        return (*super().get_readonly_fields(request, obj), "consumer") if obj else ()
 
     def response_add(self, request: HttpRequest, obj: Webhook, post_url_continue: Any = None) -> HttpResponse:
         return self._show_secret(request, obj)
@@ -172,12 +181,20 @@ class WebhookAdmin(ModelAdmin, WithoutTransaction):
 
 @admin.register(Delivery)
 class DeliveryAdmin(ReadOnlyAdmin):
-    list_display = ("created_at", "event", "alert", "to", "state_label", "attempts", "status", "latency", "failure")
+    fields = (
+        *("created_at", "event", "alert", "job", "channel", "webhook", "to", "payload", "state", "attempts"),
+        *("next_attempt_at", "status", "latency_ms", "error", "ended_at"),
+    )  # not the address that a job names: its path can be secret
+    list_display = ("created_at", "event", "about", "to", "state_label", "attempts", "status", "latency", "failure")
     list_filter = ("state", "channel", "event", "webhook")
-    list_select_related = ("alert", "webhook")
+    list_select_related = ("alert", "job", "webhook")
     date_hierarchy = "created_at"
     actions_list = ("test_mail",)
     actions_detail = ("retry",)
+
+    @admin.display(description="about")
+    def about(self, message: Delivery) -> Alert | Job | None:
+        return message.alert or message.job
 
     @display(description="state", ordering="state", label=STATE)
     def state_label(self, message: Delivery) -> tuple[str, str]:

@@ -6,8 +6,10 @@ class AlertsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from alexandria.alerts.job_events import listen  # noqa: PLC0415 - it imports models
         from harvest.crons.registry import Every, PlainTask, register  # noqa: PLC0415 - it imports models
 
+        listen()
         register(
             PlainTask(
                 name="alerts",

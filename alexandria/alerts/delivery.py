@@ -13,12 +13,13 @@ from itertools import takewhile
 import structlog
 from django.conf import settings
 from django.core.mail import EmailMessage
-from django.db.models import F
+from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet
 
 from alexandria.alerts import webhooks
 from alexandria.alerts.exceptions import AlertError, NothingToRetry, NotSent
 from alexandria.alerts.models import Delivery, Webhook
 from alexandria.alerts.services import new_message
+from alexandria.common.addresses import AddressRefused
 from quota.database import QuotaNow
 from quota.selectors.status import get_status
 
@@ -34,18 +35,25 @@ MAX_RUN_SECONDS = 20.0
 """Later, one run starts no further message. Receivers that do not answer must not keep all workers busy."""
 
 State = Delivery.State
+_IS_ABOUT_A_JOB = ExpressionWrapper(Q(event__startswith="job."), output_field=BooleanField())
 
 
 def deliver_due() -> int:
     """Sends due messages for at most MAX_RUN_SECONDS and returns how many were delivered. The others stay due."""
     end = time.monotonic() + MAX_RUN_SECONDS
-    due = Delivery.objects.filter(state=State.PENDING, next_attempt_at__lte=QuotaNow()).order_by("next_attempt_at")
-    in_time = takewhile(lambda _: time.monotonic() < end, due.values_list("pk", flat=True))
-    return sum(_deliver(message) for message in in_time)
+    delivered = 0
+    silent = set[str]()  # who does not answer is asked once in a run, so that one receiver does not delay all others
+    in_time = takewhile(lambda _: time.monotonic() < end, _due().values_list("pk", "to"))
+    for message_id, to in in_time:
+        if to not in silent and (result := _deliver(message_id)) is not None:
+            delivered += result.state == State.DELIVERED
+            if result.error and result.status is None:
+                silent.add(to)
+    return delivered
 
 
 def are_due() -> bool:
-    return Delivery.objects.filter(state=State.PENDING, next_attempt_at__lte=QuotaNow()).exists()
+    return _due().exists()
 
 
 def send_test(webhook: Webhook | None) -> Delivery:
@@ -69,21 +77,29 @@ def retry(message_id: uuid.UUID) -> Delivery:
     return Delivery.objects.get(pk=message_id)
 
 
-def _deliver(message_id: uuid.UUID) -> bool:
-    """Makes one attempt, unless another sender has claimed the message. Returns whether it was delivered."""
+def _due() -> QuerySet[Delivery]:
+    """The messages to send now: alerts first, because a client can make many jobs."""
+    due = Delivery.objects.filter(state=State.PENDING, next_attempt_at__lte=QuotaNow())
+    return due.order_by(_IS_ABOUT_A_JOB, "next_attempt_at")
+
+
+def _deliver(message_id: uuid.UUID) -> Delivery | None:
+    """Makes one attempt and returns the message with its result; None when another sender has claimed it."""
     due = Delivery.objects.filter(pk=message_id, state=State.PENDING, next_attempt_at__lte=QuotaNow())
     if due.update(next_attempt_at=QuotaNow() + CLAIM, attempts=F("attempts") + 1) != 1:
-        return False
+        return None
     message = Delivery.objects.select_related("webhook", "alert").get(pk=message_id)
     started = time.monotonic()
     try:
         status, error = _send(message), ""
-    except AlertError as failure:
+    except (AlertError, AddressRefused) as failure:
         status, error = getattr(failure, "status", None), str(failure)
     result = {"status": status, "error": error, "latency_ms": round(1000 * (time.monotonic() - started))}
+    message.status, message.error = status, error
     ours = Delivery.objects.filter(pk=message_id, state=State.PENDING, attempts=message.attempts)
     logger = log.bind(delivery=str(message_id), channel=message.channel, to=message.to, **result)
     if not error:
+        message.state = State.DELIVERED
         ours.update(state=State.DELIVERED, next_attempt_at=None, ended_at=QuotaNow(), **result)
         logger.info("alert.delivered")
     elif message.event == Delivery.Event.TEST or message.attempts > len(PAUSES):
@@ -93,7 +109,7 @@ def _deliver(message_id: uuid.UUID) -> bool:
         pause = PAUSES[message.attempts - 1] * random.uniform(0.8, 1.2)  # noqa: S311
         ours.update(next_attempt_at=QuotaNow() + pause, **result)
         logger.warning("alert.delivery_failed", attempt=message.attempts)
-    return not error
+    return message
 
 
 def _send(message: Delivery) -> int | None:
@@ -103,7 +119,9 @@ def _send(message: Delivery) -> int | None:
         return None
     if message.webhook is None or not message.webhook.active:
         raise NotSent("The webhook is switched off or was deleted.")
-    return webhooks.send(message.webhook, message_id=str(message.pk), payload=message.payload)
+    if not (message.url or message.webhook.url):
+        raise NotSent("The webhook has no address.")
+    return webhooks.send(message.webhook, message_id=str(message.pk), payload=message.payload, url=message.url)
 
 
 def _send_mail(message: Delivery) -> None:

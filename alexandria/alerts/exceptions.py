@@ -2,10 +2,6 @@ class AlertError(Exception):
     """Base class of the errors of alerts."""
 
 
-class AddressRefused(AlertError):
-    """Alexandria sends nothing to this address."""
-
-
 class NotSent(AlertError):
     """The message was not delivered. `status` is the HTTP status, if there was an answer."""
 

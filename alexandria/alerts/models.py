@@ -1,11 +1,14 @@
-"""Alerts, the webhooks that receive them, and each message with its result. See docs/alerts.md."""
+"""Alerts, webhooks, and each message with its result. See docs/alerts.md, and docs/jobs.md for messages about jobs."""
 
 import secrets
 import uuid
-from urllib.parse import urlsplit
 
 from django.db import models
 from django.db.models import Q
+
+from alexandria.common.addresses import MAX_LENGTH, host_of
+from enrichment.models import Job
+from quota.models import Consumer
 
 
 class Severity(models.TextChoices):
@@ -62,22 +65,39 @@ class Alert(models.Model):
 class Webhook(models.Model):
     """An address that receives a signed request when an alert opens or recovers.
 
+    With a consumer, it receives messages about the jobs of that consumer instead. Its secret also signs the messages
+    to the addresses that these jobs name. There may then be no address.
+
     The signing secret is not stored. It is computed from `seed` and SECRET_KEY, so a copy of the database does not
     reveal it.
     """
 
-    name = models.CharField(max_length=64, unique=True)
+    name = models.CharField(max_length=80, unique=True)
+    consumer = models.OneToOneField(
+        Consumer,
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="+",
+        help_text="It receives messages about the jobs of this consumer. Empty: it receives alerts.",
+    )
     url = models.CharField(
-        "address", max_length=1000, help_text="https://… with a public IP address. The path can be secret."
+        "address",
+        max_length=MAX_LENGTH,
+        blank=True,
+        help_text="https://… with a public IP address. The path can be secret. Empty: only jobs that name an address "
+        "are reported.",
     )
     min_severity = models.CharField(
         "lowest severity",
         max_length=8,
         choices=Severity.choices,
         default=Severity.INFO,
-        help_text="Alerts below it are not sent.",
+        help_text="Alerts below it are not sent. For jobs, it means nothing.",
     )
-    active = models.BooleanField(default=True, help_text="Sends alerts to this address.")
+    active = models.BooleanField(
+        default=True, help_text="Sends messages. Off for a consumer: also to the addresses that its jobs name."
+    )
     seed = models.CharField(max_length=64, default=new_seed, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -88,6 +108,9 @@ class Webhook(models.Model):
                 condition=Q(min_severity__in=["info", "warning", "critical"]),
                 name="alerts_webhook_severity_known",
             ),
+            models.CheckConstraint(
+                condition=Q(consumer__isnull=False) | ~Q(url=""), name="alerts_webhook_for_alerts_has_address"
+            ),
         ]
         permissions = [("test_webhook", "Can send a test message")]
 
@@ -97,7 +120,7 @@ class Webhook(models.Model):
     @property
     def host(self) -> str:
         """The part of the address that everybody may see."""
-        return urlsplit(self.url).hostname or ""
+        return host_of(self.url)
 
 
 class Delivery(models.Model):
@@ -107,6 +130,9 @@ class Delivery(models.Model):
         OPENED = "alert.opened", "opened"
         RECOVERED = "alert.recovered", "recovered"
         TEST = "alert.test", "test"
+        JOB_SUCCEEDED = "job.succeeded", "job succeeded"
+        JOB_FAILED = "job.failed", "job failed"
+        JOB_WAITING = "job.waiting", "job waits"
 
     class State(models.TextChoices):
         PENDING = "pending", "waiting"
@@ -119,6 +145,7 @@ class Delivery(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     alert = models.ForeignKey(Alert, on_delete=models.CASCADE, null=True, blank=True, related_name="deliveries")
+    job = models.ForeignKey(Job, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     event = models.CharField(max_length=16, choices=Event.choices)
     channel = models.CharField(max_length=8, choices=Channel.choices)
     webhook = models.ForeignKey(
@@ -129,7 +156,12 @@ class Delivery(models.Model):
         related_name="deliveries",
         help_text="Empty for e-mail.",
     )
-    to = models.CharField(max_length=200, help_text="The name of the webhook, or the e-mail addresses.")
+    url = models.CharField(
+        "address", max_length=MAX_LENGTH, blank=True, db_default="", help_text="Of the job. Empty: that of the webhook."
+    )
+    to = models.CharField(
+        max_length=200, help_text="The name of the webhook, the host that a job names, or the e-mail addresses."
+    )
     payload = models.JSONField(help_text="The body. It is the same in every attempt.")
     state = models.CharField(max_length=9, choices=State.choices, default=State.PENDING)
     attempts = models.PositiveSmallIntegerField(default=0)

@@ -12,6 +12,9 @@ from django.db.models import Q, QuerySet
 from alexandria.alerts.models import Alert, Delivery, Severity, Webhook
 from alexandria.alerts.rules import QUEUES, Finding, but_lower_steps, find
 from alexandria.alerts.snapshot import take_snapshot
+from alexandria.common.addresses import host_of
+from enrichment.models import Job
+from quota.models import Consumer
 
 log = structlog.get_logger(__name__)
 
@@ -78,25 +81,45 @@ def apply(findings: Sequence[Finding], *, now: datetime) -> tuple[list[Alert], l
 
 
 def new_message(
-    event: Delivery.Event, *, now: datetime, alert: Alert | None = None, webhook: Webhook | None = None
+    event: Delivery.Event,
+    *,
+    now: datetime,
+    alert: Alert | None = None,
+    webhook: Webhook | None = None,
+    job: Job | None = None,
+    about_job: dict[str, object] | None = None,
 ) -> Delivery:
-    """A message that is due now, to the webhook or (without one) by e-mail. It is not saved."""
+    """A message that is due now, to the webhook or (without one) by e-mail. It is not saved.
+
+    About a job, with what is said of it in `about_job`, it goes to the address that the job names, if it names one.
+    """
+    url = job.notify_url if job else ""
     message = Delivery(
         event=event,
         alert=alert,
+        job=job,
         webhook=webhook,
         channel=Delivery.Channel.WEBHOOK if webhook else Delivery.Channel.EMAIL,
-        to=webhook.name if webhook else ", ".join(settings.ALERT_EMAIL_TO)[:200],
+        url=url,
+        to=host_of(url) or (webhook.name if webhook else ", ".join(settings.ALERT_EMAIL_TO)[:200]),
         next_attempt_at=now,
         created_at=now,
     )
+    subject = {"job": about_job} if job else {"alert": _alert(alert) if alert else None}
     message.payload = {
         "id": str(message.pk),
         "type": event.value,
         "timestamp": _iso(now),
-        "data": {"service": settings.SERVICE_NAME, "alert": _alert(alert) if alert else None},
+        "data": {"service": settings.SERVICE_NAME, **subject},
     }
     return message
+
+
+def webhook_of(consumer: Consumer) -> Webhook:
+    """The webhook of the consumer's jobs. It is made if there is none, without an address: its secret is needed."""
+    new = Webhook(consumer=consumer, name=f"jobs of {consumer.slug}")
+    Webhook.objects.bulk_create([new], ignore_conflicts=True)
+    return Webhook.objects.get(consumer=consumer)
 
 
 def _judge() -> tuple[list[Finding], datetime]:
@@ -129,7 +152,7 @@ def _over(findings: Sequence[Finding], now: datetime) -> QuerySet[Alert]:
 def _messages(event: Delivery.Event, *, alert: Alert, now: datetime, by_mail: bool = True) -> list[Delivery]:
     """One for each channel that receives this severity."""
     severity = Severity(alert.severity)
-    webhooks = Webhook.objects.filter(active=True, min_severity__in=severity.and_below)
+    webhooks = Webhook.objects.filter(consumer=None, active=True, min_severity__in=severity.and_below)
     messages = [new_message(event, now=now, alert=alert, webhook=webhook) for webhook in webhooks]
     if by_mail and settings.ALERT_EMAIL_TO and severity.rank >= Severity(settings.ALERT_EMAIL_SEVERITY).rank:
         messages.append(new_message(event, now=now, alert=alert))

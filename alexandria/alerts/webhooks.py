@@ -14,9 +14,9 @@ import msgspec
 from django.conf import settings
 from django.utils.crypto import salted_hmac
 
-from alexandria.alerts.addresses import look_up
-from alexandria.alerts.exceptions import AddressRefused, NotSent
+from alexandria.alerts.exceptions import NotSent
 from alexandria.alerts.models import Webhook
+from alexandria.common.addresses import check_url
 from alexandria.common.http import DeadlineTransport
 
 MAX_SECONDS = 5.0
@@ -42,31 +42,15 @@ def signed_headers(webhook: Webhook, *, message_id: str, timestamp: int, body: b
     return {"webhook-id": message_id, "webhook-timestamp": str(timestamp), "webhook-signature": f"v1,{signature}"}
 
 
-def check_url(url: str, *, seconds: float = MAX_SECONDS) -> tuple[httpx2.URL, list[str]]:
-    """The parsed address, and the IP addresses of its host that a request may use. Raises AddressRefused."""
-    try:
-        parsed = httpx2.URL(url)
-    except (httpx2.InvalidURL, ValueError) as error:
-        raise AddressRefused("This is not an address. Use one such as https://hooks.example/alerts.") from error
-    allowed = ["https", "http"] if settings.ALERT_WEBHOOKS_TO_PRIVATE else ["https"]
-    if parsed.scheme not in allowed:
-        raise AddressRefused(f"The address must begin with {' or '.join(f'{scheme}://' for scheme in allowed)}.")
-    if parsed.userinfo:
-        raise AddressRefused("The address must not contain user:password@.")
-    if not parsed.host or parsed.fragment:
-        raise AddressRefused("The address needs a host and must not contain #.")
-    port = parsed.port or {"https": 443, "http": 80}[parsed.scheme]
-    return parsed, look_up(parsed.raw_host.decode(), port, seconds=seconds)
-
-
-def send(webhook: Webhook, *, message_id: str, payload: Mapping[str, object]) -> int:
+def send(webhook: Webhook, *, message_id: str, payload: Mapping[str, object], url: str = "") -> int:
     """Posts the payload once and returns the status of the answer, which is 2xx.
 
+    `url`: another address than that of the webhook, whose secret still signs the request.
     Connects to the IP address that was checked, so a host cannot change its address after the check. Follows no
     redirect. Raises AddressRefused and NotSent.
     """
     deadline = time.monotonic() + MAX_SECONDS
-    url, addresses = check_url(webhook.url)
+    address, ips = check_url(url or webhook.url)
     body = msgspec.json.encode(payload)
     headers = signed_headers(webhook, message_id=message_id, timestamp=int(time.time()), body=body)
     headers |= {
@@ -76,8 +60,8 @@ def send(webhook: Webhook, *, message_id: str, payload: Mapping[str, object]) ->
         "connection": "close",
     }
     until = {"connect": deadline, "read": deadline, "write": deadline, "pool": MAX_SECONDS}
-    request = httpx2.Request("POST", url, headers=headers, content=body, extensions={"timeout": until})
-    with httpx2.Client(transport=DeadlineTransport(addresses), trust_env=False, follow_redirects=False) as client:
+    request = httpx2.Request("POST", address, headers=headers, content=body, extensions={"timeout": until})
+    with httpx2.Client(transport=DeadlineTransport(ips), trust_env=False, follow_redirects=False) as client:
         try:
             answer = client.send(request, stream=True)
             text = _beginning(answer)

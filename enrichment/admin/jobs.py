@@ -82,7 +82,7 @@ class JobAdmin(ReadOnlyAdmin):
     actions_detail = ("pause_one", "resume_one", "cancel_one", "retry_one")
     change_form_outer_before_template = "enrichment/admin/job_progress.html"
     fieldsets = (
-        (None, {"fields": ("id", "consumer", "what", "wanted", "on_exhausted", "idempotency_key")}),
+        (None, {"fields": ("id", "consumer", "what", "wanted", "on_exhausted", "notified_host", "idempotency_key")}),
         ("Times", {"fields": ("created_at", "started_at", "ended_at", "resume_at", "stop_requested")}),
         ("Runner", {"fields": ("attended", "host", "pid", "runner", "lease_until", "attempts", "failures")}),
     )

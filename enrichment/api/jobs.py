@@ -65,11 +65,12 @@ def prefers_job(request: Request) -> bool:
 def accept_job(request: Request, *, kind: Job.Kind, wanted: dict[str, Any]) -> Response:
     """Creates a job and answers 202.
 
-    `wanted`: the validated body, as `create_job` takes it, with `on_exhausted`, and for a list `label`, `list_key`
-    and `again`.
+    `wanted`: the validated body, as `create_job` takes it, with `on_exhausted`, `notify_url`, and for a list `label`,
+    `list_key` and `again`.
     """
     work = dict(wanted)
     on_exhausted = Job.OnExhausted(work.pop("on_exhausted", Job.OnExhausted.FAIL))
+    notify_url = work.pop("notify_url", "")
     label, list_key, again = work.pop("label", ""), work.pop("list_key", ""), work.pop("again", False)
     job = lifecycle.create_job(
         consumer=consumer_of(request),
@@ -79,6 +80,7 @@ def accept_job(request: Request, *, kind: Job.Kind, wanted: dict[str, Any]) -> R
         idempotency_key=_idempotency_key(request),
         label=label,
         list_key=list_key,
+        notify_url=notify_url,
         again=again,
     )
     response = _answer(job, status=202)

@@ -15,6 +15,7 @@ from kombu.exceptions import OperationalError as BrokerUnavailable
 
 from enrichment.exceptions import AlreadyBegun
 from enrichment.gateway.asking import MAX_ASK_TIME
+from enrichment.jobs.events import job_changed
 from enrichment.jobs.processes import has_ended, is_alive, this_process
 from enrichment.models import Job
 from quota.database import QuotaNow
@@ -159,6 +160,8 @@ def put_back(job: Job, *, state: Job.State, resume_at: Any, **fields: Any) -> bo
         Job.objects.filter(pk=job.pk).update(**columns)
         if state == Job.State.QUEUED:
             send_to_worker(job.pk)
+        else:
+            job_changed.send(sender=Job, job_id=job.pk)
     return True
 
 

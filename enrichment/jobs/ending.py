@@ -5,6 +5,7 @@ from typing import Any
 import structlog
 
 from enrichment.jobs.claims import held, pause, put_back
+from enrichment.jobs.events import job_changed
 from enrichment.jobs.registry import handler_of
 from enrichment.models import Job
 from quota.database import QuotaNow
@@ -67,4 +68,5 @@ def close(job: Job, *, state: Job.State, calls: int, reason: str = "", error: st
     job.runner = job.lease_until = job.resume_at = None
     columns = ("state", "ended_at", "runner", "lease_until", "resume_at", "result", "stopped_reason", "error")
     job.save(update_fields=columns)
+    job_changed.send(sender=Job, job_id=job.pk)
     log.info("job.ended", job=str(job.pk), state=state.value, reason=reason, calls=calls)

@@ -50,6 +50,7 @@ def create_job(
     idempotency_key: str | None = None,
     label: str = "",
     list_key: str = "",
+    notify_url: str = "",
     again: bool = False,
     attended: bool = False,
 ) -> Job:
@@ -61,21 +62,23 @@ def create_job(
     - new-releases: `wanted`, a Wanted of services/releases; `place` (where an earlier run stopped), `source`.
     - authors: `authors`, names without repetitions; `max_pages`, `skip_existing`, `source`.
 
-    `label`: where a list comes from. `list_key`: identifies it; for authors, by default, the names do. `again`: also
-    if an earlier job of this consumer for the same list has ended. `attended`: a command works on the job, and no
-    worker gets it: it is paused until the command claims it.
+    `label`: where a list comes from. `list_key`: identifies it; for authors, by default, the names do. `notify_url`:
+    where to report what becomes of the job. `again`: also if an earlier job of this consumer for the same list has
+    ended. `attended`: a command works on the job, and no worker gets it: it is paused until the command claims it.
 
     Raises AlreadyBegun, AlreadyFinished, IdempotencyKeyReused, TooManyJobs, TooManyItems, QuotaUnavailable, and
     QuotaRefused when the job can need more calls than the consumer's cap for one operation (in a job of authors, each
     author is one).
     """
-    body = json.dumps([kind, wanted, on_exhausted], sort_keys=True, cls=_Encoder)
+    requested = [kind, wanted, on_exhausted, *([notify_url] if notify_url else [])]
+    body = json.dumps(requested, sort_keys=True, cls=_Encoder)
     job = Job(
         consumer=consumer,
         kind=kind,
         wanted=json.loads(body)[1],
         label=label[:MAX_LABEL_LENGTH],
         list_key=list_key,
+        notify_url=notify_url,
         on_exhausted=on_exhausted,
         idempotency_key=idempotency_key,
         body_hash=hashlib.sha256(body.encode()).hexdigest(),

@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
+from alexandria.common.addresses import MAX_LENGTH, host_of
 from enrichment.models.books import ISBN13_FORMAT
 from quota.models import Consumer
 
@@ -67,6 +68,14 @@ class Job(models.Model):
         choices=OnExhausted.choices,
         default=OnExhausted.FAIL,
         help_text="What to do when the quota is used up.",
+    )
+    notify_url = models.CharField(
+        "address for messages",
+        max_length=MAX_LENGTH,
+        blank=True,
+        db_default="",
+        help_text="Where it is reported that the job has succeeded, failed or begun to wait. Empty: the address of its "
+        "consumer, if it has one.",
     )
     idempotency_key = models.CharField(max_length=MAX_KEY_LENGTH, null=True, blank=True)  # noqa: DJ001 (many have none)
     body_hash = models.CharField(max_length=64, help_text="SHA-256 of the request.")
@@ -168,6 +177,11 @@ class Job(models.Model):
     def source(self) -> str:
         """The `source` of all its reservations. Its calls are counted by it."""
         return f"job:{self.id}"
+
+    @property
+    def notified_host(self) -> str:
+        """The part of `notify_url` that everybody may see."""
+        return host_of(self.notify_url)
 
     @property
     def cancel_requested(self) -> bool:

@@ -4,6 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from alexandria.common.addresses import MAX_LENGTH, AddressRefused, check_url
 from enrichment.models import Job, JobAuthor, JobItem
 from enrichment.selectors import author_figures, job_eta, job_failures, suggestion_of
 from enrichment.selectors.jobs import MAX_FAILURES
@@ -22,10 +23,29 @@ class JobOptionsSerializer(StrictSerializer):
         "retried), or `wait` and continue the next day. The default is `fail`.",
     )
 
+    notify_url = serializers.CharField(
+        max_length=MAX_LENGTH,
+        required=False,
+        help_text="Only with `Prefer: respond-async`. A signed message is posted to this address when the job has "
+        "succeeded, failed or begun to wait: https:// with a public IP address. The default is the address that staff "
+        "have set for your consumer, if any. `GET /api/jobs/webhook` has the secret that signs.",
+    )
+
     def validate_on_exhausted(self, value: str) -> str:
+        self._check_is_job()
+        return value
+
+    def validate_notify_url(self, value: str) -> str:
+        self._check_is_job()
+        try:
+            check_url(value)
+        except AddressRefused as refused:
+            raise serializers.ValidationError(str(refused)) from refused
+        return value
+
+    def _check_is_job(self) -> None:
         if not self.context.get("as_job"):
             raise serializers.ValidationError("This works only for a job. Send the header Prefer: respond-async.")
-        return value
 
 
 class JobsQuerySerializer(QuerySerializer):
@@ -61,6 +81,7 @@ class JobSerializer(serializers.Serializer[Job]):
     )
     list_key = serializers.CharField(help_text="Identifies its list of authors. Empty: it has none.")
     on_exhausted = serializers.ChoiceField(Job.OnExhausted.choices)
+    notify_url = serializers.CharField(help_text="Where messages about it go. Empty: to the address of your consumer.")
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
     ended_at = serializers.DateTimeField(allow_null=True)

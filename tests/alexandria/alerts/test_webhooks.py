@@ -15,10 +15,10 @@ import httpx2
 import pytest
 
 from alexandria.alerts import webhooks
-from alexandria.alerts.addresses import is_public
-from alexandria.alerts.exceptions import AddressRefused, NotSent
+from alexandria.alerts.exceptions import NotSent
 from alexandria.alerts.models import Webhook, new_seed
-from alexandria.alerts.webhooks import check_url, secret_of, send
+from alexandria.alerts.webhooks import secret_of, send
+from alexandria.common.addresses import AddressRefused, check_url, is_public
 from alexandria.env import BASE_DIR
 from tests.alexandria.alerts.receiver import Receiver, receiving
 

@@ -66,7 +66,7 @@ exit codes:
             raise SystemExit(code)
 
     def _test(self, *, as_json: bool) -> None:
-        channels: list[Webhook | None] = list(Webhook.objects.filter(active=True))
+        channels: list[Webhook | None] = list(Webhook.objects.filter(active=True).exclude(url=""))
         if settings.ALERT_EMAIL_TO:
             channels.append(None)
         sent = [delivery.send_test(webhook) for webhook in channels]

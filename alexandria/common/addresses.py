@@ -2,14 +2,19 @@
 
 import ipaddress
 import socket
+from urllib.parse import urlsplit
 
+import httpx2
 import structlog
 from django.conf import settings
 
-from alexandria.alerts.exceptions import AddressRefused
 from alexandria.common.timeouts import Overdue, within
 
 log = structlog.get_logger(__name__)
+
+MAX_LENGTH = 1000  # characters
+MAX_SECONDS = 5.0
+"""For the look-up of a host."""
 
 _GLOBAL_V6 = ipaddress.ip_network("2000::/3")
 """The public unicast addresses. IPv4 addresses written as IPv6 (mapped, NAT64) are outside of this range."""
@@ -24,6 +29,32 @@ _NOT_IN_V6 = [
     )
 ]
 _NOT_IN_V4 = [ipaddress.ip_network(network) for network in ("100.64.0.0/10", "192.0.0.0/24", "192.88.99.0/24")]
+
+
+class AddressRefused(Exception):
+    """Alexandria sends nothing to this address."""
+
+
+def check_url(url: str, *, seconds: float = MAX_SECONDS) -> tuple[httpx2.URL, list[str]]:
+    """The parsed address, and the IP addresses of its host that a request may use. Raises AddressRefused."""
+    try:
+        parsed = httpx2.URL(url)
+    except (httpx2.InvalidURL, ValueError) as error:
+        raise AddressRefused("This is not an address. Use one such as https://hooks.example/alerts.") from error
+    allowed = ["https", "http"] if settings.ALERT_WEBHOOKS_TO_PRIVATE else ["https"]
+    if parsed.scheme not in allowed:
+        raise AddressRefused(f"The address must begin with {' or '.join(f'{scheme}://' for scheme in allowed)}.")
+    if parsed.userinfo:
+        raise AddressRefused("The address must not contain user:password@.")
+    if not parsed.host or parsed.fragment:
+        raise AddressRefused("The address needs a host and must not contain #.")
+    port = parsed.port or {"https": 443, "http": 80}[parsed.scheme]
+    return parsed, look_up(parsed.raw_host.decode(), port, seconds=seconds)
+
+
+def host_of(url: str) -> str:
+    """The part of an address that everybody may see: the rest can be secret."""
+    return urlsplit(url).hostname or ""
 
 
 def is_public(address: str) -> bool:
