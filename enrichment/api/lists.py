@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
 from drf_spectacular.types import OpenApiTypes
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
@@ -15,11 +17,15 @@ from enrichment.serializers.books import IsbnListSerializer
 
 
 class _FileParser(BaseParser):
-    """Reads the file that is the body into FileValues. Raises ParseError."""
+    """Reads the file that is the body into FileValues. Raises ParseError and RequestDataTooBig."""
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
+        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        data = stream.read(limit + 1)
+        if len(data) > limit:
+            raise RequestDataTooBig
         try:
-            return read_file(stream.read())
+            return read_file(data)
         except FileUnreadable as error:
             raise ParseError(str(error)) from error
 

@@ -162,9 +162,12 @@ def test_malformed_json_is_refused(api_without_key_check: APIClient, body: str |
         (405, lambda api: api.get(PATH)),
         (406, lambda api: api.post(PATH, KNOWN, format="json", HTTP_ACCEPT="text/html")),
         (413, lambda api: api.post(PATH, b" " * 4 * 1024 * 1024 + b"[]", content_type="application/json")),
+        (413, lambda api: api.post(PATH, b"9780441172719\n" * 300_000, content_type="text/csv")),
+        (400, lambda api: api.post(PATH, b"\xd0\xcf\x11\xe0 old Excel", content_type="application/octet-stream")),
+        (400, lambda api: api.post(f"{PATH}?refersh=true", b"9780441172719", content_type="text/plain")),
         (415, lambda api: api.post(PATH, "isbns=1", content_type="application/x-www-form-urlencoded")),
     ],
-    ids=["method", "answer's type", "length", "body's type"],
+    ids=["method", "answer's type", "length", "file's length", "file's kind", "file's parameter", "body's type"],
 )
 def test_a_wrong_method_length_or_media_type_is_refused(api_without_key_check: APIClient, status: int, send) -> None:
     problem(send(api_without_key_check), status)
