@@ -116,7 +116,7 @@ def make_history() -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("DELETE FROM quota_consumerusage")
         cursor.execute("DELETE FROM quota_dailyledger")
-        for ago in range(DAYS):
+        for ago in reversed(range(DAYS)):  # the journal shows its newest rows first
             midnight = datetime.combine(now.date() - timedelta(days=ago), time(), tzinfo=UTC)
             until = now if ago == 0 else midnight + timedelta(hours=23, minutes=50)
             share = 0.98 if ago == 0 else 0.55 + 0.5 * abs((ago % 7) - 3) / 3
