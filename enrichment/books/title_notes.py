@@ -21,8 +21,9 @@ _KINDS = {
 _WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 _ROMAN = re.findall(r"\w+", "i ii iii iv v vi vii viii ix x xi xii xiii xiv xv xvi xvii xviii xix xx")
 _NUMBERS = {word: str(number) for words in (_WORDS, _ROMAN) for number, word in enumerate(words, start=1)}
+_KIND = "|".join(f"(?P<{kind or 'bare'}>{'|'.join(words)})" for kind, words in _KINDS.items())
 _MARK = re.compile(
-    rf"""(?<![^\W_])(?:{"|".join(f"(?P<{kind or 'bare'}>{'|'.join(words)})" for kind, words in _KINDS.items())})\.?\s*
+    rf"""(?:(?<![^\W_])|(?=[#]))(?:{_KIND})\.?\s*
     (?P<number>[0-9]{{1,4}}(?:\.[0-9]{{1,2}})?(?:\s*[-\u2013&/]\s*[0-9]{{1,4}})?
         |{"|".join(_WORDS)}|(?:{"|".join(word for word in _ROMAN if len(word) > 1)})
         |[ivx](?=\s*(?:$|[:.,;()\[\]\u2013\u2014/-])))
@@ -44,7 +45,7 @@ _FORMATS = _words_of(
     audible cd cds mp3 dvd large print type board library binding leather bound spiral unabridged reprint reissue
     illustrated annotated revised updated enlarged expanded new deluxe anniversary special collector collectors s
     international edition editions edn ed first second third fourth fifth sixth seventh eighth ninth tenth
-    taschenbuch gebunden horbuch hörbuch ausgabe auflage poche broché relié tapa blanda dura
+    ciltli taschenbuch gebunden horbuch hörbuch ausgabe auflage poche broché relié tapa blanda dura
     """
 )
 _ORDINAL = re.compile(r"[0-9]+(?:st|nd|rd|th|e|ª|º)?")
@@ -52,7 +53,7 @@ _ENDS = _words_of(
     """
     classics library press books paperbacks edition editions ed edn masterworks perennial international contemporaries
     publishing publishers publications series saga trilogy chronicles cycle quartet duology tetralogy sequence novels
-    mysteries
+    mysteries universe
     """
 )
 _HOUSES = frozenset({"penguin", "puffin", "picador", "virago", "bantam", "scholastic", "pelican", "gollancz"})
@@ -99,7 +100,9 @@ def _kept(inner: str, bare: str) -> str:
     if _WORD.search(series):
         is_further = number.split()[-1] != "1" and _words(series) == _words(bare)
         return f" {number if ' ' in number else f'volume {number}'} " if is_further else " "
-    return " " if _is_note(_words(inner)) else f" {inner} "
+    words = _words(inner)
+    is_series = bool(words) and words == _words(bare)[: len(words)]
+    return " " if is_series or _is_note(words) else f" {inner} "
 
 
 def _is_note(words: list[str]) -> bool:

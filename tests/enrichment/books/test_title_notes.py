@@ -23,6 +23,8 @@ from enrichment.books.match_keys import title_key
             ("The Hunger Games", "The Hunger Games (The Hunger Games, Book One)"),
             ("The Hunger Games", "The Hunger Games: Book One of The Hunger Games"),
         ],
+        [("PostSecret: Confessions", ""), ("PostSecret: Confessions (PostSecret)", "")],
+        [("White Women: The Journals", ""), ("White Women: The Journals (White Women#1)", "")],
         [
             ("Dune", ""),
             ("Dune (Penguin Classics)", ""),
