@@ -95,6 +95,19 @@ def test_a_used_up_budget_is_isbndbs_daily_quota_and_the_store_still_answers(
     assert balance(sandbox) == (1, 1)
 
 
+@pytest.mark.parametrize("path", [BOOK, "/isbndb/author/Andy%20Weir"])
+def test_the_end_of_isbndbs_day_is_passed_on_and_the_next_request_is_not_sent(
+    isbndb: Client, sandbox: Sandbox, path: str
+) -> None:
+    sandbox.add_fault("daily_limit")
+    for calls in ("1", "0"):
+        response = isbndb.get(path)
+        error(response, 429, "Daily quota exceeded")
+        assert response.headers["X-Api-Calls"] == calls
+        assert "Retry-After" in response.headers
+    assert balance(sandbox) == (1, 1)
+
+
 def test_a_cap_per_operation_names_what_is_free_and_no_time_to_retry(
     isbndb: Client, sandbox: Sandbox, settings
 ) -> None:
