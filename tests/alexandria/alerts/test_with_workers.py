@@ -1,5 +1,6 @@
 """The alerts with real workers: each reports its queues, and one reports that the other is dead."""
 
+import json
 import os
 import signal
 import subprocess
@@ -19,9 +20,12 @@ from alexandria.alerts.rules import QUEUES
 from alexandria.alerts.snapshot import consumed_queues
 from alexandria.env import BASE_DIR
 from alexandria.monitoring import workers
+from enrichment.jobs.lifecycle import create_job
+from enrichment.models import Job
+from quota.models import Consumer
 from tests import processes
 from tests.alexandria.alerts.receiver import Receiver
-from tests.fixtures import silent_port
+from tests.fixtures import known_isbns, silent_port
 from tests.processes import wait_until
 
 pytestmark = pytest.mark.slow
@@ -82,6 +86,19 @@ def test_a_worker_reports_that_another_worker_is_dead_and_that_it_is_back(
                 log=tmp_path / "worker.log",
             )
     assert consumed_queues(expected=[]) == {}
+
+
+def test_a_worker_posts_what_became_of_a_job_before_anybody_checks_the_alerts(
+    consumer: Consumer, receiver: Receiver, tmp_path: Path
+) -> None:
+    Consumer.objects.update(daily_budget=0)
+    with worker("jobs", tmp_path / "jobs.log"):
+        wanted = {"isbns": known_isbns(1), "refresh": False, "source": ""}
+        job = create_job(consumer=consumer, kind=Job.Kind.BATCH_DIRECT, wanted=wanted, notify_url=receiver.url)
+        wait_until(lambda: Delivery.objects.filter(state="delivered").exists())
+    [got] = receiver.received
+    assert json.loads(got.body)["type"] == "job.failed"
+    assert Job.objects.get(pk=job.pk).state == "failed"
 
 
 def test_a_broker_that_does_not_answer_does_not_block_the_check(settings, monkeypatch: pytest.MonkeyPatch) -> None:
