@@ -1,6 +1,16 @@
 from django.urls import path
 
-from enrichment.api import bibliographies, books, bulk_harvests, catalogue, jobs, queue, reconciliation, releases
+from enrichment.api import (
+    bibliographies,
+    books,
+    bulk_harvests,
+    catalogue,
+    jobs,
+    lookup,
+    queue,
+    reconciliation,
+    releases,
+)
 
 urlpatterns = [
     path("enrich/batch-direct", books.EnrichBatchView.as_view(), name="enrich-batch-direct"),
@@ -13,12 +23,14 @@ urlpatterns = [
     path("stats", catalogue.StatsView.as_view(), name="stats"),
     path("books", catalogue.BooksView.as_view(), name="books"),
     path("books/enrich-new-releases", releases.EnrichNewReleasesView.as_view(), name="enrich-new-releases"),
+    path("books/lookup", lookup.LookupView.as_view(), name="books-lookup"),
     path("enrich/queue", queue.QueueView.as_view(), name="enrich-queue"),
     path("books/<path:isbn>", books.BookView.as_view(), name="book"),
     path("quota/reconcile", reconciliation.ReconcileView.as_view(), name="quota-reconcile"),
     path("jobs", jobs.JobsView.as_view(), name="jobs"),
     path("jobs/<uuid:job_id>", jobs.JobView.as_view(), name="job"),
     path("jobs/<uuid:job_id>/items", jobs.JobItemsView.as_view(), name="job-items"),
+    path("jobs/<uuid:job_id>/books", lookup.JobBooksView.as_view(), name="job-books"),
     path("jobs/<uuid:job_id>/authors", jobs.JobAuthorsView.as_view(), name="job-authors"),
     path("jobs/<uuid:job_id>/pause", jobs.JobPauseView.as_view(), name="job-pause"),
     path("jobs/<uuid:job_id>/resume", jobs.JobResumeView.as_view(), name="job-resume"),

@@ -140,7 +140,7 @@ PROBLEMS: dict[int, ProblemDoc] = {
         {"not_found": ("'978044101359' is not a valid ISBN: wrong length.", {})},
     ),
     406: ProblemDoc(
-        "The API answers only with JSON.",
+        "The API does not answer in this form. It has JSON; lists of books also come as NDJSON and CSV.",
         {"not_acceptable": ("Could not satisfy the request Accept header.", {})},
     ),
     409: ProblemDoc(

@@ -2,6 +2,7 @@
 
 import time
 from datetime import datetime
+from typing import Any
 
 import structlog
 from django.http.response import HttpResponseBase
@@ -18,6 +19,7 @@ from enrichment.api import jobs
 from enrichment.api.answers import spending_answer
 from enrichment.api.lists import LIST_PARSERS, list_bodies, read_list
 from enrichment.isbn.parsing import InvalidIsbn, parse
+from enrichment.isbn.reading import GivenIsbns
 from enrichment.models import Edition, Job
 from enrichment.serializers.books import (
     BatchAnswerSerializer,
@@ -27,6 +29,7 @@ from enrichment.serializers.books import (
     IsbnItemSerializer,
 )
 from enrichment.serializers.jobs import JobDetailSerializer
+from enrichment.serializers.lookup import book_items
 from enrichment.services.enrich import enrich_isbns
 from enrichment.services.refreshes import refresh_isbns
 from quota.authentication import consumer_of
@@ -67,6 +70,8 @@ class EnrichBatchView(APIView):
         }
         if wanted["return"] == "items":
             answer["items"] = IsbnItemSerializer(result.items, many=True).data
+        elif wanted["return"] == "books":
+            answer["books"] = _books(given)
         return spending_answer(answer, started=started)
 
 
@@ -107,6 +112,15 @@ def _ask_again_at(isbns: list[str]) -> dict[str, datetime] | None:
         return selectors.ask_isbns_again_at(isbns) if isbns else {}
     except OUT_OF_REACH:
         log.exception("answer.without_misses")
+        return None
+
+
+def _books(given: GivenIsbns) -> list[dict[str, Any]] | None:
+    """None like `_ask_again_at`."""
+    try:
+        return book_items(given, selectors.look_up(given.valid))
+    except OUT_OF_REACH:
+        log.exception("answer.without_books")
         return None
 
 

@@ -108,7 +108,7 @@ def _answer(job: Job, *, status: int = 200) -> Response:
     return Response(job_detail(job, quota), status=status, headers=ratelimit_headers(quota))
 
 
-def _job_of(request: Request, job_id: UUID) -> Job:
+def job_of(request: Request, job_id: UUID) -> Job:
     job = selectors.get_job(job_id, consumer=consumer_of(request))
     if job is None:
         raise NotFound(f"You have no job {job_id}.")
@@ -119,7 +119,7 @@ class JobView(APIView):
     @extend_schema(operation_id="job", summary="A job", responses={200: JobDetailSerializer})
     def get(self, request: Request, job_id: UUID) -> Response:
         """Its progress, expected end, calls spent, failures with their reasons, and result."""
-        return _answer(_job_of(request, job_id))
+        return _answer(job_of(request, job_id))
 
 
 class JobCancelView(APIView):
@@ -132,7 +132,7 @@ class JobCancelView(APIView):
     )
     def post(self, request: Request, job_id: UUID) -> Response:
         """What is done stays done. 202: the job is running and ends when what is under way has come in."""
-        job = lifecycle.cancel_job(_job_of(request, job_id).pk)
+        job = lifecycle.cancel_job(job_of(request, job_id).pk)
         return _answer(job, status=202 if job.ended_at is None else 200)
 
 
@@ -146,7 +146,7 @@ class JobPauseView(APIView):
     )
     def post(self, request: Request, job_id: UUID) -> Response:
         """It waits until somebody resumes or cancels it. 202: it is running and pauses after what is under way."""
-        job = lifecycle.pause_job(_job_of(request, job_id).pk)
+        job = lifecycle.pause_job(job_of(request, job_id).pk)
         return _answer(job, status=200 if job.state == Job.State.PAUSED else 202)
 
 
@@ -160,7 +160,7 @@ class JobResumeView(APIView):
     )
     def post(self, request: Request, job_id: UUID) -> Response:
         """A worker continues it where it was paused."""
-        return _answer(lifecycle.resume_job(_job_of(request, job_id).pk), status=202)
+        return _answer(lifecycle.resume_job(job_of(request, job_id).pk), status=202)
 
 
 class JobRetryView(APIView):
@@ -173,7 +173,7 @@ class JobRetryView(APIView):
     )
     def post(self, request: Request, job_id: UUID) -> Response:
         """Asks ISBNdb again only for what failed or was not done when the job ended."""
-        return _answer(lifecycle.retry_job(_job_of(request, job_id).pk), status=202)
+        return _answer(lifecycle.retry_job(job_of(request, job_id).pk), status=202)
 
 
 class NewestFirst(CursorPages):
@@ -204,7 +204,7 @@ class JobItemsView(generics.ListAPIView[JobItem]):
     serializer_class = JobItemSerializer
 
     def get_queryset(self) -> QuerySet[JobItem]:
-        job = _job_of(self.request, self.kwargs["job_id"])
+        job = job_of(self.request, self.kwargs["job_id"])
         selectors.check_items(job)
         return job.items.filter(**asked_for(self.request, JobItemsQuerySerializer))
 
@@ -224,7 +224,7 @@ class JobAuthorsView(generics.ListAPIView[JobAuthor]):
     serializer_class = JobAuthorSerializer
 
     def get_queryset(self) -> QuerySet[JobAuthor]:
-        job = _job_of(self.request, self.kwargs["job_id"])
+        job = job_of(self.request, self.kwargs["job_id"])
         selectors.check_items(job)
         return job.authors.filter(**asked_for(self.request, JobAuthorsQuerySerializer)).defer("progress")
 

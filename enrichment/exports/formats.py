@@ -1,6 +1,6 @@
 """The forms of a file of books. CSV and NDJSON have what `GET /api/books/{isbn}` shows; marc.py has the others."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +30,13 @@ def cells(edition: Edition) -> list[str]:
 
     The edition comes with its work, its authors in `author_links`, and its long texts, as from `get_edition`.
     """
+    return shown_cells(shown_edition(edition))
+
+
+def shown_cells(book: Mapping[str, Any]) -> list[str]:
+    """The same from a book as it is shown."""
     values: list[Any] = []
-    for name, value in shown_edition(edition).items():
+    for name, value in book.items():
         if name == "work":
             values += [value["id"], value["title"]]
         else:

@@ -13,7 +13,7 @@ from django.db.models.functions import Coalesce, Upper
 import enrichment.models.books
 
 CREATE_FOLDED = """
-    CREATE FUNCTION enrichment_folded(words text[]) RETURNS text[]
+    CREATE OR REPLACE FUNCTION enrichment_folded(words text[]) RETURNS text[]
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     AS 'SELECT upper(words::text)::text[]'"""
 DROP_FOLDED = "DROP FUNCTION enrichment_folded(text[])"

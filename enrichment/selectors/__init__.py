@@ -54,6 +54,7 @@ from enrichment.selectors.jobs import (
     max_pages_of,
     suggestion_of,
 )
+from enrichment.selectors.lookup import Known, LookedUp, look_up
 from enrichment.selectors.plans import IsbnPlan, plan_isbns
 from enrichment.selectors.queue import (
     get_payers,
@@ -81,7 +82,9 @@ __all__ = [
     "Catalogue",
     "Criteria",
     "IsbnPlan",
+    "Known",
     "KnownIsbns",
+    "LookedUp",
     "Stats",
     "SyncTimes",
     "WantedAuthor",
@@ -120,6 +123,7 @@ __all__ = [
     "jobs_under_way",
     "known_isbns",
     "last_stopped",
+    "look_up",
     "max_pages_of",
     "named_isbns",
     "oldest_isbns",

@@ -12,6 +12,7 @@ from enrichment.isbn.files import FileValues
 from enrichment.isbn.parsing import Reason
 from enrichment.isbn.reading import MAX_SHOWN, read
 from enrichment.models import Edition
+from enrichment.selectors import Known
 from enrichment.serializers.fields import SpendingAnswerSerializer, SpendingRequestSerializer
 from enrichment.serializers.jobs import JobOptionsSerializer
 from quota.serializers import EXAMPLE_STATUS, example
@@ -19,6 +20,7 @@ from quota.serializers import EXAMPLE_STATUS, example
 MAX_LIST_ISBNS = 1000
 MAX_JOB_ISBNS = 100_000
 ITEM_STATES = ["enriched", "already_fresh", "not_found", "failed", "queued", "already_queued", "duplicate", "invalid"]
+BOOK_STATES = [*(known.value for known in Known), "invalid"]
 NOTES = serializers.ListField(
     child=serializers.CharField(),
     help_text="What to know about the file that was sent: the program that wrote it, and what is lost in it.",
@@ -71,14 +73,17 @@ class IsbnListSerializer(SpendingRequestSerializer):
     )
     _notes: Sequence[str] = ()
     returns: tuple[str, ...] = ("counts", "items")
-    """The choices of the field `return`, which is a keyword of Python."""
+    """The choices of the field `return`, which is a keyword of Python. None: there is no such field."""
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        if not self.returns:
+            return super().get_fields()
         chosen = serializers.ChoiceField(
             self.returns,
             required=False,
             default="counts",
-            help_text="What the answer has: only `counts`, or also `items`, the outcome of each value.",
+            help_text="What the answer has: only `counts`, or also `items`, the outcome of each value"
+            + (", or `books`, what is stored now, as a look-up has it." if "books" in self.returns else "."),
         )
         return {**super().get_fields(), "return": chosen}
 
@@ -119,6 +124,8 @@ class BatchRequestSerializer(JobOptionsSerializer, IsbnListSerializer):
         help_text="Ask ISBNdb again also for fresh editions and for ISBNs remembered as unknown. Stored editions come "
         "by the listings of their authors where that costs fewer calls.",
     )
+
+    returns = ("counts", "items", "books")
 
     def max_list_isbns(self) -> int:
         return MAX_JOB_ISBNS if self.context.get("as_job") else MAX_LIST_ISBNS
@@ -173,6 +180,63 @@ class EnrichmentSerializer(serializers.Serializer[Any]):
     api_calls = serializers.IntegerField(help_text="Calls that this request spent, including retries.")
 
 
+class AuthorSerializer(serializers.Serializer[Any]):
+    id = serializers.IntegerField()
+    name = serializers.CharField()
+
+
+class WorkSerializer(serializers.Serializer[Any]):
+    id = serializers.IntegerField()
+    title = serializers.CharField()
+
+
+EXAMPLE_BOOK = (
+    {name: field.example for name, field in FIELDS.items()}
+    | {"work": {"id": 2, "title": "Project Hail Mary"}, "authors": [{"id": 1, "name": "Andy Weir"}]}
+    | dict.fromkeys(TIMES, "2026-05-05T11:57:03.120000Z")
+)
+
+
+@example(EXAMPLE_BOOK)
+class EditionSerializer(serializers.ModelSerializer[Edition]):
+    """A stored edition. A text that ISBNdb does not send is empty."""
+
+    work = WorkSerializer()
+    authors = AuthorSerializer(many=True)
+    date_published = serializers.CharField(
+        allow_null=True, help_text="The known part of the date: a day, a month or a year."
+    )
+    date_precision = serializers.ChoiceField(
+        Edition.DatePrecision.values,
+        allow_blank=True,
+        help_text="The known part of the date; empty when there is no date.",
+    )
+
+    class Meta:
+        model = Edition
+        fields = SHOWN_FIELDS
+        read_only_fields = fields
+
+    def to_representation(self, edition: Edition) -> dict[str, Any]:
+        return shown_edition(edition, self.Meta.fields)
+
+
+class BookItemSerializer(serializers.Serializer[Any]):
+    """An ISBN with its book, or why it has none. A repeated ISBN has the same answer each time."""
+
+    input = serializers.CharField(help_text="The value as it was sent, or the part of it that is one ISBN.")
+    isbn13 = serializers.CharField(allow_null=True, help_text="null: the value is not an ISBN.")
+    state = serializers.ChoiceField(
+        BOOK_STATES,
+        help_text="`queued`: it waits in the queue. `unknown`: ISBNdb did not know it when it was last asked. "
+        "`not_asked`: ISBNdb was not asked for it, or has not answered.",
+    )
+    reason = serializers.CharField(help_text="Why it is invalid, or why a job has failed to get it; otherwise empty.")
+    suggestion = serializers.CharField(allow_null=True, help_text="What was probably meant by an invalid value.")
+    asked_at = serializers.DateTimeField(allow_null=True, help_text="When ISBNdb last did not know it.")
+    book = EditionSerializer(allow_null=True)
+
+
 @example(
     {
         "requested": 3,
@@ -205,42 +269,10 @@ class BatchAnswerSerializer(SpendingAnswerSerializer, EnrichmentSerializer):
         "database could not be read.",
     )
     items = IsbnItemSerializer(many=True, required=False, help_text='Only with `"return": "items"`, in your order.')
+    books = BookItemSerializer(
+        many=True,
+        required=False,
+        allow_null=True,
+        help_text='Only with `"return": "books"`, in your order. null: the database could not be read.',
+    )
     notes = NOTES
-
-
-class AuthorSerializer(serializers.Serializer[Any]):
-    id = serializers.IntegerField()
-    name = serializers.CharField()
-
-
-class WorkSerializer(serializers.Serializer[Any]):
-    id = serializers.IntegerField()
-    title = serializers.CharField()
-
-
-@example(
-    {name: field.example for name, field in FIELDS.items()}
-    | {"work": {"id": 2, "title": "Project Hail Mary"}, "authors": [{"id": 1, "name": "Andy Weir"}]}
-    | dict.fromkeys(TIMES, "2026-05-05T11:57:03.120000Z")
-)
-class EditionSerializer(serializers.ModelSerializer[Edition]):
-    """A stored edition. A text that ISBNdb does not send is empty."""
-
-    work = WorkSerializer()
-    authors = AuthorSerializer(many=True)
-    date_published = serializers.CharField(
-        allow_null=True, help_text="The known part of the date: a day, a month or a year."
-    )
-    date_precision = serializers.ChoiceField(
-        Edition.DatePrecision.values,
-        allow_blank=True,
-        help_text="The known part of the date; empty when there is no date.",
-    )
-
-    class Meta:
-        model = Edition
-        fields = SHOWN_FIELDS
-        read_only_fields = fields
-
-    def to_representation(self, edition: Edition) -> dict[str, Any]:
-        return shown_edition(edition, self.Meta.fields)

@@ -12,7 +12,7 @@ from django.core.management import call_command
 from alexandria.development.sandbox.server import Sandbox
 from quota.models import Refusal
 from quota.services import reservations
-from tests.fixtures import balance, known_isbns
+from tests.fixtures import balance, known_isbns, unknown_isbns
 
 pytestmark = pytest.mark.slow
 
@@ -68,6 +68,10 @@ def test_a_client_generated_from_the_schema_works(client: Any, live_server, sand
     assert ask("books.book", isbn, if_none_match="*")[0] == 304
 
     [found] = ask("books.books", title=book.title)[1].results
+    given = models.LookupRequest(isbns=[isbn, "439023483", *unknown_isbns(1)])
+    items = ask("books.books_lookup", body=given)[1].books
+    assert [item.state for item in items] == ["stored", "invalid", "not_asked"]
+    assert (items[0].book, items[1].suggestion) == (book, "0439023483")
     [named] = ask("books.books", isbn=[isbn], fields=[models.BooksFieldsItem.TITLE])[1].results
     assert named.to_dict() == {"isbn13": isbn, "title": book.title}
     assert ask("stats.stats")[1].books == 1
@@ -86,6 +90,7 @@ def test_a_client_generated_from_the_schema_works(client: Any, live_server, sand
     assert ask("jobs.job_cancel", job.id)[1].code == "job_ended"
     assert [each.id for each in ask("jobs.jobs", state=models.JobsState.CANCELLED)[1].results] == [job.id]
     assert len(ask("jobs.job_items", job.id)[1].results) == 2
+    assert ask("jobs.job_books", job.id)[1].results[0].book == book
 
     assert ask("quota.quota_status")[1].remaining == 12_999
     mine = ask("quota.quota_me")[1]

@@ -114,6 +114,11 @@ def test_every_kind_of_answer_is_in_the_schema(
     assert [job("POST", "/cancel"), job("POST", "/cancel"), job("POST", "/retry")] == [200, 409, 202]
     run_job()
     assert job("GET", "") == 200
+    for accept in ("application/json", "application/x-ndjson", "text/csv"):
+        assert job("GET", "/books", headers={"Accept": accept}) == 200
+        looked_up = {"body": {"isbns": [isbn, "wrong"]}, "media_type": "application/json"}
+        assert answer("POST", "/api/books/lookup", headers={"Accept": accept}, **looked_up) == 200
+    assert enrich([isbn], body={"isbns": [isbn, "wrong"], "return": "books"}) == 200
     wanted = {"isbns": [isbn, *known_isbns(3), "wrong"], "priority": "high"}
     assert answer("POST", QUEUE, body=wanted, media_type="application/json") == 202
     assert answer("GET", QUEUE) == 200
