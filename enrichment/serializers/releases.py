@@ -46,6 +46,10 @@ class MonthField(serializers.Field[date, str, str, date]):
         return f"{value:%Y-%m}"
 
 
+OPTIONS = ("source", "on_exhausted", "notify_url")
+"""What says how the work is done, not which."""
+
+
 class NewReleasesRequestSerializer(JobOptionsSerializer, SpendingRequestSerializer):
     """Either the months, or `resume`, which contains all of them. Returns `wanted` and `place`."""
 
@@ -71,7 +75,7 @@ class NewReleasesRequestSerializer(JobOptionsSerializer, SpendingRequestSerializ
     resume = serializers.CharField(
         max_length=10_000,
         required=False,
-        help_text="The `resume` of a run that stopped. Only `source` and `on_exhausted` can be sent with it.",
+        help_text="The `resume` of a run that stopped. With it, only `source`, `on_exhausted` and `notify_url` can be sent.",
     )
 
     def validate_end_month(self, value: date) -> date:
@@ -82,10 +86,10 @@ class NewReleasesRequestSerializer(JobOptionsSerializer, SpendingRequestSerializ
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         token = attrs.get("resume")
-        others: dict[str, Any] = {name: attrs[name] for name in ("source", "on_exhausted") if name in attrs}
+        others: dict[str, Any] = {name: attrs[name] for name in OPTIONS if name in attrs}
         if token is None:
             return {"wanted": _wanted(attrs), "place": None, **others}
-        if unwanted := self._given() - {"resume", "source", "on_exhausted"}:
+        if unwanted := self._given() - {"resume", *OPTIONS}:
             raise serializers.ValidationError(
                 dict.fromkeys(sorted(unwanted), "Leave this field out: `resume` contains it.")
             )

@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -21,11 +21,13 @@ from alexandria.env import BASE_DIR
 from enrichment.jobs.lifecycle import cancel_job
 from enrichment.jobs.workers import run_job
 from enrichment.models import Job
+from enrichment.services.releases import Wanted, resume_token
 from quota.models import Consumer
 from tests.alexandria.alerts.receiver import Receiver
 from tests.fixtures import NOON, SetClock, known_isbns, problem
 
 PATH = "/api/enrich/batch-direct"
+WANTED = Wanted(date(2026, 1, 1), date(2026, 1, 1), 1)
 FIRE = Finding("fire", "fire", Severity.CRITICAL, "It burns", "In the cellar.")
 
 
@@ -162,6 +164,24 @@ def test_an_address_that_is_not_public_is_refused_with_the_request(api: APIClien
     assert error["field"] == "notify_url"
     assert why in error["detail"]
     assert not Job.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (PATH, {"isbns": ["9780441172719"]}),
+        ("/api/authors/enrich-bibliography", {"author_name": "Frank Herbert"}),
+        ("/api/authors/bulk-harvest", {"authors": ["Frank Herbert"]}),
+        ("/api/books/enrich-new-releases", {"start_month": "2026-01", "end_month": "2026-01"}),
+        ("/api/books/enrich-new-releases", {"resume": resume_token(WANTED, {"begun": 0, "open": {}})}),
+    ],
+)
+def test_every_kind_of_job_takes_an_address(
+    api: APIClient, receiver: Receiver, path: str, body: dict[str, object]
+) -> None:
+    response = api.post(path, body | {"notify_url": receiver.url}, format="json", headers={"Prefer": "respond-async"})
+    assert response.status_code == 202, response.content
+    assert Job.objects.get().notify_url == response.json()["notify_url"] == receiver.url
 
 
 def test_an_address_without_a_job_is_refused(api: APIClient, receiver: Receiver) -> None:
