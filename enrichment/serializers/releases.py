@@ -75,7 +75,8 @@ class NewReleasesRequestSerializer(JobOptionsSerializer, SpendingRequestSerializ
     resume = serializers.CharField(
         max_length=10_000,
         required=False,
-        help_text="The `resume` of a run that stopped. With it, only `source`, `on_exhausted` and `notify_url` can be sent.",
+        help_text="The `resume` of a run that stopped. With it, only `source`, `on_exhausted` and `notify_url` can be "
+        "sent.",
     )
 
     def validate_end_month(self, value: date) -> date:
