@@ -173,8 +173,9 @@ def retry_job(job_id: uuid.UUID) -> Job:
             raise NothingToRetry("The job has not ended yet.")
         check_items(job)
         refuse_second(job)
-        if not handler_of(job).reset_failed(job):
+        if not handler_of(job).is_left(job):
             raise NothingToRetry("Nothing in the job has failed that can be retried.")
+        handler_of(job).reset_failed(job)
         job.state, job.resume_at = Job.State.QUEUED, QuotaNow() + QUEUE_PATIENCE
         job.ended_at, job.result, job.stopped_reason, job.error = None, None, "", ""
         job.attempts, job.failures, job.stop_requested, job.attended = 0, 0, "", False

@@ -62,3 +62,7 @@ def insert(rows: list[Any]) -> None:
 
 def fail_rest(job: Job) -> None:
     """Does nothing: a retry continues with the pages that are missing."""
+
+
+def reset_failed(job: Job) -> None:
+    """Does nothing, for the same reason."""

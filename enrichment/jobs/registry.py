@@ -57,8 +57,11 @@ class Handler(Protocol):
     def fail_rest(self, job: Job) -> None:
         """Records in the items that what is not done has failed, with `job.error`."""
 
-    def reset_failed(self, job: Job) -> bool:
-        """Makes what has failed pending again; False when nothing is left to do."""
+    def is_left(self, job: Job) -> bool:
+        """Whether a retry has something to do: what has failed or was not done."""
+
+    def reset_failed(self, job: Job) -> None:
+        """Makes what has failed pending again."""
 
     def result(self, job: Job) -> dict[str, Any]:
         """The figures of a job that ends."""

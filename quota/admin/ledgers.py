@@ -125,10 +125,10 @@ def _figures(day: DayInFigures) -> dict[str, Any]:
         "free": _free(ledger),
         "percentage": percentage(ledger.used, max(1, ledger.safety_limit)),
         "parts": _parts(ledger),
-        "consumers": [(usage, f"{100 * usage.used / used:.1f}", share(usage.used, used)) for usage in day.usages],
+        "consumers": [(usage, percentage(usage.used, used), share(usage.used, used)) for usage in day.usages],
         "hours": [(f"{hour:02}:00", calls, share(calls, busiest)) for hour, calls in enumerate(day.hours)],
         "outcomes": [
-            (outcome, requests, calls, f"{100 * requests / sent:.1f}", share(requests, sent))
+            (outcome, requests, calls, percentage(requests, sent), share(requests, sent))
             for outcome, requests, calls in day.outcomes
         ],
     }

@@ -68,6 +68,18 @@ def test_actions_say_how_many_jobs_they_changed(admin_client: Client, consumer: 
     assert LogEntry.objects.count() == 11
 
 
+def test_a_job_in_which_nothing_failed_offers_no_retry(
+    admin_client: Client, consumer: Consumer, sandbox: Sandbox
+) -> None:
+    job = create(consumer)
+    retry = reverse("admin:enrichment_job_retry_one", args=[job.pk])
+    page = reverse("admin:enrichment_job_change", args=[job.pk])
+    run_job()
+    assert retry not in admin_client.get(page).text
+    job.items.filter(position=1).update(state="failed")
+    assert retry in admin_client.get(page).text
+
+
 def test_the_list_shows_what_each_job_has_spent_and_filters_by_kind(
     admin_client: Client, consumer: Consumer, sandbox: Sandbox, django_assert_max_num_queries
 ) -> None:

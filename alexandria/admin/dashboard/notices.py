@@ -12,13 +12,14 @@ from alexandria.alerts.selectors import open_alerts
 from enrichment.selectors import queue_warning
 from quota.selectors.status import QuotaStatus
 
+LEVELS = {Severity.CRITICAL: "danger", Severity.WARNING: "warning", Severity.INFO: "info"}
 SHOWN_AT_ONCE = ("closed_day", "observing")
 """Alert rules whose notices come from the quota's status instead: it shows them without delay."""
 
 
 @dataclass(frozen=True)
 class Notice:
-    """One message at the top of the dashboard. `level` is "danger" or "warning", `url` the page to look at, if any."""
+    """One message at the top of the dashboard. `level` is one of LEVELS, `url` the page to look at, if any."""
 
     level: str
     text: str
@@ -40,7 +41,7 @@ def current_notices(status: QuotaStatus, *, user: User | AnonymousUser) -> list[
     alerts = [alert for alert in but_lower_steps(open_alerts()) if alert.rule not in SHOWN_AT_ONCE]
     notices = [
         Notice(
-            "danger" if alert.severity == Severity.CRITICAL else "warning",
+            LEVELS[Severity(alert.severity)],
             f"{alert.title}. {alert.detail}",
             link("alerts.view_alert", "admin:alerts_alert_change", alert.pk),
         )
@@ -59,4 +60,4 @@ def current_notices(status: QuotaStatus, *, user: User | AnonymousUser) -> list[
         notices.append(
             Notice("warning", warning, link("enrichment.view_queuedisbn", "admin:enrichment_queuedisbn_changelist"))
         )
-    return sorted(notices, key=lambda notice: notice.level)
+    return sorted(notices, key=lambda notice: list(LEVELS.values()).index(notice.level))

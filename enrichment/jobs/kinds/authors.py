@@ -198,16 +198,18 @@ def fail_rest(job: Job) -> None:
     """Does nothing: a retry continues with what is missing."""
 
 
-def reset_failed(job: Job) -> bool:
-    """Makes authors pending again that failed, or were cut by a smaller `max_pages`; False when nothing is left.
+def is_left(job: Job) -> bool:
+    return authors_to_do(job).exists()
+
+
+def reset_failed(job: Job) -> None:
+    """Makes authors pending again that failed, or were cut by a smaller `max_pages`.
 
     The reason of a failure stays: these authors come last.
     """
     job.authors.filter(_cut_by_less(job)).update(state=_STATE.PENDING, reason="")
     job.authors.filter(state=_STATE.FAILED).update(state=_STATE.PENDING)
-    pending = job.authors.filter(state=_STATE.PENDING).count()
-    job.done = job.total - pending
-    return pending > 0
+    job.done = job.total - job.authors.filter(state=_STATE.PENDING).count()
 
 
 def authors_to_do(job: Job) -> QuerySet[JobAuthor]:

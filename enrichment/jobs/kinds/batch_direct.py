@@ -193,11 +193,14 @@ def fail_rest(job: Job) -> None:
     job.items.filter(state=_STATE.PENDING).update(state=_STATE.FAILED, reason=job.error)
 
 
-def reset_failed(job: Job) -> bool:
-    """Makes the failed ISBNs pending again; False when there are none."""
+def is_left(job: Job) -> bool:
+    return job.items.filter(state=_STATE.FAILED).exists()
+
+
+def reset_failed(job: Job) -> None:
+    """Makes the failed ISBNs pending again."""
     failed = job.items.filter(state=_STATE.FAILED).update(state=_STATE.PENDING, reason="")
     job.done = job.total - failed
-    return failed > 0
 
 
 def result(job: Job) -> dict[str, Any]:

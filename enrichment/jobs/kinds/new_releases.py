@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from enrichment.jobs.listing_run import ListingRun, fail_rest, from_saved, insert
+from enrichment.jobs.listing_run import ListingRun, fail_rest, from_saved, insert, reset_failed
 from enrichment.jobs.registry import Run
 from enrichment.models import Job
 from enrichment.services.listings import Walk
@@ -16,6 +16,7 @@ __all__ = [
     "begin",
     "fail_rest",
     "insert",
+    "is_left",
     "plan",
     "reset_failed",
     "result",
@@ -35,7 +36,7 @@ def begin(job: Job) -> Run:
     return ListingRun(_walk(job))
 
 
-def reset_failed(job: Job) -> bool:
+def is_left(job: Job) -> bool:
     return job.state != Job.State.SUCCEEDED and not _walk(job).is_complete
 
 
