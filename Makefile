@@ -1,6 +1,6 @@
 # `make` lists the targets. PYTHON=python3.12 make … selects the interpreter. Without it, an existing .venv is kept.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test test-fast browser screenshots lint types pgbouncer yaz ci bench lock clean
+.PHONY: help setup demo run test test-fast browser screenshots lint types pgbouncer yaz node ci bench lock clean
 
 BIN := .venv/bin
 MANAGE := $(BIN)/python manage.py
@@ -52,7 +52,7 @@ types: setup ## checks types with mypy, strict
 	$(BIN)/mypy $(CODE)
 
 ci: export CI := on
-ci: browser pgbouncer yaz lint types test ## every change must pass this; fails without a browser
+ci: browser pgbouncer yaz node lint types test ## every change must pass this; fails without a browser
 
 browser: ## installs Debian's chromium for the browser tests, if there is none (CHROMIUM=/path uses another)
 	@.ci/browser
@@ -68,10 +68,14 @@ pgbouncer: ## installs Debian's PgBouncer, if it is missing; `test` skips what n
 yaz: ## installs Debian's yaz, which checks MARC files, if it is missing; `test` skips what needs it
 	@$(call DEBIAN,yaz-marcdump,yaz)
 
+node: ## installs Debian's Node and curl, which run the recipes, if they are missing; `test` skips what needs them
+	@$(call DEBIAN,node,nodejs)
+	@$(call DEBIAN,curl,curl)
+
 screenshots: setup browser ## renews docs/screenshots from an invented day
 	@$(BIN)/python -m tests.browser.screenshots
 
-bench: setup ## measures upsert, quota, queue, refresh, the share of the pace and its turns, next to their baselines
+bench: setup ## measures upsert, quota, queue, refresh, look-up, the share of the pace and its turns, next to their baselines
 	@$(BIN)/python -m tests.bench
 
 lock: setup ## renews the lock files after a change of requirements*.in (ARGS=--upgrade also takes newer versions)

@@ -4,8 +4,8 @@ import sys
 
 from tests.bench import scratch  # noqa: F401 (first: it sets Django up)
 
-from tests.bench import dispatch, fairness, pace, queue, refresh, upsert  # isort: skip
+from tests.bench import dispatch, fairness, lookup, pace, queue, refresh, upsert  # isort: skip
 
 if __name__ == "__main__":
-    results = [upsert.run(), dispatch.run(), queue.run(), refresh.run(), pace.run(), fairness.run()]
+    results = [upsert.run(), dispatch.run(), queue.run(), refresh.run(), lookup.run(), pace.run(), fairness.run()]
     sys.exit(0 if all(results) else 1)
