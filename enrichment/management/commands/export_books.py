@@ -1,12 +1,14 @@
 """`manage.py export_books`: writes the stored books to a file or to standard output."""
 
 import os
+import signal
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any, BinaryIO
 
 from django.core.management.base import CommandError
@@ -33,7 +35,8 @@ exit codes:
   0    every book is written
   1    wrong usage, the database does not answer, or the file cannot be written
   130  interrupted
-  141  the reader of the output is gone"""
+  141  the reader of the output is gone
+  143  terminated"""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--format", required=True, choices=list(FORMATS), help="the format of the file")
@@ -92,13 +95,27 @@ exit codes:
         else:
             part = target.with_name(f".{target.name}.{os.getpid()}.part")
             try:
-                with part.open("wb") as file:
+                with ended_by_sigterm(), part.open("wb") as file:
                     yield file
                     file.flush()
                     os.fsync(file.fileno())
                 part.replace(target)
             finally:
                 part.unlink(missing_ok=True)
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """A SIGTERM ends the process in order, so that it deletes what it has begun."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def moment(text: str) -> datetime:

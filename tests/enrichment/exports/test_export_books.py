@@ -4,8 +4,10 @@ import csv
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -98,17 +100,38 @@ def test_a_long_export_is_read_in_batches(books: None, file: Path) -> None:
     assert not any('"raw"' in query for query in of_editions)
 
 
+def lose_the_database() -> None:
+    raise OperationalError("server closed the connection")
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("end", "error", "message"),
+    [
+        (
+            lose_the_database,
+            CommandError,
+            "does not answer, so the export is not complete: server closed the connection",
+        ),
+        (terminate, SystemExit, "143"),
+    ],
+)
 @pytest.mark.usefixtures("books")
-def test_a_broken_export_leaves_the_file_of_before(file: Path) -> None:
+def test_a_broken_export_leaves_the_file_of_before(
+    file: Path, end: Callable[[], None], error: type[BaseException], message: str
+) -> None:
     whole = export("ndjson", file)
 
-    def lost(*_: Any) -> Any:
+    def one_book(*_: Any) -> Iterator[Edition]:
         yield Edition.objects.select_related("work").get(pk=ISBN)
-        raise OperationalError("server closed the connection")
+        end()
 
     with (
-        patch("enrichment.management.commands.export_books.exported_books", lost),
-        pytest.raises(CommandError, match="The database does not answer, so the export is not complete: server closed"),
+        patch("enrichment.management.commands.export_books.exported_books", one_book),
+        pytest.raises(error, match=message),
     ):
         export("ndjson", file)
     assert file.read_bytes() == whole
