@@ -102,6 +102,7 @@ def test_authors_have_the_number_of_their_editions(admin_client: Client) -> None
     }
 
 
+@pytest.mark.slow
 def test_viewers_can_export_and_who_cannot_view_cannot(client: Client) -> None:
     client.force_login(member("viewers"))
     for name, forms in LISTS.items():

@@ -160,6 +160,7 @@ def test_a_binding_says_what_kind_of_thing_it_is(binding: str, kind: str, form: 
     assert (str(found.leader)[6], fixed[23], fixed[34], len(fixed)) == (kind, form, biography, 40)
 
 
+@pytest.mark.slow
 # Without the search for a smaller example, which takes minutes with texts as long as these.
 @settings(max_examples=30, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(st.lists(BOOKS, min_size=1, max_size=3))
