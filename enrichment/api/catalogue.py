@@ -18,6 +18,7 @@ from enrichment.books.shown import SHOWN_FIELDS
 from enrichment.models import Author, Edition
 from enrichment.selectors import Criteria
 from enrichment.serializers.catalogue import (
+    MAX_BOOKS_PAGE_SIZE,
     MAX_PAGE_SIZE,
     SUMMARY_FIELDS,
     AuthorDetailSerializer,
@@ -46,7 +47,7 @@ class AuthorPages(CursorPages):
 class BookPages(KeysetPages):
     page_size = PAGE_SIZE
     page_size_query_param = "page_size"
-    max_page_size = MAX_PAGE_SIZE
+    max_page_size = MAX_BOOKS_PAGE_SIZE
 
 
 class BooksView(APIView):

@@ -17,6 +17,7 @@ from enrichment.serializers.fields import ParameterListField, PartialDateField
 from quota.serializers import EXAMPLE_STATUS, QuerySerializer, QuotaStatusSerializer, example
 
 MAX_PAGE_SIZE = 200
+MAX_BOOKS_PAGE_SIZE = 1000  # for programs that keep a copy of all books
 MAX_ID = 2**63 - 1
 MAX_ISBNS = 100  # in an address
 RELEVANT = ("title", "author", "publisher")
@@ -54,13 +55,14 @@ class IsbnField(serializers.CharField):
             raise serializers.ValidationError(f"{data!r} is not a valid ISBN: {error.reason}.") from error
 
 
-class BooksQuerySerializer(PageQuerySerializer):
+class BooksQuerySerializer(QuerySerializer):
     """Criteria for books. A book must match all of them.
 
     In a title, an author and a publisher, parts of words match, and so do similar words. A subject, a language and a
     binding match as a whole. Case makes no difference.
     """
 
+    page_size = serializers.IntegerField(min_value=1, max_value=MAX_BOOKS_PAGE_SIZE, required=False)
     isbn = ParameterListField(
         child=IsbnField(max_length=100),
         max_length=MAX_ISBNS,

@@ -196,7 +196,8 @@ def cursor(position: str) -> str:
     ("path", "field"),
     [
         ("books?page_size=0", "page_size"),
-        ("books?page_size=201", "page_size"),
+        ("books?page_size=1001", "page_size"),
+        ("authors?page_size=201", "page_size"),
         ("books?page_size=many", "page_size"),
         ("books?cursor=x", "cursor"),
         ("books?cursor=é", "cursor"),
