@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from alexandria.common.text import counted, decode_text
-from enrichment.isbn.parsing import InvalidIsbn, Reason, parse
+from enrichment.isbn.parsing import MANY_ZEROS, InvalidIsbn, Reason, parse
 from enrichment.isbn.programs import IDENTIFIERS, is_isbn_head, isbn_columns, recognise, squeezed
 from enrichment.isbn.reading import State, is_nothing, read
 from enrichment.isbn.tables import Row, rows_of
@@ -213,10 +213,10 @@ class _Lost:
 
 
 def _is_lost(cell: str) -> bool:
-    if not (cell.endswith("00000") or "e+" in cell or "E+" in cell):  # most cells, and parsing them takes longer
+    if not (cell.endswith(MANY_ZEROS) or "e+" in cell or "E+" in cell):  # most cells, and parsing them takes longer
         return False
     try:
         parse(cell)
     except InvalidIsbn as error:
-        return error.reason is Reason.DIGITS_LOST
+        return error.reason in {Reason.DIGITS_LOST, Reason.WRONG_CHECK_DIGIT}
     return False

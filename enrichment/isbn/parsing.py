@@ -34,8 +34,8 @@ _WITH_ADD_ON = re.compile(_LABEL + r"(97[89][0-9]{10})\+?(?:[0-9]{2}|[0-9]{5})")
 _DIGITS = re.compile(_LABEL + r"[0-9]+X?")
 _FLOAT = re.compile(r"([0-9]+)[.,]0*")
 _SCIENTIFIC = re.compile(r"([1-9])(?:[.,]([0-9]*))?E\+?([0-9]{1,2})")
-_MAX_ZEROS = 5
-"""A number of 13 digits with more zeros at its end, and a wrong check digit, was once in scientific notation."""
+MANY_ZEROS = "000000"
+"""A number that ends so and has a wrong check digit was probably in scientific notation."""
 # What library catalogues (MARC 21, field 020) write after an ISBN: a qualifier in brackets, or a price after a colon.
 _CATALOGUED = re.compile(r"(?<=[0-9Xx])\s*(\(.*\)|\[.*\]|\s:\s.*)?[\s.,;:/]*$", re.DOTALL)
 _PUNCTUATION = " \t\r\n.,;:()[]\"'="  # with `="…"`, which makes a spreadsheet take a number as text
@@ -68,7 +68,7 @@ def parse(value: str | int | float) -> str:
     if not number.startswith(_BOOKLAND) or number.startswith(_MUSIC):
         raise InvalidIsbn(Reason.NOT_AN_ISBN)
     if _check_digit(number) != number[-1]:
-        lost = len(number) - len(number.rstrip("0")) > _MAX_ZEROS
+        lost = isinstance(value, float) and number.endswith(MANY_ZEROS)
         raise InvalidIsbn(Reason.DIGITS_LOST if lost else Reason.WRONG_CHECK_DIGIT)
     return number
 

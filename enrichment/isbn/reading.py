@@ -1,7 +1,7 @@
 """The one reader of ISBNs: for the API, the admin, the commands and the queue. What one of them takes, all take."""
 
 import json
-import re
+import string
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -10,14 +10,15 @@ from math import isnan
 from typing import NamedTuple
 
 from enrichment.isbn.parsing import InvalidIsbn, Reason, parse
-from enrichment.isbn.scanning import scan
+from enrichment.isbn.scanning import MIN_REPORTED, scan
 from enrichment.isbn.suggestions import suggest, with_zeros
 
 MAX_SHOWN = 200
 """Maximum number of characters of a value that are shown again."""
 
-_NOTHING = re.compile(r"[\W_]*(?:|nan|null|none|n/a|na)[\W_]*", re.IGNORECASE)
-"""What stands in a cell without an ISBN: nothing, `-`, `[]`, `=""`, `NaN`."""
+_NOTHING = {"", "nan", "null", "none", "n/a", "na"}
+"""What stands in a cell without an ISBN, in lower case and without punctuation: `-`, `[]`, `=""`, `NaN`."""
+_AROUND = string.punctuation + string.whitespace + "–—−‐‑\u00a0\u200b\ufeff"
 
 
 class State(StrEnum):
@@ -93,7 +94,7 @@ def read(values: "Iterable[object] | GivenIsbns", *, is_spreadsheet: bool = Fals
 def is_nothing(value: object) -> bool:
     """Whether a value stands for no ISBN at all."""
     if isinstance(value, str):
-        return _NOTHING.fullmatch(value) is not None
+        return value.strip(_AROUND).casefold() in _NOTHING
     return value is None or value == [] or (isinstance(value, float) and isnan(value))
 
 
@@ -111,11 +112,16 @@ def _read_one(value: object, *, is_spreadsheet: bool) -> Iterable[_Found]:
         return ()
     if not isinstance(value, str):
         return ((_shown(value), None, reason),)
-    if reason is not Reason.DIGITS_LOST and (parts := scan(value)):
+    if _can_have_parts(value, reason) and (parts := scan(value)):
         texts = parts if len(parts) > 1 else [value]
         return _read_parts(texts, parts, is_spreadsheet=is_spreadsheet)
     mended = with_zeros(value) if is_spreadsheet else None
     return ((_shown(value), mended, None if mended else reason),)
+
+
+def _can_have_parts(value: str, reason: Reason) -> bool:
+    """Whether to look for ISBNs in a part of it. The whole of a wrong check digit is one number."""
+    return reason in {Reason.WRONG_LENGTH, Reason.NOT_AN_ISBN} and sum(map(str.isdigit, value)) >= MIN_REPORTED
 
 
 def _read_parts(texts: list[str], parts: list[str], *, is_spreadsheet: bool) -> Iterator[_Found]:

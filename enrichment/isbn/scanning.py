@@ -2,7 +2,9 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+from typing import NamedTuple
 
 from enrichment.isbn.parsing import InvalidIsbn, Reason, parse
 
@@ -10,11 +12,41 @@ _GROUP = r"[0-9]+(?:X(?![A-Z0-9]))?"
 _JOINT = r"(?: ?- ?| )"
 _RUN = re.compile(rf"{_GROUP}(?:{_JOINT}(?:{_GROUP}|X(?![A-Z0-9])))*")
 """Groups of digits with a hyphen or a blank between them: one ISBN or more, and other numbers."""
-_LABEL = re.compile(r"ISBN(?:[ -]?1[03](?![0-9-])|1[03](?=(?:[0-9]{13}|[0-9]{9}[0-9X])(?![0-9])))?")
+_LABEL = re.compile(r"ISBN(?:-1[03](?![0-9-])|1[03](?=(?:[0-9]{13}|[0-9]{9}[0-9X])(?![0-9])))?")
 _DASHES = "−⁃˗"
-_LENGTHS = (13, 10)
-_MIN_REPORTED = 9
+_LENGTHS = (18, 15, 13, 10)
+"""Of an ISBN-13 with the add-on of a bar code, an ISBN-13, and an ISBN-10."""
+_PREFIXES = {"978", "979"}
+MIN_REPORTED = 9
+"""Shorter numbers beside an ISBN are prices, years and the like."""
 _LONG_GROUP = 5
+_MAX_GROUPS = 6
+"""People divide an ISBN into at most five groups, and an add-on can follow."""
+
+
+class Run(NamedTuple):
+    """Groups of digits, and what is between them: a blank, a hyphen, or a hyphen with blanks."""
+
+    groups: Sequence[str]
+    joints: Sequence[str]
+
+    @property
+    def number(self) -> str:
+        return "".join(self.groups)
+
+    @property
+    def text(self) -> str:
+        return "".join(group + joint for group, joint in zip(self.groups, [*self.joints, ""], strict=True))
+
+    @property
+    def is_hyphenated(self) -> bool:
+        return all(joint == "-" for joint in self.joints)
+
+    def part(self, start: int, end: int) -> "Run":
+        return Run(self.groups[start:end], self.joints[start : max(start, end - 1)])
+
+    def joint_before(self, group: int) -> str:
+        return self.joints[group - 1] if 0 < group < len(self.groups) else ""
 
 
 def scan(text: str) -> list[str]:
@@ -25,13 +57,21 @@ def scan(text: str) -> list[str]:
     parts: list[str] = []
     plain = _LABEL.sub(" : ", _plain(text))
     for run in _RUN.finditer(plain):
+        if len(run[0]) < MIN_REPORTED:
+            continue
         pieces = re.split(f"({_JOINT})", run[0])
-        groups, joints = pieces[::2], pieces[1::2]
-        before = plain[run.start() - 1] if run.start() else ""
-        if before.isascii() and before.isalnum() and len(groups[0]) < max(_LENGTHS):
-            groups, joints = groups[1:], joints[1:]  # the end of a word, such as the ASIN B0027VSU9S
-        parts += _parts(groups, joints)
+        found = Run(pieces[::2], pieces[1::2])
+        if _begins_inside(plain, run.start(), len(found.groups[0])):
+            found = found.part(1, len(found.groups))
+        parts += _parts(found)
     return parts
+
+
+def _begins_inside(text: str, start: int, length: int) -> bool:
+    """Whether a first group is the end of a word, such as the ASIN B0027VSU9S, or the cents of a price."""
+    before = text[max(0, start - 2) : start]
+    is_word = before[-1:].isascii() and before[-1:].isalnum() and length < max(_LENGTHS)
+    return is_word or (before[-1:] in {".", ","} and before[:1].isdigit() and length < 3)
 
 
 def _plain(text: str) -> str:
@@ -51,64 +91,69 @@ def _plain_character(character: str) -> str:
     return character if digit is None else str(digit)
 
 
-def _parts(groups: Sequence[str], joints: Sequence[str]) -> Iterator[str]:
+def _parts(run: Run) -> Iterator[str]:
     """Cuts a run into ISBNs. What is between them is a part too when it can be meant as one."""
+    for is_isbn, piece in _cut(run, _is_isbn):
+        if is_isbn:
+            yield piece.text
+            continue
+        for is_mistaken, rest in _cut(piece, _is_mistaken):
+            if is_mistaken or _can_be_meant(rest):
+                yield rest.text
+
+
+def _cut(run: Run, is_wanted: Callable[[Run, int, int], bool]) -> Iterator[tuple[bool, Run]]:
+    """The parts that are wanted, and what is between them, in order."""
     start = rest = 0
-    while start < len(groups):
-        end = _end(groups, joints, start)
+    lengths = list(accumulate(map(len, run.groups), initial=0))
+    group_at = {length: at for at, length in enumerate(lengths)}
+    while start < len(run.groups):
+        ends = (group_at.get(lengths[start] + length) for length in _LENGTHS)
+        end = next((end for end in ends if end and end - start <= _MAX_GROUPS and is_wanted(run, start, end)), None)
         if end is None:
             start += 1
             continue
-        yield from _left(groups[rest:start], joints[rest : start - 1])
-        yield _joined(groups[start:end], joints[start : end - 1])
+        if rest < start:
+            yield False, run.part(rest, start)
+        yield True, run.part(start, end)
         start = rest = end
-    yield from _left(groups[rest:], joints[rest:])
+    if rest < len(run.groups):
+        yield False, run.part(rest, len(run.groups))
 
 
-def _end(groups: Sequence[str], joints: Sequence[str], start: int) -> int | None:
-    """Where the ISBN ends that begins with this group; None: none does. A valid one goes before a mistaken one."""
-    if len(groups[start]) > max(_LENGTHS):
-        return start + 1 if _reason(groups[start]) is None else None  # with the add-on of a bar code
-    mistaken: int | None = None
-    ends: dict[int, int] = {}
-    length = 0
-    for end in range(start, len(groups)):
-        length += len(groups[end])
-        if length > max(_LENGTHS):
-            break
-        ends[length] = end + 1
-    for wanted in _LENGTHS:
-        end_of_wanted = ends.get(wanted)
-        if end_of_wanted is None or not _is_written_so(groups[start:end_of_wanted], joints[start : end_of_wanted - 1]):
-            continue
-        reason = _reason("".join(groups[start:end_of_wanted]))
-        if reason is None:
-            return end_of_wanted
-        is_whole = "-" not in [*joints[end_of_wanted - 1 : end_of_wanted], *joints[max(start - 1, 0) : start]]
-        if reason is not Reason.NOT_AN_ISBN and mistaken is None and is_whole:
-            mistaken = end_of_wanted
-    return mistaken
+def _is_isbn(run: Run, start: int, end: int) -> bool:
+    part = run.part(start, end)
+    if len(part.number) == 10 and run.joint_before(start) == "-":  # the end of a longer number
+        return False
+    return _is_written_so(part) and _reason(part.number) is None
 
 
-def _is_written_so(groups: Sequence[str], joints: Sequence[str]) -> bool:
+def _is_mistaken(run: Run, start: int, end: int) -> bool:
+    """Whether it is an ISBN with a wrong check digit, and not a part of something longer."""
+    part = run.part(start, end)
+    if "-" in {run.joint_before(start), run.joint_before(end)}:
+        return False
+    return _is_written_so(part) and _reason(part.number) is Reason.WRONG_CHECK_DIGIT
+
+
+def _is_written_so(run: Run) -> bool:
     """Whether people divide an ISBN in this way. Otherwise blanks would make ISBNs of prices and years."""
-    if len(groups) == 1 or all("-" in joint for joint in joints):
+    groups, joints = run
+    length = len(run.number)
+    if len(groups) == 1 or length > 13:
+        return len(groups) == 1  # an add-on behind a blank or a hyphen is a group of its own
+    if run.is_hyphenated:
         return True
-    if len("".join(groups)) == 13:
-        return groups[0] in {"978", "979"} and len(groups) in {2, 5} and len(set(joints[1:])) < 2
+    if length == 13:
+        return groups[0] in _PREFIXES and len(groups) in {2, 5} and len(set(joints[1:])) < 2
     return len(groups) == 4 and len(groups[3]) == 1 and len(set(joints)) == 1
 
 
-def _left(groups: Sequence[str], joints: Sequence[str]) -> Iterator[str]:
-    """What is left of a run, if it is long enough to be an ISBN with a mistake, and not a date or prices."""
-    if sum(map(len, groups)) < _MIN_REPORTED:
-        return
-    if max(map(len, groups)) >= _LONG_GROUP or all("-" in joint for joint in joints) or groups[0] in {"978", "979"}:
-        yield _joined(groups, joints)
-
-
-def _joined(groups: Sequence[str], joints: Sequence[str]) -> str:
-    return "".join(group + joint for group, joint in zip(groups, [*joints, ""], strict=True))
+def _can_be_meant(run: Run) -> bool:
+    """Whether what is left is long enough to be an ISBN with a mistake, and not a date or prices."""
+    if len(run.number) < MIN_REPORTED:
+        return False
+    return max(map(len, run.groups)) >= _LONG_GROUP or run.is_hyphenated or run.groups[0] in _PREFIXES
 
 
 def _reason(number: str) -> Reason | None:

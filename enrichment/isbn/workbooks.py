@@ -10,7 +10,7 @@ from openpyxl.utils.exceptions import InvalidFileException
 
 from enrichment.isbn.tables import Row
 
-MAX_UNPACKED_BYTES = 100 * 1024 * 1024
+MAX_UNPACKED_BYTES = 50 * 1024 * 1024
 MAX_ROWS = 200_000
 """Of all sheets together."""
 MAX_COLUMNS = 200
@@ -42,7 +42,8 @@ def sheets_of(data: bytes) -> Iterator[list[Row]]:
                 left -= 1
                 if left < 0:
                     raise FileUnreadable(f"The workbook has more than {MAX_ROWS:,} rows.")
-                rows.append([_text(cell) for cell in row])
+                empty = next((at for at, cell in enumerate(reversed(row)) if cell is not None), len(row))
+                rows.append([_text(cell) for cell in row[: len(row) - empty]])
             yield rows
     except (zipfile.BadZipFile, InvalidFileException, ParseError, KeyError, ValueError, TypeError, OSError) as error:
         raise FileUnreadable("This is not an Excel workbook (xlsx), or it is damaged.") from error
