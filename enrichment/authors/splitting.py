@@ -9,7 +9,7 @@ from enrichment.books.match_keys import is_suffix
 
 _BREAK = re.compile(r"[;|\n\r]| / ")
 """Always stands between two names."""
-_AND = re.compile(r"\s+(?:&|and)\s+", re.IGNORECASE)
+_AND = re.compile(r"(?<!\s)\s+(?:&|and)\s+", re.IGNORECASE)
 _AFTER_NOTE = re.compile(r"\s*,?\s*(?:(?:&|and)\s)?", re.IGNORECASE)
 _INITIALS = re.compile(r"(\w\.)+|\w")
 

@@ -12,12 +12,12 @@ _ROLES = frozenset(_ROLE_WORDS.replace("\n", " ").split())
 _JOINING = frozenset({"of", "and", "by", "the", "with", "a", "co", "other", "cover"})  # never a role alone
 _YEAR = r"(?:\d{3,4}\b\??(?:\s*(?:b\.?c\b|a\.?d\b|c\.?e\b)(?:\.?e\b)?)?|\d{1,2}\s*b\.?c\b(?:\.?e\b)?)\.?"
 _YEARS = re.compile(
-    rf"(?<!\w)(?:(?:b|d|c|ca|fl|born|died|circa)\b\.?\s*)*{_YEAR}"
+    rf"(?<!\w)(?:(?:b|d|c|ca|fl|born|died|circa)\b\.?\s*){{0,3}}{_YEAR}"
     rf"(?:\s*[-\u2013\u2014]\s*(?:(?:c|ca|circa)\b\.?\s*)?{_YEAR}|\s*[-\u2013\u2014])?",
     re.IGNORECASE,
 )
 _BRACKETS = re.compile(r"\(([^()\[\]]*)\)|\[([^()\[\]]*)\]")
-_OPEN_YEARS = re.compile(r"\s\d{4}\s*[-\u2013\u2014]\s*(?:\d{4})?\.?\s*$")
+_OPEN_YEARS = re.compile(r"\s\d{4}\s*[-\u2013\u2014](?:\s*\d{4})?(?:\s*\.)?$")
 """`King, Stephen 1947-`: without a comma, only years with a dash are a life."""
 
 

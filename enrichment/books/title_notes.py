@@ -86,11 +86,12 @@ def without_notes(title: str) -> str:
     bare = _BRACKETS.sub(" ", title)
     if not _WORD.search(bare):
         return title
-    return _BRACKETS.sub(lambda match: _kept(match[1], bare), title)
+    outside = _words(bare)
+    return _BRACKETS.sub(lambda match: _kept(match[1], outside), title)
 
 
-def _kept(inner: str, bare: str) -> str:
-    """What stays of a bracket."""
+def _kept(inner: str, outside: list[str]) -> str:
+    """What stays of a bracket. `outside`: the words of the title outside of all brackets."""
     mark = _MARK.search(inner)
     series, number = (inner[: mark.start()], _written(mark)) if mark else ("", "")
     if mark and not _WORD.search(_MARK.sub(" ", inner)):
@@ -98,10 +99,10 @@ def _kept(inner: str, bare: str) -> str:
     if not mark and (last := _LAST_NUMBER.fullmatch(inner.strip()[:_MAX_SERIES])):
         series, number = last["series"], last["number"]
     if _WORD.search(series):
-        is_further = number.split()[-1] != "1" and _words(series) == _words(bare)
+        is_further = number.split()[-1] != "1" and _words(series) == outside
         return f" {number if ' ' in number else f'volume {number}'} " if is_further else " "
     words = _words(inner)
-    is_series = bool(words) and words == _words(bare)[: len(words)]
+    is_series = bool(words) and words == outside[: len(words)]
     return " " if is_series or _is_note(words) else f" {inner} "
 
 

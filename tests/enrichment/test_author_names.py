@@ -253,6 +253,11 @@ def test_complete_names_in_a_cell_are_all_found(people: list[str], between: str)
     assert split(between.join(people), Style(plural=True)) == people
 
 
+def test_a_cell_with_many_blanks_takes_no_long_time() -> None:
+    cell = "Terry" + 200_000 * " " + "Pratchett"
+    assert split(cell, Style()) == [cell]
+
+
 @given(st.text(max_size=80), st.builds(Style, st.booleans(), st.booleans(), st.booleans()))
 def test_splitting_loses_nothing_but_separators_and_years_or_refuses_the_cell(cell: str, style: Style) -> None:
     names: list[str] = []

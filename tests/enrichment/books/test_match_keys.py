@@ -79,3 +79,8 @@ def test_different_titles_have_different_keys(titles: list[str]) -> None:
 def test_a_key_is_never_empty_and_fits_an_index(text: str) -> None:
     for key in (name_key(text), title_key(text)):
         assert 0 < len(key) <= 200
+
+
+@pytest.mark.parametrize("name", ["x (" + 50_000 * "c " + ")", "x 1234 -" + 100_000 * " " + "x", 50_000 * "b. "])
+def test_a_long_name_takes_no_long_time(name: str) -> None:
+    assert len(name_key(name)) <= 200
