@@ -11,6 +11,7 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils.text import Truncator
 from unfold.admin import ModelAdmin, TabularInline
+from unfold.dataclasses import UnfoldAction
 from unfold.decorators import action, display
 
 from alexandria.alerts import delivery
@@ -134,6 +135,13 @@ class WebhookAdmin(ModelAdmin, WithoutTransaction):
         """A webhook keeps its consumer: its secret is what that consumer's receivers know."""
         return (*super().get_readonly_fields(request, obj), "consumer") if obj else ()
 
+    def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[UnfoldAction]:
+        """Without the test of a webhook that has no address."""
+        webhook = self.get_object(request, object_id)
+        offered: list[UnfoldAction] = super().get_actions_detail(request, object_id)
+        has_address = webhook is not None and bool(webhook.url)
+        return [each for each in offered if has_address or each.method.original_function_name != "send_test"]
+
     def response_add(self, request: HttpRequest, obj: Webhook, post_url_continue: Any = None) -> HttpResponse:
         return self._show_secret(request, obj)
 
@@ -165,6 +173,7 @@ class WebhookAdmin(ModelAdmin, WithoutTransaction):
         return confirm(request, title=title, text=text, back=change_page(webhook))
 
     def _show_secret(self, request: HttpRequest, webhook: Webhook) -> HttpResponse:
+        signed = f"to {webhook.host}" if webhook.consumer is None else f"about the jobs of {webhook.consumer}"
         return secret_page(
             request,
             title=f"The secret of {webhook}",
@@ -172,7 +181,7 @@ class WebhookAdmin(ModelAdmin, WithoutTransaction):
             label="Secret",
             secret=secret_of(webhook),
             lines=[
-                f"Messages to {webhook.host} are signed with this secret. Give it to the receiver.",
+                f"Messages {signed} are signed with this secret. Give it to the receiver.",
                 "If it is lost, you can replace it with a new secret.",
             ],
             back=change_page(webhook),

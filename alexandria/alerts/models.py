@@ -10,6 +10,9 @@ from alexandria.common.addresses import MAX_LENGTH, host_of
 from enrichment.models import Job
 from quota.models import Consumer
 
+MAX_TO_LENGTH = 200
+"""How many characters of a receiver are kept. The name of a host can have 253."""
+
 
 class Severity(models.TextChoices):
     """In rising order. `rank` is for sorting and comparing."""
@@ -160,7 +163,7 @@ class Delivery(models.Model):
         "address", max_length=MAX_LENGTH, blank=True, db_default="", help_text="Of the job. Empty: that of the webhook."
     )
     to = models.CharField(
-        max_length=200, help_text="The name of the webhook, the host that a job names, or the e-mail addresses."
+        max_length=MAX_TO_LENGTH, help_text="The name of the webhook, the host that a job names, or the e-mail addresses."
     )
     payload = models.JSONField(help_text="The body. It is the same in every attempt.")
     state = models.CharField(max_length=9, choices=State.choices, default=State.PENDING)

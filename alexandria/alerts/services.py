@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
-from alexandria.alerts.models import Alert, Delivery, Severity, Webhook
+from alexandria.alerts.models import MAX_TO_LENGTH, Alert, Delivery, Severity, Webhook
 from alexandria.alerts.rules import QUEUES, Finding, but_lower_steps, find
 from alexandria.alerts.snapshot import take_snapshot
 from alexandria.common.addresses import host_of
@@ -52,6 +52,8 @@ def would_check() -> Checked:
 def apply(findings: Sequence[Finding], *, now: datetime) -> tuple[list[Alert], list[Alert]]:
     """Opens alerts for new findings and ends alerts without a finding. Returns the opened and the ended ones.
 
+    It also deletes old alerts and messages, because nothing else does.
+
     `now`: the quota's clock at the time of the findings.
     """
     recovered = []
@@ -71,8 +73,7 @@ def apply(findings: Sequence[Finding], *, now: datetime) -> tuple[list[Alert], l
         for alert in recovered:
             messages += _messages(Delivery.Event.RECOVERED, alert=alert, now=now, by_mail=alert in by_mail)
         Delivery.objects.bulk_create(messages)
-        if opened or recovered:
-            _prune(now)
+        _prune(now)
     for alert in opened:
         log.warning("alert.opened", key=alert.key, severity=alert.severity, title=alert.title)
     for alert in recovered:
@@ -94,6 +95,7 @@ def new_message(
     About a job, with what is said of it in `about_job`, it goes to the address that the job names, if it names one.
     """
     url = job.notify_url if job else ""
+    to = host_of(url) or (webhook.name if webhook else ", ".join(settings.ALERT_EMAIL_TO))
     message = Delivery(
         event=event,
         alert=alert,
@@ -101,7 +103,7 @@ def new_message(
         webhook=webhook,
         channel=Delivery.Channel.WEBHOOK if webhook else Delivery.Channel.EMAIL,
         url=url,
-        to=host_of(url) or (webhook.name if webhook else ", ".join(settings.ALERT_EMAIL_TO)[:200]),
+        to=to[:MAX_TO_LENGTH],
         next_attempt_at=now,
         created_at=now,
     )
@@ -117,7 +119,8 @@ def new_message(
 
 def webhook_of(consumer: Consumer) -> Webhook:
     """The webhook of the consumer's jobs. It is made if there is none, without an address: its secret is needed."""
-    new = Webhook(consumer=consumer, name=f"jobs of {consumer.slug}")
+    # The number makes the name unique: a slug can change, and staff may have given the name without it.
+    new = Webhook(consumer=consumer, name=f"jobs of {consumer.slug} #{consumer.pk}")
     Webhook.objects.bulk_create([new], ignore_conflicts=True)
     return Webhook.objects.get(consumer=consumer)
 

@@ -2,7 +2,6 @@
 
 import ipaddress
 import socket
-from urllib.parse import urlsplit
 
 import httpx2
 import structlog
@@ -53,8 +52,11 @@ def check_url(url: str, *, seconds: float = MAX_SECONDS) -> tuple[httpx2.URL, li
 
 
 def host_of(url: str) -> str:
-    """The part of an address that everybody may see: the rest can be secret."""
-    return urlsplit(url).hostname or ""
+    """The part of an address that everybody may see: the rest can be secret. "" when it is not an address."""
+    try:
+        return httpx2.URL(url).host
+    except (httpx2.InvalidURL, ValueError):
+        return ""
 
 
 def is_public(address: str) -> bool:

@@ -147,6 +147,17 @@ def test_a_message_is_written_with_the_change_of_the_job_or_not_at_all(
     assert (Job.objects.get(pk=job.pk).state, Delivery.objects.count()) == ("running", 0)
 
 
+def test_neither_the_name_of_another_webhook_nor_a_long_host_keeps_a_job_from_its_end(
+    api: APIClient, consumer: Consumer, sandbox: Sandbox, receiver: Receiver
+) -> None:
+    Webhook.objects.create(name=f"jobs of {consumer.slug}", url=receiver.url)
+    job = accepted(api, notify_url=receiver.url)
+    host = ".".join([60 * "a"] * 4)
+    Job.objects.update(notify_url=f"https://{host}/x")
+    assert run(job).state == "succeeded"
+    assert Delivery.objects.get().to == host[:200]
+
+
 @pytest.mark.parametrize(
     ("address", "why"),
     [
@@ -230,5 +241,8 @@ def test_a_webhook_for_alerts_needs_an_address_and_one_for_a_consumer_does_not(
     webhook = Webhook.objects.get()
     assert webhook.consumer == consumer
     assert secret_of(webhook) in shown.content.decode()
+    assert "Messages about the jobs of reader are signed with this secret." in shown.content.decode()
+    change = reverse("admin:alerts_webhook_change", args=[webhook.pk])
+    assert "Send a test" not in admin_client.get(change).content.decode()
     test = admin_client.post(reverse("admin:alerts_webhook_send_test", args=[webhook.pk]), follow=True)
     assert "The webhook has no address." in test.content.decode()
