@@ -163,7 +163,8 @@ class Delivery(models.Model):
         "address", max_length=MAX_LENGTH, blank=True, db_default="", help_text="Of the job. Empty: that of the webhook."
     )
     to = models.CharField(
-        max_length=MAX_TO_LENGTH, help_text="The name of the webhook, the host that a job names, or the e-mail addresses."
+        max_length=MAX_TO_LENGTH,
+        help_text="The name of the webhook, the host that a job names, or the e-mail addresses.",
     )
     payload = models.JSONField(help_text="The body. It is the same in every attempt.")
     state = models.CharField(max_length=9, choices=State.choices, default=State.PENDING)

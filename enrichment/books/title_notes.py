@@ -36,7 +36,7 @@ _HINT = re.compile("|".join("#0123456789") + "|part|vol|book|pt|bk|teil|band|bd|
 """In every text with a number of a volume or part. It costs less than _MARK, and few titles have it."""
 
 _BRACKETS = re.compile(r"[(\[{]([^()\[\]{}]*)[)\]}]")
-_LAST_NUMBER = re.compile(r"(?P<series>.*[^\W\d_].*?)[\s,;:]+(?P<number>[0-9]{1,3})\s*$")
+_LAST_NUMBER = re.compile(r"(?P<series>.*[^\W\d_].*?)(?P<between>[\s,;:]+)(?P<number>[0-9]{1,3})\s*$")
 _MAX_SERIES = 200  # characters; it bounds the time that _LAST_NUMBER takes
 _WORD = re.compile(r"[^\W_]+")
 _FORMATS = _words_of(
@@ -49,21 +49,21 @@ _FORMATS = _words_of(
     """
 )
 _ORDINAL = re.compile(r"[0-9]+(?:st|nd|rd|th|e|ª|º)?")
-_ENDS = _words_of(
+_SERIES = _words_of("series saga trilogy chronicles cycle quartet duology tetralogy sequence novels mysteries universe")
+_ENDS = _SERIES | _words_of(
     """
     classics library press books paperbacks edition editions ed edn masterworks perennial international contemporaries
-    publishing publishers publications series saga trilogy chronicles cycle quartet duology tetralogy sequence novels
-    mysteries universe
+    publishing publishers publications
     """
 )
 _HOUSES = frozenset({"penguin", "puffin", "picador", "virago", "bantam", "scholastic", "pelican", "gollancz"})
 _OTHER_WORKS = _words_of(
     """
     abridged condensed adapted complete collected selected omnibus boxed box set teacher teachers student students
-    instructor instructors study workbook teaching
+    instructor instructors study workbook teaching young manga graphic comic comics in
     """
 )
-"""A bracket with one of these words names another work: `(Teacher's Edition)`, `(The Complete Series)`."""
+"""A bracket with one of these words names another work: `(Teacher's Edition)`, `(3-in-1 Edition)`."""
 
 
 def numbered(text: str) -> str:
@@ -80,6 +80,8 @@ def without_notes(title: str) -> str:
     """The title without brackets that say the series, the imprint or the format; as it is when nothing else is in it.
 
     A number from 2 in the bracket of a series of the same name stays, because it is the volume: `Fables (Fables, #2)`.
+    So does any number after a format: `Fables (Deluxe Edition, Book 1)`. A number after other words does not make them
+    a series: `Algebra (Grade 7)`, `Sandman (1 of 10)`.
     """
     if not any(bracket in title for bracket in "([{"):
         return title
@@ -96,14 +98,19 @@ def _kept(inner: str, outside: list[str]) -> str:
     series, number = (inner[: mark.start()], _written(mark)) if mark else ("", "")
     if mark and not _WORD.search(_MARK.sub(" ", inner)):
         return f" {inner} "
-    if not mark and (last := _LAST_NUMBER.fullmatch(inner.strip()[:_MAX_SERIES])):
+    last = None if mark else _LAST_NUMBER.fullmatch(inner.strip()[:_MAX_SERIES])
+    if last and (last["between"].strip() or _is_series(_words(last["series"]), outside)):
         series, number = last["series"], last["number"]
-    if _WORD.search(series):
-        is_further = number.split()[-1] != "1" and _words(series) == outside
-        return f" {number if ' ' in number else f'volume {number}'} " if is_further else " "
+    if words := _words(series):
+        is_further = number.split()[-1] != "1" and words == outside
+        return f" {number if ' ' in number else f'volume {number}'} " if is_further or _is_format(words) else " "
     words = _words(inner)
-    is_series = bool(words) and words == outside[: len(words)]
-    return " " if is_series or _is_note(words) else f" {inner} "
+    return " " if words == outside[: len(words)] or _is_note(words) else f" {inner} "
+
+
+def _is_series(words: list[str], outside: list[str]) -> bool:
+    """Whether words before a number are surely the name of a series: the title begins with them, or they say so."""
+    return bool(words) and (words == outside[: len(words)] or words[-1] in _SERIES)
 
 
 def _is_note(words: list[str]) -> bool:
@@ -111,6 +118,10 @@ def _is_note(words: list[str]) -> bool:
         return False
     if words[0] in _HOUSES or (len(words) > 1 and words[-1] in _ENDS):
         return True
+    return _is_format(words)
+
+
+def _is_format(words: list[str]) -> bool:
     return all(word in _FORMATS or _ORDINAL.fullmatch(word) for word in words) and not all(map(str.isdigit, words))
 
 

@@ -34,6 +34,9 @@ from enrichment.books.match_keys import title_key
             ("Dune (Large Print)", ""),
             ("Dune (40th Anniversary Edition)", ""),
             ("Dune (Dune Chronicles)", ""),
+            ("Dune (The Desert Saga 1)", ""),
+            ("Dune (Desert Planet, 1)", ""),
+            ("Dune (Penguin Classics, 12)", ""),
         ],
     ],
 )
@@ -51,6 +54,11 @@ def test_editions_of_one_work_have_one_key(titles: list[tuple[str, str]]) -> Non
         [("Star Wars (A New Hope)", ""), ("Star Wars (The Last Jedi)", ""), ("Star Wars", "")],
         [("Algebra", ""), ("Algebra (Teacher's Edition)", ""), ("Algebra (Student Workbook)", "")],
         [("Naruto", ""), ("Naruto (Box Set)", ""), ("Naruto (The Complete Series)", ""), ("Naruto (Abridged)", "")],
+        [("Algebra", ""), ("Algebra (Grade 7)", ""), ("Algebra (Grade 8)", "")],
+        [("Sandman", ""), ("Sandman (1 of 10)", ""), ("Sandman (2 of 10)", "")],
+        [("Saga", ""), ("Saga (Deluxe Edition, Book 1)", ""), ("Saga (Deluxe Edition, Book 2)", "")],
+        [("Naruto, Vol. 1", ""), ("Naruto (3-in-1 Edition), Vol. 1", "")],
+        [("Sapiens", ""), ("Sapiens (Young Readers Edition)", "")],
         [("(Penguin Classics)", ""), ("(Paperback)", "")],
     ],
 )
