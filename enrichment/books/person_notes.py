@@ -35,9 +35,14 @@ def without_notes(name: str) -> str:
         return name
     kept = _OPEN_YEARS.sub("", "".join(between_notes(name)).strip())
     parts = kept.split(",")
-    while len(parts) > 1 and (not parts[-1].strip() or is_note(parts[-1])):
+    while len(parts) > 1 and (not parts[-1].strip() or (is_note(parts[-1]) and not _is_ed(*parts))):
         parts.pop()
     return ",".join(parts).strip() or name
+
+
+def _is_ed(last: str, first: str, *others: str) -> bool:
+    """Whether these parts of a name between commas are `McBain, Ed`, and not `John Smith, ed.`"""
+    return first.strip() == "Ed" and len(last.split()) == 1 and not others
 
 
 def between_notes(text: str) -> list[str]:

@@ -11,6 +11,8 @@ from enrichment.books.match_keys import name_key, title_key
         ["J.R.R. Tolkien", "J. R. R. Tolkien", "JRR Tolkien", "j r r  tolkien", "Tolkien, J. R. R."],
         ["Charlotte Brontë", "Charlotte Bronte", "Bronte\u0308, Charlotte", "BRONTË, CHARLOTTE"],
         ["Flann O'Brien", "Flann O’Brien"],
+        ["Ed McBain", "McBain, Ed", "McBain, Ed, 1926-2005", "McBain, Ed (Author)", "McBain, Ed, author"],
+        ["John Smith", "John Smith, Ed", "Smith, John, Ed", "Smith, John, ed."],
         ["Martin Luther King Jr.", "Martin Luther King, Jr."],
         ["Straße", "STRASSE"],
         ["Jo Nesbø", "Jo Nesbo", "NESBØ, JO", "Nes\u200bbø, Jo\ufeff"],
