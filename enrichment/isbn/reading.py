@@ -16,7 +16,7 @@ from enrichment.isbn.suggestions import suggest, with_zeros
 MAX_SHOWN = 200
 """Maximum number of characters of a value that are shown again."""
 
-_NOTHING = {"", "nan", "null", "none", "n/a", "na"}
+_NOTHING = {"", "nan", "null", "none"}
 """What stands in a cell without an ISBN, in lower case and without punctuation: `-`, `[]`, `=""`, `NaN`."""
 _AROUND = string.punctuation + string.whitespace + "–—−‐‑\u00a0\u200b\ufeff"
 

@@ -222,9 +222,15 @@ class Demo:
 
     def show_enrichment(self, answer: dict[str, Any]) -> None:
         invalid = len(answer["invalid"])
-        duplicates = answer["requested"] - invalid - answer["valid"]
         table = Table("lines", "invalid", "duplicates", "distinct ISBNs", "stored", "unknown to ISBNdb", "calls", "ms")
-        figures = (answer["requested"], invalid, duplicates, answer["valid"], answer["enriched"], answer["not_found"])
+        figures = (
+            answer["requested"],
+            invalid,
+            answer["duplicates"],
+            answer["valid"],
+            answer["enriched"],
+            answer["not_found"],
+        )
         table.add_row(*(str(figure) for figure in (*figures, answer["api_calls"], answer["duration_ms"])))
         self.console.print(table)
         self.console.print("lines = invalid + duplicates + distinct ISBNs; distinct ISBNs = stored + unknown to ISBNdb")
