@@ -8,7 +8,6 @@ import random
 import time
 import uuid
 from datetime import timedelta
-from itertools import takewhile
 
 import structlog
 from django.conf import settings
@@ -39,16 +38,21 @@ _IS_ABOUT_A_JOB = ExpressionWrapper(Q(event__startswith="job."), output_field=Bo
 
 
 def deliver_due() -> int:
-    """Sends due messages for at most MAX_RUN_SECONDS and returns how many were delivered. The others stay due."""
+    """Sends due messages, also those that become due meanwhile, for at most MAX_RUN_SECONDS. The others stay due.
+
+    Returns how many were delivered.
+    """
     end = time.monotonic() + MAX_RUN_SECONDS
     delivered = 0
     silent = set[str]()  # who does not answer is asked once in a run, so that one receiver does not delay all others
-    in_time = takewhile(lambda _: time.monotonic() < end, _due().values_list("pk", "to"))
-    for message_id, to in in_time:
-        if to not in silent and (result := _deliver(message_id)) is not None:
+    while time.monotonic() < end:
+        message = _due().exclude(to__in=silent).first()
+        if message is None:
+            break
+        if (result := _deliver(message.pk)) is not None:
             delivered += result.state == State.DELIVERED
             if result.error and result.status is None:
-                silent.add(to)
+                silent.add(result.to)
     return delivered
 
 

@@ -15,6 +15,7 @@ from alexandria.alerts.delivery import deliver_due
 from alexandria.alerts.models import Delivery, Severity, Webhook
 from alexandria.alerts.rules import Finding
 from alexandria.alerts.services import apply, webhook_of
+from alexandria.alerts.tasks import deliver_alerts
 from alexandria.alerts.webhooks import secret_of
 from alexandria.development.sandbox.server import Sandbox
 from alexandria.env import BASE_DIR
@@ -227,6 +228,31 @@ def test_alerts_go_first_and_a_receiver_that_does_not_answer_is_asked_once_in_a_
     assert deliver_due() == 1
     assert asked == ["alert.opened", "job.failed"]
     assert delivery.are_due()
+
+
+def test_one_worker_at_a_time_sends_and_takes_what_becomes_due_meanwhile(
+    api: APIClient, sandbox: Sandbox, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (accepted(api, count=count, notify_url=receiver.url) for count in (1, 2))
+    send = delivery._send
+    sent_by_the_second: list[int] = []
+
+    def send_while_another_job_ends(message: Delivery) -> int | None:
+        if Job.objects.filter(state="queued").exists():
+            run_job()
+            before = len(receiver.received)
+            deliver_alerts()
+            sent_by_the_second.append(len(receiver.received) - before)
+        return send(message)
+
+    run_job()
+    monkeypatch.setattr(delivery, "_send", send_while_another_job_ends)
+    deliver_alerts()
+    assert sent_by_the_second == [0]
+    assert {message["data"]["job"]["id"] for message in messages(receiver)} == {str(first.pk), str(second.pk)}
+    run(accepted(api, notify_url=receiver.url))
+    deliver_alerts()
+    assert len(receiver.received) == 3
 
 
 def test_a_webhook_for_alerts_needs_an_address_and_one_for_a_consumer_does_not(

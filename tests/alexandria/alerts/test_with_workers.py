@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 from celery import signature
+from django.core.cache import cache
 from honcho.environ import parse_procfile
 
 from alexandria.alerts import snapshot
 from alexandria.alerts.models import Alert, Delivery, Webhook
 from alexandria.alerts.rules import QUEUES
 from alexandria.alerts.snapshot import consumed_queues
+from alexandria.alerts.tasks import SENDER
 from alexandria.env import BASE_DIR
 from alexandria.monitoring import workers
 from enrichment.jobs.lifecycle import create_job
@@ -55,6 +57,7 @@ def worker(name: str, log: Path) -> Iterator[None]:
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        cache.delete(SENDER)  # it may have been killed just before it did so itself
 
 
 def check_until(condition: Callable[[], bool], *, log: Path) -> None:
