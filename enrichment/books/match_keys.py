@@ -10,7 +10,8 @@ else, because two works merged by mistake are worse than one work shown twice:
 * A name with one comma is turned around: "Herbert, Frank" is "Frank Herbert". "King, Jr." is not. The years of a life
   and roles do not count: "King, Stephen, 1947-", "Neil Gaiman (Author)"; see person_notes.py.
 
-Keys are stored. A change here needs a migration that computes the stored keys again, as 0010_keys does.
+Keys are stored. After a change here, an edition gets its new keys with the next answer of ISBNdb: the content hash
+covers the keys.
 """
 
 import re

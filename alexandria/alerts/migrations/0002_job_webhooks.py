@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("alerts", "0001_initial"),
-        ("enrichment", "0013_job_notify_url"),
+        ("enrichment", "0012_job_notify_url"),
         ("quota", "0008_turns"),
     ]
 

@@ -22,7 +22,7 @@ DAY = Coalesce("date_published", date(1, 1, 1))
 
 class Migration(migrations.Migration):
     atomic = False
-    dependencies = [("enrichment", "0010_keys")]
+    dependencies = [("enrichment", "0009_failed_isbns_index")]
     operations = [
         migrations.RunSQL(CREATE_FOLDED, DROP_FOLDED),
         *(

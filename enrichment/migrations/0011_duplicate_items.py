@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("enrichment", "0011_book_criteria"),
+        ("enrichment", "0010_book_criteria"),
     ]
 
     operations = [

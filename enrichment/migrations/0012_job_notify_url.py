@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("enrichment", "0012_duplicate_items"),
+        ("enrichment", "0011_duplicate_items"),
     ]
 
     operations = [
