@@ -9,12 +9,15 @@ from alexandria.common.text import counted, decode_text
 from enrichment.isbn.parsing import MANY_ZEROS, InvalidIsbn, Reason, parse
 from enrichment.isbn.programs import IDENTIFIERS, is_isbn_head, isbn_columns, recognise, squeezed
 from enrichment.isbn.reading import State, is_nothing, read
+from enrichment.isbn.suggestions import MAX_ZEROS_LOST
 from enrichment.isbn.tables import Row, rows_of
 from enrichment.isbn.workbooks import FileUnreadable, is_workbook, sheets_of
 
 __all__ = ["FileUnreadable", "FileValues", "read_file", "read_text"]
 
 _SAMPLE = 200  # rows that decide which columns hold ISBNs
+_FEWEST = 9
+"""Digits of an ISBN-10 that ends with X. Cells with fewer have no ISBN, and a closer look takes time."""
 _HEAD_WITHIN = 10
 """The head line is one of the first rows: some programs write a title above it."""
 
@@ -91,7 +94,7 @@ def _read_table(rows: Sequence[Row], found: FileValues) -> None:
         if not columns:
             cells = _numbers(row)
         elif not heads:
-            cells += [cell for cell in _isbns_among(others) if sum(map(str.isdigit, cell)) >= 13]
+            cells += [cell for cell in _isbns_among(others) if _digit_count(cell) >= 13]
         elif len(row) != len(heads):  # a stray delimiter or quote has moved its cells
             cells += _isbns_among(others)
         found.values += lost.kept(cells, row, chosen or range(len(row)))
@@ -118,7 +121,7 @@ def _pieces(line: str) -> list[str]:
 def _numbers(cells: Sequence[str]) -> list[str]:
     """Cells with an ISBN, or with digits and no letters."""
     cells = [cell for each in cells if _has_digit(cell := _unquoted(each))]
-    return [cell for cell in cells if _may_be_isbn(cell) or not any(map(str.isalpha, cell))]
+    return [cell for cell in cells if not any(map(str.isalpha, cell)) or _may_be_isbn(cell)]
 
 
 def _columns(rows: Sequence[Row]) -> set[int]:
@@ -150,15 +153,16 @@ def _isbns_among(cells: Sequence[str]) -> list[str]:
 
 def _is_meant(cell: str) -> bool:
     """Whether it has an ISBN, or 13 digits with a wrong check digit. Ten such digits are often some other number."""
-    return any(
+    return _digit_count(cell) >= _FEWEST and any(
         entry.state is not State.INVALID
-        or (entry.reason is Reason.WRONG_CHECK_DIGIT and sum(map(str.isdigit, entry.input)) == 13)
+        or (entry.reason is Reason.WRONG_CHECK_DIGIT and _digit_count(entry.input) == 13)
         for entry in read([cell]).entries
     )
 
 
 def _may_be_isbn(piece: str) -> bool:
-    return any(entry.state is not State.INVALID or entry.suggestion for entry in read([piece]).entries)
+    has_enough = _digit_count(piece) >= _FEWEST - MAX_ZEROS_LOST
+    return has_enough and any(entry.state is not State.INVALID or entry.suggestion for entry in read([piece]).entries)
 
 
 def _unquoted(cell: str) -> str:
@@ -176,6 +180,10 @@ def _is_head(row: Row) -> bool:
 
 def _has_digit(text: str) -> bool:
     return any(map(str.isdigit, text))
+
+
+def _digit_count(text: str) -> int:
+    return sum(map(str.isdigit, text))
 
 
 class _Lost:

@@ -5,7 +5,9 @@ import re
 from enrichment.isbn.parsing import InvalidIsbn, Reason, compact, parse, with_check_digit
 from enrichment.isbn.scanning import scan
 
-_SHORT = re.compile(r"[0-9]{6,8}[0-9X]")
+MAX_ZEROS_LOST = 3
+"""Maximum number of zeros in front that an ISBN-10 is given back."""
+_SHORT = re.compile(rf"[0-9]{{{9 - MAX_ZEROS_LOST},8}}[0-9X]")
 _NUMBER = re.compile(r"[0-9]{13}|[0-9]{9}[0-9X]")
 _LOOKALIKES = str.maketrans("OIL", "011")
 _MAX_LENGTH = 40
@@ -34,7 +36,7 @@ def suggest(value: str, reason: Reason) -> str | None:
 
 
 def with_zeros(value: str) -> str | None:
-    """The ISBN-13 of a nine-digit SBN, or of an ISBN-10 that has lost up to three zeros in front; None: it is none."""
+    """The ISBN-13 of an SBN, or of an ISBN-10 without up to MAX_ZEROS_LOST zeros in front; None: it is none."""
     number = _digits(value)
     try:
         return parse(number.zfill(10)) if _SHORT.fullmatch(number) else None

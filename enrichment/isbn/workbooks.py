@@ -11,8 +11,8 @@ from openpyxl.utils.exceptions import InvalidFileException
 from enrichment.isbn.tables import Row
 
 MAX_UNPACKED_BYTES = 50 * 1024 * 1024
-MAX_ROWS = 200_000
-"""Of all sheets together."""
+MAX_CELLS = 1_000_000
+"""Of all sheets together, without the empty ones at the end of a row. A row without any counts as one."""
 MAX_COLUMNS = 200
 
 _ZIP, _OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
@@ -34,16 +34,16 @@ def sheets_of(data: bytes) -> Iterator[list[Row]]:
     try:
         _check_size(data)
         workbook = load_workbook(io.BytesIO(data), read_only=True, data_only=True, keep_links=False)
-        left = MAX_ROWS
+        left = MAX_CELLS
         for sheet in workbook.worksheets:
             sheet.reset_dimensions()  # what the file says about its size can be wrong
             rows: list[Row] = []
             for row in sheet.iter_rows(max_col=MAX_COLUMNS, values_only=True):
-                left -= 1
-                if left < 0:
-                    raise FileUnreadable(f"The workbook has more than {MAX_ROWS:,} rows.")
                 empty = next((at for at, cell in enumerate(reversed(row)) if cell is not None), len(row))
                 rows.append([_text(cell) for cell in row[: len(row) - empty]])
+                left -= len(rows[-1]) or 1
+                if left < 0:
+                    raise FileUnreadable(f"The workbook has more than {MAX_CELLS:,} cells.")
             yield rows
     except (zipfile.BadZipFile, InvalidFileException, ParseError, KeyError, ValueError, TypeError, OSError) as error:
         raise FileUnreadable("This is not an Excel workbook (xlsx), or it is damaged.") from error

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from openpyxl import Workbook
 
-from enrichment.isbn import workbooks
+from enrichment.isbn import reading, workbooks
 from enrichment.isbn.files import FileUnreadable, read_file, read_text
 from enrichment.isbn.reading import GivenIsbns, read
 from tests.lists import folder_of, lists
@@ -145,11 +145,23 @@ def test_a_file_that_is_no_workbook_or_unpacks_to_too_much_is_refused(data: byte
         read_file(data)
 
 
-def test_a_workbook_has_a_maximum_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workbooks, "MAX_ROWS", 3)
-    assert isbns_of(workbook([["ISBN"], [DUNE]], [[EMMA]])).valid == [DUNE, EMMA]
-    with pytest.raises(FileUnreadable, match="more than 3 rows"):
-        read_file(workbook([["ISBN"], [DUNE]], [[EMMA], [EMMA]]))
+def test_a_workbook_has_a_maximum_of_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workbooks, "MAX_CELLS", 4)
+    assert isbns_of(workbook([["ISBN"], [DUNE]], [[None, EMMA]])).valid == [DUNE, EMMA]
+    with pytest.raises(FileUnreadable, match="more than 4 cells"):
+        read_file(workbook([["ISBN"], [DUNE]], [[None, EMMA], [EMMA]]))
+
+
+def test_numbers_without_letters_are_taken_without_a_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "suggest", None)  # to guess takes most of the time for 100,000 numbers
+    assert read_file(b"12,1234567890,55\n34,2345678901,66\n").values == [
+        "12",
+        "1234567890",
+        "55",
+        "34",
+        "2345678901",
+        "66",
+    ]
 
 
 @pytest.mark.parametrize("path", lists("bestsellers.csv"), ids=folder_of)
