@@ -94,14 +94,17 @@ class IsbnListSerializer(SpendingRequestSerializer):
         if isinstance(isbns, FileValues):
             body = {**body, "spreadsheet": True}
             self._notes = isbns.notes
+            if not isbns.values:
+                nothing = " ".join(["There is no ISBN in the file.", *isbns.notes])
+                raise serializers.ValidationError({"isbns": [nothing]}, code="min_length")
         if isinstance(isbns, list) and len(isbns) > self.max_list_isbns():
             self._refuse_length()
         return super().run_validation(body)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Reads the values. The limit holds for the ISBNs too, because one value can have several."""
+        """Reads the values. The limit holds for what is in them too, because one value can have several ISBNs."""
         given = read(attrs["isbns"], is_spreadsheet=attrs["spreadsheet"])
-        if given.requested - given.duplicates > self.max_list_isbns():
+        if given.requested > self.max_list_isbns():
             self._refuse_length()
         return {**attrs, "given": given, "notes": self._notes}
 

@@ -12,10 +12,13 @@ from rest_framework.test import APIClient
 
 from alexandria.development.sandbox import answers, catalogue
 from enrichment.books.decoding import decode_books
+from enrichment.books.fields import LONG_COLUMNS
+from enrichment.books.shown import shown_edition
 from enrichment.books.storage import store_books
 from enrichment.exports.formats import COLUMNS
 from enrichment.models import Edition, Miss, QueuedIsbn
 from enrichment.models.queue import MAX_ATTEMPTS
+from enrichment.selectors import find_books
 from quota.models import Call, Reservation
 from tests.fixtures import NOON, database_moved, known_isbns, problem, unknown_isbns
 
@@ -88,8 +91,20 @@ def test_a_book_is_the_same_as_at_its_own_address(api: APIClient) -> None:
     items = look_up(api, list(REAL)).json()["books"]
     books = {item["isbn13"]: item["book"] for item in items}
     assert len(books) == len(REAL)
-    for isbn in REAL:
-        assert list(books[isbn].items()) == list(api.get(f"/api/books/{isbn}").json().items())
+    for edition in find_books(fields=LONG_COLUMNS):
+        assert list(books[edition.isbn13].items()) == list(shown_edition(edition).items())
+    assert list(books[STORED].items()) == list(api.get(f"/api/books/{STORED}").json().items())
+
+
+def test_a_thousand_isbns_are_the_limit_also_for_repeated_ones_in_one_text(api: APIClient) -> None:
+    assert look_up(api, [f"{STORED} " * 1000]).json()["duplicates"] == 999
+    response = api.post(LOOKUP, {"isbns": [f"{STORED} " * 1001]}, format="json")
+    assert "1 to 1,000 ISBNs" in problem(response, 400)["detail"]
+
+
+def test_a_file_whose_isbns_are_all_lost_is_refused_with_the_reason(api: APIClient) -> None:
+    response = api.post(LOOKUP, "Title,ISBN13\nx,9.78E+12\n", content_type="text/csv")
+    assert "There is no ISBN in the file. 1 cell of the column 'ISBN13' lost digits" in problem(response, 400)["detail"]
 
 
 def test_ndjson_has_a_line_for_each_isbn(api: APIClient) -> None:
