@@ -1,6 +1,6 @@
 """The items of a job, its ISBNs or its authors: page by page, and all of them as a CSV file."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from django.db.models import QuerySet
@@ -10,7 +10,6 @@ from alexandria.common.exports import Row, as_csv_for_people
 from enrichment.models import Job, JobAuthor, JobItem
 
 PAGE_SIZE = 100
-CSV_BATCH = 2000
 
 Item = TypeVar("Item", JobItem, JobAuthor)
 
@@ -29,14 +28,6 @@ def page_of(items: QuerySet[Item], request: HttpRequest) -> tuple[list[Item], in
     after = request.GET.get("after", "")
     found = list(items.filter(position__gt=int(after) if after.isdecimal() and len(after) < 10 else 0)[: PAGE_SIZE + 1])
     return found[:PAGE_SIZE], found[PAGE_SIZE - 1].position if len(found) > PAGE_SIZE else None
-
-
-def in_batches(items: QuerySet[Item]) -> Iterator[list[Item]]:
-    """All items, a batch for each query. `items` are in order."""
-    after = 0
-    while batch := list(items.filter(position__gt=after)[:CSV_BATCH]):
-        yield batch
-        after = batch[-1].position
 
 
 def csv_of(job: Job, columns: Sequence[str], rows: Iterable[Row]) -> StreamingHttpResponse:

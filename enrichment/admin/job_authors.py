@@ -8,8 +8,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.template.response import TemplateResponse
 
-from alexandria.common.exports import Row
-from enrichment.admin.item_pages import csv_of, in_batches, in_state, page_of
+from alexandria.common.exports import Row, in_batches
+from enrichment.admin.item_pages import csv_of, in_state, page_of
 from enrichment.admin.progress import AUTHOR_COLOURS, job_of
 from enrichment.models import JobAuthor
 from enrichment.selectors import author_figures
@@ -44,7 +44,6 @@ def authors_csv(request: HttpRequest, job_id: uuid.UUID) -> StreamingHttpRespons
 
 
 def _rows(authors: QuerySet[JobAuthor]) -> Iterator[Row]:
-    for batch in in_batches(authors):
-        for author in batch:
-            figures = [getattr(author, name) for name in FIGURES]
-            yield author.position, author.name, author.state, *figures, author.reason
+    for author in in_batches(authors, keys=["position"]):
+        figures = [getattr(author, name) for name in FIGURES]
+        yield author.position, author.name, author.state, *figures, author.reason

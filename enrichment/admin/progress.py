@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from django.contrib import admin
@@ -11,10 +12,10 @@ from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpRespons
 from django.shortcuts import get_object_or_404, render
 from django.template.response import TemplateResponse
 
-from alexandria.common.exports import Row
+from alexandria.common.exports import BATCH, Row, in_batches
 from alexandria.common.widgets import percentage, share
 from enrichment.admin.exports import file_of
-from enrichment.admin.item_pages import csv_of, in_batches, in_state, page_of
+from enrichment.admin.item_pages import csv_of, in_state, page_of
 from enrichment.exports.formats import FORMATS
 from enrichment.jobs.registry import handler_of
 from enrichment.models import Edition, Job, JobAuthor, JobItem
@@ -158,6 +159,7 @@ def _with_titles(page: list[JobItem]) -> list[tuple[JobItem, str]]:
 
 
 def _rows(items: QuerySet[JobItem]) -> Iterator[Row]:
-    for batch in in_batches(items):
+    in_order = in_batches(items, keys=["position"])
+    while batch := list(islice(in_order, BATCH)):
         for item, title in _with_titles(batch):
             yield item.position, item.isbn13, item.value, item.state, item.reason, suggestion_of(item) or "", title

@@ -74,7 +74,8 @@ class JobBooksView(APIView):
     def get(self, request: Request, job_id: UUID) -> HttpResponseBase:
         """The stored book of each ISBN in the order of the list, or why it has none, 1,000 per page.
 
-        `state` is the outcome in the job. With NDJSON and CSV, the header `Link` has the next page.
+        The parameter `state` is an outcome in the job; the `state` of an item says what is stored now. With NDJSON and
+        CSV, the header `Link` has the next page.
         """
         job = job_of(request, job_id)
         selectors.check_items(job)

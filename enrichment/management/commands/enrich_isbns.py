@@ -1,6 +1,6 @@
 """`manage.py enrich_isbns`: reads a file of ISBNs, and enriches or queues them."""
 
-import json as json_module
+import json
 import sys
 from argparse import ArgumentParser
 from collections import Counter
@@ -138,7 +138,7 @@ exit codes:
         reasons = Counter(str(entry.reason) for entry in given.invalid)
         if options["json"]:
             figures = {**counts, "program": found.program, "notes": found.notes, "reasons": reasons}
-            self.stdout.write(json_module.dumps(figures, ensure_ascii=False))
+            self.stdout.write(json.dumps(figures, ensure_ascii=False))
             return
         for note in found.notes:
             self.stdout.write(note)
