@@ -32,7 +32,9 @@ def collect() -> Iterator[Metric]:
         rows: list[tuple[list[str], float]] = [([], max(0.0, (now - moment).total_seconds()))] if moment else []
         yield gauges(f"queue_{name}_seconds", f"Seconds since {what}.", [], rows)
     with reachable():
-        yield gauge("editions", "Stored books. Above 100,000, PostgreSQL's estimate.", number_of_rows(Edition)[0])
+        yield gauge(
+            "editions", "Stored books. Above 100,000, PostgreSQL's estimate.", number_of_rows(Edition.objects.all())[0]
+        )
         yield from _jobs(begin_of(queue.quota.day))
 
 

@@ -55,5 +55,5 @@ def stored_counts() -> StoredCounts:
     with connection.cursor() as cursor:
         cursor.execute(_NAMES, [MAX_COUNTED])
         publishers, subjects = cursor.fetchone()
-    (books, _), (authors, _) = number_of_rows(Edition), number_of_rows(Author)
+    (books, _), (authors, _) = number_of_rows(Edition.objects.all()), number_of_rows(Author.objects.all())
     return StoredCounts(books=books, authors=authors, publishers=publishers, subjects=subjects)

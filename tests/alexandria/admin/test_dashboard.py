@@ -20,6 +20,7 @@ from alexandria.alerts.models import Alert
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.jobs.lifecycle import create_job
 from enrichment.models import Edition, Job, QueuedIsbn, QueueState
+from enrichment.models.queue import MAX_ATTEMPTS
 from enrichment.services.enrich import enrich_isbns
 from enrichment.services.queue import enqueue
 from harvest.models import CronState, HarvestRun
@@ -167,6 +168,7 @@ def test_the_dashboard_counts_the_books_that_are_stored_and_those_that_are_new_t
     Edition.objects.filter(pk__in=[old, changed]).update(created_at=NOON - timedelta(days=1))
     Edition.objects.filter(pk=old).update(updated_at=NOON - timedelta(days=1))
     enqueue([waits], priority=QueuedIsbn.Priority.LOW, consumer="reader")
+    QueuedIsbn.objects.create(isbn13=old, asked_at=NOON, attempts=MAX_ATTEMPTS)  # given up
     page = viewer.get(FRAGMENT)
     catalogue = page.context["catalogue"]
     assert (catalogue.books, catalogue.is_exact, catalogue.new_today, catalogue.queued) == (3, True, 1, 1)
