@@ -17,12 +17,12 @@ from enrichment.admin.lists import permit
 from enrichment.admin.progress import STATE_COLOURS
 from enrichment.exports.formats import FORMATS
 from enrichment.models import Job, JobItem
+from enrichment.selectors.jobs import CAME
 
 MAX_LISTS = 25
 MAX_STARTS = 200
 """Jobs of a person that are looked through: those of authors are left out."""
 
-CAME = (JobItem.State.ENRICHED, JobItem.State.FRESH)
 MISSING = (JobItem.State.NOT_FOUND, JobItem.State.FAILED, JobItem.State.INVALID)
 
 

@@ -22,6 +22,9 @@ MAX_PAGES = 10
 MAX_FAILURES = 1000
 """Maximum number of single failures of a job that are shown and, in a job of pages, stored. All are counted."""
 
+CAME = (JobItem.State.ENRICHED, JobItem.State.FRESH)
+"""The states of an ISBN whose book is stored."""
+
 
 @dataclass(frozen=True)
 class JobFailures:
@@ -148,7 +151,7 @@ def _failed_items(job: Job) -> QuerySet[Any] | None:
 
 def books_of(job: Job) -> QuerySet[Edition]:
     """The books that a job of ISBNs has brought, and those that were fresh when it ran."""
-    came = job.items.filter(state__in=[JobItem.State.ENRICHED, JobItem.State.FRESH])
+    came = job.items.filter(state__in=CAME)
     return Edition.objects.filter(pk__in=came.order_by().values("isbn13"))
 
 
