@@ -6,7 +6,6 @@ from itertools import islice
 from typing import Any
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, render
@@ -16,6 +15,7 @@ from alexandria.common.exports import BATCH, Row, in_batches
 from alexandria.common.widgets import percentage, share
 from enrichment.admin.exports import file_of
 from enrichment.admin.item_pages import csv_of, in_state, page_of
+from enrichment.admin.lists import permit
 from enrichment.exports.formats import FORMATS
 from enrichment.jobs.registry import handler_of
 from enrichment.models import Edition, Job, JobAuthor, JobItem
@@ -135,6 +135,7 @@ def items_csv(request: HttpRequest, job_id: uuid.UUID) -> StreamingHttpResponse:
 
 def books_file(request: HttpRequest, job_id: uuid.UUID, form: str) -> StreamingHttpResponse:
     """The books that the job has brought, and those that were fresh, as a file. `form`: one of FORMATS."""
+    permit(request, "enrichment.view_edition")
     job = job_of(request, job_id)
     if form not in FORMATS:
         raise Http404
@@ -145,8 +146,7 @@ def books_file(request: HttpRequest, job_id: uuid.UUID, form: str) -> StreamingH
 
 
 def job_of(request: HttpRequest, job_id: uuid.UUID) -> Job:
-    if not request.user.has_perm("enrichment.view_job"):
-        raise PermissionDenied
+    permit(request, "enrichment.view_job")
     return get_object_or_404(Job.objects.select_related("consumer"), pk=job_id)
 
 

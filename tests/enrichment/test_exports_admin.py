@@ -6,6 +6,7 @@ from html import escape
 from io import BytesIO, StringIO
 from typing import Any
 from urllib.parse import urlencode
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -115,3 +116,4 @@ def test_viewers_can_export_and_who_cannot_view_cannot(client: Client) -> None:
     client.force_login(other)
     for name, forms in LISTS.items():
         assert {client.get(f"/admin/enrichment/{name}/export-{form}/").status_code for form in forms} == {403}
+    assert client.get(f"/admin/enrichment/job/{uuid4()}/books.csv").status_code == 403
