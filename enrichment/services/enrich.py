@@ -13,8 +13,8 @@ from enrichment.books.storage import remember_misses, store_books
 from enrichment.exceptions import ENDINGS, EnrichmentStopped, IsbndbError, IsbndbPageTooLarge
 from enrichment.gateway.asking import ask_each
 from enrichment.gateway.questions import Exchanged, Question, batch_of
-from enrichment.isbn.reading import Entry, GivenIsbns, read
-from enrichment.services.outcomes import Outcome, outcomes
+from enrichment.isbn.reading import GivenIsbns, read
+from enrichment.services.outcomes import OfGiven, Outcome, outcomes
 from enrichment.services.prices import PROBE_ISBNS, measure, probe
 from enrichment.services.reconciliation import reconcile
 from enrichment.services.stop_reasons import public_message
@@ -36,7 +36,7 @@ class FailedIsbn:
 
 
 @dataclass
-class Enrichment:
+class Enrichment(OfGiven):
     """The result for a list of ISBNs.
 
     Every distinct valid ISBN is one of: already_fresh, enriched (= created + updated + unchanged), not_found, failed.
@@ -57,24 +57,6 @@ class Enrichment:
     errors: list[FailedIsbn] = field(default_factory=list)
     api_calls: int = 0
     """Calls spent, including retries."""
-
-    @property
-    def requested(self) -> int:
-        """Number of ISBNs given, and of values that are none. requested = valid + invalid + duplicates."""
-        return self.given.requested
-
-    @property
-    def valid(self) -> int:
-        """Number of different valid ISBNs among them."""
-        return len(self.given.valid)
-
-    @property
-    def invalid(self) -> list[Entry]:
-        return self.given.invalid
-
-    @property
-    def duplicates(self) -> int:
-        return self.given.duplicates
 
     @property
     def already_fresh(self) -> int:

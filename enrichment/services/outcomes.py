@@ -3,7 +3,31 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from enrichment.isbn.reading import GivenIsbns, State
+from enrichment.isbn.reading import Entry, GivenIsbns, State
+
+
+class OfGiven:
+    """The counts of an input, for a result that has it as `given`. requested = valid + invalid + duplicates."""
+
+    given: GivenIsbns
+
+    @property
+    def requested(self) -> int:
+        """Number of ISBNs given, and of values that are none."""
+        return self.given.requested
+
+    @property
+    def valid(self) -> int:
+        """Number of different valid ISBNs among them."""
+        return len(self.given.valid)
+
+    @property
+    def invalid(self) -> list[Entry]:
+        return self.given.invalid
+
+    @property
+    def duplicates(self) -> int:
+        return self.given.duplicates
 
 
 class Outcome(NamedTuple):

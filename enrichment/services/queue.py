@@ -14,11 +14,11 @@ from django.db.models import QuerySet
 
 from enrichment import selectors
 from enrichment.exceptions import QueueFull
-from enrichment.isbn.reading import Entry, GivenIsbns, read
+from enrichment.isbn.reading import GivenIsbns, read
 from enrichment.models import Asker, QueuedIsbn
 from enrichment.models.queue import MAX_ATTEMPTS
 from enrichment.selectors.queue import FAILED
-from enrichment.services.outcomes import Outcome, outcomes
+from enrichment.services.outcomes import OfGiven, Outcome, outcomes
 from quota.database import QuotaNow
 from quota.exceptions import ConsumerUnknown
 from quota.models import Consumer
@@ -54,31 +54,13 @@ _ASK = """
 
 
 @dataclass(frozen=True)
-class Accepted:
+class Accepted(OfGiven):
     """What happened to the values of one request. valid = queued + already_queued + already_fresh + not_found."""
 
     given: GivenIsbns
     known: selectors.KnownIsbns
     new: set[str]
     """The ISBN-13s that did not wait before this request, for any caller."""
-
-    @property
-    def requested(self) -> int:
-        """Number of ISBNs given, and of values that are none. requested = valid + invalid + duplicates."""
-        return self.given.requested
-
-    @property
-    def valid(self) -> int:
-        """Number of distinct ISBNs among them."""
-        return len(self.given.valid)
-
-    @property
-    def invalid(self) -> list[Entry]:
-        return self.given.invalid
-
-    @property
-    def duplicates(self) -> int:
-        return self.given.duplicates
 
     @property
     def queued(self) -> int:

@@ -1,8 +1,6 @@
 """A client that openapi-python-client generates from the schema works with a real server."""
 
 import importlib
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from django.core.management import call_command
 from alexandria.development.sandbox.server import Sandbox
 from quota.models import Refusal
 from quota.services import reservations
+from tests.api_clients import generated
 from tests.fixtures import balance, known_isbns, unknown_isbns
 
 pytestmark = pytest.mark.slow
@@ -22,26 +21,9 @@ PACKAGE = "alexandria_client"
 @pytest.fixture
 def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The generated package, imported. Generation gives no warning."""
-    call_command("spectacular", "--file", str(tmp_path / "schema.yaml"))
-    (tmp_path / "config.yaml").write_text("post_hooks: []\n")
-    made = subprocess.run(
-        [
-            Path(sys.executable).with_name("openapi-python-client"),
-            "generate",
-            "--fail-on-warning",
-            "--meta=none",
-            "--path=schema.yaml",
-            "--config=config.yaml",
-            f"--output-path={PACKAGE}",
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert made.returncode == 0, made.stdout + made.stderr
-    monkeypatch.syspath_prepend(tmp_path)
-    return importlib.import_module(PACKAGE)
+    schema = tmp_path / "schema.yaml"
+    call_command("spectacular", "--file", str(schema))
+    return generated(schema, PACKAGE, monkeypatch, "--fail-on-warning")
 
 
 def test_a_client_generated_from_the_schema_works(client: Any, live_server, sandbox: Sandbox, key: str) -> None:

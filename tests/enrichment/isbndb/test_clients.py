@@ -3,8 +3,6 @@
 import asyncio
 import importlib
 import json
-import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +16,7 @@ from isbnator.models import Book
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.models import Edition
 from quota.models import Consumer
+from tests.api_clients import generated
 from tests.enrichment.isbndb.contract import OPENAPI, book_of
 from tests.fixtures import NOON, balance, known_isbns, stop_database_clock
 
@@ -90,25 +89,9 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """
     file = json.loads(OPENAPI.read_text())
     del file["paths"]["/books"]["post"]["requestBody"]["content"]["application/x-www-form-urlencoded"]
-    (tmp_path / "isbndb.json").write_text(json.dumps(file))
-    (tmp_path / "config.yaml").write_text("post_hooks: []\n")
-    made = subprocess.run(
-        [
-            Path(sys.executable).with_name("openapi-python-client"),
-            "generate",
-            "--meta=none",
-            "--path=isbndb.json",
-            "--config=config.yaml",
-            f"--output-path={PACKAGE}",
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert made.returncode == 0, made.stdout + made.stderr
-    monkeypatch.syspath_prepend(tmp_path)
-    return importlib.import_module(PACKAGE)
+    trimmed = tmp_path / "isbndb.json"
+    trimmed.write_text(json.dumps(file))
+    return generated(trimmed, PACKAGE, monkeypatch)
 
 
 def test_a_client_made_from_isbndbs_openapi_file_works(client: Any, address: str, sandbox: Sandbox, key: str) -> None:
