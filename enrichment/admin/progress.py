@@ -79,6 +79,7 @@ def progress_context(job: Job) -> dict[str, Any]:
         "calls_left": left,
         "states": states,
         "figures": figures,
+        "formats": FORMATS if job.kind == Job.Kind.BATCH_DIRECT else {},
         "items_page": "admin:enrichment_job_authors" if job.kind == Job.Kind.AUTHORS else "admin:enrichment_job_items",
         "reasons": failure_reasons(job),
         "notes": job.wanted.get("notes", []),

@@ -50,6 +50,10 @@ class StartedList:
         return sum(self.states[state] for state in MISSING)
 
     @property
+    def duplicates(self) -> int:
+        return self.states[JobItem.State.DUPLICATE]
+
+    @property
     def pending(self) -> int:
         return self.states[JobItem.State.PENDING]
 

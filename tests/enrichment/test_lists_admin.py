@@ -91,17 +91,20 @@ def test_a_person_sees_the_lists_started_last_with_what_came_and_what_did_not(
     empty = admin_client.get(reverse("admin:your_lists"))
     assert "You have started no list yet." in empty.text
     [known], [unknown] = known_isbns(1), unknown_isbns(1)
-    run(admin_client, give(admin_client, isbns=f"{known}\n{unknown}\n9780441172718", purpose="shelf 7"))
+    run(admin_client, give(admin_client, isbns=f"{known}\n{unknown}\n9780441172718\n{known}", purpose="shelf 7"))
     job = Job.objects.get()
     run_job()
     run(admin_client, give(admin_client, isbns=known))
 
     page = admin_client.get(reverse("admin:your_lists"))
     waiting, done = page.context["lists"]
-    assert (done.job.pk, done.purpose, done.came, done.missing, done.pending) == (job.pk, "shelf 7", 1, 2, 0)
+    assert (done.job.pk, done.purpose, done.duplicates) == (job.pk, "shelf 7", 1)
+    assert (done.came, done.missing, done.pending) == (1, 2, 0)
     assert (waiting.came, waiting.missing, waiting.pending) == (0, 0, 1)
     addresses = re.findall(rf'href="([^"]*{job.pk}[^"]*)"', page.text)
+    assert addresses[0] == reverse("admin:enrichment_job_change", args=[job.pk])
     books, *_, why = [address.replace("&amp;", "&") for address in addresses if "books" in address or "csv?" in address]
+    assert books in admin_client.get(addresses[0]).text
     rows = list(csv.DictReader(io.StringIO(admin_client.get(books).getvalue().decode("utf-8-sig"))))
     assert [row["isbn13"] for row in rows] == [known]
     assert rows[0]["title"]
