@@ -15,7 +15,7 @@ from alexandria.development.sandbox.server import Sandbox
 from alexandria.env import BASE_DIR
 from enrichment.api.jobs import InOrder
 from enrichment.jobs.workers import run_job
-from enrichment.models import Edition
+from enrichment.models import Edition, Job
 from tests.alexandria.serving import until
 from tests.alexandria.test_docs import blocks
 from tests.fixtures import known_isbns, unknown_isbns
@@ -92,6 +92,7 @@ def test_shell_gets_the_books_of_a_file(
 ) -> None:
     monkeypatch.setattr(InOrder, "page_size", 2)
     (tmp_path / "books.csv").write_text("\n".join(["ISBN", *ISBNS]))
+    (tmp_path / "books.ndjson").write_text("of the run before\n")
     program = started(["sh", "-c", recipe("sh recipe")], tmp_path, live_server, key)
 
     def ends() -> bool:
@@ -102,3 +103,26 @@ def test_shell_gets_the_books_of_a_file(
     assert printed(program) == []
     items = [json.loads(line) for line in (tmp_path / "books.ndjson").read_text().splitlines()]
     assert [(item["isbn13"], item["state"]) for item in items] == [(isbn, "stored") for isbn in ISBNS]
+
+
+@pytest.mark.skipif(missing("curl"), reason="curl is not installed")
+def test_shell_ends_with_the_reason_when_a_request_fails(live_server, key: str, tmp_path: Path) -> None:
+    (tmp_path / "books.csv").write_text(ISBNS[0])
+    program = started(["sh", "-c", recipe("sh recipe")], tmp_path, live_server, f"{key}x")
+    out, errors = program.communicate(timeout=60)
+    assert (program.returncode, out) == (1, "")
+    assert '"code":"authentication_failed"' in errors
+
+
+@pytest.mark.skipif(missing("curl"), reason="curl is not installed")
+def test_shell_ends_with_the_reason_when_the_job_does_not_succeed(
+    live_server, api: APIClient, key: str, tmp_path: Path
+) -> None:
+    (tmp_path / "books.csv").write_text(ISBNS[0])
+    program = started(["sh", "-c", recipe("sh recipe")], tmp_path, live_server, key)
+    until(Job.objects.exists)
+    api.post(f"/api/jobs/{Job.objects.get().pk}/pause")
+    out, errors = program.communicate(timeout=60)
+    assert (program.returncode, out) == (1, "")
+    assert '"state":"paused"' in errors
+    assert not (tmp_path / "books.ndjson").exists()
