@@ -1,7 +1,9 @@
 from typing import Any
 
+from django.utils.functional import cached_property
 from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
+from rest_framework.utils.serializer_helpers import BindingDict
 
 from quota.limits import LIMITS
 from quota.models import Call, Consumer, Reconciliation, Refusal
@@ -214,15 +216,16 @@ class AllowanceSerializer(serializers.Serializer[Any]):
 
 
 class QuerySerializer(serializers.Serializer[dict[str, Any]]):
-    """The parameters of a request."""
+    """The parameters of a request. The error of a field with choices, or with a list of them, lists the choices."""
 
-    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
-        """The declared fields. The error of a field with choices lists the choices."""
-        fields = super().get_fields()
+    @cached_property
+    def fields(self) -> BindingDict:
+        fields = super().fields
         for field in fields.values():
-            if isinstance(field, serializers.ChoiceField):
-                words = ", ".join(f'"{word}"' for word in field.choices)
-                field.error_messages["invalid_choice"] = f'"{{input}}" is not one of {words}.'
+            one = getattr(field, "child", field)
+            if isinstance(one, serializers.ChoiceField):
+                words = ", ".join(f'"{word}"' for word in one.choices)
+                one.error_messages["invalid_choice"] = f'"{{input}}" is not one of {words}.'
         return fields
 
 

@@ -1,6 +1,6 @@
 """Turns every error of the API into application/problem+json (RFC 9457). Maps exceptions to statuses in one place."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
 
@@ -13,7 +13,14 @@ from django.utils.log import log_response
 from drf_standardized_errors.formatter import ExceptionFormatter
 from drf_standardized_errors.handler import ExceptionHandler
 from drf_standardized_errors.types import ErrorResponse
-from rest_framework.exceptions import APIException, NotFound, ValidationError
+from rest_framework.exceptions import (
+    APIException,
+    ErrorDetail,
+    NotAcceptable,
+    NotFound,
+    UnsupportedMediaType,
+    ValidationError,
+)
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -130,6 +137,13 @@ class ProblemHandler(ExceptionHandler):
                     if status != 503 and "quota" not in problem.members and (now := _status()):
                         problem.add_status(now)
                 return problem
+        if isinstance(exc, UnsupportedMediaType):
+            kinds = _listed(parser.media_type for parser in self.context["view"].parser_classes)
+            text = f"{exc.detail} Name its type in the header Content-Type: {kinds}."
+            exc.detail = ErrorDetail(text, exc.default_code)
+        if isinstance(exc, NotAcceptable):
+            kinds = _listed(renderer.media_type for renderer in self.context["view"].renderer_classes)
+            exc.detail = ErrorDetail(f"{exc.detail} The answer can be {kinds}.", exc.default_code)
         converted: Exception = super().convert_known_exceptions(exc)
         return converted
 
@@ -217,6 +231,12 @@ def request_id_of(request: Any) -> dict[str, str]:
     """The member with the request's id. The log and the answer's header have the same id."""
     request_id = request.headers.get(REQUEST_ID)
     return {"request_id": request_id} if request_id else {}
+
+
+def _listed(media_types: Iterable[str]) -> str:
+    """Once each, in order: one type can have several parsers or renderers."""
+    *others, last = dict.fromkeys(media_types)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _status() -> QuotaStatus | None:

@@ -141,7 +141,7 @@ PROBLEMS: dict[int, ProblemDoc] = {
     ),
     406: ProblemDoc(
         "The API does not answer in this form. It has JSON; lists of books also come as NDJSON and CSV.",
-        {"not_acceptable": ("Could not satisfy the request Accept header.", {})},
+        {"not_acceptable": ("Could not satisfy the request Accept header. The answer can be application/json.", {})},
     ),
     409: ProblemDoc(
         "The state of the job, or of an earlier job for the same list, does not allow this, or the idempotency key was "
@@ -166,8 +166,13 @@ PROBLEMS: dict[int, ProblemDoc] = {
         {"body_too_large": (DETAILS["body_too_large"], {})},
     ),
     415: ProblemDoc(
-        "The body is not JSON.",
-        {"unsupported_media_type": ('Unsupported media type "text/plain" in request.', {})},
+        "The body is neither JSON nor another type that this endpoint takes. `detail` names them.",
+        {
+            "unsupported_media_type": (
+                'Unsupported media type "a/b" in request. Name its type in the header Content-Type: application/json.',
+                {},
+            )
+        },
     ),
     422: ProblemDoc(
         "The idempotency key is not valid.",

@@ -14,7 +14,6 @@ from rest_framework.views import APIView
 from alexandria.common.pagination import CursorPages, KeysetPages
 from enrichment import selectors
 from enrichment.books.following import settled_until
-from enrichment.books.shown import SHOWN_FIELDS
 from enrichment.models import Author, Edition
 from enrichment.selectors import Criteria
 from enrichment.serializers.catalogue import (
@@ -63,8 +62,7 @@ class BooksView(APIView):
         With `updated_since`, a program keeps its copy: no change is ever missed, however long a transaction takes.
         """
         wanted = asked_for(request, BooksQuerySerializer)
-        named = {"isbn13", *wanted.pop("fields", SUMMARY_FIELDS)}
-        fields = [name for name in SHOWN_FIELDS if name in named]
+        fields = wanted.pop("fields", SUMMARY_FIELDS)
         ordering, isbns = wanted.pop("ordering", "isbn"), wanted.pop("isbn", ())
         since = wanted.get("updated_since")
         until = max(settled_until(), since) if since else None

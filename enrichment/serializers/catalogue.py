@@ -1,5 +1,6 @@
 """Queries and answers of the endpoints for stored books, authors and works."""
 
+from collections.abc import Collection
 from datetime import MAXYEAR
 from typing import Any
 
@@ -39,6 +40,8 @@ SUMMARY_FIELDS = (
     "synced_at",
 )
 """The fields of a book in a list, unless the request names others."""
+ALL_FIELDS = "all"
+"""The word for every field that is shown."""
 
 
 class PageQuerySerializer(QuerySerializer):
@@ -101,11 +104,17 @@ class BooksQuerySerializer(QuerySerializer):
     )
     cursor = serializers.CharField(required=False, help_text="From `next` or `previous` of a page.")
     fields = ParameterListField(  # type: ignore[assignment]  # a parameter of that name
-        child=serializers.ChoiceField(SHOWN_FIELDS),
-        max_length=len(SHOWN_FIELDS),
+        child=serializers.ChoiceField([ALL_FIELDS, *SHOWN_FIELDS]),
+        max_length=len(SHOWN_FIELDS) + 1,
         required=False,
-        help_text="The fields to show, with commas between them. `isbn13` is always shown.",
+        help_text="The fields to show, with commas between them. `isbn13` is always shown, and `all` stands for every "
+        f"field that `GET /api/books/{{isbn}}` shows: {', '.join(SHOWN_FIELDS)}. Without this parameter: "
+        f"{', '.join(SUMMARY_FIELDS)}.",
     )
+
+    def validate_fields(self, value: Collection[str]) -> list[str]:
+        """The fields to show, in order."""
+        return [name for name in SHOWN_FIELDS if name == "isbn13" or name in value or ALL_FIELDS in value]
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if "ordering" in attrs and "updated_since" in attrs:

@@ -151,6 +151,11 @@ def test_bad_input_is_refused_with_the_name_of_the_field(
         assert refused["detail"].startswith(f"{field}: ")
 
 
+def test_a_wrong_choice_is_answered_with_the_choices(api_without_key_check: APIClient) -> None:
+    refused = problem(api_without_key_check.post(PATH, {"isbns": KNOWN, "return": "book"}, format="json"), 400)
+    assert refused["detail"] == 'return: "book" is not one of "counts", "items", "books".'
+
+
 @pytest.mark.parametrize("body", ["{", "", '{"isbns": [nan]}', b"\xff", "[" * 100_000], ids=lambda body: body[:9])
 def test_malformed_json_is_refused(api_without_key_check: APIClient, body: str | bytes) -> None:
     problem(api_without_key_check.post(PATH, body, content_type="application/json"), 400)
@@ -171,6 +176,19 @@ def test_malformed_json_is_refused(api_without_key_check: APIClient, body: str |
 )
 def test_a_wrong_method_length_or_media_type_is_refused(api_without_key_check: APIClient, status: int, send) -> None:
     problem(send(api_without_key_check), status)
+
+
+def test_a_wrong_media_type_is_answered_with_those_that_are_right(api_without_key_check: APIClient) -> None:
+    api, form = api_without_key_check, "application/x-www-form-urlencoded"  # as curl names a body that has no name
+    assert problem(api.post(PATH, "9780441172719", content_type=form), 415)["detail"] == (
+        f'Unsupported media type "{form}" in request. Name its type in the header Content-Type: application/json, '
+        "text/csv, text/tab-separated-values, text/plain, "
+        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet or application/octet-stream."
+    )
+    bulk = problem(api.post("/api/authors/bulk-harvest", "Andy Weir", content_type="text/plain"), 415)
+    assert bulk["detail"].endswith("Content-Type: application/json.")
+    looked_up = problem(api.post("/api/books/lookup", KNOWN, format="json", headers={"Accept": "text/html"}), 406)
+    assert looked_up["detail"].endswith("The answer can be application/json, application/x-ndjson or text/csv.")
 
 
 def test_without_a_key_not_even_the_body_is_read(api: APIClient, sandbox: Sandbox) -> None:

@@ -128,8 +128,8 @@ def test_a_list_shows_the_fields_that_the_request_names(api: APIClient) -> None:
     whole = api.get(f"/api/books/{DUNE}").json()
     assert book == {name: whole[name] for name in ("isbn13", "authors", "date_published", "msrp", "synopsis")}
     assert list(book) == [name for name in whole if name in book]
-    every = api.get(f"/api/books?isbn={DUNE}&fields={','.join(whole)}").json()["results"]
-    assert every == [whole]
+    for every in ("all", "title,all", ",".join(whole), ",".join(["all", *whole])):
+        assert api.get(f"/api/books?isbn={DUNE}&fields={every}").json()["results"] == [whole]
 
 
 @pytest.mark.parametrize("ordering", ["date", "-date", "isbn", "relevance&title=dune"])
@@ -182,6 +182,11 @@ def cursor(*position: Any) -> str:
 def test_an_invalid_parameter_is_refused_by_name(api: APIClient, query: str, field: str) -> None:
     refused = problem(api.get(f"/api/books?{query}"), 400)
     assert [error["field"] for error in refused["errors"]] == [field]
+
+
+def test_an_unknown_field_is_answered_with_the_fields_that_there_are(api: APIClient) -> None:
+    refused = problem(api.get("/api/books?fields=titel"), 400)
+    assert refused["detail"].startswith('fields.0: "titel" is not one of "all", "isbn13", ')
 
 
 def test_a_large_number_in_a_cursor_is_only_a_position(api: APIClient) -> None:
