@@ -42,7 +42,9 @@ def check_url(url: str, *, seconds: float = MAX_SECONDS) -> tuple[httpx2.URL, li
         raise AddressRefused("This is not an address. Use one such as https://hooks.example/alerts.") from error
     allowed = ["https", "http"] if settings.ALERT_WEBHOOKS_TO_PRIVATE else ["https"]
     if parsed.scheme not in allowed:
-        raise AddressRefused(f"The address must begin with {' or '.join(f'{scheme}://' for scheme in allowed)}.")
+        beginnings = " or ".join(f"{scheme}://" for scheme in allowed)
+        more = " (ALERT_WEBHOOKS_TO_PRIVATE=on allows http:// too)" if parsed.scheme == "http" else ""
+        raise AddressRefused(f"The address must begin with {beginnings}{more}.")
     if parsed.userinfo:
         raise AddressRefused("The address must not contain user:password@.")
     if not parsed.host or parsed.fragment:

@@ -115,7 +115,10 @@ def test_a_new_secret_replaces_the_old_one(admin_client: Client, webhook: Webhoo
     ("url", "why"),
     [
         ("https://127.0.0.1/", "127.0.0.1 is not a public address (ALERT_WEBHOOKS_TO_PRIVATE allows others)."),
-        ("http://hooks.example/", "The address must begin with https://."),
+        (
+            "http://hooks.example/",
+            "The address must begin with https:// (ALERT_WEBHOOKS_TO_PRIVATE=on allows http:// too).",
+        ),
         ("https://me:hunter2@hooks.example/", "The address must not contain user:password@."),
     ],
 )

@@ -164,7 +164,7 @@ def test_neither_the_name_of_another_webhook_nor_a_long_host_keeps_a_job_from_it
     [
         ("https://127.0.0.1/x", "not a public address"),
         ("https://169.254.169.254/latest", "not a public address"),
-        ("http://hooks.example/", "must begin with https://"),
+        ("http://hooks.example/", "must begin with https:// (ALERT_WEBHOOKS_TO_PRIVATE=on allows http:// too)"),
         ("hooks", "must begin with https://"),
         ("https://me:hunter2@hooks.example/", "must not contain user:password@"),
     ],
