@@ -24,8 +24,10 @@ from drf_spectacular.generators import SchemaGenerator
 
 from alexandria.development.sandbox.server import Sandbox
 from alexandria.env import BASE_DIR
+from enrichment.books.shown import SHOWN_FIELDS
 from enrichment.jobs.workers import run_job
 from enrichment.models import Job
+from enrichment.serializers.catalogue import SUMMARY_FIELDS
 from harvest.defaults import ensure_defaults
 from quota.models import Consumer, DailyLedger
 from quota.services import reservations
@@ -57,7 +59,6 @@ NOT_RUN = {
 DEFAULTS_IN_WORDS = {"none": "", "embedded": ""}
 FOLDERS = r"(?:alexandria|quota|enrichment|harvest|tests|docs|\.ci)"
 READ_BY_OTHERS = {"ALEXANDRIA_API_KEY", "ALEXANDRIA_REFUSED_KEY", "CONN_MAX_AGE"}
-UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Block(NamedTuple):
@@ -187,6 +188,13 @@ def test_the_table_of_endpoints_has_every_path_of_the_schema() -> None:
     }
 
 
+def test_the_page_about_the_api_names_every_field_of_a_book() -> None:
+    _, _, section = (BASE_DIR / "docs" / "api.md").read_text().partition("\nA list shows short books: ")
+    short, _, others = section.partition("\n\n")[0].partition("The other fields are")
+    assert set(re.findall(r"`(\w+)`", short)) == set(SUMMARY_FIELDS)
+    assert set(re.findall(r"`(\w+)`", others)) == set(SHOWN_FIELDS) - set(SUMMARY_FIELDS)
+
+
 def test_the_map_is_drawn_from_the_import_contracts() -> None:
     """If this fails after a change of the contracts or rooms: `python -m tests.architecture_map`."""
     assert architecture_map.MAP.read_text() == architecture_map.drawing()
@@ -232,10 +240,10 @@ def test_every_request_is_answered_as_shown(doc: Path, live_server, sandbox: San
     for block in blocks(doc):
         requests = [command for command in block.commands() if command.startswith("curl")]
         for line in requests:
-            job = Job.objects.order_by("created_at").last()
-            command = UUID.sub(str(job.pk), line) if job else line
+            if job := Job.objects.order_by("created_at").last():
+                environment["job"] = str(job.pk)
             asked = subprocess.run(
-                ["sh", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+                ["sh", "-c", line], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
             )
             assert (asked.returncode, asked.stderr) == (0, ""), line
             answer = asked.stdout.replace("\r", "")
