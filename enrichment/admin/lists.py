@@ -70,8 +70,8 @@ class IsbnsForm(FileForm):
         required=False,
         widget=UnfoldAdminFileFieldWidget(),
         help_text=f"Text, CSV or Excel (xlsx), at most {filesizeformat(MAX_FILE_SIZE)} and {MAX_JOB_ISBNS:,} ISBNs. "
-        "The ISBNs can be in any column. Exports of Goodreads, StoryGraph, LibraryThing, Calibre, BookWyrm and Libib "
-        "are recognised.",
+        "The ISBNs can be in any column. Exports of Goodreads, StoryGraph, LibraryThing, Calibre, BookWyrm, Libib and "
+        "Alexandria are recognised.",
     )
     purpose = forms.CharField(
         label="Purpose",

@@ -5,12 +5,21 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from alexandria.common.text import counted, decode_text
-from enrichment.isbn.parsing import MANY_ZEROS, InvalidIsbn, Reason, parse
-from enrichment.isbn.programs import IDENTIFIERS, is_isbn_head, isbn_columns, recognise, squeezed
+from alexandria.common.text import decode_text
+from enrichment.isbn.lost import Lost, is_lost
+from enrichment.isbn.parsing import Reason
+from enrichment.isbn.programs import (
+    IDENTIFIERS,
+    is_isbn_head,
+    is_lone_head,
+    is_other_head,
+    isbn_columns,
+    recognise,
+    squeezed,
+)
 from enrichment.isbn.reading import State, is_nothing, read
 from enrichment.isbn.suggestions import MAX_ZEROS_LOST
-from enrichment.isbn.tables import Row, rows_of
+from enrichment.isbn.tables import Row, rows_of, unquoted
 from enrichment.isbn.workbooks import FileUnreadable, is_workbook, sheets_of
 
 __all__ = ["FileUnreadable", "FileValues", "read_file", "read_text"]
@@ -21,8 +30,8 @@ _FEWEST = 9
 _HEAD_WITHIN = 10
 """The head line is one of the first rows: some programs write a title above it."""
 
+_ADDRESS = re.compile(r"(?:https?://|www\.)[^\s,;|<>\"]*", re.IGNORECASE)
 _SEPARATORS = re.compile(r"[\t;,|]")
-_QUOTED = re.compile(r'=?"(.*)"', re.DOTALL)
 _IDENTIFIER = re.compile(r"(?:^|,)\s*isbn\w*:([^,]*)", re.IGNORECASE)
 
 
@@ -41,8 +50,10 @@ class FileValues:
 def read_file(data: bytes) -> FileValues:
     """The values in a file: in the columns that are called ISBN, and in those in which most cells are ISBNs.
 
-    In a table without heads, also the ISBN-13s in other columns; in a text without a table, everything with digits. The
-    encoding is UTF-8, UTF-16, or else Windows-1252. Raises FileUnreadable.
+    In a table without heads, also the ISBN-13s in other columns; in a text without a table, every line. In a file that
+    Alexandria has written, one value of each row: its ISBN-13, or else what was given. In no table are web addresses
+    read, nor columns of suggestions and other ISBNs. The encoding is UTF-8, UTF-16, or else Windows-1252. Raises
+    FileUnreadable.
     """
     found = FileValues()
     if is_workbook(data):
@@ -84,32 +95,66 @@ def _read_table(rows: Sequence[Row], found: FileValues) -> None:
     if (program := recognise(heads)) and not found.program:
         found.program = program.name
         found.notes.insert(0, f"This is an export of {program.name}.")
-    columns = isbn_columns(heads) | (_columns(below[:_SAMPLE]) if len(below) > 1 else set())
-    found.values += [value for row in above for value in _isbns_among(row)]
-    lost = _Lost(heads)
+    found.values += [value for row in above for value in _isbns_among(_readable(row))]
+    if program and program.reads:
+        _read_by_priority(below, heads, program.reads, found)
+        return
+    named = isbn_columns(heads)
+    others = {column for column, head in enumerate(heads) if is_other_head(head)}
+    for column in sorted(others):
+        if any(column < len(row) and _is_meant(unquoted(row[column])) for row in below):
+            found.notes.append(f"The column {heads[column]!r} was not read. Its ISBNs are not those of the list.")
+    below = [_readable(row, named, others) for row in below]
+    columns = named | (_columns(below[:_SAMPLE]) if len(below) > 1 else set())
+    lost = Lost(heads, is_table=bool(columns))
     for row in below:
         chosen = [column for column in sorted(columns) if column < len(row)]
-        others = [cell for column, cell in enumerate(row) if column not in columns]
         cells = [cell for column in chosen for cell in _cells(row[column], heads, column)]
+        beside = [cell for column, cell in enumerate(row) if column not in columns]
         if not columns:
             cells = _numbers(row)
         elif not heads:
-            cells += [cell for cell in _isbns_among(others) if _digit_count(cell) >= 13]
-        elif len(row) != len(heads):  # a stray delimiter or quote has moved its cells
-            cells += _isbns_among(others)
-        found.values += lost.kept(cells, row, chosen or range(len(row)))
+            cells += [cell for cell in _isbns_among(beside) if _digit_count(cell) >= 13]
+        elif len(row) != len(heads) and not others:  # a stray delimiter or quote has moved its cells
+            cells += _isbns_among(beside)
+        found.values += lost.kept(cells, row, chosen)
+    found.notes += lost.notes()
+
+
+def _read_by_priority(rows: Sequence[Row], heads: Row, names: Sequence[str], found: FileValues) -> None:
+    """One value for each row, of the first of the columns that has one. If a spreadsheet has destroyed it, the next."""
+    at = {squeezed(head): column for column, head in enumerate(heads)}
+    columns = [at[name] for name in names if name in at]
+    lost = Lost(heads)
+    for row in rows:
+        filled = [column for column in columns if column < len(row) and not is_nothing(row[column])]
+        cells = [unquoted(row[column].strip().removeprefix("'")) for column in filled]  # it stands before a formula
+        if filled[:1] == columns[:1]:
+            cells = lost.kept(cells, row, columns[:1])
+        found.values += cells[:1]
     found.notes += lost.notes()
 
 
 def _read_list(lines: Sequence[str], found: FileValues) -> None:
-    """Lines that are no table. One with an ISBN has only that; one of numbers and delimiters is all numbers."""
-    heads = lines[:1] if len(lines) > 1 and _is_head(lines[:1]) else []
-    lines = lines[len(heads) :]
-    lost = _Lost(heads)
-    for line in lines:
-        cell = _unquoted(line)
-        found.values += lost.kept([] if is_nothing(cell) else _pieces(cell), [cell], [0])
+    """Lines that are no table. One with an ISBN has only that; one of numbers and delimiters is all numbers.
+
+    Below a head, the lines are a column. Otherwise each is a value, also one whose digits a spreadsheet has lost.
+    """
+    heads = lines[:1] if len(lines) > 1 and is_lone_head(unquoted(lines[0])) else []
+    lost = Lost(heads, is_table=bool(heads))
+    for line in lines[len(heads) :]:
+        cell = unquoted(line)
+        cells = [] if is_nothing(cell) else _pieces(cell)
+        found.values += lost.kept(cells, [cell], [0])
     found.notes += lost.notes()
+
+
+def _readable(row: Row, named: Collection[int] = (), others: Collection[int] = ()) -> Row:
+    """The row without the cells of `others`, and without web addresses, except in the columns that are called ISBN."""
+    return [
+        cell if column in named else "" if column in others else _ADDRESS.sub(" ", cell) if "/" in cell else cell
+        for column, cell in enumerate(row)
+    ]
 
 
 def _pieces(line: str) -> list[str]:
@@ -119,9 +164,9 @@ def _pieces(line: str) -> list[str]:
 
 
 def _numbers(cells: Sequence[str]) -> list[str]:
-    """Cells with an ISBN, or with digits and no letters."""
-    cells = [cell for each in cells if _has_digit(cell := _unquoted(each))]
-    return [cell for cell in cells if not any(map(str.isalpha, cell)) or _may_be_isbn(cell)]
+    """Cells with an ISBN, or with digits and no letters, or whose digits a spreadsheet has lost."""
+    cells = [cell for each in cells if _has_digit(cell := unquoted(each))]
+    return [cell for cell in cells if not any(map(str.isalpha, cell)) or _may_be_isbn(cell) or is_lost(cell)]
 
 
 def _columns(rows: Sequence[Row]) -> set[int]:
@@ -132,13 +177,13 @@ def _columns(rows: Sequence[Row]) -> set[int]:
         for column, cell in enumerate(row):
             if not is_nothing(cell):
                 filled[column] += 1
-                good[column] += _is_meant(_unquoted(cell))
+                good[column] += _is_meant(unquoted(cell))
     return {column for column in filled if good[column] * 2 > filled[column]}
 
 
 def _cells(cell: str, heads: Row, column: int) -> Iterator[str]:
     """The cell, unless it is empty; in Calibre's column of identifiers, only the ISBNs."""
-    cell = _unquoted(cell)
+    cell = unquoted(cell)
     if is_nothing(cell):
         return
     if column < len(heads) and squeezed(heads[column]) == IDENTIFIERS:
@@ -148,7 +193,7 @@ def _cells(cell: str, heads: Row, column: int) -> Iterator[str]:
 
 
 def _isbns_among(cells: Sequence[str]) -> list[str]:
-    return [_unquoted(cell) for cell in cells if _is_meant(_unquoted(cell))]
+    return [unquoted(cell) for cell in cells if _is_meant(unquoted(cell))]
 
 
 def _is_meant(cell: str) -> bool:
@@ -165,17 +210,11 @@ def _may_be_isbn(piece: str) -> bool:
     return has_enough and any(entry.state is not State.INVALID or entry.suggestion for entry in read([piece]).entries)
 
 
-def _unquoted(cell: str) -> str:
-    """The cell without quotes, also those of `="…"`, which makes a spreadsheet take a number as text."""
-    cell = cell.strip()
-    quoted = _QUOTED.fullmatch(cell)
-    return quoted[1].strip() if quoted else cell
-
-
 def _is_head(row: Row) -> bool:
     """Whether a first row has names, or the numbers of the columns, and no ISBN."""
     is_numbered = len(row) > 1 and list(row) in ([str(at + first) for at in range(len(row))] for first in (0, 1))
-    return is_numbered or any(map(is_isbn_head, row)) or not any(map(_has_digit, row))
+    is_named = any(is_isbn_head(cell) or is_other_head(cell) for cell in row)
+    return is_numbered or is_named or not any(map(_has_digit, row))
 
 
 def _has_digit(text: str) -> bool:
@@ -184,47 +223,3 @@ def _has_digit(text: str) -> bool:
 
 def _digit_count(text: str) -> int:
     return sum(map(str.isdigit, text))
-
-
-class _Lost:
-    """Counts the cells whose digits a spreadsheet has lost, for one note for each column."""
-
-    def __init__(self, heads: Row) -> None:
-        self.heads = heads
-        self.cells: Counter[int] = Counter()
-        self.alone: Counter[int] = Counter()
-        self.example: dict[int, str] = {}
-
-    def kept(self, cells: list[str], row: Row, columns: Collection[int]) -> list[str]:
-        """The cells without the lost ones, which are counted."""
-        kept = [cell for cell in cells if not _is_lost(cell)]
-        if len(kept) == len(cells):
-            return kept
-        has_other = bool(read(kept, is_spreadsheet=True).valid)
-        for column in columns:
-            if _is_lost(cell := _unquoted(row[column])):
-                self.cells[column] += 1
-                self.alone[column] += not has_other
-                self.example.setdefault(column, cell)
-        return kept
-
-    def notes(self) -> list[str]:
-        notes = []
-        for column, count in sorted(self.cells.items()):
-            name = f"the column {self.heads[column]!r}" if column < len(self.heads) else f"column {column + 1}"
-            notes.append(
-                f"{counted(count, 'cell')} of {name} lost digits, because a spreadsheet turned ISBNs into numbers like "
-                f"{self.example[column]}. Rows without another ISBN: {self.alone[column]:,}. Export the list again, "
-                "and format the column as text before a spreadsheet saves it."
-            )
-        return notes
-
-
-def _is_lost(cell: str) -> bool:
-    if not (cell.endswith(MANY_ZEROS) or "e+" in cell or "E+" in cell):  # most cells, and parsing them takes longer
-        return False
-    try:
-        parse(cell)
-    except InvalidIsbn as error:
-        return error.reason in {Reason.DIGITS_LOST, Reason.WRONG_CHECK_DIGIT}
-    return False

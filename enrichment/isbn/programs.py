@@ -11,11 +11,17 @@ class Program:
 
     name: str
     columns: frozenset[str]
+    reads: Sequence[str] = ()
+    """Its columns with the ISBN of a row, by priority. (): all columns of ISBNs are read."""
 
 
 # Heads are compared as `squeezed` returns them.
 STORYGRAPH = Program("StoryGraph", frozenset({"isbn/uid"}))
+_OURS = ("isbn13", "input", "given", "isbn10")
 PROGRAMS = (
+    Program("Alexandria", frozenset({"isbn13", "input", "state", "suggestion"}), _OURS),
+    Program("Alexandria", frozenset({"isbn13", "given", "state", "suggestion"}), _OURS),
+    Program("Alexandria", frozenset({"isbn13", "work_id", "work_title"}), _OURS),
     Program("Goodreads", frozenset({"author_l_f", "isbn13", "exclusive_shelf"})),
     STORYGRAPH,
     Program("LibraryThing", frozenset({"primary_author", "isbns", "collections"})),
@@ -34,6 +40,15 @@ OTHER_COLUMNS = frozenset({"id", "book_id", "isbn", "isbn13", "isbn_13", "isbn10
 """Heads of columns that certainly have no authors."""
 
 _ISBN_HEAD = re.compile(r"(?:.*[^a-z])?(?:[ep]?_?isbns?|ean|gtin)(?:_?\(?1[03]\)?)?s?(?:[^a-z].*)?")
+_OTHER_HEAD = re.compile(
+    r"(?:.*[^a-z])?(?:suggestions?|(?:suggested|other|related|similar|alternat(?:iv)?e)_(?:[ep]?_?isbn|ean|gtin).*)"
+)
+_LONE_HEAD = re.compile(
+    r"[^a-z0-9]*(?:(?:[ep]?_?isbns?|eans?|gtins?|1[03]|identifiers|numbers?|nummern?|nr|codes?|lists?)[^a-z0-9]*)+"
+)
+_MAX_HEAD_LENGTH = 40
+_MAX_HEAD_DIGITS = 4
+"""Of `ISBN-10 / ISBN-13`. With more, it is a value such as `ISBN 9780441172719`."""
 
 
 def squeezed(head: str) -> str:
@@ -54,4 +69,17 @@ def isbn_columns(heads: Sequence[str]) -> set[int]:
 
 def is_isbn_head(head: str) -> bool:
     squeeze = squeezed(head)
-    return len(squeeze) <= 40 and (squeeze == IDENTIFIERS or _ISBN_HEAD.fullmatch(squeeze) is not None)
+    if len(squeeze) > _MAX_HEAD_LENGTH or sum(map(str.isdigit, squeeze)) > _MAX_HEAD_DIGITS or is_other_head(head):
+        return False
+    return squeeze == IDENTIFIERS or _ISBN_HEAD.fullmatch(squeeze) is not None
+
+
+def is_lone_head(line: str) -> bool:
+    """Whether the first line of a list says only that ISBNs follow: `ISBN`, `EAN / ISBN-13`, `ISBN list`."""
+    return is_isbn_head(line) and _LONE_HEAD.fullmatch(squeezed(line)) is not None
+
+
+def is_other_head(head: str) -> bool:
+    """Whether a column has ISBNs of other books than those of the list: suggestions, other editions."""
+    squeeze = squeezed(head)
+    return len(squeeze) <= _MAX_HEAD_LENGTH and _OTHER_HEAD.fullmatch(squeeze) is not None

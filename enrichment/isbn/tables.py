@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ Row = Sequence[str]
 _DELIMITERS = "\t;|,"
 """In this order among equals: commas stand in titles and names."""
 
+_QUOTED = re.compile(r'=?"(.*)"', re.DOTALL)
 _SAMPLE = 200  # rows that decide
 _SHARE = 0.5
 """Share of the rows that must have the same number of cells."""
@@ -32,6 +34,13 @@ def rows_of(text: str) -> list[Row]:
         return _rows(rest, "\t")
     delimiter = _delimiter(text)
     return _rows(text, delimiter) if delimiter else [[line] for line in text.splitlines()]
+
+
+def unquoted(cell: str) -> str:
+    """The cell without quotes, also those of `="…"`, which makes a spreadsheet take a number as text."""
+    cell = cell.strip()
+    quoted = _QUOTED.fullmatch(cell)
+    return quoted[1].strip() if quoted else cell
 
 
 def _delimiter(text: str) -> str | None:

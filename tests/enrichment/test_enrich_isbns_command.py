@@ -75,6 +75,8 @@ def test_a_file_is_enriched_and_each_value_has_an_outcome(
         *["already_fresh", *["enriched"] * 5, "not_found", "duplicate", "invalid", "invalid"]
     ]
     assert (rows[8]["suggestion"], rows[9]["input"]) == ("9780441172719", "'=1+2")
+    again = figures(capsys, items, "--dry-run")
+    assert (again["program"], {name: again[name] for name in COUNTS}) == ("Alexandria", COUNTS)
 
 
 def test_a_dry_run_says_what_it_would_cost_and_sends_nothing(books: Path, sandbox: Sandbox, capsys: Capture) -> None:

@@ -14,6 +14,7 @@ from django.urls import reverse
 from alexandria.development.sandbox import isbns
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.defaults import ensure_defaults
+from enrichment.isbn.files import read_file
 from enrichment.jobs.isbn_lists import prune_lists
 from enrichment.jobs.workers import run_job
 from enrichment.models import Edition, IsbnList, Job
@@ -108,6 +109,8 @@ def test_a_person_sees_the_lists_started_last_with_what_came_and_what_did_not(
     rows = list(csv.DictReader(io.StringIO(admin_client.get(books).getvalue().decode("utf-8-sig"))))
     assert [row["isbn13"] for row in rows] == [known]
     assert rows[0]["title"]
+    assert read_file(admin_client.get(books).getvalue()).values == [known]
+    assert read_file(admin_client.get(why).getvalue()).values == [unknown, "9780441172718"]
     rows = list(csv.DictReader(io.StringIO(admin_client.get(why).getvalue().decode("utf-8-sig"))))
     assert [(row["isbn13"], row["state"], row["suggestion"]) for row in rows] == [
         (unknown, "not_found", ""),

@@ -129,6 +129,18 @@ def test_csv_has_a_row_for_each_isbn_and_no_formula(api: APIClient) -> None:
     assert rows[1]["asked_at"] == "2026-05-05T12:00:00Z"
 
 
+def test_the_csv_sent_back_is_the_same_list(api: APIClient) -> None:
+    isbns = [*list(REAL)[:50], MISSED, TWICE, "9780441172718", "Dune", "=9.78E+12"]
+    answer = look_up(api, isbns).json()
+    table = text_of(look_up(api, isbns, accept="text/csv"))
+    again = api.post(LOOKUP, table, content_type="text/csv").json()
+    assert answer["by_state"]["invalid"] == 3
+    assert again.pop("notes") == ["This is an export of Alexandria."]
+    assert [(item["isbn13"], item["state"]) for item in again["books"]] == [
+        (item["isbn13"], item["state"]) for item in answer["books"]
+    ]
+
+
 def test_the_list_can_be_bare_or_a_file(api: APIClient) -> None:
     bare = api.post(LOOKUP, [STORED], format="json").json()
     as_file = api.post(LOOKUP, f"Title,ISBN13\nx,{STORED}\n", content_type="text/csv").json()

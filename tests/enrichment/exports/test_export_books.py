@@ -23,6 +23,7 @@ from pymarc import MARCReader, parse_xml_to_array
 
 from alexandria.env import BASE_DIR
 from enrichment.exports.formats import COLUMNS
+from enrichment.isbn.files import read_file
 from enrichment.management.commands.export_books import moment
 from enrichment.models import Edition
 from enrichment.selectors import exports
@@ -60,6 +61,7 @@ def test_each_format_has_every_book_by_isbn(file: Path, capfdbinary: Capture) ->
     rows = list(csv.DictReader(StringIO(export("csv", file).decode())))
     assert [(row["isbn13"], row["title"]) for row in rows] == [(ISBN, "Project Hail Mary"), (OTHER, "Émile")]
     assert list(rows[0]) == COLUMNS
+    assert (rows[0]["other_isbns"], read_file(file.read_bytes()).values) == ("9780593135211", [ISBN, OTHER])
     lines = export("ndjson", file).decode().splitlines()
     assert [json.loads(line)["isbn13"] for line in lines] == [ISBN, OTHER]
     records = [record["001"].data for record in MARCReader(BytesIO(export("marc", file))) if record]

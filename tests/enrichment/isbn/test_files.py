@@ -11,6 +11,7 @@ from openpyxl import Workbook
 
 from enrichment.isbn import reading, workbooks
 from enrichment.isbn.files import FileUnreadable, read_file, read_text
+from enrichment.isbn.parsing import Reason
 from enrichment.isbn.reading import GivenIsbns, read
 from tests.lists import folder_of, lists
 
@@ -109,6 +110,86 @@ def test_what_a_spreadsheet_has_destroyed_is_told_once_for_the_column() -> None:
     [note] = found.notes
     assert "100 cells of the column 'ISBN13' lost digits" in note
     assert "9.78044E+12. Rows without another ISBN: 98." in note
+
+
+BOOK_HEADS = "isbn13,isbn10,title,image,other_isbns,work_id,work_title"
+BOOK = f"{EMMA},080442957X,Emma,https://images.example/{DUNE}.jpg,9780593135204; 9780735211292,7,Emma"
+LOOKED_UP = f"""input,state,reason,suggestion,asked_at,{BOOK_HEADS}
+x (pbk.),stored,,,,{BOOK}
+9780441172718,invalid,wrong check digit,{DUNE},,,,,,,,"""
+ITEMS = f"""input,isbn13,state,reason,suggestion
+9780441172718,,invalid,wrong check digit,{DUNE}
+'=1+2,,invalid,not an ISBN,
+9.78E+12,,invalid,digits lost in a spreadsheet,
+080442957X,{EMMA},duplicate,,"""
+WHY = f"""position;isbn13;given;state;reason;suggestion;title
+1;;9780441172718;invalid;wrong check digit;{DUNE};
+2;{EMMA};;not_found;;;{DUNE}"""
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        (f"{BOOK_HEADS}\n{BOOK}\n{BOOK}", [EMMA, EMMA]),
+        (f"{BOOK_HEADS}\n9.7808E+12,80442957X,Emma,,,7,Emma\n9.7808E+12,,Emma,,,7,Emma", ["80442957X"]),
+        (LOOKED_UP, [EMMA, "9780441172718"]),
+        (ITEMS, ["9780441172718", "=1+2", "9.78E+12", EMMA]),
+        (WHY, ["9780441172718", EMMA]),
+    ],
+    ids=["books", "books through Excel", "look-up", "items", "why"],
+)
+def test_a_file_of_our_own_has_one_value_in_each_row_and_no_suggestion_is_taken(text: str, values: list[str]) -> None:
+    rows: list[list[object]] = [[*row] for row in csv.reader(io.StringIO(text), delimiter=";" if text == WHY else ",")]
+    for data in (text.encode("utf-8-sig"), workbook(rows)):
+        found = read_file(data)
+        assert (found.program, found.notes[0]) == ("Alexandria", "This is an export of Alexandria.")
+        assert found.values == values
+        assert ["lost digits" in note for note in found.notes[1:]] == [True] * ("9.7808E" in text)
+
+
+@pytest.mark.parametrize("head", ["suggestion", "Suggested ISBN", "other_isbns", "Other ISBN-13s", "Related ISBNs"])
+@pytest.mark.parametrize("isbn_head", ["ISBN", "Number"])
+def test_a_column_of_other_isbns_is_not_read_and_a_note_tells_it(head: str, isbn_head: str) -> None:
+    found = read_file(f"{isbn_head},{head}\n{DUNE},{EMMA}\n{DUNE},{EMMA}\n,{EMMA}".encode())
+    assert found.values == [DUNE, DUNE]
+    assert found.notes == [f"The column {head!r} was not read. Its ISBNs are not those of the list."]
+
+
+@pytest.mark.parametrize("heads", ["Title,ISBN,Cover\n", "Title,Number,Cover\n", ""])
+def test_the_web_addresses_of_a_table_have_no_isbns(heads: str) -> None:
+    rows = f"Dune,{DUNE},https://img.example/{EMMA}.jpg\nDune,{DUNE},see www.img.example/{EMMA} \n"
+    assert read_text(f"{heads}{rows}Dune,{DUNE},HTTP://img.example/{EMMA}, too many").values == [DUNE] * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("hello world\nnonsense", ["hello world", "nonsense"]),
+        ("The Hobbit\nDune", ["The Hobbit", "Dune"]),
+        (f"ISBN {DUNE}\nISBN {EMMA}", [f"ISBN {DUNE}", f"ISBN {EMMA}"]),
+        (f"No ISBN\n{DUNE}", ["No ISBN", DUNE]),
+        *(
+            (f"{head}\n{DUNE}\nx", [DUNE, "x"])
+            for head in ("ISBN", "isbn13:", '"EAN / ISBN-13"', "eISBN", "ISBN-Nummer")
+        ),
+    ],
+)
+def test_the_first_line_of_a_list_is_a_value_unless_it_says_that_isbns_follow(text: str, values: list[str]) -> None:
+    assert read_text(text).values == values
+    assert read_file(workbook([[line.strip('"')] for line in text.splitlines()])).values == values
+
+
+@pytest.mark.parametrize("text", [f"The Hobbit\n9.78E+12\n{DUNE}", f"The Hobbit\n9.78E+12; {DUNE}"])
+def test_in_a_text_without_columns_what_a_spreadsheet_has_destroyed_is_invalid_too(text: str) -> None:
+    found = read_text(text)
+    given = read(found.values, is_spreadsheet=True)
+    assert [(entry.input, entry.reason) for entry in given.invalid] == [
+        ("The Hobbit", Reason.NOT_AN_ISBN),
+        ("9.78E+12", Reason.DIGITS_LOST),
+    ]
+    assert given.valid == [DUNE]
+    [note] = found.notes
+    assert note.startswith("1 value lost digits, because a spreadsheet turned ISBNs into numbers like 9.78E+12. Export")
 
 
 def test_a_workbook_is_read_with_its_numbers_and_all_its_sheets() -> None:
