@@ -158,7 +158,9 @@ def _readable(row: Row, named: Collection[int] = (), others: Collection[int] = (
 
 
 def _pieces(line: str) -> list[str]:
-    """The parts of the line between delimiters that can be ISBNs; the line, if there are none."""
+    """The parts of the line between delimiters that can be ISBNs; the line, if there are none, and for `9,78E+12`."""
+    if is_lost(line):
+        return [line]
     parts = _SEPARATORS.split(line)
     return (_numbers(parts) if len(parts) > 1 else []) or [line]
 

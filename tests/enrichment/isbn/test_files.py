@@ -179,17 +179,19 @@ def test_the_first_line_of_a_list_is_a_value_unless_it_says_that_isbns_follow(te
     assert read_file(workbook([[line.strip('"')] for line in text.splitlines()])).values == values
 
 
-@pytest.mark.parametrize("text", [f"The Hobbit\n9.78E+12\n{DUNE}", f"The Hobbit\n9.78E+12; {DUNE}"])
-def test_in_a_text_without_columns_what_a_spreadsheet_has_destroyed_is_invalid_too(text: str) -> None:
+@pytest.mark.parametrize(("lost", "between"), [("9.78E+12", "\n"), ("9.78E+12", "; "), ("9,78E+12", "\n")])
+def test_in_a_text_without_columns_what_a_spreadsheet_has_destroyed_is_invalid_too(lost: str, between: str) -> None:
+    text = f"The Hobbit\n{lost}{between}{DUNE}\nDune"
     found = read_text(text)
     given = read(found.values, is_spreadsheet=True)
     assert [(entry.input, entry.reason) for entry in given.invalid] == [
         ("The Hobbit", Reason.NOT_AN_ISBN),
-        ("9.78E+12", Reason.DIGITS_LOST),
+        (lost, Reason.DIGITS_LOST),
+        ("Dune", Reason.NOT_AN_ISBN),
     ]
     assert given.valid == [DUNE]
     [note] = found.notes
-    assert note.startswith("1 value lost digits, because a spreadsheet turned ISBNs into numbers like 9.78E+12. Export")
+    assert note.startswith(f"1 value lost digits, because a spreadsheet turned ISBNs into numbers like {lost}. Export")
 
 
 def test_a_workbook_is_read_with_its_numbers_and_all_its_sheets() -> None:
