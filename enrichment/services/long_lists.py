@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from django.conf import settings
 
 from enrichment.exceptions import EnrichmentStopped, QueueFull
-from enrichment.isbn.reading import GivenIsbns, State
+from enrichment.isbn.reading import GivenIsbns
 from enrichment.models import QueuedIsbn
 from enrichment.services.enrich import Enrichment, enrich_isbns
 from enrichment.services.outcomes import Outcome, outcomes
@@ -48,10 +48,10 @@ class ListResult:
     @property
     def counts(self) -> dict[str, int]:
         """requested = valid + duplicates + invalid, and valid is the sum of the states of ISBNs."""
-        states = Counter(item.state for item in self.items)
-        known = {name: states.pop(name, 0) for name in (State.DUPLICATE, State.INVALID)}
-        counts = {"requested": self.given.requested, "valid": len(self.given.valid)}
-        return counts | {"duplicates": known[State.DUPLICATE], "invalid": known[State.INVALID]} | dict(states)
+        given = self.given
+        states = Counter(self.states.get(isbn, "failed") for isbn in given.valid)
+        counts = {"requested": given.requested, "valid": len(given.valid)}
+        return counts | {"duplicates": given.duplicates, "invalid": len(given.invalid)} | dict(states)
 
     def add(self, items: list[Outcome]) -> None:
         """Takes over what became of a part of the valid ISBNs."""
