@@ -14,13 +14,12 @@ from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
 from alexandria.common.exports import csv_line
-from enrichment.exports.formats import COLUMNS, shown_cells
+from enrichment.exports.formats import COLUMNS, values_of
 
 Item = dict[str, Any]
 """As `BookItemSerializer` shows it."""
 
 _BEFORE_THE_BOOK = ("input", "state", "reason", "suggestion", "asked_at")
-_ISBN = COLUMNS.index("isbn13")
 
 
 class NdjsonRenderer(JSONRenderer):
@@ -84,12 +83,10 @@ def _ndjson(items: Iterable[Item]) -> Iterator[bytes]:
 def _csv(items: Iterable[Item]) -> Iterator[str]:
     yield csv_line([*_BEFORE_THE_BOOK, *COLUMNS])
     for item in items:
-        yield csv_line([*(item[name] or "" for name in _BEFORE_THE_BOOK), *_cells(item)])
+        yield csv_line([*(item[name] for name in _BEFORE_THE_BOOK), *_values(item)])
 
 
-def _cells(item: Item) -> list[str]:
+def _values(item: Item) -> list[Any]:
     if item["book"] is not None:
-        return shown_cells(item["book"])
-    cells = [""] * len(COLUMNS)
-    cells[_ISBN] = item["isbn13"] or ""
-    return cells
+        return values_of(item["book"])
+    return [item["isbn13"] if column == "isbn13" else None for column in COLUMNS]

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from alexandria.common.exports import cell, csv_line
+from alexandria.common.exports import csv_line
 from enrichment.books.shown import SHOWN_FIELDS, shown_edition
 from enrichment.exports.marc import COLLECTION, marc21, marcxml
 from enrichment.models import Edition
@@ -25,27 +25,19 @@ COLUMNS = _columns()
 """The columns of a CSV file of books."""
 
 
-def cells(edition: Edition) -> list[str]:
-    """The values of COLUMNS, safe in a spreadsheet. A list is one cell, and what is unknown is an empty one.
-
-    The edition comes with its work, its authors in `author_links`, and its long texts, as from `get_edition`.
-    """
-    return shown_cells(shown_edition(edition))
-
-
-def shown_cells(book: Mapping[str, Any]) -> list[str]:
-    """The same from a book as it is shown."""
+def values_of(book: Mapping[str, Any]) -> list[Any]:
+    """The values of COLUMNS for `csv_line`, of a book as it is shown."""
     values: list[Any] = []
     for name, value in book.items():
         if name == "work":
             values += [value["id"], value["title"]]
         else:
             values.append([author["name"] for author in value] if name == "authors" else value)
-    return ["" if value is None else str(cell(value)) for value in values]
+    return values
 
 
 def ndjson(edition: Edition) -> bytes:
-    """The book as a line of newline-delimited JSON: what `GET /api/books/{isbn}` shows. It takes what `cells` takes."""
+    """The book as a line of newline-delimited JSON: what `GET /api/books/{isbn}` shows."""
     return msgspec.json.encode(shown_edition(edition)) + b"\n"
 
 
@@ -57,7 +49,7 @@ class BookFormat:
     suffix: str
     content_type: str
     book: Callable[[Edition], bytes]
-    """It takes what `cells` takes."""
+    """The edition comes with its work, its authors in `author_links`, and its long texts, as from `get_edition`."""
     head: bytes = b""
     tail: bytes = b""
 
@@ -71,7 +63,7 @@ class BookFormat:
 
 
 def _csv(edition: Edition) -> bytes:
-    return csv_line(cells(edition)).encode()
+    return csv_line(values_of(shown_edition(edition))).encode()
 
 
 FORMATS = {

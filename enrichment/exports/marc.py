@@ -56,7 +56,7 @@ _ARTICLES = {
 
 
 def marc21(edition: Edition) -> bytes:
-    """The record in ISO 2709, at most MAX_RECORD bytes. It takes what `formats.cells` takes."""
+    """The record in ISO 2709, at most MAX_RECORD bytes. The edition is as for `BookFormat.book`."""
     return record(edition).as_marc()
 
 
