@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from alexandria.common.database import OUT_OF_REACH
+from django.db import DatabaseError, OperationalError
+
+from alexandria.common.database import OUT_OF_REACH, READ_ONLY, sqlstate
 from quota.exceptions import QuotaError
 
 
@@ -84,6 +86,14 @@ class EnrichmentStopped(Exception):
         self.result = result
         self.reason = reason
         super().__init__("The operation stopped early.")
+
+
+def cause_of(error: Exception) -> Exception:
+    """What an answer tells the client of: the reason of an EnrichmentStopped, and one class for a lost database."""
+    cause = error.reason if isinstance(error, EnrichmentStopped) else error
+    if isinstance(cause, DatabaseError) and sqlstate(cause) == READ_ONLY:
+        return OperationalError()  # Django raises another class for a read-only database
+    return cause
 
 
 class LimitReached(Exception):

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
-from django.db import DatabaseError, InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.utils.log import log_response
 from drf_standardized_errors.formatter import ExceptionFormatter
@@ -28,7 +28,6 @@ from rest_framework.serializers import Serializer
 from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
-from alexandria.common.database import READ_ONLY, sqlstate
 from alexandria.monitoring.request_id import HEADER as REQUEST_ID
 from enrichment import exceptions as enrichment
 from enrichment.api.isbndb.errors import UNEXPECTED, error_body
@@ -124,9 +123,7 @@ class Problem(APIException):
 
 class ProblemHandler(ExceptionHandler):
     def convert_known_exceptions(self, exc: Exception) -> Exception:
-        cause = exc.reason if isinstance(exc, enrichment.EnrichmentStopped) else exc
-        if isinstance(cause, DatabaseError) and sqlstate(cause) == READ_ONLY:
-            cause = OperationalError()  # Django raises another class for a read-only database
+        cause = enrichment.cause_of(exc)
         for kind, (status, code) in STATUSES.items():
             if isinstance(cause, kind):
                 problem = Problem(cause, status, code)

@@ -7,13 +7,12 @@ from typing import Any
 from django.conf import settings
 from django.core import signals
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
-from django.db import DatabaseError, InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, JsonResponse
 from django.utils.log import log_response
 from rest_framework.exceptions import APIException, Throttled, ValidationError
 from rest_framework.settings import api_settings
 
-from alexandria.common.database import READ_ONLY, sqlstate
 from enrichment import exceptions as enrichment
 from enrichment.api.answers import current_quota
 from enrichment.services.stop_reasons import public_message
@@ -62,9 +61,7 @@ def origin_headers(api_calls: int) -> dict[str, str]:
 
 def error_answer(error: Exception, context: dict[str, Any]) -> JsonResponse:
     """The exception handler of the views. Failures of ours and of ISBNdb are logged."""
-    cause = error.reason if isinstance(error, enrichment.EnrichmentStopped) else error
-    if isinstance(cause, DatabaseError) and sqlstate(cause) == READ_ONLY:
-        cause = OperationalError()  # Django raises another class for a read-only database
+    cause = enrichment.cause_of(error)
     expected = next((said for kind, said in STATUSES.items() if isinstance(cause, kind)), None)
     if expected is None and isinstance(cause, APIException):
         expected = cause.status_code, ""
