@@ -195,7 +195,7 @@ def _cells(cell: str, heads: Row, column: int) -> Iterator[str]:
 
 
 def _isbns_among(cells: Sequence[str]) -> list[str]:
-    return [unquoted(cell) for cell in cells if _is_meant(unquoted(cell))]
+    return [cell for each in cells if _is_meant(cell := unquoted(each))]
 
 
 def _is_meant(cell: str) -> bool:

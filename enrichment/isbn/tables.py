@@ -27,11 +27,9 @@ def rows_of(text: str) -> list[Row]:
     """
     text = text.replace("\0", "")
     first, _, rest = text.partition("\n")
-    named = first.strip().strip('"').casefold()
-    if named.startswith("sep=") and len(first.strip('\r\n "')) == 5:
-        return _rows(rest, first.strip('\r\n "')[4])
-    if first.rstrip("\r").strip().casefold() == "sep=\t".strip():
-        return _rows(rest, "\t")
+    marker = first.strip('\r\n "')
+    if marker.casefold().startswith("sep=") and len(marker) <= 5:
+        return _rows(rest, marker[4:] or "\t")  # a tab at the end of a line is easily lost
     delimiter = _delimiter(text)
     return _rows(text, delimiter) if delimiter else [[line] for line in text.splitlines()]
 
