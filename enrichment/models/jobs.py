@@ -20,6 +20,9 @@ MAX_LABEL_LENGTH = 200
 STAFF = "staff"
 """The consumer that pays for work started in the admin."""
 
+OPERATOR = "operator"
+"""The consumer that pays for commands, unless they name another one."""
+
 BULK_AUTHOR = "bulk-author"
 """The consumer that pays for the lists of authors of staff and commands. Its floor keeps calls free for others."""
 

@@ -19,6 +19,7 @@ from alexandria.common.exports import as_csv_for_people
 from alexandria.common.text import counted
 from enrichment.isbn.files import FileUnreadable, FileValues, read_file
 from enrichment.isbn.reading import GivenIsbns, read
+from enrichment.models.jobs import OPERATOR
 from enrichment.selectors import plan_isbns
 from enrichment.services.long_lists import ListResult, ended_for_quota, enrich_list, queue_list, why_stopped
 from enrichment.services.outcomes import Outcome
@@ -28,7 +29,6 @@ from quota.models import Consumer
 from quota.selectors.allowances import get_allowance
 from quota.spending import in_background
 
-CONSUMER = "operator"
 SOURCE = "enrich_isbns"
 STANDARD_INPUT = "-"
 SHOWN = 10
@@ -57,7 +57,7 @@ exit codes:
             "--refresh", action="store_true", help="ask ISBNdb also for fresh books, and for ISBNs it did not know"
         )
         parser.add_argument(
-            "--consumer", metavar="SLUG", default=CONSUMER, help=f"the consumer that pays (default: {CONSUMER})"
+            "--consumer", metavar="SLUG", default=OPERATOR, help=f"the consumer that pays (default: {OPERATOR})"
         )
         parser.add_argument("--dry-run", action="store_true", help="show what is in the file and what it would cost")
         parser.add_argument("--json", action="store_true", help="print the counts as one JSON object")
@@ -99,7 +99,7 @@ exit codes:
         return found
 
     def _payer(self, slug: str) -> Consumer:
-        if slug == CONSUMER:
+        if slug == OPERATOR:
             return Consumer.objects.get_or_create(slug=slug)[0]
         payer = Consumer.objects.filter(slug=slug).first()
         if payer is None:

@@ -8,11 +8,11 @@ from django.core.management.base import CommandError
 from alexandria.common.commands import ToolCommand
 from alexandria.common.text import counted
 from enrichment.exceptions import EnrichmentStopped
+from enrichment.models.jobs import OPERATOR
 from enrichment.services.reconciliation import reconcile
 from quota.models import Consumer
 from quota.selectors.prices import get_prices
 
-CONSUMER = "operator"
 KEY_PRICES = {1: "ISBNdb charges 1 call for GET /key.", 0: "ISBNdb does not charge GET /key."}
 PRICES_SEEN = {
     "isbn": "The difference shows that a batch costs 1 call for each ISBN. This price is in force now.",
@@ -43,8 +43,8 @@ exit codes:
                 "ISBNDB_API_KEY is not set, so nothing was sent. Set it, or use the one of `make run`: . .data/run.env"
             )
         try:
-            Consumer.objects.get_or_create(slug=CONSUMER)
-            found = reconcile(consumer=CONSUMER).counters
+            Consumer.objects.get_or_create(slug=OPERATOR)
+            found = reconcile(consumer=OPERATOR).counters
             known = get_prices().key_price
         except EnrichmentStopped as stopped:
             raise CommandError(str(stopped.reason)) from stopped

@@ -9,14 +9,13 @@ from django.utils.text import capfirst
 from alexandria.common.commands import ToolCommand
 from alexandria.common.text import counted
 from enrichment.exceptions import EnrichmentStopped
+from enrichment.models.jobs import OPERATOR
 from enrichment.services.enrich import measure_price
 from enrichment.services.prices import MAX_QUESTIONS, PROBE_ISBNS
 from quota.exceptions import QuotaUnavailable
 from quota.models import Consumer, PriceMeasurement
 from quota.prices import BatchPrice
 from quota.selectors.prices import get_prices, measured_prices
-
-CONSUMER = "operator"
 
 
 class Command(ToolCommand):
@@ -82,8 +81,8 @@ exit codes:
             f"This sends a batch of {PROBE_ISBNS} ISBNs and asks ISBNdb's counter 3 to {questions} times. It costs 1 "
             f"to {PROBE_ISBNS + questions} calls."
         )
-        Consumer.objects.get_or_create(slug=CONSUMER)
-        measured, api_calls = measure_price(consumer=CONSUMER)
+        Consumer.objects.get_or_create(slug=OPERATOR)
+        measured, api_calls = measure_price(consumer=OPERATOR)
         if measured is None:
             raise CommandError("Other requests were under way all the time, so nothing was measured. Try again.")
         return measured, api_calls
