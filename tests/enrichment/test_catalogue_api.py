@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
-from alexandria.development.sandbox import answers, catalogue
+from alexandria.development.sandbox import catalogue
 from enrichment import selectors
 from enrichment.books.decoding import decode_books
 from enrichment.books.match_keys import name_key, title_key
@@ -23,18 +23,13 @@ from tests.fixtures import database_moved, problem
 
 REAL = catalogue.real_books()
 
+pytestmark = pytest.mark.usefixtures("real_books_stored")
+
 
 @pytest.fixture
 def api(api_without_key_check: APIClient) -> APIClient:
     """Without the check of API keys: like the rest of the quota, it refuses to work in the test's transaction."""
     return api_without_key_check
-
-
-@pytest.fixture(autouse=True)
-def stored(db: None) -> None:
-    """The sandbox's 600 real books."""
-    body = json.dumps({"books": [answers.book_json(book) for book in REAL.values()]}).encode()
-    assert store_books(decode_books(body, key="books").books).created == len(REAL)
 
 
 def found(api: APIClient, path: str) -> list[dict]:

@@ -10,11 +10,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
-from alexandria.development.sandbox import answers, catalogue
-from enrichment.books.decoding import decode_books
+from alexandria.development.sandbox import catalogue
 from enrichment.books.fields import LONG_COLUMNS
 from enrichment.books.shown import shown_edition
-from enrichment.books.storage import store_books
 from enrichment.exports.formats import COLUMNS
 from enrichment.models import Edition, Miss, QueuedIsbn
 from enrichment.models.queue import MAX_ATTEMPTS
@@ -35,10 +33,8 @@ def api(api_without_key_check: APIClient) -> APIClient:
 
 
 @pytest.fixture(autouse=True)
-def stored(db: None) -> None:
+def stored(real_books_stored: None) -> None:
     """The sandbox's 600 real books, and what is known of a few other ISBNs."""
-    body = json.dumps({"books": [answers.book_json(book) for book in REAL.values()]}).encode()
-    store_books(decode_books(body, key="books").books)
     Miss.objects.create(isbn13=MISSED, asked_at=NOON)
     Miss.objects.create(isbn13=MISSED_AND_QUEUED, asked_at=NOON)
     for isbn, attempts in ((QUEUED, 0), (MISSED_AND_QUEUED, 1), (GAVE_UP, MAX_ATTEMPTS)):

@@ -1,13 +1,16 @@
+import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from alexandria.alerts import snapshot
 from alexandria.alerts.models import Webhook
+from alexandria.env import BASE_DIR
 from tests.alexandria.alerts.receiver import Receiver, receiving
 from tests.fixtures import At, at
 
-__all__ = ["at", "mailing", "receiver", "webhook", "workers_there"]
+__all__ = ["at", "mailing", "receiver", "verify", "webhook", "workers_there"]
 
 
 @pytest.fixture
@@ -23,6 +26,15 @@ def receiver(settings) -> Iterator[Receiver]:
     settings.ALERT_WEBHOOKS_TO_PRIVATE = True
     with receiving() as receiver:
         yield receiver
+
+
+@pytest.fixture
+def verify() -> Any:
+    """The function of docs/alerts.md for receivers."""
+    [code] = re.findall(r"```python\n(.*?)```", (BASE_DIR / "docs" / "alerts.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)  # noqa: S102
+    return names["verify"]
 
 
 @pytest.fixture

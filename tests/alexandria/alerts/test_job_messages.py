@@ -1,7 +1,6 @@
 """Messages about jobs: signed, written with the change of the job, and sent to the address of the job or consumer."""
 
 import json
-import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -18,7 +17,6 @@ from alexandria.alerts.services import apply, webhook_of
 from alexandria.alerts.tasks import deliver_alerts
 from alexandria.alerts.webhooks import secret_of
 from alexandria.development.sandbox.server import Sandbox
-from alexandria.env import BASE_DIR
 from enrichment.jobs.lifecycle import cancel_job
 from enrichment.jobs.workers import run_job
 from enrichment.models import Job
@@ -46,15 +44,6 @@ def run(job: Job) -> Job:
 
 def messages(receiver: Receiver) -> list[dict[str, Any]]:
     return [json.loads(got.body) for got in receiver.received]
-
-
-@pytest.fixture
-def verify() -> Any:
-    """The function of docs/alerts.md for receivers."""
-    [code] = re.findall(r"```python\n(.*?)```", (BASE_DIR / "docs" / "alerts.md").read_text(), re.DOTALL)
-    names: dict[str, Any] = {}
-    exec(code, names)  # noqa: S102
-    return names["verify"]
 
 
 def test_a_job_that_has_succeeded_is_reported_once_to_its_address_and_signed_with_the_secret_of_its_consumer(

@@ -1,7 +1,6 @@
 """Webhooks are signed, and go only to public addresses, to the one that was checked."""
 
 import base64
-import re
 import socket
 import ssl
 import subprocess
@@ -19,7 +18,6 @@ from alexandria.alerts.exceptions import NotSent
 from alexandria.alerts.models import Webhook, new_seed
 from alexandria.alerts.webhooks import secret_of, send
 from alexandria.common.addresses import AddressRefused, check_url, is_public
-from alexandria.env import BASE_DIR
 from tests.alexandria.alerts.receiver import Receiver, receiving
 
 PAYLOAD = {"type": "alert.test", "data": {"service": "Bücherei"}}
@@ -43,15 +41,6 @@ def resolves_to(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[st
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     return asked
-
-
-@pytest.fixture
-def verify() -> Any:
-    """The function of docs/alerts.md for receivers."""
-    [code] = re.findall(r"```python\n(.*?)```", (BASE_DIR / "docs" / "alerts.md").read_text(), re.DOTALL)
-    names: dict[str, Any] = {}
-    exec(code, names)  # noqa: S102
-    return names["verify"]
 
 
 def test_the_documented_function_verifies_a_request(receiver: Receiver, verify: Any) -> None:
