@@ -34,7 +34,7 @@ def test_a_real_list_is_enriched_with_counts_that_match_isbndbs(
     isbns = read(path)
     answer = api.post("/api/enrich/batch-direct", {"isbns": isbns}, format="json").json()
 
-    assert answer["requested"] == len(isbns) >= 200
+    assert answer["requested"] == sum(1 for isbn in isbns if isbn) >= 200  # some cells of the real table are empty
     assert len(answer["invalid"]) > 20
     assert answer["valid"] == answer["enriched"] + answer["not_found"]
     assert answer["api_calls"] == ceil(answer["valid"] / batch_size)
