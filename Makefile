@@ -8,7 +8,7 @@ CODE := alexandria quota enrichment harvest tests manage.py
 export DEBUG := on
 
 # A deployment that does not exist: nothing listens on port 1. Every value is set, so that no .env on this machine has an effect.
-PRODUCTION := DEBUG=off SECRET_KEY=a-key-for-this-check-alone-long-and-varied-0123456789 TRUST_PROXY_HEADERS=on \
+PRODUCTION := DEBUG=off SECRET_KEY=a-key-for-this-check-alone-long-and-varied-0123456789 TRUSTED_PROXIES=127.0.0.1 \
 	ALLOWED_HOSTS=alexandria.example CSRF_TRUSTED_ORIGINS=https://alexandria.example \
 	DATABASE_URL=postgres://alexandria:none@127.0.0.1:1/alexandria REDIS_URL=redis://127.0.0.1:1/0
 # The lock files contain the checksum of their inputs, so that `lint` can compare them without the package index.

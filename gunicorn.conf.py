@@ -11,6 +11,8 @@ from django.conf import settings
 
 from alexandria.monitoring.multiprocess import VARIABLE, process_name
 
+forwarded_allow_ips = ""  # gunicorn believes no proxy: alexandria/common/proxies.py alone decides
+secure_scheme_headers: dict[str, str] = {}
 logconfig_dict = settings.LOGGING  # gunicorn's own lines have the same form as ours
 
 

@@ -63,6 +63,12 @@ def networks(name: str, default: Sequence[str]) -> list[IPv4Network | IPv6Networ
         raise ImproperlyConfigured(f"{name} must be IP addresses such as 10.0.0.7 or 10.0.0.0/8: {error}.") from None
 
 
+def gone(name: str, *, instead: str) -> None:
+    """Refuses a variable of an earlier release, which would have no effect."""
+    if text(name):
+        raise ImproperlyConfigured(f"{name} is gone. Set {instead} instead: docs/settings.md explains it.")
+
+
 def integer(name: str, default: int, *, minimum: int, maximum: int) -> int:
     value = text(name)
     if not value:

@@ -9,6 +9,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from alexandria import env
+from alexandria.common.proxies import PROTOCOL
 from alexandria.development.embedded import servers
 from alexandria.env import BASE_DIR
 from alexandria.monitoring import multiprocess
@@ -29,6 +30,8 @@ if not ALLOWED_HOSTS:
     raise ImproperlyConfigured(
         "ALLOWED_HOSTS is not set: every request would be refused. Set it to the service's hosts."
     )
+env.gone("TRUST_PROXY_HEADERS", instead="TRUSTED_PROXIES")
+TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES", [])
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 if bad_origins := [origin for origin in CSRF_TRUSTED_ORIGINS if "://" not in origin]:
     raise ImproperlyConfigured(f"CSRF_TRUSTED_ORIGINS must begin with a scheme such as https://, not {bad_origins}.")
@@ -66,6 +69,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "alexandria.monitoring.request_id.request_ids",
+    "alexandria.common.proxies.https_from_trusted_proxies",
     "alexandria.monitoring.health.probes",
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "corsheaders.middleware.CorsMiddleware",
@@ -311,8 +315,7 @@ SECURE_SSL_REDIRECT = not DEBUG
 SECURE_HSTS_SECONDS = 0 if DEBUG else 31_536_000
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not DEBUG
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
-if env.flag("TRUST_PROXY_HEADERS", default=False):
-    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_PROXY_SSL_HEADER = (PROTOCOL, "https")  # only trusted proxies get it past alexandria.common.proxies
 X_FRAME_OPTIONS = "DENY"
 
 # --- Metrics and logs
@@ -326,6 +329,9 @@ METRICS_COLLECTORS = [
 METRICS_NETWORKS = env.networks("METRICS_ALLOW", ["127.0.0.1", "::1"])
 METRICS_TOKEN = env.secret("METRICS_TOKEN", min_length=20)
 LOGGING = logging_config(debug=DEBUG)
+DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = (
+    False  # it believes every client; alexandria.monitoring.request_id logs the address
+)
 DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG  # one line for each request: the last one, which has the status
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
 DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True  # alexandria.monitoring.request_id has checked it before

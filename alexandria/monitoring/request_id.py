@@ -1,4 +1,7 @@
-"""`X-Request-ID` identifies a request in its answer and in all its log lines, including those of its tasks."""
+"""`X-Request-ID` identifies a request in its answer and in all its log lines, including those of its tasks.
+
+The lines of the request itself also have the address of the client, `ip`.
+"""
 
 import re
 import uuid
@@ -10,6 +13,7 @@ from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponseBase
 from django_structlog.signals import bind_extra_request_finished_metadata
 
+from alexandria.common.proxies import client_address
 from quota.models import Consumer
 
 HEADER = "X-Request-ID"
@@ -29,7 +33,8 @@ def request_ids(
         given = request.META.get(_META, "")
         request_id = given if _VALID.fullmatch(given) else str(uuid.uuid4())
         request.META[_META] = request_id
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        address = client_address(request)
+        with structlog.contextvars.bound_contextvars(request_id=request_id, ip=address and str(address)):
             response = get_response(request)
         response.headers[HEADER] = request_id
         return response

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx2
 import pytest
 from django.conf import settings
 from honcho.environ import parse_procfile
@@ -121,6 +122,9 @@ def test_every_process_starts_from_the_files_of_the_image_and_is_healthy(instruc
             lambda: is_listening(int(port))
         )  # the health check is a process, too: do not start one ten times a second
         until(web_is_healthy)
+        unknown_proxy = {"Host": "books.example", "X-Forwarded-Proto": "https"}
+        redirect = httpx2.get(f"http://127.0.0.1:{port}/api/docs", headers=unknown_proxy)
+        assert redirect.headers["Location"] == "https://books.example/api/docs", "gunicorn believes no proxy, as we do"
         until(lambda: {"celery", "jobs"} <= set(workers_by_queue(expected=["celery", "jobs"], seconds=1)))
         for name in ("worker", "jobs"):  # once: without an answer, each waits for 10 seconds
             assert passes_its_health_check(name, environment, image)
