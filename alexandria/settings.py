@@ -131,7 +131,8 @@ DATABASE["OPTIONS"] = (
 )
 DATABASES = {"default": DATABASE}
 
-# --- Redis: cache and Celery's broker. The quota does not depend on it.
+# --- Redis: cache and Celery's broker. The quota does not depend on it. Both read only JSON from it: to unpickle a
+# value is to run a program of the one who has written it.
 REDIS_URL = env.redis_url("REDIS_URL", default=servers.redis_url)
 CACHES = {
     "default": {
@@ -139,6 +140,7 @@ CACHES = {
         "LOCATION": REDIS_URL,
         "KEY_PREFIX": "alexandria",
         "OPTIONS": {
+            "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
             "SOCKET_CONNECT_TIMEOUT": 2,
             "SOCKET_TIMEOUT": 2,
             # The three retries of redis-py would delay a request by more than ten seconds.
@@ -150,6 +152,7 @@ CACHES = {
 CELERY_BROKER_URL = REDIS_URL
 if REDIS_URL.startswith("unix://"):
     CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=", 1)
+CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 # A task is acknowledged when it ends. If its worker is killed, another worker takes it: a task can run twice but is
 # never lost. Workers take no tasks in advance, so a long task does not block others while another worker is idle.

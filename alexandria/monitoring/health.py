@@ -11,12 +11,12 @@ from http import HTTPStatus
 
 import structlog
 from django.conf import settings
-from django.core.cache import cache
 from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.utils.log import log_response
+from django_redis import get_redis_connection
 
 from alexandria.common.timeouts import Bounded, Overdue, wait_for
 from alexandria.monitoring import metrics
@@ -88,7 +88,7 @@ def check_migrations() -> str:
 
 
 def check_redis() -> str:
-    cache.get("health")
+    get_redis_connection().ping()
     return "answers"
 
 
