@@ -7,7 +7,7 @@ RUN /venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check -
     --require-hashes -r /requirements.txt
 
 FROM python:3.13-slim
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 BIND=0.0.0.0
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin alexandria
 COPY --from=build /venv /venv
 WORKDIR /app
@@ -21,4 +21,4 @@ EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-c", \
     "import os, urllib.request; urllib.request.urlopen(f\"http://127.0.0.1:{os.environ.get('PORT') or 8000}/livez\", timeout=4)"]
-CMD ["/bin/sh", "-c", "exec gunicorn alexandria.wsgi --bind ${BIND:-0.0.0.0}:${PORT:-8000} --workers ${WEB_CONCURRENCY:-2} --worker-class gthread --threads 8 --timeout 180 --graceful-timeout 30 --no-control-socket"]
+CMD ["python", "manage.py", "serve", "web"]

@@ -1,4 +1,4 @@
-"""Gunicorn reads this file at its start, from the working directory. The Procfile has the other options."""
+"""All options of the web server. `manage.py serve web` starts it with this file."""
 
 import os
 from typing import Any
@@ -11,6 +11,14 @@ from django.conf import settings
 
 from alexandria.monitoring.multiprocess import VARIABLE, process_name
 
+wsgi_app = "alexandria.wsgi"
+bind = [f"{settings.BIND}:{settings.PORT}"]
+workers = settings.WEB_CONCURRENCY
+worker_class = "gthread"  # docs/adr/0005-gunicorn.md
+threads = settings.WEB_THREADS
+timeout = 180
+graceful_timeout = 30
+control_socket_disable = True
 forwarded_allow_ips = ""  # gunicorn believes no proxy: alexandria/common/proxies.py alone decides
 secure_scheme_headers: dict[str, str] = {}
 logconfig_dict = settings.LOGGING  # gunicorn's own lines have the same form as ours

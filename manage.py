@@ -36,6 +36,10 @@ def main() -> None:
 
     command = sys.argv[1] if len(sys.argv) > 1 else "help"
     try:
+        if command == "serve":  # it does not load the apps: the program that it becomes does
+            from alexandria.management.commands.serve import Command
+
+            Command().run_from_argv(sys.argv)
         if needs_database(command, sys.argv[2:]) and (started := servers.start_unless_configured()):
             unset = " and ".join(servers.VARIABLES[name] for name in started)
             unset += " is not set" if len(started) == 1 else " are not set"

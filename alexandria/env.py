@@ -3,7 +3,8 @@
 import os
 import re
 from collections.abc import Callable, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from contextlib import suppress
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -53,6 +54,17 @@ def hosts(name: str, default: Sequence[str] = ()) -> list[str]:
     if bad := [each for each in names if not _HOST.fullmatch(each)]:
         raise ImproperlyConfigured(f"{name} must be host names without scheme, port or path, not {bad}.")
     return names
+
+
+def own_address(name: str, default: str) -> str:
+    """Where a server listens, to be followed by `:port`: an IP address or a host name of this machine."""
+    value = text(name) or default
+    with suppress(ValueError):
+        address = ip_address(value.strip("[]"))
+        return f"[{address}]" if address.version == 6 else str(address)
+    if not _HOST.fullmatch(value) or "*" in value:
+        raise ImproperlyConfigured(f"{name} must be an address such as 127.0.0.1, 0.0.0.0 or ::, not {value!r}.")
+    return value
 
 
 def networks(name: str, default: Sequence[str]) -> list[IPv4Network | IPv6Network]:

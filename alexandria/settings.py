@@ -321,6 +321,14 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
 SECURE_PROXY_SSL_HEADER = (PROTOCOL, "https")  # only trusted proxies get it past alexandria.common.proxies
 X_FRAME_OPTIONS = "DENY"
 
+# --- Processes: gunicorn.conf.py and `manage.py serve`
+BIND = env.own_address("BIND", "127.0.0.1")
+PORT = env.integer("PORT", 8000, minimum=0, maximum=65_535)
+WEB_CONCURRENCY = env.integer("WEB_CONCURRENCY", 2, minimum=1, maximum=100)
+WEB_THREADS = env.integer("WEB_THREADS", 8, minimum=1, maximum=100)
+WORKER_CONCURRENCY = env.integer("WORKER_CONCURRENCY", 2, minimum=1, maximum=100)
+JOBS_CONCURRENCY = env.integer("JOBS_CONCURRENCY", 2, minimum=1, maximum=100)
+
 # --- Metrics and logs
 multiprocess.measure_into(env.text("PROMETHEUS_MULTIPROC_DIR"))
 METRICS_COLLECTORS = [

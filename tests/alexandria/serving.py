@@ -32,9 +32,9 @@ def unused_port() -> int:
         return int(server.getsockname()[1])
 
 
-def is_listening(port: int) -> bool:
+def is_listening(port: int, address: str = "127.0.0.1") -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((address, port)) == 0
 
 
 def until(holds: Callable[[], Any], seconds: float = 120) -> None:

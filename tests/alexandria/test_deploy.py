@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -10,9 +11,11 @@ from pathlib import Path
 import httpx2
 import pytest
 from django.conf import settings
+from gunicorn.config import Config
 from honcho.environ import parse_procfile
 
 from alexandria.env import BASE_DIR
+from alexandria.management.commands.serve import PROCESSES, arguments
 from alexandria.monitoring.workers import workers_by_queue
 from tests import processes
 from tests.alexandria.serving import COMPOSE, is_listening, passes_its_health_check, process, shell, until, unused_port
@@ -50,17 +53,29 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_image_compose_and_the_procfile_start_each_process_by_the_same_command(instructions) -> None:
     procfile = parse_procfile((BASE_DIR / "Procfile").read_text()).processes
     assert {name: SERVICES[name]["command"] for name in procfile} == dict(procfile)
-    assert json.loads(dict(instructions)["CMD"]) == ["/bin/sh", "-c", f"exec {procfile['web']}"]
+    assert json.loads(dict(instructions)["CMD"]) == procfile["web"].split()
+    assert procfile == {name: f"python manage.py serve {name}" for name in PROCESSES}
 
 
 def test_some_worker_consumes_every_queue_that_tasks_use() -> None:
-    taken = {queue for name in ("worker", "jobs") for queue in queues(SERVICES[name]["command"])}
+    taken = {queue for name in ("worker", "jobs") for queue in option(name, "--queues").split(",")}
     assert {route["queue"] for route in settings.CELERY_TASK_ROUTES.values()} | {"celery"} <= taken
 
 
-def queues(command: str) -> list[str]:
-    _, _, rest = command.partition("--queues ")
-    return rest.split(maxsplit=1)[0].split(",")
+def option(process: str, name: str) -> str:
+    words = arguments(process)
+    return words[words.index(name) + 1]
+
+
+def test_the_settings_say_where_web_listens_and_how_much_each_process_does_at_once(settings) -> None:
+    settings.BIND, settings.PORT, settings.WEB_CONCURRENCY, settings.WEB_THREADS = "[::1]", 8123, 3, 5
+    settings.WORKER_CONCURRENCY, settings.JOBS_CONCURRENCY = 4, 6
+    server = Config()
+    for name, value in runpy.run_path(arguments("web")[-1]).items():
+        if name in server.settings:
+            server.set(name, value)
+    assert (server.address, server.workers, server.threads) == ([("::1", 8123)], 3, 5)
+    assert (option("worker", "--concurrency"), option("jobs", "--concurrency")) == ("4", "6")
 
 
 def test_every_variable_and_service_that_compose_names_exists() -> None:
@@ -104,12 +119,17 @@ def test_the_image_does_not_run_as_root_and_its_build_needs_no_database(instruct
 
 def test_every_process_starts_from_the_files_of_the_image_and_is_healthy(instructions, image, set_clock) -> None:
     port = str(unused_port())
-    environment = processes.environment() | {"DEBUG": "off", "ALLOWED_HOSTS": "books.example", "PORT": port}
+    environment = processes.environment() | {"DEBUG": "off", "ALLOWED_HOSTS": "books.example"}
+    in_dotenv = {"PORT": port, "WEB_CONCURRENCY": "", "WORKER_CONCURRENCY": "1", "JOBS_CONCURRENCY": "1"}
+    environment = {name: value for name, value in environment.items() if name not in {*in_dotenv, "BIND"}}
+    dotenv = image / ".env"
+    dotenv.write_text("".join(f"{name}={value}\n" for name, value in in_dotenv.items()))
     healthcheck = json.loads(dict(instructions)["HEALTHCHECK"].partition("CMD ")[2])
     healthcheck[0] = sys.executable
 
     def web_is_healthy() -> bool:
-        return subprocess.run(healthcheck, env=environment, capture_output=True, check=False).returncode == 0
+        variables = environment | {"PORT": port}  # compose takes them from the same file
+        return subprocess.run(healthcheck, env=variables, capture_output=True, check=False).returncode == 0
 
     assert not web_is_healthy()
     with (
@@ -121,6 +141,7 @@ def test_every_process_starts_from_the_files_of_the_image_and_is_healthy(instruc
         until(
             lambda: is_listening(int(port))
         )  # the health check is a process, too: do not start one ten times a second
+        assert not is_listening(int(port), "127.0.0.2"), "without BIND, other machines cannot connect"
         until(web_is_healthy)
         unknown_proxy = {"Host": "books.example", "X-Forwarded-Proto": "https"}
         redirect = httpx2.get(f"http://127.0.0.1:{port}/api/docs", headers=unknown_proxy)
@@ -129,6 +150,7 @@ def test_every_process_starts_from_the_files_of_the_image_and_is_healthy(instruc
         for name in ("worker", "jobs"):  # once: without an answer, each waits for 10 seconds
             assert passes_its_health_check(name, environment, image)
         assert beat.poll() is None
+    dotenv.unlink()
     assert {path.name for path in image.iterdir() if not path.name.startswith("__")} == {
         "alexandria",
         "quota",

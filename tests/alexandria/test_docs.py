@@ -46,6 +46,7 @@ WITH_REQUESTS = [doc for doc in DOCS if "\ncurl -sS" in doc.read_text() or "\n  
 NOT_RUN = {
     # These have their own tests.
     "run",
+    "serve",
     "demo",
     "embedded",
     "isbndb_sandbox",

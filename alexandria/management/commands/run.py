@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 
-from alexandria import env
 from alexandria.development import stack
 from alexandria.development.embedded import servers
 from alexandria.development.embedded.files import write_private
@@ -38,7 +38,7 @@ start or has ended; the message names it."""
         parser.add_argument(
             "--port",
             type=port_number,
-            default=env.integer("PORT", 8000, minimum=0, maximum=MAX_PORT),
+            default=settings.PORT,
             help="the port of web (default: PORT, otherwise 8000; 0 takes a free port)",
         )
 
