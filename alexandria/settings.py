@@ -85,6 +85,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "alexandria.monitoring.metrics.RequestMetrics",
+    "alexandria.api.bodies.bodies",
 ]
 ROOT_URLCONF = "alexandria.urls"
 WSGI_APPLICATION = "alexandria.wsgi.application"
@@ -233,6 +234,8 @@ CORS_EXPOSE_HEADERS = [
     "X-Request-ID",
 ]
 DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024  # 100,000 ISBNs with hyphens
+FILE_UPLOAD_MAX_MEMORY_SIZE = 11 * 1024 * 1024  # a form of the admin with a file of MAX_FILE_SIZE
+FILE_UPLOAD_HANDLERS = ["alexandria.api.bodies.CheckedFiles"]
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["quota.authentication.ConsumerKeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["quota.authentication.IsActiveConsumer"],

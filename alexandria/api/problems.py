@@ -8,7 +8,7 @@ import structlog
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.db import InterfaceError, OperationalError
-from django.http import HttpRequest, HttpResponseBase, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.utils.log import log_response
 from drf_standardized_errors.formatter import ExceptionFormatter
 from drf_standardized_errors.handler import ExceptionHandler
@@ -30,7 +30,7 @@ from rest_framework.views import APIView
 
 from alexandria.monitoring.request_id import HEADER as REQUEST_ID
 from enrichment import exceptions as enrichment
-from enrichment.api.isbndb.errors import UNEXPECTED, error_body
+from enrichment.api.isbndb.errors import UNEXPECTED, error_body, too_long
 from enrichment.serializers.bibliographies import BibliographySerializer
 from enrichment.serializers.books import EnrichmentSerializer
 from enrichment.serializers.reconciliation import NotReconciledSerializer
@@ -47,6 +47,7 @@ from quota.serializers import QuotaStatusSerializer
 log = structlog.get_logger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
+IN_API = ("/api/", "/isbndb/")
 RETRY_SOON = 5  # seconds
 RETRY_LATER = 60  # seconds, after which a job can have ended, or the queue can have sent something
 
@@ -85,7 +86,7 @@ RESULTS: dict[type, type[Serializer[Any]]] = {
 # code -> text that replaces the exception's own
 DETAILS = {
     "database_unavailable": "The database does not answer. Try again soon.",
-    "body_too_large": f"The body is too long: the limit is {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes.",
+    "body_too_large": too_long(settings.DATA_UPLOAD_MAX_MEMORY_SIZE),
 }
 
 
@@ -214,14 +215,21 @@ def problem_for_html(
         response = get_response(request)
         status = response.status_code
         is_html = response.headers.get("Content-Type", "").startswith("text/html")
-        if status < 400 or not is_html or not request.path.startswith(("/api/", "/isbndb/")):
+        if status < 400 or not is_html or not request.path.startswith(IN_API):
             return response
-        if request.path.startswith("/isbndb/"):
-            return JsonResponse(error_body(status, detail=UNEXPECTED), status=status)
-        body = problem_body(status, "error", UNEXPECTED)
-        return JsonResponse(body | request_id_of(request), status=status, content_type=CONTENT_TYPE)
+        return refusal(request, status, "error", UNEXPECTED)
 
     return middleware
+
+
+def refusal(request: HttpRequest, status: int, code: str, detail: str) -> HttpResponse:
+    """An error that no view answers, in the form of its path: a problem, ISBNdb's own form, or else a plain text."""
+    if request.path.startswith("/isbndb/"):
+        return JsonResponse(error_body(status, detail=detail), status=status)
+    if not request.path.startswith(IN_API):
+        return HttpResponse(f"{detail}\n", "text/plain; charset=utf-8", status)
+    body = problem_body(status, code, detail)
+    return JsonResponse(body | request_id_of(request), status=status, content_type=CONTENT_TYPE)
 
 
 def request_id_of(request: Any) -> dict[str, str]:

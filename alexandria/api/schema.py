@@ -6,6 +6,7 @@ from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerExtension
 
+from alexandria.api.bodies import CHARSET_REFUSED, NO_LENGTH
 from alexandria.api.problems import CONTENT_TYPE, DETAILS, problem_body
 from enrichment.exceptions import QueueFull, TooManyItems, TooManyJobs
 from quota.exceptions import QuotaRefused
@@ -161,17 +162,22 @@ PROBLEMS: dict[int, ProblemDoc] = {
         "The job ended so long ago that its items are deleted. Its figures are kept.",
         {"items_deleted": ("The items of this job were deleted on 2026-06-05. Its figures are kept.", {})},
     ),
+    411: ProblemDoc(
+        "The body comes in chunks, so that its length is not known.",
+        {"length_required": (NO_LENGTH, {})},
+    ),
     413: ProblemDoc(
         "The body is too long.",
         {"body_too_large": (DETAILS["body_too_large"], {})},
     ),
     415: ProblemDoc(
-        "The body is neither JSON nor another type that this endpoint takes. `detail` names them.",
+        "The body has no type that this endpoint takes (`detail` names them), or its charset is not UTF-8 or ASCII.",
         {
             "unsupported_media_type": (
                 'Unsupported media type "a/b" in request. Name its type in the header Content-Type: application/json.',
                 {},
-            )
+            ),
+            "unsupported_charset": (CHARSET_REFUSED, {}),
         },
     ),
     422: ProblemDoc(
@@ -231,7 +237,7 @@ REFUSED_OR_THROTTLED = ProblemDoc(
 EVERYWHERE = (401, 403, 406, 429, 500, 503)
 WITH_PATH_PARAMETERS = (404,)
 WITH_QUERY = (400,)
-WITH_BODY = (400, 413, 415)
+WITH_BODY = (400, 411, 413, 415)
 SPENDING = (502, 504)
 AS_A_JOB = (409, 422)
 CHANGING_A_JOB = (409,)

@@ -52,6 +52,11 @@ def error_body(status: int, message: str = "", detail: str = "") -> dict[str, st
     return {"message": message, "error_message": detail}
 
 
+def too_long(limit: int) -> str:
+    """What is said of a body of more bytes than the limit."""
+    return f"The body is too long: the limit is {limit:,} bytes."
+
+
 def origin_headers(api_calls: int) -> dict[str, str]:
     """Where an answer comes from, the store ("hit") or ISBNdb ("miss"); the calls spent for it, and the quota then."""
     headers = {CACHE: "miss" if api_calls else "hit", CALLS: str(api_calls)}
@@ -77,7 +82,7 @@ def error_answer(error: Exception, context: dict[str, Any]) -> JsonResponse:
 
 def _detail(cause: Exception) -> str:
     if isinstance(cause, RequestDataTooBig):
-        return f"The body is too long: the limit is {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes."
+        return too_long(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
     if isinstance(cause, ValidationError):
         errors = cause.detail if isinstance(cause.detail, dict) else {api_settings.NON_FIELD_ERRORS_KEY: cause.detail}
         return " ".join(_named(field, said) for field, said in errors.items())
