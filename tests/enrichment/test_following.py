@@ -137,6 +137,12 @@ def test_a_change_while_the_pages_are_read_comes_on_a_later_page(api: APIClient)
     assert page["updated_until"] > LONG_AGO
 
 
+def test_a_program_that_goes_on_at_the_time_of_a_change_gets_it_once_more(api: APIClient) -> None:
+    store(ISBNS[0])
+    moment = Edition.objects.get().updated_at.isoformat().replace("+00:00", "Z")
+    assert [book["isbn13"] for book in api.get(f"/api/books?updated_since={moment}").json()["results"]] == [ISBNS[0]]
+
+
 def test_nothing_is_unsettled_when_no_book_is_being_stored() -> None:
     store(ISBNS[0])
     before = now()

@@ -27,7 +27,7 @@ from enrichment.selectors.queue import FAILED, Payers
 from enrichment.services import enrich as enrichment
 from enrichment.services import queue_flush
 from enrichment.services.queue import Accepted, drop, enqueue, retry
-from enrichment.services.queue_batches import LEASE, Batch, make_batch
+from enrichment.services.queue_batches import LEASE, Batch, claim_batch, make_batch
 from enrichment.services.queue_flush import Flush, flush
 from quota.exceptions import ConsumerUnknown, QuotaUnavailable
 from quota.models import Call, Consumer, Switches
@@ -152,6 +152,7 @@ def test_each_asker_of_an_isbn_keeps_its_own_priority_and_due_time(at: At) -> No
     ]
     at(65)
     queue(isbn, HIGH)
+    queue(isbn, LOW)
     reader = Asker.objects.get(consumer__slug="reader")
     assert (reader.priority, reader.due_at) == (HIGH, NOON + timedelta(seconds=70))
     overview = selectors.get_queue()
@@ -215,6 +216,28 @@ def test_due_isbns_are_sent_first_and_then_the_highest_priorities(at: At) -> Non
     assert stored > {*overdue, *high}
     assert len(stored & set(normal)) == 5
     assert flush().batches == 0
+
+
+@pytest.mark.parametrize("size", range(1, 8))
+def test_what_is_due_comes_before_what_is_not_then_the_priority_counts_and_then_the_age(at: At, size: int) -> None:
+    """Due at 3650 s: a low and two normal ones, one of them at this very moment. Another one is held until then."""
+    isbns = known_isbns(7)
+    low, normal, newer, held, early_high, early_normal, early_low = isbns[3], isbns[2], isbns[1], *isbns[4:], isbns[0]
+    for seconds, isbn, priority in (
+        (0, low, LOW),
+        (3570, held, NORMAL),
+        (3580, normal, NORMAL),
+        (3590, newer, NORMAL),
+        (3641, early_normal, NORMAL),
+        (3645, early_low, LOW),
+        (3649, early_high, HIGH),
+    ):
+        at(seconds)
+        queue([isbn], priority)
+    at(3650)
+    QueuedIsbn.objects.filter(pk=held).update(held_until=NOON + timedelta(seconds=3650), attempts=1)
+    [wanted] = selectors.wanted_next(selectors.get_payers().able, size=size).values()
+    assert wanted == [held, normal, newer, low, early_high, early_normal, early_low][:size]
 
 
 @pytest.mark.slow
@@ -333,6 +356,19 @@ def test_the_claim_of_a_killed_flusher_expires(at: At, sandbox: Sandbox) -> None
     assert Edition.objects.count() == SIZE
     quota.expire()
     assert balance(sandbox) == (2, 2)
+
+
+def test_a_flusher_whose_claim_is_over_leaves_the_isbns_to_the_next_one(at: At) -> None:
+    queue(known_isbns(SIZE))
+    first = claim_batch(selectors.get_payers(), source="")
+    at(LEASE.total_seconds())
+    second = claim_batch(selectors.get_payers(), source="")
+    assert first is not None
+    assert second is not None
+    assert sorted(first.isbns) == sorted(second.isbns)
+    queue_flush._release(first, first.isbns)
+    queue_flush._put_off(first, dict.fromkeys(first.isbns, "too late"))
+    assert set(QueuedIsbn.objects.values_list("claim", "attempts", "last_error")) == {(second.claim, 2, "")}
 
 
 # When a batch fails
@@ -502,6 +538,21 @@ def test_an_isbn_that_fails_within_an_answer_is_held_and_then_joins_other_batche
     at(70)
     assert (selectors.get_queue().depth, selectors.get_queue().next_flush_why) == (0, None)
     assert sent() == [SIZE, 5]
+
+
+def test_an_answer_ends_the_pause_that_another_flusher_has_begun(sandbox: Sandbox) -> None:
+    queue(known_isbns(SIZE))
+    meet = sandbox.faults.meet
+
+    def pause_first(path: str) -> object:
+        QueueState.objects.update(failures=3, paused_until=NOON + timedelta(hours=1))
+        connection.close()  # of the sandbox's thread
+        return meet(path)
+
+    with patch.object(sandbox.faults, "meet", pause_first):
+        assert flush().batches == 1
+    state = QueueState.objects.get()
+    assert (state.failures, state.paused_until) == (0, None)
 
 
 def test_an_unreadable_book_leaves_the_queue_as_a_miss_that_expires_soon(at: At, sandbox: Sandbox) -> None:

@@ -9,12 +9,13 @@ import pytest
 from django.db import IntegrityError, connection
 
 from alexandria.development.sandbox.server import Sandbox
+from enrichment.exceptions import IsbndbError
 from enrichment.services.enrich import add_answer, enrich_isbns
 from harvest import runs
 from harvest.crons import batches, housekeeping
 from harvest.crons.registry import CRONS, get_cron
-from harvest.crons.run_context import RunContext
-from harvest.exceptions import CronUnknown
+from harvest.crons.run_context import MAX_FAILURES_IN_A_ROW, RunContext
+from harvest.exceptions import CronUnknown, FailedTooOften
 from harvest.models import CronState, HarvestRun
 from harvest.runs import run_cron
 from quota.database import ask
@@ -286,6 +287,38 @@ def test_a_long_run_renews_its_lease_and_saves_its_cursor(set_clock: SetClock, m
 
     replace_run(monkeypatch, "open-ledger", take_long)
     assert recorded(run_cron("open-ledger"))[0] == "succeeded"
+
+
+def test_the_heartbeat_may_fail_once_before_the_lease_is_over() -> None:
+    assert 2 * runs.HEARTBEAT < runs.LEASE
+
+
+def test_a_run_that_has_lost_its_lease_leaves_the_next_run_alone(monkeypatch) -> None:
+    states = CronState.objects.filter(name="open-ledger")
+
+    def lose(context: RunContext) -> None:
+        context.cursor = {"page": 3}
+        states.update(run=HarvestRun.objects.create(cron="open-ledger", started_at=NOON), cursor={"page": 9})
+
+    replace_run(monkeypatch, "open-ledger", lose)
+    lost = run_cron("open-ledger")
+    state = states.get()
+    assert (state.cursor, state.lease_until is None) == ({"page": 9}, False)
+    assert state.run not in {None, lost}
+
+
+def test_an_answer_ends_a_row_of_failures() -> None:
+    context = RunContext(consumer="", source="", today=NOON.date())
+    for failures in (MAX_FAILURES_IN_A_ROW - 1, MAX_FAILURES_IN_A_ROW - 1):
+        for _ in range(failures):
+            context.record_failure(IsbndbError("a test"))
+        context.check_can_continue()
+        context.record_answer()
+    for _ in range(MAX_FAILURES_IN_A_ROW):
+        assert context.can_continue
+        context.record_failure(IsbndbError("a test"))
+    with pytest.raises(FailedTooOften):
+        context.check_can_continue()
 
 
 def test_the_scheduled_reconciliation_finds_drift(sandbox: Sandbox, settings, caplog) -> None:

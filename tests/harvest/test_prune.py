@@ -64,6 +64,7 @@ def test_an_old_journal_is_deleted_and_the_ledgers_stay(
     run_job()
     set_clock(NOON + timedelta(days=31))
     ledgers = list(DailyLedger.objects.values_list("day", "used"))
+    under_way = HarvestRun.objects.create(cron="stale-refresh", started_at=NOON)
 
     run = run_cron("prune-journal")
     assert (run.outcome, run.calls) == ("succeeded", 0)
@@ -76,6 +77,7 @@ def test_an_old_journal_is_deleted_and_the_ledgers_stay(
         (NOON.date(), "open"),
     ], "the open reservation stays until its lease expires"
     assert not HarvestRun.objects.filter(cron="reconciliation").exists()
+    assert HarvestRun.objects.filter(pk=under_way.pk).exists(), "it has not ended"
     assert Reconciliation.objects.get().call is None
     assert list(DailyLedger.objects.values_list("day", "used")) == ledgers
     assert ConsumerUsage.objects.filter(ledger=NOON.date(), consumer__slug="reader").get().used == 5

@@ -3,18 +3,20 @@
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
 
 from quota.database import Decision
 from quota.exceptions import QuotaRefused, ReservationClosed, ReservationSpent, SendWindowMissed
-from quota.models import Call, Consumer, DailyLedger
+from quota.models import Call, Consumer, DailyLedger, Reservation
 from quota.prices import RequestKind
 from quota.selectors.status import get_status
 from quota.services import reservations
-from quota.services.reservations import DispatchedCall
-from tests.fixtures import At, stop_database_clock
+from quota.services.reservations import DispatchedCall, dispatched_call
+from quota.services.shares import dispatch_shared
+from tests.fixtures import NOON, At, stop_database_clock
 
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
 FAR = timedelta(days=1)
@@ -220,6 +222,93 @@ def test_a_call_gives_the_right_to_send_once(reservation: uuid.UUID) -> None:
     call.claim()
     with pytest.raises(RuntimeError, match="a dispatch of its own"):
         call.claim()
+
+
+def test_a_slow_answer_of_the_database_makes_no_request_early_and_moves_no_midnight() -> None:
+    """Its send time counts from the answer, and the end of its window from the question."""
+    asked_at = time.monotonic() - 5
+    nothing: dict[str, Any] = dict.fromkeys(Decision._fields)
+    granted = {"outcome": "granted", "call": 1, "price": 1, "day": NOON.date(), "send_at": NOON}
+    decision = Decision(**nothing | granted | {"send_in": 2.0, "valid_for": 8.0})
+    before = time.monotonic()
+    call = dispatched_call(uuid.uuid4(), decision, asked_at)
+    assert isinstance(call, DispatchedCall)
+    assert call.send_after >= before + 2
+    assert call.send_before == asked_at + 8
+
+
+def way_of_dispatch(way: str, reservation: uuid.UUID) -> DispatchedCall:
+    """A request that is dispatched alone, with its reservation, as one of several payers, or moved to another slot."""
+    if way == "with its reservation":
+        _, _, first = reservations.reserve_and_dispatch(
+            consumer="reader", operation="test", calls=1, kind=RequestKind.PAGE, method="GET", path="/author/x"
+        )
+        assert isinstance(first, DispatchedCall)
+        return first
+    if way == "shared":
+        other = reservations.reserve(consumer="reader", operation="other", calls=7)
+        shared = dispatch_shared([(reservation, 2), (other, 7)], method="POST", path="/books")
+        assert isinstance(shared, DispatchedCall)
+        return shared
+    call = dispatch(reservation)
+    if way == "moved":
+        reservations.slow_down(call, seconds=70)
+        assert reservations.move(call) is None
+    return call
+
+
+WAYS = ["alone", "with its reservation", "shared", "moved"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_lease_counts_from_the_send_time(consumer: Consumer, no_waits: None, at: At, settings, way: str) -> None:
+    settings.ISBNDB_BATCH_PRICE = "isbn"
+    reservation = reservations.reserve(consumer="reader", operation="test", calls=7)
+    reservations.slow_down(dispatch(reservations.reserve(consumer="reader", operation="x", calls=7)), seconds=60)
+    at(1)
+    call = way_of_dispatch(way, reservation)
+    assert call.send_at >= NOON + timedelta(seconds=60)
+    ends = Reservation.objects.exclude(operation="x").values_list("expires_at", flat=True)
+    assert {end for end in ends if end > NOON + timedelta(seconds=150)} == {call.send_at + reservations.LEASE}
+    assert len(ends) == {"shared": 2, "with its reservation": 2}.get(way, 1)
+    if way == "shared":
+        assert set(ends) == {call.send_at + reservations.LEASE}
+
+
+def test_an_extension_extends_the_lease(consumer: Consumer, at: At) -> None:
+    reservation = reservations.reserve(consumer="reader", operation="test", calls=1)
+    at(100)
+    reservations.extend(reservation)
+    assert Reservation.objects.get().expires_at == NOON + timedelta(seconds=100) + reservations.LEASE
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_request_may_be_sent_until_two_seconds_before_midnight(
+    consumer: Consumer, no_waits: None, settings, way: str
+) -> None:
+    settings.ISBNDB_BATCH_PRICE = "isbn"
+    stop_database_clock(MIDNIGHT - timedelta(seconds=90))
+    call = way_of_dispatch(way, reservations.reserve(consumer="reader", operation="test", calls=7))
+    to_midnight = (MIDNIGHT - call.send_at).total_seconds()
+    assert 0 < call.send_before - call.send_after <= to_midnight - 2
+
+
+@pytest.mark.parametrize("way", ["with its reservation", "moved"])
+def test_nothing_is_sent_at_the_first_moment_of_the_guard(
+    consumer: Consumer, no_waits: None, reservation: uuid.UUID, way: str
+) -> None:
+    stop_database_clock(MIDNIGHT - timedelta(seconds=10))
+    call = dispatch(reservation)
+    reservations.slow_down(call, seconds=8)
+    if way == "moved":
+        with pytest.raises(QuotaRefused) as caught:
+            reservations.move(call)
+        assert caught.value.limit == "midnight"
+    else:
+        _, _, wait = reservations.reserve_and_dispatch(
+            consumer="reader", operation="test", calls=1, kind=RequestKind.PAGE, method="GET", path="/author/x"
+        )
+        assert isinstance(wait, timedelta)
 
 
 @pytest.mark.slow

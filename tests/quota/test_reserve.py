@@ -14,12 +14,14 @@ from quota.exceptions import (
     QuotaRefused,
     QuotaUnavailable,
     ReservationClosed,
+    ShareNotPaid,
 )
 from quota.models import Consumer, ConsumerUsage, DailyLedger, Reservation, Switches
 from quota.prices import RequestKind
 from quota.selectors.status import check_ledger, get_status
 from quota.services import reservations
-from tests.fixtures import SetClock, stop_database_clock
+from quota.services.shares import dispatch_shared
+from tests.fixtures import At, SetClock, stop_database_clock
 
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
 
@@ -28,6 +30,7 @@ MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
 def small_day(settings, consumer: Consumer) -> None:
     settings.QUOTA_DAILY_LIMIT = 120
     settings.QUOTA_SAFETY_BUFFER = 20
+    settings.ISBNDB_BATCH_PRICE = "isbn"
 
 
 def reserve(calls: int, consumer: str = "reader", **options: Any) -> uuid.UUID:
@@ -162,8 +165,10 @@ def test_a_day_that_isbndb_closed_grants_nothing() -> None:
     assert caught.value.limit == "day_closed"
 
 
-def test_nothing_is_reserved_in_the_last_two_seconds_of_a_day() -> None:
-    stop_database_clock(MIDNIGHT - timedelta(seconds=1.9))
+@pytest.mark.parametrize("seconds_to_midnight", [2, 1.9])
+def test_nothing_is_reserved_in_the_last_two_seconds_of_a_day(seconds_to_midnight: float) -> None:
+    stop_database_clock(MIDNIGHT - timedelta(seconds=seconds_to_midnight))
+    assert not get_status().can_make_calls
     assert refusal(1) == ("midnight", 1, 0, MIDNIGHT + timedelta(seconds=2))
 
 
@@ -215,6 +220,19 @@ def test_a_lease_that_has_run_out_blocks_no_call_even_before_expire_runs() -> No
     assert get_status().reserved == 60
 
 
+def test_at_the_moment_in_which_a_lease_ends_its_calls_are_free_and_none_is_spent(at: At) -> None:
+    reservation, other = reserve(5, lease=timedelta(seconds=60)), reserve(5)
+    at(60)
+    with pytest.raises(ReservationClosed):
+        reservations.dispatch(reservation, kind=RequestKind.PAGE, method="GET", path="/author/x")
+    with pytest.raises(ReservationClosed):
+        reservations.extend(reservation)
+    with pytest.raises(ShareNotPaid):
+        dispatch_shared([(other, 1), (reservation, 1)], method="POST", path="/books")
+    assert reservations.expire() == 1
+    assert (get_status().used, get_status().reserved) == (0, 5)
+
+
 def test_every_dispatch_extends_the_lease() -> None:
     reservation = reserve(2, lease=timedelta(seconds=60))
     before = Reservation.objects.get().expires_at
@@ -256,6 +274,16 @@ def test_observing_counts_past_the_limit_and_refuses_nothing(settings) -> None:
     status = get_status()
     assert (status.used, status.reserved, status.remaining) == (1, 159, 0)
     assert status.can_make_calls
+
+
+def test_while_observing_too_the_leases_that_ran_out_go_back_first(settings, caplog) -> None:
+    settings.QUOTA_ENFORCEMENT = "observe"
+    reserve(50, lease=timedelta())
+    reservation = reserve(60)
+    reserve(40, lease=timedelta())
+    reservations.extend(reservation, calls=40)
+    assert get_status().reserved == 100
+    assert "quota.observed" not in caplog.text, "no limit would have refused these"
 
 
 def test_the_use_of_each_consumer_is_stored_with_the_ledger() -> None:

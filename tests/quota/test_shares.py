@@ -2,11 +2,12 @@
 
 import threading
 import uuid
+from datetime import timedelta
 
 import pytest
 from django.db import connection
 
-from quota.exceptions import ConsumerInactive, QuotaRefused, ReservationClosed, ReservationSpent, ShareNotPaid
+from quota.exceptions import ConsumerInactive, DayOver, QuotaRefused, ReservationClosed, ReservationSpent, ShareNotPaid
 from quota.models import Call, Consumer, ConsumerUsage, PriceMeasurement
 from quota.prices import RequestKind
 from quota.selectors.status import check_ledger, get_status
@@ -92,6 +93,17 @@ def test_when_one_payer_cannot_pay_nobody_does_and_the_answer_says_which() -> No
         send((ann, 5), (bob, 2))
     assert used() == {"ann": (0, 5, 0), "bob": (0, 2, 0)}
     assert not Call.objects.exists()
+
+
+def test_nobody_pays_with_calls_of_yesterday(at: At) -> None:
+    at(12 * 3600 - 60)
+    bob = reserve(consumer="bob", operation="queue", calls=3, lease=timedelta(days=1))
+    at(12 * 3600 + 60)
+    [ann] = hold(5)
+    with pytest.raises(ShareNotPaid) as unpaid:
+        send((ann, 5), (bob, 3))
+    assert (unpaid.value.payer, type(unpaid.value.why)) == (1, DayOver)
+    assert get_status().used == 0
 
 
 def test_the_safety_limit_counts_all_shares(settings) -> None:

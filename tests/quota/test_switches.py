@@ -115,6 +115,12 @@ def test_new_limits_hold_from_the_next_day_and_today_only_when_they_are_applied(
     assert [ledger.safety_limit for ledger in DailyLedger.objects.all()] == [400, 400]
 
 
+def test_a_buffer_of_0_in_the_switches_is_a_buffer_of_0() -> None:
+    switch(safety_buffer=0)
+    assert effective_limits().safety_buffer == 0
+    assert get_status().safety_limit == get_status().daily_limit == 15_000
+
+
 def test_a_limit_below_what_is_used_refuses_everything_and_takes_nothing_back() -> None:
     reservations.increment(50)
     switch(daily_limit=20, safety_buffer=10)

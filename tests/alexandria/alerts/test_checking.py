@@ -2,7 +2,8 @@
 
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from importlib import import_module
 
 import pytest
@@ -39,7 +40,7 @@ def use(calls: int) -> None:
     Call.objects.update(dispatched_at=NOON - timedelta(hours=9))
 
 
-def journal(consumer: Consumer, outcomes: dict[str, int]) -> None:
+def journal(consumer: Consumer, outcomes: dict[str, int], *, moment: datetime = NOON) -> None:
     """Calls of this moment."""
     quota.open_ledger()
     reservation = quota.reserve(consumer=consumer.slug, operation="test", calls=1)
@@ -50,8 +51,8 @@ def journal(consumer: Consumer, outcomes: dict[str, int]) -> None:
             reservation_id=reservation,
             operation="test",
             outcome=outcome,
-            dispatched_at=NOON,
-            send_at=NOON,
+            dispatched_at=moment,
+            send_at=moment,
         )
         for outcome, count in outcomes.items()
         for _ in range(count)
@@ -98,6 +99,13 @@ def test_errors_are_judged_by_requests_whatever_these_cost(at: At, consumer: Con
     Call.objects.filter(outcome="timeout").update(calls=1_000)
     assert "error_rate" not in keys(check().opened)
     journal(consumer, {"timeout": 10})
+    assert "error_rate" in keys(check().opened)
+
+
+def test_just_after_midnight_the_failures_of_just_before_count(at: At, consumer: Consumer) -> None:
+    at(MIDNIGHT - 60)
+    journal(consumer, {"timeout": 20}, moment=NOON + timedelta(seconds=MIDNIGHT - 60))
+    at(MIDNIGHT + 60)
     assert "error_rate" in keys(check().opened)
 
 
@@ -318,12 +326,19 @@ def test_old_alerts_and_messages_are_deleted(settings, webhook: Webhook) -> None
     settings.JOURNAL_KEEP_DAYS = 30
     apply([FIRE], now=NOON)
     apply([], now=NOON + HOLD)
-    apply([FIRE], now=NOON + timedelta(days=1))  # stays open
     Delivery.objects.update(state="delivered", ended_at=NOON, next_attempt_at=None)
-    month = NOON + timedelta(days=30, hours=1)
-    apply([FIRE], now=month)
+    apply([FIRE], now=NOON + timedelta(days=1))  # stays open, and its message is not sent
+    apply([FIRE], now=NOON + timedelta(days=32))
     assert [(alert.key, alert.recovered_at) for alert in Alert.objects.all()] == [("fire", None)]
-    assert Delivery.objects.filter(created_at__lt=month - timedelta(days=30)).count() == 0
+    assert [(message.state, message.alert) for message in Delivery.objects.all()] == [("pending", Alert.objects.get())]
+
+
+def test_an_open_alert_has_the_figures_of_the_newest_check() -> None:
+    apply([FIRE], now=NOON)
+    for seconds, detail in ((60, "In the attic."), (30, "On the stairs, said a slow check.")):
+        apply([replace(FIRE, detail=detail)], now=NOON + timedelta(seconds=seconds))
+    alert = Alert.objects.get()
+    assert (alert.detail, alert.last_seen_at) == ("In the attic.", NOON + timedelta(seconds=60))
 
 
 def test_a_dry_run_writes_nothing(webhook: Webhook) -> None:

@@ -12,10 +12,11 @@ from email.policy import default
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core import mail
 from django.db import IntegrityError, connection
 
-from alexandria.alerts import delivery
+from alexandria.alerts import delivery, webhooks
 from alexandria.alerts.delivery import CLAIM, PAUSES, deliver_due, retry, send_test
 from alexandria.alerts.exceptions import NothingToRetry
 from alexandria.alerts.models import Delivery, Severity, Webhook
@@ -133,6 +134,28 @@ def test_a_message_whose_sender_was_killed_is_sent_by_another(
     assert (message.state, message.attempts) == ("delivered", 2)
     assert len(receiver.received) == received
     assert {got.headers["webhook-id"] for got in receiver.received} == {str(message.pk)}
+
+
+def test_a_claim_outlives_the_longest_attempt() -> None:
+    assert CLAIM.total_seconds() > max(webhooks.MAX_SECONDS, settings.EMAIL_TIMEOUT)
+
+
+def test_a_sender_whose_claim_is_over_does_not_overwrite_the_attempt_of_another(
+    message: Delivery, receiver: Receiver, at: At, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver.answers = [500, 503]
+    send, another = webhooks.send, iter([deliver_due])
+
+    def send_late(*args: Any, **options: Any) -> int:
+        if (deliver := next(another, None)) is not None:
+            at(CLAIM.total_seconds())
+            deliver()
+        return send(*args, **options)
+
+    monkeypatch.setattr(webhooks, "send", send_late)
+    deliver_due()
+    message.refresh_from_db()
+    assert (message.attempts, message.status) == (2, 500)
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """Every error under /api/ is a problem (RFC 9457), never an HTML page."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 
 import pytest
@@ -31,7 +31,7 @@ from quota.exceptions import (
     ReservationClosed,
     ReservationSpent,
 )
-from tests.fixtures import database_moved, stop_database_clock
+from tests.fixtures import NOON, SetClock, database_moved, stop_database_clock
 
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
 
@@ -119,6 +119,13 @@ def test_a_refusal_names_its_limit_and_the_quota(set_clock) -> None:
 def client(request: pytest.FixtureRequest, api: APIClient, settings) -> APIClient:
     settings.DEBUG = request.param
     return api
+
+
+@pytest.mark.parametrize(("seconds", "header"), [(-5, 1), (0, 1), (0.2, 1), (1, 1), (1.001, 2), (36_000, 36_000)])
+def test_retry_after_is_never_too_early_and_never_0(set_clock: SetClock, seconds: float, header: int) -> None:
+    stop_database_clock(NOON)
+    refusal = QuotaRefused(limit="floor", asked=1, free=0, retry_at=NOON + timedelta(seconds=seconds))
+    assert answer_to(refusal).headers["Retry-After"] == str(header)
 
 
 def test_an_unknown_path_is_a_problem_and_needs_a_key(client: APIClient) -> None:

@@ -251,6 +251,19 @@ def test_while_a_question_waits_for_its_retry_no_other_begins(sandbox: Sandbox) 
     assert len({*Call.objects.order_by("id").values_list("reservation", flat=True)[:3]}) == 1
 
 
+@pytest.mark.usefixtures("one_at_a_time")
+def test_after_an_answer_failed_questions_are_asked_again_as_before(sandbox: Sandbox) -> None:
+    sandbox.add_fault("status", status=503, times=3)
+    asked = questions_for(3)
+    results: list[str | None] = []
+    for each in ask_each(asked):
+        results.append(found(each))
+        if len(results) == 2:
+            sandbox.add_fault("status", status=503, times=1)
+    assert results == [None, *known_isbns(3)[1:]]
+    assert outcomes() == [*["server_error"] * 3, "ok", "server_error", "ok"]
+
+
 def test_when_isbndb_is_down_only_one_of_those_under_way_is_tried_again(sandbox: Sandbox) -> None:
     sandbox.faults = Gate(opens_for=8)
     sandbox.add_fault("status", status=503)

@@ -4,6 +4,7 @@ import importlib.util
 import logging
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -26,18 +27,19 @@ from enrichment.exceptions import (
     IsbndbUndecodable,
 )
 from enrichment.gateway import asking
+from enrichment.gateway import connection as isbndb
 from enrichment.gateway.asking import ask
 from enrichment.gateway.connection import close_connections
 from enrichment.gateway.listings import books_by_author, page_of
 from enrichment.gateway.questions import KeyUsage, batch_of, key_usage
 from enrichment.gateway.replies import TOO_FAST_PAUSE_SECONDS, without_key
-from quota.exceptions import QuotaRefused
+from quota.exceptions import QuotaRefused, QuotaUnavailable
 from quota.models import Call, Consumer, DailyLedger
 from quota.prices import RequestKind
 from quota.selectors.status import get_status
 from quota.services import reservations
 from quota.services.reservations import DispatchedCall
-from quota.spending import Spender, spending
+from quota.spending import MAX_PACE_WAIT, Spender, spending
 from tests.fixtures import SetClock, balance, known_isbns, stop_database_clock, unknown_isbns
 
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
@@ -290,6 +292,48 @@ def test_a_retry_takes_a_free_call_and_otherwise_a_reserved_one(sandbox: Sandbox
     assert balance(sandbox) == (3, 3)
 
 
+@pytest.mark.parametrize(("calls", "in_hand"), [(7, 3), (8, 4)])
+def test_a_retry_takes_calls_in_hand_only_if_they_pay_for_all_of_it(
+    sandbox: Sandbox, settings, calls: int, in_hand: int
+) -> None:
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER, settings.ISBNDB_BATCH_PRICE = calls + 1, 1, "isbn"
+    sandbox.set_plan(batch_price="isbn")
+    sandbox.add_fault("status", status=500, times=1)
+    with spending(consumer="reader", operation="test", calls=calls) as spender:
+        if in_hand < len(ASKED):
+            with pytest.raises(IsbndbUnavailable, match="status 500"):
+                ask(batch_of(ASKED, spender))
+            assert spender.left == in_hand
+        else:
+            assert len(ask(batch_of(ASKED, spender)).books) == 3
+            assert spender.left == 0
+
+
+def test_without_the_database_a_retry_takes_no_call_in_hand(sandbox: Sandbox, monkeypatch) -> None:
+    def out_of_reach(*_: object, **__: object) -> None:
+        raise QuotaUnavailable
+
+    monkeypatch.setattr(reservations, "extend", out_of_reach)
+    sandbox.add_fault("status", status=500, times=1)
+    with pytest.raises(IsbndbUnavailable), spending(consumer="reader", operation="test", calls=2) as spender:
+        ask(batch_of(ASKED, spender))
+    assert journal() == [("server_error", 500)]
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "attempts", "least", "most"),
+    [(None, 1, 0.5, 1.5), (None, 2, 1, 3), (None, 3, 2, 6), (0.0, 1, 0, 1), (5.0, 2, 5, 6), (20.0, 1, 20, 21)],
+)
+def test_a_retry_never_comes_before_its_time(
+    monkeypatch, retry_after: float | None, attempts: int, least: float, most: float
+) -> None:
+    monkeypatch.setattr(asking, "FIRST_RETRY_PAUSE_SECONDS", 0.5)
+    error = IsbndbUnavailable("a test", retry_after=retry_after)
+    pauses = [asking._pause_before_retry(error, attempts) for _ in range(50)]
+    assert all(pause is not None and least <= pause <= most for pause in pauses)
+    assert asking._pause_before_retry(IsbndbUnavailable("a test", retry_after=20.001), attempts) is None
+
+
 @pytest.fixture
 def waits(monkeypatch) -> list[float]:
     """The seconds of every real back-off."""
@@ -531,11 +575,21 @@ def test_only_the_journal_has_the_target_of_a_redirect(sandbox: Sandbox) -> None
     assert "https://elsewhere.example/?key=<key>" in Call.objects.get().error
 
 
-def test_a_lease_shorter_than_the_longest_call_prevents_the_start(monkeypatch) -> None:
+def test_a_lease_shorter_than_the_longest_call_prevents_the_start(monkeypatch, settings) -> None:
     spec = importlib.util.spec_from_file_location("the_gateway_once_more", asking.__file__)
     assert spec is not None
     assert spec.loader is not None
+    request = settings.ISBNDB_TIMEOUT_SECONDS + asking.MAX_RETRY_AFTER_SECONDS + 1
+    longest = MAX_PACE_WAIT + timedelta(seconds=request)
+    monkeypatch.setattr(reservations, "LEASE", longest + timedelta(seconds=1))
     spec.loader.exec_module(importlib.util.module_from_spec(spec))
-    monkeypatch.setattr(reservations, "LEASE", timedelta(seconds=50))
+    monkeypatch.setattr(reservations, "LEASE", longest)
     with pytest.raises(ImproperlyConfigured, match="lease"):
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+def test_a_connection_is_made_before_the_day_of_its_call_ends(sandbox: Sandbox) -> None:
+    request = isbndb.new_request("GET", "/key")
+    send_before = time.monotonic() + 1
+    isbndb.exchange(request, send_before)
+    assert request.extensions["timeout"]["connect"] == send_before

@@ -1,7 +1,7 @@
 """What the words and the headers of an answer say: the end of the day, the pace, and how long to wait."""
 
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from email.utils import format_datetime
 
 import httpx2
@@ -60,6 +60,8 @@ IN_A_MINUTE = datetime.now(UTC) + timedelta(seconds=60)
         ({"X-RateLimit-Reset": "12", "X-RateLimit-Remaining": "3"}, TOO_FAST_PAUSE_SECONDS),
         ({"X-RateLimit-Reset": "12", "X-RateLimit-Remaining": "0"}, 12),
         ({"RateLimit": '"pace";r=0;t=9', "X-RateLimit-Reset": "12"}, 9),
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, TOO_FAST_PAUSE_SECONDS),
+        ({"Retry-After": "Thu, 21 Oct 2049 07:28:00 GMT"}, MAX_PAUSE_SECONDS),
         ({"Retry-After": "36000"}, MAX_PAUSE_SECONDS),
         ({"RateLimit": '"daily";r=0;t=36000'}, MAX_PAUSE_SECONDS),
         ({"RateLimit": "remaining=0, reset=36000"}, MAX_PAUSE_SECONDS),
@@ -74,13 +76,15 @@ def test_the_pause_is_what_the_headers_say_within_bounds(headers: dict[str, str]
 
 
 @pytest.mark.parametrize("name", ["Retry-After", "X-RateLimit-Reset"])
-@pytest.mark.parametrize("form", ["epoch", "http", "iso"])
+@pytest.mark.parametrize("form", ["epoch", "http", "iso", "iso without a zone", "iso of another zone"])
 def test_a_header_can_say_a_moment(name: str, form: str) -> None:
     in_a_minute = datetime.now(UTC) + timedelta(seconds=60)
     forms = {
         "epoch": str(int(time.time()) + 60),
         "http": format_datetime(in_a_minute, usegmt=True),
         "iso": in_a_minute.isoformat(),
+        "iso without a zone": in_a_minute.replace(tzinfo=None).isoformat(),
+        "iso of another zone": in_a_minute.astimezone(timezone(timedelta(hours=5))).isoformat(),
     }
     assert 55 < reply(headers={name: forms[form]}).pause() <= 60
 

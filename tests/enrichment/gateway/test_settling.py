@@ -25,10 +25,11 @@ from enrichment.services.bibliographies import enrich_bibliography
 from enrichment.services.reconciliation import reconcile
 from quota.exceptions import QuotaRefused
 from quota.models import Call, Consumer, DailyLedger, Reconciliation, Reservation
+from quota.prices import RequestKind
 from quota.selectors.status import get_status
 from quota.services import reservations
 from quota.spending import for_one_question, spending
-from tests.fixtures import SetClock, balance, known_isbns
+from tests.fixtures import SetClock, balance, dispatched, known_isbns
 
 LIMIT_EXCEEDED = {"status": 429, "body": {"message": "Limit Exceeded"}}
 FORBIDDEN = {"status": 403, "body": {"message": "Forbidden"}}
@@ -232,6 +233,18 @@ def test_a_second_question_within_ten_seconds_waits_for_its_turn(sandbox: Sandbo
         asked_at.append(Reconciliation.objects.latest("id").answered_at)
     assert questions(sandbox) == 2
     assert asked_at[1] - asked_at[0] >= timedelta(seconds=1.5)
+
+
+def test_an_answer_that_was_asked_for_before_the_unclear_one_came_does_not_settle_it(
+    sandbox: Sandbox, monkeypatch
+) -> None:
+    monkeypatch.setattr(settling, "QUESTION_EVERY", timedelta())
+    sandbox.set_limits(daily_limit=100)
+    with spending(consumer="reader", operation="test", calls=1) as spender:
+        call = dispatched(spender, RequestKind.BATCH, "POST", "/books", isbns_asked=3)
+    reconcile(consumer="reader")
+    assert not settling.is_day_over(call, ask_counter=lambda: reconcile(consumer="reader").counters)
+    assert questions(sandbox) == 2
 
 
 def test_who_waits_too_long_for_the_question_of_another_ends_without_a_verdict(sandbox: Sandbox, monkeypatch) -> None:

@@ -15,15 +15,15 @@ from django.db import IntegrityError, InterfaceError, connection, transaction
 from alexandria.development.sandbox import catalogue
 from alexandria.development.sandbox.server import Sandbox
 from enrichment import selectors
-from enrichment.exceptions import JobEnded, NothingToRetry
+from enrichment.exceptions import IsbndbUnavailable, JobEnded, NothingToRetry
 from enrichment.jobs import claims, workers
 from enrichment.jobs.kinds import batch_direct
-from enrichment.jobs.lifecycle import cancel_job, create_job, resume_jobs, retry_job
+from enrichment.jobs.lifecycle import cancel_job, create_job, pause_job, resume_job, resume_jobs, retry_job
 from enrichment.jobs.workers import run_job
 from enrichment.models import Author, AuthorMiss, Edition, Job, JobItem
 from enrichment.models.queue import MAX_ATTEMPTS
 from enrichment.services.bibliographies import enrich_bibliography
-from enrichment.services.enrich import enrich_isbns
+from enrichment.services.enrich import add_answer, enrich_isbns
 from enrichment.services.releases import Wanted, read_token
 from quota.database import ask
 from quota.exceptions import QuotaRefused, QuotaUnavailable
@@ -479,6 +479,67 @@ def test_a_job_fails_when_one_step_kills_too_many_workers(sandbox: Sandbox, set_
 
 
 @pytest.mark.slow
+def test_after_an_answer_the_failures_of_a_job_count_from_0(sandbox: Sandbox, monkeypatch) -> None:
+    monkeypatch.setattr(workers, "TURN", timedelta())
+    sandbox.add_fault("status", status=503, times=3)
+    job = run(create(isbns=KNOWN[:6]))
+    assert (job.state, job.failures, job.done) == ("waiting", 1, 0)
+    Job.objects.update(resume_at=NOON)
+    job = resume_and_run(job)
+    assert (job.state, job.failures, job.done) == ("queued", 0, 3)
+
+
+@pytest.mark.slow
+def test_workers_that_die_after_an_answer_do_not_end_a_job(
+    sandbox: Sandbox, set_clock: SetClock, settings, monkeypatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    settings.ISBNDB_BATCH_SIZE = 1
+    job = create(isbns=KNOWN[: workers.MAX_DEATHS + 2])
+    answers = iter(range(1000))
+
+    def die_at_every_second_answer(*args: Any, **options: Any) -> Any:
+        if next(answers) % 2:
+            raise Killed
+        return add_answer(*args, **options)
+
+    monkeypatch.setattr("enrichment.jobs.kinds.batch_direct.add_answer", die_at_every_second_answer)
+    for death in range(1, workers.MAX_DEATHS + 2):
+        with pytest.raises(Killed):
+            run(job)
+        set_clock(NOON + death * 2 * claims.LEASE)
+        assert resume_jobs() == 1
+    assert run(job).state == "succeeded"
+
+
+def test_a_job_that_a_person_resumes_or_retries_has_all_its_attempts(sandbox: Sandbox) -> None:
+    job = pause_job(create(isbns=KNOWN[:3]).pk)
+    Job.objects.update(attempts=3, failures=7)
+    resumed = resume_job(job.pk)
+    assert (resumed.attempts, resumed.failures) == (0, 0)
+    sandbox.add_fault("status", status=401, times=1)
+    run(job)
+    Job.objects.update(attempts=3, failures=7)
+    retried = retry_job(job.pk)
+    assert (retried.attempts, retried.failures) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "failures", "seconds"), [(None, 1, 30), (600.0, 1, 600), (1.0, 6, 900), (7200.0, 1, 900)]
+)
+def test_a_job_waits_for_the_longer_of_its_own_pause_and_isbndbs(
+    set_clock: SetClock, retry_after: float | None, failures: int, seconds: int
+) -> None:
+    stop_database_clock(NOON)
+    job = create(isbns=KNOWN[:3])
+    resume_at = workers._resume_at(job, IsbndbUnavailable("a test", retry_after=retry_after), failures)
+    Job.objects.update(resume_at=resume_at)
+    assert Job.objects.get().resume_at == NOON + timedelta(seconds=seconds)
+
+
+@pytest.mark.slow
 def test_a_long_job_gives_way_to_other_jobs(sandbox: Sandbox, monkeypatch) -> None:
     monkeypatch.setattr(workers, "TURN", timedelta())
     job = create(isbns=KNOWN)
@@ -566,6 +627,9 @@ def test_the_consumers_cap_applies_to_the_whole_job() -> None:
     assert (refused.value.limit, refused.value.asked, refused.value.free) == ("cap_per_operation", 3, 2)
     assert not Job.objects.exists()
     create(isbns=KNOWN[:6])
+    Consumer.objects.update(cap_per_operation=0)
+    with pytest.raises(QuotaRefused):
+        create(isbns=KNOWN[:1])
 
 
 def bibliography(author: str, **wanted: Any) -> Job:
