@@ -1,6 +1,6 @@
 # `make` lists the targets. PYTHON=python3.12 make … selects the interpreter. Without it, an existing .venv is kept.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test test-fast browser screenshots lint types pgbouncer yaz node ci bench lock clean
+.PHONY: help setup demo run test test-fast browser screenshots lint types pgbouncer yaz node ci bench chaos lock clean
 
 BIN := .venv/bin
 MANAGE := $(BIN)/python manage.py
@@ -77,6 +77,9 @@ screenshots: setup browser ## renews docs/screenshots from an invented day
 
 bench: setup ## measures upsert, quota, queue, refresh, look-up, the share of the pace and its turns, next to their baselines
 	@$(BIN)/python -m tests.bench
+
+chaos: setup ## breaks the service 300 times under load, then checks every call, job and book (SEED=7: as then)
+	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 lock: setup ## renews the lock files after a change of requirements*.in (ARGS=--upgrade also takes newer versions)
 	$(LOCK) --output-file requirements.txt requirements.in

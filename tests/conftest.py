@@ -8,7 +8,6 @@ the servers. Each worker has its own database (pytest-django names it after the 
 import gc
 import itertools
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
@@ -26,9 +25,8 @@ from pytest_django import DjangoDbBlocker
 from alexandria.development.embedded import servers
 from alexandria.development.embedded.files import try_lock
 from alexandria.env import BASE_DIR
-from tests import tables
+from tests import environment, tables
 
-ENV_EXAMPLE = BASE_DIR / ".env.example"
 FROM_THE_SHELL = {"DATABASE_URL", "REDIS_URL"}
 FIXED = {
     "DJANGO_SETTINGS_MODULE": "alexandria.settings",
@@ -40,10 +38,8 @@ OWN_SERVERS: list[str] = []
 
 
 def settle_environment() -> None:
-    """Sets every variable to its documented default, also an empty one, because `.env` sets only missing variables."""
-    documented = re.findall(r"^# ([A-Z_]+)=(.*)$", ENV_EXAMPLE.read_text(), re.MULTILINE)
     kept = {name: os.environ[name] for name in FROM_THE_SHELL if name in os.environ}
-    os.environ.update(dict(documented) | FIXED | kept)
+    os.environ.update(environment.documented() | FIXED | kept)
 
 
 def own_data_folder() -> Path:

@@ -1,0 +1,119 @@
+"""What happens when, from a seed: the same seed gives the same plan.
+
+Three series of events run beside each other: kills of our processes, outages of PostgreSQL and Redis, moods of ISBNdb.
+Once, midnight passes.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+TIMEOUT_SECONDS = 5
+"""ISBNDB_TIMEOUT_SECONDS of the service."""
+
+LAST_MOMENTS = 12.0
+"""Seconds before midnight in which ISBNdb says that the daily limit is reached, and has no other mood."""
+
+KILLS = ("web", "web child", "worker", "worker child", "jobs", "jobs child", "beat", "harvest")
+"""A process of the Procfile or the command of the bulk harvest; `child`: one of the processes that it has forked."""
+
+KILLS_AT_RANDOM = (*KILLS, "web child", "worker child", "worker child", "jobs child", "jobs child", "harvest")
+"""What has calls under way is killed more often."""
+
+OUTAGES = (
+    "PostgreSQL stopped at once", "Redis killed", "PostgreSQL frozen", "Redis emptied", "PostgreSQL's session killed",
+    "Redis frozen", "PostgreSQL killed",
+)  # fmt: skip
+
+Fault = dict[str, Any]
+
+DAILY_LIMIT = "daily limit reached"
+TOO_FAST = {"message": "Per minute quota exceeded"}
+MOODS: dict[str, Fault] = {
+    "429 with Retry-After": {"kind": "status", "status": 429, "headers": {"Retry-After": "3"}, "body": TOO_FAST},
+    "500": {"kind": "status", "status": 500},
+    "hangs": {"kind": "latency", "seconds": TIMEOUT_SECONDS + 2},
+    "cut in the middle": {"kind": "truncate"},
+    "slow": {"kind": "latency", "seconds": 1.5},
+    "closed after the work": {"kind": "drop_before_answer"},
+    "429 that does not say why": {"kind": "status", "status": 429, "body": {"message": "Limit Exceeded"}},
+    "closed without an answer": {"kind": "drop"},
+    "no JSON": {"kind": "garbage"},
+    "drips": {"kind": "drip", "seconds": 2.0},
+}
+"""The faults of the sandbox. Each meets a few requests, or all of them while it lasts."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happens `at` so many seconds after the start, and lasts for `seconds`.
+
+    `series`: "kill", "outage" or "mood". `what`: one of KILLS, OUTAGES or MOODS, or DAILY_LIMIT. `choice`: a number
+    from 0 to 1 that says which of several processes. `times`: the number of requests that meet a mood; None: all.
+    """
+
+    at: float
+    series: str
+    what: str
+    seconds: float = 0.0
+    choice: float = 0.0
+    times: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.series}: {self.what}" + (f" for {self.seconds:.1f} s" if self.seconds else "")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`midnight`: after so many seconds. `events`: in the order of their times."""
+
+    seed: int
+    seconds: float
+    midnight: float
+    events: Sequence[Event]
+
+    def of(self, series: str) -> list[Event]:
+        return [event for event in self.events if event.series == series]
+
+
+def make_plan(seed: int, *, kills: int, seconds: float) -> Plan:
+    """The plan of a run of so many seconds: `kills` kills, and a fifth as many outages and moods, but each once."""
+    random = Random(seed)
+    midnight = seconds * random.uniform(0.5, 0.6)
+    events = [
+        *_kills(random, kills, seconds),
+        *_outages(random, max(kills // 5, len(OUTAGES)), seconds),
+        *_moods(random, max(kills // 5, len(MOODS)), seconds, midnight),
+    ]
+    return Plan(seed, seconds, midnight, sorted(events, key=lambda event: event.at))
+
+
+def _kills(random: Random, count: int, seconds: float) -> Iterator[Event]:
+    times = sorted(random.uniform(0, seconds) for _ in range(count))
+    for at, what in zip(times, _each_once(random, KILLS, KILLS_AT_RANDOM, count), strict=True):
+        yield Event(at, "kill", what, choice=random.random())
+
+
+def _outages(random: Random, count: int, seconds: float) -> Iterator[Event]:
+    slot = seconds / count
+    for number, what in enumerate(_each_once(random, OUTAGES, OUTAGES, count)):
+        lasts = 0.0 if what in {"Redis emptied", "PostgreSQL's session killed"} else random.uniform(0.5, slot / 2)
+        at = slot * (number + random.uniform(0, 0.4))
+        yield Event(at, "outage", what, seconds=min(lasts, 6.0), choice=random.random())
+
+
+def _moods(random: Random, count: int, seconds: float, midnight: float) -> Iterator[Event]:
+    slot = seconds / count
+    for number, what in enumerate(_each_once(random, tuple(MOODS), tuple(MOODS), count)):
+        at, lasts = slot * (number + random.uniform(0, 0.3)), random.uniform(0.3, 0.6) * slot
+        times = None if what == "slow" else random.randint(1, 4)
+        if not at < midnight <= at + lasts + LAST_MOMENTS:
+            yield Event(at, "mood", what, seconds=lasts, times=times)
+    yield Event(max(0.0, midnight - LAST_MOMENTS), "mood", DAILY_LIMIT, seconds=min(midnight, LAST_MOMENTS) - 4.0)
+
+
+def _each_once(random: Random, once: Sequence[str], then: Sequence[str], count: int) -> list[str]:
+    """So many of them, in a random order: first each of `once`, as far as `count` reaches, then some of `then`."""
+    chosen = random.sample(once, min(count, len(once)))
+    return chosen + random.choices(then, k=count - len(chosen))
