@@ -2,6 +2,7 @@
 
 import os
 import re
+import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -54,6 +55,19 @@ def hosts(name: str, default: Sequence[str] = ()) -> list[str]:
     if bad := [each for each in names if not _HOST.fullmatch(each)]:
         raise ImproperlyConfigured(f"{name} must be host names without scheme, port or path, not {bad}.")
     return names
+
+
+def certificates(name: str) -> str:
+    """The path of a file with certificates in PEM form. "" when it is not set."""
+    path = text(name)
+    if not path:
+        os.environ.pop(name, None)  # OpenSSL reads it too, and takes an empty one for a file
+        return ""
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as error:  # also of ssl
+        raise ImproperlyConfigured(f"{name} must be a file with certificates (PEM), not {path!r}: {error}.") from None
+    return path
 
 
 def own_address(name: str, default: str) -> str:

@@ -173,6 +173,9 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_ENABLE_REMOTE_CONTROL = True  # /healthz pings beat, which answers only while it ticks
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 
+# --- HTTPS to others: ISBNdb, webhooks, and the server of smoke and of a bulk harvest
+SSL_CERT_FILE = env.certificates("SSL_CERT_FILE")
+
 # --- ISBNdb
 ISBNDB_API_KEY = env.secret("ISBNDB_API_KEY")
 ISBNDB_BASE_URL = env.http_url("ISBNDB_BASE_URL", "https://api.premium.isbndb.com")

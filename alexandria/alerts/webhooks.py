@@ -17,7 +17,7 @@ from django.utils.crypto import salted_hmac
 from alexandria.alerts.exceptions import NotSent
 from alexandria.alerts.models import Webhook
 from alexandria.common.addresses import check_url
-from alexandria.common.http import DeadlineTransport
+from alexandria.common.http import DeadlineTransport, certificate_error
 
 MAX_SECONDS = 5.0
 """For the whole request, including the look-up of the host."""
@@ -68,7 +68,8 @@ def send(webhook: Webhook, *, message_id: str, payload: Mapping[str, object], ur
         except httpx2.TimeoutException as error:
             raise NotSent(f"No answer within {MAX_SECONDS:.0f} s.") from error
         except httpx2.RequestError as error:
-            raise NotSent(f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARACTERS]) from error
+            why = certificate_error(error) or f"{type(error).__name__}: {error}"
+            raise NotSent(f"{address.host}: {why}"[:MAX_ERROR_CHARACTERS]) from error
     if answer.is_redirect:
         raise NotSent("The receiver answered with a redirect. Redirects are not followed.", status=answer.status_code)
     if not answer.is_success:

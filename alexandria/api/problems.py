@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 from django.conf import settings
-from django.core.exceptions import RequestDataTooBig
+from django.core.exceptions import DisallowedHost, RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.utils.log import log_response
@@ -217,7 +217,7 @@ def problem_for_html(
         is_html = response.headers.get("Content-Type", "").startswith("text/html")
         if status < 400 or not is_html or not request.path.startswith(IN_API):
             return response
-        return refusal(request, status, "error", UNEXPECTED)
+        return refusal(request, status, "error", _host_refused(request) or UNEXPECTED)
 
     return middleware
 
@@ -230,6 +230,15 @@ def refusal(request: HttpRequest, status: int, code: str, detail: str) -> HttpRe
         return HttpResponse(f"{detail}\n", "text/plain; charset=utf-8", status)
     body = problem_body(status, code, detail)
     return JsonResponse(body | request_id_of(request), status=status, content_type=CONTENT_TYPE)
+
+
+def _host_refused(request: HttpRequest) -> str:
+    """Why Django refuses the host of the request. "" if it does not."""
+    try:
+        request.get_host()
+    except DisallowedHost:
+        return "The service has another name, or ALLOWED_HOSTS lacks this one."
+    return ""
 
 
 def request_id_of(request: Any) -> dict[str, str]:

@@ -13,6 +13,25 @@ from typing import Any
 
 import httpcore2
 import httpx2
+from django.conf import settings
+
+
+def trusted_certificates() -> ssl.SSLContext:
+    """Accepts the servers that the certificates of this machine vouch for, and those that SSL_CERT_FILE does."""
+    context = httpx2.create_ssl_context(trust_env=False)
+    if settings.SSL_CERT_FILE:
+        context.load_verify_locations(settings.SSL_CERT_FILE)
+    return context
+
+
+def certificate_error(error: BaseException) -> str:
+    """What is wrong with the certificate of a server, if this is why a request failed. Else ""."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is not accepted: {cause.verify_message} (SSL_CERT_FILE can name another CA)"
+        cause = cause.__cause__ or cause.__context__
+    return ""
 
 
 class DeadlineTransport(httpx2.HTTPTransport):
@@ -25,7 +44,7 @@ class DeadlineTransport(httpx2.HTTPTransport):
     def __init__(self, addresses: Sequence[str] = ()) -> None:
         super().__init__()
         self._pool = httpcore2.ConnectionPool(
-            ssl_context=httpx2.create_ssl_context(trust_env=False),
+            ssl_context=trusted_certificates(),
             max_connections=100,  # more than a fleet at the pace has under way: a wait for one would waste a paid call
             max_keepalive_connections=20,
             keepalive_expiry=30,

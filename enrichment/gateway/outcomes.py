@@ -11,6 +11,7 @@ import msgspec
 import structlog
 from django.conf import settings
 
+from alexandria.common.http import certificate_error
 from enrichment.books.decoding import UndecodableAnswer
 from enrichment.exceptions import IsbndbKeyRefused, IsbndbTimeout, IsbndbUnavailable, IsbndbUndecodable
 from enrichment.gateway.connection import CONNECTION_ERRORS
@@ -21,6 +22,9 @@ from quota.exceptions import QuotaRefused, QuotaUnavailable, SendWindowMissed
 from quota.models import Call, Reconciliation
 from quota.services import reservations as quota
 from quota.services.reservations import DispatchedCall
+
+SECONDS_AFTER_BAD_CERTIFICATE = 60.0
+"""A person has to do something."""
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +63,10 @@ def read(
             raise QuotaRefused(limit="midnight", asked=1, free=0, retry_at=retry_at) from result
         case _ if isinstance(result, CONNECTION_ERRORS):
             record(outcome, Call.Outcome.CONNECTION_FAILED, error=without_key(repr(result)))
-            raise IsbndbUnavailable("The connection to ISBNdb failed.") from result
+            message = "The connection to ISBNdb failed"
+            if why := certificate_error(result):  # a retry would cost another call, and find the same certificate
+                raise IsbndbUnavailable(f"{message}: {why}.", retry_after=SECONDS_AFTER_BAD_CERTIFICATE) from result
+            raise IsbndbUnavailable(f"{message}.") from result
         case httpx2.TimeoutException():
             record(outcome, Call.Outcome.TIMEOUT, error=repr(result))
             raise IsbndbTimeout(f"ISBNdb did not answer within {settings.ISBNDB_TIMEOUT_SECONDS} s.") from result

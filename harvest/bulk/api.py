@@ -8,7 +8,9 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from alexandria.common.http import certificate_error, trusted_certificates
 from harvest.bulk.exceptions import EXIT_CANNOT, EXIT_QUOTA, CannotGoOn
+from harvest.bulk.server import why_redirected
 
 TIMEOUT = httpx2.Timeout(60, connect=10)  # seconds
 PAUSES = (1.0, 2.0, 5.0, 15.0, 30.0)
@@ -50,6 +52,7 @@ class Api:
             base_url=base_url,
             headers={"Authorization": f"Api-Key {key}"},
             timeout=TIMEOUT,
+            verify=trusted_certificates(),
             trust_env=False,  # the key goes straight to that server, not to a proxy from the environment
         )
 
@@ -103,6 +106,8 @@ class Api:
                 f"No request to {self._client.base_url} is possible. Check --server and the API key."
             ) from None
         except httpx2.RequestError as error:
+            if why := certificate_error(error):
+                raise CannotGoOn(f"{self._client.base_url}: {why}.") from error
             raise _OutOfReach(f"{self._client.base_url} does not answer: {error or type(error).__name__}.") from error
         try:
             content: Any = response.json()
@@ -121,8 +126,7 @@ def _failure(response: httpx2.Response, problem: dict[str, Any]) -> Exception:
         wait = response.headers.get("Retry-After", "")
         return _OutOfReach(detail, float(wait) if wait.isascii() and wait.isdigit() else None)
     if response.is_redirect:
-        target = urlsplit(response.headers.get("Location", ""))
-        detail = f"{response.request.url} has moved. Try --server {target.scheme}://{target.netloc}."
+        detail = why_redirected(str(response.request.url), response.headers.get("Location", ""))
     elif status in {401, 403} and code not in _SWITCHED_OFF:
         detail = f"The server does not accept the API key: {detail}"
     elif status in {404, 405, 410}:

@@ -1,6 +1,6 @@
 """Checks and cleans the address of a server and its API key: people paste them with blanks, slashes or newlines."""
 
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -26,6 +26,20 @@ def server_address(text: str) -> str:
     if port not in {None, _PORTS[parts.scheme]}:
         host += f":{port}"
     return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
+
+
+def why_redirected(asked: str, location: str) -> str:
+    """What to do about a redirect. `asked`: the address of the request. `location`: that of the header."""
+    target = urljoin(asked, location)
+    here, there = urlsplit(asked), urlsplit(target)
+    if target == asked:
+        return (
+            f"{asked} redirects to itself: the server does not know that the request came over HTTPS. "
+            "Name its proxy in TRUSTED_PROXIES, and let the proxy set X-Forwarded-Proto."
+        )
+    if here.hostname == there.hostname and here.scheme != there.scheme:
+        return f"{asked} is answered only over HTTPS. Use --server https://… with the address of the TLS proxy."
+    return f"{asked} has moved. Try --server {there.scheme}://{there.netloc}."
 
 
 def usable_key(text: str) -> str:

@@ -96,6 +96,8 @@ def load_settings(monkeypatch: pytest.MonkeyPatch) -> LoadSettings:
         ("ALERT_WEBHOOKS_TO_PRIVATE", "maybe"),
         ("ALERT_ERROR_PERCENT", "0"),
         ("ALERT_LEASES_EXPIRED", "0"),
+        ("SSL_CERT_FILE", "/nowhere"),
+        ("SSL_CERT_FILE", __file__),
         ("BIND", "127.0.0.1:8000"),
         ("BIND", "*"),
         ("BIND", "http://127.0.0.1"),

@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from alexandria.common.commands import ToolCommand
+from alexandria.common.http import certificate_error, trusted_certificates
 from alexandria.common.text import counted
-from harvest.bulk.server import Unusable, server_address, usable_key
+from harvest.bulk.server import Unusable, server_address, usable_key, why_redirected
 
 KEY, REFUSED_KEY = "ALEXANDRIA_API_KEY", "ALEXANDRIA_REFUSED_KEY"
 BATCH = "/api/enrich/batch-direct"
@@ -69,7 +70,7 @@ exit codes:
             refused_key = usable_key(options["refused_key"]) if options["refused_key"] else None
         except Unusable as error:
             raise CommandError(str(error)) from error
-        with httpx2.Client(base_url=server, timeout=60, trust_env=False) as client:
+        with httpx2.Client(base_url=server, timeout=60, verify=trusted_certificates(), trust_env=False) as client:
             checks = Checks(client, api_key, refused_key, options["isbn"], new_day=options["new_day"])
             results = list(checks.results())
         if json:
@@ -108,7 +109,7 @@ class Checks:
             except Skipped as reason:
                 yield Result(name, "skipped", str(reason))
             except (Failed, httpx2.HTTPError, KeyError, TypeError, ValueError) as error:
-                yield Result(name, "failed", str(error) if isinstance(error, Failed) else repr(error))
+                yield Result(name, "failed", self.explained(error))
                 return
 
     def status_is_reachable(self) -> str:
@@ -181,6 +182,11 @@ class Checks:
             return f"we count {counter['used']:,}, {-counter['drift']:,} more than ISBNdb, which is safe"
         return f"both count {counter['spent']:,}"
 
+    def explained(self, error: Exception) -> str:
+        if isinstance(error, httpx2.TransportError):
+            return f"{self.client.base_url}: {certificate_error(error) or error or type(error).__name__}"
+        return str(error) if isinstance(error, Failed) else repr(error)
+
     def status(self) -> dict[str, Any]:
         return self.json(self.client.get("/api/quota/status", headers=self.headers))
 
@@ -191,6 +197,8 @@ class Checks:
     def json(self, response: httpx2.Response) -> dict[str, Any]:
         if response.status_code != 200:
             request = f"{response.request.method} {response.request.url}"
+            if response.is_redirect:
+                raise Failed(why_redirected(str(response.request.url), response.headers["Location"]))
             raise Failed(f"{request} answered {response.status_code}: {response.text[:300]}")
         body: dict[str, Any] = response.json()
         return body

@@ -2,16 +2,14 @@
 
 import base64
 import socket
-import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
+import trustme
 
 from alexandria.alerts import webhooks
 from alexandria.alerts.exceptions import NotSent
@@ -19,6 +17,9 @@ from alexandria.alerts.models import Webhook, new_seed
 from alexandria.alerts.webhooks import secret_of, send
 from alexandria.common.addresses import AddressRefused, check_url, is_public
 from tests.alexandria.alerts.receiver import Receiver, receiving
+from tests.tls import ca, ca_file
+
+__all__ = ["ca", "ca_file"]
 
 PAYLOAD = {"type": "alert.test", "data": {"service": "Bücherei"}}
 
@@ -244,21 +245,20 @@ def test_a_host_that_changes_its_address_after_the_check_is_not_followed(
 
 
 @pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A self-signed certificate for hooks.example, and its key."""
+def certificate(ca: trustme.CA, tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate for hooks.example of a private CA, and its key."""
     pem, key = tmp_path / "pem", tmp_path / "key"
-    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=hooks.example"]
-    names = ["-addext", "subjectAltName=DNS:hooks.example"]
-    subprocess.run([*make, *names, "-out", pem, "-keyout", key], check=True, capture_output=True)
+    issued = ca.issue_cert("hooks.example")
+    issued.cert_chain_pems[0].write_to_path(str(pem))
+    issued.private_key_pem.write_to_path(str(key))
     return pem, key
 
 
 @pytest.fixture
-def tls_receiver(certificate: tuple[Path, Path], settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+def tls_receiver(certificate: tuple[Path, Path], ca_file: Path, settings) -> Iterator[Receiver]:
     """A receiver over TLS with a trusted certificate."""
     settings.ALERT_WEBHOOKS_TO_PRIVATE = True
-    trusting = ssl.create_default_context(cafile=certificate[0])
-    monkeypatch.setattr(httpx2, "create_ssl_context", lambda **options: trusting)
+    settings.SSL_CERT_FILE = str(ca_file)
     with receiving(certificate) as receiver:
         yield receiver
 
