@@ -3,14 +3,16 @@
 Every request needs a dispatch (`Payer.dispatch`). `DispatchedCall.claim` allows one request for each dispatch, so no
 retry or redirect can go out without being counted. docs/isbndb.md has what ISBNdb's OpenAPI file leaves out.
 
-The calling thread alone talks to the database: it dispatches, records what came of each request, decodes the answers
-and hands them on. Beside it, a thread for each request only exchanges bytes.
+The calling thread alone talks to the database: it dispatches, records what came of each request, and hands the answers
+on. Beside it, a thread for each request exchanges bytes and decodes the answer, while the calling thread waits for the
+database to store another one.
 """
 
 import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -117,7 +119,8 @@ def _results(
 class _Attempt(Generic[Decoded]):
     """A question that is not over, and its newest request.
 
-    `result`: the reply, or an exception in its place; None: its send time was missed, and it was not sent.
+    `result`: the reply, or an exception in its place; None: its send time was missed, and it was not sent. `decoded`:
+    what the reply says, or why it cannot be read.
     """
 
     question: Question[Decoded]
@@ -130,6 +133,7 @@ class _Attempt(Generic[Decoded]):
     started: float | None = None
     ended: float | None = None
     result: Reply | Exception | None = None
+    decoded: Decoded | Exception | None = None
 
     @property
     def is_trouble(self) -> bool:
@@ -264,11 +268,11 @@ class _Asking(Generic[Decoded]):
 
     def _send(self, attempt: _Attempt[Decoded]) -> None:
         """Lets a thread send the request at its send time."""
-        attempt.started = attempt.ended = attempt.result = None
+        attempt.started = attempt.ended = attempt.result = attempt.decoded = None
         self.under_way.add(attempt)
-        # A daemon: a process that is told to end does not wait for ISBNdb.
-        gap = MIN_GAP * self.pace
-        Thread(target=_exchange, args=(attempt, gap, self.halt, self.came), daemon=True, name="isbndb").start()
+        # A daemon: a process that is told to end does not wait for ISBNdb. The context: the log names the operation.
+        work = partial(copy_context().run, _exchange, attempt, MIN_GAP * self.pace, self.halt, self.came)
+        Thread(target=work, daemon=True, name="isbndb").start()
 
     def _send_held_back(self, attempt: _Attempt[Decoded]) -> float | None:
         """Gives a request that was not sent in time another send time; returns what `_send_next` does."""
@@ -368,7 +372,7 @@ class _Asking(Generic[Decoded]):
         return True
 
     def _answer_of(self, attempt: _Attempt[Decoded], call: DispatchedCall) -> Decoded:
-        """Records what came of the request, and decodes the answer. Raises what went wrong."""
+        """Records what came of the request, and returns the answer. Raises what went wrong."""
         question, result = attempt.question, attempt.result
         if isinstance(result, IsbndbUnavailable):  # `_hand_in`
             raise result
@@ -379,6 +383,7 @@ class _Asking(Generic[Decoded]):
                 call,
                 question,
                 result,
+                attempt.decoded,
                 started=attempt.started,
                 ended=attempt.ended,
                 is_settled=attempt.ended is not None and attempt.ended < self.counter_asked_at,
@@ -445,7 +450,7 @@ class _NotSent(Exception):
 
 
 def _exchange(attempt: _Attempt[Any], gap: float, halt: Event, came: SimpleQueue[_Attempt[Any]]) -> None:
-    """Waits for the send time, sends the request, and puts the attempt into `came`. Runs in a thread of its own.
+    """Waits for the send time, sends the request, decodes the answer, and puts it into `came`. Runs in a thread.
 
     `gap`: the seconds that it keeps after the request before.
     """
@@ -460,6 +465,11 @@ def _exchange(attempt: _Attempt[Any], gap: float, halt: Event, came: SimpleQueue
     except Exception as error:  # noqa: BLE001 (the calling thread raises it)
         attempt.result = error
     attempt.ended = time.monotonic()
+    if isinstance(attempt.result, Reply) and attempt.result.status == 200:
+        try:
+            attempt.decoded = attempt.question.decode(attempt.result.body)
+        except Exception as error:  # noqa: BLE001 (the calling thread raises it)
+            attempt.decoded = error
     came.put(attempt)
 
 

@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 class Outcome(Generic[Decoded]):
     """What came of a request for a question: ISBNdb's reply, or the exception in its place.
 
+    `decoded`: what a reply with status 200 says, or the exception that its decoder raised.
     `started`, `ended`: the monotonic clock when it was sent and its answer had come; None if it was not sent.
     `is_settled`: its operation has asked ISBNdb's counter since then, and calls were left.
     """
@@ -40,6 +41,7 @@ class Outcome(Generic[Decoded]):
     call: DispatchedCall
     question: Question[Decoded]
     result: Reply | Exception
+    decoded: Decoded | Exception | None = None
     started: float | None = None
     ended: float | None = None
     is_settled: bool = False
@@ -51,7 +53,7 @@ def read(
     ask_counter: Callable[[], Reconciliation],
     slow_down: Callable[[float], None],
 ) -> Decoded:
-    """Records the outcome, and returns the decoded answer. Raises what went wrong, and what `is_day_over` raises.
+    """Records the outcome, and returns the answer. Raises what went wrong, and what `is_day_over` raises.
 
     `ask_counter` asks ISBNdb's counter and reconciles ours with it. `slow_down` lets the fleet pause for some seconds.
     """
@@ -77,12 +79,15 @@ def read(
             raise result
     if result.status != 200:
         raise _failure_of(outcome, result, ask_counter, slow_down)
-    try:
-        decoded = question.decode(result.body)
-    except (UndecodableAnswer, msgspec.MsgspecError) as error:
-        why = f"{without_key(str(error))}: {result.text()}"
-        record(outcome, Call.Outcome.UNDECODABLE, status=200, error=why)
-        raise IsbndbUndecodable("ISBNdb's answer could not be read.") from error
+    match decoded := outcome.decoded:
+        case UndecodableAnswer() | msgspec.MsgspecError():
+            why = f"{without_key(str(decoded))}: {result.text()}"
+            record(outcome, Call.Outcome.UNDECODABLE, status=200, error=why)
+            raise IsbndbUndecodable("ISBNdb's answer could not be read.") from decoded
+        case Exception():
+            raise decoded
+        case None:
+            raise AssertionError("unreachable: an answer is decoded where it came in")
     record(outcome, Call.Outcome.OK, status=200, found=question.count(decoded) if question.count else None)
     return decoded
 
