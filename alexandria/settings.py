@@ -133,7 +133,9 @@ DATABASE["OPTIONS"] = (
 DATABASES = {"default": DATABASE}
 
 # --- Redis: cache and Celery's broker. The quota does not depend on it. Both read only JSON from it: to unpickle a
-# value is to run a program of the one who has written it.
+# value is to run a program of the one who has written it. Nothing waits for it for longer than the time-out: a Redis
+# that hangs would otherwise take every thread with it.
+REDIS_TIMEOUT_SECONDS = 1
 REDIS_URL = env.redis_url("REDIS_URL", default=servers.redis_url)
 CACHES = {
     "default": {
@@ -142,8 +144,8 @@ CACHES = {
         "KEY_PREFIX": "alexandria",
         "OPTIONS": {
             "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
-            "SOCKET_CONNECT_TIMEOUT": 2,
-            "SOCKET_TIMEOUT": 2,
+            "SOCKET_CONNECT_TIMEOUT": REDIS_TIMEOUT_SECONDS,
+            "SOCKET_TIMEOUT": REDIS_TIMEOUT_SECONDS,
             # The three retries of redis-py would delay a request by more than ten seconds.
             "CONNECTION_POOL_KWARGS": {"retry": Retry(NoBackoff(), 0)},
         },
@@ -155,6 +157,7 @@ if REDIS_URL.startswith("unix://"):
     CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=", 1)
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker, however long that takes
 # A task is acknowledged when it ends. If its worker is killed, another worker takes it: a task can run twice but is
 # never lost. Workers take no tasks in advance, so a long task does not block others while another worker is idle.
 CELERY_TASK_ACKS_LATE = True
@@ -167,7 +170,12 @@ CELERY_TASK_DEFAULT_QUEUE = "celery"
 CELERY_TASK_ROUTES = {"enrichment.tasks.run_job": {"queue": "jobs"}, "alexandria.alerts.tasks.*": {"queue": "alerts"}}
 CELERY_TASK_TIME_LIMIT = 3600
 # After this time Redis gives an unacknowledged task to another worker. A shorter time would run long tasks twice.
-CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 2 * CELERY_TASK_TIME_LIMIT}
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "visibility_timeout": 2 * CELERY_TASK_TIME_LIMIT,
+    "socket_connect_timeout": REDIS_TIMEOUT_SECONDS,
+    "socket_timeout": REDIS_TIMEOUT_SECONDS,
+    "max_retries": 0,  # of who sends a message: see alexandria/common/publishing.py
+}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_ENABLE_REMOTE_CONTROL = True  # /healthz pings beat, which answers only while it ticks

@@ -19,11 +19,11 @@ OTHER_CONSUMERS: Mapping[str, Mapping[str, Any]] = {
 }
 """Consumers that do not belong to a cron."""
 
-EXPIRE_SECONDS = 120
-"""A message of an interval expires after this time, because newer messages wait behind it.
+EXPIRE_SECONDS = 3600
+"""A message of an interval expires after this time, so that not too many wait while there is no worker.
 
-This is also how far beat's clock may be behind the workers' clocks. A crontab's message has no such limit: late
-messages of one moment count as one tick.
+This is also how far beat's clock may be behind the workers' clocks. A late message costs next to nothing: the first of
+them takes the tick, and the others do nothing. A crontab's message has no such limit, for the same reason.
 """
 
 

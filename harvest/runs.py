@@ -1,16 +1,14 @@
 """Runs crons: claims the tick, asks the quota, does the work and records the result."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import F, Q
 
-from alexandria.common.database import OUT_OF_REACH
+from alexandria.common.database import OUT_OF_REACH, patiently
+from alexandria.common.heartbeats import LEASE, heartbeats
 from enrichment.exceptions import EnrichmentStopped, IsbndbError
 from enrichment.services.stop_reasons import STOPS
 from harvest.crons.registry import Cron, get_cron
@@ -28,10 +26,8 @@ from quota.spending import in_background
 
 log = structlog.get_logger(__name__)
 
-LEASE = timedelta(minutes=1)
-"""A run that does not renew its lease for this long is dead."""
-
-HEARTBEAT = timedelta(seconds=15)
+MAX_OUTAGE = timedelta(minutes=30)
+"""So long a run that ends waits for the database. After that, the end of its lease ends it."""
 
 Outcome = HarvestRun.Outcome
 
@@ -58,7 +54,7 @@ def run_cron(name: str, *, scheduled: bool = False, force: bool = False) -> Harv
         if not CronState.objects.filter(run=run).exists():
             return _end(run, context, Outcome.SKIPPED, "The previous run is still in progress.")
         try:
-            with _heartbeat(run, context):
+            with heartbeats(partial(_renew, run, context)):
                 outcome, reason = _carry_out(cron, context, status, force=force)
         except BaseException as error:
             _end(run, context, Outcome.FAILED, f"{type(error).__name__}: {error}")
@@ -134,33 +130,14 @@ def _begin(cron: Cron, *, now: datetime, scheduled: bool) -> HarvestRun | None:
     return run
 
 
-def _renew(run: HarvestRun, context: RunContext) -> None:
-    """Renews the lease and saves the cursor of the run. When the run has lost its lease, it sets `context.lost`."""
+def _renew(run: HarvestRun, context: RunContext) -> bool:
+    """Renews the lease and saves the cursor of the run. When the run has lost its lease, it sets `context.lost`.
+
+    Returns whether the run has its lease.
+    """
     lease = CronState.objects.filter(run=run)
     context.lost = lease.update(lease_until=QuotaNow() + LEASE, cursor=context.cursor) == 0
-
-
-@contextmanager
-def _heartbeat(run: HarvestRun, context: RunContext) -> Iterator[None]:
-    """Calls `_renew` every HEARTBEAT, in a separate thread, during the block."""
-    done = threading.Event()
-
-    def beat() -> None:
-        while not done.wait(HEARTBEAT.total_seconds()):
-            try:
-                _renew(run, context)
-            except OUT_OF_REACH:
-                log.warning("harvest.heartbeat_failed", run=run.pk, exc_info=True)
-            finally:
-                connection.close()
-
-    thread = threading.Thread(target=beat, name=f"heartbeat of run {run.pk}", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+    return not context.lost
 
 
 def _carry_out(cron: Cron, context: RunContext, status: QuotaStatus, *, force: bool) -> tuple[Outcome, str]:
@@ -211,7 +188,14 @@ def _judge(error: Exception, context: RunContext) -> tuple[Outcome, str]:
 
 
 def _end(run: HarvestRun, context: RunContext, outcome: Outcome, reason: str) -> HarvestRun:
-    """Records the outcome and lets the next run start; returns the row that records this run."""
+    """Records the outcome and lets the next run start; returns the row that records this run.
+
+    When the database is out of reach, it waits: otherwise the next run would wait for the end of the lease.
+    """
+    return patiently(lambda: _record_end(run, context, outcome, reason), patience=MAX_OUTAGE)
+
+
+def _record_end(run: HarvestRun, context: RunContext, outcome: Outcome, reason: str) -> HarvestRun:
     calls = calls_spent(source=context.source)
     with transaction.atomic(durable=True):
         CronState.objects.filter(run=run).update(run=None, lease_until=None, cursor=context.cursor)

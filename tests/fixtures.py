@@ -1,15 +1,18 @@
 """Fixtures for the tests of several apps: a database whose clock is set, a consumer, a sandbox, the API."""
 
 import json
+import os
 import re
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from threading import Event
 from typing import Any
 from unittest.mock import patch
 
+import psycopg
 import pytest
 from django.db import connection
 from rest_framework.test import APIClient
@@ -75,6 +78,20 @@ def database_moved(port: int) -> Iterator[None]:
     with patch.dict(connection.settings_dict, HOST="127.0.0.1", PORT=port):
         yield
         connection.close()
+
+
+def database_away(seconds: float, back: Event | None = None) -> None:
+    """Ends every session of the test's database, and lets no other begin for so long. Then sets `back`."""
+    name = connection.settings_dict["NAME"]
+    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as elsewhere:
+        elsewhere.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        try:
+            elsewhere.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+            time.sleep(seconds)
+        finally:
+            elsewhere.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+    if back is not None:
+        back.set()
 
 
 @contextmanager

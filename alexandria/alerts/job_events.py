@@ -6,20 +6,16 @@ A message is written in the transaction that records what became of the job.
 import uuid
 from typing import Any
 
-import structlog
-from celery import signature
 from django.db import transaction
 from django.urls import reverse
-from kombu.exceptions import OperationalError as BrokerUnavailable
 
 from alexandria.alerts.models import Delivery, Webhook
 from alexandria.alerts.services import new_message, webhook_of
+from alexandria.common.publishing import publish
 from enrichment.jobs.events import job_changed
 from enrichment.models import Job
 from enrichment.serializers.jobs import JobSerializer
 from quota.database import QuotaNow
-
-log = structlog.get_logger(__name__)
 
 EVENTS = {
     Job.State.SUCCEEDED.value: Delivery.Event.JOB_SUCCEEDED,
@@ -69,8 +65,5 @@ def _shown(job: Job) -> dict[str, object]:
 
 
 def _send_soon() -> None:
-    """Tells a worker. If the broker is unreachable, the next check of the alerts does."""
-    try:
-        signature("alexandria.alerts.tasks.deliver_alerts").apply_async(retry=False)
-    except BrokerUnavailable as error:
-        log.warning("alert.not_sent", error=str(error))
+    """Tells a worker. If the broker is out of reach, the next check of the alerts does."""
+    publish("alexandria.alerts.tasks.deliver_alerts")

@@ -11,8 +11,6 @@ from alexandria.celery import app
 QUEUES = {settings.CELERY_TASK_DEFAULT_QUEUE} | {route["queue"] for route in settings.CELERY_TASK_ROUTES.values()}
 """All queues that receive tasks."""
 
-BROKER_SECONDS = 2.5
-
 
 class _Complete(Exception):
     pass
@@ -57,9 +55,5 @@ def _ask_all(command: str, is_complete: Callable[[dict[str, Any]], bool], second
         if is_complete(replies):
             raise _Complete
 
-    timeouts = {"socket_timeout": BROKER_SECONDS, "socket_connect_timeout": BROKER_SECONDS, "max_retries": 0}
-    with (
-        suppress(_Complete),
-        app.connection_for_write(settings.CELERY_BROKER_URL, transport_options=timeouts) as broker,
-    ):
+    with suppress(_Complete), app.connection_for_write() as broker:
         app.control.broadcast(command, reply=True, timeout=seconds, connection=broker, callback=reply)

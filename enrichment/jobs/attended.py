@@ -12,7 +12,7 @@ from django.db import connection, transaction
 from django.db.models import Q
 
 from enrichment.exceptions import ENDINGS, AnotherRunner, IsbndbError
-from enrichment.jobs.claims import ClaimLost, claim_if, held, pause, refuse_second, renew
+from enrichment.jobs.claims import ClaimLost, claim_if, held, kept, pause, refuse_second, renew
 from enrichment.jobs.ending import end, stop_as_requested
 from enrichment.jobs.engine import Turn
 from enrichment.jobs.kinds.authors import MAX_FAILURES_IN_A_ROW, AuthorsRun
@@ -112,7 +112,7 @@ class AttendedRun:
 
     def run(self) -> Ended:
         """Works until everything is done or something stops it. The job is then ended or paused."""
-        with in_background(), structlog.contextvars.bound_contextvars(job=str(self.job.pk)):
+        with in_background(), kept(self.job), structlog.contextvars.bound_contextvars(job=str(self.job.pk)):
             try:
                 while (ended := self._turn()) is None:
                     self.job.refresh_from_db()

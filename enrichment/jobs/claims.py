@@ -3,36 +3,27 @@
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any
 
-import structlog
-from celery import signature
 from django.db import connection, transaction
 from django.db.models import DateField, Exists, F, Func, Q
 from django.db.models.functions import Coalesce
-from kombu.exceptions import OperationalError as BrokerUnavailable
 
+from alexandria.common.heartbeats import LEASE, heartbeats
+from alexandria.common.publishing import publish
 from enrichment.exceptions import AlreadyBegun
-from enrichment.gateway.asking import MAX_ASK_TIME
 from enrichment.jobs.events import job_changed
 from enrichment.jobs.processes import has_ended, is_alive, this_process
 from enrichment.models import Job
 from quota.database import QuotaNow
 from quota.models import DailyLedger
 
-log = structlog.get_logger(__name__)
-
-LEASE = MAX_ASK_TIME + timedelta(minutes=2)
-"""A runner renews it before each question. It is longer than the time between two: a request with all retries and
-pauses, and storing the answers that have come in the meantime."""
+QUEUE = "jobs"
+"""The queue of the messages which say that there is a job."""
 
 _REOPENED_TODAY = DailyLedger.objects.filter(
     day=Func(QuotaNow(), function="quota_day", output_field=DateField()), closed_at=None, reopenings__isnull=False
 )
-
-QUEUE_PATIENCE = timedelta(hours=1)
-"""A job that no worker has taken by then is sent again: the broker may have lost the message, or workers are busy."""
 
 _AFTER_SUCCESS = {"attempts": 1, "failures": 0}
 """The counters after an answer."""
@@ -42,20 +33,17 @@ class ClaimLost(Exception):
     """The lease has expired and another runner has the job. This one must not write to it any more."""
 
 
-def send_to_worker(job_id: uuid.UUID) -> None:
-    """Tells a worker after the commit that there is a job. If the broker is unreachable, the next `resume_jobs` does.
+def send_to_worker() -> None:
+    """Tells a worker after the commit that there is a job. If the broker is out of reach, the next `resume_jobs` does.
 
     The worker takes the job whose turn it is, which can be another one.
     """
+    transaction.on_commit(send_message, robust=True)
 
-    def send() -> None:
-        try:
-            signature("enrichment.tasks.run_job").apply_async(retry=False)
-        except BrokerUnavailable as error:
-            Job.objects.filter(pk=job_id, state=Job.State.QUEUED).update(resume_at=QuotaNow())
-            log.warning("job.not_sent", job=str(job_id), error=str(error))
 
-    transaction.on_commit(send, robust=True)
+def send_message() -> bool:
+    """Tells a worker that there is a job; returns whether the broker has taken the message."""
+    return publish("enrichment.tasks.run_job")
 
 
 _NEXT_IN_TURN = """
@@ -124,6 +112,17 @@ def renew(job: Job) -> str:
 
 
 @contextmanager
+def kept(job: Job) -> Iterator[None]:
+    """Keeps the claim of this runner during the block: the lease is renewed in a thread of its own.
+
+    Without it, a job whose runner has died would stand for as long as the longest request takes.
+    """
+    ours = Job.objects.filter(pk=job.pk, runner=job.runner)
+    with heartbeats(lambda: ours.update(lease_until=QuotaNow() + LEASE) == 1):
+        yield
+
+
+@contextmanager
 def held(job: Job) -> Iterator[None]:
     """A transaction that locks the row of a job this runner holds. `stop_requested` cannot change in it.
 
@@ -159,7 +158,7 @@ def put_back(job: Job, *, state: Job.State, resume_at: Any, **fields: Any) -> bo
         columns = fields | {"state": state, "runner": None, "lease_until": None, "resume_at": resume_at, "attempts": 0}
         Job.objects.filter(pk=job.pk).update(**columns)
         if state == Job.State.QUEUED:
-            send_to_worker(job.pk)
+            send_to_worker()
         else:
             job_changed.send(sender=Job, job_id=job.pk)
     return True
@@ -194,5 +193,5 @@ def due() -> Q:
     A wait for the next day is over too when the closed day is open again.
     """
     lost = Q(state=Job.State.RUNNING, attended=False, lease_until__lte=QuotaNow())
-    over = Q(state__in=[Job.State.QUEUED, Job.State.WAITING], resume_at__lte=QuotaNow())
+    over = Q(state=Job.State.WAITING, resume_at__lte=QuotaNow())
     return lost | over | Q(Exists(_REOPENED_TODAY), state=Job.State.WAITING, stopped_reason="day_closed")

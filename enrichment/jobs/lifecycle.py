@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
+import structlog
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import transaction
 
+from alexandria.common.publishing import OUT_OF_REACH, messages_waiting
 from enrichment.exceptions import (
     AlreadyBegun,
     AlreadyFinished,
@@ -22,7 +24,7 @@ from enrichment.exceptions import (
     JobNotPaused,
     NothingToRetry,
 )
-from enrichment.jobs.claims import QUEUE_PATIENCE, due, pause, pause_abandoned, refuse_second, send_to_worker
+from enrichment.jobs.claims import QUEUE, due, pause, pause_abandoned, refuse_second, send_message, send_to_worker
 from enrichment.jobs.ending import cancel
 from enrichment.jobs.kinds import authors
 from enrichment.jobs.limits import check_limits, hold_limits
@@ -34,6 +36,8 @@ from quota.database import QuotaNow
 from quota.exceptions import ConsumerUnknown, QuotaRefused
 from quota.models import Consumer
 from quota.selectors.status import calls_spent, get_status
+
+log = structlog.get_logger(__name__)
 
 
 class _Encoder(DjangoJSONEncoder):
@@ -85,7 +89,7 @@ def create_job(
         created_at=QuotaNow(),
         attended=attended,
         state=Job.State.PAUSED if attended else Job.State.QUEUED,
-        resume_at=None if attended else QuotaNow() + QUEUE_PATIENCE,
+        resume_at=None if attended else QuotaNow(),
     )
     if idempotency_key is not None and (earlier := _job_of_same_key(job)):
         return earlier
@@ -104,7 +108,7 @@ def create_job(
         handler_of(job).insert(rows)
         hold_limits(job)
         if not attended:
-            send_to_worker(job.pk)
+            send_to_worker()
     return Job.objects.select_related("consumer").get(pk=job.pk)
 
 
@@ -151,9 +155,9 @@ def resume_job(job_id: uuid.UUID) -> Job:
         if job.state == Job.State.RUNNING and job.stop_requested == Job.Stop.PAUSE:
             job.stop_requested = ""
         elif job.state == Job.State.PAUSED:
-            job.state, job.resume_at, job.attended = Job.State.QUEUED, QuotaNow() + QUEUE_PATIENCE, False
+            job.state, job.resume_at, job.attended = Job.State.QUEUED, QuotaNow(), False
             job.stop_requested, job.stopped_reason, job.error, job.attempts, job.failures = "", "", "", 0, 0
-            send_to_worker(job.pk)
+            send_to_worker()
         else:
             raise JobNotPaused(f"Only a paused job can be resumed. This job is {job.state}.")
         job.save()
@@ -176,32 +180,45 @@ def retry_job(job_id: uuid.UUID) -> Job:
         if not handler_of(job).is_left(job):
             raise NothingToRetry("Nothing in the job has failed that can be retried.")
         handler_of(job).reset_failed(job)
-        job.state, job.resume_at = Job.State.QUEUED, QuotaNow() + QUEUE_PATIENCE
+        job.state, job.resume_at = Job.State.QUEUED, QuotaNow()
         job.ended_at, job.result, job.stopped_reason, job.error = None, None, "", ""
         job.attempts, job.failures, job.stop_requested, job.attended = 0, 0, "", False
         job.save()
         hold_limits(job)
-        send_to_worker(job.pk)
+        send_to_worker()
     job.refresh_from_db()
     return job
 
 
 def resume_jobs() -> int:
-    """Sends the jobs whose runner died, whose wait is over, or that no worker took; returns how many.
+    """Queues the jobs whose runner died or whose wait is over, and tells the workers; returns how many jobs go on.
 
-    A job whose command died is paused: the person who started the command resumes it.
+    The truth is in the database: if the broker has fewer messages than there are queued jobs, because it was out of
+    reach or has lost them, the missing ones are sent. A job whose command died is paused: the person who started the
+    command resumes it.
     """
     pause_abandoned()
-    resumed = 0
-    for job_id in list(Job.objects.filter(due()).order_by("created_at").values_list("pk", flat=True)):
-        with transaction.atomic(durable=True):
-            claimed = Job.objects.filter(due(), pk=job_id).update(
-                state=Job.State.QUEUED, runner=None, lease_until=None, resume_at=QuotaNow() + QUEUE_PATIENCE
-            )
-            if claimed == 1:
-                send_to_worker(job_id)
-                resumed += 1
-    return resumed
+    resumed = sum(
+        Job.objects.filter(due(), pk=job_id).update(
+            state=Job.State.QUEUED, runner=None, lease_until=None, resume_at=QuotaNow()
+        )
+        for job_id in list(Job.objects.filter(due()).values_list("pk", flat=True))
+    )
+    return max(resumed, _send_missing())
+
+
+def _send_missing() -> int:
+    """Sends as many messages as the broker lacks for the queued jobs; returns how many it has taken."""
+    queued = Job.objects.filter(state=Job.State.QUEUED, attended=False).count()
+    try:
+        missing = queued - messages_waiting(QUEUE) if queued else 0
+    except OUT_OF_REACH as error:
+        log.warning("job.not_sent", jobs=queued, error=f"{type(error).__name__}: {error}")
+        return 0
+    sent = 0
+    while sent < missing and send_message():
+        sent += 1
+    return sent
 
 
 def _job_of_same_key(job: Job) -> Job | None:

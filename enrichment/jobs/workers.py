@@ -1,6 +1,7 @@
 """What a worker does: it takes the next job in turn, works on it, and decides what a failure means for it."""
 
 import time
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from random import uniform
 
@@ -9,9 +10,9 @@ from django.db import DatabaseError, connection
 from django.db.models import Value
 from django.db.models.expressions import Combinable
 
-from alexandria.common.database import OUT_OF_REACH, READ_ONLY, sqlstate
+from alexandria.common.database import OUT_OF_REACH, READ_ONLY, can_pass, patiently, sqlstate
 from enrichment.exceptions import ENDINGS, EnrichmentStopped, IsbndbRefused, IsbndbUnavailable
-from enrichment.jobs.claims import QUEUE_PATIENCE, ClaimLost, claim_newcomer, claim_next
+from enrichment.jobs.claims import ClaimLost, claim_newcomer, claim_next, kept
 from enrichment.jobs.ending import end, put_back_or_stop
 from enrichment.jobs.engine import Turn
 from enrichment.jobs.registry import handler_of
@@ -35,10 +36,13 @@ MIN_TURN = timedelta(seconds=1)
 MAX_DEATHS = 3
 """After so many runners have died without an answer in between, the job fails."""
 
-SHORT_WAIT = timedelta(seconds=60)
+SHORT_WAIT = timedelta(seconds=15)
 """How long a job waits for something that passes by itself, such as calls that others have reserved."""
 
-MIDNIGHT_SPREAD = timedelta(seconds=30)
+MAX_OUTAGE = timedelta(minutes=30)
+"""So long a worker waits for the database, to give back the job it has. After that, the end of the lease does it."""
+
+MIDNIGHT_SPREAD = timedelta(seconds=2)
 """Jobs that wait for midnight start at random times within this span, not all at once."""
 
 PERMANENT = (IsbndbRefused, ConsumerInactive, ConsumerUnknown)
@@ -55,23 +59,27 @@ def run_job() -> None:
     then resumed after its lease expires, until MAX_DEATHS runners have died.
     """
     job = claim_next()
-    while job is not None:
-        worker = _Worker(job)
-        with in_background(), structlog.contextvars.bound_contextvars(job=str(job.pk)):
-            try:
-                worker.run()
-            except BaseException:
-                if worker.newcomer is not None:
-                    _put_back(worker.newcomer)
-                raise
-        job = worker.newcomer
+    with ExitStack() as claims:
+        if job is not None:
+            claims.enter_context(kept(job))
+        while job is not None:
+            worker = _Worker(job, claims)
+            with in_background(), structlog.contextvars.bound_contextvars(job=str(job.pk)):
+                try:
+                    worker.run()
+                except BaseException:
+                    if worker.newcomer is not None:
+                        _put_back(worker.newcomer)
+                    raise
+            job = worker.newcomer
 
 
 class _Worker:
-    """A turn of a job in a worker."""
+    """A turn of a job in a worker. `claims` keeps the claims of the worker."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, claims: ExitStack) -> None:
         self.job = job
+        self.claims = claims
         self.newcomer: Job | None = None
         """The job that this one has given way to. This worker has claimed it."""
         self._began: float | None = None
@@ -105,17 +113,26 @@ class _Worker:
             return False
         if self.newcomer is None and lasted > MIN_TURN.total_seconds():
             self.newcomer = claim_newcomer(other_than=self.job)
+            if self.newcomer is not None:
+                self.claims.enter_context(kept(self.newcomer))
         return self.newcomer is None
 
 
 def _put_back(job: Job) -> None:
-    put_back_or_stop(job, state=Job.State.QUEUED, resume_at=QuotaNow() + QUEUE_PATIENCE)
+    put_back_or_stop(job, state=Job.State.QUEUED, resume_at=QuotaNow())
 
 
 def _stop(job: Job, error: Exception) -> None:
-    """Decides after a failure: the job waits, fails, or does what somebody has requested."""
+    """Decides after a failure: the job waits, fails, or does what somebody has requested.
+
+    When the database is out of reach, the worker waits for it. Otherwise the job would stand until its lease ends.
+    """
     if isinstance(error, DATABASE):
         connection.close()  # a new connection can reach a database that works
+    patiently(lambda: _decide(job, error), patience=MAX_OUTAGE)
+
+
+def _decide(job: Job, error: Exception) -> None:
     failures = job.failures + (not isinstance(error, QuotaError))
     try:
         resume_at = _resume_at(job, error, failures)
@@ -146,9 +163,9 @@ def _resume_at(job: Job, error: Exception, failures: int) -> datetime | Combinab
         return QuotaNow() + MidnightGuard() + MidnightGuard()
     if isinstance(error, PERMANENT) or failures >= MAX_ATTEMPTS:
         return None
-    if isinstance(error, QuotaError):
+    if isinstance(error, QuotaError) and not can_pass(error):
         return _later(_a_short_wait())
-    pause = pause_after(failures)
+    pause = pause_after(failures, error)
     if isinstance(error, IsbndbUnavailable) and error.retry_after is not None:
         pause = max(pause, min(timedelta(seconds=error.retry_after), MAX_PAUSE))
     return _later(pause)

@@ -89,7 +89,7 @@ class Job(models.Model):
     resume_at = models.DateTimeField(
         null=True,
         blank=True,
-        help_text="Waiting: when it continues. Queued: when it is sent again if no worker takes it.",
+        help_text="Waiting: when it continues. Queued: since when.",
     )
     attended = models.BooleanField(
         default=False,

@@ -2,16 +2,16 @@
 
 import uuid
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
+from alexandria.common.heartbeats import LEASE
 from enrichment import selectors
-from enrichment.gateway.asking import MAX_ASK_TIME
 from enrichment.models import QueuedIsbn, QueuePayer, QueueState
 from enrichment.selectors.queue import Payers
 from enrichment.services.queue import lock
@@ -20,9 +20,6 @@ from quota.prices import RequestKind
 from quota.selectors.prices import price_of
 from quota.shared_spending import SharedPayer
 from quota.spending import for_one_question
-
-LEASE = max(timedelta(minutes=10), MAX_ASK_TIME + timedelta(minutes=2))
-"""How long a claim holds: longer than a request with its retries, which wait for the pace, and the storing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +75,7 @@ def by_share(batch: Mapping[str, int], chosen_at: Mapping[int, datetime]) -> dic
 def claim_batch(payers: Payers, *, source: str) -> Batch | None:
     """Claims the next batch for the time of LEASE, of ISBNs for which these can pay; None when none is worth a request.
 
-    `source`: the purpose, for the journal.
+    `source`: the purpose, for the journal. `renew` keeps the claim.
     """
     claim = uuid.uuid4()
     able = payers.able
@@ -103,6 +100,13 @@ def claim_batch(payers: Payers, *, source: str) -> Batch | None:
         return None
     slugs = {pk: payers.allowances[pk].consumer.slug for pk in isbns_of}
     return make_batch(claim, {slugs[pk]: isbns for pk, isbns in isbns_of.items()}, source=source)
+
+
+def renew(batches: Collection[Batch]) -> None:
+    """Keeps the claims of these batches for the time of LEASE from now on."""
+    with transaction.atomic(durable=True):
+        ours = lock(QueuedIsbn.objects.filter(claim__in=[batch.claim for batch in batches]))
+        QueuedIsbn.objects.filter(isbn13__in=ours).update(held_until=QuotaNow() + LEASE)
 
 
 def look() -> bool:

@@ -14,6 +14,8 @@ import structlog
 from django.db import connection, transaction
 from django.db.models import Exists, F, OuterRef, Q
 
+from alexandria.common.database import patiently
+from alexandria.common.heartbeats import heartbeats
 from enrichment import selectors
 from enrichment.books.decoding import Answer
 from enrichment.exceptions import ENDINGS, EnrichmentStopped, IsbndbPageTooLarge
@@ -25,14 +27,25 @@ from enrichment.selectors.queue import UNDER_WAY
 from enrichment.services.enrich import Enrichment, add_answer
 from enrichment.services.prices import PROBE_ISBNS, probe
 from enrichment.services.queue import PATIENCE, delete, lock
-from enrichment.services.queue_batches import Batch, claim_batch
-from enrichment.services.stop_reasons import FIRST_PAUSE, MAX_PAUSE, STOPS, pause_after, public_message, stop_reason
+from enrichment.services.queue_batches import Batch, claim_batch, renew
+from enrichment.services.stop_reasons import (
+    FIRST_PAUSE,
+    MAX_PAUSE,
+    STOPS,
+    first_pause,
+    pause_after,
+    public_message,
+    stop_reason,
+)
 from quota.database import QuotaNow
 from quota.exceptions import QuotaError
 from quota.selectors.prices import is_probe_due
 from quota.spending import spending
 
 log = structlog.get_logger(__name__)
+
+MAX_OUTAGE = timedelta(minutes=30)
+"""So long a flusher waits for the database, to give back what it has claimed. After that, the end of the lease does."""
 
 MAX_BATCHES = 150
 """Maximum number of batches in one flush: about a minute at three a second. The next flush sends the rest."""
@@ -73,14 +86,15 @@ def flush(*, source: str = "") -> Flush:
     flushing = _Flushing(source)
     if selectors.is_flush_due(selectors.get_payers()):
         _drop_known()
-    try:
-        flushing.measure_price()
-        for exchanged in ask_each(flushing.next_question):
-            flushing.take(exchanged)
-    except ENDINGS as error:
-        flushing.stop(error)
-    finally:
-        flushing.give_back()
+    with heartbeats(flushing.renew):
+        try:
+            flushing.measure_price()
+            for exchanged in ask_each(flushing.next_question):
+                flushing.take(exchanged)
+        except ENDINGS as error:
+            flushing.stop(error)
+        finally:
+            flushing.give_back()
     return flushing.end()
 
 
@@ -161,6 +175,12 @@ class _Flushing:
         elif exchanged.failure is not None:
             self._fail(batch, exchanged.failure)
 
+    def renew(self) -> bool:
+        """Keeps what is claimed: after the death of the flusher, others can send it soon."""
+        if self._open:
+            renew([*self._open])
+        return True
+
     def stop(self, error: Exception) -> None:
         """Keeps what ended the flush. Unless that is the quota, the batches that were sent lose an attempt."""
         self.error = self.error or error
@@ -180,6 +200,12 @@ class _Flushing:
 
     def end(self) -> Flush:
         """The result, with the reason if the flush ended early; or raises EnrichmentStopped."""
+        patiently(self._record_end, patience=MAX_OUTAGE)
+        if self.error is not None and not isinstance(self.error, STOPS):
+            raise EnrichmentStopped(self.result, self.error) from self.error
+        return self.result
+
+    def _record_end(self) -> None:
         error = self.error
         if error is None:
             reason = selectors.why_nothing_is_sent(selectors.get_payers()) if self.result.batches < MAX_BATCHES else ""
@@ -188,12 +214,9 @@ class _Flushing:
             log.warning("queue.stopped", error=str(error))
             self.result.stopped_reason = stop_reason(error)
             if not isinstance(error, QuotaError):
-                _pause_queue()
+                _pause_queue(error)
         still = Q() if error is not None else Q(paused_until=None) | Q(paused_until__lte=QuotaNow())
         QueueState.objects.filter(still).update(stopped_reason=self.result.stopped_reason or "")
-        if error is not None and not isinstance(error, STOPS):
-            raise EnrichmentStopped(self.result, error) from error
-        return self.result
 
     def _next_batch(self) -> Batch | None:
         if self._claimed >= MAX_BATCHES:
@@ -220,43 +243,53 @@ class _Flushing:
     def _fail(self, batch: Batch, error: Exception) -> None:
         """Holds the ISBNs of a batch without an answer, and lets the flush end when all others have come in."""
         self.error = self.error or error
-        _put_off(batch, dict.fromkeys(batch.isbns, public_message(error)))
+        _put_off(batch, dict.fromkeys(batch.isbns, public_message(error)), first=first_pause(error))
 
 
-def _pause_queue() -> None:
+def _pause_queue(error: Exception) -> None:
     """Lets the queue pause after a failed flush: longer with each one in a row."""
     with transaction.atomic(durable=True):
         if (state := QueueState.objects.select_for_update(no_key=True).first()) is not None:
             failures = state.failures + 1
-            QueueState.objects.update(failures=failures, paused_until=QuotaNow() + pause_after(failures))
+            QueueState.objects.update(failures=failures, paused_until=QuotaNow() + pause_after(failures, error))
 
 
 def _release(batch: Batch, isbns: list[str]) -> None:
     """Ends the claim of ISBNs that were not sent. They lose no attempt."""
-    with transaction.atomic(durable=True):
-        ours = lock(QueuedIsbn.objects.filter(claim=batch.claim, isbn13__in=isbns))
-        QueuedIsbn.objects.filter(isbn13__in=ours).update(claim=None, held_until=None, attempts=F("attempts") - 1)
+
+    def release() -> None:
+        with transaction.atomic(durable=True):
+            ours = lock(QueuedIsbn.objects.filter(claim=batch.claim, isbn13__in=isbns))
+            QueuedIsbn.objects.filter(isbn13__in=ours).update(claim=None, held_until=None, attempts=F("attempts") - 1)
+
+    patiently(release, patience=MAX_OUTAGE)
 
 
-def _put_off(batch: Batch, failed: Mapping[str, str], *, due_after: timedelta | None = None) -> None:
+def _put_off(
+    batch: Batch, failed: Mapping[str, str], *, first: timedelta = FIRST_PAUSE, due_after: timedelta | None = None
+) -> None:
     """Holds failed ISBNs of the batch, longer with each attempt. `failed`: the reason for each ISBN-13.
 
-    `due_after`: the time until they are worth a request of their own again. Without it they are due when the hold ends.
+    `first`: how long after the first attempt. `due_after`: the time until they are worth a request of their own again.
+    Without it they are due when the hold ends.
     """
-    if not failed:
-        return
-    with transaction.atomic(durable=True), connection.cursor() as cursor:
-        isbns = lock(QueuedIsbn.objects.filter(claim=batch.claim, isbn13__in=failed))
-        parameters: dict[str, Any] = {
-            "isbns": isbns,
-            "errors": [failed[isbn][:1000] for isbn in isbns],
-            "max_attempts": MAX_ATTEMPTS,
-            "first_pause": FIRST_PAUSE,
-            "max_pause": MAX_PAUSE,
-        }
-        cursor.execute(_PUT_OFF, parameters)
-        if due_after is not None:
-            Asker.objects.filter(queued__in=isbns).update(due_at=QuotaNow() + due_after)
+
+    def put_off() -> None:
+        with transaction.atomic(durable=True), connection.cursor() as cursor:
+            isbns = lock(QueuedIsbn.objects.filter(claim=batch.claim, isbn13__in=failed))
+            parameters: dict[str, Any] = {
+                "isbns": isbns,
+                "errors": [failed[isbn][:1000] for isbn in isbns],
+                "max_attempts": MAX_ATTEMPTS,
+                "first_pause": first,
+                "max_pause": MAX_PAUSE,
+            }
+            cursor.execute(_PUT_OFF, parameters)
+            if due_after is not None:
+                Asker.objects.filter(queued__in=isbns).update(due_at=QuotaNow() + due_after)
+
+    if failed:
+        patiently(put_off, patience=MAX_OUTAGE)
 
 
 def _drop_known() -> None:

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from django.db import DatabaseError, InterfaceError
 
-from alexandria.common.database import OUT_OF_REACH
+from alexandria.common.database import OUT_OF_REACH, can_pass
 from enrichment.exceptions import IsbndbError, IsbndbTimeout
 from quota.exceptions import ConsumerInactive, DayOver, PaceTimeout, QuotaError, QuotaRefused, ReservationClosed
 
@@ -25,6 +25,7 @@ _STOP_REASONS: dict[type[Exception], str] = {
 counts."""
 
 FIRST_PAUSE = timedelta(seconds=30)
+OUTAGE_PAUSE = timedelta(seconds=5)
 MAX_PAUSE = timedelta(minutes=15)
 
 
@@ -40,7 +41,12 @@ def public_message(error: Exception) -> str:
     return "The database is out of reach." if isinstance(error, DatabaseError | InterfaceError) else str(error)
 
 
-def pause_after(failures: int) -> timedelta:
-    """The pause after so many failures in a row: FIRST_PAUSE, doubled with each failure, up to MAX_PAUSE."""
-    doublings = min(failures - 1, 10)
-    return min(MAX_PAUSE, FIRST_PAUSE * (1 << doublings))
+def first_pause(error: Exception) -> timedelta:
+    """The pause after the first failure. A database that answers again is likely to go on answering."""
+    return OUTAGE_PAUSE if can_pass(error) else FIRST_PAUSE
+
+
+def pause_after(failures: int, error: Exception) -> timedelta:
+    """The pause after so many failures in a row, of which this is the last: doubled with each one, up to MAX_PAUSE."""
+    doublings = min(max(failures - 1, 0), 10)
+    return min(MAX_PAUSE, first_pause(error) * (1 << doublings))

@@ -11,22 +11,21 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString, mark_safe
-from kombu.exceptions import OperationalError
 from unfold.dataclasses import UnfoldAction
 from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 from unfold.paginator import InfinitePaginator
 
 from alexandria.common.admin import ReadOnlyAdmin
+from alexandria.common.publishing import publish
 from alexandria.common.reasons import ReasonForm, close_dialog, confirm_dialog
 from alexandria.common.text import counted, length_of_time
 from alexandria.common.widgets import link
 from harvest import runs
 from harvest.exceptions import CronUnknown, RunUnderWay
 from harvest.models import CronState, HarvestRun
-from harvest.schedules import schedules_by_cron
+from harvest.schedules import TASK, schedules_by_cron
 from harvest.selectors import CronStanding, cron_standings
-from harvest.tasks import run_cron
 
 OUTCOME_COLOURS = {
     HarvestRun.Outcome.RUNNING.label: "primary",
@@ -216,14 +215,12 @@ class CronStateAdmin(ReadOnlyAdmin):
 
     def _run(self, request: HttpRequest, states: Iterable[CronState]) -> None:
         names = []
-        try:
-            for state in states:
-                run_cron.delay(state.name, scheduled=False)
-                names.append(state.name)
-                self.log_change(request, state, "Run now.")
-        except OperationalError as error:
-            messages.error(request, f"Redis cannot be reached: {error}")
-            return
+        for state in states:
+            if not publish(TASK, state.name, scheduled=False):
+                messages.error(request, "Redis does not answer, so no worker was told. Try again later.")
+                return
+            names.append(state.name)
+            self.log_change(request, state, "Run now.")
         messages.success(request, f"Sent {counted(len(names), 'cron')} to the workers{_listed(names)}.")
 
     def _switch(

@@ -168,8 +168,8 @@ for _entry in (
     ),
     PlainTask(
         name="resume-jobs",
-        description="Queues the jobs that have waited long enough or whose worker died.",
-        schedule=Every(seconds=60),
+        description="Queues jobs whose wait is over or whose worker died, and sends lost messages again.",
+        schedule=Every(seconds=5),
         task="enrichment.tasks.resume_jobs",
     ),
 ):

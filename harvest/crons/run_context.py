@@ -38,7 +38,7 @@ class RunContext:
     """Failures since the last answer from ISBNdb."""
     lost: bool = False
     """The lease is gone: another run may be in progress."""
-    renew: Callable[["RunContext"], None] = lambda context: None
+    renew: Callable[["RunContext"], object] = lambda context: None
     """Renews the lease of the run and saves its cursor."""
 
     @property

@@ -17,6 +17,7 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
+from alexandria.common.heartbeats import LEASE
 from alexandria.development.sandbox.server import Sandbox
 from enrichment import selectors
 from enrichment.exceptions import EnrichmentStopped
@@ -27,7 +28,7 @@ from enrichment.selectors.queue import FAILED, Payers
 from enrichment.services import enrich as enrichment
 from enrichment.services import queue_flush
 from enrichment.services.queue import Accepted, drop, enqueue, retry
-from enrichment.services.queue_batches import LEASE, Batch, claim_batch, make_batch
+from enrichment.services.queue_batches import Batch, claim_batch, make_batch
 from enrichment.services.queue_flush import Flush, flush
 from quota.exceptions import ConsumerUnknown, QuotaUnavailable
 from quota.models import Call, Consumer, Switches

@@ -16,9 +16,9 @@ import pytest
 from django.core.management import call_command
 from django.test import Client
 
+from alexandria.common.heartbeats import LEASE
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.jobs import processes as job_processes
-from enrichment.jobs.claims import LEASE
 from enrichment.models import Author, Edition, Job, JobAuthor
 from quota.models import Call, Consumer, Switches
 from quota.services import reservations

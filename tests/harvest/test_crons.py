@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, connection
 
+from alexandria.common import heartbeats
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.exceptions import IsbndbError
 from enrichment.services.enrich import add_answer, enrich_isbns
@@ -234,7 +235,7 @@ def test_a_run_counts_as_dead_when_its_lease_is_over_and_its_calls_are_recorded(
 ) -> None:
     def die(context: RunContext) -> None:
         housekeeping.reconcile(context)
-        set_clock(NOON + runs.LEASE + timedelta(minutes=1))
+        set_clock(NOON + heartbeats.LEASE + timedelta(minutes=1))
         assert runs.end_dead_runs() == 1, "as the next tick of any cron does"
 
     replace_run(monkeypatch, "reconciliation", die)
@@ -245,7 +246,7 @@ def test_a_run_counts_as_dead_when_its_lease_is_over_and_its_calls_are_recorded(
 
 
 def test_a_worker_that_counts_as_dead_spends_no_more_and_its_totals_are_recorded(sandbox: Sandbox, monkeypatch) -> None:
-    monkeypatch.setattr(runs, "HEARTBEAT", timedelta(milliseconds=10))
+    monkeypatch.setattr(heartbeats, "HEARTBEAT", timedelta(milliseconds=10))
     states = CronState.objects.filter(name="reconciliation")
 
     def freeze(context: RunContext) -> None:
@@ -274,7 +275,7 @@ def test_a_worker_that_counts_as_dead_spends_no_more_and_its_totals_are_recorded
 
 
 def test_a_long_run_renews_its_lease_and_saves_its_cursor(set_clock: SetClock, monkeypatch) -> None:
-    monkeypatch.setattr(runs, "HEARTBEAT", timedelta(milliseconds=10))
+    monkeypatch.setattr(heartbeats, "HEARTBEAT", timedelta(milliseconds=10))
     states = CronState.objects.filter(name="open-ledger")
 
     def take_long(context: RunContext) -> None:

@@ -39,7 +39,7 @@ def test_each_cron_has_a_consumer_with_a_floor_a_schedule_and_a_state() -> None:
     assert {consumer.floor for consumer in made} == {1000}
     rows = PeriodicTask.objects.filter(task=TASK)
     assert {name for row in rows for name in json.loads(row.args)} == set(CRONS)
-    assert {row.expire_seconds for row in PeriodicTask.objects.exclude(interval=None)} == {120}
+    assert {row.expire_seconds for row in PeriodicTask.objects.exclude(interval=None)} == {3600}
     assert set(CronState.objects.values_list("name", flat=True)) == set(CRONS)
 
 
@@ -56,10 +56,10 @@ def test_every_scheduled_task_exists() -> None:
     assert scheduled <= set(app.tasks)
 
 
-def test_jobs_are_resumed_every_minute_and_alerts_are_checked_every_30_seconds() -> None:
+def test_jobs_are_resumed_every_5_seconds_and_alerts_are_checked_every_30_seconds() -> None:
     rows = PeriodicTask.objects.exclude(task=TASK).values_list("name", "task", "interval__every", "interval__period")
     assert set(rows) == {
-        ("resume-jobs", "enrichment.tasks.resume_jobs", 60, "seconds"),
+        ("resume-jobs", "enrichment.tasks.resume_jobs", 5, "seconds"),
         ("alerts", "alexandria.alerts.tasks.check_alerts", 30, "seconds"),
     }
 

@@ -13,11 +13,12 @@ from django.test import Client
 from django.urls import reverse
 
 from alexandria.celery import app
+from alexandria.common.heartbeats import LEASE
 from alexandria.development.sandbox.server import Sandbox
 from alexandria.env import BASE_DIR
 from harvest.crons.registry import CRONS
 from harvest.models import CronState, HarvestRun
-from harvest.runs import LEASE, run_cron
+from harvest.runs import run_cron
 from quota.models import Consumer, Switches
 from tests import processes
 from tests.fixtures import NOON, SetClock, balance, database_moved, silent_port

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from alexandria.common.heartbeats import LEASE
 from alexandria.development.sandbox import catalogue
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.exceptions import AnotherRunner
-from enrichment.jobs import attended, claims, ending
+from enrichment.jobs import attended, ending
 from enrichment.jobs.attended import AttendedRun, Ended, claim_for_command
 from enrichment.jobs.lifecycle import create_job, pause_job, resume_job, resume_jobs
 from enrichment.jobs.workers import run_job
@@ -92,7 +93,7 @@ def test_a_process_that_was_killed_is_replaced_at_once_and_one_that_lives_is_not
     Job.objects.update(host="elsewhere")
     with pytest.raises(AnotherRunner):
         claim_for_command(job.pk)
-    set_clock(NOON + 2 * claims.LEASE)
+    set_clock(NOON + 2 * LEASE)
     assert claim_for_command(job.pk).pid
 
 

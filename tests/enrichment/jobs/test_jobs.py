@@ -1,5 +1,6 @@
 """Running jobs: steps, claims, waiting, failing, cancelling, retrying, and the calls they spend."""
 
+import os
 import threading
 import uuid
 from collections.abc import Callable
@@ -10,8 +11,11 @@ from unittest.mock import Mock
 from urllib.parse import unquote
 
 import pytest
+import redis
 from django.db import IntegrityError, InterfaceError, connection, transaction
 
+from alexandria.common import heartbeats
+from alexandria.common.publishing import messages_waiting
 from alexandria.development.sandbox import catalogue
 from alexandria.development.sandbox.server import Sandbox
 from enrichment import selectors
@@ -30,7 +34,16 @@ from quota.exceptions import QuotaRefused, QuotaUnavailable
 from quota.models import Call, Consumer, Reservation, Switches
 from quota.selectors.status import calls_spent
 from quota.services import reservations
-from tests.fixtures import NOON, SetClock, balance, known_isbns, stop_database_clock, unknown_isbns
+from tests.fixtures import (
+    NOON,
+    SetClock,
+    balance,
+    database_away,
+    known_isbns,
+    stop_database_clock,
+    unknown_isbns,
+)
+from tests.processes import wait_until
 
 KNOWN = known_isbns(9)
 UNKNOWN = unknown_isbns(2)
@@ -251,7 +264,7 @@ def test_a_runner_that_loses_its_claim_writes_no_more_and_the_next_one_finishes(
     job = create(isbns=KNOWN)
 
     def takes_over() -> None:
-        set_clock(NOON + 2 * claims.LEASE)
+        set_clock(NOON + 2 * heartbeats.LEASE)
         assert resume_jobs() == 1
 
     during_request(sandbox, 2, takes_over)
@@ -391,7 +404,7 @@ def test_a_job_waits_shortly_for_calls_that_others_have_only_reserved(sandbox: S
     for job in jobs:
         assert (job.state, job.stopped_reason, job.failures) == ("waiting", "safety_limit", 0)
         assert job.resume_at is not None
-        assert timedelta(seconds=60) <= job.resume_at - NOON <= timedelta(seconds=120)
+        assert timedelta(seconds=15) <= job.resume_at - NOON <= timedelta(seconds=30)
     reservations.settle(reservation)
     moment = NOON + timedelta(seconds=120)
     set_both_clocks(moment, sandbox)
@@ -472,7 +485,7 @@ def test_a_job_fails_when_one_step_kills_too_many_workers(sandbox: Sandbox, set_
         with pytest.raises(Killed):
             run(job)
         assert resume_jobs() == 0, "the lease has not expired yet"
-        set_clock(NOON + attempt * 2 * claims.LEASE)
+        set_clock(NOON + attempt * 2 * heartbeats.LEASE)
         assert resume_jobs() == 1
     job = run(job)
     assert (job.state, job.stopped_reason) == ("failed", "crashed")
@@ -547,20 +560,47 @@ def test_a_long_job_gives_way_to_other_jobs(sandbox: Sandbox, monkeypatch) -> No
     assert done == [("queued", 3), ("queued", 6), ("queued", 9), ("succeeded", 9)]
 
 
-def test_a_job_whose_message_is_lost_is_queued_again_once(set_clock: SetClock) -> None:
-    job = create(isbns=KNOWN[:3])
-    assert resume_jobs() == 0
-    set_clock(NOON + claims.QUEUE_PATIENCE * 1.1)
+def test_when_the_broker_has_lost_messages_so_many_are_sent_as_are_missing() -> None:
+    create(isbns=KNOWN[:3])
+    job = create(isbns=KNOWN[3:6])
+    assert (messages_waiting(claims.QUEUE), resume_jobs()) == (2, 0)
+    with redis.Redis.from_url(os.environ["REDIS_URL"]) as broker:
+        broker.delete(claims.QUEUE)
+    assert (resume_jobs(), messages_waiting(claims.QUEUE)) == (2, 2)
+    assert (resume_jobs(), messages_waiting(claims.QUEUE)) == (0, 2)
+    run(job)
+    with redis.Redis.from_url(os.environ["REDIS_URL"]) as broker:
+        broker.delete(claims.QUEUE)
+    assert (resume_jobs(), messages_waiting(claims.QUEUE)) == (1, 1), "the other job is done"
 
-    def resume(_: int) -> int:
-        try:
-            return resume_jobs()
-        finally:
-            connection.close()
 
-    with ThreadPoolExecutor(2) as threads:
-        assert sum(threads.map(resume, range(2))) == 1
-    assert run(job).state == "succeeded"
+def test_a_job_keeps_its_claim_while_its_runner_lives_however_long_a_request_takes(
+    sandbox: Sandbox, set_clock: SetClock, monkeypatch
+) -> None:
+    monkeypatch.setattr(heartbeats, "HEARTBEAT", timedelta(milliseconds=10))
+    job = create(isbns=KNOWN[:6])
+
+    def take_long() -> None:
+        set_clock(NOON + 2 * heartbeats.LEASE)
+        wait_until(lambda: Job.objects.filter(lease_until__gt=NOON + 2 * heartbeats.LEASE).exists())
+        assert resume_jobs() == 0
+
+    during_request(sandbox, 2, take_long)
+    assert (run(job).state, len(sandbox.requests)) == ("succeeded", 2)
+
+
+@pytest.mark.parametrize("number", [1, 3], ids=["at its beginning", "near its end"])
+def test_a_job_goes_on_at_once_when_the_database_is_back(number: int, sandbox: Sandbox, set_clock: SetClock) -> None:
+    job = create(isbns=KNOWN)
+    back = threading.Event()
+    during_request(sandbox, number, lambda: threading.Thread(target=database_away, args=[1.0, back]).start())
+    run_job()
+    assert back.wait(60), "the worker has waited for the database"
+    set_clock(NOON + timedelta(seconds=30))
+    resume_jobs()
+    job = run(job)
+    assert (job.state, job.failures) == ("succeeded", 0)
+    assert balance(sandbox) == (sandbox.spent, sandbox.spent)
 
 
 @pytest.mark.slow

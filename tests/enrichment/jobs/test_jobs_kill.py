@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from celery import signature
 
+from alexandria.common.heartbeats import LEASE
 from alexandria.development.sandbox.server import Sandbox
-from enrichment.jobs import claims
 from enrichment.jobs.lifecycle import create_job, resume_jobs
 from enrichment.jobs.workers import run_job
 from enrichment.models import Asker, Edition, Job, QueuedIsbn
@@ -39,7 +39,7 @@ def job(settings, consumer: Consumer, sandbox: Sandbox) -> Job:
 
 
 def after_the_lease(set_clock: SetClock) -> None:
-    set_clock(NOON + 2 * claims.LEASE)
+    set_clock(NOON + 2 * LEASE)
     reservations.expire()
 
 
