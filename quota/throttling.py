@@ -43,9 +43,9 @@ class RequestsPerMinute(BaseThrottle):
         try:
             pipeline = get_redis_connection().pipeline()
             made, _ = pipeline.incr(counter).expire(counter, 2 * MINUTE).execute()
-        except RedisError:
+        except RedisError as error:
             RequestsPerMinute.not_before = time.monotonic() + PATIENCE
-            log.warning("api.not_throttled", exc_info=True)
+            log.warning("api.not_throttled", error=f"{type(error).__name__}: {error}")
             return True
         return bool(made <= max_requests)
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import httpx2
@@ -66,18 +67,22 @@ def process(name: str, environment: Mapping[str, str], folder: Path = BASE_DIR) 
     command = COMPOSE["services"][name]["command"]
     words = ["sh", "-c", f"exec {command}"] if isinstance(command, str) else command
     words = [filled_in(word, environment) for word in words]
-    with subprocess.Popen(
-        words, cwd=folder, env=shell(environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as running:
+    with (
+        TemporaryFile("w+") as output,  # a pipe that nobody reads would be full some day, and the service would stand
+        subprocess.Popen(
+            words, cwd=folder, env=shell(environment), stdout=output, stderr=subprocess.STDOUT, text=True
+        ) as running,
+    ):
         try:
             yield running
         except BaseException:
             running.kill()
-            sys.stderr.write(f"{name}: {running.communicate()[0]}")
+            output.seek(0)
+            sys.stderr.write(f"{name}: {output.read()}")
             raise
         running.send_signal(signal.SIGTERM)
         try:
-            running.communicate(timeout=SECONDS_TO_END)
+            running.wait(timeout=SECONDS_TO_END)
         except subprocess.TimeoutExpired:
             running.kill()
 
