@@ -36,9 +36,8 @@ from enrichment.exceptions import (
 )
 from enrichment.gateway import connection as isbndb
 from enrichment.gateway.outcomes import Outcome, read, record
-from enrichment.gateway.questions import ATTEMPTS, Decoded, Exchanged, Question, key_usage
+from enrichment.gateway.questions import Decoded, Exchanged, Question, key_usage
 from enrichment.gateway.replies import Reply
-from enrichment.gateway.settling import MAX_WAIT_SECONDS
 from quota.exceptions import PaceTimeout, QuotaError, QuotaRefused
 from quota.models import Call, Reconciliation
 from quota.prices import RequestKind
@@ -71,12 +70,6 @@ each second: after a later one, four could arrive within a second."""
 _MAX_TURN = MAX_PACE_WAIT + timedelta(seconds=settings.ISBNDB_TIMEOUT_SECONDS + MAX_RETRY_AFTER_SECONDS + 1)
 if _MAX_TURN >= LEASE:
     raise ImproperlyConfigured(f"The lease of a reservation ({LEASE}) must be longer than {_MAX_TURN}.")
-
-# An unclear answer is settled before the pause, which it shortens by the time it takes.
-_MAX_SETTLING = MAX_PACE_WAIT + timedelta(seconds=MAX_WAIT_SECONDS + settings.ISBNDB_TIMEOUT_SECONDS)
-
-MAX_ASK_TIME = ATTEMPTS * (_MAX_TURN + _MAX_SETTLING)
-"""The longest time that `ask` can take, with all retries, waits for the pace, pauses and unclear answers."""
 
 
 def ask(question: Question[Decoded]) -> Decoded:

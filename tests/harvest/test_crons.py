@@ -291,7 +291,7 @@ def test_a_long_run_renews_its_lease_and_saves_its_cursor(set_clock: SetClock, m
 
 
 def test_the_heartbeat_may_fail_once_before_the_lease_is_over() -> None:
-    assert 2 * runs.HEARTBEAT < runs.LEASE
+    assert 2 * heartbeats.HEARTBEAT < heartbeats.LEASE
 
 
 def test_a_run_that_has_lost_its_lease_leaves_the_next_run_alone(monkeypatch) -> None:

@@ -522,7 +522,7 @@ def test_workers_that_die_after_an_answer_do_not_end_a_job(
     for death in range(1, workers.MAX_DEATHS + 2):
         with pytest.raises(Killed):
             run(job)
-        set_clock(NOON + death * 2 * claims.LEASE)
+        set_clock(NOON + death * 2 * heartbeats.LEASE)
         assert resume_jobs() == 1
     assert run(job).state == "succeeded"
 
