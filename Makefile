@@ -1,6 +1,6 @@
 # `make` lists the targets. PYTHON=python3.12 make … selects the interpreter. Without it, an existing .venv is kept.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test test-fast browser screenshots lint types pgbouncer yaz node ci bench chaos lock clean
+.PHONY: help setup demo run test test-fast browser screenshots lint types pgbouncer yaz node ci bench chaos mutants lock clean
 
 BIN := .venv/bin
 MANAGE := $(BIN)/python manage.py
@@ -80,6 +80,9 @@ bench: setup ## measures upsert, quota, queue, refresh, look-up, the share of th
 
 chaos: setup ## breaks the service 300 times under load, then checks every call, job and book (SEED=7: as then)
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+mutants: setup ## puts small faults into copies of the code, and fails if the tests do not notice 95 % of them (ARGS=--list)
+	@$(BIN)/python -m tests.mutants $(ARGS)
 
 lock: setup ## renews the lock files after a change of requirements*.in (ARGS=--upgrade also takes newer versions)
 	$(LOCK) --output-file requirements.txt requirements.in

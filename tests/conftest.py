@@ -81,10 +81,14 @@ def spare_the_disk(url: str) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(specs: list[XSpec]) -> None:
     for number, spec in enumerate(specs, start=1):
-        url = os.environ["REDIS_URL"]
-        scheme, _, rest = url.partition("://")
-        address, _, _ = rest.partition("?" if scheme == "unix" else "/")
-        spec.env["REDIS_URL"] = f"{scheme}://{address}{'?db=' if scheme == 'unix' else '/'}{number}"
+        spec.env["REDIS_URL"] = numbered_redis(number)
+
+
+def numbered_redis(number: int) -> str:
+    """The URL of this database of the Redis of the run."""
+    scheme, _, rest = os.environ["REDIS_URL"].partition("://")
+    address, _, _ = rest.partition("?" if scheme == "unix" else "/")
+    return f"{scheme}://{address}{'?db=' if scheme == 'unix' else '/'}{number}"
 
 
 @pytest.hookimpl(trylast=True)

@@ -17,6 +17,7 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
+from alexandria.common import heartbeats
 from alexandria.common.heartbeats import LEASE
 from alexandria.development.sandbox.server import Sandbox
 from enrichment import selectors
@@ -28,7 +29,7 @@ from enrichment.selectors.queue import FAILED, Payers
 from enrichment.services import enrich as enrichment
 from enrichment.services import queue_flush
 from enrichment.services.queue import Accepted, drop, enqueue, retry
-from enrichment.services.queue_batches import Batch, claim_batch, make_batch
+from enrichment.services.queue_batches import Batch, claim_batch, make_batch, renew
 from enrichment.services.queue_flush import Flush, flush
 from quota.exceptions import ConsumerUnknown, QuotaUnavailable
 from quota.models import Call, Consumer, Switches
@@ -367,9 +368,29 @@ def test_a_flusher_whose_claim_is_over_leaves_the_isbns_to_the_next_one(at: At) 
     assert first is not None
     assert second is not None
     assert sorted(first.isbns) == sorted(second.isbns)
+    at(1.5 * LEASE.total_seconds())
+    renew([first])
     queue_flush._release(first, first.isbns)
     queue_flush._put_off(first, dict.fromkeys(first.isbns, "too late"))
-    assert set(QueuedIsbn.objects.values_list("claim", "attempts", "last_error")) == {(second.claim, 2, "")}
+    rows = QueuedIsbn.objects.values_list("claim", "held_until", "attempts", "last_error")
+    assert set(rows) == {(second.claim, NOON + 2 * LEASE, 2, "")}
+
+
+def test_the_claim_of_a_batch_is_renewed_while_its_request_is_under_way(at: At, sandbox: Sandbox, monkeypatch) -> None:
+    monkeypatch.setattr(heartbeats, "HEARTBEAT", timedelta(milliseconds=10))
+    queue(known_isbns(SIZE))
+    meet, kept = sandbox.faults.meet, list[bool]()
+
+    def take_long(path: str) -> object:
+        at(0.5 * LEASE.total_seconds())
+        held = QueuedIsbn.objects.filter(held_until=NOON + 1.5 * LEASE)
+        kept.append(any(held.count() == SIZE for _ in range(3000)))
+        connection.close()  # of the sandbox's thread
+        return meet(path)
+
+    with patch.object(sandbox.faults, "meet", take_long):
+        assert flush().batches == 1
+    assert (kept, sent()) == ([True], [SIZE])
 
 
 # When a batch fails

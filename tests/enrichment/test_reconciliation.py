@@ -22,7 +22,7 @@ from quota.services import corrections, reservations
 from quota.services.prices import record_measurement
 from quota.services.reservations import DispatchedCall
 from quota.spending import spending
-from tests.fixtures import NOON, SetClock, balance, dispatched, known_isbns
+from tests.fixtures import NOON, SetClock, balance, dispatched, known_isbns, stop_database_clock
 
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
 
@@ -154,6 +154,19 @@ def test_a_count_that_was_ignored_yesterday_says_nothing_about_today(set_clock: 
     assert answer(MIDNIGHT + timedelta(minutes=5), 12_000).ignored, "the count of the previous day"
     late = answer(MIDNIGHT + timedelta(days=1, minutes=5), 5_000)
     assert (bool(late.ignored), late.raised_by) == (True, 0), "still yesterday's count, because ISBNdb resets late"
+
+
+def test_in_the_first_hour_yesterdays_count_is_not_todays_also_if_it_has_not_moved(set_clock: SetClock) -> None:
+    def answer(moment: datetime) -> Reconciliation:
+        set_clock(moment)
+        with spending(consumer="reader", operation="test", calls=1) as spender:
+            call = dispatched(spender, RequestKind.KEY, "GET", "/key")
+            stop_database_clock(moment)
+            return corrections.reconcile(call, spent=8_000, total=15_000, left=7_000)
+
+    assert answer(MIDNIGHT - timedelta(hours=1)).ignored == ""
+    assert answer(MIDNIGHT + timedelta(minutes=59, seconds=59)).ignored
+    assert answer(MIDNIGHT + timedelta(hours=1)).ignored == ""
 
 
 def test_after_the_first_hour_every_count_belongs_to_today(sandbox: Sandbox, set_clock: SetClock) -> None:

@@ -102,6 +102,10 @@ def kinds(results: list[Any]) -> list[str]:
     return sorted(type(result).__name__ for result in results)
 
 
+def reservations_of_the_last_calls() -> bool:
+    return kinds(twice(lambda: reserve(30))) == ["QuotaRefused", "UUID"] and get_status().reserved == 90
+
+
 def extensions_for_the_last_calls() -> bool:
     mine, other = reserve(1), reserve(1)
     results = while_the_ledger_is_locked(
@@ -167,6 +171,7 @@ def two_people_who_take_isbndbs_figure() -> bool:
 
 
 RACES = {
+    "quota_reserve": reservations_of_the_last_calls,
     "quota_extend": extensions_for_the_last_calls,
     "quota_dispatch": dispatches_of_two_operations,
     "quota_shrink": a_dispatch_and_the_return_of_the_rest,

@@ -251,6 +251,30 @@ def test_while_a_question_waits_for_its_retry_no_other_begins(sandbox: Sandbox) 
     assert len({*Call.objects.order_by("id").values_list("reservation", flat=True)[:3]}) == 1
 
 
+@pytest.mark.slow
+def test_while_a_question_that_came_too_fast_is_asked_again_others_begin(sandbox: Sandbox) -> None:
+    sandbox.add_fault("status", **TOO_FAST, times=1)
+    asked, another_begins = questions_for(2), threading.Event()
+    meet, waited = sandbox.faults.meet, list[bool]()
+
+    def let_the_retry_wait(path: str) -> tuple[float, Fault | None]:
+        if len(sandbox.requests) == 2:
+            waited.append(another_begins.wait(5))
+        return meet(path)
+
+    def next_question() -> Question[Answer] | None:
+        if not Call.objects.exists():
+            return asked()
+        if "too_fast" not in outcomes():
+            return None
+        another_begins.set()
+        return asked()
+
+    with patch.object(sandbox.faults, "meet", let_the_retry_wait):
+        assert [found(each) is None for each in ask_each(next_question)] == [False, False]
+    assert waited == [True]
+
+
 @pytest.mark.usefixtures("one_at_a_time")
 def test_after_an_answer_failed_questions_are_asked_again_as_before(sandbox: Sandbox) -> None:
     sandbox.add_fault("status", status=503, times=3)
@@ -452,6 +476,7 @@ def test_two_consumers_ask_at_once_and_each_pays_its_own(sandbox: Sandbox) -> No
 def test_one_question_for_the_counter_settles_all_unclear_answers_that_came_before_it(sandbox: Sandbox) -> None:
     """Otherwise each of sixteen answers would wait ten seconds for its turn to ask, and pay for it."""
     sandbox.faults = Gate(opens_for=4)
+    sandbox.set_limits(daily_limit=1_000)  # so little that only an answer asked for later settles one
     sandbox.add_fault("status", status=404, body={"message": "Not Found"}, path="/books", times=4)
     all_came = threading.Event()
     ask_counter = asking._Asking._ask_counter

@@ -235,6 +235,15 @@ def test_a_second_question_within_ten_seconds_waits_for_its_turn(sandbox: Sandbo
     assert asked_at[1] - asked_at[0] >= timedelta(seconds=1.5)
 
 
+def test_when_we_count_all_that_isbndb_sells_its_counter_is_not_asked(sandbox: Sandbox) -> None:
+    with spending(consumer="reader", operation="test", calls=1) as spender:
+        call = dispatched(spender, RequestKind.BATCH, "POST", "/books", isbns_asked=3)
+    figures = {"spent": 0, "total": 1, "left": 1, "used": 0, "in_flight": 0}
+    Reconciliation.objects.create(ledger=DailyLedger.objects.get(), answered_at=get_status().now, **figures)
+    assert settling.is_day_over(call, ask_counter=lambda: pytest.fail("it was asked"))
+    assert "we count all 1 that it sells" in (get_status().closed_reason or "")
+
+
 def test_an_answer_that_was_asked_for_before_the_unclear_one_came_does_not_settle_it(
     sandbox: Sandbox, monkeypatch
 ) -> None:

@@ -589,6 +589,23 @@ def test_a_job_keeps_its_claim_while_its_runner_lives_however_long_a_request_tak
     assert (run(job).state, len(sandbox.requests)) == ("succeeded", 2)
 
 
+def test_a_runner_keeps_its_claim_and_not_that_of_the_next_one(set_clock: SetClock, monkeypatch) -> None:
+    monkeypatch.setattr(heartbeats, "HEARTBEAT", timedelta(milliseconds=10))
+    create(isbns=KNOWN[:3])
+    stop_database_clock(NOON)
+    job = claims.claim_next()
+    assert job is not None
+    stop_database_clock(NOON + timedelta(seconds=30))
+    with claims.kept(job):
+        [heart] = [thread for thread in threading.enumerate() if thread.name == "heartbeats"]
+        renewed = Job.objects.filter(lease_until=NOON + timedelta(seconds=30) + heartbeats.LEASE)
+        assert any(renewed.exists() for _ in range(3000))
+        Job.objects.update(runner=uuid.uuid4(), lease_until=NOON)
+        heart.join(10)
+        assert not heart.is_alive()
+    assert Job.objects.get().lease_until == NOON
+
+
 @pytest.mark.parametrize("number", [1, 3], ids=["at its beginning", "near its end"])
 def test_a_job_goes_on_at_once_when_the_database_is_back(number: int, sandbox: Sandbox, set_clock: SetClock) -> None:
     job = create(isbns=KNOWN)
