@@ -81,6 +81,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "alexandria.admin.turns.Turns",
     "simple_history.middleware.HistoryRequestMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -220,6 +221,7 @@ ALERT_LEASES_EXPIRED = env.integer("ALERT_LEASES_EXPIRED", 5, minimum=1, maximum
 
 # --- API
 API_REQUESTS_PER_MINUTE = env.integer("API_REQUESTS_PER_MINUTE", 600, minimum=0, maximum=1_000_000)
+MAX_LONG_REQUESTS = env.integer("MAX_LONG_REQUESTS", 2, minimum=1, maximum=100)
 MAX_JOBS_PER_CONSUMER = env.integer("MAX_JOBS_PER_CONSUMER", 20, minimum=1, maximum=10_000)
 MAX_JOB_ITEMS_PER_CONSUMER = env.integer("MAX_JOB_ITEMS_PER_CONSUMER", 300_000, minimum=1, maximum=100_000_000)
 MAX_QUEUED_PER_CONSUMER = env.integer("MAX_QUEUED_PER_CONSUMER", 100_000, minimum=1, maximum=100_000_000)
@@ -250,7 +252,7 @@ FILE_UPLOAD_HANDLERS = ["alexandria.api.bodies.CheckedFiles"]
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["quota.authentication.ConsumerKeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["quota.authentication.IsActiveConsumer"],
-    "DEFAULT_THROTTLE_CLASSES": ["quota.throttling.RequestsPerMinute"],
+    "DEFAULT_THROTTLE_CLASSES": ["quota.throttling.RequestsPerMinute", "quota.throttling.Turns"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["alexandria.api.parsers.LimitedJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",

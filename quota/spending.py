@@ -9,6 +9,7 @@ from typing import Protocol
 
 import structlog
 
+from alexandria.common.turns import take_turn
 from quota.exceptions import QuotaUnavailable, ReservationClosed, ReservationSpent
 from quota.prices import RequestKind
 from quota.selectors.status import get_status
@@ -204,8 +205,9 @@ def spending(*, consumer: str, operation: str, calls: int, source: str = "") -> 
 
     `calls` is what the whole operation needs; 0 if it is one request, or requests that are free. The first dispatch
     reserves all of them, and at least its own price, or raises QuotaRefused: an operation that cannot be covered sends
-    nothing. It cannot be used inside a transaction.
+    nothing. It cannot be used inside a transaction. In a web request it takes a turn, or raises TooManyAtOnce.
     """
+    take_turn()
     spender = Spender(consumer=consumer, operation=operation, calls=calls, source=source)
     with structlog.contextvars.bound_contextvars(consumer=consumer, operation=operation, reservation=None):
         try:

@@ -1,4 +1,4 @@
-"""How many requests an API key can make in a minute. The number of calls that they cost does not matter."""
+"""What one API key may ask of the web processes. The number of calls that it costs does not matter."""
 
 import time
 from typing import Any
@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
+from alexandria.common.turns import LONG_BODY, name_sender, take_turn
 from quota.models import ConsumerKey
 
 log = structlog.get_logger(__name__)
@@ -52,3 +53,22 @@ class RequestsPerMinute(BaseThrottle):
     def wait(self) -> float:
         """Seconds until the next minute."""
         return self.seconds_left
+
+
+class Turns(BaseThrottle):
+    """Names the key, and takes a turn for what takes long: views with `takes_long`, and long bodies.
+
+    `spending` and `searching` take a turn on their own. Raises TooManyAtOnce.
+    """
+
+    def allow_request(self, request: Request, view: Any) -> bool:
+        if isinstance(request.auth, ConsumerKey):
+            name_sender(f"key {request.auth.prefix}")
+        if getattr(view, "takes_long", False) or _length_of(request) > LONG_BODY:
+            take_turn()
+        return True
+
+
+def _length_of(request: Request) -> int:
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    return int(length) if length.isdecimal() else 0

@@ -28,6 +28,7 @@ from rest_framework.serializers import Serializer
 from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
+from alexandria.common import searching, turns
 from alexandria.monitoring.request_id import HEADER as REQUEST_ID
 from enrichment import exceptions as enrichment
 from enrichment.api.isbndb.errors import UNEXPECTED, error_body, too_long
@@ -72,6 +73,8 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
     enrichment.QueueFull: (429, "queue_full"),
     enrichment.IsbndbTimeout: (504, "isbndb_timeout"),
     enrichment.IsbndbError: (502, "isbndb_failed"),
+    turns.TooManyAtOnce: (429, "too_many_at_once"),
+    searching.SearchTooSlow: (503, "search_too_slow"),
     OperationalError: (503, "database_unavailable"),
     InterfaceError: (503, "database_unavailable"),
     RequestDataTooBig: (413, "body_too_large"),
@@ -101,6 +104,8 @@ class Problem(APIException):
         super().__init__(DETAILS.get(code) or str(cause), code)
         if isinstance(cause, quota.QuotaRefused):
             self._add_refusal(cause)
+        if isinstance(cause, turns.TooManyAtOnce):
+            self.wait = turns.RETRY_AFTER
         if isinstance(cause, enrichment.AlreadyBegun | enrichment.AlreadyFinished):
             self.members |= {"job": str(cause.job.pk)}
         if isinstance(cause, enrichment.AlreadyFinished):

@@ -8,6 +8,7 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSe
 
 from alexandria.api.bodies import CHARSET_REFUSED, NO_LENGTH
 from alexandria.api.problems import CONTENT_TYPE, DETAILS, problem_body
+from alexandria.common.searching import SearchTooSlow
 from enrichment.exceptions import QueueFull, TooManyItems, TooManyJobs
 from quota.exceptions import QuotaRefused
 from quota.limits import LIMITS
@@ -185,8 +186,11 @@ PROBLEMS: dict[int, ProblemDoc] = {
         {"idempotency_key_malformed": ("An idempotency key has 1 to 128 printable ASCII characters.", {})},
     ),
     429: ProblemDoc(
-        "This key made too many requests within a minute.",
-        {"throttled": ("Request was throttled. Expected available in 12 seconds.", {})},
+        "This key made too many requests within a minute, or has too many under way that take long.",
+        {
+            "throttled": ("Request was throttled. Expected available in 12 seconds.", {}),
+            "too_many_at_once": ("2 requests of yours that take long are under way. Wait until one ends.", {}),
+        },
         headers=["Retry-After"],
     ),
     500: ProblemDoc(
@@ -198,8 +202,9 @@ PROBLEMS: dict[int, ProblemDoc] = {
         {"isbndb_failed": ("ISBNdb failed with status 500.", {"api_calls": 3})},
     ),
     503: ProblemDoc(
-        "The database did not answer in time. No call was granted.",
+        "The database did not answer in time, and no call was granted; or a search took too long.",
         {
+            "search_too_slow": (str(SearchTooSlow()), {}),
             "quota_unavailable": ("The quota's database did not answer in time.", {}),
             "database_unavailable": (DETAILS["database_unavailable"], {}),
         },

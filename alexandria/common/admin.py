@@ -10,6 +10,24 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.cache import add_never_cache_headers
 from unfold.admin import ModelAdmin
+from unfold.views import ChangeList
+
+from alexandria.common.searching import searching
+
+FIRST_PAGES = 100
+"""PostgreSQL reads and drops all rows before a page: beyond these, that takes long."""
+
+
+class BoundedList(ChangeList):
+    """A list in which a search, and a page far down, have a time limit. Raises SearchTooSlow and TooManyAtOnce."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        if not self.query and self.page_num <= FIRST_PAGES:
+            super().get_results(request)
+            return
+        with searching():
+            super().get_results(request)
+            len(self.result_list)  # runs the query
 
 
 class ReadOnlyAdmin(ModelAdmin):
@@ -26,6 +44,9 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
+        return BoundedList
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Any = None, **kwargs: Any

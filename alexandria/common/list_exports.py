@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpRespons
 from unfold.decorators import action
 
 from alexandria.common.exports import Row, as_csv_for_people, as_json, as_ndjson
+from alexandria.common.turns import take_turn
 
 
 class FileExportMixin:
@@ -35,7 +36,8 @@ class FileExportMixin:
     def export_file(
         self, request: HttpRequest, suffix: str, content_type: str, write: Callable[[Any], Iterable[str | bytes]]
     ) -> HttpResponseBase:
-        """The file that `write` makes of the rows that the list shows, on all of its pages."""
+        """The file that `write` makes of the rows that the list shows, on all of its pages. Raises TooManyAtOnce."""
+        take_turn()
         try:
             listed = self.get_changelist_instance(request)  # type: ignore[attr-defined]
         except IncorrectLookupParameters:  # without the filters this would export the whole table

@@ -21,6 +21,7 @@ from alexandria.common.admin import ReadOnlyAdmin
 from alexandria.common.exports import Row
 from alexandria.common.list_exports import RowExportMixin
 from alexandria.common.reasons import close_dialog, confirm_dialog
+from alexandria.common.searching import MIN_CHARACTERS, is_searchable
 from alexandria.common.text import counted
 from alexandria.common.widgets import link
 from enrichment import selectors
@@ -57,11 +58,21 @@ class IsbnSearch(ReadOnlyAdmin):
             if digits.isdecimal() and digits.startswith("97") and len(digits) >= MIN_PREFIX_LENGTH:
                 # Several ISBNs of a work can begin with them.
                 return queryset.filter(**{f"{self.isbn_field}__startswith": digits}), "__" in self.isbn_field
-            return self.search_text(queryset, search_term.strip()), False
+            text = searched_text(request, search_term)
+            return (queryset.none() if text is None else self.search_text(queryset, text)), False
 
     def search_text(self, queryset: QuerySet[Any], text: str) -> QuerySet[Any]:
         """The rows that match a text that is not an ISBN. All rows if the text is empty."""
         return queryset.none() if text else queryset
+
+
+def searched_text(request: HttpRequest, search_term: str) -> str | None:
+    """The text to search for; None, with a message to the user, if it has too few letters and digits."""
+    text = search_term.strip()
+    if not text or is_searchable(text):
+        return text
+    messages.warning(request, f"Search for at least {MIN_CHARACTERS} letters or digits.")
+    return None
 
 
 class RefreshForm(BaseDialogForm):
@@ -201,8 +212,11 @@ class AuthorAdmin(RowExportMixin, ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Author], search_term: str
     ) -> tuple[QuerySet[Author], bool]:
-        found = selectors.find_authors(search_term.strip()).order_by().values("pk")
-        return (queryset.filter(pk__in=found) if search_term.strip() else queryset), False
+        text = searched_text(request, search_term)
+        if text is None:
+            return queryset.none(), False
+        found = selectors.find_authors(text).order_by().values("pk")
+        return (queryset.filter(pk__in=found) if text else queryset), False
 
     def export_rows(self, request: HttpRequest, queryset: QuerySet[Author]) -> Iterator[Row]:
         return selectors.author_rows(queryset)

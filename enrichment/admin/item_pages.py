@@ -7,6 +7,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
 
 from alexandria.common.exports import Row, as_csv_for_people
+from alexandria.common.turns import take_turn
 from enrichment.models import Job, JobAuthor, JobItem
 
 PAGE_SIZE = 100
@@ -31,7 +32,8 @@ def page_of(items: QuerySet[Item], request: HttpRequest) -> tuple[list[Item], in
 
 
 def csv_of(job: Job, columns: Sequence[str], rows: Iterable[Row]) -> StreamingHttpResponse:
-    """A CSV file of the job, streamed."""
+    """A CSV file of the job, streamed. Raises TooManyAtOnce."""
+    take_turn()
     answer = StreamingHttpResponse(as_csv_for_people(columns, rows), content_type="text/csv; charset=utf-8")
     answer["Content-Disposition"] = f'attachment; filename="job-{job.pk}.csv"'
     return answer

@@ -14,10 +14,9 @@ from django.utils.safestring import SafeString
 from unfold.dataclasses import UnfoldAction
 from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
-from unfold.views import ChangeList
 
 from alexandria.common import widgets
-from alexandria.common.admin import ReadOnlyAdmin
+from alexandria.common.admin import BoundedList, ReadOnlyAdmin
 from alexandria.common.reasons import close_dialog, confirm_dialog
 from alexandria.common.text import counted
 from enrichment.admin import author_lists, job_authors, lists, progress, your_lists
@@ -41,7 +40,7 @@ class KindFilter(admin.SimpleListFilter):
         return queryset.filter(kind=self.value()) if self.value() else queryset
 
 
-class JobList(ChangeList):
+class JobList(BoundedList):
     """Adds what each job has spent and, for those that run now, when they will end."""
 
     def get_results(self, request: HttpRequest) -> None:

@@ -12,6 +12,7 @@ from django.shortcuts import get_object_or_404, render
 from django.template.response import TemplateResponse
 
 from alexandria.common.exports import BATCH, Row, in_batches
+from alexandria.common.turns import take_turn
 from alexandria.common.widgets import percentage, share
 from enrichment.admin.exports import file_of
 from enrichment.admin.item_pages import csv_of, in_state, page_of
@@ -140,6 +141,7 @@ def books_file(request: HttpRequest, job_id: uuid.UUID, form: str) -> StreamingH
     job = job_of(request, job_id)
     if form not in FORMATS:
         raise Http404
+    take_turn()
     chosen = FORMATS[form]
     answer = StreamingHttpResponse(file_of(books_of(job), form), content_type=chosen.content_type)
     answer["Content-Disposition"] = f'attachment; filename="job-{job.pk}-books.{chosen.suffix}"'

@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from alexandria.common.pagination import CursorPages, KeysetPages
+from alexandria.common.searching import searching
 from enrichment import selectors
 from enrichment.books.following import settled_until
 from enrichment.models import Author, Edition
@@ -68,7 +69,8 @@ class BooksView(APIView):
         until = max(settled_until(), since) if since else None
         criteria = selectors.Criteria(isbns=isbns, updated_before=until, **wanted)
         books, pages = _in_order(selectors.find_books(criteria, fields=fields), ordering, criteria)
-        page = pages.paginate_queryset(books, request, view=self)
+        with searching():
+            page = pages.paginate_queryset(books, request, view=self)
         answer = pages.get_paginated_response(ListedBookSerializer(page, many=True, context={"fields": fields}).data)
         if until is not None:
             answer.data["updated_until"] = until
@@ -95,7 +97,8 @@ class AuthorsView(ListAPIView[Author]):
     @extend_schema(operation_id="authors", summary="Stored authors", parameters=[AuthorsQuerySerializer])
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """The stored authors whose names match, by name, in pages."""
-        return super().get(request, *args, **kwargs)
+        with searching():
+            return super().get(request, *args, **kwargs)
 
     def get_queryset(self) -> QuerySet[Author]:
         name = asked_for(self.request, AuthorsQuerySerializer).get("search", "")
@@ -111,7 +114,8 @@ class TopAuthorsView(APIView):
     )
     def get(self, request: Request) -> Response:
         """The stored authors, those with the most editions first."""
-        authors = selectors.top_authors(**asked_for(request, TopAuthorsQuerySerializer))
+        with searching():
+            authors = selectors.top_authors(**asked_for(request, TopAuthorsQuerySerializer))
         return Response(CountedAuthorSerializer(authors, many=True).data)
 
 

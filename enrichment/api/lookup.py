@@ -29,6 +29,7 @@ CURSOR = "From `next` or `previous` of a page."
 
 
 class LookupView(APIView):
+    takes_long = True
     parser_classes = LIST_PARSERS
     renderer_classes = BOOK_RENDERERS
 
@@ -62,6 +63,7 @@ class LookupView(APIView):
 
 
 class JobBooksView(APIView):
+    takes_long = True
     renderer_classes = BOOK_RENDERERS
 
     @extend_schema(

@@ -14,7 +14,7 @@ from enrichment.models import Author, Edition
 from enrichment.selectors.catalogue import MAX_EDITIONS
 from enrichment.selectors.stats import MAX_COUNTED
 from enrichment.serializers.books import AuthorSerializer, EditionSerializer, WorkSerializer
-from enrichment.serializers.fields import ParameterListField, PartialDateField
+from enrichment.serializers.fields import ParameterListField, PartialDateField, SearchTextField
 from quota.serializers import EXAMPLE_STATUS, QuerySerializer, QuotaStatusSerializer, example
 
 MAX_PAGE_SIZE = 200
@@ -72,11 +72,11 @@ class BooksQuerySerializer(QuerySerializer):
         required=False,
         help_text=f"Up to {MAX_ISBNS} ISBNs in any form: several parameters, or with commas between them.",
     )
-    title = serializers.CharField(max_length=MAX_NAME_LENGTH, required=False)
-    author = serializers.CharField(max_length=MAX_NAME_LENGTH, required=False, help_text="A name, in any spelling.")
+    title = SearchTextField(max_length=MAX_NAME_LENGTH, required=False)
+    author = SearchTextField(max_length=MAX_NAME_LENGTH, required=False, help_text="A name, in any spelling.")
     author_id = serializers.IntegerField(min_value=1, max_value=MAX_ID, required=False)
     work_id = serializers.IntegerField(min_value=1, max_value=MAX_ID, required=False)
-    publisher = serializers.CharField(max_length=MAX_NAME_LENGTH, required=False)
+    publisher = SearchTextField(max_length=MAX_NAME_LENGTH, required=False)
     subject = serializers.CharField(max_length=MAX_NAME_LENGTH, required=False, help_text="One of its subjects.")
     language = serializers.CharField(
         max_length=MAX_NAME_LENGTH, required=False, help_text="A code or a name, as ISBNdb sends it."
@@ -127,7 +127,7 @@ class BooksQuerySerializer(QuerySerializer):
 
 
 class AuthorsQuerySerializer(PageQuerySerializer):
-    search = serializers.CharField(
+    search = SearchTextField(
         max_length=MAX_NAME_LENGTH, required=False, help_text="A name or a part of one, in any spelling."
     )
 

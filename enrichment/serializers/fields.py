@@ -8,6 +8,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from alexandria.common.searching import MIN_CHARACTERS, is_searchable
 from enrichment.serializers.strict import StrictSerializer
 from quota.serializers import QuotaStatusSerializer
 
@@ -48,6 +49,18 @@ class SearchableField(serializers.CharField):
         value = super().to_internal_value(data)
         if not any(character.isalnum() for character in value):
             self.fail("no_word")
+        return value
+
+
+class SearchTextField(serializers.CharField):
+    """A text that is searched for in the store."""
+
+    default_error_messages = {"too_short": f"It must contain at least {MIN_CHARACTERS} letters or digits."}
+
+    def to_internal_value(self, data: Any) -> str:
+        value = super().to_internal_value(data)
+        if not is_searchable(value):
+            self.fail("too_short")
         return value
 
 

@@ -13,6 +13,7 @@ from django.utils.log import log_response
 from rest_framework.exceptions import APIException, Throttled, ValidationError
 from rest_framework.settings import api_settings
 
+from alexandria.common import searching, turns
 from enrichment import exceptions as enrichment
 from enrichment.api.answers import current_quota
 from enrichment.services.stop_reasons import public_message
@@ -26,6 +27,7 @@ RETRY_SOON = 5  # seconds
 STATUSES: dict[type[Exception], tuple[int, str]] = {
     quota.QuotaRefused: (429, "Daily quota exceeded"),
     Throttled: (429, "Per minute quota exceeded"),
+    turns.TooManyAtOnce: (429, "Per minute quota exceeded"),
     quota.QuotaUnavailable: (503, ""),
     quota.ConsumerInactive: (403, ""),
     quota.ConsumerUnknown: (403, ""),
@@ -36,6 +38,7 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
     enrichment.IsbndbTimeout: (504, ""),
     enrichment.IsbndbUnavailable: (503, ""),
     enrichment.IsbndbError: (502, ""),
+    searching.SearchTooSlow: (503, ""),
     OperationalError: (503, ""),
     InterfaceError: (503, ""),
     RequestDataTooBig: (413, ""),
@@ -103,6 +106,8 @@ def _standard_headers(cause: Exception, status: int) -> dict[str, str]:
     wait = RETRY_SOON if status == 503 else None
     if isinstance(cause, Throttled):
         wait = getattr(cause, "wait", None)
+    if isinstance(cause, turns.TooManyAtOnce):
+        wait = turns.RETRY_AFTER
     if isinstance(cause, enrichment.IsbndbUnavailable):
         wait = ceil(cause.retry_after or RETRY_SOON)
     return {"Retry-After": str(wait)} if wait else {}

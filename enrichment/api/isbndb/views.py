@@ -12,6 +12,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from alexandria.common.searching import searching
 from enrichment.api.isbndb.authentication import IsbndbKeyAuthentication
 from enrichment.api.isbndb.errors import error_answer, origin_headers
 from enrichment.api.isbndb.parameters import (
@@ -128,7 +129,9 @@ class KeyView(IsbndbView):
 class StatsView(IsbndbView):
     def get(self, request: Request) -> HttpResponse:
         """What Alexandria has stored, not what ISBNdb has."""
-        return _answer(asdict(stored_counts()), 0)
+        with searching():
+            counts = stored_counts()
+        return _answer(asdict(counts), 0)
 
 
 class NoSuchPath(IsbndbView):

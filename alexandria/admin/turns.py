@@ -1,0 +1,53 @@
+"""Shares of the threads for the people in the admin, as for API keys: alexandria/common/turns.py."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from django.urls import reverse
+
+from alexandria.common.searching import SearchTooSlow
+from alexandria.common.turns import LONG_BODY, RETRY_AFTER, TooManyAtOnce, name_sender, take_turn
+
+
+class Turns:
+    """Middleware that names the user of a page, and shows why a page was refused.
+
+    A form with a long body takes a turn. `spending`, `searching` and exports take one on their own.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        return self._get_response(request)
+
+    def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
+        if not request.path.startswith(reverse("admin:index")) or not request.user.is_authenticated:
+            return None
+        name_sender(f"user {request.user.pk}")
+        try:
+            if int(request.META.get("CONTENT_LENGTH") or 0) > LONG_BODY:
+                take_turn()
+        except TooManyAtOnce as refused:
+            return self.process_exception(request, refused)
+        return None
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        match error:
+            case TooManyAtOnce():
+                return _notice(request, 429, "Too many pages at once", error, retry_after=RETRY_AFTER)
+            case SearchTooSlow():
+                return _notice(request, 503, "This search took too long", error)
+        return None
+
+
+def _notice(
+    request: HttpRequest, status: int, title: str, text: object, *, retry_after: int | None = None
+) -> HttpResponse:
+    page = render(request, "try_again.html", {"title": title, "text": text}, status=status)
+    if retry_after:
+        page["Retry-After"] = str(retry_after)
+    return page
