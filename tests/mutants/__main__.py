@@ -5,12 +5,14 @@ less than NOTICED of the faults are noticed, or when one cannot be tried.
 """
 
 import os
+import signal
 import sys
 import tempfile
 import time
 from argparse import ArgumentParser
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -35,7 +37,7 @@ class Trial:
         """Whether the tests pass without a fault: each workspace runs a part of them, and gets its database."""
         count = len(self.workspaces)
         parts = [sorted(tests)[number::count] for number in range(count)]
-        with ThreadPoolExecutor(count) as threads:
+        with self._threads() as threads:
             verdicts = list(threads.map(lambda work: work[0].run(work[1]), zip(self.workspaces, parts, strict=True)))
         for verdict in verdicts:
             if verdict != Verdict():
@@ -45,7 +47,7 @@ class Trial:
     def unnoticed(self, faults: list[Fault]) -> list[Fault]:
         """Tries each fault with its tests. Returns those that are not noticed, in their order."""
         left: set[Fault] = set()
-        with ThreadPoolExecutor(len(self.workspaces)) as threads:
+        with self._threads() as threads:
             trials = {threads.submit(self._try, fault): fault for fault in faults}
             for number, trial in enumerate(as_completed(trials), start=1):
                 verdict, seconds = trial.result()
@@ -69,6 +71,17 @@ class Trial:
     def stop(self) -> None:
         for workspace in self.workspaces:
             workspace.stop()
+
+    @contextmanager
+    def _threads(self) -> Iterator[ThreadPoolExecutor]:
+        """A thread for each workspace. If the block ends early, as with Ctrl-C, what they do ends too."""
+        with ThreadPoolExecutor(len(self.workspaces)) as threads:
+            try:
+                yield threads
+            except BaseException:
+                self.stop()
+                threads.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def _try(self, fault: Fault) -> tuple[Verdict, float]:
         workspace, began = self._idle.get(), time.monotonic()
@@ -145,6 +158,7 @@ def main() -> bool:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as with Ctrl-C, the servers and the tests end too
     try:
         succeeded = main()
     finally:

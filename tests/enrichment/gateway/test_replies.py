@@ -1,13 +1,16 @@
 """What the words and the headers of an answer say: the end of the day, the pace, and how long to wait."""
 
 import time
+import uuid
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import format_datetime
 
 import httpx2
 import pytest
 
-from enrichment.gateway.replies import MAX_PAUSE_SECONDS, TOO_FAST_PAUSE_SECONDS, Reply
+from enrichment.exceptions import IsbndbUnavailable
+from enrichment.gateway.replies import MAX_PAUSE_SECONDS, TOO_FAST_PAUSE_SECONDS, Reply, judge
+from quota.services.reservations import DispatchedCall
 
 
 def reply(status: int = 429, words: str = "Limit Exceeded", headers: dict[str, str] | None = None) -> Reply:
@@ -87,6 +90,18 @@ def test_a_header_can_say_a_moment(name: str, form: str) -> None:
         "iso of another zone": in_a_minute.astimezone(timezone(timedelta(hours=5))).isoformat(),
     }
     assert 55 < reply(headers={name: forms[form]}).pause() <= 60
+
+
+@pytest.mark.parametrize(("header", "seconds"), [({"Retry-After": "7"}, 7), ({"Retry-After": "0"}, 0), ({}, None)])
+def test_a_failure_of_isbndb_says_how_long_to_wait(header: dict[str, str], seconds: float | None) -> None:
+    now = datetime.now(UTC)
+    call = DispatchedCall(
+        id=1, price=1, reservation=uuid.uuid4(), day=now.date(), send_at=now, send_after=0, send_before=0
+    )
+    outcome, failure = judge(call, reply(503, "Down for maintenance", header))
+    assert outcome == "server_error"
+    assert isinstance(failure, IsbndbUnavailable)
+    assert failure.retry_after == seconds
 
 
 def test_the_time_since_the_answer_is_a_part_of_the_pause() -> None:

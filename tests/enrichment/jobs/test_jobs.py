@@ -603,6 +603,8 @@ def test_a_runner_keeps_its_claim_and_not_that_of_the_next_one(set_clock: SetClo
         Job.objects.update(runner=uuid.uuid4(), lease_until=NOON)
         heart.join(10)
         assert not heart.is_alive()
+    with pytest.raises(claims.ClaimLost):
+        claims.renew(job)
     assert Job.objects.get().lease_until == NOON
 
 
