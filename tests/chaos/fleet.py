@@ -56,7 +56,7 @@ class Service(threading.Thread):
             if code in self.ends_with or self.stopping.is_set():
                 return
             pid = self.pid
-            if pid not in self.killed:
+            if pid and pid not in self.killed:
                 self.say(f"{self.name} (process {pid}) ended by itself with exit code {code}")
             self.stopping.wait(RESTART_SECONDS)
 
@@ -88,15 +88,14 @@ class Service(threading.Thread):
     def kill(self, *, child: bool, choice: float) -> str:
         """Kills it, or a process that it has forked, as `kill -9` does. Returns what was killed, "" for nothing."""
         pid = self.pid
-        with suppress(psutil.NoSuchProcess, ProcessLookupError):
-            if child:
+        with suppress(psutil.NoSuchProcess):
+            if child and pid:
                 children = sorted(each.pid for each in psutil.Process(pid).children())
-                if not children:
-                    return ""
-                pid = children[int(choice * len(children))]
-            self.killed.add(pid)
-            os.kill(pid, signal.SIGKILL)
-            return f"process {pid}"
+                pid = children[int(choice * len(children))] if children else pid
+            if pid and pid not in self.killed:
+                self.killed.add(pid)
+                psutil.Process(pid).kill()
+                return f"process {pid}"
         return ""
 
     def stop(self) -> None:
@@ -133,16 +132,15 @@ class Fleet:
         return not self.services["harvest"].is_alive()
 
     def kill(self, what: str, choice: float) -> str:
-        """Kills one of `plan.KILLS`. When it is just starting again, waits for that."""
+        """Kills one of `plan.KILLS`; a child that is not there yet with its parent. Returns what was killed.
+
+        Waits for a process that is just starting again.
+        """
         name, _, child = what.partition(" ")
-        for _ in range(50):
-            service = self.services[name]
-            if killed := service.kill(child=bool(child), choice=choice):
+        while True:
+            if killed := self.services[name].kill(child=bool(child), choice=choice):
                 return killed
-            if not service.is_alive():
-                break
             time.sleep(0.1)
-        return ""
 
     def stop(self) -> None:
         for service in self.services.values():

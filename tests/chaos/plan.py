@@ -1,7 +1,7 @@
 """What happens when, from a seed: the same seed gives the same plan.
 
-Three series of events run beside each other: kills of our processes, outages of PostgreSQL and Redis, moods of ISBNdb.
-Once, midnight passes.
+Four series of events run beside each other: kills of our processes, outages of PostgreSQL and Redis, moods of ISBNdb,
+and midnights.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,6 +14,12 @@ TIMEOUT_SECONDS = 5
 
 LAST_MOMENTS = 12.0
 """Seconds before midnight in which ISBNdb says that the daily limit is reached, and has no other mood."""
+
+SECONDS_OF_A_DAY = 300.0
+"""A long plan has a midnight so often."""
+
+MAX_SECONDS_TO_MIDNIGHT = 40.0
+"""The clocks jump to so long before midnight at most: by then nothing is under way that was sent before the jump."""
 
 KILLS = ("web", "web child", "worker", "worker child", "jobs", "jobs child", "beat", "harvest")
 """A process of the Procfile or the command of the bulk harvest; `child`: one of the processes that it has forked."""
@@ -29,6 +35,7 @@ OUTAGES = (
 Fault = dict[str, Any]
 
 DAILY_LIMIT = "daily limit reached"
+MIDNIGHT = "the clocks jump, and midnight comes"
 TOO_FAST = {"message": "Per minute quota exceeded"}
 MOODS: dict[str, Fault] = {
     "429 with Retry-After": {"kind": "status", "status": 429, "headers": {"Retry-After": "3"}, "body": TOO_FAST},
@@ -49,8 +56,9 @@ MOODS: dict[str, Fault] = {
 class Event:
     """Something that happens `at` so many seconds after the start, and lasts for `seconds`.
 
-    `series`: "kill", "outage" or "mood". `what`: one of KILLS, OUTAGES or MOODS, or DAILY_LIMIT. `choice`: a number
-    from 0 to 1 that says which of several processes. `times`: the number of requests that meet a mood; None: all.
+    `series`: "kill", "outage", "mood" or "midnight". `what`: one of KILLS, OUTAGES or MOODS, DAILY_LIMIT or MIDNIGHT.
+    `choice`: a number from 0 to 1 that says which of several processes. `times`: the number of requests that meet a
+    mood; None: all.
     """
 
     at: float
@@ -66,11 +74,10 @@ class Event:
 
 @dataclass(frozen=True)
 class Plan:
-    """`midnight`: after so many seconds. `events`: in the order of their times."""
+    """`events`: in the order of their times."""
 
     seed: int
     seconds: float
-    midnight: float
     events: Sequence[Event]
 
     def of(self, series: str) -> list[Event]:
@@ -80,13 +87,23 @@ class Plan:
 def make_plan(seed: int, *, kills: int, seconds: float) -> Plan:
     """The plan of a run of so many seconds: `kills` kills, and a fifth as many outages and moods, but each once."""
     random = Random(seed)
-    midnight = seconds * random.uniform(0.5, 0.6)
+    midnights = list(_midnights(random, seconds))
     events = [
+        *midnights,
         *_kills(random, kills, seconds),
         *_outages(random, max(kills // 5, len(OUTAGES)), seconds),
-        *_moods(random, max(kills // 5, len(MOODS)), seconds, midnight),
+        *_moods(random, max(kills // 5, len(MOODS)), seconds, [event.at + event.seconds for event in midnights]),
     ]
-    return Plan(seed, seconds, midnight, sorted(events, key=lambda event: event.at))
+    return Plan(seed, seconds, sorted(events, key=lambda event: event.at))
+
+
+def _midnights(random: Random, seconds: float) -> Iterator[Event]:
+    count = max(1, round(seconds / SECONDS_OF_A_DAY))
+    day = seconds / count
+    for number in range(count):
+        midnight = day * (number + random.uniform(0.5, 0.6))
+        at = max(0.0, midnight - MAX_SECONDS_TO_MIDNIGHT)
+        yield Event(at, "midnight", MIDNIGHT, seconds=midnight - at)
 
 
 def _kills(random: Random, count: int, seconds: float) -> Iterator[Event]:
@@ -103,14 +120,15 @@ def _outages(random: Random, count: int, seconds: float) -> Iterator[Event]:
         yield Event(at, "outage", what, seconds=min(lasts, 6.0), choice=random.random())
 
 
-def _moods(random: Random, count: int, seconds: float, midnight: float) -> Iterator[Event]:
+def _moods(random: Random, count: int, seconds: float, midnights: Sequence[float]) -> Iterator[Event]:
     slot = seconds / count
     for number, what in enumerate(_each_once(random, tuple(MOODS), tuple(MOODS), count)):
         at, lasts = slot * (number + random.uniform(0, 0.3)), random.uniform(0.3, 0.6) * slot
         times = None if what == "slow" else random.randint(1, 4)
-        if not at < midnight <= at + lasts + LAST_MOMENTS:
+        if not any(at < midnight <= at + lasts + LAST_MOMENTS for midnight in midnights):
             yield Event(at, "mood", what, seconds=lasts, times=times)
-    yield Event(max(0.0, midnight - LAST_MOMENTS), "mood", DAILY_LIMIT, seconds=min(midnight, LAST_MOMENTS) - 4.0)
+    for midnight in midnights:
+        yield Event(midnight - LAST_MOMENTS, "mood", DAILY_LIMIT, seconds=LAST_MOMENTS - 4.0)
 
 
 def _each_once(random: Random, once: Sequence[str], then: Sequence[str], count: int) -> list[str]:

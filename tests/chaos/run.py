@@ -35,7 +35,8 @@ AUTHORS_OF_A_HARVEST = 30
 REPORT_SECONDS = 10.0
 SECONDS_TO_START = 180.0
 SECONDS_TO_WORK = 60.0
-BEFORE_THE_START = timedelta(minutes=10)
+BEFORE_THE_START = timedelta(hours=1)
+"""The first day begins so long before midnight."""
 AFTER_EVERY_LEASE = timedelta(minutes=15)
 SECONDS_WITHOUT_HURRY = 20.0
 OFTEN_SECONDS = 20
@@ -70,7 +71,9 @@ class Run:
 
     def run(self) -> int:
         """The exit code: 0 when everything is as it must be."""
-        counts = ", ".join(f"{len(self.plan.of(series))} {series}s" for series in ("kill", "outage", "mood"))
+        counts = ", ".join(
+            f"{len(self.plan.of(series))} {series}s" for series in ("kill", "outage", "mood", "midnight")
+        )
         self.say(f"Seed {self.plan.seed}: {counts}, {self.plan.seconds:g} s. Logs: {self.logs}")
         with ExitStack() as stack:
             stack.enter_context(self.sandbox)
@@ -93,10 +96,7 @@ class Run:
             cursor.execute("ALTER SYSTEM SET fsync = off")  # a killed process loses nothing that it has written
             cursor.execute("SELECT pg_reload_conf()")
         call_command("migrate", verbosity=0)
-        before = timedelta(seconds=self.plan.midnight) + BEFORE_THE_START
-        self.midnight = (datetime.now(UTC) + before).replace(hour=0, minute=0, second=0, microsecond=0)
-        self.midnight += timedelta(days=1)
-        self._set_clocks(self.midnight - before)
+        self._set_clocks(next_midnight(datetime.now(UTC)) - BEFORE_THE_START)
         often, _ = IntervalSchedule.objects.get_or_create(every=OFTEN_SECONDS, period="seconds")
         PeriodicTask.objects.filter(name__in=OFTEN).update(interval=often, crontab=None)
         consumers = [Consumer.objects.create(slug=f"client-{number}") for number in range(CLIENTS)]
@@ -142,20 +142,23 @@ class Run:
             Client(number, seed=self.plan.seed, url=self.url, key=key, promises=self.promises, over=self.over)
             for number, key in enumerate(keys)
         ]
-        happen = {"kill": self._kill, "outage": self._outage, "mood": self._mood}
+        happen = {"kill": self._kill, "outage": self._outage, "mood": self._mood, "midnight": self._midnight}
         series = [
             threading.Thread(target=self._play, args=(self.plan.of(name), happens), name=name, daemon=True)
             for name, happens in happen.items()
         ]
-        self._set_clocks(self.midnight - timedelta(seconds=self.plan.midnight))
         self.began = time.monotonic()
         self._start_harvest()
         for thread in (*clients, *series):
             thread.start()
+        report_at = 0.0
         while any(thread.is_alive() for thread in series) or time.monotonic() < self.began + self.plan.seconds:
-            self._report()
-            if self.fleet.harvest_is_over() and time.monotonic() < self.began + self.plan.seconds:
+            if self.fleet.harvest_is_over():
                 self._start_harvest()
+            if time.monotonic() > report_at:
+                report_at = time.monotonic() + REPORT_SECONDS
+                self.say(from_database(self._progress))
+            time.sleep(0.2)
         self.over.set()
         for client in clients:
             client.join()
@@ -183,7 +186,7 @@ class Run:
     def _kill(self, event: Event) -> str:
         killed = self.fleet.kill(event.what, event.choice)
         self.observer.look()
-        return killed or "nothing to kill"
+        return killed
 
     def _outage(self, event: Event) -> str:
         self.servers.suffer(event)
@@ -197,12 +200,11 @@ class Run:
         self.sandbox.clear_faults()
         return "over"
 
-    def _report(self) -> None:
-        """Says how far everything is, and takes REPORT_SECONDS."""
-        until = time.monotonic() + REPORT_SECONDS
-        self.say(from_database(self._progress))
-        while time.monotonic() < until and not self.over.is_set():
-            time.sleep(0.2)
+    def _midnight(self, event: Event) -> str:
+        now = from_database(get_status).now
+        self._set_clocks(next_midnight(now) - timedelta(seconds=event.seconds))
+        time.sleep(event.seconds)
+        return "it is midnight"
 
     def _progress(self) -> str:
         status = get_status()
@@ -262,3 +264,7 @@ class Run:
         self.say(f"Starts: {starts}. Most requests in a second at ISBNdb: {self.sandbox.most_in_a_second}.")
         self.say(f"Seed {self.plan.seed}: {'FAILED' if verdict.wrong else 'passed'}. Logs: {self.logs}")
         return 1 if verdict.wrong else 0
+
+
+def next_midnight(moment: datetime) -> datetime:
+    return (moment + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)

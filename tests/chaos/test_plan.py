@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from tests.chaos.plan import DAILY_LIMIT, KILLS, LAST_MOMENTS, MOODS, OUTAGES, make_plan
+from tests.chaos.plan import DAILY_LIMIT, KILLS, MOODS, OUTAGES, make_plan
 
 
 def test_the_same_seed_gives_the_same_plan_and_another_seed_another_one() -> None:
@@ -23,10 +23,11 @@ def test_a_plan_has_so_many_kills_and_each_kind_of_event() -> None:
 
 def test_events_of_one_series_do_not_overlap_and_nothing_closes_the_new_day() -> None:
     for seed in range(20):
-        plan = make_plan(seed, kills=60, seconds=240)
-        for series in ("outage", "mood"):
+        plan = make_plan(seed, kills=300, seconds=1200)
+        for series in ("outage", "mood", "midnight"):
             events = plan.of(series)
             assert all(event.at + event.seconds <= after.at for event, after in pairwise(events))
-        [closing] = [event for event in plan.events if event.what == DAILY_LIMIT]
-        assert plan.midnight - LAST_MOMENTS <= closing.at
-        assert closing.at + closing.seconds < plan.midnight - 2
+        closings = [event.at + event.seconds for event in plan.events if event.what == DAILY_LIMIT]
+        midnights = [event.at + event.seconds for event in plan.of("midnight")]
+        assert len(midnights) == 4
+        assert all(2 < midnight - closing < 12 for midnight, closing in zip(midnights, closings, strict=True))
