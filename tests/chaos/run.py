@@ -33,8 +33,8 @@ from tests.fixtures import set_database_clock
 CLIENTS = 4
 AUTHORS_OF_A_HARVEST = 30
 REPORT_SECONDS = 10.0
-SECONDS_TO_START = 180.0
-SECONDS_TO_WORK = 60.0
+SECONDS_TO_START = 300.0
+SECONDS_TO_WORK = 120.0
 BEFORE_THE_START = timedelta(hours=1)
 """The first day begins so long before midnight."""
 AFTER_EVERY_LEASE = timedelta(minutes=15)
