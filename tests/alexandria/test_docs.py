@@ -169,6 +169,14 @@ def test_no_line_is_longer_than_120_characters(doc: Path) -> None:
     assert [line for line in prose.splitlines() if len(line) > MAX_LINE and not excepted.match(line)] == []
 
 
+def test_every_guarantee_has_tests() -> None:
+    page = (BASE_DIR / "docs" / "guarantees.md").read_text()
+    promised = re.findall(r"^(\d+)\. \*\*(.+)\.\*\*", page, re.MULTILINE)
+    shown = dict(re.findall(r"^### (\d+\. .+)\n((?:(?!###).*\n)+)", page, re.MULTILINE))
+    assert list(shown) == [f"{number}. {name}" for number, name in promised]
+    assert all("`tests/" in tests for tests in shown.values())
+
+
 def test_the_readme_is_short() -> None:
     assert len((BASE_DIR / "README.md").read_text().splitlines()) <= MAX_README_LINES
 

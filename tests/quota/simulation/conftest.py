@@ -1,0 +1,3 @@
+from tests.fixtures import no_waits, set_clock
+
+__all__ = ["no_waits", "set_clock"]
