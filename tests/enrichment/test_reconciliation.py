@@ -89,6 +89,16 @@ def test_calls_on_their_way_do_not_count_as_drift(sandbox: Sandbox) -> None:
     assert (found.drift, found.in_flight, found.raised_by) == (-3, 3, 0)
 
 
+@pytest.mark.parametrize(("minutes", "in_flight"), [(4, 1), (5, 0)])
+def test_a_call_without_an_outcome_is_on_its_way_for_five_minutes(
+    sandbox: Sandbox, set_clock: SetClock, minutes: int, in_flight: int
+) -> None:
+    with spending(consumer="reader", operation="test", calls=1) as spender:
+        dispatched(spender, RequestKind.KEY, "GET", "/key")
+    set_clock(NOON + timedelta(minutes=minutes))
+    assert ask().in_flight == in_flight
+
+
 def test_calls_dispatched_after_the_answer_do_not_hide_drift(sandbox: Sandbox, monkeypatch) -> None:
     sandbox.set_limits(spent=5)
     why_ignored = corrections._why_ignored
@@ -444,6 +454,15 @@ def test_isbndbs_figure_cannot_be_taken_when_it_is_unclear(sandbox: Sandbox) -> 
         dispatched(spender, RequestKind.KEY, "GET", "/key")
         refuse(ask())
     assert not Adjustment.objects.exists()
+
+
+def test_isbndbs_figure_of_yesterday_cannot_be_taken(sandbox: Sandbox, set_clock: SetClock) -> None:
+    reservations.increment(5)
+    found = ask()
+    set_clock(MIDNIGHT + timedelta(minutes=1))
+    with pytest.raises(CorrectionRefused):
+        corrections.take_figure(found, reason="Because.", made_with="a test")
+    assert DailyLedger.objects.get(pk=NOON.date()).used == 6
 
 
 # --- What ISBNdb sells

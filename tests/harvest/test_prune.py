@@ -142,6 +142,7 @@ def test_the_authors_of_an_ended_job_are_deleted_and_their_figures_stay(
     before = api.get(path).json()
     assert before["figures"]["found"] == 15
     set_clock(NOON + timedelta(days=3))
+    assert prune_items(before=NOON.date()) == 0, "it ended on that day"
     assert prune_items(before=(NOON + timedelta(days=1)).date()) == 1
     assert not JobAuthor.objects.exists()
     after = api.get(path).json()

@@ -217,6 +217,18 @@ def test_no_reserved_call_is_dispatched_once_calls_made_outside_have_reached_the
     assert get_status().used == 15
 
 
+def test_a_batch_by_the_isbn_does_not_pass_the_safety_limit_that_calls_made_outside_have_come_near(
+    consumer: Consumer, settings
+) -> None:
+    settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER, settings.ISBNDB_BATCH_PRICE = 20, 5, "isbn"
+    reservation = reservations.reserve(consumer="reader", operation="test", calls=14)
+    reservations.increment(8)
+    dispatch(reservation)
+    with pytest.raises(QuotaRefused):
+        dispatch(reservation)
+    assert get_status().used == 15
+
+
 def test_a_call_gives_the_right_to_send_once(reservation: uuid.UUID) -> None:
     call = dispatch(reservation)
     call.claim()

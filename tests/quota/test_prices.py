@@ -12,17 +12,20 @@ from quota.exceptions import QuotaRefused, ReservationSpent
 from quota.models import Call, Consumer, DailyLedger, PriceMeasurement, Reservation, Switches
 from quota.prices import BatchPrice, RequestKind
 from quota.selectors.prices import (
+    MAX_UNSETTLED_PROBES,
     PRICE_IS_NEWS,
+    PROBE_PAUSE,
     batch_size_for,
     cost_of_isbns,
     get_prices,
+    is_probe_due,
     last_price_change,
     price_of,
 )
 from quota.selectors.status import check_ledger, get_status
 from quota.services import reservations
 from quota.spending import spending
-from tests.fixtures import NOON, SetClock, dispatched
+from tests.fixtures import NOON, At, SetClock, dispatched
 
 FAR = timedelta(days=1)
 
@@ -37,10 +40,10 @@ def spend(calls: int = 0):
     return spending(consumer="reader", operation="test", calls=calls)
 
 
-def measure(batch_price: str = "", key_price: int | None = None) -> None:
+def measure(batch_price: str = "", key_price: int | None = None, *, moment: datetime = NOON) -> None:
     reservations.open_ledger()
     PriceMeasurement.objects.create(
-        ledger_id=get_status().day, measured_at=NOON, how="probe", batch_price=batch_price, key_price=key_price
+        ledger_id=get_status().day, measured_at=moment, how="probe", batch_price=batch_price, key_price=key_price
     )
 
 
@@ -76,6 +79,24 @@ def test_a_measured_price_counts_from_then_on_and_the_newest_wins(settings) -> N
     assert (get_prices().batch_price, get_prices().key_price, get_prices().since) == (BatchPrice.REQUEST, 0, NOON)
     measure("isbn")
     assert (get_prices().batch_price, get_prices().key_price) == (BatchPrice.ISBN, 0)
+
+
+def test_after_three_probes_in_vain_the_next_one_is_due_ten_minutes_after_the_last(settings, at: At) -> None:
+    settings.ISBNDB_BATCH_PRICE = "measure"
+    for minute in range(MAX_UNSETTLED_PROBES):
+        assert is_probe_due()
+        measure(moment=NOON + timedelta(minutes=minute))
+    last = 60 * (MAX_UNSETTLED_PROBES - 1)
+    at(last + PROBE_PAUSE.total_seconds() - 1)
+    assert not is_probe_due()
+    at(last + PROBE_PAUSE.total_seconds())
+    assert is_probe_due()
+
+
+def test_a_question_for_the_counter_costs_what_was_measured(settings) -> None:
+    for key_price in (0, 1, 0):
+        measure(key_price=key_price)
+        assert price_of(RequestKind.KEY) == key_price
 
 
 def test_the_switch_wins_over_the_setting_and_over_what_was_measured(settings) -> None:

@@ -72,8 +72,18 @@ def test_extending_reserves_one_more_call_for_a_retry() -> None:
             spender.extend(1)
         dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
         spender.extend(1)
+        assert spender.left == 1
         dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
     assert get_status().used == 2
+
+
+def test_what_is_released_is_not_held_any_more() -> None:
+    with spend(5) as spender:
+        dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
+        spender.release_beyond(3)
+        assert (spender.left, get_status().reserved) == (3, 3)
+        spender.release_beyond(4)
+        assert (spender.left, get_status().reserved) == (3, 3)
 
 
 def test_an_operation_stops_at_midnight(set_clock: SetClock) -> None:

@@ -97,6 +97,13 @@ def test_a_process_that_was_killed_is_replaced_at_once_and_one_that_lives_is_not
     assert claim_for_command(job.pk).pid
 
 
+def test_a_command_that_was_suspended_for_longer_than_its_lease_keeps_its_job(job: Job, set_clock: SetClock) -> None:
+    claim_for_command(job.pk)
+    set_clock(NOON + 2 * LEASE)
+    assert resume_jobs() == 0
+    assert (Job.objects.get().state, Job.objects.get().attended) == ("running", True)
+
+
 def test_a_signal_lets_what_is_under_way_come_in(job: Job, sandbox: Sandbox) -> None:
     lines = Lines()
     command = AttendedRun(claim_for_command(job.pk), listener=lines)
