@@ -26,10 +26,22 @@ def needs_database(command: str, options: list[str]) -> bool:
 
 
 def main() -> None:
+    """Runs the command. When the reader of its output is gone, it ends as a program that SIGPIPE ends: with 141."""
+    try:
+        try:
+            run()
+        finally:
+            sys.stdout.flush()  # here, and not when Python ends, where the error would be shown
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def run() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "alexandria.settings")
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
-    from django.db import ProgrammingError
+    from django.db import InterfaceError, OperationalError, ProgrammingError
     from psycopg.errors import UndefinedFunction, UndefinedTable
 
     from alexandria.development.embedded import servers
@@ -54,6 +66,10 @@ def main() -> None:
         if command == "migrate" or not isinstance(error.__cause__, UndefinedTable | UndefinedFunction):
             raise
         sys.exit("The database has no tables yet. Run manage.py migrate.")
+    except (OperationalError, InterfaceError) as error:
+        if "--traceback" in sys.argv:
+            raise
+        sys.exit(f"The database does not answer, or refuses (DATABASE_URL): {str(error).strip()}")
     except KeyboardInterrupt:
         sys.exit(130)  # the exit code of a shell, without a traceback
 

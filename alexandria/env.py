@@ -5,6 +5,7 @@ import re
 import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,17 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = environ.Env()
 
+_known = {
+    # Not settings.py but a command, compose or a library reads these.
+    "ALEXANDRIA_API_KEY",
+    "ALEXANDRIA_DATA_DIR",
+    "ALEXANDRIA_REFUSED_KEY",
+    "ALEXANDRIA_VERSION",
+    "FLOWER_BASIC_AUTH",
+    "POSTGRES_PASSWORD",
+}
+_OURS = ("QUOTA_", "ISBNDB_", "ALERT_")
+_LONG = 8  # characters; a short name resembles those of other programs by chance
 _HOST = re.compile(r"\*|\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\]", re.IGNORECASE)
 _MAILBOX = re.compile(r"[^\s@<>,]+@[^\s@<>,]+")
 
@@ -29,6 +41,7 @@ def read_dotenv(path: Path) -> None:
 
 
 def text(name: str, default: str = "") -> str:
+    _known.add(name)
     return os.environ.get(name, default).strip()
 
 
@@ -87,6 +100,15 @@ def networks(name: str, default: Sequence[str]) -> list[IPv4Network | IPv6Networ
         return [ip_network(word) for word in words(name, default)]
     except ValueError as error:
         raise ImproperlyConfigured(f"{name} must be IP addresses such as 10.0.0.7 or 10.0.0.0/8: {error}.") from None
+
+
+def refuse_unknown() -> None:
+    """Refuses variables that look like settings and are none. To be called when all settings are read."""
+    for name in sorted(set(os.environ) - _known):
+        similar = get_close_matches(name, [known for known in _known if len(known) >= _LONG], n=1, cutoff=0.87)
+        if similar or name.startswith(_OURS):
+            hint = f"Do you mean {similar[0]}?" if similar else "docs/settings.md has all settings."
+            raise ImproperlyConfigured(f"{name} is set, but there is no such setting. {hint}")
 
 
 def gone(name: str, *, instead: str) -> None:

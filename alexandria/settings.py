@@ -362,3 +362,5 @@ DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = (
 DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG  # one line for each request: the last one, which has the status
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
 DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True  # alexandria.monitoring.request_id has checked it before
+
+env.refuse_unknown()

@@ -5,6 +5,7 @@ from typing import Any
 from django.db import DatabaseError, OperationalError
 
 from alexandria.common.database import OUT_OF_REACH, READ_ONLY, sqlstate
+from alexandria.common.text import as_people_read
 from quota.exceptions import QuotaError
 
 
@@ -161,7 +162,7 @@ class AlreadyFinished(JobError):
         self.calls_at_least = calls_at_least
         self.calls_at_most = calls_at_most
         super().__init__(
-            f"This list was finished on {job.ended_at:%Y-%m-%d %H:%M} UTC by job {job.pk}. "
+            f"This list was finished on {as_people_read(job.ended_at)} by job {job.pk}. "
             f"To ask again costs {calls_at_least:,} to {calls_at_most:,} calls."
         )
 
@@ -173,7 +174,7 @@ class AnotherRunner(JobError):
         self.job = job
         super().__init__(
             f"Process {job.pid} on {job.host} works on job {job.pk}. "
-            f"Its lease ends at {job.lease_until:%H:%M} UTC unless the process renews it."
+            f"Its lease ends at {as_people_read(job.lease_until)} unless the process renews it."
         )
 
 

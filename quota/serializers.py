@@ -292,7 +292,9 @@ class ForecastSerializer(serializers.Serializer[Any]):
     calls = serializers.IntegerField()
     finishes_today = serializers.BooleanField()
     today = serializers.IntegerField(help_text="How many of them could be spent today.")
-    days = serializers.IntegerField(help_text="UTC days that it takes. Today counts when some calls are spent today.")
+    days = serializers.IntegerField(
+        help_text="UTC days until it finishes, today included: 1 is today, 2 is tomorrow. 0 if `finish_at` is null."
+    )
     finish_at = serializers.DateTimeField(
         allow_null=True,
         help_text="When the last request would be sent. null: the consumer's limits never allow it, or a switch "

@@ -1,7 +1,7 @@
 """Text: bytes decoded to characters, and numbers and lengths of time as people read them."""
 
 import codecs
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 _BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -39,6 +39,16 @@ def number(value: int | None) -> str:
 def counted(count: int, noun: str, plural: str = "") -> str:
     """A number and its noun: "1 call", "2 calls", "1,000 calls"."""
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def as_people_read(moment: datetime) -> str:
+    """A time, in UTC and to the minute: "2026-05-05 12:00 UTC". All commands write it so."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def as_programs_read(moment: datetime) -> str:
+    """A time, in UTC, in ISO 8601: "2026-05-05T12:00:00Z". The API and the JSON of all commands write it so."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def length_of_time(length: timedelta) -> str:

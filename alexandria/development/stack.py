@@ -126,14 +126,19 @@ class Stack:
 
 @contextmanager
 def running(
-    *, data_dir: Path, port: int = 0, environment: Mapping[str, str] | None = None, output: TextIO | None = None
+    *,
+    data_dir: Path,
+    port: int = 0,
+    environment: Mapping[str, str] | None = None,
+    output: TextIO | None = None,
+    show: Show | None = None,
 ) -> Iterator[Stack]:
     """Starts everything, yields the Stack once it answers, and leaves no process behind, however the block ends.
 
     `data_dir` has the data of the embedded services and of the sandbox. `port` 0 takes a free port. `environment` is
-    added to ours. `output` gets the lines of the processes. Embedded services that were already running stay. Use it
-    in the main thread only: within the block SIGTERM and SIGHUP raise KeyboardInterrupt. Raises StackError and
-    EmbeddedError.
+    added to ours. `output` gets the lines of the processes, and `run` says there what is done; `show` takes them
+    instead. Embedded services that were already running stay. Use it in the main thread only: within the block SIGTERM
+    and SIGHUP raise KeyboardInterrupt. Raises StackError and EmbeddedError.
     """
     data_dir = data_dir.resolve()
     servers.private_folder(data_dir)
@@ -142,7 +147,7 @@ def running(
         raise StackError(f"The stack is already running: another process uses {data_dir}. Stop it first.")
     try:
         settings = _environment(data_dir, _claim(port), environment or {})
-        with _interruptible(), _started(settings, data_dir, lock, _printer(output)) as processes:
+        with _interruptible(), _started(settings, data_dir, lock, show or _printer(output)) as processes:
             yield Stack(f"http://{LOOPBACK}:{settings['PORT']}", settings, processes)
     finally:
         os.close(lock)
@@ -210,6 +215,8 @@ def _start(settings: dict[str, str], data_dir: Path, processes: list[Process], s
     """Starts the services, the sandbox and the processes of the Procfile. Adds their addresses to `settings`."""
     shutil.rmtree(data_dir / METRICS, ignore_errors=True)
     missing = [name for name, variable in servers.VARIABLES.items() if not settings.get(variable)]
+    if missing:
+        show("run", f"Starting {' and '.join(missing)} …")
     servers.start(missing, data_dir)
     urls = {"postgres": servers.database_url(data_dir), "redis": servers.redis_url(data_dir)}
     settings |= {servers.VARIABLES[name]: urls[name] for name in missing}
@@ -228,11 +235,13 @@ def _start(settings: dict[str, str], data_dir: Path, processes: list[Process], s
         contract = [f"{option}={value}" for option, value in limits.items() if value]
         state = f"--state-file={data_dir / 'sandbox.json'}"
         sandbox = launch("sandbox", shlex.join([*MANAGE, "isbndb_sandbox", "--port=0", state, *contract]))
+    show("run", "Making the tables …")
     _manage(settings, "migrate", "--verbosity", "0")
     if sandbox:
         ready = _wait_for(lambda: SANDBOX_READY.search("".join(sandbox.lines)), processes)
         settings |= {"ISBNDB_BASE_URL": ready["address"], "ISBNDB_API_KEY": ready["key"]}
     procfile = parse_procfile((BASE_DIR / "Procfile").read_text())
+    show("run", f"Starting {', '.join(procfile.processes)} …")
     for name, command in procfile.processes.items():
         launch(name, command)
     _wait_for(lambda: _is_alive(int(settings["PORT"])), processes)

@@ -1,9 +1,9 @@
 """A book as the API and the exports show it: values that JSON can hold, under the names of its fields."""
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
 from typing import Any
 
+from alexandria.common.text import as_programs_read
 from enrichment.books.fields import SHOWN
 from enrichment.models import Edition
 from enrichment.models.books import known_part
@@ -40,10 +40,5 @@ def shown_values(values: Mapping[str, Any], date_precision: str) -> dict[str, An
         shown["msrp"] = str(shown["msrp"])
     for name in TIMES:
         if name in shown:
-            shown[name] = as_utc(shown[name])
+            shown[name] = as_programs_read(shown[name])
     return shown
-
-
-def as_utc(moment: datetime) -> str:
-    """A time of the database, which is UTC, as in all answers of the API."""
-    return moment.isoformat().replace("+00:00", "Z")

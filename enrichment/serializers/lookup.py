@@ -5,7 +5,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from enrichment.books.shown import as_utc
+from alexandria.common.text import as_programs_read
 from enrichment.isbn.reading import GivenIsbns
 from enrichment.selectors import LookedUp
 from enrichment.serializers.books import (
@@ -93,6 +93,6 @@ def book_item(given: str, found: LookedUp | None, *, reason: str = "", suggestio
         "state": found.state.value if found else "invalid",
         "reason": reason,
         "suggestion": suggestion,
-        "asked_at": as_utc(asked_at) if asked_at else None,
+        "asked_at": as_programs_read(asked_at) if asked_at else None,
         "book": found.book if found else None,
     }

@@ -1,6 +1,6 @@
 """How a bulk harvest ends early: the message for people, and the exit code."""
 
-EXIT_CANNOT, EXIT_QUOTA, EXIT_FAILED, EXIT_ANOTHER, EXIT_INTERRUPTED, EXIT_CLOSED = 1, 2, 3, 4, 130, 141
+EXIT_CANNOT, EXIT_QUOTA, EXIT_FAILED, EXIT_ANOTHER, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 
 
 class CannotGoOn(Exception):

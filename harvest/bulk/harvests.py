@@ -69,15 +69,16 @@ class Quota:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a harvest would work on. `to_do`: the names of its authors. Days are None when it can never end."""
+    """What a harvest would work on. `to_do`: the names of its authors. An end is None when it never comes."""
 
     harvest: str
     authors: int
     to_do: list[str]
     calls_at_least: int
     calls_at_most: int
-    days_at_least: int | None
-    days_at_most: int | None
+    ends_at_least: datetime | None
+    ends_at_most: datetime | None
+    """The end with the least and the most calls, if nobody else spends any."""
 
 
 @dataclass(frozen=True)

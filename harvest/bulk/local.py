@@ -84,7 +84,8 @@ class LocalHarvest:
                 names = wanted.names()
                 label, authors, names = wanted.label, len(names), names[: wishes.limit]
                 least, most = calls_for(Job(wanted=_options(wishes)), names)
-            return Plan(label, authors, names, least, most, _days(least), _days(most))
+            ends = [forecast(calls, consumer=BULK_AUTHOR).finish_at for calls in (least, most)]
+            return Plan(label, authors, names, least, most, *ends)
 
     def begin(self, wanted: AuthorList | None, wishes: Wishes) -> int:
         if not settings.ISBNDB_API_KEY:
@@ -202,12 +203,6 @@ class _Listener:
 
 def _options(wishes: Wishes) -> Figures:
     return {"max_pages": wishes.max_pages or selectors.MAX_PAGES, "skip_existing": True}
-
-
-def _days(calls: int) -> int | None:
-    """How many UTC days the calls take if nobody else spends any; None when they can never be made."""
-    plan = forecast(calls, consumer=BULK_AUTHOR)
-    return None if plan.finish_at is None else plan.days
 
 
 @contextmanager

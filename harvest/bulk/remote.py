@@ -89,8 +89,12 @@ class RemoteHarvest:
             names = wanted.names()
             label, authors, to_do = wanted.label, len(names), names[: wishes.limit]
             most = len(to_do) * (wishes.max_pages or MAX_PAGES)
-        least, quota = len(to_do), self.quota()
-        return Plan(label, authors, to_do, least, most, _days(least, quota), _days(most, quota))
+        return Plan(label, authors, to_do, len(to_do), most, self._end_of(len(to_do)), self._end_of(most))
+
+    def _end_of(self, calls: int) -> datetime | None:
+        answer = self._api.get(f"/api/quota/forecast?calls={max(1, calls)}")
+        with self._api.understood():
+            return _moment(answer["finish_at"])
 
     def begin(self, wanted: AuthorList | None, wishes: Wishes) -> int:
         self._wishes = wishes
@@ -251,14 +255,6 @@ class RemoteHarvest:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not (wake and self._stopping):
             time.sleep(min(left, 0.2))
-
-
-def _days(calls: int, quota: Quota) -> int | None:
-    """How many UTC days the calls take if nobody else spends any; None when they can never be made."""
-    rest = max(0, calls - quota.free)
-    if rest and quota.safety_limit <= 0:
-        return None
-    return -(-rest // max(1, quota.safety_limit)) + (calls > 0 and quota.free > 0)
 
 
 def _moment(text: str | None) -> datetime | None:

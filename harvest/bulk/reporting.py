@@ -1,7 +1,6 @@
 """Reports the progress of a bulk harvest to a terminal, to a log or to programs."""
 
 import json
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from alexandria.common.text import counted
+from alexandria.common.text import as_people_read, as_programs_read, counted
 from harvest.bulk.harvests import BOOKS, CUT, DONE, FAILED, PENDING, UNKNOWN, Figures, Quota
 
 SHOWN = 10
@@ -22,13 +21,13 @@ SHOWN = 10
 def quota_line(quota: Quota) -> str:
     line = (
         f"Quota: {quota.used:,} of {quota.safety_limit:,} calls used, {quota.reserved:,} reserved, "
-        f"{quota.free:,} free for this harvest; resets at {quota.reset_at:%Y-%m-%d %H:%M} UTC."
+        f"{quota.free:,} free for this harvest; resets at {as_people_read(quota.reset_at)}."
     )
     return f"{line} {quota.why_none}".rstrip()
 
 
 def quota_object(quota: Quota) -> dict[str, Any]:
-    return asdict(quota) | {"reset_at": f"{quota.reset_at:%Y-%m-%dT%H:%M:%SZ}"}
+    return asdict(quota) | {"reset_at": as_programs_read(quota.reset_at)}
 
 
 class JsonReport:
@@ -47,7 +46,7 @@ class JsonReport:
         self._event("author", author | ({"detail": detail} if detail else {}))
 
     def waiting(self, limit: str, message: str, until: datetime | None) -> None:
-        self._event("waiting", {"limit": limit, "until": until and f"{until:%Y-%m-%dT%H:%M:%SZ}"})
+        self._event("waiting", {"limit": limit, "until": until and as_programs_read(until)})
 
     def trying_again(self, message: str, seconds: float) -> None:
         self._event("trying_again", {"error": message, "seconds": seconds})
@@ -92,7 +91,7 @@ class LineReport:
         self.write(f"{self.done:>{len(str(self.total))}}/{self.total} {author_line(author, detail)}")
 
     def waiting(self, limit: str, message: str, until: datetime | None) -> None:
-        waiting = f"Waiting until {until:%Y-%m-%d %H:%M:%S} UTC." if until else "Waiting."
+        waiting = f"Waiting until {as_people_read(until)}." if until else "Waiting."
         self.write(f"{message} {waiting} Ctrl-C ends the harvest; --resume continues it.")
 
     def trying_again(self, message: str, seconds: float) -> None:
@@ -148,14 +147,11 @@ class TerminalReport(LineReport):
         self.console.print(table)
 
     def __enter__(self) -> "TerminalReport":
-        self.log_level = logging.root.level
-        logging.root.setLevel(logging.WARNING)  # log lines of every call would break the bar
         self.progress.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self.progress.stop()
-        logging.root.setLevel(self.log_level)
 
 
 AnyReport = JsonReport | LineReport

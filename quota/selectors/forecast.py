@@ -16,7 +16,7 @@ class Forecast:
     today: int
     """How many of them today."""
     days: int
-    """How many UTC days it takes. Today counts when some are spent today."""
+    """The UTC days until then, today included: 1 when it finishes today, 2 tomorrow. 0 when it never does."""
     finish_at: datetime | None
     """When the last request would be sent. None when that never happens, or cannot be known because the consumer or
     harvesting is switched off."""
@@ -40,6 +40,9 @@ def forecast(calls: int, *, consumer: str, requests: int | None = None) -> Forec
         sent = part if requests is None else ceil(requests * part / calls) if calls else requests
         return sent * status.pace
 
+    def finishing(finish_at: datetime) -> Forecast:
+        return Forecast(calls, today, (finish_at.date() - status.day).days + 1, finish_at, status.reset_at)
+
     status = get_status()
     allowance = allowance_of(consumer, status)
     if allowance.switched_off:
@@ -50,9 +53,8 @@ def forecast(calls: int, *, consumer: str, requests: int | None = None) -> Forec
         today, a_day = min(calls, allowance.free_today), allowance.free_a_day
     rest = calls - today
     if not rest:
-        return Forecast(calls, today, min(1, calls), status.now + time_for(today), status.reset_at)
+        return finishing(status.now + time_for(today))
     if not a_day:
         return Forecast(calls, today, 0, None, status.reset_at)
     full_days, last = divmod(rest - 1, a_day)
-    finish_at = status.reset_at + timedelta(days=full_days) + status.midnight_guard + time_for(last + 1)
-    return Forecast(calls, today, full_days + 1 + (today > 0), finish_at, status.reset_at)
+    return finishing(status.reset_at + timedelta(days=full_days) + status.midnight_guard + time_for(last + 1))

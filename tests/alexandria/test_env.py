@@ -120,6 +120,32 @@ def test_a_value_that_is_not_valid_is_refused_by_name(load_settings: LoadSetting
     assert "user:pass" not in message
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("QUOTA_DAILY_LIMITS", "QUOTA_DAILY_LIMIT"),
+        ("DATABSE_URL", "DATABASE_URL"),
+        ("ALLOWED_HOST", "ALLOWED_HOSTS"),
+        ("WEB_CONCURENCY", "WEB_CONCURRENCY"),
+        ("quota_daily_limit", ""),
+        ("QUOTA_FLOOR", "docs/settings.md"),
+    ],
+)
+def test_a_name_that_is_no_setting_but_resembles_one_is_refused(
+    load_settings: LoadSettings, name: str, meant: str
+) -> None:
+    if not meant:
+        assert load_settings(**{name: "1"})
+        return
+    with pytest.raises(ImproperlyConfigured, match=f"{name} is set, but .*{meant}"):
+        load_settings(**{name: "1"})
+
+
+def test_the_names_of_other_programs_are_accepted(load_settings: LoadSettings) -> None:
+    others = "PATH SSL_CERT_DIR REDIS_PORT POSTGRES_PORT ALEXANDRIA_SERVICE_HOST SECRET_KEY_BASE PORTS HOST DEBUG_PORT"
+    assert load_settings(**dict.fromkeys(others.split(), "other"))
+
+
 def test_a_password_in_an_address_is_not_repeated(load_settings: LoadSettings) -> None:
     with pytest.raises(ImproperlyConfigured, match=r"ISBNDB_BASE_URL .* without user:password@") as caught:
         load_settings(ISBNDB_BASE_URL="https://me:hunter2@api2.isbndb.com")

@@ -69,6 +69,8 @@ class ServerDouble:
     ) -> Answer:
         if path == "/api/quota/me":
             return 200, self.allowance or {"free": self.left, "limited_by": "safety_limit"}
+        if path == "/api/quota/forecast":  # a call a second
+            return 200, {"finish_at": f"2026-05-05T12:00:{int(query['calls']):02}Z"}
         if path == "/api/quota/status":
             return 200, self.status()
         if path == "/api/authors/top":

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
@@ -397,7 +398,7 @@ def test_a_dry_run_shows_the_calls_and_days_and_spends_nothing(sandbox: Sandbox,
     lines = out.getvalue().splitlines()
     assert lines[0] == "Would harvest 3 of 3 authors of authors.txt: Nobody, Adam Silvera, Nora Roberts"
     assert lines[1].startswith("Calls: 2 to 15, ")
-    assert lines[2] == "Days: 1 to 3, if nobody else spends calls."
+    assert re.fullmatch(r"End: between 2026-05-05 12:0\d UTC and 2026-05-07 00:00 UTC, if nobody else .*", lines[2])
     assert lines[3].startswith("Quota: 2 of 2,007 calls used, 0 reserved, 5 free for this harvest; ")
 
     assert harvest(listed, "--limit", "1", "--max-pages", "1").code == 0
@@ -405,7 +406,7 @@ def test_a_dry_run_shows_the_calls_and_days_and_spends_nothing(sandbox: Sandbox,
     assert ended.events[0]["to_do"] == 2
     assert (ended.events[0]["calls_at_least"], ended.events[0]["calls_at_most"]) == (2, 2)
     Consumer.objects.update(daily_budget=0)
-    assert harvest(listed, "--dry-run", "--resume").events[0]["days_at_most"] is None
+    assert harvest(listed, "--dry-run", "--resume").events[0]["ends_at_most"] is None
     assert Job.objects.count() == 2
     assert balance(sandbox) == (2, 2), "one for the author, and one to ask ISBNdb's counter what the 404 means"
 

@@ -80,7 +80,8 @@ def test_a_used_up_quota_ends_it_with_2_and_resume_continues_exactly_there(serve
 
     server.left = 1000
     plan = through(server, "--resume", "--dry-run").events[0]
-    assert (plan["to_do"], plan["calls_at_least"], plan["calls_at_most"], plan["days_at_most"]) == (4, 4, 38, 1)
+    assert (plan["to_do"], plan["calls_at_least"], plan["calls_at_most"]) == (4, 4, 38)
+    assert (plan["ends_at_least"], plan["ends_at_most"]) == ("2026-05-05T12:00:04Z", "2026-05-05T12:00:38Z")
     assert server.jobs[0].state == "failed"
     second = through(server, "--resume")
     assert (second.code, second.summary["calls"]) == (0, 6)

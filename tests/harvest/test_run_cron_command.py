@@ -119,7 +119,7 @@ def test_the_list_shows_every_cron_its_consumer_and_its_last_run_even_by_hand(ca
     call_command("run_cron", "--list")
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(CRONS)
-    assert any("cron-reconciliation  2026-05-05 12:00 succeeded" in line for line in lines)
+    assert any("cron-reconciliation  2026-05-05 12:00 UTC succeeded" in line for line in lines)
     call_command("run_cron", "--list", "--json")
     rows = json.loads(capsys.readouterr().out)
     assert {row["consumer"] for row in rows if row["cron"].startswith(("open", "new"))} == {None, "cron-new-releases"}

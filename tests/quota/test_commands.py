@@ -78,7 +78,7 @@ def test_the_status_is_printed_in_words(consumer: Consumer, set_clock: SetClock,
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "2026-05-05 UTC: 8,456 of 13,000 calls used (65 %), 0 reserved, 4,544 free."
     assert lines[1] == "0 requests sent. A batch costs 1 call (set by ISBNDB_BATCH_PRICE)."
-    assert lines[2].startswith("Reset at 2026-05-06T00:00:00Z, in 11 h ")
+    assert lines[2].startswith("Reset at 2026-05-06 00:00 UTC, in 11 h ")
     assert len(lines) == 3
 
 
@@ -193,5 +193,5 @@ def test_the_status_lists_the_open_reservations(consumer: Consumer, capsys: Capt
     reservation = reservations.reserve(consumer="reader", operation="shelf", calls=5)
     reservations.dispatch(reservation, kind=RequestKind.PAGE, method="GET", path="/author/x")
     call_command("quota_status")
-    assert "reader, shelf: 4 of 5 calls reserved, lease until 12:0" in (printed := capsys.readouterr().out)
+    assert "reader, shelf: 4 of 5 calls reserved, lease until 2026-05-05 12:0" in (printed := capsys.readouterr().out)
     assert str(reservation) in printed

@@ -48,14 +48,23 @@ def test_the_quota_counts_the_calls_and_the_pace_the_requests(at: At) -> None:
         "50 of the 250 calls: 1 of the 5 requests"
     )
     free = forecast(0, consumer="reader", requests=4)
-    assert (free.today, free.days, free.finish_at) == (0, 0, NOON + 4 * step)
+    assert (free.today, free.days, free.finish_at) == (0, 1, NOON + 4 * step)
+
+
+def test_today_and_tomorrow_are_told_apart_also_where_the_pace_passes_midnight(at: At) -> None:
+    assert (forecast(1, consumer="reader").days, forecast(1, consumer="reader").finishes_today) == (1, True)
+    reservations.increment(100)
+    assert (forecast(1, consumer="reader").days, forecast(1, consumer="reader").finishes_today) == (2, False)
+    at(12 * 3600 - 20)
+    late = forecast(0, consumer="reader", requests=100)
+    assert (late.days, late.finishes_today) == (2, False), "100 requests need 35 seconds"
 
 
 def test_a_floor_and_a_budget_make_it_take_longer() -> None:
     Consumer.objects.create(slug="slow", floor=50, daily_budget=25)
     reservations.increment(60)
     plan = forecast(35, consumer="slow")
-    assert (plan.today, plan.days) == (0, 2)
+    assert (plan.today, plan.days) == (0, 3), "25 tomorrow, the rest on the day after"
     reservations.increment(3, consumer="slow")
     assert forecast(25, consumer="slow").today == 0
 
@@ -71,8 +80,9 @@ def test_a_closed_day_gives_no_call_and_no_calls_take_no_time(set_clock: SetCloc
     )
     assert isinstance(call, reservations.DispatchedCall)
     reservations.close_day(call, reason="Daily quota exceeded")
-    assert forecast(1, consumer="reader").today == 0
-    assert forecast(0, consumer="reader").days == 0
+    tomorrow = forecast(1, consumer="reader")
+    assert (tomorrow.today, tomorrow.days) == (0, 2)
+    assert forecast(0, consumer="reader").days == 1
 
 
 def refused(consumer: str) -> bool:

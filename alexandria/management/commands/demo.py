@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from rich.console import Console
 from rich.table import Column, Table
 
+from alexandria.common.commands import ToolCommand, ToolConsole
 from alexandria.common.text import counted
 from alexandria.development import stack
 from alexandria.development.embedded import servers
@@ -48,7 +49,7 @@ class Mismatch(Exception):
     """A result differs from the expected result."""
 
 
-class Command(BaseCommand):
+class Command(ToolCommand):
     help = (
         "Starts its own stack on free ports, and enriches a list of real ISBNs over HTTP: on a plan that charges by "
         "the ISBN, and on one that charges by the request. Uses the quota up to its limit, and compares our count "
@@ -60,9 +61,12 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         servers.private_folder(servers.data_dir())
         folder = Path(tempfile.mkdtemp(prefix="demo-", dir=servers.data_dir()))
-        console = Console()
+        console = ToolConsole()
         try:
-            console.print("Starting PostgreSQL, Redis, ISBNdb, web, workers and beat …")
+            console.print(
+                "Alexandria with a small day: 240 calls, where your plan sells thousands. A limit this small is a toy. "
+                "It lets the demo reach the end of a day in a minute.\n"
+            )
             with demo_of(console, folder, "isbn") as demo:
                 by_isbn = demo.by_the_isbn()
             console.print(
@@ -96,7 +100,12 @@ class Priced:
 def demo_of(console: Console, folder: Path, batch_price: str) -> Iterator["Demo"]:
     """A demo on its own stack, on a plan that charges a batch in this way. The data of the folder is kept."""
     environment = OWN_STACK | {"ISBNDB_BATCH_PRICE": batch_price}
-    with stack.running(data_dir=folder, environment=environment) as running:
+
+    def show(name: str, line: str) -> None:
+        if name == "run":  # not the lines of the processes
+            console.print(line, style="dim", highlight=False)
+
+    with stack.running(data_dir=folder, environment=environment, show=show) as running:
         key = running.manage("create_api_key", f"demo-{batch_price}").strip()
         headers = {"Authorization": f"Api-Key {key}"}
         with httpx2.Client(base_url=running.base_url, headers=headers, timeout=120, trust_env=False) as client:
@@ -125,6 +134,7 @@ class Demo:
         answer = self.enrich({"isbns": self.isbns, "source": "demo"})
         self.show_enrichment(answer)
         self.show_books(self.isbns)
+        self.show_unknown(answer)
         expect(self.console, "calls for the whole list", answer["api_calls"], answer["valid"])
         parts = answer["already_fresh"] + answer["enriched"] + answer["not_found"] + answer["failed"]
         expect(self.console, "distinct ISBNs accounted for", parts, answer["valid"])
@@ -250,11 +260,23 @@ class Demo:
                 break
         self.console.print(table)
 
+    def show_unknown(self, answer: dict[str, Any]) -> None:
+        isbn = answer["not_found_isbns"][0]
+        self.console.print(
+            f"{isbn} is one of the {answer['not_found']} that ISBNdb does not know. Alexandria remembers that, so the "
+            f"next request for it costs nothing until {answer['ask_again_at'][isbn]}."
+        )
+
     def show_refusal(self, response: httpx2.Response) -> None:
         self.console.print(f"HTTP {response.status_code} {response.reason_phrase}")
-        for name in ("Content-Type", "Retry-After", "RateLimit-Policy", "RateLimit"):
+        for name in ("Retry-After", "RateLimit"):
             self.console.print(f"{name}: {response.headers.get(name)}", markup=False, highlight=False)
-        self.console.print_json(response.text)
+        problem = response.json()
+        for name in ("type", "detail", "limit", "limit_reason", "calls_asked", "calls_free", "retry_at", "refusal"):
+            if name in problem:
+                self.console.print(f"  {name}: {problem[name]}", markup=False, highlight=False)
+        used, remaining = (problem["quota"][name] for name in ("used", "remaining"))
+        self.console.print(f"  quota: used {used}, remaining {remaining}, …")
 
 
 def expect(console: Console, what: str, got: object, wanted: object) -> None:

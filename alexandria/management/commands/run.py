@@ -14,9 +14,10 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import connection
 
+from alexandria.common.commands import ToolCommand
 from alexandria.development import stack
 from alexandria.development.embedded import servers
 from alexandria.development.embedded.files import write_private
@@ -28,7 +29,7 @@ CONSUMER = "make-run"
 ISBNS = ["9780735211292", "0-06-231609-5", "978-0-593-13520-4"]
 
 
-class Command(BaseCommand):
+class Command(ToolCommand):
     help = """Starts the embedded services, the sandbox (if ISBNDB_API_KEY is not set), web, workers and beat, for this
 machine only. Prints their addresses and keys. Ctrl-C stops everything, with exit code 0. Exit code 1: a part does not
 start or has ended; the message names it."""

@@ -10,12 +10,11 @@ from typing import Any
 
 import httpx2
 from django.core.management.base import CommandError
-from rich.console import Console
 from rich.table import Table
 
-from alexandria.common.commands import ToolCommand
+from alexandria.common.commands import ToolCommand, ToolConsole
 from alexandria.common.http import certificate_error, trusted_certificates
-from alexandria.common.text import counted
+from alexandria.common.text import as_people_read, counted
 from harvest.bulk.server import Unusable, server_address, usable_key, why_redirected
 
 KEY, REFUSED_KEY = "ALEXANDRIA_API_KEY", "ALEXANDRIA_REFUSED_KEY"
@@ -76,7 +75,7 @@ exit codes:
         if json:
             self.stdout.write(json_module.dumps([asdict(result) for result in results], indent=2))
         else:
-            Console().print(table(results))
+            ToolConsole().print(table(results))
         if any(result.outcome == "failed" for result in results):
             raise SystemExit(1)
 
@@ -122,8 +121,8 @@ class Checks:
         reset_at = datetime.fromisoformat(self.status()["reset_at"])
         midnight = now().replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
         if reset_at != midnight:
-            raise Failed(f"reset_at is {reset_at}, but the next midnight UTC is {midnight}.")
-        return str(reset_at)
+            raise Failed(f"reset_at is {reset_at.isoformat()}, but the next midnight UTC is {midnight.isoformat()}.")
+        return as_people_read(reset_at)
 
     def an_isbn_is_enriched_for_one_call(self) -> str:
         """Tries again while other clients spend calls, until only our own call is visible."""

@@ -15,14 +15,13 @@ from django.core.management.base import CommandError
 from rich.console import Console
 from rich.progress import track
 
-from alexandria.common.commands import ToolCommand
+from alexandria.common.commands import EXIT_CLOSED, ToolCommand
 from alexandria.common.database import OUT_OF_REACH
 from alexandria.common.text import counted
 from enrichment.exports.formats import FORMATS
 from enrichment.models import Edition
 from enrichment.selectors import Criteria, exported_books, find_books
 
-EXIT_CLOSED = 141
 STANDARD_OUTPUT = "-"
 
 

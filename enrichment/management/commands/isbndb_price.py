@@ -7,7 +7,7 @@ from django.core.management.base import CommandError
 from django.utils.text import capfirst
 
 from alexandria.common.commands import ToolCommand
-from alexandria.common.text import counted
+from alexandria.common.text import as_people_read, as_programs_read, counted
 from enrichment.exceptions import EnrichmentStopped
 from enrichment.models.jobs import OPERATOR
 from enrichment.services.enrich import measure_price
@@ -49,7 +49,7 @@ exit codes:
         if json:
             figures = {
                 "batch_price": prices.batch_price,
-                "batch_price_since": prices.since and prices.since.isoformat(),
+                "batch_price_since": prices.since and as_programs_read(prices.since),
                 "chosen_by": prices.chosen_by,
                 "key_price": prices.key_price,
                 "evidence": [as_dict(each) for each in evidence],
@@ -90,7 +90,7 @@ exit codes:
 
 def as_dict(measurement: PriceMeasurement) -> dict[str, Any]:
     return {
-        "measured_at": measurement.measured_at.isoformat(),
+        "measured_at": as_programs_read(measurement.measured_at),
         "how": measurement.how,
         "batch_price": measurement.batch_price or None,
         "key_price": measurement.key_price,
@@ -100,6 +100,6 @@ def as_dict(measurement: PriceMeasurement) -> dict[str, Any]:
 
 
 def as_text(measurement: PriceMeasurement) -> str:
-    at = f"{measurement.measured_at:%Y-%m-%d %H:%M} UTC"
+    at = as_people_read(measurement.measured_at)
     how = capfirst(measurement.get_how_display())
     return f"{how} at {at}; ISBNdb counted {measurement.counts or 'nothing'}. {measurement.note}".rstrip()

@@ -15,11 +15,12 @@ from typing import Any
 from django.core.management.base import CommandError
 from rich.console import Console
 
-from alexandria.common.commands import ToolCommand
+from alexandria.common.commands import EXIT_CLOSED, ToolCommand
+from alexandria.common.text import as_people_read, as_programs_read
 from enrichment.authors.names import Names, NamesUnreadable, collect, list_key, read_names
 from enrichment.selectors import MAX_PAGES
 from harvest.bulk.api import Api
-from harvest.bulk.exceptions import EXIT_CLOSED, EXIT_INTERRUPTED, EXIT_QUOTA, CannotGoOn
+from harvest.bulk.exceptions import EXIT_INTERRUPTED, EXIT_QUOTA, CannotGoOn
 from harvest.bulk.harvests import AuthorList, Ended, Harvest, Wishes, what_is_left
 from harvest.bulk.local import LocalHarvest
 from harvest.bulk.remote import RemoteHarvest
@@ -60,7 +61,7 @@ class Command(ToolCommand):
     requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        source = parser.add_argument_group("authors").add_mutually_exclusive_group()
+        source = parser.add_mutually_exclusive_group()
         source.add_argument(
             "file", nargs="?", metavar="FILE", help="One name per line, or CSV; - reads standard input."
         )
@@ -94,7 +95,7 @@ class Command(ToolCommand):
         )
         parser.add_argument("--limit", type=int, metavar="N", help="Maximum number of authors in this run.")
         parser.add_argument(
-            "--dry-run", action="store_true", help="Show the calls and days that it needs, and do nothing."
+            "--dry-run", action="store_true", help="Show the calls that it needs and when it ends, and do nothing."
         )
         parser.add_argument(
             "--check-quota", action="store_true", help="Show the quota; exit with 2 when no call is free."
@@ -223,7 +224,9 @@ class Command(ToolCommand):
     ) -> None:
         plan, quota = harvest.plan(wanted, wishes), harvest.quota()
         if json:
-            figures = asdict(plan) | {"to_do": len(plan.to_do), "quota": quota_object(quota)}
+            ends = {"ends_at_least": plan.ends_at_least, "ends_at_most": plan.ends_at_most}
+            figures = asdict(plan) | {name: end and as_programs_read(end) for name, end in ends.items()}
+            figures |= {"to_do": len(plan.to_do), "quota": quota_object(quota)}
             figures |= {"notes": names.notes(), "refused": [asdict(each) for each in names.rejected]}
             self.stdout.write(json_module.dumps(figures, ensure_ascii=False))
             return
@@ -233,10 +236,11 @@ class Command(ToolCommand):
         self.stdout.write(", ".join(plan.to_do[:SHOWN]) + (", …" if len(plan.to_do) > SHOWN else ""))
         least, most = plan.calls_at_least, plan.calls_at_most
         self.stdout.write(f"Calls: {least:,} to {most:,}, plus one for each page that fails or is too large.")
-        if plan.days_at_least is None or plan.days_at_most is None:
-            self.stdout.write("Days: never; the limits of this consumer leave it no call.")
+        if plan.ends_at_least is None or plan.ends_at_most is None:
+            self.stdout.write("End: never; the limits of this consumer leave it no call.")
         else:
-            self.stdout.write(f"Days: {plan.days_at_least} to {plan.days_at_most}, if nobody else spends calls.")
+            first, last = as_people_read(plan.ends_at_least), as_people_read(plan.ends_at_most)
+            self.stdout.write(f"End: between {first} and {last}, if nobody else spends calls.")
         self.stdout.write(quota_line(quota))
         for note in names.notes():
             self.stdout.write(note)

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from alexandria.common.commands import ToolCommand
-from alexandria.common.text import counted
+from alexandria.common.text import as_people_read, as_programs_read, counted
 from harvest.crons.registry import CRONS, get_cron
 from harvest.exceptions import HarvestError
 from harvest.models import CronState, HarvestRun
@@ -99,9 +99,10 @@ exit codes:
             {
                 "cron": cron.name,
                 "consumer": cron.consumer or None,
-                "last_tick_at": str(state.last_tick_at) if state and state.last_tick_at else None,
+                "last_tick_at": as_programs_read(state.last_tick_at) if state and state.last_tick_at else None,
                 "running": bool(state and state.run_id),
-                "last_run": run and {"started_at": str(run.started_at), "outcome": run.outcome, "reason": run.reason},
+                "last_run": run
+                and {"started_at": as_programs_read(run.started_at), "outcome": run.outcome, "reason": run.reason},
             }
             for cron in CRONS.values()
             for state, run in [(states.get(cron.name), last.get(cron.name))]
@@ -116,7 +117,7 @@ exit codes:
             ran = "not run yet"
             if run:
                 at = max(run.started_at, (state and state.last_tick_at) or run.started_at)
-                ran = f"{at:%Y-%m-%d %H:%M} {run.outcome} {run.reason:.80}"
+                ran = f"{as_people_read(at)} {run.outcome} {run.reason:.80}"
             self.stdout.write(f"{cron.name:16} {cron.consumer or 'spends no calls':20} {ran}".rstrip())
 
 

@@ -2,19 +2,22 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.core.validators import validate_slug
 from django.utils.text import slugify
 
+from alexandria.common.commands import ToolCommand
 from quota.models import Consumer
 from quota.services.keys import create_key
 
 
-class Command(BaseCommand):
-    help = (
-        "Creates an API key and prints only the key on stdout. It cannot be shown again: only its hash is stored. "
-        "Exit codes: 0 created, 1 refused."
-    )
+class Command(ToolCommand):
+    help = """\
+Creates an API key and prints only the key on stdout. It cannot be shown again: only its hash is stored.
+
+exit codes:
+  0  created
+  1  refused, or wrong usage"""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name", help="A name for people, up to 50 characters.")

@@ -6,6 +6,7 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from alexandria.common.commands import ToolCommand
+from alexandria.common.text import as_people_read, as_programs_read
 from quota.exceptions import QuotaError
 from quota.selectors.status import get_status
 from quota.services.corrections import reopen_day
@@ -30,11 +31,12 @@ exit codes:
         except QuotaError as error:
             raise CommandError(str(error)) from error
         if json:
-            times = {"closed_at": reopening.closed_at.isoformat(), "reopened_at": reopening.reopened_at.isoformat()}
+            times = {"closed_at": as_programs_read(reopening.closed_at)}
+            times["reopened_at"] = as_programs_read(reopening.reopened_at)
             figures = {"day": str(reopening.ledger_id), "closed_reason": reopening.closed_reason}
             self.stdout.write(json_module.dumps(figures | times))
         else:
-            closed = f"{reopening.closed_at:%H:%M} UTC: {reopening.closed_reason}"
+            closed = f"{as_people_read(reopening.closed_at)}: {reopening.closed_reason}"
             self.stdout.write(f"{reopening.ledger_id} is open again. It was closed at {closed}")
             status = get_status()
             if not status.remaining:

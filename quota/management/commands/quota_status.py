@@ -1,11 +1,12 @@
 import json
 from argparse import ArgumentParser
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import CommandError
 
 from alexandria.common.commands import ToolCommand
-from alexandria.common.text import counted
+from alexandria.common.text import as_people_read, counted
 from quota.exceptions import QuotaUnavailable
 from quota.models import DailyLedger, Reservation
 from quota.selectors.prices import get_prices
@@ -44,7 +45,7 @@ exit codes:
             )
             self.stdout.write(f"{counted(status.requests, 'request')} sent. {get_prices().in_words}")
             hours, minutes = divmod(status.seconds_to_reset // 60, 60)
-            self.stdout.write(f"Reset at {figures['reset_at']}, in {hours} h {minutes} min.")
+            self.stdout.write(f"Reset at {as_people_read(status.reset_at)}, in {hours} h {minutes} min.")
             if status.enforcement == "observe":
                 self.stdout.write("Observe mode: everything is counted, nothing is refused.")
             if figures["isbndb"]:
@@ -56,7 +57,7 @@ exit codes:
                 left = holder.calls - holder.dispatched
                 self.stdout.write(
                     f"  {holder.consumer}, {holder.operation}: {left} of {holder.calls} calls reserved, "
-                    f"lease until {holder.expires_at:%H:%M:%S} UTC, reservation {holder.id}"
+                    f"lease until {as_people_read(holder.expires_at)}, reservation {holder.id}"
                 )
         if wrong:
             lines = "; ".join(f"{item.what} is {item.figure}, its rows sum up to {item.rows}" for item in wrong)
@@ -68,7 +69,10 @@ exit codes:
 
     def _print_counter(self, counter: dict[str, Any], daily_limit: int) -> None:
         ours = f"when we counted {counter['used']:,}"
-        self.stdout.write(f"ISBNdb counted {counter['spent']:,} at {counter['answered_at']}, {ours}.")
+        answered_at = datetime.fromisoformat(counter["answered_at"])
+        self.stdout.write(
+            f"ISBNdb counted {counter['spent']:,} at {as_people_read(answered_at)}, {ours}."
+        )
         if counter["total"] < daily_limit:
             sold = f"ISBNdb sells {counter['total']:,} calls a day"
             self.stdout.write(f"{sold}: our daily limit of {daily_limit:,} is too high.")
