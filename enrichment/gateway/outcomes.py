@@ -65,10 +65,7 @@ def read(
             raise QuotaRefused(limit="midnight", asked=1, free=0, retry_at=retry_at) from result
         case _ if isinstance(result, CONNECTION_ERRORS):
             record(outcome, Call.Outcome.CONNECTION_FAILED, error=without_key(repr(result)))
-            message = "The connection to ISBNdb failed"
-            if why := certificate_error(result):  # a retry would cost another call, and find the same certificate
-                raise IsbndbUnavailable(f"{message}: {why}.", retry_after=SECONDS_AFTER_BAD_CERTIFICATE) from result
-            raise IsbndbUnavailable(f"{message}.") from result
+            raise _no_connection(result) from result
         case httpx2.TimeoutException():
             record(outcome, Call.Outcome.TIMEOUT, error=repr(result))
             raise IsbndbTimeout(f"ISBNdb did not answer within {settings.ISBNDB_TIMEOUT_SECONDS} s.") from result
@@ -90,6 +87,13 @@ def read(
             raise AssertionError("unreachable: an answer is decoded where it came in")
     record(outcome, Call.Outcome.OK, status=200, found=question.count(decoded) if question.count else None)
     return decoded
+
+
+def _no_connection(error: Exception) -> IsbndbUnavailable:
+    message = "The connection to ISBNdb failed"
+    if why := certificate_error(error):  # a retry would cost another call, and find the same certificate
+        return IsbndbUnavailable(f"{message}: {why}.", retry_after=SECONDS_AFTER_BAD_CERTIFICATE)
+    return IsbndbUnavailable(f"{message}.")
 
 
 def record(

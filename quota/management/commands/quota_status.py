@@ -70,9 +70,7 @@ exit codes:
     def _print_counter(self, counter: dict[str, Any], daily_limit: int) -> None:
         ours = f"when we counted {counter['used']:,}"
         answered_at = datetime.fromisoformat(counter["answered_at"])
-        self.stdout.write(
-            f"ISBNdb counted {counter['spent']:,} at {as_people_read(answered_at)}, {ours}."
-        )
+        self.stdout.write(f"ISBNdb counted {counter['spent']:,} at {as_people_read(answered_at)}, {ours}.")
         if counter["total"] < daily_limit:
             sold = f"ISBNdb sells {counter['total']:,} calls a day"
             self.stdout.write(f"{sold}: our daily limit of {daily_limit:,} is too high.")
