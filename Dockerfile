@@ -1,12 +1,12 @@
 # syntax=docker/dockerfile:1
 # One image for every process. It starts web; compose.yaml has the commands of the others. See docs/deploy.md.
-FROM python:3.13-slim AS build
+FROM python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b AS build
 RUN python -m venv /venv
 COPY requirements.txt /
 RUN /venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check --only-binary :all: \
     --require-hashes -r /requirements.txt
 
-FROM python:3.13-slim
+FROM python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 BIND=0.0.0.0
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin alexandria
 COPY --from=build /venv /venv

@@ -130,6 +130,11 @@ def integer(name: str, default: int, *, minimum: int, maximum: int) -> int:
     return number
 
 
+def optional_integer(name: str, *, minimum: int, maximum: int) -> int | None:
+    """None when it is not set."""
+    return integer(name, 0, minimum=minimum, maximum=maximum) if text(name) else None
+
+
 def choice(name: str, default: str, choices: Sequence[str]) -> str:
     value = text(name, default) or default
     if value not in choices:

@@ -180,7 +180,8 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_ENABLE_REMOTE_CONTROL = True  # /healthz pings beat, which answers only while it ticks
-CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SCHEDULER = "harvest.periodic:RegistryScheduler"
+CELERY_RESULT_EXPIRES = None  # there are no results, so beat need not schedule their deletion
 
 # --- HTTPS to others: ISBNdb, webhooks, and the server of smoke and of a bulk harvest
 SSL_CERT_FILE = env.certificates("SSL_CERT_FILE")
@@ -220,6 +221,7 @@ ALERT_ERROR_PERCENT = env.integer("ALERT_ERROR_PERCENT", 25, minimum=1, maximum=
 ALERT_LEASES_EXPIRED = env.integer("ALERT_LEASES_EXPIRED", 5, minimum=1, maximum=1_000_000)
 
 # --- API
+CONSUMER_DAILY_BUDGET = env.optional_integer("CONSUMER_DAILY_BUDGET", minimum=0, maximum=10_000_000)
 API_REQUESTS_PER_MINUTE = env.integer("API_REQUESTS_PER_MINUTE", 600, minimum=0, maximum=1_000_000)
 MAX_LONG_REQUESTS = env.integer("MAX_LONG_REQUESTS", 2, minimum=1, maximum=100)
 MAX_JOBS_PER_CONSUMER = env.integer("MAX_JOBS_PER_CONSUMER", 20, minimum=1, maximum=10_000)

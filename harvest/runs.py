@@ -15,7 +15,7 @@ from harvest.crons.registry import Cron, get_cron
 from harvest.crons.run_context import RunContext
 from harvest.exceptions import FailedTooOften, LedgerWrong, RunLost, RunStopped, RunUnderWay
 from harvest.models import CronState, HarvestRun
-from harvest.schedules import claim_tick, schedules_by_cron
+from harvest.schedules import claim_run_by_hand, claim_tick, schedules_by_cron
 from quota.database import QuotaNow, reachable
 from quota.exceptions import PaceTimeout, QuotaError, QuotaRefused
 from quota.models import Reservation
@@ -32,10 +32,11 @@ MAX_OUTAGE = timedelta(minutes=30)
 Outcome = HarvestRun.Outcome
 
 
-def run_cron(name: str, *, scheduled: bool = False, force: bool = False) -> HarvestRun | None:
+def run_cron(name: str, *, scheduled: bool = False, by_hand: bool = False, force: bool = False) -> HarvestRun | None:
     """Runs the cron now and returns its run, which has ended.
 
-    `scheduled`: run it for a tick of its schedule, and return None when that tick has already run. `force`: run it even
+    `scheduled`: run it for a tick of its schedule, and return None when that tick has already run, or when the last one
+    is not long enough ago. `by_hand`: return None when it last ran by hand less than a minute ago. `force`: run it even
     where it would be skipped because of the quota; the quota itself still refuses calls. Two runs of one cron never
     overlap: while one is in progress, the other is skipped.
 
@@ -44,7 +45,7 @@ def run_cron(name: str, *, scheduled: bool = False, force: bool = False) -> Harv
     cron = get_cron(name)
     end_dead_runs()
     status = get_status()
-    run = _begin(cron, now=status.now, scheduled=scheduled)
+    run = _begin(cron, now=status.now, scheduled=scheduled, by_hand=by_hand)
     if run is None:
         return None
     context = RunContext(
@@ -117,12 +118,14 @@ def _switch(name: str, *, enabled: bool) -> int:
     return len(changed)
 
 
-def _begin(cron: Cron, *, now: datetime, scheduled: bool) -> HarvestRun | None:
+def _begin(cron: Cron, *, now: datetime, scheduled: bool, by_hand: bool) -> HarvestRun | None:
     """Claims the tick and makes the run, which takes the cron's lease unless another run holds it."""
     with reachable():
         CronState.objects.get_or_create(name=cron.name)
     with reachable(), transaction.atomic(durable=True):
-        if scheduled and not claim_tick(cron.name, now=now):
+        if scheduled and not claim_tick(cron.name, now=now, at_least=timedelta(seconds=cron.min_seconds)):
+            return None
+        if by_hand and not claim_run_by_hand(cron.name):
             return None
         state = CronState.objects.select_for_update(no_key=True).get(pk=cron.name)
         run = HarvestRun.objects.create(cron=cron.name, started_at=now, cursor=state.cursor)

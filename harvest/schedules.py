@@ -10,9 +10,11 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from celery import schedules
+from django.db.models import Q
 from django_celery_beat.models import PeriodicTask
 
 from harvest.models import CronState
+from quota.database import QuotaNow
 
 TASK = "harvest.tasks.run_cron"
 """The task in the PeriodicTask rows of crons; its argument is the name of the cron."""
@@ -22,6 +24,9 @@ EARLY = timedelta(seconds=30)
 
 TOLERANCE = 10
 """The message of an interval can come a 10th of the interval early: neither beat nor the workers keep exact time."""
+
+BY_HAND = timedelta(minutes=1)
+"""How far two runs by hand of one cron are apart at least."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -48,18 +53,24 @@ def due_after(schedule: schedules.BaseSchedule, after: datetime) -> Due | None:
     return None
 
 
-def claim_tick(name: str, *, now: datetime) -> bool:
+def claim_tick(name: str, *, now: datetime, at_least: timedelta) -> bool:
     """Takes the tick of the cron that `now` belongs to; False when another worker has taken it.
 
-    `now`: the database's clock. The CronState of the cron must exist. A cron without an enabled PeriodicTask has no
-    ticks: it runs for every message.
+    Two ticks are `at_least` this far apart, whatever the schedules and the messages say. `now`: the database's clock.
+    The CronState of the cron must exist. A cron without an enabled PeriodicTask has no ticks: it runs for a message.
     """
     last = CronState.objects.values_list("last_tick_at", flat=True).get(pk=name)
+    if last and now - last < at_least - at_least / TOLERANCE:
+        return False
     own = [task for task in schedules_by_cron().get(name, []) if task.enabled]
-    if not own:
-        return True
-    ticks = [tick for task in own if (tick := tick_at(task.schedule, last=last, now=now))]
+    ticks = [tick for task in own if (tick := tick_at(task.schedule, last=last, now=now))] if own else [now]
     return bool(ticks) and CronState.objects.filter(pk=name, last_tick_at=last).update(last_tick_at=max(ticks)) == 1
+
+
+def claim_run_by_hand(name: str) -> bool:
+    """Whether the cron may run because a person asks: once in BY_HAND, over all processes."""
+    free = Q(by_hand_at=None) | Q(by_hand_at__lt=QuotaNow() - BY_HAND)
+    return CronState.objects.filter(free, pk=name).update(by_hand_at=QuotaNow()) == 1
 
 
 def tick_at(schedule: schedules.BaseSchedule, *, last: datetime | None, now: datetime) -> datetime | None:

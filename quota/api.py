@@ -82,8 +82,12 @@ class HistoryView(APIView):
         responses={200: HistorySerializer},
     )
     def get(self, request: Request) -> Response:
-        """Each day's limits, how many calls were used, and by which consumers."""
-        days = usage_history(asked_for(request, HistoryQuerySerializer)["days"])
+        """Each day's limits, how many calls were used, and how many of them by the key's consumer.
+
+        With a manager's key: by which consumers.
+        """
+        own = None if sees_all(request) else consumer_of(request).slug
+        days = usage_history(asked_for(request, HistoryQuerySerializer)["days"], consumer=own)
         return Response(HistorySerializer({"days": days}).data)
 
 

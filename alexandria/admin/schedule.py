@@ -9,6 +9,8 @@ from kombu.exceptions import OperationalError
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
+from harvest.periodic import refusal
+
 for model in (ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule):
     admin.site.unregister(model)
 
@@ -22,6 +24,11 @@ class PeriodicTaskForm(beat.PeriodicTaskForm):
         super().__init__(*args, **kwargs)
         self.fields["task"].widget = UnfoldAdminTextInputWidget()
         self.fields["regtask"].widget = TaskSelect()
+
+    def _post_clean(self) -> None:
+        super()._post_clean()
+        if not self.errors and (why := refusal(self.instance)):
+            self.add_error(None, why)
 
 
 @admin.register(PeriodicTask)
@@ -44,6 +51,10 @@ class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, ModelAdmin):
 
     @admin.action(description="Run now", permissions=["change"])
     def run_tasks(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
+        for task in queryset:
+            if why := refusal(task):
+                messages.error(request, f"{task.name}: {why}")
+                return
         try:
             super().run_tasks(request, queryset)
         except (OperationalError, TypeError) as error:  # no Redis; arguments that the task does not take

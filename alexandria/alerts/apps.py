@@ -15,6 +15,7 @@ class AlertsConfig(AppConfig):
                 name="alerts",
                 description="Opens and recovers alerts, and sends the messages that are due.",
                 schedule=Every(seconds=30),
+                min_seconds=10,
                 task="alexandria.alerts.tasks.check_alerts",
             )
         )

@@ -11,6 +11,7 @@ from alexandria.common.timeouts import Overdue, within
 
 log = structlog.get_logger(__name__)
 
+MAX_PORT = 65_535
 MAX_LENGTH = 1000  # characters
 MAX_SECONDS = 5.0
 """For the look-up of a host."""
@@ -49,7 +50,9 @@ def check_url(url: str, *, seconds: float = MAX_SECONDS) -> tuple[httpx2.URL, li
         raise AddressRefused("The address must not contain user:password@.")
     if not parsed.host or parsed.fragment:
         raise AddressRefused("The address needs a host and must not contain #.")
-    port = parsed.port or {"https": 443, "http": 80}[parsed.scheme]
+    port = {"https": 443, "http": 80}[parsed.scheme] if parsed.port is None else parsed.port
+    if not 1 <= port <= MAX_PORT:
+        raise AddressRefused(f"The port must be from 1 to {MAX_PORT}.")
     return parsed, look_up(parsed.raw_host.decode(), port, seconds=seconds)
 
 

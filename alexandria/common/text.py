@@ -1,9 +1,21 @@
 """Text: bytes decoded to characters, and numbers and lengths of time as people read them."""
 
 import codecs
+import unicodedata
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+_INVISIBLE_LETTERS_AND_MARKS = [
+    ("\u034f", "\u034f"),  # combining grapheme joiner
+    ("\u115f", "\u1160"),  # Hangul fillers
+    ("\u17b4", "\u17b5"),  # Khmer vowels that are not written
+    ("\u180b", "\u180f"),  # Mongolian variation selectors
+    ("\u2800", "\u2800"),  # an empty Braille pattern
+    ("\u3164", "\u3164"),
+    ("\ufe00", "\ufe0f"),  # variation selectors
+    ("\uffa0", "\uffa0"),
+    ("\U000e0000", "\U000e0fff"),
+]
 _BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
@@ -29,6 +41,19 @@ def decode_text(content: bytes) -> DecodedText:
         return DecodedText(content.decode("utf-8"), "")
     except UnicodeDecodeError:
         return DecodedText(content.decode("cp1252", "replace"), "Windows-1252")
+
+
+def is_invisible(character: str) -> bool:
+    """Whether nobody can see this character: zero-width, a mark of direction, a control character, a filler."""
+    return unicodedata.category(character) in {"Cc", "Cf"} or any(
+        first <= character <= last for first, last in _INVISIBLE_LETTERS_AND_MARKS
+    )
+
+
+def visible(text: str) -> str:
+    """The text without characters that nobody can see, and with single plain spaces."""
+    spaced = "".join(" " if character.isspace() else character for character in text)
+    return " ".join("".join(character for character in spaced if not is_invisible(character)).split())
 
 
 def number(value: int | None) -> str:

@@ -41,7 +41,9 @@ class EnrichNewReleasesView(APIView):
         """
         started = time.monotonic()
         as_job = jobs.prefers_job(request)
-        wanted = NewReleasesRequestSerializer(data=request.data, context={"as_job": as_job})
+        wanted = NewReleasesRequestSerializer(
+            data=request.data, context={"as_job": as_job, "consumer": consumer_of(request).slug}
+        )
         wanted.is_valid(raise_exception=True)
         if as_job:
             return jobs.accept_job(request, kind=Job.Kind.NEW_RELEASES, wanted=wanted.validated_data)

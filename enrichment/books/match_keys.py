@@ -19,6 +19,7 @@ import unicodedata
 from functools import lru_cache
 from hashlib import blake2b
 
+from alexandria.common.text import is_invisible
 from enrichment.books import person_notes, title_notes
 
 _SPACED_INITIALS = re.compile(r"\b(\w) (?=\w\b)")
@@ -77,7 +78,7 @@ class _Letters(dict[int, str]):
 
     def __missing__(self, code: int) -> str:
         character, category = chr(code), unicodedata.category(chr(code))
-        if category == "Cf":  # zero-width characters, soft hyphens, marks of direction
+        if is_invisible(character) and not character.isspace():
             return self.setdefault(code, "")
         is_letter = character.isalnum() or category.startswith("M")
         return self.setdefault(code, character.casefold().translate(_COUSINS) if is_letter else " ")

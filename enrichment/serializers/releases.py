@@ -95,7 +95,7 @@ class NewReleasesRequestSerializer(JobOptionsSerializer, SpendingRequestSerializ
                 dict.fromkeys(sorted(unwanted), "Leave this field out: `resume` contains it.")
             )
         try:
-            wanted, place = read_token(token)
+            wanted, place = read_token(token, consumer=self.context["consumer"])
         except BadToken as error:
             raise serializers.ValidationError({"resume": str(error)}) from error
         return {"wanted": wanted, "place": place, **others}

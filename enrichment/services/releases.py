@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from math import inf
 from typing import Any
 
@@ -20,8 +20,9 @@ MAX_MONTHS = 120
 MAX_SUBJECTS = 20
 MAX_LISTINGS = 600  # months x subjects
 MAX_MONTHS_AHEAD = 12  # publishers announce books about a year ahead
+TOKEN_LASTS = timedelta(days=30)
 _SIGNER = signing.Signer(salt="enrichment.releases")
-"""Without a time stamp: tokens do not expire, and the same place always gives the same token."""
+"""Without a time stamp: a token has its last day, so the same place gives the same token all day."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,14 @@ class Wanted:
 
 @dataclass
 class NewReleases:
-    """The result. `walk` has the figures; `stopped_reason` says why the result is not complete."""
+    """The result. `walk` has the figures; `stopped_reason` says why the result is not complete.
+
+    `consumer`: the slug of the one who can resume it.
+    """
 
     wanted: Wanted
     walk: Walk
+    consumer: str
     stopped_reason: str | None = None
     quota_exhausted: bool = False
 
@@ -93,7 +98,7 @@ class NewReleases:
     @property
     def resume(self) -> str | None:
         """A token to fetch exactly what is missing; None when nothing is."""
-        return None if self.complete else resume_token(self.wanted, self.walk.place)
+        return None if self.complete else resume_token(self.wanted, self.walk.place, consumer=self.consumer)
 
     def as_dict(self) -> dict[str, Any]:
         """The result as the API and a job show it."""
@@ -109,24 +114,34 @@ class NewReleases:
 
 
 class BadToken(ValueError):
-    """The token does not come from this service, or comes from another version of it."""
+    """The token does not come from this service, belongs to another consumer, or is too old."""
 
 
-def resume_token(wanted: Wanted, place: dict[str, Any]) -> str:
-    """A signed text for a URL or a body, with what is wanted and where to continue."""
+def resume_token(wanted: Wanted, place: dict[str, Any], *, consumer: str) -> str:
+    """A signed text for a URL or a body, with what is wanted and where to continue, for this consumer, for 30 days."""
     months = {"start_month": f"{wanted.start_month:%Y-%m}", "end_month": f"{wanted.end_month:%Y-%m}"}
-    return _SIGNER.sign_object({"wanted": asdict(wanted) | months, "place": place}, compress=True)
+    last_day = (datetime.now(UTC) + TOKEN_LASTS).date().isoformat()
+    content = {"wanted": asdict(wanted) | months, "place": place, "consumer": consumer, "last_day": last_day}
+    return _SIGNER.sign_object(content, compress=True)
 
 
-def read_token(token: str) -> tuple[Wanted, dict[str, Any]]:
+def read_token(token: str, *, consumer: str) -> tuple[Wanted, dict[str, Any]]:
     """What is wanted, and the `place` of the walk. Raises BadToken."""
     try:
         content: dict[str, Any] = _SIGNER.unsign_object(token)
+        owner, last_day = content["consumer"], date.fromisoformat(content["last_day"])
         wanted = content["wanted"]
         months = {name: parse_month(wanted[name]) for name in ("start_month", "end_month")}
-        return Wanted(**wanted | months | {"subjects": tuple(wanted["subjects"])}), content["place"]
+        found = Wanted(**wanted | months | {"subjects": tuple(wanted["subjects"])})
     except (signing.BadSignature, KeyError, TypeError, ValueError) as error:
         raise BadToken("This is not a resume token of this service.") from error
+    if owner != consumer:
+        raise BadToken("This resume token belongs to another consumer.")
+    if datetime.now(UTC).date() > last_day:
+        raise BadToken(
+            f"This resume token is older than {TOKEN_LASTS.days} days. Start again: fresh books cost nothing."
+        )
+    return found, content["place"]
 
 
 def parse_month(text: str) -> date:
@@ -150,7 +165,7 @@ def enrich_new_releases(
     raises EnrichmentStopped with the result so far.
     """
     walk = wanted.walk(place)
-    result = NewReleases(wanted, walk)
+    result = NewReleases(wanted, walk, consumer)
     if walk.is_complete:
         return result
     try:

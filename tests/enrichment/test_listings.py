@@ -100,7 +100,7 @@ def test_every_available_book_is_fetched_once_however_often_the_walk_stops(
             questions.remove(question := provider.random.choice(questions))
             with patch.object(Progress, "store"):
                 walk.take(provider.answer(question))
-        place = read_token(resume_token(WANTED, walk.place))[1]
+        place = read_token(resume_token(WANTED, walk.place, consumer="reader"), consumer="reader")[1]
         walk = Walk(wanted, max_pages=max_pages, place=place, progress=progress)
         provider.failures = 0.0 if provider.random.random() < 0.3 else provider.failures
 

@@ -1,6 +1,8 @@
 """POST /api/books/enrich-new-releases: requests, answers, failures, and resuming."""
 
 import json
+from datetime import date, timedelta
+from unittest.mock import patch
 
 import pytest
 from django.utils import timezone
@@ -11,6 +13,7 @@ from alexandria.development.sandbox.listings import Filters
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.api import releases
 from enrichment.models import Edition
+from enrichment.services.releases import Wanted, resume_token
 from quota.models import Call, Consumer
 from quota.selectors.status import get_status
 from quota.services import reservations
@@ -269,3 +272,18 @@ def test_bad_input_is_refused_with_the_name_of_the_field(
 ) -> None:
     refused = problem(api_without_key_check.post(PATH, json.dumps(body), content_type="application/json"), 400)
     assert [error["field"] for error in refused["errors"]] == fields
+
+
+def test_a_resume_token_belongs_to_its_consumer_and_expires(api: APIClient) -> None:
+    wanted = Wanted(date(2024, 1, 1), date(2024, 1, 1), 1)
+    place = {"begun": 1, "open": {}}  # nothing is missing
+    assert ask(api, resume=resume_token(wanted, place, consumer="reader"))["api_calls"] == 0
+
+    def refused(token: str) -> str:
+        body = problem(api.post(PATH, {"resume": token}, format="json"), 400)
+        return str(body["errors"][0]["detail"])
+
+    assert "belongs to another consumer" in refused(resume_token(wanted, place, consumer="other"))
+    with patch("enrichment.services.releases.TOKEN_LASTS", timedelta(days=-1)):
+        old = resume_token(wanted, place, consumer="reader")
+    assert "older than 30 days" in refused(old)

@@ -18,7 +18,7 @@ MONTHS = Wanted(date(2026, 1, 1), date(2026, 2, 1), max_pages_per_month=1)
     ("result", "serializer"),
     [
         (Bibliography("Frank Herbert", walk_of("Frank Herbert", max_pages=1)), BibliographySerializer),
-        (NewReleases(MONTHS, MONTHS.walk()), NewReleasesSerializer),
+        (NewReleases(MONTHS, MONTHS.walk(), "reader"), NewReleasesSerializer),
     ],
 )
 def test_the_schema_describes_exactly_the_fields_of_a_result(result: Any, serializer: type[Any]) -> None:

@@ -6,6 +6,7 @@ from tests.fixtures import (
     SetClock,
     api,
     api_without_key_check,
+    at,
     consumer,
     key,
     one_at_a_time,
@@ -17,6 +18,7 @@ from tests.fixtures import (
 __all__ = [
     "api",
     "api_without_key_check",
+    "at",
     "bulk_author",
     "consumer",
     "defaults",

@@ -99,7 +99,7 @@ def test_a_killed_worker_leaves_its_place_and_the_next_run_goes_on_at_the_page(
         assert worker.stdout.readline() == "waiting\n", "all pages have come but the last is not stored"
         processes.kill(worker)
     assert len(sandbox.requests) == pages
-    place = read_token(cursor()["resume"])[1]
+    place = read_token(cursor()["resume"], consumer="cron-new-releases")[1]
     assert place["begun"] == 2
     assert sum(len(listing["missing"]) for listing in place["open"].values()) == 1
 
@@ -158,12 +158,12 @@ def test_a_failed_page_is_skipped_and_the_next_run_reads_all_pages_again(sandbox
 def test_consecutive_failed_pages_end_the_run_and_the_next_run_tries_them_last(sandbox: Sandbox) -> None:
     def missing() -> list[int]:
         """The numbers of the pages that are missing in the second month, in their order."""
-        place = read_token(cursor()["resume"])[1]
+        place = read_token(cursor()["resume"], consumer="cron-new-releases")[1]
         assert set(place["open"]) == {"1"}
         return [offset // 1000 + 1 for offset, _ in place["open"]["1"]["missing"]]
 
     wanted = Wanted(start_month=date(2026, 4, 1), end_month=date(2026, 5, 1), max_pages_per_month=10)
-    first_month_is_done = {"resume": resume_token(wanted, {"begun": 1, "open": {}})}
+    first_month_is_done = {"resume": resume_token(wanted, {"begun": 1, "open": {}}, consumer="cron-new-releases")}
     CronState.objects.filter(name="new-releases").update(cursor=first_month_is_done)
     sandbox.add_fault("garbage", path="/books/2026-05")
     places = []

@@ -40,6 +40,15 @@ def test_a_new_key_is_all_of_stdout_and_works_at_once(consumer: Consumer) -> Non
     assert ConsumerKey.objects.get(name="Back office").consumer.slug == "back-office"
 
 
+@pytest.mark.parametrize(("given", "budget"), [([], 500), (["--daily-budget", "0"], 0)])
+def test_a_new_consumer_gets_the_daily_budget_of_the_setting_or_its_own(
+    transactional_db: None, settings, given: list[str], budget: int
+) -> None:
+    settings.CONSUMER_DAILY_BUDGET = 500
+    call_command("create_api_key", "shelf\u200b", *given)
+    assert Consumer.objects.get(slug="shelf").daily_budget == budget
+
+
 def test_an_existing_consumer_can_have_another_key(consumer: Consumer, capsys: Capture) -> None:
     for name in ("first", "second"):
         call_command("create_api_key", name, "--consumer", "reader")

@@ -46,11 +46,13 @@ def test_history_shows_each_days_limits_and_the_use_of_each_consumer(
         "used": 8,
         "requests": 0,
         "closed": False,
-        "consumers": [
-            {"consumer": "external", "used": 5, "requests": 0},
-            {"consumer": "reader", "used": 3, "requests": 0},
-        ],
+        "consumers": [{"consumer": "reader", "used": 3, "requests": 0}],
     }
+    ConsumerKey.objects.update(sees_all=True)
+    assert api.get(HISTORY).json()["days"][0]["consumers"] == [
+        {"consumer": "external", "used": 5, "requests": 0},
+        {"consumer": "reader", "used": 3, "requests": 0},
+    ], "a manager's key sees all"
     assert (before["day"], before["daily_limit"], before["used"]) == ("2026-05-05", 15_000, 9)
     assert [day["day"] for day in api.get(HISTORY, {"days": 2}).json()["days"]] == ["2026-05-07"]
     assert [day["day"] for day in api.get(HISTORY).json()["days"]] == ["2026-05-07", "2026-05-05"]

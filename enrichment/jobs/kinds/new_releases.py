@@ -45,7 +45,7 @@ def result(job: Job) -> dict[str, Any]:
     wanted = _wanted(job)
     months = {name: f"{getattr(wanted, name):%Y-%m}" for name in ("start_month", "end_month")}
     exhausted = job.stopped_reason in LIMITS
-    found = NewReleases(wanted, _walk(job), job.stopped_reason or None, quota_exhausted=exhausted)
+    found = NewReleases(wanted, _walk(job), job.consumer.slug, job.stopped_reason or None, quota_exhausted=exhausted)
     return {name: value for name, value in (months | found.as_dict()).items() if name != "errors"}
 
 

@@ -61,7 +61,33 @@ def test_a_task_can_be_changed_on_its_page(task: PeriodicTask, admin_client: Cli
     given = {name: value for name, value in fields.items() if value not in (None, False)}
     refused = admin_client.post(f"{LIST}{task.pk}/change/", given | {"kwargs": "{", "task": ""})
     assert ("Unable to parse JSON" in refused.text, "Need name of task" in refused.text) == (True, True)
-    saved = admin_client.post(f"{LIST}{task.pk}/change/", given | {"description": "every hour", "args": "[1]"})
+    saved = admin_client.post(f"{LIST}{task.pk}/change/", given | {"description": "every hour"})
     assert saved.status_code == 302
     task.refresh_from_db()
-    assert (task.description, task.args, task.task) == ("every hour", "[1]", "enrichment.tasks.resume_jobs")
+    assert (task.description, task.task) == ("every hour", "enrichment.tasks.resume_jobs")
+
+
+def test_a_page_takes_only_tasks_of_the_registry_with_their_own_arguments(
+    task: PeriodicTask, admin_client: Client
+) -> None:
+    page = admin_client.get(f"{LIST}{task.pk}/change/")
+    form = page.context["adminform"].form
+    fields = {name: form[name].value() for name in form.fields}
+    given = {name: value for name, value in fields.items() if value not in (None, False)}
+    often = IntervalSchedule.objects.create(every=1, period="microseconds")
+    for other in (
+        {"task": "enrichment.tasks.run_job", "regtask": "", "args": "[1]"},
+        {"task": "celery.backend_cleanup", "regtask": ""},
+        {"args": "[1]"},
+        {"headers": '{"x": 1}'},
+        {"queue": "jobs"},
+        {"interval": str(often.pk)},
+    ):
+        assert admin_client.post(f"{LIST}{task.pk}/change/", given | other).status_code == 200, other
+    task.refresh_from_db()
+    assert (task.task, task.args, task.headers, task.queue) == ("enrichment.tasks.resume_jobs", "[]", "{}", None)
+
+    PeriodicTask.objects.filter(pk=task.pk).update(task="harvest.tasks.run_cron", args='["reconciliation"]')
+    PeriodicTask.objects.filter(pk=task.pk).update(kwargs='{"scheduled": false}')
+    refused = admin_client.post(LIST, {"action": "run_tasks", "_selected_action": [task.pk]}, follow=True)
+    assert "Only the periodic tasks of Alexandria can run" in refused.text

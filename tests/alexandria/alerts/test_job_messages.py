@@ -174,7 +174,10 @@ def test_an_address_that_is_not_public_is_refused_with_the_request(api: APIClien
         ("/api/authors/enrich-bibliography", {"author_name": "Frank Herbert"}),
         ("/api/authors/bulk-harvest", {"authors": ["Frank Herbert"]}),
         ("/api/books/enrich-new-releases", {"start_month": "2026-01", "end_month": "2026-01"}),
-        ("/api/books/enrich-new-releases", {"resume": resume_token(WANTED, {"begun": 0, "open": {}})}),
+        (
+            "/api/books/enrich-new-releases",
+            {"resume": resume_token(WANTED, {"begun": 0, "open": {}}, consumer="reader")},
+        ),
     ],
 )
 def test_every_kind_of_job_takes_an_address(

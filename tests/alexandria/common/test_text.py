@@ -3,7 +3,7 @@ from datetime import timedelta
 
 import pytest
 
-from alexandria.common.text import counted, decode_text, length_of_time, number
+from alexandria.common.text import counted, decode_text, length_of_time, number, visible
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -39,3 +39,26 @@ def test_a_number_agrees_with_its_noun() -> None:
     assert [counted(count, "call") for count in (0, 1, 1_000)] == ["0 calls", "1 call", "1,000 calls"]
     assert counted(2, "entry", "entries") == "2 entries"
     assert (number(13_000), number(None)) == ("13,000", "none")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rea\u200bder",
+        "\ufeffreader",
+        "reader\u202e",
+        "rea\u00adder",
+        "rea\u0000der",
+        "reader\u3164",
+        "rea\u115fder",
+        "rea\ufe0fder",
+        "\u00a0reader\u2003",
+        "rea\U000e0061der",
+    ],
+)
+def test_characters_that_nobody_can_see_are_stripped_from_a_name(text: str) -> None:
+    assert visible(text) == "reader"
+
+
+def test_what_can_be_seen_stays_and_every_space_is_a_plain_one() -> None:
+    assert visible("Ana\u00a0 María\t日本\u3000語 👍") == "Ana María 日本 語 👍"

@@ -19,6 +19,7 @@ from enrichment.books.match_keys import name_key, title_key
         ["Stanisław Lem", "Stanislaw Lem"],
         ["Işıl Đorđević Þórsson", "isil dordevic thorsson"],
         ["Ærø Œuvre", "aero oeuvre"],
+        ["Frank Herbert", "Fra\u200bnk Herbert", "Frank\u00a0Herbert", "Frank Her\ufe0fbert", "Frank\u3164 Herbert"],
         [
             "King, Stephen",
             "Stephen King (1947-)",

@@ -774,7 +774,7 @@ def test_new_releases_are_fetched_month_by_month_and_continue_with_their_token(s
     assert (outcome(job)["quota_exhausted"], outcome(job)["complete"]) == (True, False)
 
     Consumer.objects.update(daily_budget=None)
-    wanted, place = read_token(outcome(job)["resume"])
+    wanted, place = read_token(outcome(job)["resume"], consumer="reader")
     rest = run(create(Job.Kind.NEW_RELEASES, wanted=wanted, place=place))
     assert (rest.state, rest.done, outcome(rest)["resume"]) == ("succeeded", 1, None)
     assert outcome(rest)["months_processed"] == ["2026-01", "2026-02", "2026-03"]

@@ -135,3 +135,17 @@ def test_a_grace_period_never_extends_a_key_and_an_expired_key_is_not_replaced(c
     for service in (rotate_key, revoke_key):
         with pytest.raises(KeyNotUsable):
             service(row.prefix)
+
+
+def test_the_page_of_a_new_key_asks_for_a_daily_budget_and_offers_that_of_the_setting(
+    admin_client: Client, consumer: Consumer, settings
+) -> None:
+    settings.CONSUMER_DAILY_BUDGET = 500
+    assert 'name="daily_budget" value="500"' in " ".join(act(admin_client, consumer, "add").text.split())
+    shown(act(admin_client, consumer, "add", name="rea\u200bder", daily_budget="250", reason="a new client"))
+    consumer.refresh_from_db()
+    assert consumer.daily_budget == 250
+    assert consumer.history.first().history_change_reason == "a new client"
+    assert ConsumerKey.objects.get().name == "reader"
+    assert 'name="daily_budget" value="250"' in " ".join(act(admin_client, consumer, "add").text.split())
+    assert 'name="daily_budget" value="500"' in " ".join(admin_client.get("/admin/quota/consumer/add/").text.split())
