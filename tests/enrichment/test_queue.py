@@ -21,7 +21,7 @@ from alexandria.common import heartbeats
 from alexandria.common.heartbeats import LEASE
 from alexandria.development.sandbox.server import Sandbox
 from enrichment import selectors
-from enrichment.exceptions import EnrichmentStopped
+from enrichment.exceptions import EnrichmentStopped, IsbndbKeyRefused
 from enrichment.isbn.parsing import Reason
 from enrichment.models import Asker, Edition, Miss, QueuedIsbn, QueueState
 from enrichment.models.queue import MAX_ATTEMPTS
@@ -374,6 +374,15 @@ def test_a_flusher_whose_claim_is_over_leaves_the_isbns_to_the_next_one(at: At) 
     queue_flush._put_off(first, dict.fromkeys(first.isbns, "too late"))
     rows = QueuedIsbn.objects.values_list("claim", "held_until", "attempts", "last_error")
     assert set(rows) == {(second.claim, NOON + 2 * LEASE, 2, "")}
+
+
+def test_a_batch_that_was_not_sent_when_the_flush_ended_loses_no_attempt() -> None:
+    queue(known_isbns(SIZE))
+    flushing = queue_flush._Flushing(source="")
+    assert flushing.next_question() is not None
+    flushing.stop(IsbndbKeyRefused("ISBNdb does not accept our key."))
+    flushing.give_back()
+    assert set(QueuedIsbn.objects.values_list("claim", "attempts", "held_until")) == {(None, 0, None)}
 
 
 def test_the_claim_of_a_batch_is_renewed_while_its_request_is_under_way(at: At, sandbox: Sandbox, monkeypatch) -> None:

@@ -17,7 +17,7 @@ from quota.exceptions import CorrectionRefused, QuotaRefused
 from quota.models import Adjustment, Call, Consumer, DailyLedger, PriceMeasurement, Reconciliation, Reopening, Switches
 from quota.prices import RequestKind
 from quota.selectors.prices import get_prices
-from quota.selectors.status import check_ledger, get_status
+from quota.selectors.status import check_ledger, drift_of, get_status
 from quota.services import corrections, reservations
 from quota.services.prices import record_measurement
 from quota.services.reservations import DispatchedCall
@@ -234,10 +234,11 @@ def test_with_calls_on_their_way_the_price_of_the_counter_stays_unknown(monkeypa
 
 def test_a_large_drift_is_an_error_and_a_small_one_a_warning(sandbox: Sandbox, settings, caplog) -> None:
     settings.QUOTA_DRIFT_ALERT = 10
-    for spent, level in ((4, "WARNING"), (12, "ERROR")):
+    for spent, level, today in ((4, "WARNING", 4), (11, "ERROR", 10)):
         caplog.clear()
         sandbox.set_limits(spent=spent)
         ask()
+        assert drift_of(NOON.date()) == today
         assert [record.levelname for record in caplog.records if "quota.drift" in record.getMessage()] == [level]
 
 

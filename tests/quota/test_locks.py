@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
+from pytest_django import DjangoDbBlocker
 
 from alexandria.env import BASE_DIR
 from quota.exceptions import CorrectionRefused, DayOver
@@ -21,7 +22,7 @@ from quota.selectors.status import check_ledger, get_status
 from quota.services import corrections, reservations
 from quota.services.reservations import EXTERNAL, DispatchedCall
 from quota.services.shares import dispatch_shared
-from tests.fixtures import NOON, QUOTA_NOW, At, changed_function, slots_far_ahead, stop_database_clock
+from tests.fixtures import NOON, QUOTA_NOW, At, changed_function, stop_database_clock
 
 FUNCTIONS = BASE_DIR / "quota" / "sql" / "functions.sql"
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
@@ -31,20 +32,27 @@ BLOCKED = """
     WHERE datname = current_database() AND wait_event_type = 'Lock' AND pid <> pg_backend_pid()"""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def patient_functions(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """The SQL functions wait long for a lock, as the machine may be busy."""
+    functions = FUNCTIONS.read_text()
+
+    def run(text: str) -> None:
+        with django_db_blocker.unblock(), connection.cursor() as cursor:
+            cursor.execute(text)
+
+    run(functions.replace("'2s'", "'60s'"))
+    yield
+    run(functions)
+
+
 @pytest.fixture(autouse=True)
-def small_day(at: At, settings) -> Iterator[None]:
-    """100 calls, of which 60 are reserved. The SQL functions wait long for a lock, as the machine may be busy."""
+def small_day(at: At, no_waits: None, settings) -> None:
+    """100 calls, of which 60 are reserved."""
     settings.QUOTA_DAILY_LIMIT, settings.QUOTA_SAFETY_BUFFER, settings.ISBNDB_BATCH_PRICE = 120, 20, "isbn"
     Consumer.objects.create(slug="reader")
     Consumer.objects.create(slug=EXTERNAL)
-    functions = FUNCTIONS.read_text()
-    with connection.cursor() as cursor:
-        cursor.execute(functions.replace("'2s'", "'60s'"))
-        at(0)
-        reserve(60)
-        with slots_far_ahead():
-            yield
-        cursor.execute(functions)
+    reserve(60)
 
 
 def reserve(calls: int, *, lease: timedelta = timedelta(days=1)) -> uuid.UUID:

@@ -26,6 +26,7 @@ from enrichment.services.reconciliation import reconcile
 from quota.exceptions import QuotaRefused
 from quota.models import Call, Consumer, DailyLedger, Reconciliation, Reservation
 from quota.prices import RequestKind
+from quota.selectors.plan import get_plan
 from quota.selectors.status import get_status
 from quota.services import reservations
 from quota.spending import for_one_question, spending
@@ -233,6 +234,17 @@ def test_a_second_question_within_ten_seconds_waits_for_its_turn(sandbox: Sandbo
         asked_at.append(Reconciliation.objects.latest("id").answered_at)
     assert questions(sandbox) == 2
     assert asked_at[1] - asked_at[0] >= timedelta(seconds=1.5)
+
+
+def test_what_is_left_is_isbndbs_last_word_without_what_we_have_sent_since(sandbox: Sandbox) -> None:
+    with spending(consumer="reader", operation="test", calls=3) as spender:
+        question = dispatched(spender, RequestKind.KEY, "GET", "/key")
+        figures = {"spent": 1, "total": 15_000, "left": 50, "used": 1, "in_flight": 0}
+        answer = {"call_id": question.id, "answered_at": get_status().now}
+        Reconciliation.objects.create(ledger=DailyLedger.objects.get(), **answer, **figures)
+        for _ in range(2):
+            dispatched(spender, RequestKind.PAGE, "GET", "/author/x")
+    assert get_plan(question.day).left == 48
 
 
 def test_when_we_count_all_that_isbndb_sells_its_counter_is_not_asked(sandbox: Sandbox) -> None:
