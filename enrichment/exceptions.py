@@ -97,6 +97,16 @@ def cause_of(error: Exception) -> Exception:
     return cause
 
 
+class JustReconciled(Exception):
+    """Somebody has asked ISBNdb's counter a moment ago. `retry_after`: seconds until it may be asked again."""
+
+    def __init__(self, *, retry_after: int) -> None:
+        self.retry_after = retry_after
+        super().__init__(
+            "ISBNdb's counter was asked less than ten seconds ago. GET /api/quota/status has what it said."
+        )
+
+
 class LimitReached(Exception):
     """A consumer would have more of something than a setting allows.
 

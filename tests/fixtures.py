@@ -15,6 +15,7 @@ from unittest.mock import patch
 import psycopg
 import pytest
 from django.db import connection
+from django.db.models import F
 from rest_framework.test import APIClient
 
 from alexandria.development.sandbox import isbns
@@ -22,6 +23,7 @@ from alexandria.development.sandbox.server import Sandbox
 from alexandria.env import BASE_DIR
 from enrichment.gateway import asking
 from enrichment.gateway.connection import close_connections
+from enrichment.models import AuthorMiss, Edition, ListedAuthor, Miss
 from quota.models import Consumer, ConsumerKey, DailyLedger, Reconciliation
 from quota.selectors.status import check_ledger, get_status
 from quota.services import reservations
@@ -69,6 +71,15 @@ def problem(response: Any, status: int) -> dict[str, Any]:
     assert body["title"]
     assert body["detail"]
     return body
+
+
+def a_minute_passes() -> None:
+    """Makes all answers of ISBNdb a minute older, so that a refresh asks again."""
+    minute = timedelta(minutes=1)
+    Edition.objects.update(synced_at=F("synced_at") - minute)
+    for model in (Miss, AuthorMiss):
+        model.objects.update(asked_at=F("asked_at") - minute)
+    ListedAuthor.objects.update(listed_at=F("listed_at") - minute)
 
 
 @contextmanager

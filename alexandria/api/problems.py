@@ -59,6 +59,7 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
     quota.ConsumerInactive: (403, "consumer_inactive"),
     quota.ConsumerUnknown: (403, "consumer_unknown"),
     quota.QuotaError: (503, "quota_unavailable"),
+    enrichment.JustReconciled: (429, "just_reconciled"),
     enrichment.JobEnded: (409, "job_ended"),
     enrichment.NothingToRetry: (409, "nothing_to_retry"),
     enrichment.JobNotPaused: (409, "job_not_paused"),
@@ -104,6 +105,8 @@ class Problem(APIException):
         super().__init__(DETAILS.get(code) or str(cause), code)
         if isinstance(cause, quota.QuotaRefused):
             self._add_refusal(cause)
+        if isinstance(cause, enrichment.JustReconciled):
+            self.wait = cause.retry_after
         if isinstance(cause, turns.TooManyAtOnce):
             self.wait = turns.RETRY_AFTER
         if isinstance(cause, enrichment.AlreadyBegun | enrichment.AlreadyFinished):

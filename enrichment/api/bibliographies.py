@@ -47,6 +47,7 @@ class EnrichBibliographyView(APIView):
             max_pages=wanted.validated_data["max_pages"],
             start_page=wanted.validated_data["start_page"],
             skip_existing=wanted.validated_data["skip_existing"],
+            refresh=wanted.validated_data["refresh"],
             source=wanted.validated_data["source"],
         )
         return spending_answer(BibliographySerializer(result).data, started=started)

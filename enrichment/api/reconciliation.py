@@ -9,7 +9,7 @@ from rest_framework.views import APIView
 
 from enrichment.api.answers import spending_answer
 from enrichment.serializers.reconciliation import ReconciledSerializer, ReconciliationAnswerSerializer
-from enrichment.services.reconciliation import reconcile
+from enrichment.services.reconciliation import reconcile_on_request
 from quota.authentication import consumer_of
 
 
@@ -24,8 +24,9 @@ class ReconcileView(APIView):
     def post(self, request: Request) -> Response:
         """Costs one call, or none if ISBNdb does not charge GET /key.
 
-        A cron does the same every ten minutes. Use this when you need to know now.
+        A cron does the same every ten minutes. Use this when you need to know now. All keys together can do so once in
+        ten seconds.
         """
         started = time.monotonic()
-        found = reconcile(consumer=consumer_of(request).slug, source="api")
+        found = reconcile_on_request(consumer=consumer_of(request).slug, source="api")
         return spending_answer(ReconciledSerializer(found).data, started=started, headers={})

@@ -62,7 +62,7 @@ def create_job(
 
     `wanted`: the validated body of the request.
     - batch-direct: `isbns`, in any form; `refresh`, `source`.
-    - bibliography: `author_name`; `max_pages`, `start_page`, `skip_existing`, `source`.
+    - bibliography: `author_name`; `max_pages`, `start_page`, `skip_existing`, `refresh`, `source`.
     - new-releases: `wanted`, a Wanted of services/releases; `place` (where an earlier run stopped), `source`.
     - authors: `authors`, names without repetitions; `max_pages`, `skip_existing`, `source`.
 

@@ -4,6 +4,7 @@ from enrichment.models.author_lists import AuthorList
 from enrichment.models.books import Author, AuthorMiss, Edition, EditionAuthor, Miss, Work
 from enrichment.models.feed import FeedFollowing
 from enrichment.models.jobs import IsbnList, Job, JobAuthor, JobItem
+from enrichment.models.questions import ListedAuthor, OpenQuestion
 from enrichment.models.queue import Asker, QueuedIsbn, QueuePayer, QueueState
 
 __all__ = [
@@ -18,7 +19,9 @@ __all__ = [
     "Job",
     "JobAuthor",
     "JobItem",
+    "ListedAuthor",
     "Miss",
+    "OpenQuestion",
     "QueuePayer",
     "QueueState",
     "QueuedIsbn",

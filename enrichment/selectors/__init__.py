@@ -1,11 +1,13 @@
 """Everything that only reads: books, jobs and the queue."""
 
 from enrichment.selectors.books import (
+    LISTED_FOR,
     KnownIsbns,
     ask_isbns_again_at,
     fresh_editions,
     fresh_isbns,
     get_edition,
+    get_listed_author,
     is_missed_author,
     known_isbns,
     named_isbns,
@@ -77,6 +79,7 @@ from enrichment.selectors.stats import Catalogue, Stats, get_catalogue, get_stat
 
 __all__ = [
     "AUTHOR_COLUMNS",
+    "LISTED_FOR",
     "MAX_PAGES",
     "WORK_COLUMNS",
     "Catalogue",
@@ -107,6 +110,7 @@ __all__ = [
     "get_catalogue",
     "get_edition",
     "get_job",
+    "get_listed_author",
     "get_payers",
     "get_queue",
     "get_stats",

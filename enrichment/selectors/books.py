@@ -11,12 +11,18 @@ from django.db.models.expressions import Combinable
 from django.db.models.functions import Greatest, Least, Now
 
 from enrichment.books.misses import ask_again_at, still_remembered
-from enrichment.models import AuthorMiss, Edition, FeedFollowing, Miss
+from enrichment.models import AuthorMiss, Edition, FeedFollowing, ListedAuthor, Miss
 from enrichment.models.books import NAMED
 from enrichment.models.feed import FEED_HISTORY
 
 MAX_ISBNS = 1000
 """Of the parts of a long list: PostgreSQL takes several times as long for one list of 100,000."""
+
+JUST_NOW = timedelta(minutes=1)
+"""What ISBNdb has answered within this time is not asked again, not even to refresh it."""
+
+LISTED_FOR = timedelta(days=1)
+"""An author whose books ISBNdb has listed within this time is listed again only on purpose."""
 
 FOLLOWED_FACTOR = 4
 """An edition that the followed feed has not named is fresh up to this many times EDITION_FRESH_DAYS."""
@@ -38,10 +44,17 @@ def in_parts(isbns: Sequence[str]) -> Iterator[Sequence[str]]:
     return (isbns[start : start + MAX_ISBNS] for start in range(0, len(isbns), MAX_ISBNS))
 
 
-def known_isbns(isbns: Collection[str]) -> KnownIsbns:
-    """Groups the ISBN-13s by what is fresh and what is still remembered as unknown."""
-    fresh = fresh_isbns(isbns)
-    missed = set(remembered_misses().filter(isbn13__in=isbns).values_list("isbn13", flat=True)) - fresh
+def known_isbns(isbns: Collection[str], *, refresh: bool = False) -> KnownIsbns:
+    """Groups the ISBN-13s by what is fresh and what is still remembered as unknown.
+
+    `refresh`: only what ISBNdb has answered within JUST_NOW counts.
+    """
+    if refresh:
+        fresh = set(_just_now(Edition.objects.filter(synced_at__gt=Now() - JUST_NOW), isbns))
+        missed = set(_just_now(Miss.objects.filter(asked_at__gt=Now() - JUST_NOW), isbns)) - fresh
+    else:
+        fresh = fresh_isbns(isbns)
+        missed = set(remembered_misses().filter(isbn13__in=isbns).values_list("isbn13", flat=True)) - fresh
     return KnownIsbns(fresh, missed, [isbn for isbn in isbns if isbn not in fresh and isbn not in missed])
 
 
@@ -122,6 +135,22 @@ def last_answered(isbn13: str) -> datetime | None:
     stored = Edition.objects.filter(pk=isbn13).values_list("synced_at", flat=True)
     missed = Miss.objects.filter(pk=isbn13).values_list("asked_at", flat=True)
     return max([*stored, *missed], default=None)
+
+
+def get_listed_author(name: str, *, max_pages: int, refresh: bool) -> ListedAuthor | None:
+    """The author by exactly this name, if ISBNdb has lately listed as many pages as are wanted, or all.
+
+    Lately is within LISTED_FOR, or to `refresh` within JUST_NOW.
+    """
+    lately = Now() - (JUST_NOW if refresh else LISTED_FOR)
+    return ListedAuthor.objects.filter(
+        Q(next_page=None) | Q(next_page__gt=max_pages), pk=name, listed_at__gt=lately
+    ).first()
+
+
+def _just_now(answered: QuerySet[Any], isbns: Collection[str]) -> QuerySet[Any, str]:
+    """The ISBN-13s among the rows, without those that the feed has named since."""
+    return answered.filter(isbn13__in=isbns, named_at=None).values_list("isbn13", flat=True)
 
 
 def _fresh_after() -> Combinable:

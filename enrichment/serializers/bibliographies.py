@@ -28,8 +28,13 @@ class BibliographyRequestSerializer(JobOptionsSerializer, SpendingRequestSeriali
     skip_existing = serializers.BooleanField(
         required=False,
         default=True,
-        help_text="Do not update stored editions that are fresh, and do not ask ISBNdb for an author that it recently "
-        "did not know.",
+        help_text="Do not update stored editions that are fresh.",
+    )
+    refresh = serializers.BooleanField(
+        required=False,
+        default=False,
+        help_text="Ask ISBNdb even if it has listed the author within a day, or recently did not know the author. "
+        "Without `skip_existing` it is always asked.",
     )
 
 
@@ -74,6 +79,11 @@ class BibliographySerializer(ListingFiguresSerializer):
     )
     next_page = serializers.IntegerField(
         allow_null=True, help_text="The `start_page` to continue with. null: no page is left."
+    )
+    listed_at = serializers.DateTimeField(
+        allow_null=True,
+        help_text="ISBNdb listed these books then, so it was not asked again. Send `refresh` to ask it. null: it was "
+        "asked, or it recently did not know the author.",
     )
 
 

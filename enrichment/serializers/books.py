@@ -175,6 +175,10 @@ class EnrichmentSerializer(serializers.Serializer[Any]):
     created = serializers.IntegerField(help_text="New editions.")
     updated = serializers.IntegerField(help_text="Changed editions.")
     already_fresh = serializers.IntegerField(help_text="ISBNs with a fresh stored edition. They cost no call.")
+    just_asked = serializers.IntegerField(
+        help_text="With `refresh`: ISBNs that ISBNdb was not asked for again, because it has answered within the last "
+        "minute. They cost no call, and are counted as `already_fresh` or `not_found`."
+    )
     not_found = serializers.IntegerField(help_text="ISBNs that ISBNdb does not know, now or when it was last asked.")
     failed = serializers.IntegerField(help_text="ISBNs without a result; `errors` says why.")
     invalid = InvalidIsbnSerializer(many=True)
@@ -250,6 +254,7 @@ class BookItemSerializer(serializers.Serializer[Any]):
         "created": 1,
         "updated": 0,
         "already_fresh": 1,
+        "just_asked": 0,
         "not_found": 0,
         "failed": 0,
         "invalid": [{"isbn": "9780593135205", "reason": "wrong check digit"}],

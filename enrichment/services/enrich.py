@@ -1,5 +1,6 @@
 """Enriches ISBNs: from ISBNs in any form to stored editions, with as few calls as possible."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from enrichment.isbn.reading import GivenIsbns, read
 from enrichment.services.outcomes import OfGiven, Outcome, outcomes
 from enrichment.services.prices import PROBE_ISBNS, measure, probe
 from enrichment.services.reconciliation import reconcile
+from enrichment.services.single_flight import MAX_WAIT_SECONDS, asking, wait_for_others
 from enrichment.services.stop_reasons import public_message
 from quota.models import PriceMeasurement
 from quota.prices import BatchPrice
@@ -55,6 +57,8 @@ class Enrichment(OfGiven):
     """ISBNs that ISBNdb does not know, now or when it was last asked."""
     failed: int = 0
     errors: list[FailedIsbn] = field(default_factory=list)
+    just_asked: int = 0
+    """Of a refresh: ISBNs that ISBNdb has answered within the last minute. They are not asked again."""
     api_calls: int = 0
     """Calls spent, including retries."""
 
@@ -87,41 +91,71 @@ def enrich_isbns(
 
     `values`: in any form, or as `read` returns them. `consumer`: the slug of the payer. `operation`, `source`: what
     this is and what for, in the journal. ISBNs with a fresh edition and remembered misses (see selectors/books.py) are
-    not in a batch, unless `refresh`. Several batches are under way at once, and each is stored when it comes. A batch
-    whose answer is too large for ISBNdb is halved.
+    not in a batch; with `refresh`, only those are not that ISBNdb has answered within a minute. Several batches are
+    under way at once, and each is stored when it comes. A batch whose answer is too large for ISBNdb is halved. While
+    somebody else asks for an ISBN, its answer is waited for.
 
     Raises EnrichmentStopped with one of ENDINGS; when that is the quota's refusal before the first request, nothing was
     spent.
     """
-    given = read(values)
-    all_wanted = selectors.KnownIsbns(fresh=set(), missed=set(), wanted=given.valid)
-    known = all_wanted if refresh else selectors.known_isbns(given.valid)
-    result = Enrichment(given, fresh=known.fresh)
-    result.not_found_isbns = [isbn for isbn in given.valid if isbn in known.missed]
-    rest = list(known.wanted)
-    if rest:
+    result = Enrichment(read(values))
+
+    def ask(rest: list[str]) -> None:
+        calls = cost_of_isbns(len(rest))
         with (
-            spending(consumer=consumer, operation=operation, calls=cost_of_isbns(len(rest)), source=source) as spender,
-            accounted(rest, spender, result),
+            spending(consumer=consumer, operation=operation, calls=calls, source=source) as spender,
+            counted(spender, result),
         ):
             ask_in_batches(rest, spender, result)
+
+    ask_once(result, ask, refresh=refresh)
     return result
 
 
-@contextmanager
-def accounted(rest: list[str], spender: Spender, result: Enrichment) -> Iterator[None]:
-    """When the block ends, `result` has its calls. When it is stopped, the ISBN-13s left in `rest` have failed.
+def ask_once(result: Enrichment, ask: Callable[[list[str]], None], *, refresh: bool) -> None:
+    """Calls `ask` with the valid ISBN-13s of the list that nobody knows, and nobody else is asking ISBNdb for.
 
-    Turns one of ENDINGS into EnrichmentStopped.
+    `ask` takes what is answered out of its list. The answers that others get are waited for, and cost nothing here.
+    With `refresh`, what ISBNdb has answered within a minute is known. Adds what is known to `result`. Raises
+    EnrichmentStopped when one of ENDINGS stops it: all that is not answered has failed.
     """
+    wanted = _wanted(result, result.given.valid, refresh=refresh)
+    give_up_at = time.monotonic() + MAX_WAIT_SECONDS
+    mine: list[str] = []
+    try:
+        while wanted:
+            with asking(wanted) as claimed:
+                mine = [isbn for isbn in wanted if isbn in claimed]
+                wanted = [isbn for isbn in wanted if isbn not in claimed]
+                mine = _wanted(result, mine, refresh=refresh)  # the answer may have come just before the claim
+                if mine:
+                    ask(mine)
+            if wanted:
+                wait_for_others(wanted, until=give_up_at)
+                wanted = _wanted(result, wanted, refresh=refresh)
+    except ENDINGS as error:
+        failed = [*mine, *wanted]
+        result.failed += len(failed)
+        result.errors += [FailedIsbn(isbn, public_message(error)) for isbn in failed]
+        raise EnrichmentStopped(result, error) from error
+
+
+def _wanted(result: Enrichment, isbns: list[str], *, refresh: bool) -> list[str]:
+    """The ISBN-13s for which ISBNdb has to be asked. The others are added to `result`."""
+    known = selectors.known_isbns(isbns, refresh=refresh)
+    result.just_asked += len(isbns) - len(known.wanted) if refresh else 0
+    result.fresh |= known.fresh
+    result.not_found_isbns += [isbn for isbn in isbns if isbn in known.missed]
+    return known.wanted
+
+
+@contextmanager
+def counted(spender: Spender, result: Enrichment) -> Iterator[None]:
+    """When the block ends, `result` has its calls."""
     try:
         yield
-    except ENDINGS as error:
-        result.failed += len(rest)
-        result.errors += [FailedIsbn(isbn, public_message(error)) for isbn in rest]
-        raise EnrichmentStopped(result, error) from error
     finally:
-        result.api_calls = spender.calls_spent
+        result.api_calls += spender.calls_spent
 
 
 def ask_in_batches(rest: list[str], spender: Spender, result: Enrichment) -> None:

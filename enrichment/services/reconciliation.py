@@ -1,13 +1,21 @@
 """Comparing ISBNdb's own counter with our ledger."""
 
+import uuid
 from dataclasses import dataclass
+from datetime import timedelta
+from math import ceil
 
-from enrichment.exceptions import ENDINGS, EnrichmentStopped
+from enrichment.exceptions import ENDINGS, EnrichmentStopped, JustReconciled
 from enrichment.gateway.asking import ask
 from enrichment.gateway.questions import key_usage
+from enrichment.services.single_flight import claim, seconds_left
 from quota.models import Reconciliation
 from quota.services import corrections
 from quota.spending import spending
+
+ON_REQUEST_EVERY = timedelta(seconds=10)
+
+_SUBJECT = "reconciliation on request"
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,13 @@ class NotReconciled:
     """The calls that a failed comparison has spent."""
 
     api_calls: int
+
+
+def reconcile_on_request(*, consumer: str, source: str) -> Reconciled:
+    """As `reconcile`, once within ON_REQUEST_EVERY for the whole fleet. Raises JustReconciled too."""
+    if not claim({_SUBJECT}, asker=uuid.uuid4(), lease=ON_REQUEST_EVERY):
+        raise JustReconciled(retry_after=max(1, ceil(seconds_left(_SUBJECT))))
+    return reconcile(consumer=consumer, source=source)
 
 
 def reconcile(*, consumer: str, source: str = "") -> Reconciled:

@@ -13,7 +13,7 @@ from enrichment.gateway.asking import ask_each
 from enrichment.gateway.questions import Exchanged, Question
 from enrichment.isbn.reading import GivenIsbns, read
 from enrichment.services.bibliographies import remember_author, walk_of
-from enrichment.services.enrich import Enrichment, accounted, ask_in_batches
+from enrichment.services.enrich import Enrichment, ask_in_batches, ask_once, counted
 from enrichment.services.listings import Progress
 from enrichment.services.refresh_plans import AuthorListing, BatchValue, RefreshPlan, plan_refresh
 from quota.spending import Payer, Spender, spending
@@ -33,17 +33,19 @@ def refresh_isbns(values: Iterable[object] | GivenIsbns, *, consumer: str, sourc
     Listings begin within LISTINGS_TIME. All other ISBNs, and what the listings did not bring, go into batches. It
     reserves what the plan costs, and more when the listings disappoint.
     """
-    given = read(values)
-    result = Enrichment(given)
-    plan, rest = plan_refresh(given.valid), list(given.valid)
-    if rest:
+    result = Enrichment(read(values))
+
+    def ask(rest: list[str]) -> None:
+        plan = plan_refresh(rest)
         with (
             spending(consumer=consumer, operation="batch-direct", calls=plan.calls, source=source) as spender,
-            accounted(rest, spender, result),
+            counted(spender, result),
         ):
             if plan.listings:
                 _by_listings(plan, rest, spender, result)
             ask_in_batches(rest, spender, result)
+
+    ask_once(result, ask, refresh=True)
     return result
 
 

@@ -21,7 +21,7 @@ from enrichment.gateway.connection import close_connections
 from enrichment.services.enrich import enrich_isbns
 from quota.models import Consumer
 from tests.alexandria.alerts.receiver import receiving
-from tests.fixtures import known_isbns
+from tests.fixtures import a_minute_passes, known_isbns
 from tests.harvest.server_double import KEY, ServerDouble, serving
 from tests.tls import ca, ca_file, over_https
 
@@ -38,6 +38,7 @@ def isbndb(ca: trustme.CA, name: str, settings) -> Iterator[Callable[[], object]
 
 
 def enrich(isbns: list[str]) -> None:
+    a_minute_passes()
     try:
         enrich_isbns(isbns, consumer="reader", refresh=True)
     except EnrichmentStopped as stopped:

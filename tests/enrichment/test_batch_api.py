@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 from django.db import OperationalError, connection, transaction
+from django.db.models.functions import Now
 from rest_framework.test import APIClient
 
 from alexandria.development.sandbox.server import Sandbox
@@ -20,6 +21,7 @@ from quota.selectors.status import get_status
 from quota.services import reservations
 from tests.enrichment.listening import on_request
 from tests.fixtures import (
+    a_minute_passes,
     balance,
     database_moved,
     known_isbns,
@@ -68,6 +70,7 @@ def test_the_answer_counts_every_isbn_and_every_call(api: APIClient, sandbox: Sa
         "created": 3,
         "updated": 0,
         "already_fresh": 0,
+        "just_asked": 0,
         "not_found": 1,
         "failed": 0,
         "invalid": [{"isbn": "978-0-00-000000-3", "reason": "wrong check digit"}],
@@ -104,9 +107,24 @@ def test_a_bare_list_is_accepted_and_known_isbns_cost_no_call(api: APIClient, sa
 
 def test_a_refresh_asks_again(api: APIClient, sandbox: Sandbox) -> None:
     api.post(PATH, KNOWN, format="json")
+    a_minute_passes()
     body = api.post(PATH, {"isbns": KNOWN, "refresh": True}, format="json").json()
-    assert (body["enriched"], body["created"], body["api_calls"]) == (3, 0, 1)
+    assert (body["enriched"], body["created"], body["just_asked"], body["api_calls"]) == (3, 0, 0, 1)
     assert balance(sandbox) == (2, 2)
+
+
+def test_a_refresh_of_what_was_asked_within_a_minute_costs_nothing_and_says_so(
+    api: APIClient, sandbox: Sandbox
+) -> None:
+    asked = [*KNOWN, *unknown_isbns(1)]
+    for refresh in (False, True):
+        api.post(PATH, {"isbns": asked, "refresh": refresh}, format="json")
+        body = api.post(PATH, {"isbns": asked, "refresh": True}, format="json").json()
+        figures = {name: body[name] for name in ("already_fresh", "not_found", "just_asked", "api_calls", "enriched")}
+        assert figures == {"already_fresh": 3, "not_found": 1, "just_asked": 4, "api_calls": 0, "enriched": 0}
+    assert balance(sandbox) == (1, 1)
+    Edition.objects.update(named_at=Now())
+    assert api.post(PATH, {"isbns": asked, "refresh": True}, format="json").json()["enriched"] == 3
 
 
 def test_a_thousand_isbns_are_accepted(api: APIClient, sandbox: Sandbox) -> None:

@@ -25,7 +25,7 @@ from enrichment.services.enrich import Enrichment, FailedIsbn, enrich_isbns
 from quota.exceptions import ConsumerUnknown, QuotaRefused
 from quota.models import Call, Consumer, DailyLedger, Reservation
 from quota.selectors.status import get_status
-from tests.fixtures import balance, known_isbns, unknown_isbns
+from tests.fixtures import a_minute_passes, balance, known_isbns, unknown_isbns
 
 KNOWN = known_isbns(6)
 UNKNOWN = unknown_isbns(3)
@@ -151,6 +151,7 @@ def test_fresh_editions_and_remembered_misses_are_not_asked_for_again(sandbox: S
 @pytest.mark.parametrize("refresh", [False, True])
 def test_a_refresh_asks_for_every_isbn(sandbox: Sandbox, refresh: bool) -> None:
     enrich([*KNOWN, *UNKNOWN])
+    a_minute_passes()
     result = enrich([*KNOWN, *UNKNOWN], refresh=refresh)
     assert asked(sandbox) == ([9, 9] if refresh else [9])
     assert (result.already_fresh, result.enriched, result.not_found) == ((0, 6, 3) if refresh else (6, 0, 3))
@@ -188,6 +189,7 @@ def test_an_unknown_isbn_costs_a_call_after_a_day_then_after_a_week_then_after_t
 
 def test_a_book_that_isbndb_changed_counts_as_updated(sandbox: Sandbox) -> None:
     enrich(KNOWN)
+    a_minute_passes()
     send_books(sandbox, [book(KNOWN[0], title="A new title"), *(book(isbn) for isbn in KNOWN[1:])])
     result = enrich(KNOWN, refresh=True)
     assert (result.enriched, result.created, result.updated) == (6, 0, 1)
@@ -196,6 +198,7 @@ def test_a_book_that_isbndb_changed_counts_as_updated(sandbox: Sandbox) -> None:
 
 def test_an_edition_that_isbndb_dropped_counts_only_as_fresh(sandbox: Sandbox) -> None:
     enrich(KNOWN)
+    a_minute_passes()
     send_books(sandbox, [])
     assert enrich(KNOWN, refresh=True).not_found == 6
     assert enrich(KNOWN).already_fresh == 6
@@ -337,6 +340,7 @@ def test_when_a_book_is_bad_the_missing_isbns_are_remembered_as_unknown_for_a_da
 def test_when_a_book_is_bad_isbns_that_were_often_unknown_are_asked_for_again_after_a_day(sandbox: Sandbox) -> None:
     enrich(UNKNOWN[:2])
     Miss.objects.update(step=3)
+    a_minute_passes()
     send_books(sandbox, ["bad"])
     enrich(UNKNOWN[:2], refresh=True)
     Miss.objects.update(asked_at=F("asked_at") - timedelta(days=1))
@@ -417,8 +421,8 @@ def test_workers_with_overlapping_lists_neither_deadlock_nor_lose_a_count(sandbo
         assert_counts_add_up(result)
     assert sum(result.created for result in results) == Edition.objects.count() == 120
     assert Miss.objects.count() == 30
-    assert sum(result.enriched for result in results) == sum(request["found"] for request in sandbox.requests)
-    assert sum(result.api_calls for result in results) == len(sandbox.requests) == 2 + 3 + 3 + 2
+    assert sum(result.enriched for result in results) == sum(request["found"] for request in sandbox.requests) == 120
+    assert sum(result.api_calls for result in results) == len(sandbox.requests)
     usage = dict(DailyLedger.objects.get().usages.values_list("consumer__slug", "used"))
-    assert usage == {f"worker-{number}": result.api_calls for number, result in enumerate(results)}
-    assert balance(sandbox) == (10, 10)
+    assert usage == {f"worker-{n}": result.api_calls for n, result in enumerate(results) if result.api_calls}
+    assert balance(sandbox) == (len(sandbox.requests), len(sandbox.requests))

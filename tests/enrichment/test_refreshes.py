@@ -23,7 +23,7 @@ from enrichment.services.refresh_plans import AuthorListing, BatchValue, plan_re
 from enrichment.services.refreshes import MAX_DEBT, Renewal, refresh_by_listing, refresh_isbns
 from quota.models import Call
 from tests.enrichment.listening import isbns_of, pages_asked
-from tests.fixtures import balance, known_isbns, unknown_isbns
+from tests.fixtures import a_minute_passes, balance, known_isbns, unknown_isbns
 
 BY_ISBN = BatchValue(1000, calls=1000)
 LARGE, HEAVY = catalogue.MORE_THAN_1000, catalogue.PAGES_OVER_6_MB
@@ -196,6 +196,7 @@ def test_an_author_that_brings_nothing_is_left_to_batches(sandbox: Sandbox) -> N
     Author.objects.filter(name=SMALL).update(name="Ada Nakagawa")
     result = refresh_isbns(isbns, consumer="reader")
     assert (result.enriched, result.not_found_isbns, result.api_calls) == (5, [], 6)
+    a_minute_passes()
     sandbox.add_fault("garbage", path="/author")
     assert refresh_isbns(isbns, consumer="reader").enriched == 5
 
@@ -205,6 +206,7 @@ def test_an_author_that_brings_nothing_is_left_to_batches(sandbox: Sandbox) -> N
 def test_listings_that_have_cost_more_than_batches_are_tried_no_more(sandbox: Sandbox) -> None:
     authors = [f"Nobody {number}" for number in range(6)]
     isbns = store_by([[author] for author in authors for _ in range(2)])
+    a_minute_passes()
     sandbox.add_fault("garbage", path="/author")
     result = refresh_isbns(isbns, consumer="reader")
     assert result.api_calls == len(isbns) + MAX_DEBT

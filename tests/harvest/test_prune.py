@@ -50,6 +50,7 @@ def test_an_old_journal_is_deleted_and_the_ledgers_stay(
 ) -> None:
     settings.JOURNAL_KEEP_DAYS = 30
     monkeypatch.setattr(pruning, "CHUNK", 2)
+    monkeypatch.setattr("enrichment.selectors.books.JUST_NOW", timedelta())
     run_cron("reconciliation")
     spend(4)
     refused()

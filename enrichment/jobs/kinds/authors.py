@@ -17,7 +17,7 @@ from enrichment.jobs.claims import held, save_step
 from enrichment.jobs.listing_run import as_saved, calls_of, from_saved
 from enrichment.jobs.registry import Run
 from enrichment.models import Job, JobAuthor
-from enrichment.services.bibliographies import remember_author, walk_of
+from enrichment.services.bibliographies import remember_author, remember_listing, walk_of
 from enrichment.services.listings import Progress, Walk
 from enrichment.services.stop_reasons import public_message, stop_reason
 from quota.spending import Payer
@@ -186,12 +186,19 @@ class _OpenAuthor:
         if figures.cut:
             row.state, row.reason = _STATE.CUT, "max_pages"
             row.progress = {"start_page": figures.cut[0] // PAGE_SIZE + 1}
+            self._remember_listing()
             return
         row.progress = {}
         if figures.beyond_reach:
             row.state, row.reason = _STATE.CUT, "isbndb_ceiling"
         else:
             row.state, row.reason = _STATE.DONE if row.found else _STATE.UNKNOWN, ""
+        self._remember_listing()
+
+    def _remember_listing(self) -> None:
+        if self._start_page == 1:
+            next_page = self.row.progress.get("start_page")
+            remember_listing(self.row.name, self.walk.progress, next_page=next_page, stopped_reason=self.row.reason)
 
 
 def fail_rest(job: Job) -> None:

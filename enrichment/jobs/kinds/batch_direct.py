@@ -130,14 +130,13 @@ class IsbnRun:
         """
         while batch := self._pending(after=self._asked_up_to, up_to=self._cleared_up_to):
             isbns = list(batch)
-            if not self._refreshes:
-                known = selectors.known_isbns(isbns)
-                if len(known.wanted) < len(isbns):
-                    with held(self.job):
-                        _set(self.job, known.fresh, _STATE.FRESH)
-                        _set(self.job, known.missed, _STATE.NOT_FOUND)
-                        save_step(self.job, done=self.job.done + len(known.fresh) + len(known.missed))
-                    continue
+            known = selectors.known_isbns(isbns, refresh=self._refreshes)
+            if len(known.wanted) < len(isbns):
+                with held(self.job):
+                    _set(self.job, known.fresh, _STATE.FRESH)
+                    _set(self.job, known.missed, _STATE.NOT_FOUND)
+                    save_step(self.job, done=self.job.done + len(known.fresh) + len(known.missed))
+                continue
             isbns = isbns[: batch_size_for(self.job.consumer.slug)]
             self._asked_up_to = batch[isbns[-1]]
             return isbns

@@ -6,7 +6,7 @@ from enrichment import selectors
 from enrichment.jobs.listing_run import ListingRun, fail_rest, from_saved, insert, reset_failed
 from enrichment.jobs.registry import Run
 from enrichment.models import Job
-from enrichment.services.bibliographies import Bibliography, conclude, walk_of
+from enrichment.services.bibliographies import Bibliography, conclude, is_known, walk_of
 from enrichment.services.listings import Walk
 
 __all__ = [
@@ -33,20 +33,14 @@ def plan(job: Job) -> list[Any]:
 
 
 class BibliographyRun(ListingRun):
-    """It asks for nothing when ISBNdb recently did not know the author."""
+    """It asks for nothing when ISBNdb has listed the author lately, or did not know it (bibliographies.py)."""
 
     def __init__(self, job: Job) -> None:
         super().__init__(_walk(job))
         self.job = job
 
     def prepare(self) -> bool:
-        return super().prepare() and not self._is_known_to_be_missing()
-
-    def _is_known_to_be_missing(self) -> bool:
-        wanted = self.job.wanted
-        if self.job.progress or wanted.get("start_page", 1) > 1 or not wanted.get("skip_existing", True):
-            return False
-        return selectors.is_missed_author(wanted["author_name"])
+        return super().prepare() and (bool(self.job.progress) or not _is_known(self.job, _result_of(self.job)))
 
 
 def begin(job: Job) -> Run:
@@ -59,14 +53,27 @@ def is_left(job: Job) -> bool:
 
 def result(job: Job) -> dict[str, Any]:
     """What the API answers for the same work without a job, without `errors`. Remembers an author ISBNdb lacks."""
-    found = Bibliography(author=job.wanted["author_name"], walk=_walk(job))
+    found = _result_of(job)
     if job.stopped_reason:
         found.stopped_reason = job.stopped_reason
     elif job.progress:
-        conclude(found)
-    else:  # ISBNdb recently did not know the author, so the job has not asked
+        conclude(found, start_page=_start_page(job))
+    elif not _is_known(job, found):  # the job has not asked, because it was known when it began
         found.complete = True
     return {name: value for name, value in found.as_dict().items() if name != "errors"}
+
+
+def _result_of(job: Job) -> Bibliography:
+    return Bibliography(author=job.wanted["author_name"], walk=_walk(job))
+
+
+def _is_known(job: Job, found: Bibliography) -> bool:
+    again = job.wanted.get("refresh", False) or not job.wanted.get("skip_existing", True)
+    return is_known(found, max_pages=selectors.max_pages_of(job), start_page=_start_page(job), again=again)
+
+
+def _start_page(job: Job) -> int:
+    return int(job.wanted.get("start_page", 1))
 
 
 def _walk(job: Job) -> Walk:
@@ -75,7 +82,7 @@ def _walk(job: Job) -> Walk:
     return walk_of(
         wanted["author_name"],
         max_pages=selectors.max_pages_of(job),
-        start_page=wanted.get("start_page", 1),
+        start_page=_start_page(job),
         skip_existing=wanted.get("skip_existing", True),
         **from_saved(job.progress),
     )

@@ -11,7 +11,7 @@ from alexandria.development.sandbox.server import Sandbox
 from quota.models import Refusal
 from quota.services import reservations
 from tests.api_clients import generated
-from tests.fixtures import balance, known_isbns, unknown_isbns
+from tests.fixtures import a_minute_passes, balance, known_isbns, unknown_isbns
 
 pytestmark = pytest.mark.slow
 
@@ -86,6 +86,7 @@ def test_a_client_generated_from_the_schema_works(client: Any, live_server, sand
     assert balance(sandbox) == (2, 2)
 
     reservations.increment(13_000)
+    a_minute_passes()
     status, problem = ask("enrich.enrich_batch_direct", body=models.BatchRequest(isbns=[isbn], refresh=True))
     assert (status, problem.code, problem.limit) == (429, "quota_exhausted", "safety_limit")
     assert problem.refusal == Refusal.objects.get().id

@@ -25,6 +25,7 @@ def small_batches(settings, monkeypatch) -> None:
     settings.ISBNDB_BATCH_SIZE, settings.QUOTA_MAX_RPS = 3, 50
     monkeypatch.setattr("enrichment.gateway.asking.MAX_UNDER_WAY", UNDER_WAY)
     monkeypatch.setattr(workers, "MIN_TURN", timedelta())
+    monkeypatch.setattr("enrichment.selectors.books.JUST_NOW", timedelta())
 
 
 def create(slug: str, isbns: list[str]) -> Job:
