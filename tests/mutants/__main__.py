@@ -106,10 +106,10 @@ def report(number: str, fault: Fault, verdict: Verdict, seconds: float) -> None:
 
 
 def chosen(faults: list[Fault], names: list[str]) -> list[Fault]:
-    """The faults with these names, or whose names begin with one of them; all without names."""
-    found = [fault for fault in faults if not names or fault.name.startswith(tuple(names))]
+    """The faults of these areas, and those whose names begin so; all without names."""
+    found = [fault for fault in faults if not names or fault.area in names or fault.name.startswith(tuple(names))]
     if not found:
-        sys.exit(f"There is no fault whose name begins with {' or '.join(names)}. --list lists them.")
+        sys.exit(f"There is no area {' or '.join(names)}, and no fault whose name begins so. --list lists them.")
     return found
 
 
@@ -141,7 +141,7 @@ def run(faults: list[Fault], *, jobs: int, with_suite: bool) -> bool:
 
 def main() -> bool:
     parser = ArgumentParser(prog="make mutants ARGS=", description=__doc__)
-    parser.add_argument("--only", metavar="NAME", nargs="+", default=[], help="faults whose names begin so")
+    parser.add_argument("--only", metavar="NAME", nargs="+", default=[], help="an area, or how names begin")
     parser.add_argument("--all", action="store_true", help="try what is not noticed with all tests too; takes long")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="faults at once (default: as many as cores)")
     parser.add_argument("--list", action="store_true", help="only list the faults")
@@ -149,7 +149,7 @@ def main() -> bool:
     faults = chosen(read_faults(), options.only)
     if options.list:
         for fault in faults:
-            say(f"{fault.name} ({fault.file}): {fault.breaks}")
+            say(f"{fault.area}: {fault.name} ({fault.file}): {fault.breaks}")
         return True
     misfits = [problem for fault in faults for problem in fault.problems()]
     for misfit in misfits:

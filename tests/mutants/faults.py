@@ -1,8 +1,8 @@
 """The list of small faults that the tests must notice: the tables of the TOML files beside this module.
 
-Each table is one fault. Its name is that of the table. `file`: where it is. `old`: the text there, which the file has
-exactly once. `new`: the text in its place. `breaks`: what no longer holds. `tests`: the tests that notice it, by path
-below tests/, of a whole file or of one test.
+Each table is one fault. Its name is that of the table, and its area that of the file. `file`: where it is. `old`: the
+text there, which the file has exactly once. `new`: the text in its place. `breaks`: what no longer holds. `tests`: the
+tests that notice it, by path below tests/, of a whole file or of one test.
 """
 
 import tomllib
@@ -18,6 +18,7 @@ TESTS = "tests"
 class Fault:
     """A fault of the list; see the module."""
 
+    area: str
     name: str
     file: str
     old: str
@@ -43,7 +44,7 @@ class Fault:
 def read_faults() -> list[Fault]:
     """All faults of the list, by the name of their file and in its order."""
     return [
-        Fault(name=name, **{**fields, "tests": tuple(f"{TESTS}/{test}" for test in fields["tests"])})
+        Fault(area=path.stem, name=name, **{**fields, "tests": tuple(f"{TESTS}/{test}" for test in fields["tests"])})
         for path in sorted(Path(__file__).parent.glob("*.toml"))
         for name, fields in tomllib.loads(path.read_text()).items()
     ]
