@@ -478,10 +478,12 @@ def test_one_question_for_the_counter_settles_all_unclear_answers_that_came_befo
     sandbox.faults = Gate(opens_for=4)
     sandbox.set_limits(daily_limit=1_000)  # so little that only an answer asked for later settles one
     sandbox.add_fault("status", status=404, body={"message": "Not Found"}, path="/books", times=4)
-    all_came = threading.Event()
+    all_came, asked = threading.Event(), list[Payer]()
     ask_counter = asking._Asking._ask_counter
 
     def when_all_came(flow: asking._Asking[Answer], payer: Payer) -> Any:
+        assert not asked, "one question settles all"
+        asked.append(payer)
         while flow.came.qsize() < 3:
             assert not all_came.wait(0.01)
         return ask_counter(flow, payer)
