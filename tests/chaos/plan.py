@@ -57,8 +57,8 @@ class Event:
     """Something that happens `at` so many seconds after the start, and lasts for `seconds`.
 
     `series`: "kill", "outage", "mood" or "midnight". `what`: one of KILLS, OUTAGES or MOODS, DAILY_LIMIT or MIDNIGHT.
-    `choice`: a number from 0 to 1 that says which of several processes. `times`: the number of requests that meet a
-    mood; None: all.
+    `choice`: a number from 0 to 1 that says which of several processes. `times`: a mood ends after so many
+    requests; None: all that come meet it.
     """
 
     at: float
@@ -123,7 +123,7 @@ def _outages(random: Random, count: int, seconds: float) -> Iterator[Event]:
 def _moods(random: Random, count: int, seconds: float, midnights: Sequence[float]) -> Iterator[Event]:
     slot = seconds / count
     for number, what in enumerate(_each_once(random, tuple(MOODS), tuple(MOODS), count)):
-        at, lasts = slot * (number + random.uniform(0, 0.3)), random.uniform(0.3, 0.6) * slot
+        at, lasts = slot * (number + random.uniform(0, 0.1)), random.uniform(0.6, 0.9) * slot
         times = None if what == "slow" else random.randint(1, 4)
         if not any(at < midnight <= at + lasts + LAST_MOMENTS for midnight in midnights):
             yield Event(at, "mood", what, seconds=lasts, times=times)

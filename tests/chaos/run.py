@@ -194,11 +194,15 @@ class Run:
         return "over" if event.seconds else ""
 
     def _mood(self, event: Event) -> str:
+        """Ends when so many requests have met it as the plan says, or when its time is over."""
         fault = {"kind": "daily_limit"} if event.what == DAILY_LIMIT else MOODS[event.what]
+        before = len(self.sandbox.requests)
+        until = time.monotonic() + event.seconds
         self.sandbox.add_fault(**fault, times=event.times)
-        time.sleep(event.seconds)
+        while self.sandbox.faults.list() and time.monotonic() < until:
+            time.sleep(0.05)
         self.sandbox.clear_faults()
-        return "over"
+        return f"over after {len(self.sandbox.requests) - before} requests"
 
     def _midnight(self, event: Event) -> str:
         now = from_database(get_status).now

@@ -6,6 +6,7 @@ import pytest
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.models import Edition, EditionAuthor
 from enrichment.services.enrich import enrich_isbns
+from enrichment.services.reconciliation import reconcile
 from quota.models import Call, Consumer, DailyLedger
 from tests.chaos.load import Promises
 from tests.chaos.verdict import Verdict, judge
@@ -41,6 +42,13 @@ def test_calls_beyond_what_was_on_its_way_are_found(sandbox: Sandbox, promises: 
     Call.objects.update(calls=2)
     DailyLedger.objects.update(used=2)
     assert "over by 1, at most the price of what was on its way at a kill or an outage (0)" in judged(sandbox, promises)
+
+
+def test_calls_that_isbndb_claims_when_it_closes_the_day_are_not_ours(sandbox: Sandbox, promises: Promises) -> None:
+    sandbox.add_fault("daily_limit", times=1)
+    reconcile(consumer="reader")
+    assert DailyLedger.objects.get().closed_at is not None
+    assert judged(sandbox, promises) == ""
 
 
 def test_a_request_without_an_outcome_needs_a_kill_or_an_outage(sandbox: Sandbox, promises: Promises) -> None:

@@ -71,10 +71,13 @@ def _judge_ledgers(verdict: Verdict, sandbox: Sandbox, on_their_way: Mapping[int
         counted[_day(request["at"])] += request["price"]
     for ledger in DailyLedger.objects.order_by("day"):
         day, rows = str(ledger.day), Call.objects.filter(ledger=ledger)
-        over = ledger.used - counted[day]
+        # When GET /key says "daily limit reached", it also raises ours to that limit: calls that nobody has made.
+        raised = _prices(rows.filter(outcome=Call.Outcome.EXTERNAL)) if ledger.closed_at else 0
+        used = ledger.used - raised
+        over = used - counted[day]
         lost = _prices(rows.filter(outcome=Call.Outcome.UNKNOWN))
         not_sent = _prices(rows.filter(outcome=Call.Outcome.NOT_SENT))
-        verdict.say(f"{day}: ISBNdb counted {counted[day]} calls, we {ledger.used}: never under", [over] * (over < 0))
+        verdict.say(f"{day}: ISBNdb counted {counted[day]} calls, we {used}: never under", [over] * (over < 0))
         verdict.say(
             f"{day}: over by {max(0, over)}, at most the price of what was on its way at a kill or an outage ({lost}), "
             f"or not sent in time ({not_sent})",
