@@ -1,5 +1,6 @@
 """One run: it starts the service, breaks it as planned, waits until it is at rest, and judges."""
 
+import itertools
 import os
 import sys
 import threading
@@ -14,11 +15,12 @@ from random import Random
 import httpx2
 from django.core.management import CommandError, call_command
 from django.db import connection
-from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
+from alexandria.common.publishing import publish
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.models import Edition, Job, QueuedIsbn
 from harvest.models import HarvestRun
+from harvest.schedules import TASK
 from quota.models import Consumer, ConsumerKey
 from quota.selectors.status import get_status
 from tests import processes
@@ -39,9 +41,9 @@ BEFORE_THE_START = timedelta(hours=1)
 """The first day begins so long before midnight."""
 AFTER_EVERY_LEASE = timedelta(minutes=15)
 SECONDS_WITHOUT_HURRY = 20.0
-OFTEN_SECONDS = 20
-OFTEN = ("reconciliation", "update-feed", "stale-refresh")
-"""Crons that spend calls, and run often here."""
+BY_HAND_SECONDS = 21.0
+BY_HAND = ("reconciliation", "update-feed", "stale-refresh")
+"""Crons that spend calls and seldom run by their schedules: here somebody also presses their button, in turn."""
 
 
 class Failed(Exception):
@@ -97,8 +99,6 @@ class Run:
             cursor.execute("SELECT pg_reload_conf()")
         call_command("migrate", verbosity=0)
         self._set_clocks(next_midnight(datetime.now(UTC)) - BEFORE_THE_START)
-        often, _ = IntervalSchedule.objects.get_or_create(every=OFTEN_SECONDS, period="seconds")
-        PeriodicTask.objects.filter(name__in=OFTEN).update(interval=often, crontab=None)
         consumers = [Consumer.objects.create(slug=f"client-{number}") for number in range(CLIENTS)]
         return [ConsumerKey.objects.create_key(name="chaos", consumer=consumer)[1] for consumer in consumers]
 
@@ -149,7 +149,8 @@ class Run:
         ]
         self.began = time.monotonic()
         self._start_harvest()
-        for thread in (*clients, *series):
+        buttons = threading.Thread(target=self._press_buttons, name="buttons", daemon=True)
+        for thread in (*clients, *series, buttons):
             thread.start()
         report_at = 0.0
         while any(thread.is_alive() for thread in series) or time.monotonic() < self.began + self.plan.seconds:
@@ -163,6 +164,12 @@ class Run:
         for client in clients:
             client.join()
         self.say("The load has ended.")
+
+    def _press_buttons(self) -> None:
+        for name in itertools.cycle(BY_HAND):
+            if self.over.wait(BY_HAND_SECONDS):
+                return
+            publish(TASK, name, scheduled=False)
 
     def _start_harvest(self) -> None:
         self.harvests += 1
