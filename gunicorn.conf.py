@@ -10,11 +10,14 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "alexandria.settings")
 from django.conf import settings
 
 from alexandria.monitoring.multiprocess import VARIABLE, process_name
+from alexandria.web_worker import MAX_CONNECTIONS
 
 wsgi_app = "alexandria.wsgi"
 bind = [f"{settings.BIND}:{settings.PORT}"]
 workers = settings.WEB_CONCURRENCY
-worker_class = "gthread"  # docs/adr/0005-gunicorn.md
+worker_class = "alexandria.web_worker.Worker"  # docs/adr/0005-gunicorn.md
+worker_connections = MAX_CONNECTIONS
+sendfile = False  # it would wait for a slow client without a limit
 threads = settings.WEB_THREADS
 timeout = 180
 graceful_timeout = 30

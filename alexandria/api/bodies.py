@@ -11,11 +11,11 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent, TooManyFilesSent
 from django.core.files.uploadhandler import MemoryFileUploadHandler
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponseBase, UnreadablePostError
 from django.http.multipartparser import MultiPartParser, MultiPartParserError
 from rest_framework.exceptions import UnsupportedMediaType
 
-from alexandria.api.problems import IN_API, refusal
+from alexandria.api.problems import DETAILS, IN_API, refusal
 from enrichment.api.isbndb.errors import too_long
 
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -139,6 +139,8 @@ def _unreadable(request: HttpRequest) -> HttpResponseBase | None:
         _ = request.POST
     except UnsupportedMediaType as error:
         return refusal(request, error.status_code, "unsupported_charset", str(error.detail))
+    except UnreadablePostError:
+        return refusal(request, HTTPStatus.REQUEST_TIMEOUT, "body_incomplete", DETAILS["body_incomplete"])
     except RequestDataTooBig:
         return _too_large(request, settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
     except (TooManyFieldsSent, TooManyFilesSent, MultiPartParserError) as error:

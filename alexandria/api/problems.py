@@ -8,7 +8,7 @@ import structlog
 from django.conf import settings
 from django.core.exceptions import DisallowedHost, RequestDataTooBig
 from django.db import InterfaceError, OperationalError
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, UnreadablePostError
 from django.utils.log import log_response
 from drf_standardized_errors.formatter import ExceptionFormatter
 from drf_standardized_errors.handler import ExceptionHandler
@@ -79,6 +79,7 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
     OperationalError: (503, "database_unavailable"),
     InterfaceError: (503, "database_unavailable"),
     RequestDataTooBig: (413, "body_too_large"),
+    UnreadablePostError: (408, "body_incomplete"),
 }
 # partial result of an operation that ended early -> its serializer
 RESULTS: dict[type, type[Serializer[Any]]] = {
@@ -90,6 +91,7 @@ RESULTS: dict[type, type[Serializer[Any]]] = {
 # code -> text that replaces the exception's own
 DETAILS = {
     "database_unavailable": "The database does not answer. Try again soon.",
+    "body_incomplete": "The body did not come in time. Send it again.",
     "body_too_large": too_long(settings.DATA_UPLOAD_MAX_MEMORY_SIZE),
 }
 

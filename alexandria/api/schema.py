@@ -163,6 +163,10 @@ PROBLEMS: dict[int, ProblemDoc] = {
         "The job ended so long ago that its items are deleted. Its figures are kept.",
         {"items_deleted": ("The items of this job were deleted on 2026-06-05. Its figures are kept.", {})},
     ),
+    408: ProblemDoc(
+        "The body came too slowly, or not as a whole.",
+        {"body_incomplete": (DETAILS["body_incomplete"], {})},
+    ),
     411: ProblemDoc(
         "The body comes in chunks, so that its length is not known.",
         {"length_required": (NO_LENGTH, {})},
@@ -242,7 +246,7 @@ REFUSED_OR_THROTTLED = ProblemDoc(
 EVERYWHERE = (401, 403, 406, 429, 500, 503)
 WITH_PATH_PARAMETERS = (404,)
 WITH_QUERY = (400,)
-WITH_BODY = (400, 411, 413, 415)
+WITH_BODY = (400, 408, 411, 413, 415)
 SPENDING = (502, 504)
 AS_A_JOB = (409, 422)
 CHANGING_A_JOB = (409,)

@@ -40,15 +40,9 @@ def probes(
     get_response: Callable[[HttpRequest], HttpResponseBase],
 ) -> Callable[[HttpRequest], HttpResponseBase]:
     """Middleware for probes and scrapes. It runs early, because they use plain HTTP and the machine's IP address."""
-    answers: dict[str, Callable[[HttpRequest], HttpResponseBase]] = {
-        "/livez": live,
-        "/readyz": ready,
-        "/healthz": healthy,
-        "/metrics": metrics.scrape,
-    }
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
-        answer = answers.get(request.path)
+        answer = ANSWERS.get(request.path)
         return answer(request) if answer else get_response(request)
 
     return middleware
@@ -128,6 +122,15 @@ CHECKS: dict[str, Bounded[str]] = {
     "beat": Bounded(check_beat),
     "isbndb": Bounded(check_isbndb),
 }
+
+
+ANSWERS: dict[str, Callable[[HttpRequest], HttpResponseBase]] = {
+    "/livez": live,
+    "/readyz": ready,
+    "/healthz": healthy,
+    "/metrics": metrics.scrape,
+}
+"""The worker of the web server keeps threads for these paths (alexandria/web_worker.py)."""
 
 
 @dataclass(frozen=True)

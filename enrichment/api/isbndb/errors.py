@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core import signals
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, JsonResponse, UnreadablePostError
 from django.utils.log import log_response
 from rest_framework.exceptions import APIException, Throttled, ValidationError
 from rest_framework.settings import api_settings
@@ -42,6 +42,7 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
     OperationalError: (503, ""),
     InterfaceError: (503, ""),
     RequestDataTooBig: (413, ""),
+    UnreadablePostError: (408, ""),
     SuspiciousOperation: (400, ""),  # such as a form with too many fields
 }
 UNEXPECTED = "The request failed. The log of the service says why."

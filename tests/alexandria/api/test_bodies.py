@@ -190,3 +190,12 @@ def test_no_upload_is_written_to_a_disk(staff: Client, monkeypatch: pytest.Monke
 )
 def test_a_form_that_cannot_be_read_is_the_clients_error(form: str, kind: str, status: int, staff: Client) -> None:
     assert staff.post("/admin/enrichment/job/check-isbns/", form, kind).status_code == status
+
+
+def test_a_form_that_does_not_come_as_a_whole_is_a_408(staff: Client) -> None:
+    class Slow(Unread):
+        def read(self, *_: Any) -> bytes:
+            raise ConnectionResetError
+
+    head = {"CONTENT_TYPE": FORM, "CONTENT_LENGTH": "300000", "wsgi.input": Slow()}
+    assert staff.post("/admin/enrichment/job/check-isbns/", **head).status_code == 408

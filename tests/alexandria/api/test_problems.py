@@ -7,7 +7,7 @@ from io import StringIO
 import pytest
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import InterfaceError, OperationalError, connection
-from django.http import Http404, HttpResponse
+from django.http import Http404, HttpResponse, UnreadablePostError
 from django.test import Client
 from rest_framework.permissions import AllowAny
 from rest_framework.test import APIClient, APIRequestFactory
@@ -73,6 +73,7 @@ def answer_to(error: Exception):
         (IsbndbUndecodable("what?"), 502, "isbndb_failed"),
         (OperationalError("connection to 10.0.0.7 refused"), 503, "database_unavailable"),
         (InterfaceError("connection already closed"), 503, "database_unavailable"),
+        (UnreadablePostError(), 408, "body_incomplete"),
         (RequestDataTooBig("DATA_UPLOAD_MAX_MEMORY_SIZE"), 413, "body_too_large"),
         (Http404("secret"), 404, "not_found"),
         (PermissionDenied("secret"), 403, "permission_denied"),

@@ -230,6 +230,7 @@ def test_every_problem_in_the_schema_has_an_example_and_every_operation_its_key(
             "401",
             "403",
             "406",
+            "408",
             "409",
             "411",
             "413",
