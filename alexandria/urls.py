@@ -1,17 +1,18 @@
 from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularSwaggerView
 
 from alexandria.alerts.api import JobWebhookView
 from alexandria.api import problems
+from alexandria.api.schema_view import SchemaView
 from quota.admin.refusals import why
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="docs")),
     path("api/docs", RedirectView.as_view(pattern_name="docs")),
     path("api/schema", RedirectView.as_view(pattern_name="schema", query_string=True)),
-    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("api/schema/", SchemaView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path("api/jobs/webhook", JobWebhookView.as_view(), name="job-webhook"),
     path("api/", include("quota.urls")),

@@ -52,7 +52,8 @@ class PatientSocket(socket.socket):
         """Of a body. A head has come as a whole, so nothing comes while it is parsed."""
         if not self.patience:
             return b""
-        return self._timed(self.patience, lambda: super(PatientSocket, self).recv(size, flags), len)
+        data: bytes = self._timed(self.patience, lambda: super(PatientSocket, self).recv(size, flags), len)
+        return data
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         seconds = max(self.patience, 1.0) + len(data) / MIN_BYTES_PER_SECOND

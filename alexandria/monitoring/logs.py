@@ -1,8 +1,12 @@
-"""Logs: one JSON line for each event on stderr, or coloured lines when DEBUG is on. They never contain a key."""
+"""Logs: one JSON line for each event on stderr, or coloured lines when DEBUG is on. They never contain a key.
+
+A line has a bound, whatever a request or an exception contains.
+"""
 
 import json
 import re
 import sys
+from itertools import islice
 from typing import Any
 
 import structlog
@@ -11,6 +15,14 @@ from django.conf import settings
 REDACTED = "<redacted>"
 MIN_SECRET_LENGTH = 12
 """A shorter password of PostgreSQL or of the mail server can be a common word, so it is hidden only in addresses."""
+
+MAX_TEXT = 2_000
+"""Characters of a text in a line."""
+MAX_TRACEBACK = 20_000
+"""Characters of a traceback: its beginning, and most of all its end."""
+MAX_ITEMS = 50
+"""Of a list or a dictionary in a line."""
+_LONGEST_SECRET = 500
 
 _SECRET_NAME = re.compile(r"authorization|cookie|passw|secret|token|credential|api.?key", re.IGNORECASE)
 _SECRETS_IN_TEXT = (
@@ -26,7 +38,7 @@ _SECRETS_IN_TEXT = (
         rf"\1{REDACTED}",
     ),
     # postgres://user:password@…
-    (re.compile(r"://[^/\s@'\"]*:[^/\s@'\"]+@"), f"://{REDACTED}@"),
+    (re.compile(r"://[^/\s@'\":]*+:[^/\s@'\"]++@"), f"://{REDACTED}@"),
     # one of our API keys. Its prefix is not secret but identifies its owner
     (re.compile(r"\b[A-Za-z0-9]{8}\.[A-Za-z0-9]{32,}"), REDACTED),
 )
@@ -55,9 +67,9 @@ def logging_config(*, debug: bool) -> dict[str, Any]:
         # Plain tracebacks. Others print variables: these can hold keys, and printing a QuerySet runs a query.
         [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
         if debug
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        else [structlog.processors.JSONRenderer()]
     )
-    renderers = [without_secret_fields, *renderers, without_secrets]
+    renderers = [without_secret_fields, structlog.processors.format_exc_info, bounded, *renderers, without_secrets]
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -100,6 +112,34 @@ def without_secrets(_logger: Any, _method: str, line: str) -> str:
     for pattern, replacement in _SECRETS_IN_TEXT:
         line = pattern.sub(replacement, line)
     return line
+
+
+def bounded(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Processor, before the renderer: shortens long texts and lists, at any depth, and the traceback."""
+    traceback = event.pop("exception", None)
+    event = {name: _short(value) for name, value in event.items()}
+    if traceback is not None:
+        event["exception"] = _cut(traceback, MAX_TRACEBACK // 4, MAX_TRACEBACK * 3 // 4)
+    return event
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, str):
+        return _cut(value, MAX_TEXT)
+    if isinstance(value, dict):
+        return {_cut(str(key), MAX_TEXT): _short(inner) for key, inner in islice(value.items(), MAX_ITEMS)}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_short(inner) for inner in islice(value, MAX_ITEMS)]
+    return value if isinstance(value, int | float | bool | None) else _cut(repr(value), MAX_TEXT)
+
+
+def _cut(text: str, first: int, last: int = 0) -> str:
+    """The first and the last characters of a longer text. Secrets are hidden before, so that no part of one is left."""
+    if len(text) <= first + last:
+        return text
+    head = without_secrets(None, "", text[: first + _LONGEST_SECRET])[:first]
+    tail = without_secrets(None, "", text[-last - _LONGEST_SECRET :])[-last:] if last else ""
+    return f"{head}… ({len(text):,} characters) …{tail}"
 
 
 def _hidden(name: str, value: Any) -> Any:

@@ -46,7 +46,7 @@ JOB_PARAMETERS = [
         "body returns the same job.",
     ),
 ]
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"?')  # also one that does not end: a search from each of its quotes takes long
 
 
 def prefers_job(request: Request) -> bool:

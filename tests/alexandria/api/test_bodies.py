@@ -197,5 +197,5 @@ def test_a_form_that_does_not_come_as_a_whole_is_a_408(staff: Client) -> None:
         def read(self, *_: Any) -> bytes:
             raise ConnectionResetError
 
-    head = {"CONTENT_TYPE": FORM, "CONTENT_LENGTH": "300000", "wsgi.input": Slow()}
+    head: dict[str, Any] = {"CONTENT_TYPE": FORM, "CONTENT_LENGTH": "300000", "wsgi.input": Slow()}
     assert staff.post("/admin/enrichment/job/check-isbns/", **head).status_code == 408

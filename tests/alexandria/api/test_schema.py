@@ -1,5 +1,6 @@
 """/api/schema/ and /api/docs/ describe what the API does."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -7,9 +8,11 @@ from typing import Any
 
 import pytest
 import schemathesis
+import yaml
 from django.core.management import call_command
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
+from drf_spectacular.generators import SchemaGenerator
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from jsonschema import Draft202012Validator
@@ -296,3 +299,11 @@ def test_the_docs_page_needs_no_external_asset() -> None:
     assert re.findall(r"(?:https?:)?//[a-z0-9.-]+\.[a-z]+", page) == []
     assert '"validatorUrl": null' in page
     assert 'url: "/api/schema/"' in page
+
+
+def test_the_schema_is_made_once_for_each_form(transactional_db, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client()
+    first = {form: client.get(f"/api/schema/?format={form}&version=1").content for form in ("json", "yaml")}
+    monkeypatch.setattr(SchemaGenerator, "get_schema", None)
+    assert {form: client.get(f"/api/schema/?format={form}&version=2").content for form in first} == first
+    assert json.loads(first["json"])["info"]["version"] == yaml.safe_load(first["yaml"])["info"]["version"] == "0.1.0"

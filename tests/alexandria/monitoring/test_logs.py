@@ -12,7 +12,7 @@ import structlog
 from rest_framework.test import APIClient
 
 from alexandria.development.sandbox.server import Sandbox
-from alexandria.monitoring.logs import logging_config
+from alexandria.monitoring.logs import MAX_TEXT, MAX_TRACEBACK, logging_config
 from enrichment.models import Job
 from tests import processes
 from tests.fixtures import database_moved, known_isbns, problem
@@ -169,3 +169,29 @@ def test_no_key_is_logged_wherever_it_appears(
             assert form not in text, next(line for line in text.splitlines() if form in line)
     assert "<redacted>" in text
     assert "db.example/books" in text
+
+
+def test_a_line_and_its_traceback_have_a_bound(written: StringIO) -> None:
+    long = "x" * 5_000_000
+    log = structlog.get_logger("alexandria.test")
+    log.error(long, path=long, nested={"list": [long] * 1000}, number=7)
+    logging.getLogger("plain").error("it is %s", long)
+    try:
+        raise ValueError(f"begin {long} end") from ValueError(long)  # noqa: TRY301
+    except ValueError:
+        log.exception("failed")
+    text = written.getvalue()
+    first, second, third = lines(text)
+    assert first["number"] == 7
+    assert first["path"].endswith("… (5,000,000 characters) …")
+    assert "Traceback" in third["exception"]
+    assert third["exception"].endswith("x end")
+    assert [len(json.dumps(line)) < 200_000 for line in (first, second, third)] == [True] * 3
+    assert len(third["exception"]) < MAX_TRACEBACK + 100
+
+
+@pytest.mark.parametrize("around", range(MAX_TEXT - 60, MAX_TEXT + 10, 7))
+def test_no_part_of_a_secret_is_left_where_a_text_is_cut(around: int, written: StringIO, settings) -> None:
+    settings.METRICS_TOKEN = "scrapers-token-of-the-machine"
+    structlog.get_logger("alexandria.test").error("x", text="y" * around + settings.METRICS_TOKEN + "z" * 10_000)
+    assert "scra" not in written.getvalue()
