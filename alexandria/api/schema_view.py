@@ -14,7 +14,9 @@ _MAKING = Lock()
 
 
 class SchemaView(SpectacularAPIView):
-    """As YAML or JSON, by `Accept` or `?format=`."""
+    """As YAML or JSON, by `Accept`."""
+
+    schema = None
 
     def get(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
         renderer = request.accepted_renderer

@@ -119,7 +119,8 @@ def bounded(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]
     traceback = event.pop("exception", None)
     event = {name: _short(value) for name, value in event.items()}
     if traceback is not None:
-        event["exception"] = _cut(traceback, MAX_TRACEBACK // 4, MAX_TRACEBACK * 3 // 4)
+        short = "\n".join(_cut(line, MAX_TEXT) for line in traceback.split("\n"))  # so that the frames stay
+        event["exception"] = _cut(short, MAX_TRACEBACK // 4, MAX_TRACEBACK * 3 // 4)
     return event
 
 
