@@ -9,6 +9,7 @@ RUN /venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check -
 FROM python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 BIND=0.0.0.0
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin alexandria
+RUN install --directory --owner 10001 --group 10001 --mode 0700 /answers
 COPY --from=build /venv /venv
 WORKDIR /app
 COPY . .

@@ -113,7 +113,7 @@ AUTH_PASSWORD_VALIDATORS = [
 DATABASE = env.postgres("DATABASE_URL", default=servers.database_url)
 # A pooler gives each transaction another session, so no session may keep state: no server-side cursors, no options.
 DATABASE_POOLED = env.flag("DATABASE_POOLED", default=False)
-DATABASE |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True, "DISABLE_SERVER_SIDE_CURSORS": DATABASE_POOLED}
+DATABASE |= {"CONN_MAX_AGE": 0, "DISABLE_SERVER_SIDE_CURSORS": DATABASE_POOLED}
 # No lock and no statement blocks a request for longer. The quota's statements set lock_timeout themselves too, and
 # migrations remove statement_timeout (quota/apps.py). Behind a pooler the database role needs both: docs/deploy.md.
 TIMEOUTS = {} if DATABASE_POOLED else {"options": "-c lock_timeout=2s -c statement_timeout=15s"}
@@ -194,6 +194,8 @@ ISBNDB_BATCH_PRICE = env.choice("ISBNDB_BATCH_PRICE", "measure", ["measure", "re
 ISBNDB_TIMEOUT_SECONDS = env.integer("ISBNDB_TIMEOUT_SECONDS", 30, minimum=1, maximum=60)
 EDITION_FRESH_DAYS = env.integer("EDITION_FRESH_DAYS", 90, minimum=0, maximum=3650)
 FEED_FRESHNESS = env.flag("FEED_FRESHNESS", default=True)
+# A folder for paid answers that the database cannot take at the moment. Web and workers of a machine share it.
+ANSWERS_DIR = env.text("ANSWERS_DIR") or str(BASE_DIR / ".data" / "answers")
 MISS_REMEMBER_DAYS = env.integer("MISS_REMEMBER_DAYS", 30, minimum=0, maximum=3650)
 
 # --- Quota: each new day's ledger copies these values. After that, the ledger of the day decides.

@@ -1,5 +1,6 @@
 from celery import shared_task
 
+from enrichment.books.aside import store_aside
 from enrichment.jobs import lifecycle, workers
 
 
@@ -11,5 +12,6 @@ def run_job(job_id: str = "") -> None:
 
 @shared_task
 def resume_jobs() -> int:
-    """Sends the jobs whose wait is over or whose worker died; returns how many."""
+    """Stores what was put aside, so that no job asks for it again. Then `lifecycle.resume_jobs`."""
+    store_aside()
     return lifecycle.resume_jobs()

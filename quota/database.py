@@ -86,7 +86,6 @@ def ask_for_all(sql: str, params: Params | None = None) -> list[tuple[Any, ...]]
     PostgreSQL parses and plans it once for each connection. (Django's own cursors cannot prepare statements.)
     """
     with reachable():
-        connection.close_if_health_check_failed()
         connection.ensure_connection()
         with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
             cursor.execute(sql, params, prepare=True)

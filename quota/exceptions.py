@@ -16,7 +16,14 @@ class QuotaUnavailable(QuotaError):
 
 
 class PaceTimeout(QuotaUnavailable):
-    """The fleet is busy: there was no send time within the time that the caller waits."""
+    """The fleet is busy or pauses: there was no send time within the time that the caller waits.
+
+    `retry_after`: the seconds after which the pause is over; None when there is none.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
 
 
 class QuotaRefused(QuotaError):

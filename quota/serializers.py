@@ -25,6 +25,8 @@ EXAMPLE_STATUS: dict[str, Any] = {
     "enforcement": "enforce",
     "can_make_calls": True,
     "closed_reason": None,
+    "paused_until": None,
+    "paused_reason": None,
     "requests": 311,
 }
 EXAMPLE_COUNTER = {
@@ -65,6 +67,12 @@ class QuotaStatusSerializer(serializers.Serializer[Any]):
     )
     closed_reason = serializers.CharField(
         allow_null=True, help_text="Why the day is closed, by ISBNdb's answer. null: the day is open."
+    )
+    paused_until = serializers.DateTimeField(
+        allow_null=True, help_text="Nothing is sent to ISBNdb before, and can_make_calls is false. null: no pause."
+    )
+    paused_reason = serializers.CharField(
+        allow_null=True, help_text="Why: ISBNdb asks for it, or answers cannot be stored."
     )
     requests = serializers.IntegerField(help_text="Requests dispatched to ISBNdb today. Each costs its price in calls.")
 

@@ -8,8 +8,10 @@ the servers. Each worker has its own database (pytest-django names it after the 
 import gc
 import itertools
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import django
@@ -118,6 +120,12 @@ def pytest_collection_finish() -> None:
 def pytest_unconfigure() -> None:
     if OWN_SERVERS:
         servers.stop(OWN_SERVERS)
+
+
+@pytest.fixture(autouse=True)
+def own_answers_folder(settings: Any) -> None:
+    """No test stores what another one has put aside."""
+    settings.ANSWERS_DIR = f"{os.environ['ALEXANDRIA_DATA_DIR']}/answers/{uuid.uuid4().hex}"
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,7 @@ PASSED_SETTINGS = (
     "QUOTA_MAX_RPS",
     "QUOTA_ENFORCEMENT",
     "API_REQUESTS_PER_MINUTE",
+    "ANSWERS_DIR",
 )
 """The processes get these settings as the test has set them."""
 

@@ -1,5 +1,6 @@
 """Turns every error of the API into application/problem+json (RFC 9457). Maps exceptions to statuses in one place."""
 
+import math
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
@@ -105,6 +106,8 @@ class Problem(APIException):
         self.headers: dict[str, str] = {}
         self.wait: int | None = RETRY_SOON if status == 503 else None
         super().__init__(DETAILS.get(code) or str(cause), code)
+        if isinstance(cause, quota.PaceTimeout | enrichment.IsbndbUnavailable) and cause.retry_after:
+            self.wait = math.ceil(cause.retry_after)
         if isinstance(cause, quota.QuotaRefused):
             self._add_refusal(cause)
         if isinstance(cause, enrichment.JustReconciled):
@@ -142,7 +145,8 @@ class ProblemHandler(ExceptionHandler):
                     result = RESULTS[type(exc.result)](exc.result).data
                     problem.members |= {"api_calls": result["api_calls"], "result": result}
                     # After a 503 the database is slow or gone. A second question would delay the answer further.
-                    if status != 503 and "quota" not in problem.members and (now := _status()):
+                    has_database = status != 503 or isinstance(cause, quota.PaceTimeout)
+                    if has_database and "quota" not in problem.members and (now := _status()):
                         problem.add_status(now)
                 return problem
         if isinstance(exc, UnsupportedMediaType):

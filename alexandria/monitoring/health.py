@@ -108,6 +108,8 @@ def check_isbndb() -> str:
     status = get_status()
     if status.closed_reason is not None:
         raise CheckFailed(f"closed the day until {status.reset_at:%H:%M} UTC")
+    if status.paused_until is not None:
+        raise CheckFailed(f"pauses until {status.paused_until:%H:%M:%S} UTC: {status.paused_reason}")
     refused_at = key_refused_at()
     if refused_at and status.now - refused_at < KEY_REFUSED_RECENTLY:
         raise CheckFailed(f"did not accept our key at {refused_at:%H:%M} UTC, and has not answered since")

@@ -26,6 +26,8 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 
+from enrichment.books.aside import put_aside
+from enrichment.books.decoding import Answer
 from enrichment.exceptions import (
     IsbndbError,
     IsbndbKeyRefused,
@@ -204,9 +206,7 @@ class _Asking(Generic[Decoded]):
             if isinstance(answer, timedelta):
                 look_again = time.monotonic() + answer.total_seconds()
                 if look_again > attempt.wait_until:
-                    self._stop(
-                        PaceTimeout(f"The fleet is busy: there was no send time within {MAX_PACE_WAIT.seconds} s.")
-                    )
+                    self._stop(_no_send_time())
                 return look_again if self.stopped_by is None else None
         except Exception as error:  # noqa: BLE001 (raised when what is under way has come in)
             self._stop(error)
@@ -305,7 +305,11 @@ class _Asking(Generic[Decoded]):
         self.came.put(attempt)
 
     def _wait(self, until: float | None) -> _Attempt[Decoded] | None:
-        """The next attempt that is over, or None when there is none `until` then. Longer waits hold no connection."""
+        """The next attempt that is over, or None when there is none `until` then.
+
+        A longer wait for the pace holds no connection. While a request is under way, the connection is kept: its answer
+        is paid for, and there may be no other connection to store it.
+        """
         nap = NAP.total_seconds()
         seconds = math.inf if until is None else max(0.0, until - time.monotonic())
         try:
@@ -313,7 +317,8 @@ class _Asking(Generic[Decoded]):
         except Empty:
             if seconds <= nap:
                 return None
-        connection.close()
+        if not self.under_way:
+            connection.close()
         try:
             return self.came.get(timeout=None if until is None else seconds - nap)
         except Empty:
@@ -395,7 +400,7 @@ class _Asking(Generic[Decoded]):
     def _slow_down(self, call: DispatchedCall, seconds: float) -> None:
         """Lets the fleet pause. What we have not sent yet gets a send time after the pause."""
         self._hold_back()
-        quota.slow_down(call, seconds=seconds)
+        quota.slow_down(call, seconds=seconds, reason="ISBNdb says that requests come too fast, and asks for a pause.")
 
     def _drop(self, attempt: _Attempt[Decoded], why: str) -> None:
         """Lets a question end whose request was held back and is not sent any more."""
@@ -425,17 +430,27 @@ class _Asking(Generic[Decoded]):
         self.halt = Event()
 
     def _record_what_is_under_way(self) -> None:
-        """Something broke, or the caller has ended the loop. The answers are lost, but the journal tells about them."""
+        """Something broke, or the caller has ended the loop. Answers with books are paid for, and put aside."""
         self.stopped_by = self.stopped_by or RuntimeError("The operation ended.")
         self._send_nothing_more()
         while self.under_way:
             attempt = self.came.get()
-            self._judge(attempt)
+            exchanged = self._judge(attempt)
             self._end_payer(attempt)
+            if exchanged is not None and isinstance(exchanged.answer, Answer):
+                put_aside(exchanged.answer)
 
     def _end_payer(self, attempt: _Attempt[Decoded]) -> None:
         if self.ends_payers:
             attempt.question.payer.done()
+
+
+def _no_send_time() -> PaceTimeout:
+    """Why the pace has had no send time for so long. Raises QuotaUnavailable."""
+    if seconds := (status := get_status()).seconds_paused:
+        message = f"Nothing is sent until {status.paused_until:%H:%M:%S} UTC. {status.paused_reason}"
+        return PaceTimeout(message, retry_after=seconds)
+    return PaceTimeout(f"The fleet is busy: there was no send time within {MAX_PACE_WAIT.seconds} s.")
 
 
 class _NotSent(Exception):

@@ -11,6 +11,7 @@ from django.db.models import Value
 from django.db.models.expressions import Combinable
 
 from alexandria.common.database import OUT_OF_REACH, READ_ONLY, can_pass, patiently, sqlstate
+from enrichment.books.aside import store_aside
 from enrichment.exceptions import ENDINGS, EnrichmentStopped, IsbndbRefused, IsbndbUnavailable
 from enrichment.jobs.claims import ClaimLost, claim_newcomer, claim_next, kept
 from enrichment.jobs.ending import end, put_back_or_stop
@@ -20,7 +21,7 @@ from enrichment.models import Job
 from enrichment.models.queue import MAX_ATTEMPTS
 from enrichment.services.stop_reasons import MAX_PAUSE, pause_after, public_message, stop_reason
 from quota.database import MidnightGuard, QuotaNow
-from quota.exceptions import ConsumerInactive, ConsumerUnknown, QuotaError, QuotaRefused, ReservationClosed
+from quota.exceptions import ConsumerInactive, ConsumerUnknown, PaceTimeout, QuotaError, QuotaRefused, ReservationClosed
 from quota.selectors.allowances import may_come_free
 from quota.selectors.forecast import forecast
 from quota.spending import in_background
@@ -130,6 +131,8 @@ def _stop(job: Job, error: Exception) -> None:
     if isinstance(error, DATABASE):
         connection.close()  # a new connection can reach a database that works
     patiently(lambda: _decide(job, error), patience=MAX_OUTAGE)
+    if isinstance(error, DATABASE):
+        store_aside()  # what this job has bought is known before it goes on
 
 
 def _decide(job: Job, error: Exception) -> None:
@@ -164,7 +167,8 @@ def _resume_at(job: Job, error: Exception, failures: int) -> datetime | Combinab
     if isinstance(error, PERMANENT) or failures >= MAX_ATTEMPTS:
         return None
     if isinstance(error, QuotaError) and not can_pass(error):
-        return _later(_a_short_wait())
+        told = error.retry_after if isinstance(error, PaceTimeout) else None
+        return _later(max(_a_short_wait(), timedelta(seconds=told or 0)))
     pause = pause_after(failures, error)
     if isinstance(error, IsbndbUnavailable) and error.retry_after is not None:
         pause = max(pause, min(timedelta(seconds=error.retry_after), MAX_PAUSE))

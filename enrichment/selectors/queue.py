@@ -283,6 +283,8 @@ def _waiting_for(allowance: Allowance, isbns: int) -> WaitingFor:
 def _warning(status: QuotaStatus, state: QueueState | None, payers: Payers) -> str | None:
     if state is None or status.now - state.looked_at > MAX_UNATTENDED:
         return "No worker processes the queue. Check that a worker and beat are running."
+    if status.paused_until is not None:
+        return f"Nothing is sent until {status.paused_until:%H:%M:%S} UTC. {status.paused_reason}"
     if not status.can_make_calls:
         return f"Today's quota is used up or closed. The queue waits until {status.reset_at:%H:%M} UTC."
     if payers.allowances and not payers.able:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from django.conf import settings
 
 from enrichment import selectors
+from enrichment.books.aside import store_or_put_aside
 from enrichment.books.decoding import Answer
-from enrichment.books.storage import remember_misses, store_books
+from enrichment.books.storage import StoreResult, remember_misses, store_books
 from enrichment.exceptions import ENDINGS, EnrichmentStopped, IsbndbError, IsbndbPageTooLarge
 from enrichment.gateway.asking import ask_each
 from enrichment.gateway.questions import Exchanged, Question, batch_of
@@ -247,9 +248,14 @@ def add_answer(asked: list[str], answer: Answer, result: Enrichment) -> dict[str
     """
     found = {book.isbn13 for book in answer.books}
     missing = [isbn for isbn in asked if isbn not in found]
-    stored = store_books(answer.books)
-    # One of the ISBNs may belong to an unreadable book.
-    remember_misses(missing, doubtful=bool(answer.bad))
+
+    def store() -> StoreResult:
+        stored = store_books(answer.books)
+        # One of the ISBNs may belong to an unreadable book.
+        remember_misses(missing, doubtful=bool(answer.bad))
+        return stored
+
+    stored = store_or_put_aside(answer, store, missing=missing)
 
     result.created += stored.created
     result.updated += stored.updated

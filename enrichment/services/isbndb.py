@@ -12,6 +12,7 @@ import structlog
 
 from alexandria.common.database import OUT_OF_REACH
 from enrichment import selectors
+from enrichment.books.aside import store_or_put_aside
 from enrichment.books.decoding import Answer
 from enrichment.books.storage import remember_author_miss, store_books
 from enrichment.exceptions import (
@@ -118,7 +119,7 @@ def get_author_page(name: str, parameters: Mapping[str, str], *, consumer: str, 
 def _store(answer: Answer) -> None:
     for bad in answer.bad:
         log.warning("isbndb_interface.bad_book", isbn=bad.isbn, error=bad.error)
-    for failed in store_books(answer.books).errors:
+    for failed in store_or_put_aside(answer, lambda: store_books(answer.books)).errors:
         log.warning("isbndb_interface.not_stored", isbn=failed.isbn, error=failed.error)
 
 

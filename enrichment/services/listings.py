@@ -7,8 +7,9 @@ from math import inf
 from typing import Any, Self
 
 from enrichment import selectors
+from enrichment.books.aside import store_or_put_aside
 from enrichment.books.decoding import Answer
-from enrichment.books.storage import store_books
+from enrichment.books.storage import StoreResult, store_books
 from enrichment.exceptions import IsbndbError, IsbndbNotFound, IsbndbPageTooLarge
 from enrichment.gateway.asking import ask_each
 from enrichment.gateway.listings import MAX_RESULTS, PAGE_SIZE, Listing, page_of
@@ -91,10 +92,14 @@ class Progress:
 
     def store(self, answer: Answer, *, skip_existing: bool) -> None:
         """Stores the books of a page and counts them. With `skip_existing`, fresh editions stay as they are."""
-        isbns = [book.isbn13 for book in answer.books]
-        stored_before = selectors.stored_isbns(isbns)
-        fresh = selectors.fresh_isbns(isbns) if skip_existing else set()
-        stored = store_books(book for book in answer.books if book.isbn13 not in fresh)
+
+        def store() -> tuple[set[str], set[str], StoreResult]:
+            isbns = [book.isbn13 for book in answer.books]
+            stored_before = selectors.stored_isbns(isbns)
+            fresh = selectors.fresh_isbns(isbns) if skip_existing else set()
+            return stored_before, fresh, store_books(book for book in answer.books if book.isbn13 not in fresh)
+
+        stored_before, fresh, stored = store_or_put_aside(answer, store)
         self.pages_fetched += 1
         self.already_existed += len(stored_before)
         self.new += stored.created

@@ -91,6 +91,10 @@ class DailyLedger(models.Model):
         null=True, blank=True, help_text="When ISBNdb reported that its quota of the day is used up. Empty: open."
     )
     closed_reason = models.TextField(blank=True)
+    paused_until = models.DateTimeField(
+        null=True, blank=True, help_text="Nothing is sent before, because of the reason. Empty: there was no pause."
+    )
+    paused_reason = models.TextField(blank=True, db_default="")
     settling_at = models.DateTimeField(
         null=True, blank=True, help_text="When a process last asked ISBNdb's counter what an unclear answer means."
     )

@@ -27,7 +27,8 @@ log = structlog.get_logger(__name__)
 _STATUS = """
     SELECT moment, quota_day(moment), quota_enforces(p_default => %(enforcement)s),
         coalesce((SELECT harvest_enabled FROM quota_switches), true), quota_midnight_guard(),
-        daily_limit, safety_limit, used, reserved, requests, max_rps, quota_pace(max_rps), closed_at, closed_reason
+        daily_limit, safety_limit, used, reserved, requests, max_rps, quota_pace(max_rps), closed_at, closed_reason,
+        CASE WHEN paused_until > moment THEN paused_until END, paused_reason
     FROM (SELECT quota_now() AS moment OFFSET 0) AS clock LEFT JOIN quota_dailyledger ON day = quota_day(moment)"""
 
 
@@ -56,6 +57,9 @@ class QuotaStatus:
     enforcement: str
     harvest_enabled: bool
     now: datetime
+    paused_until: datetime | None = None
+    """Nothing is sent before, as ISBNdb asked us, or because its answers cannot be stored. None: no pause."""
+    paused_reason: str | None = None
 
     @property
     def remaining(self) -> int:
@@ -84,7 +88,14 @@ class QuotaStatus:
     @property
     def can_make_calls(self) -> bool:
         """Whether a call would be granted to a consumer with no floor and no budget."""
+        if self.paused_until is not None:
+            return False
         return self.enforcement == "observe" or (self.remaining > 0 and not self.midnight_is_near)
+
+    @property
+    def seconds_paused(self) -> int:
+        """How long the pause still lasts, rounded up; 0 without one."""
+        return 0 if self.paused_until is None else -((self.now - self.paused_until) // timedelta(seconds=1))
 
 
 def get_switches() -> Switches:
@@ -115,8 +126,8 @@ def get_status() -> QuotaStatus:
         limits = effective_limits()
         [pace] = ask("SELECT quota_pace(max_rps => %(max_rps)s)", {"max_rps": limits.max_rps})
         safety_limit = limits.daily_limit - limits.safety_buffer
-        ledger = [limits.daily_limit, safety_limit, 0, 0, 0, limits.max_rps, pace, None, ""]
-    daily_limit, safety_limit, used, reserved, requests, max_rps, pace, closed_at, closed_reason = ledger
+        ledger = [limits.daily_limit, safety_limit, 0, 0, 0, limits.max_rps, pace, None, "", None, ""]
+    daily_limit, safety_limit, used, reserved, requests, max_rps, pace, closed_at, closed_reason, *pause = ledger
     return QuotaStatus(
         day=today,
         daily_limit=daily_limit,
@@ -131,6 +142,8 @@ def get_status() -> QuotaStatus:
         enforcement="enforce" if enforces else "observe",
         harvest_enabled=harvest_enabled,
         now=now,
+        paused_until=pause[0],
+        paused_reason=None if pause[0] is None else pause[1],
     )
 
 

@@ -91,7 +91,7 @@ _INCREMENT = """
     SELECT quota_increment(
         p_consumer => %(consumer)s, p_operation => %(operation)s, p_calls => %(calls)s, p_note => %(note)s
     )"""
-_SLOW_DOWN = "SELECT quota_slow_down(p_seconds => %(seconds)s)"
+_SLOW_DOWN = "SELECT quota_slow_down(p_seconds => %(seconds)s, p_reason => %(reason)s)"
 _CLAIM_SETTLING = "SELECT quota_claim_settling(p_day => %(day)s, p_seconds => %(seconds)s)"
 _CLOSE_DAY = "SELECT quota_close_day(p_day => %(day)s, p_reason => %(reason)s)"
 
@@ -338,11 +338,12 @@ def increment(calls: int, *, consumer: str = EXTERNAL, operation: str = "externa
     log.warning("quota.incremented", calls=calls, consumer=consumer, note=note)
 
 
-def slow_down(call: DispatchedCall, *, seconds: float) -> None:
-    """ISBNdb said that the fleet is too fast: no send time is given out for `seconds`."""
-    while not ask(_SLOW_DOWN, {"seconds": seconds})[0]:  # midnight has passed: the pause also holds for the new day
+def slow_down(call: DispatchedCall | None = None, *, seconds: float, reason: str = "") -> None:
+    """Gives out no send time for `seconds`. `reason`: for everybody. `call`: the one whose answer asks for it."""
+    params = {"seconds": seconds, "reason": reason[:1000]}
+    while not ask(_SLOW_DOWN, params)[0]:  # midnight has passed: the pause also holds for the new day
         open_ledger()
-    log.warning("quota.slowed_down", call=call.id, seconds=seconds)
+    log.warning("quota.slowed_down", call=call.id if call else None, seconds=seconds, reason=reason)
 
 
 def claim_settling(call: DispatchedCall, *, every: timedelta) -> bool:

@@ -799,17 +799,19 @@ RETURNS date LANGUAGE plpgsql AS $$
 DECLARE
     now timestamptz;
     opened date;
-    not_before timestamptz;
+    before quota_dailyledger;
 BEGIN
     PERFORM set_config('lock_timeout', '2s', true);
     PERFORM FROM quota_dailyledger
     WHERE day = (SELECT max(day) FROM quota_dailyledger WHERE day < quota_day(quota_now())) FOR NO KEY UPDATE;
     now := quota_now();
-    SELECT max(next_dispatch_at) INTO not_before FROM quota_dailyledger WHERE day < quota_day(now);
+    SELECT * INTO before FROM quota_dailyledger WHERE day < quota_day(now) ORDER BY next_dispatch_at DESC LIMIT 1;
     INSERT INTO quota_dailyledger (
-        day, daily_limit, safety_buffer, max_rps, used, reserved, requests, next_dispatch_at, closed_reason, opened_at
+        day, daily_limit, safety_buffer, max_rps, used, reserved, requests, next_dispatch_at, closed_reason, opened_at,
+        paused_until, paused_reason
     ) VALUES (
-        quota_day(now), p_daily_limit, p_safety_buffer, p_max_rps, 0, 0, 0, greatest(now, not_before), '', now
+        quota_day(now), p_daily_limit, p_safety_buffer, p_max_rps, 0, 0, 0, greatest(now, before.next_dispatch_at), '', now,
+        before.paused_until, coalesce(before.paused_reason, '')
     ) ON CONFLICT (day) DO NOTHING RETURNING day INTO opened;
     RETURN opened;
 END $$;
@@ -827,13 +829,17 @@ BEGIN
     RETURN today;
 END $$;
 
--- Gives out no send time within the next p_seconds. False: today's ledger is not open.
-CREATE FUNCTION quota_slow_down(p_seconds double precision) RETURNS boolean LANGUAGE plpgsql AS $$
+-- Gives out no send time within the next p_seconds. A pause of 5 seconds and more is told, with p_reason; a shorter one is
+-- part of the pace. False: today's ledger is not open.
+CREATE FUNCTION quota_slow_down(p_seconds double precision, p_reason text DEFAULT '') RETURNS boolean
+LANGUAGE plpgsql AS $$
 DECLARE
     now timestamptz := quota_lock_today();
+    until timestamptz := now + make_interval(secs => p_seconds);
 BEGIN
-    UPDATE quota_dailyledger SET next_dispatch_at = greatest(next_dispatch_at, now + make_interval(secs => p_seconds))
-    WHERE day = quota_day(now);
+    UPDATE quota_dailyledger SET next_dispatch_at = greatest(next_dispatch_at, until) WHERE day = quota_day(now);
+    UPDATE quota_dailyledger SET paused_until = until, paused_reason = p_reason
+    WHERE day = quota_day(now) AND p_seconds >= 5 AND coalesce(paused_until < until, true);
     RETURN now IS NOT NULL;
 END $$;
 

@@ -22,6 +22,7 @@ from quota.services import reservations
 from tests.enrichment.listening import on_request
 from tests.fixtures import (
     a_minute_passes,
+    At,
     balance,
     database_moved,
     known_isbns,
@@ -89,6 +90,8 @@ def test_the_answer_counts_every_isbn_and_every_call(api: APIClient, sandbox: Sa
             "enforcement": "enforce",
             "can_make_calls": True,
             "closed_reason": None,
+            "paused_until": None,
+            "paused_reason": None,
             "requests": 1,
         },
     }
@@ -419,3 +422,21 @@ def test_just_before_midnight_the_answer_says_to_retry_in_seconds(api: APIClient
     assert problem(response, 429)["limit"] == "midnight"
     assert 0 < int(response.headers["Retry-After"]) <= 4
     assert sandbox.requests == []
+
+
+def test_a_pause_that_isbndb_asks_for_is_told_with_its_real_length(api: APIClient, sandbox: Sandbox, at: At) -> None:
+    too_fast = {"message": "Per minute quota exceeded"}
+    sandbox.add_fault("status", status=429, body=too_fast, headers={"Retry-After": "600"})
+    answers = [api.post(PATH, {"isbns": known_isbns(1)}, format="json") for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [502, 503]
+    for answer in answers:
+        assert 590 <= int(answer.headers["Retry-After"]) <= 600
+        quota = answer.json()["quota"]
+        assert not quota["can_make_calls"]
+        assert quota["paused_until"].startswith("2026-05-05T12:09:5") or quota["paused_until"] == "2026-05-05T12:10:00Z"
+        assert "asks for a pause" in quota["paused_reason"]
+    assert "Nothing is sent until" in answers[1].json()["detail"]
+    assert len(sandbox.requests) == 1
+    at(601)
+    sandbox.clear_faults()
+    assert api.post(PATH, {"isbns": known_isbns(1)}, format="json").json()["quota"]["paused_until"] is None

@@ -72,6 +72,8 @@ def test_the_answer_counts_every_book_page_and_call(api: APIClient, sandbox: San
         "enforcement": "enforce",
         "can_make_calls": True,
         "closed_reason": None,
+        "paused_until": None,
+        "paused_reason": None,
         "requests": 2,
     }
     figures = {"books_found": 1432, "new": 1432, "changed": 0, "unchanged": 0, "already_fresh": 0, "failed": 0}

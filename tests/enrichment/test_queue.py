@@ -21,6 +21,7 @@ from alexandria.common import heartbeats
 from alexandria.common.heartbeats import LEASE
 from alexandria.development.sandbox.server import Sandbox
 from enrichment import selectors
+from enrichment.books import aside
 from enrichment.exceptions import EnrichmentStopped, IsbndbKeyRefused
 from enrichment.isbn.parsing import Reason
 from enrichment.models import Asker, Edition, Miss, QueuedIsbn, QueueState
@@ -601,7 +602,8 @@ def test_an_unreadable_book_leaves_the_queue_as_a_miss_that_expires_soon(at: At,
 
 def test_when_a_batch_cannot_be_stored_its_isbns_are_held_and_tried_again(at: At, sandbox: Sandbox) -> None:
     queue(known_isbns(SIZE))
-    with patch.object(enrichment, "store_books", side_effect=OperationalError("lock timeout")):
+    refused = patch.object(enrichment, "store_books", side_effect=OperationalError("lock timeout"))
+    with refused, patch.object(aside, "PATIENCE", timedelta()):
         assert failing_flush().stopped_reason == "database_unavailable"
     why = "The database is out of reach."
     assert set(QueuedIsbn.objects.values_list("attempts", "claim", "last_error")) == {(1, None, why)}

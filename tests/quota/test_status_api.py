@@ -58,6 +58,8 @@ def test_the_status_has_the_figures_of_the_day(api: APIClient) -> None:
         "enforcement": "enforce",
         "can_make_calls": True,
         "closed_reason": None,
+        "paused_until": None,
+        "paused_reason": None,
         "requests": 1,
         "isbndb": None,
         "key_price": None,

@@ -10,7 +10,7 @@ from alexandria.common.text import as_people_read, counted
 from quota.exceptions import QuotaUnavailable
 from quota.models import DailyLedger, Reservation
 from quota.selectors.prices import get_prices
-from quota.selectors.status import check_ledger, effective_limits, get_status
+from quota.selectors.status import QuotaStatus, check_ledger, effective_limits, get_status
 from quota.serializers import status_detail
 
 
@@ -50,8 +50,7 @@ exit codes:
                 self.stdout.write("Observe mode: everything is counted, nothing is refused.")
             if figures["isbndb"]:
                 self._print_counter(figures["isbndb"], effective_limits().daily_limit)
-            if status.closed_reason is not None:
-                self.stdout.write(f"ISBNdb closed the day: {status.closed_reason}")
+            self._print_standstill(status)
             holders = Reservation.objects.filter(state="open").select_related("consumer").order_by("created_at")
             for holder in holders[:20]:
                 left = holder.calls - holder.dispatched
@@ -66,6 +65,12 @@ exit codes:
             self.stdout.write("The ledger agrees with its rows.")
         if not status.can_make_calls:
             raise SystemExit(3)
+
+    def _print_standstill(self, status: QuotaStatus) -> None:
+        if status.closed_reason is not None:
+            self.stdout.write(f"ISBNdb closed the day: {status.closed_reason}")
+        if status.paused_until is not None:
+            self.stdout.write(f"Nothing is sent until {status.paused_until:%H:%M:%S} UTC: {status.paused_reason}")
 
     def _print_counter(self, counter: dict[str, Any], daily_limit: int) -> None:
         ours = f"when we counted {counter['used']:,}"

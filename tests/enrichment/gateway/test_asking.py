@@ -171,25 +171,12 @@ def test_only_the_calling_thread_talks_to_the_database(monkeypatch) -> None:
     assert used == set()
 
 
-def test_a_wait_for_answers_holds_no_connection(monkeypatch, sandbox: Sandbox, gate: Gate) -> None:
+def test_while_a_request_is_under_way_the_connection_is_kept_to_store_its_answer(monkeypatch, sandbox: Sandbox) -> None:
     monkeypatch.setattr(asking, "NAP", timedelta(milliseconds=20))
-    closed = threading.Event()
-    close = connection.close
-
-    def seen() -> None:
-        close()
-        closed.set()
-
-    monkeypatch.setattr(connection, "close", seen)
-
-    def open_gate() -> None:
-        assert closed.wait(60)
-        gate.open()
-
-    opener = threading.Thread(target=open_gate)
-    opener.start()
-    assert len(list(ask_each(questions_for(2)))) == 2
-    opener.join()
+    sandbox.add_fault("latency", seconds=0.3)
+    connection.ensure_connection()
+    before = connection.connection.info.backend_pid
+    assert [connection.connection.info.backend_pid for _ in ask_each(questions_for(2))] == [before, before]
 
 
 def test_a_pause_of_the_fleet_beyond_the_patience_for_the_pace_is_not_waited_for() -> None:

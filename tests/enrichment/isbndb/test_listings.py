@@ -1,5 +1,6 @@
 """ISBNdb's listings and searches under /isbndb/: passed on as they are, paid by the caller, and stored."""
 
+from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote
 
@@ -83,6 +84,7 @@ def test_a_page_that_cannot_be_stored_now_is_answered_because_it_is_paid_for(
         raise OperationalError("connection is closed")
 
     monkeypatch.setattr("enrichment.services.isbndb.store_books", gone)
+    monkeypatch.setattr("enrichment.books.aside.PATIENCE", timedelta())
     response = isbndb.get("/isbndb/author/Andy%20Weir")
     assert (response.status_code, response.json()["name"], stored()) == (200, "Andy Weir", set())
     assert balance(sandbox) == (1, 1)

@@ -29,7 +29,6 @@ from enrichment.models.queue import MAX_ATTEMPTS
 from enrichment.services.bibliographies import enrich_bibliography
 from enrichment.services.enrich import add_answer, enrich_isbns
 from enrichment.services.releases import Wanted, read_token
-from quota.database import ask
 from quota.exceptions import QuotaRefused, QuotaUnavailable
 from quota.models import Call, Consumer, Reservation, Switches
 from quota.selectors.status import calls_spent
@@ -427,12 +426,13 @@ def test_a_job_waits_shortly_for_calls_that_others_have_only_reserved(sandbox: S
 def test_a_slowed_fleet_and_an_unreachable_quota_cost_no_attempt(sandbox: Sandbox, monkeypatch) -> None:
     monkeypatch.setattr("enrichment.gateway.asking.MAX_PACE_WAIT", timedelta())
     reservations.open_ledger()
-    ask("SELECT quota_slow_down(900)")
     job, moment = create(isbns=KNOWN[:2]), NOON
     for _ in range(MAX_ATTEMPTS + 1):
+        reservations.slow_down(seconds=900)
         job = run(job)
         assert (job.state, job.stopped_reason, job.failures) == ("waiting", "fleet_busy", 0)
         assert job.resume_at is not None
+        assert timedelta(seconds=895) < job.resume_at - moment < timedelta(seconds=930)
         moment = job.resume_at
         set_both_clocks(moment, sandbox)
         assert resume_jobs() == 1
@@ -440,7 +440,7 @@ def test_a_slowed_fleet_and_an_unreachable_quota_cost_no_attempt(sandbox: Sandbo
         patched.setattr("quota.services.reservations.ask", Mock(side_effect=QuotaUnavailable("gone")))
         job = run(job)
     assert (job.state, job.stopped_reason, job.failures) == ("waiting", "quota_unavailable", 0)
-    set_both_clocks(NOON + timedelta(minutes=20), sandbox)
+    set_both_clocks(moment + timedelta(minutes=20), sandbox)
     assert resume_and_run(job).state == "succeeded"
     assert balance(sandbox) == (1, 1)
 
@@ -460,6 +460,7 @@ def test_a_job_waits_when_the_database_fails_or_is_read_only(
     job = bibliography("Andy Weir")
     with monkeypatch.context() as patched:
         patched.setattr("enrichment.services.listings.store_books", store)
+        patched.setattr("enrichment.books.aside.PATIENCE", timedelta())
         job = run(job)
     assert (job.state, job.stopped_reason, job.failures) == ("waiting", "database_unavailable", 1)
     assert job.error == "The database is out of reach."
@@ -617,7 +618,9 @@ def test_a_runner_keeps_its_claim_and_not_that_of_the_next_one(set_clock: SetClo
 
 
 @pytest.mark.parametrize("number", [1, 3], ids=["at its beginning", "near its end"])
-def test_a_job_goes_on_at_once_when_the_database_is_back(number: int, sandbox: Sandbox, set_clock: SetClock) -> None:
+def test_a_job_goes_on_at_once_when_the_database_is_back_and_pays_nothing_twice(
+    number: int, sandbox: Sandbox, set_clock: SetClock
+) -> None:
     job = create(isbns=KNOWN)
     back = threading.Event()
     during_request(sandbox, number, lambda: threading.Thread(target=database_away, args=[1.0, back]).start())
@@ -626,8 +629,8 @@ def test_a_job_goes_on_at_once_when_the_database_is_back(number: int, sandbox: S
     set_clock(NOON + timedelta(seconds=30))
     resume_jobs()
     job = run(job)
-    assert (job.state, job.failures) == ("succeeded", 0)
-    assert balance(sandbox) == (sandbox.spent, sandbox.spent)
+    assert (job.state, job.failures, asked(sandbox)) == ("succeeded", 0, [3, 3, 3])
+    assert balance(sandbox) == (3, 3)
 
 
 @pytest.mark.slow

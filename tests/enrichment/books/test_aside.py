@@ -1,0 +1,161 @@
+"""Paid answers that the database cannot take: nothing is thrown away, and the fleet buys nothing more meanwhile."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.db import connection
+
+from alexandria.development.sandbox.server import Sandbox
+from enrichment.books import aside
+from enrichment.books.aside import answers_aside, store_aside
+from enrichment.books.decoding import decode_books
+from enrichment.books.storage import store_books
+from enrichment.exceptions import EnrichmentStopped
+from enrichment.jobs.lifecycle import create_job
+from enrichment.jobs.workers import run_job
+from enrichment.models import Edition, Job, Miss
+from enrichment.services.bibliographies import enrich_bibliography
+from enrichment.services.enrich import enrich_isbns
+from enrichment.tasks import resume_jobs
+from quota.exceptions import PaceTimeout
+from quota.models import Consumer
+from quota.selectors.status import get_status
+from tests.fixtures import NOON, SetClock, balance, known_isbns, unknown_isbns
+
+KNOWN, UNKNOWN = known_isbns(12), unknown_isbns(2)
+
+pytestmark = pytest.mark.usefixtures("consumer", "sandbox", "impatient")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer is put aside after the first try."""
+    monkeypatch.setattr(aside, "PATIENCE", timedelta())
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """PostgreSQL takes no more books. It can still write what needs no more space, such as the ledger."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE 'No space left on device' USING ERRCODE = '53100'; END $$"
+        )
+        for table in ("enrichment_edition", "enrichment_miss"):
+            cursor.execute(f"CREATE TRIGGER no_space BEFORE INSERT OR UPDATE ON {table} EXECUTE FUNCTION no_space()")
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP FUNCTION no_space CASCADE")
+
+
+def stored() -> set[str]:
+    return set(Edition.objects.values_list("pk", flat=True))
+
+
+def test_an_answer_that_comes_while_the_disk_is_full_is_kept_and_stored_later_and_costs_no_second_call(
+    sandbox: Sandbox,
+) -> None:
+    with full_disk():
+        with pytest.raises(EnrichmentStopped) as stopped:
+            enrich_isbns([*KNOWN[:3], *UNKNOWN], consumer="reader")
+        assert (stopped.value.result.api_calls, stored(), answers_aside(), store_aside()) == (1, set(), 1, 0)
+    assert (store_aside(), answers_aside(), stored()) == (1, 0, set(KNOWN[:3]))
+    assert set(Miss.objects.values_list("pk", flat=True)) == set(UNKNOWN)
+    assert enrich_isbns([*KNOWN[:3], *UNKNOWN], consumer="reader").api_calls == 0
+    assert balance(sandbox) == (1, 1)
+
+
+@pytest.mark.slow
+def test_what_is_under_way_when_storing_fails_is_kept_too(sandbox: Sandbox, settings) -> None:
+    settings.ISBNDB_BATCH_SIZE = 2
+    sandbox.add_fault("latency", seconds=0.3)
+    with full_disk(), pytest.raises(EnrichmentStopped):
+        enrich_isbns(KNOWN, consumer="reader")
+    assert answers_aside() == sandbox.spent > 1
+    assert store_aside() == sandbox.spent
+    assert len(stored()) == 2 * sandbox.spent
+    assert balance(sandbox) == (sandbox.spent, sandbox.spent)
+
+
+def test_the_books_of_a_page_are_kept_too(sandbox: Sandbox) -> None:
+    with full_disk(), pytest.raises(EnrichmentStopped):
+        enrich_bibliography("Ada Brandvold", consumer="reader")
+    assert (answers_aside(), stored(), sandbox.spent) == (1, set(), 1)
+    assert store_aside() == 1
+    kept = stored()
+    enrich_bibliography("Ada Brandvold", consumer="reader")
+    assert stored() == kept != set()
+
+
+def test_while_many_answers_are_aside_the_fleet_pauses_says_so_and_goes_on_by_itself(
+    sandbox: Sandbox, set_clock: SetClock
+) -> None:
+    with full_disk():
+        for isbn in KNOWN[: aside.MANY]:
+            assert get_status().can_make_calls
+            with pytest.raises(EnrichmentStopped):
+                enrich_isbns([isbn], consumer="reader")
+        status = get_status()
+        assert not status.can_make_calls
+        assert status.paused_reason is not None
+        assert "3 answers of ISBNdb could not be stored" in status.paused_reason
+        with pytest.raises(EnrichmentStopped) as refused:
+            enrich_isbns(KNOWN[5:6], consumer="reader")
+        assert isinstance(refused.value.reason, PaceTimeout)
+        set_clock(NOON + aside.PAUSE)
+        assert store_aside() == 0
+        assert not get_status().can_make_calls, "it still cannot store them"
+        assert sandbox.spent == aside.MANY
+    assert store_aside() == aside.MANY
+    set_clock(NOON + 3 * aside.PAUSE)
+    assert enrich_isbns(KNOWN[:6], consumer="reader").created == 3
+    assert balance(sandbox) == (aside.MANY + 1, aside.MANY + 1)
+
+
+@pytest.mark.slow
+def test_a_job_stores_what_was_put_aside_before_it_goes_on(sandbox: Sandbox, set_clock: SetClock) -> None:
+    job = create_job(consumer=Consumer.objects.get(), kind=Job.Kind.BATCH_DIRECT, wanted={"isbns": KNOWN})
+    with full_disk():
+        run_job()
+    assert Job.objects.get().state == "waiting"
+    set_clock(NOON + timedelta(seconds=30))
+    resume_jobs()  # the task
+    run_job()
+    job.refresh_from_db()
+    assert (job.state, job.done, sandbox.spent, stored()) == ("succeeded", len(KNOWN), 1, set(KNOWN))
+
+
+def test_an_answer_from_aside_does_not_replace_what_came_after_it() -> None:
+    body = '{"data": [{"isbn13": "%s", "title": "%s"}]}'
+    older = decode_books((body % (KNOWN[0], "Older")).encode(), key="data")
+    aside.put_aside(older, missing=[KNOWN[1]])
+    store_books(decode_books((body % (KNOWN[0], "Newer")).encode(), key="data").books)
+    store_books(decode_books((body % (KNOWN[1], "Found")).encode(), key="data").books)
+    assert store_aside() == 1
+    assert set(Edition.objects.values_list("title", flat=True)) == {"Newer", "Found"}
+    assert not Miss.objects.exists()
+
+
+def test_each_answer_is_stored_by_one_process_and_a_broken_file_is_set_apart(settings) -> None:
+    for isbn in KNOWN:
+        body = json.dumps({"data": [{"isbn13": isbn, "title": "A book"}]})
+        aside.put_aside(decode_books(body.encode(), key="data"))
+    (Path(settings.ANSWERS_DIR) / "0.json").write_text("{")
+
+    def store(_: int) -> int:
+        try:
+            return store_aside()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as threads:
+        assert sum(threads.map(store, range(4))) == len(KNOWN)
+    assert stored() == set(KNOWN)
+    assert [path.name for path in Path(settings.ANSWERS_DIR).iterdir()] == ["0.bad"]
