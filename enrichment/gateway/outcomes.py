@@ -76,16 +76,22 @@ def read(
             raise result
     if result.status != 200:
         raise _failure_of(outcome, result, ask_counter, slow_down)
+    decoded = _decoded(outcome, result)
+    record(outcome, Call.Outcome.OK, status=200, found=question.count(decoded) if question.count else None)
+    return decoded
+
+
+def _decoded(outcome: Outcome[Decoded], reply: Reply) -> Decoded:
+    """What the reply says. Records and raises why it cannot be read."""
     match decoded := outcome.decoded:
         case UndecodableAnswer() | msgspec.MsgspecError():
-            why = f"{without_key(str(decoded))}: {result.text()}"
+            why = f"{without_key(str(decoded))}: {reply.text()}"
             record(outcome, Call.Outcome.UNDECODABLE, status=200, error=why)
             raise IsbndbUndecodable("ISBNdb's answer could not be read.") from decoded
         case Exception():
             raise decoded
         case None:
             raise AssertionError("unreachable: an answer is decoded where it came in")
-    record(outcome, Call.Outcome.OK, status=200, found=question.count(decoded) if question.count else None)
     return decoded
 
 
