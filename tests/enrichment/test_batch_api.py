@@ -21,8 +21,8 @@ from quota.selectors.status import get_status
 from quota.services import reservations
 from tests.enrichment.listening import on_request
 from tests.fixtures import (
-    a_minute_passes,
     At,
+    a_minute_passes,
     balance,
     database_moved,
     known_isbns,
