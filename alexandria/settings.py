@@ -63,6 +63,7 @@ INSTALLED_APPS = [
     "django_prometheus",
     "alexandria",
     "alexandria.alerts",
+    "alexandria.logins",
     "quota",
     "enrichment",
     "harvest",
@@ -103,9 +104,16 @@ TEMPLATES = [
         },
     }
 ]
+AUTHENTICATION_BACKENDS = ["alexandria.logins.backends.ThrottledBackend"]
+PASSWORD_HASHERS = ["alexandria.logins.hashers.OneAtATimeHasher"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
 ]
 
 # --- Database: services use short transactions of their own, so there is no ATOMIC_REQUESTS. The time-outs keep the

@@ -3,12 +3,16 @@
 from typing import Any, cast
 
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, Throttled
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework_api_key.permissions import KeyParser
 
+from alexandria.common.proxies import client_address
 from quota.models import Consumer, ConsumerKey
+from quota.wrong_keys import WrongKeys
+
+WRONG_KEYS = WrongKeys()
 
 
 class ConsumerKeyAuthentication(BaseAuthentication):
@@ -18,12 +22,17 @@ class ConsumerKeyAuthentication(BaseAuthentication):
         key = self.key_of(request)
         if key is None:
             return None
+        address = str(client_address(request))
+        if wait := WRONG_KEYS.seconds_to_wait(address, key):
+            raise Throttled(wait)
         try:
             found = cast("ConsumerKey | None", ConsumerKey.objects.get_from_key(key))
         except ConsumerKey.DoesNotExist:
             found = None
         if found is None or found.has_expired:
+            WRONG_KEYS.add_wrong(address)
             raise AuthenticationFailed("The API key is unknown, revoked or expired.")
+        WRONG_KEYS.add_right(key)
         return found.consumer, found
 
     def authenticate_header(self, request: Request) -> str:

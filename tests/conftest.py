@@ -152,6 +152,14 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
     connection.close()
 
 
+@pytest.fixture(autouse=True)
+def no_wrong_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process has seen no wrong key yet: tests send many, all from one address."""
+    from quota import authentication, wrong_keys  # they read the settings
+
+    monkeypatch.setattr(authentication, "WRONG_KEYS", wrong_keys.WrongKeys())
+
+
 if "PYTEST_XDIST_WORKER" not in os.environ:
     settle_environment()
     start_servers()

@@ -13,6 +13,7 @@ from django_celery_beat.models import ClockedSchedule, CrontabSchedule, Interval
 
 from alexandria.alerts.models import Alert, Delivery, Webhook
 from alexandria.development.sandbox import isbns
+from alexandria.logins.models import LogIn
 from enrichment.models import (
     Asker,
     Author,
@@ -79,6 +80,7 @@ DIFFERENT: Mapping[type[Model], Mapping[str, str]] = {
     User: {"username": "username || n"},
     Group: {"name": "name || ' ' || n"},
     LogEntry: {},
+    LogIn: {"at": "at - n * interval '1 second'"},
 }
 """How the other rows of a table differ from its first: SQL by column, where n counts from 1."""
 
@@ -98,6 +100,7 @@ def one_of_each() -> None:
         object_repr="reading-room",
         action_flag=ADDITION,
     )
+    LogIn.objects.create(at=now, username=user.username, address="192.0.2.1", succeeded=True)
     Switches.objects.create(pk=1)
     _quota(now, day | {"consumer": consumer}, user)
     _books(now, consumer)

@@ -74,6 +74,7 @@ GROUPS = {
     "Staff": [
         _list_of("auth.user", "Users", "person"),
         _list_of("auth.group", "Groups", "groups"),
+        _list_of("logins.login", "Log-ins", "login"),
         _list_of("admin.logentry", "Changes", "history"),
     ],
 }

@@ -10,6 +10,7 @@ from django.urls import reverse
 
 from alexandria.common.searching import SearchTooSlow
 from alexandria.common.turns import LONG_BODY, RETRY_AFTER, TooManyAtOnce, name_sender, take_turn
+from alexandria.logins.throttling import LogInPaused
 
 
 class Turns:
@@ -39,6 +40,8 @@ class Turns:
         match error:
             case TooManyAtOnce():
                 return _notice(request, 429, "Too many pages at once", error, retry_after=RETRY_AFTER)
+            case LogInPaused():
+                return _notice(request, 429, "Too many log-ins have failed", error, retry_after=error.seconds)
             case SearchTooSlow():
                 return _notice(request, 503, "This search took too long", error)
         return None

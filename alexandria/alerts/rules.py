@@ -12,7 +12,7 @@ from string import Template
 from django.conf import settings
 
 from alexandria.alerts.models import Alert, Severity
-from alexandria.alerts.snapshot import CRON_GRACE, ERROR_WINDOW, LEASE_WINDOW, Snapshot
+from alexandria.alerts.snapshot import CRON_GRACE, ERROR_WINDOW, LEASE_WINDOW, LOG_IN_WINDOW, Snapshot
 from alexandria.common.text import counted
 from harvest.models import HarvestRun
 from quota.selectors.dashboard import ANSWERED, FAILED, burn_rate
@@ -215,6 +215,11 @@ def leases(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
         yield rule.finding("leases", detail)
 
 
+def log_ins(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
+    if snapshot.failed_log_ins >= rule.limit:
+        yield rule.finding("log_ins", f"{counted(snapshot.failed_log_ins, 'log-in')} failed in the last hour.")
+
+
 def observing(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
     if snapshot.status.enforcement == "observe":
         yield rule.finding("observing", "The quota counts all calls and refuses none.")
@@ -391,6 +396,21 @@ RULES = (
             alert="AlexandriaLeases",
             expr="max(increase(alexandria_leases_expired_total[${minutes}m])) >= $threshold",
             detail="{{ $value | humanize }} leases ran out.",
+        ),
+    ),
+    Rule(
+        name="log_ins",
+        severity=Severity.WARNING,
+        threshold=20,
+        window=LOG_IN_WINDOW,
+        opens_when="$threshold or more log-ins failed within $minutes minutes",
+        title="Many log-ins fail",
+        advice="Somebody may be guessing passwords. “Log-ins” in the admin shows who and from where.",
+        check=log_ins,
+        prometheus=Prometheus(
+            alert="AlexandriaLogIns",
+            expr="max(alexandria_failed_log_ins) >= $threshold",
+            detail="{{ $value | humanize }} log-ins failed.",
         ),
     ),
     Rule(

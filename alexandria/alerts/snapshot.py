@@ -9,6 +9,7 @@ from django.db.models import OuterRef, Q, Subquery
 from kombu.exceptions import OperationalError as BrokerUnavailable
 
 from alexandria.common.timeouts import within
+from alexandria.logins.throttling import failures_since
 from alexandria.monitoring.workers import workers_by_queue
 from harvest.models import CronState, HarvestRun
 from harvest.schedules import overdue
@@ -23,6 +24,7 @@ log = structlog.get_logger(__name__)
 
 ERROR_WINDOW = timedelta(minutes=15)
 LEASE_WINDOW = timedelta(hours=1)
+LOG_IN_WINDOW = timedelta(hours=1)
 CRON_GRACE = timedelta(minutes=10)
 """How late a cron may start. Its worker can be busy with another one."""
 
@@ -56,6 +58,8 @@ class Snapshot:
     """Calls a day that ISBNdb sells us, by its last answer of today that was used."""
     configured_limit: int = 0
     """Calls a day, by the switches or the environment."""
+    failed_log_ins: int = 0
+    """Log-ins that failed in the LOG_IN_WINDOW."""
     late_crons: Mapping[str, datetime] = field(default_factory=dict)
     """The crons that did not start within CRON_GRACE, and when they were due."""
 
@@ -80,6 +84,7 @@ def take_snapshot(*, expected_queues: Sequence[str]) -> Snapshot:
             leases_expired=_leases_expired(status),
             queues=consumed_queues(expected=expected_queues),
             failed_crons=_failed_crons(),
+            failed_log_ins=failures_since(status.now - LOG_IN_WINDOW),
             late_crons=overdue(now=status.now, grace=CRON_GRACE),
         )
 

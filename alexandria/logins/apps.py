@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class LoginsConfig(AppConfig):
+    name = "alexandria.logins"
+    default_auto_field = "django.db.models.BigAutoField"
