@@ -91,7 +91,8 @@ class IsbnsForm(FileForm):
         """Adds `values`, the pasted ones and then those of the file, with the `notes` of the file."""
         given: dict[str, Any] = super().clean() or {}
         if not self.errors:
-            pasted, file = read_text(given["isbns"]), self._file_values(given["file"])
+            pasted = self._values("isbns", lambda: read_text(given["isbns"]))
+            file = self._values("file", lambda: read_file(given["file"].read())) if given["file"] else FileValues()
             given["values"], given["notes"] = pasted.values + file.values, [*pasted.notes, *file.notes]
             given["is_spreadsheet"] |= bool(given["file"])
             if not given["values"]:
@@ -101,13 +102,11 @@ class IsbnsForm(FileForm):
                 raise forms.ValidationError(f"These are {count:,} ISBNs. A job can have at most {MAX_JOB_ISBNS:,}.")
         return given
 
-    def _file_values(self, file: Any) -> FileValues:
-        if not file:
-            return FileValues()
+    def _values(self, field: str, read_values: Callable[[], FileValues]) -> FileValues:
         try:
-            return read_file(file.read())
+            return read_values()
         except FileUnreadable as error:
-            raise forms.ValidationError({"file": str(error)}) from error
+            raise forms.ValidationError({field: str(error)}) from error
 
 
 class RunForm(forms.Form):

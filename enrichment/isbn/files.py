@@ -19,8 +19,8 @@ from enrichment.isbn.programs import (
 )
 from enrichment.isbn.reading import State, is_nothing, read
 from enrichment.isbn.suggestions import MAX_ZEROS_LOST
-from enrichment.isbn.tables import Row, rows_of, unquoted
-from enrichment.isbn.workbooks import FileUnreadable, is_workbook, sheets_of
+from enrichment.isbn.tables import FileUnreadable, Row, rows_of, unquoted
+from enrichment.isbn.workbooks import is_workbook, sheets_of
 
 __all__ = ["FileUnreadable", "FileValues", "read_file", "read_text"]
 
@@ -68,7 +68,7 @@ def read_file(data: bytes) -> FileValues:
 
 
 def read_text(text: str) -> FileValues:
-    """The values in a text that somebody has pasted, like those of a file."""
+    """The values in a text that somebody has pasted, like those of a file. Raises FileUnreadable."""
     found = FileValues()
     _read_rows(rows_of(text), found)
     return found

@@ -1,6 +1,7 @@
 """The one reader of ISBNs: for the API, the admin, the commands and the queue. What one of them takes, all take."""
 
 import json
+import re
 import string
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ from enrichment.isbn.suggestions import suggest, with_zeros
 
 MAX_SHOWN = 200
 """Maximum number of characters of a value that are shown again."""
+
+MAX_GROUPS = 600_000
+"""Groups of digits in all values of a list in which ISBNs are looked for. A list of 100,000 with hyphens has fewer."""
 
 _NOTHING = {"", "nan", "null", "none"}
 """What stands in a cell without an ISBN, in lower case and without punctuation: `-`, `[]`, `=""`, `NaN`."""
@@ -79,8 +83,9 @@ def read(values: "Iterable[object] | GivenIsbns", *, is_spreadsheet: bool = Fals
         return values
     entries: list[Entry] = []
     seen: set[str] = set()
+    scanner = _Scanner()
     for value in values:
-        for text, isbn13, reason in _read_one(value, is_spreadsheet=is_spreadsheet):
+        for text, isbn13, reason in _read_one(value, scanner, is_spreadsheet=is_spreadsheet):
             if isbn13 is None:
                 entries.append(Entry(text, None, State.INVALID, reason))
             elif isbn13 in seen:
@@ -98,10 +103,22 @@ def is_nothing(value: object) -> bool:
     return value is None or value == [] or (isinstance(value, float) and isnan(value))
 
 
+class _Scanner:
+    """Looks for ISBNs in values until it has seen MAX_GROUPS; what comes later is taken only as a whole."""
+
+    def __init__(self) -> None:
+        self.left = MAX_GROUPS
+
+    def scan(self, value: str) -> list[str]:
+        self.left -= len(_GROUP.findall(value))
+        return scan(value) if self.left >= 0 else []
+
+
+_GROUP = re.compile(r"\d+")
 _Found = tuple[str, str | None, Reason | None]
 
 
-def _read_one(value: object, *, is_spreadsheet: bool) -> Iterable[_Found]:
+def _read_one(value: object, scanner: _Scanner, *, is_spreadsheet: bool) -> Iterable[_Found]:
     if not isinstance(value, str | int | float):
         return () if is_nothing(value) else ((_shown(value), None, Reason.NOT_AN_ISBN),)
     try:
@@ -112,7 +129,7 @@ def _read_one(value: object, *, is_spreadsheet: bool) -> Iterable[_Found]:
         return ()
     if not isinstance(value, str):
         return ((_shown(value), None, reason),)
-    if _can_have_parts(value, reason) and (parts := scan(value)):
+    if _can_have_parts(value, reason) and (parts := scanner.scan(value)):
         texts = parts if len(parts) > 1 else [value]
         return _read_parts(texts, parts, is_spreadsheet=is_spreadsheet)
     mended = with_zeros(value) if is_spreadsheet else None

@@ -10,6 +10,11 @@ from enrichment.isbn.programs import is_isbn_head
 
 Row = Sequence[str]
 
+MAX_ROWS = 200_000
+"""Lines of a text. A list has 100,000 ISBNs at most."""
+MAX_CELLS = 1_000_000
+"""Delimiters of one kind in a text."""
+
 _DELIMITERS = "\t;|,"
 """In this order among equals: commas stand in titles and names."""
 
@@ -19,13 +24,21 @@ _SHARE = 0.5
 """Share of the rows that must have the same number of cells."""
 
 
+class FileUnreadable(Exception):
+    """The file is not a text, a table or a workbook, or it is too large."""
+
+
 def rows_of(text: str) -> list[Row]:
     """The rows of the table in the text; a text that is no table has rows of one cell, its lines.
 
     A first line `sep=;` names the delimiter. Otherwise it is the one that divides the most rows, outside quotes, into
-    the same number of cells.
+    the same number of cells. Raises FileUnreadable for too many lines or cells, before it reads them.
     """
     text = text.replace("\0", "")
+    if len(text) > MAX_ROWS and len(text.splitlines()) > MAX_ROWS:
+        raise FileUnreadable(f"The text has more than {MAX_ROWS:,} lines.")
+    if any(text.count(delimiter) > MAX_CELLS for delimiter in _DELIMITERS):
+        raise FileUnreadable(f"The text has more than {MAX_CELLS:,} cells.")
     first, _, rest = text.partition("\n")
     marker = first.strip('\r\n "')
     if marker.casefold().startswith("sep=") and len(marker) <= 5:

@@ -1,6 +1,7 @@
 """A request is refused by its head, before a byte of its body is read, decoded or written to a disk."""
 
 import codecs
+import json
 import tempfile
 from collections.abc import Iterator
 from io import BytesIO
@@ -13,7 +14,10 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.signals import request_started
 from django.db import close_old_connections
 from django.test import Client, RequestFactory
+from rest_framework.exceptions import ParseError
+from rest_framework.parsers import JSONParser
 
+from alexandria.api.parsers import MAX_VALUES, LimitedJSONParser
 from alexandria.wsgi import application
 
 pytestmark = pytest.mark.django_db
@@ -166,7 +170,7 @@ def test_a_body_of_unknown_length_is_refused_unread() -> None:
 
 def test_no_upload_is_written_to_a_disk(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
-    file = SimpleUploadedFile("list.txt", b"9780441172719\n" + b"\n" * 5_000_000)
+    file = SimpleUploadedFile("list.txt", b"9780441172719\n" + b" " * 5_000_000)
     assert staff.post("/admin/enrichment/job/check-isbns/", {"file": file}).status_code == 302
 
 
@@ -199,3 +203,15 @@ def test_a_form_that_does_not_come_as_a_whole_is_a_408(staff: Client) -> None:
 
     head: dict[str, Any] = {"CONTENT_TYPE": FORM, "CONTENT_LENGTH": "300000", "wsgi.input": Slow()}
     assert staff.post("/admin/enrichment/job/check-isbns/", **head).status_code == 408
+
+
+@pytest.mark.parametrize("piece", [b"1,", b"[],", b"{},", b'"a",', b"["])
+def test_json_with_too_many_values_is_refused_before_it_is_parsed(piece: bytes, monkeypatch) -> None:
+    monkeypatch.setattr(JSONParser, "parse", None)
+    with pytest.raises(ParseError, match="more than 500,000 values"):
+        LimitedJSONParser().parse(BytesIO(piece * (MAX_VALUES + 1)))
+
+
+def test_json_of_a_whole_list_is_parsed() -> None:
+    isbns = ["978-0-441-17271-9"] * 100_000
+    assert LimitedJSONParser().parse(BytesIO(json.dumps({"isbns": isbns}).encode())) == {"isbns": isbns}

@@ -301,3 +301,20 @@ def test_the_exports_of_other_programs_are_recognised_and_nothing_in_them_is_los
     assert set(given.valid) == good
     assert len(good) >= 6
     assert {entry.input for entry in given.invalid} == {cell.strip('="') for cell in other if "E+" not in cell}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("1\n" * 200_001, "200,000 lines"),
+        ("\r" * 200_001, "200,000 lines"),
+        ("\u2028" * 200_001, "200,000 lines"),
+        ("," * 1_000_001, "1,000,000 cells"),
+        ("1;" * 1_000_001, "1,000,000 cells"),
+    ],
+)
+def test_a_text_with_too_many_lines_or_cells_is_refused_before_they_are_read(text: str, why: str, monkeypatch) -> None:
+    monkeypatch.setattr("csv.reader", None)
+    for read_it in (lambda: read_text(text), lambda: read_file(text.encode())):
+        with pytest.raises(FileUnreadable, match=f"more than {why}"):
+            read_it()
