@@ -82,6 +82,8 @@ def tick_at(schedule: schedules.BaseSchedule, *, last: datetime | None, now: dat
     due = due_after(schedule, last or _EPOCH)
     if due is None:
         return now  # sunrise, or a fixed time: two such ticks cannot be distinguished
+    if last is not None and last > now and not due.is_moment:
+        return now  # the database's clock was set back; the interval would wait until it is where it was
     if now < due.at - due.early:
         return None
     return max(due.at, now) if due.is_moment else now

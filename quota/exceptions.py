@@ -26,6 +26,10 @@ class PaceTimeout(QuotaUnavailable):
         super().__init__(message)
 
 
+class ServiceStops(PaceTimeout):
+    """This process is told to end. Nothing more is sent; another process can go on at once."""
+
+
 class QuotaRefused(QuotaError):
     """A limit refused the calls that were requested.
 

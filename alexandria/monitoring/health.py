@@ -21,6 +21,7 @@ from django_redis import get_redis_connection
 from alexandria.common.timeouts import Bounded, Overdue, wait_for
 from alexandria.monitoring import metrics
 from alexandria.monitoring.workers import QUEUES, has_beat, workers_by_queue
+from harvest.schedules import overdue
 from quota.selectors.status import get_status, key_refused_at
 
 log = structlog.get_logger(__name__)
@@ -29,6 +30,8 @@ MAX_SECONDS = 2.5
 """A part that has not answered by then is down."""
 MAX_REPLY_SECONDS = 1.5
 """How long to wait for workers and beat after the last reply. They normally reply at once."""
+CRON_GRACE = timedelta(minutes=2)
+"""So late a cron may run: its worker can be busy."""
 KEY_REFUSED_RECENTLY = timedelta(hours=1)
 
 
@@ -116,12 +119,22 @@ def check_isbndb() -> str:
     return "open"
 
 
+def check_crons() -> str:
+    """Each cron has run when its schedule said so: a worker that answers can still drop every message."""
+    late = overdue(now=get_status().now, grace=CRON_GRACE)
+    if late:
+        since = ", ".join(f"{name} (due at {at:%H:%M:%S} UTC)" for name, at in sorted(late.items()))
+        raise CheckFailed(f"late: {since}. Compare the clocks of beat and the workers")
+    return "on time"
+
+
 CHECKS: dict[str, Bounded[str]] = {
     "database": Bounded(check_database),
     "migrations": Bounded(check_migrations),
     "redis": Bounded(check_redis),
     "workers": Bounded(check_workers),
     "beat": Bounded(check_beat),
+    "crons": Bounded(check_crons),
     "isbndb": Bounded(check_isbndb),
 }
 

@@ -26,6 +26,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 
+from alexandria.common.stopping import STOPPING
 from enrichment.books.aside import put_aside
 from enrichment.books.decoding import Answer
 from enrichment.exceptions import (
@@ -40,7 +41,7 @@ from enrichment.gateway import connection as isbndb
 from enrichment.gateway.outcomes import Outcome, read, record
 from enrichment.gateway.questions import Decoded, Exchanged, Question, key_usage
 from enrichment.gateway.replies import Reply
-from quota.exceptions import PaceTimeout, QuotaError, QuotaRefused
+from quota.exceptions import PaceTimeout, QuotaError, QuotaRefused, ServiceStops
 from quota.models import Call, Reconciliation
 from quota.prices import RequestKind
 from quota.selectors.status import get_status
@@ -222,6 +223,9 @@ class _Asking(Generic[Decoded]):
             return None
         if self.retries:
             return self.retries[0]
+        if STOPPING.is_set():
+            self._stop(ServiceStops("The service stops. Ask again: another process answers."))
+            return None
         try:
             if self.pending is None and self._has_room() and (question := self.next_question()) is not None:
                 self.pending = _Attempt(question)

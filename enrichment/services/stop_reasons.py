@@ -6,7 +6,15 @@ from django.db import DatabaseError, InterfaceError
 
 from alexandria.common.database import OUT_OF_REACH, can_pass
 from enrichment.exceptions import IsbndbError, IsbndbTimeout
-from quota.exceptions import ConsumerInactive, DayOver, PaceTimeout, QuotaError, QuotaRefused, ReservationClosed
+from quota.exceptions import (
+    ConsumerInactive,
+    DayOver,
+    PaceTimeout,
+    QuotaError,
+    QuotaRefused,
+    ReservationClosed,
+    ServiceStops,
+)
 
 STOPS = (QuotaRefused, ReservationClosed, ConsumerInactive)
 """The quota stopped the operation. What was done until then is a result, not a failure."""
@@ -15,6 +23,7 @@ _STOP_REASONS: dict[type[Exception], str] = {
     DayOver: "midnight",
     ReservationClosed: "released",  # by staff, or because the lease expired
     ConsumerInactive: "switched_off",
+    ServiceStops: "service_stops",
     PaceTimeout: "fleet_busy",
     QuotaError: "quota_unavailable",
     IsbndbTimeout: "isbndb_timeout",

@@ -94,6 +94,12 @@ def test_one_of_eight_processes_with_a_message_for_the_same_tick_runs_it(sandbox
     assert balance(sandbox) == (spent + 1, spent + 1)
 
 
+def test_an_interval_goes_on_when_the_clock_is_set_back() -> None:
+    later = NOON + timedelta(hours=1)
+    assert tick_at(schedule(60), last=later, now=NOON) == NOON
+    assert tick_at(crontab(minute="0"), last=later, now=NOON) is None, "its moments do not come twice"
+
+
 @pytest.mark.usefixtures("defaults")
 def test_a_tick_runs_once_and_a_run_by_hand_besides(set_clock: SetClock) -> None:
     def runs() -> int:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ import pytest
 from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 from django.test import Client
+from django_celery_beat.models import PeriodicTask
 
 from alexandria.development.sandbox.server import Sandbox
 from alexandria.monitoring import health
+from harvest.defaults import ensure_defaults
+from harvest.models import CronState
 from quota.models import Call, Consumer, DailyLedger
 from tests import processes
 from tests.fixtures import NOON, database_moved, known_isbns, silent_port
@@ -68,6 +72,21 @@ def test_everything_is_ok_until_beat_or_a_worker_dies(
     finally:
         for process in running.values():
             processes.kill(process)
+
+
+def test_a_cron_that_has_not_run_when_its_schedule_says_so_is_told(
+    client: Client, consumer: Consumer, no_replies
+) -> None:
+    ensure_defaults()
+    PeriodicTask.objects.update(last_run_at=NOON)  # beat sends messages, and each worker drops them as too old
+    CronState.objects.update(last_tick_at=NOON - timedelta(seconds=90))
+    assert statuses(client.get("/healthz").json())["crons"] == "ok"
+    CronState.objects.filter(name__in=["queue-flush", "expire-leases"]).update(last_tick_at=NOON - timedelta(minutes=4))
+    body = client.get("/healthz").json()
+    assert (body["status"], body["checks"]["crons"]["status"]) == ("degraded", "down")
+    assert "late: expire-leases (due at 11:57:00 UTC), queue-flush (due at 11:56:02 UTC)" in str(
+        body["checks"]["crons"]
+    )
 
 
 def test_without_redis_the_service_is_degraded_and_works(

@@ -10,8 +10,10 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from celery.signals import worker_shutting_down
 from django.db import connection, connections
 
+from alexandria.common.stopping import STOPPING
 from alexandria.development.sandbox.faults import Fault, Faults
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.books.decoding import Answer
@@ -21,7 +23,7 @@ from enrichment.gateway import connection as isbndb
 from enrichment.gateway.asking import ask, ask_each
 from enrichment.gateway.questions import Exchanged, Question, batch_of
 from enrichment.gateway.replies import Reply
-from quota.exceptions import PaceTimeout, QuotaRefused
+from quota.exceptions import PaceTimeout, QuotaRefused, ServiceStops
 from quota.models import Call, Consumer, Reservation
 from quota.prices import RequestKind
 from quota.selectors.status import get_status
@@ -177,6 +179,21 @@ def test_while_a_request_is_under_way_the_connection_is_kept_to_store_its_answer
     connection.ensure_connection()
     before = connection.connection.info.backend_pid
     assert [connection.connection.info.backend_pid for _ in ask_each(questions_for(2))] == [before, before]
+
+
+def test_a_process_that_is_told_to_end_asks_no_more_and_takes_what_is_under_way(sandbox: Sandbox) -> None:
+    questions = questions_for(40)
+    try:
+        with pytest.raises(ServiceStops):
+            for exchanged in ask_each(questions):
+                assert exchanged.is_answered
+                worker_shutting_down.send(sender=None)
+    finally:
+        STOPPING.clear()
+    assert set(Call.objects.values_list("outcome", flat=True)) == {"ok"}
+    sent = sandbox.spent
+    assert (get_status().used, get_status().reserved, sent <= asking.MAX_UNDER_WAY) == (sent, 0, True)
+    assert len(list(ask_each(questions))) == 40 - sent
 
 
 def test_a_pause_of_the_fleet_beyond_the_patience_for_the_pace_is_not_waited_for() -> None:

@@ -1,0 +1,27 @@
+"""Whether this process is told to end, so that long work ends between two requests with what was done."""
+
+import multiprocessing
+import signal
+from typing import Any
+
+from celery.signals import worker_shutting_down
+
+STOPPING = multiprocessing.Event()
+"""Celery's main process shares it with the processes that it forks: they get no signal themselves."""
+
+
+@worker_shutting_down.connect(dispatch_uid="alexandria.common.stopping")
+def stop(*_: Any, **__: Any) -> None:
+    STOPPING.set()
+
+
+def stop_on_sigterm() -> None:
+    """Sets STOPPING when this process gets SIGTERM, before what its server does then."""
+    then = signal.getsignal(signal.SIGTERM)
+
+    def stop_and_then(number: int, frame: Any) -> None:
+        STOPPING.set()
+        if callable(then):
+            then(number, frame)
+
+    signal.signal(signal.SIGTERM, stop_and_then)
