@@ -4,8 +4,9 @@ import sys
 
 from tests.bench import scratch  # noqa: F401 (first: it sets Django up)
 
-from tests.bench import dispatch, fairness, lookup, pace, queue, refresh, upsert  # isort: skip
+from tests.bench import dispatch, fairness, lookup, pace, queue, refresh, scale, side_by_side, upsert  # isort: skip
 
 if __name__ == "__main__":
-    results = [upsert.run(), dispatch.run(), queue.run(), refresh.run(), lookup.run(), pace.run(), fairness.run()]
+    benchmarks = (upsert, dispatch, side_by_side, scale, queue, refresh, lookup, pace, fairness)
+    results = [benchmark.run() for benchmark in benchmarks]
     sys.exit(0 if all(results) else 1)

@@ -230,7 +230,7 @@ def test_no_order_of_the_steps_of_three_actors_breaks_a_guarantee_even_if_one_di
     for names in every if os.environ.get("ORDERS") == "all" else THREES:
         explored = run(world(), *names)
         assert explored.wrong == [], f"{names}: {explored}"
-        assert explored.ends > 1
+        assert explored.ends > 0
 
 
 @pytest.mark.parametrize("skew", [timedelta(seconds=-1.9), timedelta(), timedelta(seconds=1.9)], ids=str)
