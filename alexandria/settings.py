@@ -69,6 +69,7 @@ INSTALLED_APPS = [
     "harvest",
 ]
 MIDDLEWARE = [
+    "alexandria.common.headers.security_headers",
     "alexandria.monitoring.request_id.request_ids",
     "alexandria.common.proxies.https_from_trusted_proxies",
     "alexandria.monitoring.health.probes",
@@ -287,7 +288,7 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "persistAuthorization": True, "validatorUrl": None},
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None},
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "ENUM_NAME_OVERRIDES": {
         "ConsumerKind": "quota.models.Consumer.Kind",
@@ -344,7 +345,10 @@ UNFOLD = {
 # --- Security: on, except with DEBUG
 SECURE_SSL_REDIRECT = not DEBUG
 SECURE_HSTS_SECONDS = 0 if DEBUG else 31_536_000
-SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not DEBUG
+# These two bind other hosts of the domain too, and cannot be taken back for a year, so they are never set by default.
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env.flag("HSTS_SUBDOMAINS", default=False)
+SECURE_HSTS_PRELOAD = env.flag("HSTS_PRELOAD", default=False)
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]  # they ask for these two
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
 SECURE_PROXY_SSL_HEADER = (PROTOCOL, "https")  # only trusted proxies get it past alexandria.common.proxies
 X_FRAME_OPTIONS = "DENY"

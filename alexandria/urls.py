@@ -1,7 +1,7 @@
 from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularSwaggerView
+from drf_spectacular.views import SpectacularSwaggerSplitView
 
 from alexandria.alerts.api import JobWebhookView
 from alexandria.api import problems
@@ -12,8 +12,8 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="docs")),
     path("api/docs", RedirectView.as_view(pattern_name="docs")),
     path("api/schema", RedirectView.as_view(pattern_name="schema", query_string=True)),
-    path("api/schema/", SchemaView.as_view(), name="schema"),
-    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("api/schema/", SchemaView.as_view(metadata_class=None), name="schema"),
+    path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema", metadata_class=None), name="docs"),
     path("api/jobs/webhook", JobWebhookView.as_view(), name="job-webhook"),
     path("api/", include("quota.urls")),
     path("api/", include("enrichment.urls")),

@@ -6,9 +6,9 @@ from django.http import HttpRequest
 from django_celery_beat import admin as beat
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 from kombu.exceptions import OperationalError
-from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
+from alexandria.common.admin import ModelAdmin
 from harvest.periodic import refusal
 
 for model in (ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule):
@@ -36,6 +36,12 @@ class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, ModelAdmin):
     """Unlike django-celery-beat's own actions, ours check a permission and write to the history."""
 
     form = PeriodicTaskForm
+    change_form_template = None  # the library's has an inline script, which explains the crontab
+    readonly_fields = ("last_run_at",)
+    fieldsets = tuple(
+        (title, options | {"fields": tuple(name for name in options["fields"] if name != "crontab_translation")})
+        for title, options in beat.PeriodicTaskAdmin.fieldsets
+    )
     list_display = ("name", "enabled", "scheduler", "last_run_at")
     actions = ("enable_tasks", "disable_tasks", "run_tasks")
 

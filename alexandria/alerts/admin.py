@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils.text import Truncator
-from unfold.admin import ModelAdmin, TabularInline
+from unfold.admin import TabularInline
 from unfold.dataclasses import UnfoldAction
 from unfold.decorators import action, display
 
@@ -19,7 +19,7 @@ from alexandria.alerts.exceptions import NothingToRetry
 from alexandria.alerts.models import Alert, Delivery, Webhook, new_seed
 from alexandria.alerts.webhooks import secret_of
 from alexandria.common.addresses import AddressRefused, check_url
-from alexandria.common.admin import ReadOnlyAdmin, WithoutTransaction, secret_page
+from alexandria.common.admin import ModelAdmin, ReadOnlyAdmin, WithoutTransaction, secret_page
 from alexandria.common.reasons import confirm_page
 from enrichment.models import Job
 
@@ -113,7 +113,7 @@ class WebhookForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(Webhook)
-class WebhookAdmin(ModelAdmin, WithoutTransaction):
+class WebhookAdmin(ModelAdmin, WithoutTransaction):  # type: ignore[misc]  # the same method, with other stubs
     form = WebhookForm
     fields = ("name", "consumer", "url", "min_severity", "active")
     list_display = ("name", "host", "consumer", "min_severity", "active", "created_at")

@@ -3,13 +3,16 @@
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import LogEntry
 from django.contrib.admin.options import get_content_type_for_model
+from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponse
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import TemplateResponse
 from django.utils.cache import add_never_cache_headers
-from unfold.admin import ModelAdmin
+from unfold import admin as unfold
 from unfold.views import ChangeList
 
 from alexandria.common.searching import searching
@@ -28,6 +31,18 @@ class BoundedList(ChangeList):
         with searching():
             super().get_results(request)
             len(self.result_list)  # runs the query
+
+
+class ModelAdmin(unfold.ModelAdmin):
+    """The base of all pages. An action on an id that is no id is not found; Django would fail."""
+
+    def response_action(self, request: HttpRequest, queryset: "QuerySet[Any]") -> HttpResponseBase | None:
+        for chosen in request.POST.getlist(ACTION_CHECKBOX_NAME):
+            try:
+                self.opts.pk.to_python(chosen)
+            except ValidationError:
+                raise Http404(f"{chosen[:100]!r} is no id.") from None
+        return super().response_action(request, queryset)
 
 
 class ReadOnlyAdmin(ModelAdmin):

@@ -10,9 +10,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from rest_framework_api_key.models import APIKey
 from simple_history.admin import SimpleHistoryAdmin
-from unfold.admin import ModelAdmin
 from unfold.views import ChangeList
 
+from alexandria.common.admin import ModelAdmin
 from alexandria.common.reasons import (
     REASON_FIELDSET,
     ReasonedAdmin,

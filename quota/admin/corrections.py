@@ -35,7 +35,7 @@ class AdjustmentForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(Adjustment)
-class AdjustmentAdmin(ReadOnlyAdmin, WithoutTransaction):
+class AdjustmentAdmin(ReadOnlyAdmin, WithoutTransaction):  # type: ignore[misc]  # the same method, with other stubs
     """A person's correction of the calls used. It cannot be changed: correct a mistake with another adjustment."""
 
     form = AdjustmentForm

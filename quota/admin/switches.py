@@ -10,8 +10,8 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from simple_history.admin import SimpleHistoryAdmin
-from unfold.admin import ModelAdmin
 
+from alexandria.common.admin import ModelAdmin
 from alexandria.common.reasons import REASON_FIELDSET, ReasonedAdmin, ReasonField
 from alexandria.common.text import counted
 from quota.exceptions import LedgerNotOpen, QuotaError

@@ -229,6 +229,14 @@ def test_https_is_required_unless_debug_is_on(load_settings: LoadSettings) -> No
     assert not any(load_settings(DEBUG="on")[rule] for rule in rules)
 
 
+def test_hsts_is_for_this_host_alone_unless_a_setting_says_more(load_settings: LoadSettings) -> None:
+    more = {"HSTS_SUBDOMAINS": "SECURE_HSTS_INCLUDE_SUBDOMAINS", "HSTS_PRELOAD": "SECURE_HSTS_PRELOAD"}
+    production = {"DEBUG": "off", "ALLOWED_HOSTS": "books.example"}
+    assert [load_settings(**production)[name] for name in more.values()] == [False, False]
+    for variable, name in more.items():
+        assert load_settings(**production, **{variable: "on"})[name] is True
+
+
 def test_the_example_documents_every_variable_with_its_default(load_settings: LoadSettings) -> None:
     documented = dict(re.findall(r"^# ([A-Z_]+)=(.*)$", ENV_EXAMPLE.read_text(), re.MULTILINE))
     read = set(re.findall(r'env\.(?!gone)\w+\(\s*"([A-Z_]+)"', SETTINGS.read_text()))

@@ -58,3 +58,14 @@ def test_the_page_before_log_in(tab: Page) -> None:
     tab.goto(reverse("admin:index"))
     found = flaws(tab)
     assert not found, "\n".join(found)
+
+
+def test_the_page_of_the_api_shows_every_request_and_keeps_no_key(tab: Page) -> None:
+    tab.goto(reverse("docs"))
+    tab.locator(".opblock").first.wait_for()
+    tab.get_by_role("button", name="Authorize").first.click()
+    tab.get_by_label("auth-api-key-value").or_(tab.locator(".auth-container input")).first.fill("Api-Key a-key")
+    tab.locator(".auth-container").get_by_role("button", name="Apply").or_(
+        tab.locator(".auth-container button.authorize")
+    ).first.click()
+    assert "a-key" not in tab.evaluate("JSON.stringify([localStorage, sessionStorage, document.cookie])")

@@ -218,10 +218,10 @@ class Run:
         return "it is midnight"
 
     def _progress(self) -> str:
-        status = get_status()
+        theirs, status = self.sandbox.spent, get_status()
         jobs, ended = Job.objects.count(), Job.objects.exclude(ended_at=None).count()
         return (
-            f"… {status.now:%H:%M:%S}: {status.used} calls ({self.sandbox.spent}), {status.reserved} reserved; "
+            f"… {status.now:%H:%M:%S}: {status.used} calls (ISBNdb: {theirs}), {status.reserved} reserved; "
             f"{Edition.objects.count()} books; {ended} of {jobs} jobs ended; {QueuedIsbn.objects.count()} queued; "
             f"answers {dict(self.promises.answers)}"
         )
