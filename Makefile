@@ -1,6 +1,6 @@
 # `make` lists the targets. PYTHON=python3.12 make … selects the interpreter. Without it, an existing .venv is kept.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test test-fast browser screenshots lint types pgbouncer yaz node ci bench chaos mutants lock clean
+.PHONY: help setup demo run test test-fast browser screenshots lint types pgbouncer nginx yaz node ci bench chaos mutants lock clean
 
 BIN := .venv/bin
 MANAGE := $(BIN)/python manage.py
@@ -52,7 +52,7 @@ types: setup ## checks types with mypy, strict
 	$(BIN)/mypy $(CODE)
 
 ci: export CI := on
-ci: browser pgbouncer yaz node lint types test ## every change must pass this; fails without a browser
+ci: browser pgbouncer nginx yaz node lint types test ## every change must pass this; fails without a browser
 
 browser: ## installs Debian's chromium for the browser tests, if there is none (CHROMIUM=/path uses another)
 	@.ci/browser
@@ -64,6 +64,9 @@ DEBIAN = PATH="$$PATH:/usr/sbin"; command -v $(1) > /dev/null || { \
 
 pgbouncer: ## installs Debian's PgBouncer, if it is missing; `test` skips what needs it
 	@$(call DEBIAN,pgbouncer,pgbouncer)
+
+nginx: ## installs Debian's nginx, if it is missing; `test` skips what needs it
+	@$(call DEBIAN,nginx,nginx-light)
 
 yaz: ## installs Debian's yaz, which checks MARC files, if it is missing; `test` skips what needs it
 	@$(call DEBIAN,yaz-marcdump,yaz)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,6 +27,25 @@ def filled_in(text: str, environment: Mapping[str, str]) -> str:
     """Replaces ${NAME:-default} and ${NAME:?message} as Compose does, and $$ with $."""
     names = r"\$\{(\w+)(?::-([^}]*)|:\?[^}]*)\}"
     return re.sub(names, lambda found: environment.get(found[1]) or found[2] or "", text).replace("$$", "$")
+
+
+def copy_what_runs(folder: Path) -> None:
+    """Copies into the folder what .dockerignore permits."""
+    ignored = (BASE_DIR / ".dockerignore").read_text().splitlines()
+    assert ignored[1] == "*", "only the named files"
+    for name in [line[1:] for line in ignored if line.startswith("!")]:
+        if (BASE_DIR / name).is_dir():
+            shutil.copytree(BASE_DIR / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(BASE_DIR / name, folder / name)
+
+
+def lines_in_docs(name: str) -> str:
+    """The block of code that begins with ``` and these words in docs/deploy.md."""
+    text = (BASE_DIR / "docs" / "deploy.md").read_text()
+    found = re.search(rf"^ *```{name}\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
+    assert found
+    return found[1]
 
 
 def unused_port() -> int:

@@ -1,7 +1,6 @@
 """Back up and restore with the commands of docs/deploy.md: nothing is lost, and an old dump catches up with ISBNdb."""
 
 import json
-import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +14,12 @@ from psycopg import sql
 
 from alexandria.development.embedded.files import wheel_folder
 from alexandria.development.sandbox.server import Sandbox
-from alexandria.env import BASE_DIR
 from enrichment.defaults import ensure_defaults as enrichment_defaults
 from harvest.defaults import ensure_defaults as harvest_defaults
 from quota.services import reservations
 from quota.services.corrections import adjust
 from tests import processes
-from tests.alexandria.serving import run, shell_for_docs
+from tests.alexandria.serving import lines_in_docs, run, shell_for_docs
 from tests.fixtures import known_isbns
 
 pytestmark = pytest.mark.slow
@@ -39,17 +37,9 @@ def restored() -> Iterator[str]:
         cursor.execute(f"DROP DATABASE IF EXISTS {RESTORED} WITH (FORCE)")
 
 
-def lines_in_docs(name: str) -> str:
-    """The block of commands with this name in docs/deploy.md."""
-    text = (BASE_DIR / "docs" / "deploy.md").read_text()
-    found = re.search(rf"^ *```sh {name}\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
-    assert found
-    return found[1]
-
-
 def follow(name: str, folder: Path, **variables: str) -> "subprocess.CompletedProcess[str]":
     environment = shell_for_docs(processes.environment() | variables, folder, PROGRAMS)
-    command = ["sh", "-ec", lines_in_docs(name)]
+    command = ["sh", "-ec", lines_in_docs(f"sh {name}")]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -87,6 +77,8 @@ def test_a_dump_contains_everything_and_an_old_one_is_raised_to_isbndbs_count(
     assert api.post("/api/enrich/batch-direct", {"isbns": known_isbns(14)}, format="json").json()["api_calls"] == 3
     assert sandbox.spent == 11
 
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {RESTORED}")
     back = follow("restore", tmp_path, RESTORED_URL=restored)
     assert back.returncode == 0, back.stderr
     assert "The ledger agrees with its rows." in back.stdout

@@ -3,7 +3,6 @@
 import json
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from harvest.models import HarvestRun
 from tests import processes
 from tests.alexandria.serving import (
     COMPOSE,
+    copy_what_runs,
     filled_in,
     is_listening,
     passes_its_health_check,
@@ -59,13 +59,7 @@ def instructions() -> list[tuple[str, str]]:
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder /app of the image, with the files that .dockerignore permits."""
     folder = tmp_path_factory.mktemp("app")
-    ignored = (BASE_DIR / ".dockerignore").read_text().splitlines()
-    assert ignored[1] == "*", "only the named files"
-    for name in [line[1:] for line in ignored if line.startswith("!")]:
-        if (BASE_DIR / name).is_dir():
-            shutil.copytree(BASE_DIR / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(BASE_DIR / name, folder / name)
+    copy_what_runs(folder)
     return folder
 
 

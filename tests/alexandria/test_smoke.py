@@ -106,15 +106,24 @@ def test_a_repeated_request_that_raises_the_count_is_a_failure(
 ) -> None:
     enrich = smoke.Checks.enrich
 
-    def with_others(walk: smoke.Checks, *, refresh: bool) -> dict[str, Any]:
+    def with_others(walk: smoke.Checks, isbn: str, *, refresh: bool) -> dict[str, Any]:
         if not refresh:
             reservations.increment(1)
-        return enrich(walk, refresh=refresh)
+        return enrich(walk, isbn, refresh=refresh)
 
     monkeypatch.setattr(smoke.Checks, "enrich", with_others)
     code, results = walk(capsys, live_server, "--api-key", key)
     assert (code, results[-1]["check"], results[-1]["outcome"]) == (1, CHECKS[3], "failed")
     assert "used rose by 1 for 0 calls" in results[-1]["detail"]
+
+
+@pytest.mark.slow
+def test_a_second_check_within_a_minute_asks_for_other_isbns(
+    capsys, live_server, sandbox: Sandbox, key: str, refused_key: str
+) -> None:
+    for _ in range(2):
+        code, results = walk(capsys, live_server, "--api-key", key, "--refused-key", refused_key)
+        assert (code, [result["check"] for result in results]) == (0, CHECKS), results[-1]
 
 
 def test_the_command_stops_at_the_first_failure(capsys, live_server, sandbox: Sandbox, key: str) -> None:
