@@ -10,7 +10,7 @@ from enrichment.services.reconciliation import reconcile
 from quota.models import Call, Consumer, DailyLedger
 from tests.chaos.load import Promises
 from tests.chaos.verdict import Verdict, judge
-from tests.fixtures import known_isbns
+from tests.fixtures import NOON, known_isbns
 
 ISBNS = known_isbns(3)
 
@@ -56,6 +56,13 @@ def test_a_request_without_an_outcome_needs_a_kill_or_an_outage(sandbox: Sandbox
     [row] = Call.objects.all()
     assert "was on its way at a kill or an outage. Wrong: " + str(row.pk) in judged(sandbox, promises)
     assert judge(sandbox, promises, {row.pk: 1}).wrong == []
+
+
+def test_send_times_that_are_too_near_to_each_other_are_found(sandbox: Sandbox, promises: Promises) -> None:
+    enrich_isbns(known_isbns(4), consumer="reader")
+    DailyLedger.objects.update(max_rps=1)
+    Call.objects.update(send_at=NOON)
+    assert "2 send times in a second, at most 1. Wrong: 2" in judged(sandbox, promises)
 
 
 def test_reserved_calls_are_found(sandbox: Sandbox, promises: Promises) -> None:

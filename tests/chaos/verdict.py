@@ -1,9 +1,9 @@
 """What must be true afterwards, in the database of the service and at ISBNdb."""
 
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from django.db.models import Count, QuerySet, Sum
 
@@ -83,6 +83,8 @@ def _judge_ledgers(verdict: Verdict, sandbox: Sandbox, on_their_way: Mapping[int
             f"or not sent in time ({not_sent})",
             [over] * (over > lost + not_sent),
         )
+        most = _most_in_a_second(rows.filter(share_of=None, reservation__isnull=False))
+        verdict.say(f"{day}: {most} send times in a second, at most {ledger.max_rps}", [most] * (most > ledger.max_rps))
         verdict.say(f"{day}: nothing is reserved", [ledger.reserved] * (ledger.reserved != 0))
         verdict.say(f"{day}: the ledger is the sum of its journal", check_ledger(ledger.day))
     lost_rows = dict(Call.objects.filter(outcome=Call.Outcome.UNKNOWN).values_list("pk", "calls"))
@@ -174,6 +176,19 @@ def _wanted_keys(book: Book) -> list[str]:
 
 def _prices(rows: QuerySet[Call]) -> int:
     return int(rows.aggregate(calls=Sum("calls", default=0))["calls"])
+
+
+def _most_in_a_second(rows: QuerySet[Call]) -> int:
+    """The most send times that lie within one second."""
+    sent = rows.exclude(outcome=Call.Outcome.NOT_SENT).order_by("send_at").values_list("send_at", flat=True)
+    window: deque[datetime] = deque()
+    most = 0
+    for at in sent:
+        window.append(at)
+        while at - window[0] >= timedelta(seconds=1):
+            window.popleft()
+        most = max(most, len(window))
+    return most
 
 
 def _day(at: float) -> str:
