@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from alexandria.common.commands import ToolCommand, ToolConsole
 from alexandria.common.text import counted
 from alexandria.development import stack
 from alexandria.development.embedded import servers
+from alexandria.development.sandbox.isbns import isbn13_at
 
 ISBNS = Path(__file__).parents[2] / "development" / "data" / "demo_isbns.txt"
 SAFETY_LIMIT = 232
@@ -42,7 +44,9 @@ OWN_STACK = dict.fromkeys(
 # A day has few calls: the list by the ISBN, the list by the request, and some small batches. So it ends soon.
 OWN_STACK |= {"QUOTA_DAILY_LIMIT": "240", "QUOTA_SAFETY_BUFFER": "8"}
 MAX_BOOKS_SHOWN = 12
-SECONDS_NEEDED = 120
+SECONDS_NEEDED = 240
+SECONDS_BETWEEN_REFRESHES = 61
+SLOT = 7_000  # of books that the sandbox invents
 
 
 class Mismatch(Exception):
@@ -94,6 +98,7 @@ class Priced:
     isbns: int
     used: int
     isbndb_spent: int
+    asked_at: float  # on the monotonic clock
 
 
 @contextmanager
@@ -153,6 +158,10 @@ class Demo:
 
     def by_the_request(self, before: Priced) -> Priced:
         self.title("4. A plan by the request: the same list, refreshed")
+        self.console.print(
+            "Alexandria does not ask for the same book twice within a minute. Waiting until it is over …"
+        )
+        time.sleep(max(0.0, before.asked_at + SECONDS_BETWEEN_REFRESHES - time.monotonic()))
         answer = self.enrich({"isbns": self.isbns, "refresh": True, "source": "demo"})
         expect(self.console, "calls for the whole list", answer["api_calls"], 1)
         expect(self.console, "calls used", self.status()["used"], before.used + 1)
@@ -162,7 +171,9 @@ class Demo:
         """What the list cost. Our count must be ISBNdb's, which the sandbox tells without counting that."""
         used, state = self.status()["used"], httpx2.get(f"{self.sandbox}/_sandbox/state", trust_env=False).json()
         expect(self.console, "ISBNdb's count is ours", state["spent"], used)
-        return Priced(state["plan"]["batch_price"], answer["api_calls"], answer["valid"], used, state["spent"])
+        return Priced(
+            state["plan"]["batch_price"], answer["api_calls"], answer["valid"], used, state["spent"], time.monotonic()
+        )
 
     def show_prices(self, plans: list[Priced]) -> None:
         self.title("5. Both prices, and what a wrong guess would have counted")
@@ -177,12 +188,12 @@ class Demo:
         self.console.print("Too high, and paid calls stay unused. Too low, and ISBNdb's limit comes without a warning.")
 
     def to_the_limit(self) -> None:
-        self.title("6. To the limit, with requests that refresh 3 books each and cost 1 call")
-        refresh = {"isbns": self.isbns[:3], "refresh": True, "source": "demo"}
+        self.title("6. To the limit, with requests for 3 new books each, which cost 1 call")
+        new = ({"isbns": [isbn13_at(SLOT, 3 * number + book) for book in range(3)]} for number in count())
         while self.status()["remaining"] > 1:
-            expect(self.console, "calls for 3 books", self.enrich(refresh)["api_calls"], 1)
+            expect(self.console, "calls for 3 books", self.enrich(next(new))["api_calls"], 1)
         last_count = self.isbndb_count()
-        refused = self.client.post("/api/enrich/batch-direct", json=refresh)
+        refused = self.client.post("/api/enrich/batch-direct", json=next(new))
         self.show_refusal(refused)
         expect(self.console, "status of a request above the limit", refused.status_code, 429)
         expect(self.console, "limit that refused it", refused.json()["limit"], "safety_limit")
@@ -212,8 +223,8 @@ class Demo:
         return self.json(self.client.post("/api/enrich/batch-direct", json=body))
 
     def isbndb_count(self) -> dict[str, Any]:
-        count: dict[str, Any] = json.loads(self.running.manage("isbndb_key", "--json"))
-        return count
+        counted_there: dict[str, Any] = json.loads(self.running.manage("isbndb_key", "--json"))
+        return counted_there
 
     def json(self, response: httpx2.Response) -> dict[str, Any]:
         if response.status_code != 200:
