@@ -204,7 +204,7 @@ ISBNDB_TIMEOUT_SECONDS = env.integer("ISBNDB_TIMEOUT_SECONDS", 30, minimum=1, ma
 EDITION_FRESH_DAYS = env.integer("EDITION_FRESH_DAYS", 90, minimum=0, maximum=3650)
 FEED_FRESHNESS = env.flag("FEED_FRESHNESS", default=True)
 # A folder for paid answers that the database cannot take at the moment. Web and workers of a machine share it.
-ANSWERS_DIR = str(BASE_DIR / (env.text("ANSWERS_DIR") or ".data/answers"))
+ANSWERS_DIR = env.text("ANSWERS_DIR") or ".data/answers"
 MISS_REMEMBER_DAYS = env.integer("MISS_REMEMBER_DAYS", 30, minimum=0, maximum=3650)
 
 # --- Quota: each new day's ledger copies these values. After that, the ledger of the day decides.

@@ -34,7 +34,7 @@ MANY = 3
 
 PAUSE = timedelta(seconds=35)
 """So long the fleet pauses. While the answers cannot be stored, each try to store them, every 5 seconds, makes it pause
-again. It is longer than a request waits for the pace, so that nobody waits in vain."""
+again. It is longer than a request waits for the pace, so who waits is told at once."""
 
 Stored = TypeVar("Stored")
 
@@ -164,4 +164,4 @@ def _files() -> list[Path]:
 
 
 def _folder() -> Path:
-    return Path(settings.ANSWERS_DIR)
+    return Path(settings.BASE_DIR, settings.ANSWERS_DIR)

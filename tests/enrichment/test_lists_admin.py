@@ -23,7 +23,7 @@ from enrichment.services.enrich import enrich_isbns
 from harvest.runs import run_cron
 from quota.models import Consumer
 from tests.enrichment.staff import STAFF_GROUPS, member
-from tests.fixtures import NOON, SetClock, balance, known_isbns, unknown_isbns
+from tests.fixtures import NOON, SetClock, a_minute_passes, balance, known_isbns, unknown_isbns
 
 CHECK = "admin:check_isbns"
 
@@ -187,6 +187,7 @@ def test_fresh_editions_can_be_refreshed_from_the_list_and_from_their_page(
 ) -> None:
     known = known_isbns(3)
     enrich_isbns(known, consumer="staff")
+    a_minute_passes()
     chosen = {"action": "refresh", "_selected_action": known[:2]}
     checked = admin_client.post(reverse("admin:enrichment_edition_changelist"), chosen, follow=True)
     assert (checked.context["plan"].wanted, checked.context["plan"].calls) == (2, 1)

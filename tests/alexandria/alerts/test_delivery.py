@@ -169,7 +169,7 @@ def test_a_channel_that_fails_does_not_delay_the_others(
     assert (len(receiver.received), len(mailoutbox)) == (1, 1)
     errors = dict(Delivery.objects.filter(state="pending").values_list("to", "error"))
     assert errors["no host"] == "nowhere.invalid has no address."
-    assert errors["nobody"].startswith("ConnectError")
+    assert errors["nobody"].startswith("127.0.0.1: ConnectError")
 
 
 def test_a_run_ends_in_time_and_the_other_messages_stay_due(

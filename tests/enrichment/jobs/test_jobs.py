@@ -714,6 +714,7 @@ def test_the_books_of_an_author_are_fetched_page_by_page(sandbox: Sandbox) -> No
     assert (job.state, job.done, job.total) == ("succeeded", 2, 2)
     assert job.result == {
         "author": catalogue.MORE_THAN_1000,
+        "listed_at": None,
         "complete": True,
         "stopped_reason": None,
         "next_page": None,
