@@ -53,7 +53,7 @@ class IsbndbKeyRefused(IsbndbRefused):
 class IsbndbUnclear(IsbndbError):
     """ISBNdb refused a request without saying why, and its own counter could not settle whether the day is over.
 
-    There is no retry: if the day is over, each request is in vain and still counted.
+    There is no retry: if the day is over, each request gets nothing and still counts.
     """
 
     def __init__(self, why: str) -> None:
@@ -156,7 +156,7 @@ class JobNotPaused(JobError):
 class AlreadyBegun(JobError):
     """The consumer has a job for the same list that has not ended, or that has ended without doing everything.
 
-    `job`: that job. It can be resumed or retried; to begin anew, cancel it and ask for the list `again`.
+    `job`: that job. It can be resumed or retried; to begin again, cancel it and ask for the list `again`.
     """
 
     def __init__(self, job: Any) -> None:

@@ -6,6 +6,7 @@ from datetime import datetime
 from django.db.models import Count
 from prometheus_client.core import Metric
 
+from enrichment.books.aside import answers_aside, bad_answers
 from enrichment.models import Edition, Job, JobAuthor
 from enrichment.selectors.queue import get_queue
 from enrichment.selectors.stats import number_of_rows
@@ -36,6 +37,12 @@ def collect() -> Iterator[Metric]:
             "editions", "Stored books. Above 100,000, PostgreSQL's estimate.", number_of_rows(Edition.objects.all())[0]
         )
         yield from _jobs(begin_of(queue.quota.day))
+
+
+def collect_from_files() -> Iterator[Metric]:
+    """Reads the folder of the answers. It needs no database: without one, it is what counts."""
+    rows = ((["waiting"], answers_aside()), (["bad"], bad_answers()))
+    yield gauges("answers_aside", "Paid answers that are not in the database yet, by state.", ["state"], rows)
 
 
 def _jobs(today: datetime) -> Iterator[Metric]:

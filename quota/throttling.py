@@ -7,6 +7,7 @@ import structlog
 from django.conf import settings
 from django.core.cache import cache
 from django_redis import get_redis_connection
+from prometheus_client import Counter
 from redis.exceptions import RedisError
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
@@ -20,6 +21,10 @@ MINUTE = 60
 PATIENCE = 10
 """Seconds without a new attempt after Redis did not answer: to wait for it would slow every request down."""
 
+NOT_THROTTLED = Counter(
+    "alexandria_not_throttled_requests", "Requests that were let in uncounted, because Redis did not answer."
+)
+
 
 class RequestsPerMinute(BaseThrottle):
     """API_REQUESTS_PER_MINUTE for each key, in minutes of the clock. 0: no limit.
@@ -32,11 +37,10 @@ class RequestsPerMinute(BaseThrottle):
 
     def allow_request(self, request: Request, view: Any) -> bool:
         max_requests = settings.API_REQUESTS_PER_MINUTE
-        if (
-            not max_requests
-            or not isinstance(request.auth, ConsumerKey)
-            or time.monotonic() < RequestsPerMinute.not_before
-        ):
+        if not max_requests or not isinstance(request.auth, ConsumerKey):
+            return True
+        if time.monotonic() < RequestsPerMinute.not_before:
+            NOT_THROTTLED.inc()
             return True
         now = time.time()
         self.seconds_left = MINUTE - now % MINUTE
@@ -45,6 +49,7 @@ class RequestsPerMinute(BaseThrottle):
             pipeline = get_redis_connection().pipeline()
             made, _ = pipeline.incr(counter).expire(counter, 2 * MINUTE).execute()
         except RedisError as error:
+            NOT_THROTTLED.inc()
             RequestsPerMinute.not_before = time.monotonic() + PATIENCE
             log.warning("api.not_throttled", error=f"{type(error).__name__}: {error}")
             return True

@@ -14,8 +14,10 @@ from unittest.mock import patch
 
 import psycopg
 import pytest
+from celery import current_app
 from django.db import connection
 from django.db.models import F
+from django.test import override_settings
 from rest_framework.test import APIClient
 
 from alexandria.development.sandbox import isbns
@@ -117,6 +119,16 @@ def silent_port() -> Iterator[int]:
     """A port that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
+
+
+@contextmanager
+def broker_moved(port: int) -> Iterator[None]:
+    """This process publishes to another port."""
+    with (
+        override_settings(CELERY_BROKER_URL=f"redis://127.0.0.1:{port}/0"),
+        patch.object(current_app.amqp, "_producer_pool", None),
+    ):
+        yield
 
 
 def _replace_database_clock(body: str) -> None:

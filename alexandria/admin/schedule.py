@@ -1,14 +1,16 @@
 """The pages of django-celery-beat, in the style of the other pages."""
 
+import json
+
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django_celery_beat import admin as beat
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
-from kombu.exceptions import OperationalError
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from alexandria.common.admin import ModelAdmin
+from alexandria.common.publishing import publish
 from harvest.periodic import refusal
 
 for model in (ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule):
@@ -61,12 +63,12 @@ class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, ModelAdmin):
             if why := refusal(task):
                 messages.error(request, f"{task.name}: {why}")
                 return
-        try:
-            super().run_tasks(request, queryset)
-        except (OperationalError, TypeError) as error:  # no Redis; arguments that the task does not take
-            messages.error(request, f"Not all tasks were sent to the workers: {error}")
-            return
-        self._log(request, queryset, "Started by hand.")
+        for number, task in enumerate(queryset):
+            if not publish(task.task, *json.loads(task.args), **json.loads(task.kwargs)):
+                messages.error(request, f"Redis does not answer: {number} of {len(queryset)} tasks were started.")
+                return
+            self.log_change(request, task, "Started by hand.")
+        messages.success(request, f"Started: {len(queryset)}.")
 
     def _log(self, request: HttpRequest, tasks: QuerySet[PeriodicTask], message: str) -> None:
         for task in tasks:

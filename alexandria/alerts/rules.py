@@ -200,6 +200,12 @@ def late_crons(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
         yield rule.finding("late_crons", f"Due, but not started: {', '.join(due)}.")
 
 
+def unstored_answers(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
+    if snapshot.answers_aside or snapshot.bad_answers:
+        detail = f"They wait for the database: {snapshot.answers_aside}. They are broken: {snapshot.bad_answers}."
+        yield rule.finding("unstored_answers", detail)
+
+
 def error_rate(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
     failed = sum(snapshot.errors.values())
     judged = snapshot.answered + failed
@@ -365,6 +371,21 @@ RULES = (
         title="Crons do not start on time",
         advice="Check that beat and a worker run: /healthz shows both.",
         check=late_crons,
+    ),
+    Rule(
+        name="unstored_answers",
+        severity=Severity.CRITICAL,
+        opens_when="paid answers of ISBNdb are in files, because the database did not take them. Over when all are "
+        "stored and no broken file is left",
+        title="Paid answers of ISBNdb are not stored",
+        advice="They are kept in ANSWERS_DIR: docs/deploy.md says what happens to them.",
+        check=unstored_answers,
+        prometheus=Prometheus(
+            alert="AlexandriaUnstoredAnswers",
+            expr="max by (state) (alexandria_answers_aside) > 0",
+            detail="{{ $value }} answers: {{ $labels.state }}.",
+            lasts="1m",
+        ),
     ),
     Rule(
         name="error_rate",

@@ -11,6 +11,7 @@ from kombu.exceptions import OperationalError as BrokerUnavailable
 from alexandria.common.timeouts import within
 from alexandria.logins.throttling import failures_since
 from alexandria.monitoring.workers import workers_by_queue
+from enrichment.books.aside import answers_aside, bad_answers
 from harvest.models import CronState, HarvestRun
 from harvest.schedules import overdue
 from quota.database import reachable
@@ -62,6 +63,10 @@ class Snapshot:
     """Log-ins that failed in the LOG_IN_WINDOW."""
     late_crons: Mapping[str, datetime] = field(default_factory=dict)
     """The crons that did not start within CRON_GRACE, and when they were due."""
+    answers_aside: int = 0
+    """Paid answers that wait in files until the database takes them."""
+    bad_answers: int = 0
+    """Paid answers in files that a person has to look at."""
 
 
 def take_snapshot(*, expected_queues: Sequence[str]) -> Snapshot:
@@ -86,6 +91,8 @@ def take_snapshot(*, expected_queues: Sequence[str]) -> Snapshot:
             failed_crons=_failed_crons(),
             failed_log_ins=failures_since(status.now - LOG_IN_WINDOW),
             late_crons=overdue(now=status.now, grace=CRON_GRACE),
+            answers_aside=answers_aside(),
+            bad_answers=bad_answers(),
         )
 
 

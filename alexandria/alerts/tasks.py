@@ -5,6 +5,7 @@ from django.core.cache import cache
 from django_redis.exceptions import ConnectionInterrupted
 
 from alexandria.alerts import delivery, services
+from alexandria.common.publishing import publish
 
 SENDER = "alerts:sender"
 LEASE_SECONDS = 60
@@ -16,7 +17,7 @@ def check_alerts() -> None:
     """Opens and ends alerts, and queues the sending of due messages."""
     services.check()
     if delivery.are_due():
-        deliver_alerts.delay()
+        publish("alexandria.alerts.tasks.deliver_alerts")
 
 
 @shared_task

@@ -6,8 +6,27 @@ from typing import Any
 
 from celery.signals import worker_shutting_down
 
-STOPPING = multiprocessing.Event()
-"""Celery's main process shares it with the processes that it forks: they get no signal themselves."""
+
+class Flag:
+    """A flag that Celery's main process shares with the processes that it forks: they get no signal themselves.
+
+    It has no lock, as `multiprocessing.Event` has: one process that is killed while it looks would stop all others.
+    """
+
+    def __init__(self) -> None:
+        self._value = multiprocessing.RawValue("b", 0)
+
+    def set(self) -> None:
+        self._value.value = 1
+
+    def clear(self) -> None:
+        self._value.value = 0
+
+    def is_set(self) -> bool:
+        return bool(self._value.value)
+
+
+STOPPING = Flag()
 
 
 @worker_shutting_down.connect(dispatch_uid="alexandria.common.stopping")

@@ -21,6 +21,7 @@ from django_redis import get_redis_connection
 from alexandria.common.timeouts import Bounded, Overdue, wait_for
 from alexandria.monitoring import metrics
 from alexandria.monitoring.workers import QUEUES, has_beat, workers_by_queue
+from enrichment.books.aside import answers_aside, bad_answers
 from harvest.schedules import overdue
 from quota.selectors.status import get_status, key_refused_at
 
@@ -128,6 +129,15 @@ def check_crons() -> str:
     return "on time"
 
 
+def check_answers() -> str:
+    """Every paid answer is in the database."""
+    if waiting := answers_aside():
+        raise CheckFailed(f"{waiting} paid answers wait in files until the database takes them")
+    if bad := bad_answers():
+        raise CheckFailed(f"{bad} paid answers cannot be stored: look at the files with the ending .bad")
+    return "all stored"
+
+
 CHECKS: dict[str, Bounded[str]] = {
     "database": Bounded(check_database),
     "migrations": Bounded(check_migrations),
@@ -136,6 +146,7 @@ CHECKS: dict[str, Bounded[str]] = {
     "beat": Bounded(check_beat),
     "crons": Bounded(check_crons),
     "isbndb": Bounded(check_isbndb),
+    "answers": Bounded(check_answers),
 }
 
 

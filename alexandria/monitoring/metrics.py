@@ -21,6 +21,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from alexandria.common.timeouts import Bounded, Overdue, wait_for
 from alexandria.monitoring.multiprocess import VARIABLE
+from enrichment.metrics import collect_from_files
 from quota.exceptions import QuotaUnavailable
 from quota.metrics import gauge
 
@@ -48,6 +49,7 @@ def scrape(request: HttpRequest) -> HttpResponse:
         )
     registry = CollectorRegistry()
     registry.register(_Tables())
+    registry.register(_Files())
     if VARIABLE in os.environ:
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     else:
@@ -67,6 +69,13 @@ class _Tables:
             log.warning("metrics.no_database", error=f"{type(error).__name__}: {error}")
             is_up = 0
         yield gauge("database_up", "1 when the figures from the tables can be read, else 0.", is_up)
+
+
+class _Files:
+    """The figures from the files of this machine."""
+
+    def collect(self) -> Iterable[Metric]:
+        return collect_from_files()
 
 
 def _figures() -> list[Metric]:

@@ -123,6 +123,11 @@ def answers_aside() -> int:
     return len(_files())
 
 
+def bad_answers() -> int:
+    """How many answers in that folder cannot be stored until a person has looked at them."""
+    return sum(1 for _ in _folder().glob("*.bad"))
+
+
 def _store(kept: Aside) -> None:
     answer = decode_books(msgspec.json.encode({"data": kept.data}), key="data")
     isbns = [book.isbn13 for book in answer.books] + kept.missing

@@ -33,12 +33,16 @@ class ClaimLost(Exception):
     """The lease has expired and another runner has the job. This one must not write to it any more."""
 
 
-def send_to_worker() -> None:
-    """Tells a worker after the commit that there is a job. If the broker is out of reach, the next `resume_jobs` does.
+def send_to_worker(job: Job) -> None:
+    """Tells a worker after the commit that there is this job. If the broker does not take it, `resume_jobs` does it.
 
     The worker takes the job whose turn it is, which can be another one.
     """
-    transaction.on_commit(send_message, robust=True)
+
+    def send() -> None:
+        job.is_announced = send_message()
+
+    transaction.on_commit(send, robust=True)
 
 
 def send_message() -> bool:
@@ -158,7 +162,7 @@ def put_back(job: Job, *, state: Job.State, resume_at: Any, **fields: Any) -> bo
         columns = fields | {"state": state, "runner": None, "lease_until": None, "resume_at": resume_at, "attempts": 0}
         Job.objects.filter(pk=job.pk).update(**columns)
         if state == Job.State.QUEUED:
-            send_to_worker()
+            send_to_worker(job)
         else:
             job_changed.send(sender=Job, job_id=job.pk)
     return True

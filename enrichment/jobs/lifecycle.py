@@ -108,8 +108,10 @@ def create_job(
         handler_of(job).insert(rows)
         hold_limits(job)
         if not attended:
-            send_to_worker()
-    return Job.objects.select_related("consumer").get(pk=job.pk)
+            send_to_worker(job)
+    created = Job.objects.select_related("consumer").get(pk=job.pk)
+    created.is_announced = job.is_announced
+    return created
 
 
 def payer_of(slug: str) -> Consumer:
@@ -157,7 +159,7 @@ def resume_job(job_id: uuid.UUID) -> Job:
         elif job.state == Job.State.PAUSED:
             job.state, job.resume_at, job.attended = Job.State.QUEUED, QuotaNow(), False
             job.stop_requested, job.stopped_reason, job.error, job.attempts, job.failures = "", "", "", 0, 0
-            send_to_worker()
+            send_to_worker(job)
         else:
             raise JobNotPaused(f"Only a paused job can be resumed. This job is {job.state}.")
         job.save()
@@ -185,7 +187,7 @@ def retry_job(job_id: uuid.UUID) -> Job:
         job.attempts, job.failures, job.stop_requested, job.attended = 0, 0, "", False
         job.save()
         hold_limits(job)
-        send_to_worker()
+        send_to_worker(job)
     job.refresh_from_db()
     return job
 

@@ -130,6 +130,9 @@ class Job(models.Model):
     )
     error = models.TextField(blank=True, help_text="The same, as a sentence for people.")
 
+    is_announced: bool = True
+    """Not in the table: False in the process that has just queued the job, when the broker did not take its message."""
+
     class Meta:
         ordering = ["-created_at"]
         constraints = [

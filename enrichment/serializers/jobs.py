@@ -12,6 +12,11 @@ from enrichment.serializers.strict import StrictSerializer
 from quota.selectors.status import QuotaStatus, calls_spent
 from quota.serializers import QuerySerializer, QuotaStatusSerializer
 
+NOT_ANNOUNCED = (
+    "Redis does not answer, so no worker knows of the job yet. The job is stored, and starts within 15 seconds after "
+    "Redis answers again."
+)
+
 
 class JobOptionsSerializer(StrictSerializer):
     """Options of a request that can become a job. The context has `as_job` if it does."""
@@ -199,6 +204,10 @@ class JobFiguresSerializer(serializers.Serializer[Any]):
     result = serializers.JSONField(
         allow_null=True, help_text="The result, with the fields of the answer without a job. null: it has not ended."
     )
+    notice = serializers.CharField(
+        allow_null=True,
+        help_text="Only in the answer to a request that queues the job: why it starts later. null: it does not.",
+    )
     quota = QuotaStatusSerializer()
 
 
@@ -214,6 +223,7 @@ def job_detail(job: Job, status: QuotaStatus) -> dict[str, Any]:
         "figures": author_figures(job) if job.kind == Job.Kind.AUTHORS else None,
         "failures": job_failures(job),
         "result": job.result,
+        "notice": None if job.is_announced else NOT_ANNOUNCED,
         "quota": status,
     }
     return {**JobSerializer(job).data, **JobFiguresSerializer(figures).data}

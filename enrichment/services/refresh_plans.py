@@ -120,7 +120,7 @@ def cheapest_plan(
     wanted = tuple(pending)
     candidates = list(authors)
     listings: list[AuthorListing] = []
-    # Each time, the best candidate is counted anew: others have taken editions since. Its value can only have fallen.
+    # Each time, the best candidate is counted again: others have taken editions since. Its value can only have fallen.
     queue = [(-_value(listing), at) for at, listing in enumerate(map(_listing_of, candidates))]
     heapify(queue)
     while queue:

@@ -27,7 +27,7 @@ MAX_PAGES = 1000
 
 MAX_AT_ONCE = 2
 """Pages under way at once, at most, and no more than have come before: the feed does not say how many it has. A page
-beyond its end costs no call, only a send time, and a reading asks for at most one of them in vain."""
+beyond its end costs no call, only a send time, and a reading asks for at most one of them."""
 
 
 def update_feed(context: RunContext) -> None:

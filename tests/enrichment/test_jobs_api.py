@@ -15,7 +15,7 @@ from enrichment.jobs.workers import run_job
 from enrichment.models import Job
 from quota.models import Consumer, ConsumerKey
 from quota.services import reservations
-from tests.fixtures import NOON, balance, database_moved, known_isbns, problem, unknown_isbns
+from tests.fixtures import NOON, balance, broker_moved, database_moved, known_isbns, problem, unknown_isbns
 
 PATH = "/api/enrich/batch-direct"
 KNOWN = known_isbns(5)
@@ -94,6 +94,15 @@ def test_a_job_is_accepted_at_once_and_shows_its_progress_and_result(
         }
     ]
     problem(api.get(f"{response['Location']}/items?state=lost"), 400)
+
+
+def test_a_job_that_the_broker_does_not_take_says_when_it_starts(api: APIClient) -> None:
+    with broker_moved(port=1):
+        response = accept(api)
+    assert (response.status_code, response.json()["state"]) == (202, "queued")
+    assert "starts within 15 seconds after Redis answers again" in response.json()["notice"]
+    assert api.get(response["Location"]).json()["notice"] is None
+    assert accept(api, ["9780441172719"]).json()["notice"] is None
 
 
 @pytest.mark.parametrize(

@@ -62,10 +62,11 @@ def test_0_is_no_limit(clients: list[APIClient], settings) -> None:
 def test_without_redis_no_request_is_throttled_and_redis_is_tried_again_later(
     clients: list[APIClient], settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    working = settings.CACHES
+    working, uncounted = settings.CACHES, throttling.NOT_THROTTLED._value.get()
     settings.CACHES = {"default": working["default"] | {"LOCATION": "redis://127.0.0.1:1/0"}}
     assert set(statuses(clients[0], 5)) == {404}
     assert caplog.text.count("api.not_throttled") == 1
+    assert throttling.NOT_THROTTLED._value.get() == uncounted + 5
     settings.CACHES = working
     assert throttling.RequestsPerMinute.not_before > 0
     monkeypatch.setattr(throttling.RequestsPerMinute, "not_before", 0.0)

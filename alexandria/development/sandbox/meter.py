@@ -99,7 +99,7 @@ class Meter:
             request.price = 0
 
     def set_max_rps(self, max_rps: int | None) -> None:
-        """Changes the limit of the pace, and begins to observe it anew."""
+        """Changes the limit of the pace, and begins to observe it again."""
         with self._lock:
             self.max_rps, self.most_in_a_second = max_rps, 0
 

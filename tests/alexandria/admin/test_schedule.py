@@ -9,6 +9,9 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
+from alexandria.common.publishing import messages_waiting
+from tests.fixtures import broker_moved
+
 LIST = "/admin/django_celery_beat/periodictask/"
 
 
@@ -91,3 +94,17 @@ def test_a_page_takes_only_tasks_of_the_registry_with_their_own_arguments(
     PeriodicTask.objects.filter(pk=task.pk).update(kwargs='{"scheduled": false}')
     refused = admin_client.post(LIST, {"action": "run_tasks", "_selected_action": [task.pk]}, follow=True)
     assert "Only the periodic tasks of Alexandria can run" in refused.text
+
+
+def test_run_now_sends_the_tasks_and_says_so_and_does_not_wait_for_redis(
+    task: PeriodicTask, admin_client: Client
+) -> None:
+    def run_now() -> str:
+        return admin_client.post(LIST, {"action": "run_tasks", "_selected_action": [task.pk]}, follow=True).text
+
+    waiting = messages_waiting("celery")
+    assert "Started: 1." in run_now()
+    assert (messages_waiting("celery"), log()) == (waiting + 1, ["Started by hand."])
+    with broker_moved(port=1):
+        assert "Redis does not answer: 0 of 1 tasks were started." in run_now()
+    assert log() == ["Started by hand."]

@@ -139,6 +139,8 @@ def test_the_forecast_says_when() -> None:
         ({"queues": None}, {"workers:celery": "critical", "workers:jobs": "critical"}),
         ({"leases_expired": 5}, {"leases": "warning"}),
         ({"late_crons": {"update-feed": NOON, "open-ledger": NOON}}, {"late_crons": "warning"}),
+        ({"answers_aside": 1}, {"unstored_answers": "critical"}),
+        ({"bad_answers": 1}, {"unstored_answers": "critical"}),
         ({"answered": 15, "errors": {"timeout": 4, "server_error": 1}}, {"error_rate": "warning"}),
         ({"answered": 16, "errors": {"timeout": 4, "server_error": 1}}, {}),
         ({"answered": 0, "errors": {"timeout": 19}}, {}),

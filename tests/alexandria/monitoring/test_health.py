@@ -13,8 +13,11 @@ from django.db.migrations.loader import MigrationLoader
 from django.test import Client
 from django_celery_beat.models import PeriodicTask
 
+from alexandria.alerts.rules import Finding
+from alexandria.alerts.services import check
 from alexandria.development.sandbox.server import Sandbox
 from alexandria.monitoring import health
+from enrichment.books.aside import store_aside
 from harvest.defaults import ensure_defaults
 from harvest.models import CronState
 from quota.models import Call, Consumer, DailyLedger
@@ -89,6 +92,38 @@ def test_a_cron_that_has_not_run_when_its_schedule_says_so_is_told(
     )
 
 
+def test_a_paid_answer_that_is_not_stored_is_told_by_health_metrics_and_an_alert(
+    client: Client, consumer: Consumer, no_replies, settings
+) -> None:
+    def told() -> tuple[str, str, set[str]]:
+        lines = client.get("/metrics").content.decode().splitlines()
+        figures = ", ".join(line for line in lines if line.startswith("alexandria_answers_aside"))
+        found = {finding.detail.partition(". They are kept")[0] for finding in check().findings if is_told(finding)}
+        return client.get("/healthz").json()["checks"]["answers"]["detail"], figures, found
+
+    def is_told(finding: Finding) -> bool:
+        return finding.rule == "unstored_answers"
+
+    waiting = 'alexandria_answers_aside{state="waiting"} %d.0, alexandria_answers_aside{state="bad"} %d.0'
+    assert told() == ("all stored", waiting % (0, 0), set())
+    folder = Path(settings.ANSWERS_DIR)
+    folder.mkdir(parents=True)
+    (folder / "1.json").write_text("{")
+    assert told() == (
+        "1 paid answers wait in files until the database takes them",
+        waiting % (1, 0),
+        {"They wait for the database: 1. They are broken: 0"},
+    )
+    store_aside()
+    assert told() == (
+        "1 paid answers cannot be stored: look at the files with the ending .bad",
+        waiting % (0, 1),
+        {"They wait for the database: 0. They are broken: 1"},
+    )
+    (folder / "1.bad").unlink()
+    assert told() == ("all stored", waiting % (0, 0), set())
+
+
 def test_without_redis_the_service_is_degraded_and_works(
     client: Client, consumer: Consumer, sandbox: Sandbox, redis_gone, no_replies
 ) -> None:
@@ -121,7 +156,7 @@ def test_servers_that_hang_do_not_delay_a_probe_and_use_one_thread_however_often
         for _ in range(3):
             response = client.get("/healthz")
             assert (response.status_code, response.json()["status"]) == (503, "down")
-            assert set(statuses(response.json()).values()) == {"down"}
+            assert {name for name, status in statuses(response.json()).items() if status == "ok"} == {"answers"}
             assert response.json()["checks"]["database"]["detail"] == "no answer within 0.2 s"
             assert client.get("/readyz").status_code == 503
             assert client.get("/livez").status_code == 200
