@@ -1,7 +1,6 @@
 """Shares of the threads for the people in the admin, as for API keys: alexandria/common/turns.py."""
 
 from collections.abc import Callable
-from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -23,28 +22,29 @@ class Turns:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Before `bodies`, which reads forms."""
+        if request.path.startswith(reverse("admin:index")) and request.user.is_authenticated:
+            name_sender(f"user {request.user.pk}")
+            try:
+                if int(request.META.get("CONTENT_LENGTH") or 0) > LONG_BODY:
+                    take_turn()
+            except TooManyAtOnce as refused:
+                return _too_many(request, refused)
         return self._get_response(request)
-
-    def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
-        if not request.path.startswith(reverse("admin:index")) or not request.user.is_authenticated:
-            return None
-        name_sender(f"user {request.user.pk}")
-        try:
-            if int(request.META.get("CONTENT_LENGTH") or 0) > LONG_BODY:
-                take_turn()
-        except TooManyAtOnce as refused:
-            return self.process_exception(request, refused)
-        return None
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         match error:
             case TooManyAtOnce():
-                return _notice(request, 429, "Too many pages at once", error, retry_after=RETRY_AFTER)
+                return _too_many(request, error)
             case LogInPaused():
                 return _notice(request, 429, "Too many log-ins have failed", error, retry_after=error.seconds)
             case SearchTooSlow():
                 return _notice(request, 503, "This search took too long", error)
         return None
+
+
+def _too_many(request: HttpRequest, error: TooManyAtOnce) -> HttpResponse:
+    return _notice(request, 429, "Too many pages at once", error, retry_after=RETRY_AFTER)
 
 
 def _notice(

@@ -25,6 +25,10 @@ class Flag:
     def is_set(self) -> bool:
         return bool(self._value.value)
 
+    def unshare(self) -> None:
+        """From now on this process has a flag of its own, which is not set."""
+        self._value = multiprocessing.RawValue("b", 0)
+
 
 STOPPING = Flag()
 
@@ -35,7 +39,11 @@ def stop(*_: Any, **__: Any) -> None:
 
 
 def stop_on_sigterm() -> None:
-    """Sets STOPPING when this process gets SIGTERM, before what its server does then."""
+    """Sets STOPPING when this process gets SIGTERM, before what its server does then.
+
+    Of this process alone: gunicorn also ends single workers, when it reloads or is told to have fewer.
+    """
+    STOPPING.unshare()
     then = signal.getsignal(signal.SIGTERM)
 
     def stop_and_then(number: int, frame: Any) -> None:

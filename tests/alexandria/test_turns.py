@@ -4,6 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import httpx2
@@ -172,6 +173,13 @@ def test_a_turn_ends_with_its_request_however_that_ends(api: APIClient, sandbox:
     assert threading.get_ident() not in turns._taken
 
 
+class NotToBeRead(BytesIO):
+    """A body that comes slowly. To read it takes a thread."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        raise AssertionError("The body was read.")
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_user_of_the_admin_has_a_share_too_and_reads_why_a_page_was_refused(admin_user: User, client: Client) -> None:
     client.force_login(admin_user)
@@ -180,7 +188,11 @@ def test_a_user_of_the_admin_has_a_share_too_and_reads_why_a_page_was_refused(ad
             page = client.get(f"/admin/{path}", follow=False)
             assert (page.status_code, page.headers["Retry-After"]) == (429, "1")
             assert "2 requests of yours" in page.content.decode()
-        form = client.post("/admin/enrichment/edition/", {"q": "x" * LONG_BODY})
+        form = client.post(
+            "/admin/enrichment/edition/",
+            {"q": "x" * LONG_BODY},
+            **{"wsgi.input": NotToBeRead()},  # type: ignore[arg-type]
+        )
         assert form.status_code == 429
         assert client.get("/admin/enrichment/edition/").status_code == 200
     assert client.get("/admin/enrichment/edition/?q=dune").status_code == 200
