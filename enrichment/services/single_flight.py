@@ -2,6 +2,8 @@
 
 Who asks has a row for each subject, with a lease that a thread renews. When the process dies, the lease ends, and one
 of those who wait asks instead. Without this, a new ISBN that is wanted twelve times at once costs up to twelve calls.
+
+Jobs and the queue do not take part: they leave out what is stored when they make a batch.
 """
 
 import threading
