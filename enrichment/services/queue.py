@@ -115,7 +115,7 @@ def retry(isbns: Collection[str]) -> int:
 
 
 def drop(isbns: Collection[str]) -> int:
-    """Removes the ISBN-13s from the queue, whoever asked for them; returns how many were in it."""
+    """Removes the ISBN-13s of all askers from the queue; returns how many were in it."""
     return delete(QueuedIsbn.objects.filter(isbn13__in=isbns))
 
 
