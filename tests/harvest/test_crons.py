@@ -115,7 +115,7 @@ def test_a_cron_gives_way_at_the_pace_to_who_waits_for_an_answer() -> None:
 def test_a_run_for_which_a_busy_fleet_has_no_send_time_has_not_failed(monkeypatch) -> None:
     monkeypatch.setattr("enrichment.gateway.asking.MAX_PACE_WAIT", timedelta())
     quota.open_ledger()
-    ask("SELECT quota_slow_down(900)")
+    DailyLedger.objects.update(next_dispatch_at=NOON + timedelta(minutes=15))
     outcome, reason, calls, _ = recorded(run_cron("reconciliation"))
     assert (outcome, calls) == ("skipped", 0)
     assert reason.startswith("The fleet is busy")
