@@ -19,7 +19,6 @@ from harvest.crons.run_context import MAX_FAILURES_IN_A_ROW, RunContext
 from harvest.exceptions import CronUnknown, FailedTooOften
 from harvest.models import CronState, HarvestRun
 from harvest.runs import run_cron
-from quota.database import ask
 from quota.exceptions import ConsumerUnknown, ReservationClosed
 from quota.models import Call, Consumer, DailyLedger, Switches
 from quota.prices import RequestKind

@@ -27,7 +27,7 @@ from enrichment.services.enrich import enrich_isbns
 from enrichment.services.queue import enqueue
 from harvest.models import CronState, HarvestRun
 from quota.exceptions import QuotaRefused
-from quota.models import Call, Consumer, DailyLedger, Switches
+from quota.models import Call, Consumer, ConsumerKey, DailyLedger, Switches
 from quota.prices import RequestKind
 from quota.selectors.dashboard import burn_rate
 from quota.selectors.status import get_status
@@ -105,7 +105,7 @@ def test_a_log_in_without_a_target_leads_to_the_dashboard(transactional_db: None
 
 
 def test_the_figures_equal_those_of_the_api(busy_day: None, viewer: Client, api: APIClient) -> None:
-    Consumer.objects.filter(slug="reader").update(sees_all=True)
+    ConsumerKey.objects.update(sees_all=True)
     page, fragment = viewer.get(INDEX), viewer.get(FRAGMENT)
     expected, history = api.get("/api/quota/status").json(), api.get("/api/quota/history", {"days": 30}).json()["days"]
     for shown in (page, fragment):

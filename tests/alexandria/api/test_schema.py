@@ -166,7 +166,7 @@ def test_every_kind_of_answer_is_in_the_schema(
     assert post(BIBLIOGRAPHY, {"author_name": "Ada Brandvold"}) == 429
     assert post(RELEASES, {"start_month": "2024-01", "end_month": "2024-02"}) == 429
     with database_moved(port=1):
-        assert enrich([isbn]) == 503
+        assert post(BATCH, {"isbns": [isbn]}) == 503
     settings.API_REQUESTS_PER_MINUTE = 1
     assert answer("GET", STATUS) == 429
     Consumer.objects.update(active=False)
