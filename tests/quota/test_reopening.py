@@ -66,7 +66,7 @@ def test_a_day_that_is_over_stays_closed(set_clock: SetClock) -> None:
 
 def test_the_command_opens_the_day_and_prints_why_it_was_closed(capsys: pytest.CaptureFixture[str]) -> None:
     call_command("quota_reopen", "--reason=a larger plan")
-    said = "2026-05-05 is open again. It was closed at 12:00 UTC: Daily quota exceeded\n"
+    said = "2026-05-05 is open again. It was closed at 2026-05-05 12:00 UTC: Daily quota exceeded\n"
     assert capsys.readouterr().out == said
     assert Reopening.objects.get().made_with.startswith("manage.py quota_reopen, run by ")
     with pytest.raises(CommandError, match="not closed"):
@@ -74,7 +74,7 @@ def test_the_command_opens_the_day_and_prints_why_it_was_closed(capsys: pytest.C
     DailyLedger.objects.update(closed_at=NOON, closed_reason="Daily quota exceeded")
     call_command("quota_reopen", "--reason=again", "--json")
     figures = json.loads(capsys.readouterr().out)
-    assert (figures["day"], figures["closed_at"]) == ("2026-05-05", NOON.isoformat())
+    assert (figures["day"], figures["closed_at"]) == ("2026-05-05", "2026-05-05T12:00:00Z")
 
 
 def test_the_page_of_the_day_opens_it_with_a_reason_and_then_shows_who_did_it(admin_client: Client) -> None:
