@@ -160,7 +160,7 @@ def compose_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[st
 
 
 def test_the_docs_have_the_rules_for_redis_of_compose() -> None:
-    lines = re.findall(r"^user .*$", (BASE_DIR / "docs" / "deploy.md").read_text(), re.MULTILINE)
+    lines = re.findall(r"^ *(user \S+ (?:on|off).*)$", (BASE_DIR / "docs" / "deploy.md").read_text(), re.MULTILINE)
     words = " ".join(SERVICES["redis"]["command"]).replace("${REDIS_PASSWORD:?set it in .env}", "PASSWORD")
     assert [f"user {rules.strip()}" for rules in words.split("--user")[1:]] == lines
 
