@@ -20,14 +20,13 @@ from alexandria.alerts.models import Alert, Delivery, Webhook
 from alexandria.alerts.rules import QUEUES
 from alexandria.alerts.snapshot import consumed_queues
 from alexandria.alerts.tasks import SENDER
-from alexandria.celery import app
 from alexandria.env import BASE_DIR
 from enrichment.jobs.lifecycle import create_job
 from enrichment.models import Job
 from quota.models import Consumer
 from tests import processes
 from tests.alexandria.alerts.receiver import Receiver
-from tests.fixtures import known_isbns, silent_port
+from tests.fixtures import broker_moved, known_isbns, silent_port
 from tests.processes import wait_until
 
 pytestmark = pytest.mark.slow
@@ -104,7 +103,6 @@ def test_a_worker_posts_what_became_of_a_job_before_anybody_checks_the_alerts(
     assert Job.objects.get(pk=job.pk).state == "failed"
 
 
-def test_a_broker_that_does_not_answer_does_not_block_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    with silent_port() as port:
-        monkeypatch.setattr(app.conf, "broker_write_url", f"redis://127.0.0.1:{port}/0")
+def test_a_broker_that_does_not_answer_does_not_block_the_check() -> None:
+    with silent_port() as port, broker_moved(port):
         assert consumed_queues(expected=QUEUES) is None
