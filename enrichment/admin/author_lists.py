@@ -34,7 +34,7 @@ from enrichment.authors.names import NamesUnreadable, read_names
 from enrichment.jobs.author_lists import AuthorPlan, authors_key, keep_authors, plan_authors, run_authors
 from enrichment.models import AuthorList, Job
 from enrichment.models.jobs import BULK_AUTHOR, MAX_LABEL_LENGTH
-from enrichment.selectors import MAX_PAGES
+from enrichment.selectors.jobs import MAX_PAGES
 from enrichment.serializers.bulk_harvests import MAX_AUTHORS
 
 MAX_REJECTED_SHOWN = 50

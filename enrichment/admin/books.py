@@ -24,7 +24,6 @@ from alexandria.common.reasons import close_dialog, confirm_dialog
 from alexandria.common.searching import MIN_CHARACTERS, is_searchable
 from alexandria.common.text import counted
 from alexandria.common.widgets import link
-from enrichment import selectors
 from enrichment.admin.exports import BookExportMixin
 from enrichment.admin.lists import cost_context, job_page, run_and_log
 from enrichment.books.misses import ask_again_at
@@ -34,6 +33,9 @@ from enrichment.isbn.parsing import InvalidIsbn, parse, to_isbn10
 from enrichment.jobs.isbn_lists import keep_list
 from enrichment.models import Author, AuthorMiss, Edition, FeedFollowing, Miss, Work
 from enrichment.models.books import UnknownToIsbndb
+from enrichment.selectors.books import get_edition
+from enrichment.selectors.catalogue import find_authors, find_books, find_works, isbns_of, with_editions
+from enrichment.selectors.exports import AUTHOR_COLUMNS, WORK_COLUMNS, author_rows, work_rows
 from enrichment.serializers.books import MAX_JOB_ISBNS
 from quota.exceptions import QuotaError
 from quota.selectors.prices import cost_of_isbns
@@ -96,15 +98,15 @@ class EditionAdmin(BookExportMixin, IsbnSearch):
     fieldsets = [("Times", {"fields": ["synced_at", "named_at", "updated_at", "created_at"]})]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Edition]:
-        return selectors.find_books().order_by("isbn13")
+        return find_books().order_by("isbn13")
 
     def search_text(self, queryset: QuerySet[Edition], text: str) -> QuerySet[Edition]:
-        return queryset.filter(pk__in=selectors.isbns_of(text)) if text else queryset
+        return queryset.filter(pk__in=isbns_of(text)) if text else queryset
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        edition = selectors.get_edition(object_id)
+        edition = get_edition(object_id)
         shown = _edition_context(edition) if edition else {}
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), **shown})
 
@@ -151,7 +153,7 @@ class EditionAdmin(BookExportMixin, IsbnSearch):
 
 def _edition_context(edition: Edition) -> dict[str, Any]:
     """The context of `edition.html` and `edition_more.html`."""
-    others = selectors.find_books().filter(work=edition.work_id).exclude(pk=edition.pk)
+    others = find_books().filter(work=edition.work_id).exclude(pk=edition.pk)
     return {
         "edition": edition,
         "isbn10": to_isbn10(edition.isbn13),
@@ -176,7 +178,7 @@ class WorkAdmin(RowExportMixin, IsbnSearch):
     isbn_field = "editions__isbn13"
     actions_list = ("export_csv", "export_ndjson")
     export_name = "works"
-    export_columns = selectors.WORK_COLUMNS
+    export_columns = WORK_COLUMNS
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Work]:
         """Adds the number of editions. It is counted only for the rows of one page."""
@@ -185,10 +187,10 @@ class WorkAdmin(RowExportMixin, IsbnSearch):
         return queryset.annotate(editions_count=Subquery(editions.annotate(n=Count("*")).values("n")))
 
     def search_text(self, queryset: QuerySet[Work], text: str) -> QuerySet[Work]:
-        return queryset.filter(pk__in=selectors.find_works(text).order_by().values("pk")) if text else queryset
+        return queryset.filter(pk__in=find_works(text).order_by().values("pk")) if text else queryset
 
     def export_rows(self, request: HttpRequest, queryset: QuerySet[Work]) -> Iterator[Row]:
-        return selectors.work_rows(queryset)
+        return work_rows(queryset)
 
     @admin.display(description="editions")
     def editions_link(self, work: Any) -> SafeString:
@@ -204,10 +206,10 @@ class AuthorAdmin(RowExportMixin, ReadOnlyAdmin):
     fields = ["name", "name_key", "editions_link"]
     actions_list = ("export_csv", "export_ndjson")
     export_name = "authors"
-    export_columns = selectors.AUTHOR_COLUMNS
+    export_columns = AUTHOR_COLUMNS
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Author]:
-        return selectors.with_editions(super().get_queryset(request))
+        return with_editions(super().get_queryset(request))
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Author], search_term: str
@@ -215,11 +217,11 @@ class AuthorAdmin(RowExportMixin, ReadOnlyAdmin):
         text = searched_text(request, search_term)
         if text is None:
             return queryset.none(), False
-        found = selectors.find_authors(text).order_by().values("pk")
+        found = find_authors(text).order_by().values("pk")
         return (queryset.filter(pk__in=found) if text else queryset), False
 
     def export_rows(self, request: HttpRequest, queryset: QuerySet[Author]) -> Iterator[Row]:
-        return selectors.author_rows(queryset)
+        return author_rows(queryset)
 
     @admin.display(description="editions")
     def editions_link(self, author: Any) -> SafeString:

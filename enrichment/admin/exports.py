@@ -12,7 +12,7 @@ from alexandria.common.exports import FOR_EXCEL
 from alexandria.common.list_exports import FileExportMixin
 from enrichment.exports.formats import FORMATS
 from enrichment.models import Edition
-from enrichment.selectors import exported_books
+from enrichment.selectors.exports import exported_books
 
 
 def file_of(books: QuerySet[Edition], name: str) -> Iterator[bytes]:

@@ -12,7 +12,7 @@ from alexandria.common.exports import Row, in_batches
 from enrichment.admin.item_pages import csv_of, in_state, page_of
 from enrichment.admin.progress import AUTHOR_COLOURS, job_of
 from enrichment.models import JobAuthor
-from enrichment.selectors import author_figures
+from enrichment.selectors.jobs import author_figures
 
 FIGURES = ["pages", "found", "new", "changed", "unchanged", "fresh", "failed", "calls"]
 COLUMNS = ["position", "name", "state", *["already_fresh" if name == "fresh" else name for name in FIGURES], "reason"]

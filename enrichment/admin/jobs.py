@@ -24,7 +24,7 @@ from enrichment.exceptions import JobError
 from enrichment.jobs.lifecycle import cancel_job, pause_job, resume_job, retry_job
 from enrichment.jobs.registry import handler_of
 from enrichment.models import Job
-from enrichment.selectors import job_eta
+from enrichment.selectors.jobs import job_eta
 from quota.exceptions import QuotaError
 from quota.selectors.work import spent_by
 

@@ -30,7 +30,7 @@ from enrichment.isbn.reading import read
 from enrichment.jobs.isbn_lists import keep_list, key_of, read_list, run_list
 from enrichment.models import IsbnList, Job
 from enrichment.models.jobs import STAFF
-from enrichment.selectors import plan_isbns
+from enrichment.selectors.plans import plan_isbns
 from enrichment.serializers.books import MAX_JOB_ISBNS
 from enrichment.services.refresh_plans import plan_refresh
 from quota.exceptions import QuotaError

@@ -20,7 +20,7 @@ from enrichment.admin.lists import permit
 from enrichment.exports.formats import FORMATS
 from enrichment.jobs.registry import handler_of
 from enrichment.models import Edition, Job, JobAuthor, JobItem
-from enrichment.selectors import (
+from enrichment.selectors.jobs import (
     author_figures,
     books_of,
     failure_reasons,

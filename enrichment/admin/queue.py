@@ -16,8 +16,7 @@ from alexandria.common.reasons import action_fields, confirm_page, reason_form
 from alexandria.common.text import counted
 from enrichment.admin.books import IsbnSearch
 from enrichment.models import Asker, QueuedIsbn
-from enrichment.selectors import get_queue
-from enrichment.selectors.queue import FAILED, UNDER_WAY, WAITING
+from enrichment.selectors.queue import FAILED, UNDER_WAY, WAITING, get_queue
 from enrichment.services.queue import drop, retry
 from quota.exceptions import QuotaUnavailable
 

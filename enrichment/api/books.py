@@ -14,13 +14,14 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from alexandria.common.database import OUT_OF_REACH
-from enrichment import selectors
 from enrichment.api import jobs
 from enrichment.api.answers import spending_answer
 from enrichment.api.lists import LIST_PARSERS, list_bodies, read_list
 from enrichment.isbn.parsing import InvalidIsbn, parse
 from enrichment.isbn.reading import GivenIsbns
 from enrichment.models import Edition, Job
+from enrichment.selectors.books import ask_isbns_again_at, get_edition
+from enrichment.selectors.lookup import look_up
 from enrichment.serializers.books import (
     BatchAnswerSerializer,
     BatchRequestSerializer,
@@ -96,7 +97,7 @@ class BookView(APIView):
             isbn13 = parse(isbn)
         except InvalidIsbn as error:
             raise NotFound(f"{isbn!r} is not a valid ISBN: {error.reason}.") from error
-        edition = selectors.get_edition(isbn13)
+        edition = get_edition(isbn13)
         if edition is None:
             raise NotFound(_why_not_stored(isbn13))
         etag = _etag(edition)
@@ -109,7 +110,7 @@ class BookView(APIView):
 def _ask_again_at(isbns: list[str]) -> dict[str, datetime] | None:
     """None when the database does not answer: the work is done, and its calls are spent."""
     try:
-        return selectors.ask_isbns_again_at(isbns) if isbns else {}
+        return ask_isbns_again_at(isbns) if isbns else {}
     except OUT_OF_REACH:
         log.exception("answer.without_misses")
         return None
@@ -118,7 +119,7 @@ def _ask_again_at(isbns: list[str]) -> dict[str, datetime] | None:
 def _books(given: GivenIsbns) -> list[dict[str, Any]] | None:
     """None like `_ask_again_at`."""
     try:
-        return book_items(given, selectors.look_up(given.valid))
+        return book_items(given, look_up(given.valid))
     except OUT_OF_REACH:
         log.exception("answer.without_books")
         return None
@@ -126,7 +127,7 @@ def _books(given: GivenIsbns) -> list[dict[str, Any]] | None:
 
 def _why_not_stored(isbn13: str) -> str:
     ask = "POST it to /api/enrich/batch-direct to ask ISBNdb for it."
-    asked_again = selectors.ask_isbns_again_at([isbn13])
+    asked_again = ask_isbns_again_at([isbn13])
     if not asked_again:
         return f"{isbn13} is not stored. {ask}"
     since = f"{asked_again[isbn13]:%Y-%m-%d %H:%M} UTC"

@@ -13,10 +13,20 @@ from rest_framework.views import APIView
 
 from alexandria.common.pagination import CursorPages, KeysetPages
 from alexandria.common.searching import searching
-from enrichment import selectors
 from enrichment.books.following import settled_until
 from enrichment.models import Author, Edition
-from enrichment.selectors import Criteria
+from enrichment.selectors.catalogue import (
+    Criteria,
+    by_date,
+    by_relevance,
+    find_authors,
+    find_books,
+    get_author,
+    get_work,
+    top_authors,
+    with_editions,
+)
+from enrichment.selectors.stats import get_stats
 from enrichment.serializers.catalogue import (
     MAX_BOOKS_PAGE_SIZE,
     MAX_PAGE_SIZE,
@@ -67,8 +77,8 @@ class BooksView(APIView):
         ordering, isbns = wanted.pop("ordering", "isbn"), wanted.pop("isbn", ())
         since = wanted.get("updated_since")
         until = max(settled_until(), since) if since else None
-        criteria = selectors.Criteria(isbns=isbns, updated_before=until, **wanted)
-        books, pages = _in_order(selectors.find_books(criteria, fields=fields), ordering, criteria)
+        criteria = Criteria(isbns=isbns, updated_before=until, **wanted)
+        books, pages = _in_order(find_books(criteria, fields=fields), ordering, criteria)
         with searching():
             page = pages.paginate_queryset(books, request, view=self)
         answer = pages.get_paginated_response(ListedBookSerializer(page, many=True, context={"fields": fields}).data)
@@ -82,11 +92,11 @@ def _in_order(books: QuerySet[Edition], ordering: str, criteria: Criteria) -> tu
         return books, BookPages("updated_at", "isbn13")
     match ordering:
         case "date":
-            return selectors.by_date(books), BookPages("day", "isbn13")
+            return by_date(books), BookPages("day", "isbn13")
         case "-date":
-            return selectors.by_date(books), BookPages("-day", "-isbn13")
+            return by_date(books), BookPages("-day", "-isbn13")
         case "relevance":
-            return selectors.by_relevance(books, criteria), BookPages("distance", "isbn13")
+            return by_relevance(books, criteria), BookPages("distance", "isbn13")
     return books, BookPages("isbn13")
 
 
@@ -102,7 +112,7 @@ class AuthorsView(ListAPIView[Author]):
 
     def get_queryset(self) -> QuerySet[Author]:
         name = asked_for(self.request, AuthorsQuerySerializer).get("search", "")
-        return selectors.with_editions(selectors.find_authors(name))
+        return with_editions(find_authors(name))
 
 
 class TopAuthorsView(APIView):
@@ -115,7 +125,7 @@ class TopAuthorsView(APIView):
     def get(self, request: Request) -> Response:
         """The stored authors, those with the most editions first."""
         with searching():
-            authors = selectors.top_authors(**asked_for(request, TopAuthorsQuerySerializer))
+            authors = top_authors(**asked_for(request, TopAuthorsQuerySerializer))
         return Response(CountedAuthorSerializer(authors, many=True).data)
 
 
@@ -123,7 +133,7 @@ class AuthorView(APIView):
     @extend_schema(operation_id="author", summary="A stored author", responses={200: AuthorDetailSerializer})
     def get(self, request: Request, author_id: int) -> Response:
         """The author's name, the number of stored editions and works, and a link to the editions."""
-        author = selectors.get_author(author_id)
+        author = get_author(author_id)
         if author is None:
             raise NotFound(f"No author {author_id} is stored. GET /api/authors?search= finds authors by name.")
         return Response(AuthorDetailSerializer(author, context={"request": request}).data)
@@ -133,7 +143,7 @@ class WorkView(APIView):
     @extend_schema(operation_id="work", summary="A stored work", responses={200: WorkDetailSerializer})
     def get(self, request: Request, work_id: int) -> Response:
         """A work with its editions."""
-        work = selectors.get_work(work_id)
+        work = get_work(work_id)
         if work is None:
             raise NotFound(f"No work {work_id} is stored.")
         return Response(WorkDetailSerializer(work).data)
@@ -143,6 +153,6 @@ class StatsView(APIView):
     @extend_schema(operation_id="stats", summary="How much is stored", responses={200: StatsSerializer})
     def get(self, request: Request) -> Response:
         """Books, works, authors, misses, the queue, and today's calls."""
-        stats, status = selectors.get_stats(), get_status()
+        stats, status = get_stats(), get_status()
         answer = StatsSerializer({**asdict(stats), "quota": status}).data
         return Response(answer, headers=ratelimit_headers(status))

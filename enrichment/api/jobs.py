@@ -14,12 +14,12 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from alexandria.common.pagination import CursorPages
-from enrichment import selectors
 from enrichment.api.answers import VARY
 from enrichment.exceptions import IdempotencyKeyMalformed
 from enrichment.jobs import lifecycle
 from enrichment.models import Job, JobAuthor, JobItem
 from enrichment.models.jobs import MAX_KEY_LENGTH
+from enrichment.selectors.jobs import check_items, get_job, jobs_of
 from enrichment.serializers.jobs import (
     JobAuthorSerializer,
     JobAuthorsQuerySerializer,
@@ -109,7 +109,7 @@ def _answer(job: Job, *, status: int = 200) -> Response:
 
 
 def job_of(request: Request, job_id: UUID) -> Job:
-    job = selectors.get_job(job_id, consumer=consumer_of(request))
+    job = get_job(job_id, consumer=consumer_of(request))
     if job is None:
         raise NotFound(f"You have no job {job_id}.")
     return job
@@ -186,7 +186,7 @@ class JobsView(generics.ListAPIView[Job]):
     serializer_class = JobSerializer
 
     def get_queryset(self) -> QuerySet[Job]:
-        return selectors.jobs_of(consumer_of(self.request)).filter(**asked_for(self.request, JobsQuerySerializer))
+        return jobs_of(consumer_of(self.request)).filter(**asked_for(self.request, JobsQuerySerializer))
 
     @extend_schema(operation_id="jobs", summary="Your jobs, newest first", parameters=[JobsQuerySerializer])
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -205,7 +205,7 @@ class JobItemsView(generics.ListAPIView[JobItem]):
 
     def get_queryset(self) -> QuerySet[JobItem]:
         job = job_of(self.request, self.kwargs["job_id"])
-        selectors.check_items(job)
+        check_items(job)
         return job.items.filter(**asked_for(self.request, JobItemsQuerySerializer))
 
     @extend_schema(
@@ -225,7 +225,7 @@ class JobAuthorsView(generics.ListAPIView[JobAuthor]):
 
     def get_queryset(self) -> QuerySet[JobAuthor]:
         job = job_of(self.request, self.kwargs["job_id"])
-        selectors.check_items(job)
+        check_items(job)
         return job.authors.filter(**asked_for(self.request, JobAuthorsQuerySerializer)).defer("progress")
 
     @extend_schema(

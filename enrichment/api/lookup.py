@@ -8,12 +8,13 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from enrichment import selectors
 from enrichment.api.book_lists import BOOK_RENDERERS, book_list_answers, books_answer, books_page
 from enrichment.api.jobs import InOrder, job_of
 from enrichment.api.lists import LIST_PARSERS, list_bodies, read_list
 from enrichment.isbn.reading import State
 from enrichment.models import JobItem
+from enrichment.selectors.jobs import check_items, suggestion_of
+from enrichment.selectors.lookup import look_up
 from enrichment.serializers.books import BOOK_STATES, BookItemSerializer
 from enrichment.serializers.jobs import JobItemsQuerySerializer
 from enrichment.serializers.lookup import (
@@ -46,7 +47,7 @@ class LookupView(APIView):
         """
         wanted = read_list(request, LookupRequestSerializer)
         given = wanted["given"]
-        items = book_items(given, selectors.look_up(given.valid))
+        items = book_items(given, look_up(given.valid))
         states = Counter(
             item["state"]
             for item, entry in zip(items, given.entries, strict=True)
@@ -80,17 +81,17 @@ class JobBooksView(APIView):
         CSV, the header `Link` has the next page.
         """
         job = job_of(request, job_id)
-        selectors.check_items(job)
+        check_items(job)
         pages = InOrder()
         rows = job.items.filter(**asked_for(request, JobItemsQuerySerializer))
         page: list[JobItem] = pages.paginate_queryset(rows, request, view=self) or []
-        found = selectors.look_up({item.isbn13 for item in page if item.isbn13})
+        found = look_up({item.isbn13 for item in page if item.isbn13})
         items = [
             book_item(
                 item.value or item.isbn13,
                 found.get(item.isbn13),
                 reason=item.reason,
-                suggestion=selectors.suggestion_of(item),
+                suggestion=suggestion_of(item),
             )
             for item in page
         ]

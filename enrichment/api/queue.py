@@ -6,8 +6,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from enrichment import selectors
 from enrichment.api.lists import LIST_PARSERS, list_bodies, read_list
+from enrichment.selectors.queue import get_queue, glance_at_queue
 from enrichment.serializers.books import IsbnItemSerializer
 from enrichment.serializers.queue import (
     AcceptedSerializer,
@@ -44,7 +44,7 @@ class QueueView(APIView):
             consumer=consumer_of(request).slug,
             source=wanted["source"],
         )
-        queue = selectors.glance_at_queue(consumer_of(request))
+        queue = glance_at_queue(consumer_of(request))
         answer = {
             **AcceptedSerializer(accepted).data,
             "yours": YourPartSerializer(queue.yours).data,
@@ -62,6 +62,6 @@ class QueueView(APIView):
     @extend_schema(operation_id="enrich_queue", summary="The state of the queue", responses={200: QueueSerializer})
     def get(self, request: Request) -> Response:
         """How many ISBNs wait and since when, when the next batch is sent, and what prevents it."""
-        queue = selectors.get_queue()
+        queue = get_queue()
         answer = QueueSerializer(queue, context={"consumer": consumer_of(request).slug}).data
         return Response(answer, headers=ratelimit_headers(queue.quota))

@@ -20,7 +20,7 @@ from enrichment.jobs.processes import has_ended
 from enrichment.jobs.registry import handler_of
 from enrichment.jobs.workers import DATABASE, PERMANENT
 from enrichment.models import Job, JobAuthor
-from enrichment.selectors import check_items
+from enrichment.selectors.jobs import check_items
 from enrichment.services.stop_reasons import public_message, stop_reason
 from quota.database import QuotaNow
 from quota.exceptions import QuotaError, QuotaRefused, ReservationClosed

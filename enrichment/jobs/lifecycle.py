@@ -31,7 +31,7 @@ from enrichment.jobs.limits import check_limits, hold_limits
 from enrichment.jobs.registry import handler_of
 from enrichment.models import Job
 from enrichment.models.jobs import MAX_LABEL_LENGTH
-from enrichment.selectors import check_items, job_calls_left
+from enrichment.selectors.jobs import check_items, job_calls_left
 from quota.database import QuotaNow
 from quota.exceptions import ConsumerUnknown, QuotaRefused
 from quota.models import Consumer

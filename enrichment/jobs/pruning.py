@@ -5,8 +5,8 @@ from datetime import date
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 
-from enrichment import selectors
 from enrichment.models import Job, JobAuthor, JobItem
+from enrichment.selectors.jobs import author_figures, failure_reasons, item_counts
 from quota.database import QuotaNow
 
 _HAS_ITEMS = Exists(JobItem.objects.filter(job=OuterRef("pk"))) | Exists(JobAuthor.objects.filter(job=OuterRef("pk")))
@@ -24,9 +24,9 @@ def prune_items(*, before: date) -> int:
             # Somebody can retry the job at this moment.
             if job := old.select_for_update(no_key=True).filter(pk=job_id).first():
                 job.item_figures = {
-                    "states": selectors.item_counts(job),
-                    "reasons": selectors.failure_reasons(job),
-                    "authors": selectors.author_figures(job),
+                    "states": item_counts(job),
+                    "reasons": failure_reasons(job),
+                    "authors": author_figures(job),
                 }
                 job.items_deleted_at = QuotaNow()
                 job.save(update_fields=["items_deleted_at", "item_figures"])

@@ -5,7 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from enrichment.gateway.listings import MAX_NAME_LENGTH
-from enrichment.selectors import MAX_PAGES
+from enrichment.selectors.jobs import MAX_PAGES
 from enrichment.serializers.books import FailedIsbnSerializer
 from enrichment.serializers.fields import SearchableField, SpendingAnswerSerializer, SpendingRequestSerializer
 from enrichment.serializers.jobs import JobOptionsSerializer

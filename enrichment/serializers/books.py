@@ -12,7 +12,7 @@ from enrichment.isbn.files import FileValues
 from enrichment.isbn.parsing import Reason
 from enrichment.isbn.reading import MAX_SHOWN, read
 from enrichment.models import Edition
-from enrichment.selectors import Known
+from enrichment.selectors.lookup import Known
 from enrichment.serializers.fields import SpendingAnswerSerializer, SpendingRequestSerializer
 from enrichment.serializers.jobs import JobOptionsSerializer
 from quota.serializers import EXAMPLE_STATUS, example

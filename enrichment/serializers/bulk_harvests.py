@@ -6,7 +6,7 @@ from rest_framework import serializers
 
 from enrichment.authors.names import NamesUnreadable, collect
 from enrichment.models.jobs import MAX_LABEL_LENGTH
-from enrichment.selectors import MAX_PAGES
+from enrichment.selectors.jobs import MAX_PAGES
 from enrichment.serializers.fields import ShortListField, SpendingRequestSerializer
 from enrichment.serializers.jobs import JobOptionsSerializer
 

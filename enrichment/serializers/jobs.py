@@ -6,8 +6,7 @@ from rest_framework import serializers
 
 from alexandria.common.addresses import MAX_LENGTH, AddressRefused, check_url
 from enrichment.models import Job, JobAuthor, JobItem
-from enrichment.selectors import author_figures, job_eta, job_failures, suggestion_of
-from enrichment.selectors.jobs import MAX_FAILURES
+from enrichment.selectors.jobs import MAX_FAILURES, author_figures, job_eta, job_failures, suggestion_of
 from enrichment.serializers.strict import StrictSerializer
 from quota.selectors.status import QuotaStatus, calls_spent
 from quota.serializers import QuerySerializer, QuotaStatusSerializer

@@ -6,12 +6,12 @@ from typing import Any
 
 from django.db.models.functions import Now
 
-from enrichment import selectors
 from enrichment.books.storage import remember_author_miss
 from enrichment.exceptions import ENDINGS, EnrichmentStopped
 from enrichment.gateway.listings import PAGE_SIZE, books_by_author
 from enrichment.models import AuthorMiss, ListedAuthor
-from enrichment.selectors import MAX_PAGES
+from enrichment.selectors.books import get_listed_author, is_missed_author
+from enrichment.selectors.jobs import MAX_PAGES
 from enrichment.services.listings import Progress, Walk, fetch_all
 from enrichment.services.single_flight import MAX_WAIT_SECONDS, asking, wait_for_others
 from enrichment.services.stop_reasons import STOPS, stop_reason
@@ -114,10 +114,10 @@ def is_known(result: Bibliography, *, max_pages: int, start_page: int, again: bo
     """
     if start_page > 1:
         return False
-    if not again and selectors.is_missed_author(result.author):
+    if not again and is_missed_author(result.author):
         result.complete = True
         return True
-    result.listed = selectors.get_listed_author(result.author, max_pages=max_pages, refresh=again)
+    result.listed = get_listed_author(result.author, max_pages=max_pages, refresh=again)
     if result.listed is not None:
         result.stopped_reason = result.listed.stopped_reason or None
         result.complete = result.stopped_reason is None

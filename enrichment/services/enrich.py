@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from django.conf import settings
 
-from enrichment import selectors
 from enrichment.books.aside import store_or_put_aside
 from enrichment.books.decoding import Answer
 from enrichment.books.storage import StoreResult, remember_misses, store_books
@@ -16,6 +15,7 @@ from enrichment.exceptions import ENDINGS, EnrichmentStopped, IsbndbError, Isbnd
 from enrichment.gateway.asking import ask_each
 from enrichment.gateway.questions import Exchanged, Question, batch_of
 from enrichment.isbn.reading import GivenIsbns, read
+from enrichment.selectors.books import known_isbns, oldest_isbns
 from enrichment.services.outcomes import OfGiven, Outcome, outcomes
 from enrichment.services.prices import PROBE_ISBNS, measure, probe
 from enrichment.services.reconciliation import reconcile
@@ -143,7 +143,7 @@ def ask_once(result: Enrichment, ask: Callable[[list[str]], None], *, refresh: b
 
 def _wanted(result: Enrichment, isbns: list[str], *, refresh: bool) -> list[str]:
     """The ISBN-13s for which ISBNdb has to be asked. The others are added to `result`."""
-    known = selectors.known_isbns(isbns, refresh=refresh)
+    known = known_isbns(isbns, refresh=refresh)
     result.just_asked += len(isbns) - len(known.wanted) if refresh else 0
     result.fresh |= known.fresh
     result.not_found_isbns += [isbn for isbn in isbns if isbn in known.missed]
@@ -223,7 +223,7 @@ def measure_price(*, consumer: str, source: str = "") -> tuple[PriceMeasurement 
     spent. If the price turns out to be higher than what was charged for the batch, our count is raised. Raises
     EnrichmentStopped with an Enrichment.
     """
-    isbns = [*selectors.oldest_isbns(PROBE_ISBNS), *WELL_KNOWN][:PROBE_ISBNS]
+    isbns = [*oldest_isbns(PROBE_ISBNS), *WELL_KNOWN][:PROBE_ISBNS]
     result = Enrichment(read(isbns))
     with spending(consumer=consumer, operation="measure-price", calls=0, source=source) as spender:
         try:

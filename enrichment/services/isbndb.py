@@ -11,7 +11,6 @@ import msgspec
 import structlog
 
 from alexandria.common.database import OUT_OF_REACH
-from enrichment import selectors
 from enrichment.books.aside import store_or_put_aside
 from enrichment.books.decoding import Answer
 from enrichment.books.storage import remember_author_miss, store_books
@@ -26,6 +25,7 @@ from enrichment.exceptions import (
 from enrichment.gateway.asking import ask
 from enrichment.gateway.listings import Listing, listing_of, raw_page_of
 from enrichment.models import AuthorMiss
+from enrichment.selectors.books import is_missed_author
 from enrichment.selectors.isbndb import raw_books
 from enrichment.services.enrich import enrich_isbns
 from quota.spending import spending
@@ -101,7 +101,7 @@ def get_page(listing: Listing, *, consumer: str, operation: str) -> ListedPage:
 
 def get_author_page(name: str, parameters: Mapping[str, str], *, consumer: str, operation: str) -> ListedPage:
     """A page of an author's books, like `get_page`. An author that is remembered as unknown costs no call."""
-    if selectors.is_missed_author(name):
+    if is_missed_author(name):
         raise EnrichmentStopped(ListedPage(), IsbndbNotFound(f"ISBNdb does not know the author {name!r}."))
     try:
         page = get_page(listing_of("author", name, parameters), consumer=consumer, operation=operation)

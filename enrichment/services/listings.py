@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field
 from math import inf
 from typing import Any, Self
 
-from enrichment import selectors
 from enrichment.books.aside import store_or_put_aside
 from enrichment.books.decoding import Answer
 from enrichment.books.storage import StoreResult, store_books
@@ -14,6 +13,7 @@ from enrichment.exceptions import IsbndbError, IsbndbNotFound, IsbndbPageTooLarg
 from enrichment.gateway.asking import ask_each
 from enrichment.gateway.listings import MAX_RESULTS, PAGE_SIZE, Listing, page_of
 from enrichment.gateway.questions import Exchanged, Question
+from enrichment.selectors.books import fresh_isbns, stored_isbns
 from enrichment.services.enrich import FailedIsbn
 from enrichment.services.paging import Page, Pages
 from enrichment.services.repeats import Seen
@@ -95,8 +95,8 @@ class Progress:
 
         def store() -> tuple[set[str], set[str], StoreResult]:
             isbns = [book.isbn13 for book in answer.books]
-            stored_before = selectors.stored_isbns(isbns)
-            fresh = selectors.fresh_isbns(isbns) if skip_existing else set()
+            stored_before = stored_isbns(isbns)
+            fresh = fresh_isbns(isbns) if skip_existing else set()
             return stored_before, fresh, store_books(book for book in answer.books if book.isbn13 not in fresh)
 
         stored_before, fresh, stored = store_or_put_aside(answer, store)

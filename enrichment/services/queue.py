@@ -12,11 +12,11 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import QuerySet
 
-from enrichment import selectors
 from enrichment.exceptions import QueueFull
 from enrichment.isbn.reading import GivenIsbns, read
 from enrichment.models import Asker, QueuedIsbn
 from enrichment.models.queue import MAX_ATTEMPTS
+from enrichment.selectors.books import KnownIsbns, known_isbns
 from enrichment.selectors.queue import FAILED
 from enrichment.services.outcomes import OfGiven, Outcome, outcomes
 from quota.database import QuotaNow
@@ -58,7 +58,7 @@ class Accepted(OfGiven):
     """What happened to the values of one request. valid = queued + already_queued + already_fresh + not_found."""
 
     given: GivenIsbns
-    known: selectors.KnownIsbns
+    known: KnownIsbns
     new: set[str]
     """The ISBN-13s that did not wait before this request, for any caller."""
 
@@ -101,7 +101,7 @@ def enqueue(
     given = read(values)
     if not Consumer.objects.filter(slug=consumer).exists():
         raise ConsumerUnknown(f"There is no consumer {consumer!r}.")
-    known = selectors.known_isbns(given.valid)
+    known = known_isbns(given.valid)
     new = _enqueue(sorted(known.wanted), priority, consumer, source) if known.wanted else set()
     return Accepted(given, known, new)
 

@@ -11,9 +11,8 @@ from django.db import transaction
 from django.db.models import F
 
 from alexandria.common.heartbeats import LEASE
-from enrichment import selectors
 from enrichment.models import QueuedIsbn, QueuePayer, QueueState
-from enrichment.selectors.queue import Payers
+from enrichment.selectors.queue import Payers, get_payers, is_flush_due, wanted_next
 from enrichment.services.queue import lock
 from quota.database import QuotaNow
 from quota.prices import RequestKind
@@ -84,9 +83,9 @@ def claim_batch(payers: Payers, *, source: str) -> Batch | None:
     size, most = (all_isbns, dict.fromkeys(able, all_isbns)) if by_the_request else payers.most_isbns()
     with transaction.atomic(durable=True):
         _look()  # which locks the row of the queue, so flushers pick one after the other
-        if not selectors.is_flush_due(payers):
+        if not is_flush_due(payers):
             return None
-        filled = fill(selectors.wanted_next(able, size=size), size=size, most=most)
+        filled = fill(wanted_next(able, size=size), size=size, most=most)
         locked = lock(QueuedIsbn.objects.filter(isbn13__in=filled))
         QueuedIsbn.objects.filter(isbn13__in=locked).update(
             claim=claim, held_until=QuotaNow() + LEASE, attempts=F("attempts") + 1
@@ -112,7 +111,7 @@ def renew(batches: Collection[Batch]) -> None:
 def look() -> bool:
     """Records that a flusher looked at the queue; returns whether a batch is worth a request now."""
     _look()
-    return QueuedIsbn.objects.exists() and selectors.is_flush_due(selectors.get_payers())
+    return QueuedIsbn.objects.exists() and is_flush_due(get_payers())
 
 
 def _look() -> None:

@@ -16,14 +16,14 @@ from django.db.models import Exists, F, OuterRef, Q
 
 from alexandria.common.database import patiently
 from alexandria.common.heartbeats import heartbeats
-from enrichment import selectors
 from enrichment.books.decoding import Answer
 from enrichment.exceptions import ENDINGS, EnrichmentStopped, IsbndbPageTooLarge
 from enrichment.gateway.asking import ask_each
 from enrichment.gateway.questions import Exchanged, Question, batch_of
 from enrichment.models import Asker, QueuedIsbn, QueueState
 from enrichment.models.queue import MAX_ATTEMPTS
-from enrichment.selectors.queue import UNDER_WAY
+from enrichment.selectors.books import fresh_editions, remembered_misses
+from enrichment.selectors.queue import UNDER_WAY, get_payers, is_flush_due, why_nothing_is_sent
 from enrichment.services.enrich import Enrichment, add_answer
 from enrichment.services.prices import PROBE_ISBNS, probe
 from enrichment.services.queue import PATIENCE, delete, lock
@@ -84,7 +84,7 @@ def flush(*, source: str = "") -> Flush:
     QuotaError, the ISBNs of the batches that failed lose one attempt and the queue pauses.
     """
     flushing = _Flushing(source)
-    if selectors.is_flush_due(selectors.get_payers()):
+    if is_flush_due(get_payers()):
         _drop_known()
     with heartbeats(flushing.renew):
         try:
@@ -208,7 +208,7 @@ class _Flushing:
     def _record_end(self) -> None:
         error = self.error
         if error is None:
-            reason = selectors.why_nothing_is_sent(selectors.get_payers()) if self.result.batches < MAX_BATCHES else ""
+            reason = why_nothing_is_sent(get_payers()) if self.result.batches < MAX_BATCHES else ""
             self.result.stopped_reason = reason or None
         else:
             log.warning("queue.stopped", error=str(error))
@@ -221,7 +221,7 @@ class _Flushing:
     def _next_batch(self) -> Batch | None:
         if self._claimed >= MAX_BATCHES:
             return None
-        payers = selectors.get_payers()
+        payers = get_payers()
         refused = [pk for pk, allowance in payers.allowances.items() if allowance.consumer.slug in self._refused]
         batch = claim_batch(payers.without(refused), source=self._source)
         if batch is not None:
@@ -294,6 +294,6 @@ def _put_off(
 
 def _drop_known() -> None:
     """Removes ISBNs that became known since they were queued: the book was stored, or ISBNdb did not know it."""
-    stored = Exists(selectors.fresh_editions().filter(isbn13=OuterRef("isbn13")))
-    missed = Exists(selectors.remembered_misses().filter(isbn13=OuterRef("isbn13")))
+    stored = Exists(fresh_editions().filter(isbn13=OuterRef("isbn13")))
+    missed = Exists(remembered_misses().filter(isbn13=OuterRef("isbn13")))
     delete(QueuedIsbn.objects.filter(Q(stored) | Q(missed)).exclude(UNDER_WAY))

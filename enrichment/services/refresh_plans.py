@@ -12,9 +12,8 @@ from math import ceil
 
 from django.conf import settings
 
-from enrichment import selectors
 from enrichment.gateway.listings import MAX_NAME_LENGTH, MAX_RESULTS, PAGE_SIZE
-from enrichment.selectors import WantedAuthor
+from enrichment.selectors.refreshes import WantedAuthor, wanted_authors
 from quota.selectors.prices import cost_of_isbns
 
 CostOfIsbns = Callable[[int], int]
@@ -90,9 +89,7 @@ def plan_refresh(isbns: Sequence[str], *, without: Collection[str] = ()) -> Refr
     batch = batch_value()
     # A listing costs at least one call, so the authors of fewer editions cannot pay.
     min_editions = batch.size // batch.calls + 1
-    authors = selectors.wanted_authors(
-        isbns if listings_can_pay(batch) else [], min_editions=min_editions, page_size=PAGE_SIZE
-    )
+    authors = wanted_authors(isbns if listings_can_pay(batch) else [], min_editions=min_editions, page_size=PAGE_SIZE)
     listable = (each for each in authors if len(each.name) <= MAX_NAME_LENGTH and each.name not in without)
     return cheapest_plan(isbns, listable, batch=batch, cost_of_isbns=cost_of_isbns)
 

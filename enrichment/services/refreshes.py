@@ -6,12 +6,13 @@ from datetime import timedelta
 
 import structlog
 
-from enrichment import selectors
 from enrichment.books.decoding import Answer
 from enrichment.exceptions import ENDINGS, EnrichmentStopped, IsbndbError
 from enrichment.gateway.asking import ask_each
 from enrichment.gateway.questions import Exchanged, Question
 from enrichment.isbn.reading import GivenIsbns, read
+from enrichment.selectors.jobs import MAX_PAGES
+from enrichment.selectors.refreshes import sync_times
 from enrichment.services.bibliographies import remember_author, walk_of
 from enrichment.services.enrich import Enrichment, ask_in_batches, ask_once, counted
 from enrichment.services.listings import Progress
@@ -56,7 +57,7 @@ class Renewal:
         self.listing = listing
         self.renewed: set[str] = set()
         """The wanted editions that came and are stored."""
-        self.walk = walk_of(listing.name, max_pages=selectors.MAX_PAGES, skip_existing=False)
+        self.walk = walk_of(listing.name, max_pages=MAX_PAGES, skip_existing=False)
         self._batch = batch
         self._missing = set(listing.isbns)
         self._disappointing = False
@@ -88,7 +89,7 @@ class Renewal:
 
         ISBNdb may list the author by another spelling or not at all, so what is missing is no miss.
         """
-        had, before = self.progress.pages_fetched, selectors.sync_times(self._missing)
+        had, before = self.progress.pages_fetched, sync_times(self._missing)
         failure = self.walk.take(exchanged)
         came = before.synced_since()
         self.renewed |= came
@@ -183,7 +184,7 @@ def _by_listings(plan: RefreshPlan, rest: list[str], spender: Spender, result: E
     A listing that ISBNdb fails to answer is left to batches. Raises what `ask_each` raises.
     """
     until = time.monotonic() + LISTINGS_TIME.total_seconds()
-    before = selectors.sync_times(rest)
+    before = sync_times(rest)
     listings = iter(plan.listings)
 
     def next_renewal() -> Renewal | None:

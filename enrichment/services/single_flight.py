@@ -18,9 +18,9 @@ from django.db import connection
 from django.db.models.functions import Now
 
 from alexandria.common.database import OUT_OF_REACH
-from enrichment import selectors
 from enrichment.exceptions import IsbndbTimeout
 from enrichment.models import ListedAuthor, OpenQuestion
+from enrichment.selectors.books import LISTED_FOR
 
 log = structlog.get_logger(__name__)
 
@@ -82,8 +82,8 @@ def claim(subjects: Collection[str], *, asker: uuid.UUID, lease: timedelta) -> s
 
 def prune_questions() -> None:
     """Deletes what dead processes have asked, and listings of authors that say nothing any more."""
-    OpenQuestion.objects.filter(until__lt=Now() - selectors.LISTED_FOR).delete()
-    ListedAuthor.objects.filter(listed_at__lt=Now() - selectors.LISTED_FOR).delete()
+    OpenQuestion.objects.filter(until__lt=Now() - LISTED_FOR).delete()
+    ListedAuthor.objects.filter(listed_at__lt=Now() - LISTED_FOR).delete()
 
 
 def seconds_left(subject: str) -> float:

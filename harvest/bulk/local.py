@@ -9,7 +9,6 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 from django.db.models import Count
 
-from enrichment import selectors
 from enrichment.exceptions import AlreadyBegun, AlreadyFinished, AnotherRunner, JobError
 from enrichment.jobs.attended import AttendedRun, claim_for_command
 from enrichment.jobs.claims import pause_abandoned
@@ -19,6 +18,7 @@ from enrichment.jobs.lifecycle import create_job, payer_of
 from enrichment.models import Author as StoredAuthor
 from enrichment.models import Job, JobAuthor
 from enrichment.models.jobs import BULK_AUTHOR
+from enrichment.selectors.jobs import MAX_PAGES, author_figures, failure_reasons, find_list, last_stopped, max_pages_of
 from harvest.bulk.exceptions import EXIT_ANOTHER, CannotGoOn, already_begun, already_finished
 from harvest.bulk.harvests import (
     QUOTA_EVERY,
@@ -74,11 +74,11 @@ class LocalHarvest:
             pause_abandoned()
             job = self._earlier(wanted) if wishes.resume else None
             if job is not None:
-                job.wanted["max_pages"] = wishes.max_pages or selectors.max_pages_of(job)
+                job.wanted["max_pages"] = wishes.max_pages or max_pages_of(job)
                 label, authors, rows = f"{job.label} (job {job})", job.total, authors_to_do(job)[: wishes.limit]
                 names = [row.name for row in rows]
                 least, _ = calls_for(job, names)
-                most = sum(max(1, selectors.max_pages_of(job) - row.pages) for row in rows)
+                most = sum(max(1, max_pages_of(job) - row.pages) for row in rows)
             else:
                 wanted = list_to_begin(wanted, where="in the database")
                 names = wanted.names()
@@ -133,9 +133,9 @@ class LocalHarvest:
             return summary_of(
                 self.job.label,
                 self.job,
-                selectors.author_figures(self.job),
+                author_figures(self.job),
                 calls=calls_spent(source=self.job.source),
-                failures=selectors.failure_reasons(self.job),
+                failures=failure_reasons(self.job),
                 failed=list(failed.order_by("position").values_list("name", flat=True)),
             )
 
@@ -145,7 +145,7 @@ class LocalHarvest:
     def _earlier(self, wanted: AuthorList | None) -> Job | None:
         """The latest job of the list or, without a list, the one that stopped last or runs."""
         payer = payer_of(BULK_AUTHOR)
-        return selectors.last_stopped(payer) if wanted is None else selectors.find_list(payer, wanted.key)
+        return last_stopped(payer) if wanted is None else find_list(payer, wanted.key)
 
     def _job_to_work_on(self, wanted: AuthorList | None, wishes: Wishes) -> Job:
         earlier = None if wanted is None and not wishes.resume else self._earlier(wanted)
@@ -202,7 +202,7 @@ class _Listener:
 
 
 def _options(wishes: Wishes) -> Figures:
-    return {"max_pages": wishes.max_pages or selectors.MAX_PAGES, "skip_existing": True}
+    return {"max_pages": wishes.max_pages or MAX_PAGES, "skip_existing": True}
 
 
 @contextmanager

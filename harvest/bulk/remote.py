@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from enrichment.selectors import MAX_PAGES
+from enrichment.selectors.jobs import MAX_PAGES
 from harvest.bulk.api import Answer, Api
 from harvest.bulk.exceptions import EXIT_ANOTHER, EXIT_INTERRUPTED, CannotGoOn, already_begun, already_finished
 from harvest.bulk.harvests import (

@@ -8,11 +8,12 @@ from typing import Any
 
 from django.conf import settings
 
-from enrichment import selectors
 from enrichment.books.decoding import Answer
 from enrichment.exceptions import EnrichmentStopped
 from enrichment.gateway.asking import ask_each
 from enrichment.gateway.questions import Question
+from enrichment.selectors.books import stale_isbns
+from enrichment.selectors.refreshes import without_fresh
 from enrichment.services.enrich import enrich_isbns
 from enrichment.services.listings import fetch_each
 from enrichment.services.queue_flush import flush
@@ -69,7 +70,7 @@ def stale_refresh(context: RunContext) -> None:
     Cursor: {"aside"}, how many of the oldest editions were in batches that failed the last time: they come last.
     """
     aside: int = context.cursor.get("aside", 0)
-    oldest = selectors.stale_isbns(aside + 2)
+    oldest = stale_isbns(aside + 2)
     failed_before, first = oldest[:aside], oldest[aside:]
     if len(first) == 2 and is_probe_due():
         _refresh(first, context)
@@ -78,9 +79,9 @@ def stale_refresh(context: RunContext) -> None:
     calls_left = min(plan.calls_by_batches, MAX_CALLS)
     calls_left -= _refresh_by_listings(plan, calls_left, context)
     # The listings have also renewed books for which no author is stored.
-    rest = selectors.without_fresh(plan.isbns) if plan.listings else list(plan.isbns)
+    rest = without_fresh(plan.isbns) if plan.listings else list(plan.isbns)
     affordable = max(0, calls_left) * plan.batch.size // plan.batch.calls
-    _refresh_rest(rest[:affordable], selectors.without_fresh(failed_before), context)
+    _refresh_rest(rest[:affordable], without_fresh(failed_before), context)
 
 
 def plan_stale_refresh(cursor: dict[str, Any]) -> RefreshPlan:
@@ -89,7 +90,7 @@ def plan_stale_refresh(cursor: dict[str, Any]) -> RefreshPlan:
     Raises QuotaUnavailable.
     """
     size, aside = settings.ISBNDB_BATCH_SIZE, cursor.get("aside", 0)
-    oldest = selectors.stale_isbns(MAX_BATCHES * size + aside)
+    oldest = stale_isbns(MAX_BATCHES * size + aside)
     stale = (oldest[aside:] + oldest[:aside])[: MAX_BATCHES * size]
     if get_prices().batch_price == BatchPrice.REQUEST:
         stale = stale[: len(stale) // size * size]

@@ -5,13 +5,13 @@ from datetime import date
 
 from django.conf import settings
 
-from enrichment import selectors
 from enrichment.books.storage import mark_named
 from enrichment.exceptions import IsbndbError, IsbndbRefused
 from enrichment.gateway.asking import ask_each
 from enrichment.gateway.listings import updates_page
 from enrichment.gateway.questions import Exchanged, Question
 from enrichment.models.feed import FEED_HISTORY
+from enrichment.selectors.books import named_isbns, stale_isbns
 from enrichment.services.feed import finish_reading, record_gap, start_run
 from harvest.crons.batches import refreshed
 from harvest.crons.run_context import RunContext
@@ -130,7 +130,7 @@ def _send_named(context: RunContext) -> None:
     The oldest stale editions fill the last batch where they cost nothing more there.
     """
     full = settings.ISBNDB_BATCH_SIZE
-    to_send = selectors.named_isbns(MAX_BATCHES * full)
+    to_send = named_isbns(MAX_BATCHES * full)
     named = set(to_send)
     failed = 0
 
@@ -141,7 +141,7 @@ def _send_named(context: RunContext) -> None:
         batch, to_send[:] = to_send[:size], to_send[size:]
         fill: list[str] = []
         if len(batch) < size and get_prices().batch_price == BatchPrice.REQUEST:
-            fill = [isbn for isbn in selectors.stale_isbns(full + failed) if isbn not in named]
+            fill = [isbn for isbn in stale_isbns(full + failed) if isbn not in named]
         return batch + fill[: size - len(batch)]
 
     for batch, answered in refreshed(next_batch, context):

@@ -19,8 +19,8 @@ from django.db import connection
 from django.test.utils import override_settings
 from django.utils import timezone
 
-from enrichment import selectors
 from enrichment.models import Author, Edition, Work
+from enrichment.selectors.books import stale_isbns
 from enrichment.services.refresh_plans import plan_refresh
 from tests.rows import fill
 
@@ -34,7 +34,7 @@ def run() -> bool:
     """Prints the figures; returns False when a plan costs too much."""
     with scratch_database():
         store()
-        isbns = selectors.stale_isbns(EDITIONS)
+        isbns = stale_isbns(EDITIONS)
         assert len(isbns) == EDITIONS
         print(f"\n{EDITIONS:,} stale editions by {AUTHORS:,} authors (Zipf), renewed by the cheapest plan:")
         return min([show(isbns, price) for price in MAX_SHARE])

@@ -12,7 +12,6 @@ from django.db.models.functions import Now
 from rest_framework.test import APIClient
 
 from alexandria.development.sandbox.server import Sandbox
-from enrichment import selectors
 from enrichment.api import answers
 from enrichment.models import Edition, Miss
 from quota.exceptions import QuotaUnavailable
@@ -47,7 +46,7 @@ def test_when_misses_cannot_be_read_the_answer_says_so_and_keeps_the_rest(
     def gone(isbns: list[str]) -> None:
         raise OperationalError("connection is closed")
 
-    monkeypatch.setattr(selectors, "ask_isbns_again_at", gone)
+    monkeypatch.setattr("enrichment.api.books.ask_isbns_again_at", gone)
     response = api.post(PATH, [*KNOWN, *UNKNOWN], format="json")
     assert response.status_code == 200
     assert (response.json()["ask_again_at"], response.json()["enriched"]) == (None, 3)

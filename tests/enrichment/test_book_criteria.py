@@ -9,11 +9,10 @@ import pytest
 from django.db import connection
 from rest_framework.test import APIClient
 
-from enrichment import selectors
 from enrichment.books.decoding import decode_books
 from enrichment.books.storage import store_books
 from enrichment.models import Edition, Work
-from enrichment.selectors import Criteria
+from enrichment.selectors.catalogue import Criteria, find_books
 from tests.fixtures import problem
 
 BOOKS: list[dict[str, Any]] = [
@@ -206,4 +205,4 @@ def test_every_criterion_can_use_an_index(index: str, criteria: Criteria) -> Non
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")
         cursor.execute("SET LOCAL enable_indexscan = off")
-    assert f"Bitmap Index Scan on {index}" in selectors.find_books(criteria).order_by().explain()
+    assert f"Bitmap Index Scan on {index}" in find_books(criteria).order_by().explain()

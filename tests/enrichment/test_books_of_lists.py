@@ -34,7 +34,7 @@ def test_the_answer_has_the_books_beside_the_counts(api: APIClient, sandbox: San
 
 
 def test_calls_are_not_lost_when_the_books_cannot_be_read(api: APIClient, sandbox: Sandbox) -> None:
-    with patch("enrichment.selectors.look_up", side_effect=OperationalError("gone")):
+    with patch("enrichment.api.books.look_up", side_effect=OperationalError("gone")):
         response = api.post(BATCH, {"isbns": [FIRST], "return": "books"}, format="json")
     assert (response.status_code, response.json()["enriched"], response.json()["books"]) == (200, 1, None)
 

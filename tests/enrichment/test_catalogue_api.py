@@ -13,12 +13,11 @@ from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from alexandria.development.sandbox import catalogue
-from enrichment import selectors
 from enrichment.books.decoding import decode_books
 from enrichment.books.match_keys import name_key, title_key
 from enrichment.books.storage import store_books
 from enrichment.models import Author, Edition, Work
-from enrichment.selectors import Criteria
+from enrichment.selectors.catalogue import Criteria, find_authors, find_books
 from tests.fixtures import database_moved, problem
 
 REAL = catalogue.real_books()
@@ -229,11 +228,11 @@ def test_a_path_of_the_catalogue_is_not_an_isbn(api: APIClient) -> None:
 @pytest.mark.parametrize(
     ("index", "rows"),
     [
-        ("enrichment_author_name_trigram", lambda: selectors.find_authors("murakami")),
-        ("enrichment_author_name_trigram", lambda: selectors.find_authors("wu")),
-        ("enrichment_work_title_trigram", lambda: selectors.find_books(Criteria(title="kafka on the shore"))),
-        ("enrichment_edition_publisher", lambda: selectors.find_books(Criteria(publisher="penguin"))),
-        ("enrichment_edition_day", lambda: selectors.find_books(Criteria(year=2015))),
+        ("enrichment_author_name_trigram", lambda: find_authors("murakami")),
+        ("enrichment_author_name_trigram", lambda: find_authors("wu")),
+        ("enrichment_work_title_trigram", lambda: find_books(Criteria(title="kafka on the shore"))),
+        ("enrichment_edition_publisher", lambda: find_books(Criteria(publisher="penguin"))),
+        ("enrichment_edition_day", lambda: find_books(Criteria(year=2015))),
     ],
 )
 def test_every_search_can_use_an_index(index: str, rows: Callable[[], QuerySet]) -> None:

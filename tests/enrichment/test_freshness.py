@@ -12,13 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from enrichment.books.decoding import decode_books
 from enrichment.books.storage import mark_named, remember_misses, store_books
 from enrichment.models import Edition, FeedFollowing, Miss, Work
-from enrichment.selectors import (
-    fresh_isbns,
-    known_isbns,
-    named_isbns,
-    stale_editions,
-    stale_isbns,
-)
+from enrichment.selectors.books import fresh_isbns, known_isbns, named_isbns, stale_editions, stale_isbns
 from enrichment.services import feed
 from tests import rows
 from tests.fixtures import known_isbns as sandbox_isbns

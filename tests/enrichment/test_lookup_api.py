@@ -16,7 +16,7 @@ from enrichment.books.shown import shown_edition
 from enrichment.exports.formats import COLUMNS
 from enrichment.models import Edition, Miss, QueuedIsbn
 from enrichment.models.queue import MAX_ATTEMPTS
-from enrichment.selectors import find_books
+from enrichment.selectors.catalogue import find_books
 from quota.models import Call, Reservation
 from tests.fixtures import NOON, database_moved, known_isbns, problem, unknown_isbns
 

@@ -20,13 +20,12 @@ from django.test.utils import CaptureQueriesContext
 from alexandria.common import heartbeats
 from alexandria.common.heartbeats import LEASE
 from alexandria.development.sandbox.server import Sandbox
-from enrichment import selectors
 from enrichment.books import aside
 from enrichment.exceptions import EnrichmentStopped, IsbndbKeyRefused
 from enrichment.isbn.parsing import Reason
 from enrichment.models import Asker, Edition, Miss, QueuedIsbn, QueueState
 from enrichment.models.queue import MAX_ATTEMPTS
-from enrichment.selectors.queue import FAILED, Payers
+from enrichment.selectors.queue import FAILED, Payers, get_payers, get_queue, glance_at_queue, wanted_next
 from enrichment.services import enrich as enrichment
 from enrichment.services import queue_flush
 from enrichment.services.queue import Accepted, drop, enqueue, retry
@@ -59,7 +58,7 @@ def sent() -> list[int]:
 
 
 def warning() -> str:
-    return selectors.get_queue().warning or ""
+    return get_queue().warning or ""
 
 
 def failing_flush() -> Flush:
@@ -158,7 +157,7 @@ def test_each_asker_of_an_isbn_keeps_its_own_priority_and_due_time(at: At) -> No
     queue(isbn, LOW)
     reader = Asker.objects.get(consumer__slug="reader")
     assert (reader.priority, reader.due_at) == (HIGH, NOON + timedelta(seconds=70))
-    overview = selectors.get_queue()
+    overview = get_queue()
     assert (overview.depth, overview.by_priority["high"]) == (1, 1)
 
 
@@ -239,7 +238,7 @@ def test_what_is_due_comes_before_what_is_not_then_the_priority_counts_and_then_
         queue([isbn], priority)
     at(3650)
     QueuedIsbn.objects.filter(pk=held).update(held_until=NOON + timedelta(seconds=3650), attempts=1)
-    [wanted] = selectors.wanted_next(selectors.get_payers().able, size=size).values()
+    [wanted] = wanted_next(get_payers().able, size=size).values()
     assert wanted == [held, normal, newer, low, early_high, early_normal, early_low][:size]
 
 
@@ -290,7 +289,7 @@ def claim_taken_out(flushers: int) -> Iterator[None]:
         if hasattr(first, "done"):
             return None
         first.done = True
-        [isbns] = selectors.wanted_next(payers.able, size=SIZE).values()
+        [isbns] = wanted_next(payers.able, size=SIZE).values()
         picked.wait()
         return make_batch(uuid.uuid4(), {"reader": isbns}, source=source)
 
@@ -349,7 +348,7 @@ def test_the_claim_of_a_killed_flusher_expires(at: At, sandbox: Sandbox) -> None
     arguments = [sys.executable, "-m", "tests.enrichment.doomed", "between answer and record"]
     with subprocess.Popen(arguments, env=processes.environment(), stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout.readline() == "waiting\n"
-        assert selectors.get_queue().under_way == SIZE
+        assert get_queue().under_way == SIZE
         worker.kill()
     at(LEASE.total_seconds() - 0.1)
     assert flush().batches == 0
@@ -363,9 +362,9 @@ def test_the_claim_of_a_killed_flusher_expires(at: At, sandbox: Sandbox) -> None
 
 def test_a_flusher_whose_claim_is_over_leaves_the_isbns_to_the_next_one(at: At) -> None:
     queue(known_isbns(SIZE))
-    first = claim_batch(selectors.get_payers(), source="")
+    first = claim_batch(get_payers(), source="")
     at(LEASE.total_seconds())
-    second = claim_batch(selectors.get_payers(), source="")
+    second = claim_batch(get_payers(), source="")
     assert first is not None
     assert second is not None
     assert sorted(first.isbns) == sorted(second.isbns)
@@ -427,7 +426,7 @@ def test_without_quota_queued_isbns_lose_no_attempt_and_are_sent_the_next_day(
     assert (done.batches, done.stopped_reason, done.enrichment.api_calls) == (1, "safety_limit", 1)
     assert set(QueuedIsbn.objects.values_list("attempts", "claim", "held_until", "last_error")) == {(0, None, None, "")}
     assert flush().stopped_reason == "safety_limit"
-    overview = selectors.get_queue()
+    overview = get_queue()
     assert (overview.depth, overview.stopped_reason) == (15, "safety_limit")
     assert "waits until 00:00 UTC" in warning()
     assert balance(sandbox) == (1, 1)
@@ -464,7 +463,7 @@ def test_no_queued_isbn_is_lost_while_a_consumer_is_off_or_the_database_is_down(
     assert set(QueuedIsbn.objects.values_list("attempts", "claim")) == {(0, None)}
     assert sandbox.spent == 0
     assert flush().batches == 1
-    assert selectors.get_queue().warning is None
+    assert get_queue().warning is None
 
 
 def test_while_harvesting_is_off_only_api_clients_have_their_isbns_sent(at: At, sandbox: Sandbox) -> None:
@@ -475,16 +474,16 @@ def test_while_harvesting_is_off_only_api_clients_have_their_isbns_sent(at: At, 
     at(10)
     assert flush().stopped_reason == "harvest_off"
     assert [queued.pk for queued in QueuedIsbn.objects.all()] == known_isbns(3)[2:]
-    assert selectors.get_queue().of("bulk").refused_by == "harvest_off"
+    assert get_queue().of("bulk").refused_by == "harvest_off"
 
 
 def test_who_queues_is_told_the_same_as_who_looks_without_reading_the_whole_queue(at: At, consumer: Consumer) -> None:
     other = Consumer.objects.create(slug="other")
 
     def told() -> tuple[int, int]:
-        overview = selectors.get_queue()
+        overview = get_queue()
         with CaptureQueriesContext(connection) as asked:
-            glances = {each.slug: selectors.glance_at_queue(each) for each in (consumer, other)}
+            glances = {each.slug: glance_at_queue(each) for each in (consumer, other)}
         assert len(asked) <= 2 * 9
         assert not any("GROUP BY" in query["sql"] for query in asked.captured_queries)
         for slug, glance in glances.items():
@@ -525,7 +524,7 @@ def test_while_isbndb_fails_the_pauses_grow_and_after_all_attempts_an_isbn_waits
     seconds, pauses = 0.0, []
     for _ in range(MAX_ATTEMPTS):
         assert failing_flush().batches == 0
-        overview = selectors.get_queue()
+        overview = get_queue()
         assert (overview.stopped_reason, overview.under_way) == ("isbndb_failed", 0)
         assert "isbndb_failed" in warning()
         assert flush().batches == 0
@@ -536,7 +535,7 @@ def test_while_isbndb_fails_the_pauses_grow_and_after_all_attempts_an_isbn_waits
         at(seconds)
     assert pauses == [30, 60, 120, 240, 480, 900, 900, 900]
     assert sent() == [SIZE] * 3 * MAX_ATTEMPTS  # the gateway's own retries
-    overview = selectors.get_queue()
+    overview = get_queue()
     assert (overview.depth, overview.failed, overview.next_flush_at) == (0, SIZE, None)
     assert {failed.error for failed in overview.latest_failed} == {"ISBNdb failed with status 500."}
 
@@ -548,7 +547,7 @@ def test_while_isbndb_fails_the_pauses_grow_and_after_all_attempts_an_isbn_waits
     assert flush().batches == 1
     assert Edition.objects.count() == 4
     assert (QueuedIsbn.objects.count(), QueueState.objects.get().failures) == (1, 0)
-    assert selectors.get_queue().warning is None
+    assert get_queue().warning is None
     assert retry(known_isbns(SIZE)) == 1
     assert balance(sandbox) == (len(sent()), len(sent()))
 
@@ -563,12 +562,12 @@ def test_an_isbn_that_fails_within_an_answer_is_held_and_then_joins_other_batche
     assert (row.pk, row.attempts) == (known_isbns(1)[0], 1)
     assert "tmp" in row.last_error
     at(29.9)
-    assert (flush().batches, selectors.get_queue().claimable) == (0, 0)
+    assert (flush().batches, get_queue().claimable) == (0, 0)
     queue(known_isbns(SIZE + 4)[SIZE:], HIGH)
     at(40)
     flush()
     at(70)
-    assert (selectors.get_queue().depth, selectors.get_queue().next_flush_why) == (0, None)
+    assert (get_queue().depth, get_queue().next_flush_why) == (0, None)
     assert sent() == [SIZE, 5]
 
 

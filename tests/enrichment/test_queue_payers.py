@@ -14,9 +14,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from alexandria.development.sandbox.server import Sandbox
-from enrichment import selectors
 from enrichment.exceptions import EnrichmentStopped, QueueFull
 from enrichment.models import Asker, Edition, QueuedIsbn
+from enrichment.selectors.queue import get_queue
 from enrichment.services.queue import enqueue
 from enrichment.services.queue_batches import by_share, fill
 from enrichment.services.queue_flush import flush
@@ -157,7 +157,7 @@ def test_a_consumer_with_a_budget_of_one_has_one_call_made_for_it(
         done = flush()
     assert paid()["ann"] == 1
     assert done.stopped_reason == "daily_budget"
-    left = selectors.get_queue().of("ann")
+    left = get_queue().of("ann")
     assert left.refused_by == "daily_budget"
     assert left.why == "The consumer ann's daily budget is used or reserved. Its daily budget is 1."
     assert Asker.objects.filter(consumer__slug="ann").count() == left.isbns >= 60 - SIZE

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enrichment.gateway.listings import MAX_RESULTS, PAGE_SIZE
-from enrichment.selectors import WantedAuthor
+from enrichment.selectors.refreshes import WantedAuthor
 from enrichment.services.refresh_plans import BatchValue, RefreshPlan, cheapest_plan
 
 BY_ISBN = BatchValue(1000, calls=1000)

@@ -11,12 +11,12 @@ from django.test.utils import CaptureQueriesContext
 
 from alexandria.development.sandbox import catalogue, listings
 from alexandria.development.sandbox.server import Sandbox
-from enrichment import selectors
 from enrichment.books.decoding import decode_books
 from enrichment.books.storage import store_books
 from enrichment.exceptions import EnrichmentStopped
 from enrichment.gateway.listings import PAGE_SIZE
 from enrichment.models import Author, AuthorMiss, Edition, Miss
+from enrichment.selectors.refreshes import wanted_authors
 from enrichment.services import refreshes
 from enrichment.services.bibliographies import enrich_bibliography
 from enrichment.services.refresh_plans import AuthorListing, BatchValue, plan_refresh
@@ -98,7 +98,7 @@ def test_an_author_that_isbndb_does_not_know_is_remembered_and_the_editions_are_
     assert list(AuthorMiss.objects.values_list("name", flat=True)) == [catalogue.UNKNOWN_AUTHOR]
     assert not Miss.objects.exists()
     Author.objects.filter(name=SMALL).update(name=catalogue.UNKNOWN_AUTHOR)
-    names = [author.name for author in selectors.wanted_authors(isbns, min_editions=1, page_size=PAGE_SIZE)]
+    names = [author.name for author in wanted_authors(isbns, min_editions=1, page_size=PAGE_SIZE)]
     assert catalogue.UNKNOWN_AUTHOR not in names, "the next plan does not ask for it again"
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from alexandria.development.sandbox.server import Sandbox
-from enrichment import selectors
 from enrichment.models import Edition, QueuedIsbn
+from enrichment.selectors.queue import get_queue
 from enrichment.services.queue import enqueue
 from harvest.models import HarvestRun
 from harvest.runs import run_cron
@@ -36,12 +36,12 @@ def test_full_batches_are_sent_and_charged_to_the_run(sandbox: Sandbox) -> None:
 
 def test_while_nothing_is_due_all_its_runs_share_one_row() -> None:
     queue(4)
-    assert "worker" in (selectors.get_queue().warning or "")
+    assert "worker" in (get_queue().warning or "")
     for _ in range(3):
         run_cron("queue-flush")
     run = HarvestRun.objects.get()
     assert (run.outcome, run.calls, run.repeats) == ("idle", 0, 2)
-    assert selectors.get_queue().warning is None, "a worker looks at the queue"
+    assert get_queue().warning is None, "a worker looks at the queue"
 
 
 def test_who_asked_pays_so_the_cron_needs_no_consumer_and_has_no_floor(sandbox: Sandbox) -> None:

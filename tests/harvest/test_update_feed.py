@@ -12,7 +12,7 @@ from alexandria.development.sandbox import feed
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.books.storage import remember_misses
 from enrichment.models import Edition, FeedFollowing
-from enrichment.selectors import fresh_isbns, named_isbns, stale_isbns
+from enrichment.selectors.books import fresh_isbns, named_isbns, stale_isbns
 from enrichment.services import feed as feed_service
 from enrichment.services.enrich import Batches, enrich_isbns
 from harvest.crons import batches

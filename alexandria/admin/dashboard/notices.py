@@ -9,7 +9,7 @@ from django.urls import reverse
 from alexandria.alerts.models import Severity
 from alexandria.alerts.rules import but_lower_steps
 from alexandria.alerts.selectors import open_alerts
-from enrichment.selectors import queue_warning
+from enrichment.selectors.queue import queue_warning
 from quota.selectors.status import QuotaStatus
 
 LEVELS = {Severity.CRITICAL: "danger", Severity.WARNING: "warning", Severity.INFO: "info"}

@@ -12,7 +12,7 @@ from alexandria.common.text import counted, length_of_time
 from alexandria.common.widgets import Part, share
 from enrichment.jobs.registry import handler_of
 from enrichment.models import Job
-from enrichment.selectors import jobs_under_way
+from enrichment.selectors.jobs import jobs_under_way
 from harvest.selectors import crons_under_way
 from quota.selectors.dashboard import QuotaDashboard
 

@@ -15,7 +15,7 @@ from alexandria.admin.dashboard.charts import day_chart, month_chart, names_of, 
 from alexandria.admin.dashboard.notices import current_notices
 from alexandria.admin.dashboard.running import MAX_LISTED, running_now
 from alexandria.common.widgets import percentage
-from enrichment.selectors import Catalogue, get_catalogue
+from enrichment.selectors.stats import Catalogue, get_catalogue
 from quota.database import reachable
 from quota.exceptions import QuotaUnavailable
 from quota.selectors.dashboard import get_dashboard

@@ -6,7 +6,6 @@ from typing import Any
 
 from django.db.models import Case, IntegerField, Q, QuerySet, When
 
-from enrichment import selectors
 from enrichment.authors.names import list_key
 from enrichment.books.decoding import Answer
 from enrichment.books.match_keys import name_key
@@ -17,6 +16,8 @@ from enrichment.jobs.claims import held, save_step
 from enrichment.jobs.listing_run import as_saved, calls_of, from_saved
 from enrichment.jobs.registry import Run
 from enrichment.models import Job, JobAuthor
+from enrichment.selectors.books import remembered_author_misses
+from enrichment.selectors.jobs import author_figures, max_pages_of
 from enrichment.services.bibliographies import remember_author, remember_listing, walk_of
 from enrichment.services.listings import Progress, Walk
 from enrichment.services.stop_reasons import public_message, stop_reason
@@ -50,8 +51,8 @@ def insert(rows: list[JobAuthor]) -> None:
 
 def calls_for(job: Job, names: Sequence[str]) -> tuple[int, int]:
     """The calls for all authors of a list: at least and at most, without retries."""
-    known = selectors.remembered_author_misses().filter(pk__in=names).count() if _skips_existing(job) else 0
-    return len(names) - known, len(names) * selectors.max_pages_of(job)
+    known = remembered_author_misses().filter(pk__in=names).count() if _skips_existing(job) else 0
+    return len(names) - known, len(names) * max_pages_of(job)
 
 
 def begin(job: Job) -> Run:
@@ -126,7 +127,7 @@ class AuthorsRun:
         missed: set[str] = set()
         if _skips_existing(self.job):
             names = [author.name for author in authors if not author.progress]
-            missed = set(selectors.remembered_author_misses().filter(pk__in=names).values_list("pk", flat=True))
+            missed = set(remembered_author_misses().filter(pk__in=names).values_list("pk", flat=True))
         self._ready += [author for author in authors if author.name not in missed]
         unknown = [author for author in authors if author.name in missed]
         if unknown:
@@ -150,7 +151,7 @@ class _OpenAuthor:
         self.walk: Walk = walk_of(
             row.name,
             start_page=start_page,
-            max_pages=selectors.max_pages_of(job) - start_page + 1,
+            max_pages=max_pages_of(job) - start_page + 1,
             skip_existing=_skips_existing(job),
             **(from_saved(saved) or {"progress": _figures_of(row)}),
         )
@@ -233,12 +234,12 @@ def authors_to_do(job: Job) -> QuerySet[JobAuthor]:
 
 def result(job: Job) -> dict[str, Any]:
     """The number of authors in each state, and the sums of their figures."""
-    return selectors.author_figures(job)
+    return author_figures(job)
 
 
 def _cut_by_less(job: Job) -> Q:
     """Authors that were cut by a smaller `max_pages` than the job has now."""
-    return Q(state=_STATE.CUT, reason="max_pages", progress__start_page__lte=selectors.max_pages_of(job))
+    return Q(state=_STATE.CUT, reason="max_pages", progress__start_page__lte=max_pages_of(job))
 
 
 def _figures_of(row: JobAuthor) -> Progress:

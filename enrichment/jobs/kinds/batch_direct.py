@@ -7,7 +7,6 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
-from enrichment import selectors
 from enrichment.books.decoding import Answer
 from enrichment.exceptions import EnrichmentStopped, IsbndbError, IsbndbPageTooLarge
 from enrichment.gateway.asking import MAX_UNDER_WAY
@@ -16,6 +15,9 @@ from enrichment.isbn.reading import State, read
 from enrichment.jobs.claims import held, renew, save_step
 from enrichment.jobs.registry import Run
 from enrichment.models import Job, JobItem
+from enrichment.selectors.books import known_isbns
+from enrichment.selectors.jobs import item_counts
+from enrichment.selectors.refreshes import pending_by_the_same_authors, sync_times
 from enrichment.services.enrich import Batches, Enrichment, add_answer
 from enrichment.services.prices import PROBE_ISBNS, probe
 from enrichment.services.refresh_plans import AuthorListing, BatchValue, batch_value, listings_can_pay, plan_refresh
@@ -130,7 +132,7 @@ class IsbnRun:
         """
         while batch := self._pending(after=self._asked_up_to, up_to=self._cleared_up_to):
             isbns = list(batch)
-            known = selectors.known_isbns(isbns, refresh=self._refreshes)
+            known = known_isbns(isbns, refresh=self._refreshes)
             if len(known.wanted) < len(isbns):
                 with held(self.job):
                     _set(self.job, known.fresh, _STATE.FRESH)
@@ -175,7 +177,7 @@ class IsbnRun:
         Returns whether there were any. The job's progress remembers what listings have saved, and the authors whose
         listings disappointed.
         """
-        wanted = selectors.pending_by_the_same_authors(self.job, batch)
+        wanted = pending_by_the_same_authors(self.job, batch)
         plan = plan_refresh(wanted, without=self.job.progress.get("disappointing", ()))
         turn_ends = time.monotonic() + LISTINGS_TIME.total_seconds()
         for number, listing in enumerate(plan.listings):
@@ -204,7 +206,7 @@ def reset_failed(job: Job) -> None:
 
 def result(job: Job) -> dict[str, Any]:
     """The counts, with the names of POST /api/enrich/batch-direct. The outcome of each ISBN is in the items."""
-    counts = selectors.item_counts(job)
+    counts = item_counts(job)
     return {
         "requested": job.wanted["requested"],
         "valid": job.total,
@@ -223,7 +225,7 @@ def result(job: Job) -> dict[str, Any]:
 
 def _refresh_by_listing(job: Job, listing: AuthorListing, batch: list[str], value: BatchValue) -> None:
     """Fetches a listing and marks what it has renewed, also when it ends with a failure, which is raised then."""
-    before = selectors.sync_times({*listing.isbns, *batch})
+    before = sync_times({*listing.isbns, *batch})
     stopped: EnrichmentStopped | None = None
     try:
         renewal = refresh_by_listing(listing, batch=value, consumer=job.consumer.slug, source=job.source)

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from enrichment import selectors
 from enrichment.jobs.listing_run import ListingRun, fail_rest, from_saved, insert, reset_failed
 from enrichment.jobs.registry import Run
 from enrichment.models import Job
+from enrichment.selectors.jobs import max_pages_of
 from enrichment.services.bibliographies import Bibliography, conclude, is_known, walk_of
 from enrichment.services.listings import Walk
 
@@ -69,7 +69,7 @@ def _result_of(job: Job) -> Bibliography:
 
 def _is_known(job: Job, found: Bibliography) -> bool:
     again = job.wanted.get("refresh", False) or not job.wanted.get("skip_existing", True)
-    return is_known(found, max_pages=selectors.max_pages_of(job), start_page=_start_page(job), again=again)
+    return is_known(found, max_pages=max_pages_of(job), start_page=_start_page(job), again=again)
 
 
 def _start_page(job: Job) -> int:
@@ -81,7 +81,7 @@ def _walk(job: Job) -> Walk:
     wanted = job.wanted
     return walk_of(
         wanted["author_name"],
-        max_pages=selectors.max_pages_of(job),
+        max_pages=max_pages_of(job),
         start_page=_start_page(job),
         skip_existing=wanted.get("skip_existing", True),
         **from_saved(job.progress),

@@ -20,7 +20,7 @@ from alexandria.common.text import counted
 from enrichment.isbn.files import FileUnreadable, FileValues, read_file
 from enrichment.isbn.reading import GivenIsbns, read
 from enrichment.models.jobs import OPERATOR
-from enrichment.selectors import plan_isbns
+from enrichment.selectors.plans import plan_isbns
 from enrichment.services.long_lists import ListResult, ended_for_quota, enrich_list, queue_list, why_stopped
 from enrichment.services.outcomes import Outcome
 from enrichment.services.stop_reasons import public_message

@@ -20,7 +20,8 @@ from alexandria.common.database import OUT_OF_REACH
 from alexandria.common.text import counted
 from enrichment.exports.formats import FORMATS
 from enrichment.models import Edition
-from enrichment.selectors import Criteria, exported_books, find_books
+from enrichment.selectors.catalogue import Criteria, find_books
+from enrichment.selectors.exports import exported_books
 
 STANDARD_OUTPUT = "-"
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from alexandria.common.commands import EXIT_CLOSED, ToolCommand
 from alexandria.common.text import as_people_read, as_programs_read
 from enrichment.authors.names import Names, NamesUnreadable, collect, list_key, read_names
-from enrichment.selectors import MAX_PAGES
+from enrichment.selectors.jobs import MAX_PAGES
 from harvest.bulk.api import Api
 from harvest.bulk.exceptions import EXIT_INTERRUPTED, EXIT_QUOTA, CannotGoOn
 from harvest.bulk.harvests import AuthorList, Ended, Harvest, Wishes, what_is_left

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from enrichment.books.misses import ask_again_at
 from enrichment.books.storage import remember_misses
 from enrichment.models import Miss
-from enrichment.selectors import known_isbns
+from enrichment.selectors.books import known_isbns
 
 ISBN = "9780441172719"
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from enrichment.models import Author, Edition, EditionAuthor, Work
-from enrichment.selectors import get_edition
+from enrichment.selectors.books import get_edition
 
 ISBN = "9780593135204"
 AT = datetime(2026, 5, 1, 10, tzinfo=UTC)

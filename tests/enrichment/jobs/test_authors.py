@@ -6,13 +6,13 @@ import pytest
 
 from alexandria.development.sandbox import catalogue
 from alexandria.development.sandbox.server import Sandbox
-from enrichment import selectors
 from enrichment.exceptions import AlreadyBegun, AlreadyFinished, JobNotPaused
 from enrichment.jobs import claims, ending
 from enrichment.jobs.kinds import authors
 from enrichment.jobs.lifecycle import cancel_job, create_job, pause_job, resume_job, retry_job
 from enrichment.jobs.workers import run_job
 from enrichment.models import AuthorMiss, Edition, Job
+from enrichment.selectors.jobs import job_failures
 from quota.database import QuotaNow
 from quota.models import Consumer
 from tests.enrichment.jobs.test_jobs import during_request
@@ -86,7 +86,7 @@ def test_a_failed_author_does_not_end_the_job_and_a_retry_asks_for_it_again(sand
     assert (job.state, states(job)) == ("succeeded", ["failed", "done"])
     failed = job.authors.get(position=1)
     assert (failed.reason, failed.calls) == ("isbndb_failed", 1)
-    assert selectors.job_failures(job).by_reason == {"isbndb_failed": 1}
+    assert job_failures(job).by_reason == {"isbndb_failed": 1}
     with pytest.raises(AlreadyBegun):
         create(NAMES[:1] + NAMES[2:3])
     job = run(retry_job(job.pk))

@@ -18,7 +18,6 @@ from alexandria.common import heartbeats
 from alexandria.common.publishing import messages_waiting
 from alexandria.development.sandbox import catalogue
 from alexandria.development.sandbox.server import Sandbox
-from enrichment import selectors
 from enrichment.exceptions import IsbndbUnavailable, JobEnded, NothingToRetry
 from enrichment.jobs import claims, workers
 from enrichment.jobs.kinds import batch_direct
@@ -26,6 +25,7 @@ from enrichment.jobs.lifecycle import cancel_job, create_job, pause_job, resume_
 from enrichment.jobs.workers import run_job
 from enrichment.models import Author, AuthorMiss, Edition, Job, JobItem
 from enrichment.models.queue import MAX_ATTEMPTS
+from enrichment.selectors.jobs import job_calls_left, job_eta, job_failures
 from enrichment.services.bibliographies import enrich_bibliography
 from enrichment.services.enrich import add_answer, enrich_isbns
 from enrichment.services.releases import Wanted, read_token
@@ -295,7 +295,7 @@ def test_a_job_that_waits_for_quota_continues_after_midnight(sandbox: Sandbox, s
     assert isinstance(schedule, Every)
     sweep = timedelta(seconds=schedule.seconds)
     assert timedelta(seconds=2) <= job.resume_at - midnight <= timedelta(seconds=10) - sweep
-    eta = selectors.job_eta(Job.objects.select_related("consumer").get())
+    eta = job_eta(Job.objects.select_related("consumer").get())
     assert eta is not None
     assert eta >= job.resume_at
     assert balance(sandbox) == (2, 2)
@@ -317,7 +317,7 @@ def test_a_job_that_does_not_wait_fails_with_a_partial_result_and_a_retry_does_t
     assert (job.state, job.stopped_reason, job.done) == ("failed", "safety_limit", 6)
     assert (outcome(job)["enriched"], outcome(job)["failed"], outcome(job)["api_calls"]) == (6, 5, 2)
     assert states(job)["failed"] == [*KNOWN[6:], *UNKNOWN]
-    failures = selectors.job_failures(job)
+    failures = job_failures(job)
     assert failures.by_reason == {job.error: 5}
     assert "All calls of today are used or reserved." in job.error
 
@@ -338,7 +338,7 @@ def test_by_the_isbn_a_job_takes_the_free_calls_to_the_last_one(sandbox: Sandbox
     Consumer.objects.update(daily_budget=4)
     enrich_isbns(KNOWN[:1], consumer="reader")
     job = create(isbns=KNOWN[:8], on_exhausted="wait", refresh=refresh)
-    assert selectors.job_calls_left(job) == 8
+    assert job_calls_left(job) == 8
     job = run(job)
     assert (job.state, job.stopped_reason, job.resume_at is not None) == ("waiting", "daily_budget", True)
     assert asked(sandbox) == [1, 3], "three calls were left, which is one batch"
@@ -713,7 +713,7 @@ def bibliography(author: str, **wanted: Any) -> Job:
 @pytest.mark.slow
 def test_the_books_of_an_author_are_fetched_page_by_page(sandbox: Sandbox) -> None:
     job = bibliography(catalogue.MORE_THAN_1000, max_pages=10, skip_existing=True)
-    assert (job.total, selectors.job_calls_left(job)) == (10, 10)
+    assert (job.total, job_calls_left(job)) == (10, 10)
     job = run(job)
     assert (job.state, job.done, job.total) == ("succeeded", 2, 2)
     assert job.result == {
