@@ -270,6 +270,6 @@ class JobAdmin(ReadOnlyAdmin):
 def _fitting(job: Job) -> set[str]:
     """The actions that the state of the job allows."""
     if job.ended_at is not None:
-        return {"retry_one"} if job.items_deleted_at is None and handler_of(job).is_left(job) else set()
+        return {"retry_one"} if job.items_deleted_at is None and handler_of(job).is_left() else set()
     pausing = job.state == Job.State.PAUSED or job.stop_requested == Job.Stop.PAUSE
     return {"resume_one" if pausing else "pause_one", "cancel_one"}

@@ -78,9 +78,9 @@ def claim_for_command(job_id: uuid.UUID, *, max_pages: int | None = None) -> Job
         check_items(job)
         if max_pages is not None:
             job.wanted["max_pages"] = max_pages
-        if job.ended_at is not None and not handler_of(job).is_left(job):
+        if job.ended_at is not None and not handler_of(job).is_left():
             return job
-        handler_of(job).reset_failed(job)
+        handler_of(job).reset_failed()
         refuse_second(job)
         job.save(update_fields=["wanted", "done"])
         fields = {"attended": True, "ended_at": None, "result": None, "stop_requested": "", "failures": 0}

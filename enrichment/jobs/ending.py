@@ -62,8 +62,8 @@ def cancel(job: Job, *, calls: int) -> None:
 def close(job: Job, *, state: Job.State, calls: int, reason: str = "", error: str = "") -> None:
     """Ends a job whose row is locked. `calls`: what it has spent, read before this transaction."""
     job.stopped_reason, job.error = reason, error
-    handler_of(job).fail_rest(job)
-    job.result = handler_of(job).result(job) | {"api_calls": calls}
+    handler_of(job).fail_rest()
+    job.result = handler_of(job).result() | {"api_calls": calls}
     job.state, job.ended_at = state, QuotaNow()
     job.runner = job.lease_until = job.resume_at = None
     columns = ("state", "ended_at", "runner", "lease_until", "resume_at", "result", "stopped_reason", "error")

@@ -93,7 +93,7 @@ def create_job(
     )
     if idempotency_key is not None and (earlier := _job_of_same_key(job)):
         return earlier
-    rows = handler_of(job).plan(job)
+    rows = handler_of(job).plan()
     job.item_count = len(rows)
     _check_cap(job)
     with transaction.atomic(durable=True):
@@ -179,9 +179,9 @@ def retry_job(job_id: uuid.UUID) -> Job:
             raise NothingToRetry("The job has not ended yet.")
         check_items(job)
         refuse_second(job)
-        if not handler_of(job).is_left(job):
+        if not handler_of(job).is_left():
             raise NothingToRetry("Nothing in the job has failed that can be retried.")
-        handler_of(job).reset_failed(job)
+        handler_of(job).reset_failed()
         job.state, job.resume_at = Job.State.QUEUED, QuotaNow()
         job.ended_at, job.result, job.stopped_reason, job.error = None, None, "", ""
         job.attempts, job.failures, job.stop_requested, job.attended = 0, 0, "", False

@@ -1,10 +1,12 @@
-"""The run of a job of listings: their pages, several under way at once."""
+"""Jobs of listings: their pages, several under way at once."""
 
+from abc import abstractmethod
 from typing import Any
 
 from enrichment.books.decoding import Answer
 from enrichment.exceptions import IsbndbError
 from enrichment.gateway.questions import Exchanged, Question
+from enrichment.jobs.registry import Handler, Run
 from enrichment.models import Job
 from enrichment.selectors.jobs import MAX_FAILURES
 from enrichment.services.listings import Progress, Walk
@@ -56,13 +58,21 @@ def from_saved(saved: dict[str, Any]) -> dict[str, Any]:
     return {"place": figures.pop("place"), "progress": Progress.from_json(figures)}
 
 
-def insert(rows: list[Any]) -> None:
-    """Does nothing: there are no items."""
+class PagesKind(Handler):
+    """The base of the kinds whose units are the pages of one walk. They have no items: a retry gets what is missing."""
 
+    UNIT = "page"
 
-def fail_rest(job: Job) -> None:
-    """Does nothing: a retry continues with the pages that are missing."""
+    @abstractmethod
+    def walk(self) -> Walk:
+        """The walk from where the last checkpoint is."""
 
+    def plan(self) -> list[Any]:
+        self.job.total = self.walk().calls_needed
+        return []
 
-def reset_failed(job: Job) -> None:
-    """Does nothing, for the same reason."""
+    def begin(self) -> Run:
+        return ListingRun(self.walk())
+
+    def is_left(self) -> bool:
+        return self.job.state != Job.State.SUCCEEDED and not self.walk().is_complete

@@ -1,7 +1,11 @@
-"""The kinds of long work. A new one is a line in `Job.Kind`, and a module in `kinds` with the name of that line."""
+"""The kinds of long work. A new one is a line in `Job.Kind`, and a module in `kinds` with the name of that line.
 
+The module has a class `Kind`, which inherits from `Handler`.
+"""
+
+from abc import ABC, abstractmethod
 from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol
 
 from enrichment.books.decoding import Answer
 from enrichment.exceptions import IsbndbError
@@ -37,35 +41,45 @@ class Run(Protocol):
         """Records in the items what was taken, and returns the changed columns of the job. Called inside `held`."""
 
 
-class Handler(Protocol):
-    """What a module of `kinds` has."""
+class Handler(ABC):
+    """What the engine and the pages have to know about a job of one kind."""
 
-    UNIT: str
+    UNIT: ClassVar[str]
     """What `done` and `total` of the job count, in the singular."""
-    OPERATION: str
+    OPERATION: ClassVar[str]
     """The operation of its reservations."""
-    UNIT_IS_AN_OPERATION: bool
+    UNIT_IS_AN_OPERATION = False
     """Whether the consumer's cap for one operation holds for each unit, and not for the whole job."""
 
-    def plan(self, job: Job) -> list[Any]:
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    @abstractmethod
+    def plan(self) -> list[Any]:
         """Sets `total` of a new job, and returns its items for `insert`."""
 
-    def insert(self, rows: list[Any]) -> None: ...
+    def insert(self, rows: list[Any]) -> None:  # noqa: B027 (does nothing unless a kind says more)
+        """Stores the items, if this kind has any."""
 
-    def begin(self, job: Job) -> Run: ...
+    @abstractmethod
+    def begin(self) -> Run: ...
 
-    def fail_rest(self, job: Job) -> None:
-        """Records in the items that what is not done has failed, with `job.error`."""
+    def fail_rest(self) -> None:  # noqa: B027 (does nothing unless a kind says more)
+        """Records in the items that what is not done has failed, if a retry must not simply continue there."""
 
-    def is_left(self, job: Job) -> bool:
+    @abstractmethod
+    def is_left(self) -> bool:
         """Whether a retry has something to do: what has failed or was not done."""
 
-    def reset_failed(self, job: Job) -> None:
-        """Makes what has failed pending again."""
+    def reset_failed(self) -> None:  # noqa: B027 (does nothing unless a kind says more)
+        """Makes the items that have failed pending again."""
 
-    def result(self, job: Job) -> dict[str, Any]:
+    @abstractmethod
+    def result(self) -> dict[str, Any]:
         """The figures of a job that ends."""
 
 
 def handler_of(job: Job) -> Handler:
-    return cast(Handler, import_module(f"enrichment.jobs.kinds.{Job.Kind(job.kind).name.lower()}"))
+    module = import_module(f"enrichment.jobs.kinds.{Job.Kind(job.kind).name.lower()}")
+    handler: Handler = module.Kind(job)
+    return handler

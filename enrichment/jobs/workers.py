@@ -90,7 +90,7 @@ class _Worker:
         try:
             if job.attempts > MAX_DEATHS:
                 end(job, state=Job.State.FAILED, reason="crashed", error="Every worker that tried this died.")
-            elif Turn(job, handler_of(job).begin(job), goes_on=self._goes_on).work():
+            elif Turn(job, handler_of(job).begin(), goes_on=self._goes_on).work():
                 end(job, state=Job.State.SUCCEEDED)
             else:
                 _put_back(job)

@@ -63,6 +63,11 @@ def max_pages_of(job: Job) -> int:
     return int(job.wanted.get("max_pages", MAX_PAGES))
 
 
+def skips_existing(job: Job) -> bool:
+    """Whether a job of authors leaves alone what is fresh, or was recently unknown."""
+    return bool(job.wanted.get("skip_existing", True))
+
+
 def job_eta(job: Job) -> datetime | None:
     """When the job will end if no other consumer spends calls; None when it has ended, is paused or will fail.
 

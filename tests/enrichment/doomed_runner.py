@@ -18,7 +18,7 @@ from tests.processes import wait_to_be_killed  # noqa: E402
 if __name__ == "__main__":
     asking.MAX_UNDER_WAY = 1
     if sys.argv[1] == "between claim and first step":
-        batch_direct.begin = wait_to_be_killed
+        batch_direct.Kind.begin = wait_to_be_killed
     elif sys.argv[1] == "between storing and recording":
         batch_direct._mark = wait_to_be_killed
     wait_at(sys.argv[1])

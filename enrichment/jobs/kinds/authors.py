@@ -14,18 +14,14 @@ from enrichment.gateway.listings import PAGE_SIZE
 from enrichment.gateway.questions import Exchanged, Question
 from enrichment.jobs.claims import held, save_step
 from enrichment.jobs.listing_run import as_saved, calls_of, from_saved
-from enrichment.jobs.registry import Run
+from enrichment.jobs.registry import Handler, Run
 from enrichment.models import Job, JobAuthor
 from enrichment.selectors.books import remembered_author_misses
-from enrichment.selectors.jobs import author_figures, max_pages_of
+from enrichment.selectors.jobs import author_figures, max_pages_of, skips_existing
 from enrichment.services.bibliographies import remember_author, remember_listing, walk_of
 from enrichment.services.listings import Progress, Walk
 from enrichment.services.stop_reasons import public_message, stop_reason
 from quota.spending import Payer
-
-UNIT = "author"
-OPERATION = "bibliography"
-UNIT_IS_AN_OPERATION = True
 
 MAX_FAILURES_IN_A_ROW = 5
 """After this many failed authors in a row, ISBNdb is the cause, and each further one would cost calls."""
@@ -36,27 +32,47 @@ _STATE = JobAuthor.State
 _SAVED = ("state", "progress", "pages", "found", "new", "changed", "unchanged", "fresh", "failed", "calls", "reason")
 
 
-def plan(job: Job) -> list[JobAuthor]:
-    """The authors of a new job. In `wanted`, `requested` replaces the list; `list_key` identifies it."""
-    names = job.wanted["authors"]
-    job.wanted = {name: value for name, value in job.wanted.items() if name != "authors"} | {"requested": len(names)}
-    job.list_key = job.list_key or list_key(*map(name_key, names))
-    job.total = len(names)
-    return [JobAuthor(job=job, position=position, name=name) for position, name in enumerate(names, start=1)]
+class Kind(Handler):
+    UNIT = "author"
+    OPERATION = "bibliography"
+    UNIT_IS_AN_OPERATION = True
 
+    def plan(self) -> list[JobAuthor]:
+        """The authors of a new job. In `wanted`, `requested` replaces the list; `list_key` identifies it."""
+        job, wanted = self.job, dict(self.job.wanted)
+        names = wanted.pop("authors")
+        job.wanted = wanted | {"requested": len(names)}
+        job.list_key = job.list_key or list_key(*map(name_key, names))
+        job.total = len(names)
+        return [JobAuthor(job=job, position=position, name=name) for position, name in enumerate(names, start=1)]
 
-def insert(rows: list[JobAuthor]) -> None:
-    JobAuthor.objects.bulk_create(rows, _INSERTED)
+    def insert(self, rows: list[JobAuthor]) -> None:
+        JobAuthor.objects.bulk_create(rows, _INSERTED)
+
+    def begin(self) -> Run:
+        return AuthorsRun(self.job)
+
+    def is_left(self) -> bool:
+        return authors_to_do(self.job).exists()
+
+    def reset_failed(self) -> None:
+        """Makes authors pending again that failed, or were cut by a smaller `max_pages`.
+
+        The reason of a failure stays: these authors come last.
+        """
+        authors = self.job.authors
+        authors.filter(_cut_by_less(self.job)).update(state=_STATE.PENDING, reason="")
+        authors.filter(state=_STATE.FAILED).update(state=_STATE.PENDING)
+        self.job.done = self.job.total - authors.filter(state=_STATE.PENDING).count()
+
+    def result(self) -> dict[str, Any]:
+        return author_figures(self.job)
 
 
 def calls_for(job: Job, names: Sequence[str]) -> tuple[int, int]:
     """The calls for all authors of a list: at least and at most, without retries."""
-    known = remembered_author_misses().filter(pk__in=names).count() if _skips_existing(job) else 0
+    known = remembered_author_misses().filter(pk__in=names).count() if skips_existing(job) else 0
     return len(names) - known, len(names) * max_pages_of(job)
-
-
-def begin(job: Job) -> Run:
-    return AuthorsRun(job)
 
 
 class AuthorsRun:
@@ -125,7 +141,7 @@ class AuthorsRun:
         rows = {row.position: row for row in self.job.authors.filter(position__in=positions)}
         authors = [rows[position] for position in positions]
         missed: set[str] = set()
-        if _skips_existing(self.job):
+        if skips_existing(self.job):
             names = [author.name for author in authors if not author.progress]
             missed = set(remembered_author_misses().filter(pk__in=names).values_list("pk", flat=True))
         self._ready += [author for author in authors if author.name not in missed]
@@ -152,7 +168,7 @@ class _OpenAuthor:
             row.name,
             start_page=start_page,
             max_pages=max_pages_of(job) - start_page + 1,
-            skip_existing=_skips_existing(job),
+            skip_existing=skips_existing(job),
             **(from_saved(saved) or {"progress": _figures_of(row)}),
         )
         self._start_page = start_page
@@ -202,24 +218,6 @@ class _OpenAuthor:
             remember_listing(self.row.name, self.walk.progress, next_page=next_page, stopped_reason=self.row.reason)
 
 
-def fail_rest(job: Job) -> None:
-    """Does nothing: a retry continues with what is missing."""
-
-
-def is_left(job: Job) -> bool:
-    return authors_to_do(job).exists()
-
-
-def reset_failed(job: Job) -> None:
-    """Makes authors pending again that failed, or were cut by a smaller `max_pages`.
-
-    The reason of a failure stays: these authors come last.
-    """
-    job.authors.filter(_cut_by_less(job)).update(state=_STATE.PENDING, reason="")
-    job.authors.filter(state=_STATE.FAILED).update(state=_STATE.PENDING)
-    job.done = job.total - job.authors.filter(state=_STATE.PENDING).count()
-
-
 def authors_to_do(job: Job) -> QuerySet[JobAuthor]:
     """The authors that are pending after `reset_failed`, also before it is called, in the order of a run.
 
@@ -230,11 +228,6 @@ def authors_to_do(job: Job) -> QuerySet[JobAuthor]:
     to_do = job.authors.filter(Q(state__in=[_STATE.PENDING, _STATE.FAILED]) | cut)
     failed_before = Case(When(Q(reason="") | cut, then=-1), default="calls", output_field=IntegerField())
     return to_do.order_by(failed_before, "position")
-
-
-def result(job: Job) -> dict[str, Any]:
-    """The number of authors in each state, and the sums of their figures."""
-    return author_figures(job)
 
 
 def _cut_by_less(job: Job) -> Q:
@@ -252,7 +245,3 @@ def _figures_of(row: JobAuthor) -> Progress:
         already_fresh=row.fresh,
         failed=row.failed,
     )
-
-
-def _skips_existing(job: Job) -> bool:
-    return bool(job.wanted.get("skip_existing", True))

@@ -13,7 +13,7 @@ from enrichment.gateway.asking import MAX_UNDER_WAY
 from enrichment.gateway.questions import Exchanged, Question
 from enrichment.isbn.reading import State, read
 from enrichment.jobs.claims import held, renew, save_step
-from enrichment.jobs.registry import Run
+from enrichment.jobs.registry import Handler, Run
 from enrichment.models import Job, JobItem
 from enrichment.selectors.books import known_isbns
 from enrichment.selectors.jobs import item_counts
@@ -25,39 +25,69 @@ from enrichment.services.refreshes import LISTINGS_TIME, MAX_DEBT, refresh_by_li
 from quota.selectors.prices import batch_size_for, is_probe_due
 from quota.spending import Payer, spending
 
-UNIT = "ISBN"
-OPERATION = "batch-direct"
-UNIT_IS_AN_OPERATION = False
-
 Row = tuple[object, ...]
 
 _COPY = "COPY enrichment_jobitem (job_id, position, value, isbn13, state, reason) FROM STDIN"
 _STATE = JobItem.State
+_STORED = ("created", "updated")
+"""Figures of the enriched ISBNs in the job's progress. The rest of them is unchanged."""
 
 
-def plan(job: Job) -> list[Row]:
-    """The items of a new job, for `insert`, in the order given. In `wanted`, their number replaces the ISBNs."""
-    wanted = dict(job.wanted)
-    given = read(wanted.pop("isbns"), is_spreadsheet=wanted.get("spreadsheet", False))
-    job.wanted = wanted | {"requested": given.requested}
-    job.total = len(given.valid)
-    rows: list[Row] = []
-    for at, entry in enumerate(given.entries, 1):
-        value = "" if entry.input == entry.isbn13 else entry.input.replace("\0", "")  # PostgreSQL cannot store NUL
-        state = _STATE.PENDING if entry.state is State.VALID else _STATE(entry.state.value)
-        rows.append((job.pk, at, value, entry.isbn13 or "", state.value, entry.reason or ""))
-    return rows
+class Kind(Handler):
+    UNIT = "ISBN"
+    OPERATION = "batch-direct"
 
+    def plan(self) -> list[Row]:
+        """The items of a new job, in the order given. In `wanted`, their number replaces the ISBNs."""
+        wanted = dict(self.job.wanted)
+        given = read(wanted.pop("isbns"), is_spreadsheet=wanted.get("spreadsheet", False))
+        self.job.wanted = wanted | {"requested": given.requested}
+        self.job.total = len(given.valid)
+        rows: list[Row] = []
+        for at, entry in enumerate(given.entries, 1):
+            value = "" if entry.input == entry.isbn13 else entry.input.replace("\0", "")  # PostgreSQL cannot store NUL
+            state = _STATE.PENDING if entry.state is State.VALID else _STATE(entry.state.value)
+            rows.append((self.job.pk, at, value, entry.isbn13 or "", state.value, entry.reason or ""))
+        return rows
 
-def insert(rows: list[Row]) -> None:
-    """Stores the rows of `plan` with one COPY: there can be 100,000."""
-    with connection.cursor() as cursor, connection.wrap_database_errors, cursor.copy(_COPY) as copy:
-        for row in rows:
-            copy.write_row(row)
+    def insert(self, rows: list[Row]) -> None:
+        """Stores the items with one COPY: there can be 100,000."""
+        with connection.cursor() as cursor, connection.wrap_database_errors, cursor.copy(_COPY) as copy:
+            for row in rows:
+                copy.write_row(row)
 
+    def begin(self) -> Run:
+        return IsbnRun(self.job)
 
-def begin(job: Job) -> Run:
-    return IsbnRun(job)
+    def fail_rest(self) -> None:
+        """Marks the pending ISBNs as failed, with the reason for the end of the job."""
+        self.job.items.filter(state=_STATE.PENDING).update(state=_STATE.FAILED, reason=self.job.error)
+
+    def is_left(self) -> bool:
+        return self.job.items.filter(state=_STATE.FAILED).exists()
+
+    def reset_failed(self) -> None:
+        failed = self.job.items.filter(state=_STATE.FAILED).update(state=_STATE.PENDING, reason="")
+        self.job.done = self.job.total - failed
+
+    def result(self) -> dict[str, Any]:
+        """The counts, with the names of POST /api/enrich/batch-direct. The outcome of each ISBN is in the items."""
+        job, counts = self.job, item_counts(self.job)
+        enriched, created, updated = counts.get(_STATE.ENRICHED, 0), *(job.progress.get(name, 0) for name in _STORED)
+        return {
+            "requested": job.wanted["requested"],
+            "valid": job.total,
+            "enriched": enriched,
+            "created": created,
+            "updated": updated,
+            "unchanged": enriched - created - updated,
+            "already_fresh": counts.get(_STATE.FRESH, 0),
+            "not_found": counts.get(_STATE.NOT_FOUND, 0),
+            "failed": counts.get(_STATE.FAILED, 0),
+            "duplicates": counts.get(_STATE.DUPLICATE, 0),
+            "invalid": counts.get(_STATE.INVALID, 0),
+            "notes": job.wanted.get("notes", []),
+        }
 
 
 class IsbnRun:
@@ -100,7 +130,7 @@ class IsbnRun:
             return {}
         (asked, result), self._answer = self._answer, None
         states = _mark(self.job, asked, result)
-        counts = {name: self.job.progress.get(name, 0) + getattr(result, name) for name in ("created", "updated")}
+        counts = {name: self.job.progress.get(name, 0) + getattr(result, name) for name in _STORED}
         return {"done": self.job.done + states.total(), "progress": self.job.progress | counts}
 
     @property
@@ -117,7 +147,7 @@ class IsbnRun:
         if not is_probe_due() or not (batch := self._next_batch()):
             return
         self._asked_up_to = 0
-        payer = spending(consumer=self.job.consumer.slug, operation=OPERATION, calls=0, source=self.job.source)
+        payer = spending(consumer=self.job.consumer.slug, operation=Kind.OPERATION, calls=0, source=self.job.source)
         with payer as spender:
             answer = probe(batch, spender)
         if answer is not None:
@@ -187,40 +217,6 @@ class IsbnRun:
             if self.job.progress["saved"] <= -MAX_DEBT:
                 break
         return bool(plan.listings)
-
-
-def fail_rest(job: Job) -> None:
-    """Marks the pending ISBNs as failed, with the reason for the end of the job."""
-    job.items.filter(state=_STATE.PENDING).update(state=_STATE.FAILED, reason=job.error)
-
-
-def is_left(job: Job) -> bool:
-    return job.items.filter(state=_STATE.FAILED).exists()
-
-
-def reset_failed(job: Job) -> None:
-    """Makes the failed ISBNs pending again."""
-    failed = job.items.filter(state=_STATE.FAILED).update(state=_STATE.PENDING, reason="")
-    job.done = job.total - failed
-
-
-def result(job: Job) -> dict[str, Any]:
-    """The counts, with the names of POST /api/enrich/batch-direct. The outcome of each ISBN is in the items."""
-    counts = item_counts(job)
-    return {
-        "requested": job.wanted["requested"],
-        "valid": job.total,
-        "enriched": counts.get(_STATE.ENRICHED, 0),
-        "created": job.progress.get("created", 0),
-        "updated": job.progress.get("updated", 0),
-        "unchanged": counts.get(_STATE.ENRICHED, 0) - sum(job.progress.get(name, 0) for name in ("created", "updated")),
-        "already_fresh": counts.get(_STATE.FRESH, 0),
-        "not_found": counts.get(_STATE.NOT_FOUND, 0),
-        "failed": counts.get(_STATE.FAILED, 0),
-        "duplicates": counts.get(_STATE.DUPLICATE, 0),
-        "invalid": counts.get(_STATE.INVALID, 0),
-        "notes": job.wanted.get("notes", []),
-    }
 
 
 def _refresh_by_listing(job: Job, listing: AuthorListing, batch: list[str], value: BatchValue) -> None:

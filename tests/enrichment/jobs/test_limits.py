@@ -1,7 +1,6 @@
 """Limits of a consumer's jobs that have not ended: how many, and with how many items."""
 
 import uuid
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
@@ -102,17 +101,17 @@ def test_requests_at_once_cannot_pass_a_limit(
 ) -> None:
     create()
     stored, checked = Barrier(2, timeout=30), Barrier(2, timeout=30)
-    insert: Callable[[list[batches.Row]], None] = batches.insert
+    insert = batches.Kind.insert
 
-    def insert_and_meet(rows: list[batches.Row]) -> None:
-        insert(rows)
+    def insert_and_meet(kind: batches.Kind, rows: list[batches.Row]) -> None:
+        insert(kind, rows)
         stored.wait()
 
     def check_and_meet(job: Job) -> None:
         limits.check_limits(job)
         checked.wait()
 
-    monkeypatch.setattr(batches, "insert", insert_and_meet)
+    monkeypatch.setattr(batches.Kind, "insert", insert_and_meet)
     if not lock:
         monkeypatch.setattr(lifecycle, "hold_limits", check_and_meet)
 
