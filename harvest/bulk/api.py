@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from alexandria.common.http import certificate_error, trusted_certificates
-from harvest.bulk.exceptions import EXIT_CANNOT, EXIT_QUOTA, CannotGoOn
+from harvest.bulk.harvests import EXIT_CANNOT, EXIT_QUOTA, CannotGoOn
 from harvest.bulk.server import why_redirected
 
 TIMEOUT = httpx2.Timeout(60, connect=10)  # seconds

@@ -1,20 +1,17 @@
 """What the command needs of a harvest, wherever its job is, and what it shows of it."""
 
+from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
 from alexandria.common.text import counted
-from harvest.bulk.exceptions import (
-    EXIT_ANOTHER,
-    EXIT_CANNOT,
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-    EXIT_QUOTA,
-    CannotGoOn,
-)
+from enrichment.jobs.attended import Ended
 from quota.limits import LIMITS
+
+EXIT_CANNOT, EXIT_QUOTA, EXIT_FAILED, EXIT_ANOTHER, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 
 Figures = dict[str, Any]
 
@@ -81,35 +78,41 @@ class Plan:
     """The end with the least and the most calls, if nobody else spends any."""
 
 
-@dataclass(frozen=True)
-class Ended:
-    """Why a run ended; an empty `reason` when it has done all it was to do."""
+class CannotGoOn(Exception):
+    """The harvest cannot start or continue. `code`: the exit code of the command."""
 
-    reason: str = ""
-    message: str = ""
-
-    @property
-    def code(self) -> int:
-        """The exit code."""
-        if not self.reason:
-            return 0
-        codes = dict.fromkeys(LIMITS, EXIT_QUOTA) | {INTERRUPTED: EXIT_INTERRUPTED, LOST: EXIT_ANOTHER}
-        return codes.get(self.reason, EXIT_CANNOT)
+    def __init__(self, message: str, *, code: int = EXIT_CANNOT) -> None:
+        self.code = code
+        super().__init__(message)
 
 
-class Report(Protocol):
-    """Reports the progress to people or programs."""
+class Report(AbstractContextManager["Report"]):
+    """Reports the progress of a run, which is the block of this context, to people or programs."""
 
+    @abstractmethod
     def quota(self, quota: Quota) -> None: ...
 
-    def calls_left(self, calls: int) -> None: ...
+    def calls_left(self, calls: int) -> None:
+        """A page has come: so many calls are left."""
 
+    @abstractmethod
     def author(self, author: Figures, detail: str) -> None:
         """An author is over (see `author_of`). `detail`: the sentence of a failure."""
 
+    @abstractmethod
     def waiting(self, limit: str, message: str, until: datetime | None) -> None: ...
 
+    @abstractmethod
     def trying_again(self, message: str, seconds: float) -> None: ...
+
+    @abstractmethod
+    def note(self, text: str) -> None: ...
+
+    @abstractmethod
+    def summary(self, figures: Figures) -> None: ...
+
+    def __exit__(self, *error: object) -> None:
+        """Most reports have nothing to clean up."""
 
 
 class Harvest(Protocol):
@@ -140,6 +143,26 @@ class Harvest(Protocol):
 
     def close(self) -> None:
         """Closes all connections."""
+
+
+def exit_code(ended: Ended) -> int:
+    if not ended.reason:
+        return 0
+    codes = dict.fromkeys(LIMITS, EXIT_QUOTA) | {INTERRUPTED: EXIT_INTERRUPTED, LOST: EXIT_ANOTHER}
+    return codes.get(ended.reason, EXIT_CANNOT)
+
+
+def already_begun(label: str, job: object) -> CannotGoOn:
+    """The list has a job that has stopped: the user must choose between resume and restart."""
+    return CannotGoOn(
+        f"The harvest of {label} was started before (job {job}) and has stopped. "
+        "--resume continues it, --restart starts again from the beginning."
+    )
+
+
+def already_finished(message: str) -> CannotGoOn:
+    """The list is done, and asking again costs as much again."""
+    return CannotGoOn(f"{message} --again does it.")
 
 
 def list_to_begin(wanted: AuthorList | None, *, where: str) -> AuthorList:

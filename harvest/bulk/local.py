@@ -3,14 +3,13 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 from django.db.models import Count
 
 from enrichment.exceptions import AlreadyBegun, AlreadyFinished, AnotherRunner, JobError
-from enrichment.jobs.attended import AttendedRun, claim_for_command
+from enrichment.jobs.attended import AttendedRun, Ended, claim_for_command
 from enrichment.jobs.claims import pause_abandoned
 from enrichment.jobs.ending import end
 from enrichment.jobs.kinds.authors import authors_to_do, calls_for
@@ -19,16 +18,18 @@ from enrichment.models import Author as StoredAuthor
 from enrichment.models import Job, JobAuthor
 from enrichment.models.jobs import BULK_AUTHOR
 from enrichment.selectors.jobs import MAX_PAGES, author_figures, failure_reasons, find_list, last_stopped, max_pages_of
-from harvest.bulk.exceptions import EXIT_ANOTHER, CannotGoOn, already_begun, already_finished
 from harvest.bulk.harvests import (
+    EXIT_ANOTHER,
     QUOTA_EVERY,
     AuthorList,
-    Ended,
+    CannotGoOn,
     Figures,
     Plan,
     Quota,
     Report,
     Wishes,
+    already_begun,
+    already_finished,
     author_of,
     list_to_begin,
     summary_of,
@@ -119,8 +120,7 @@ class LocalHarvest:
             self._run = AttendedRun(self.job, listener=_Listener(self, report), limit=wishes.limit, wait=wishes.wait)
             if self._stopping:
                 self._run.stop()
-            ended = self._run.run()
-        return Ended(ended.reason, ended.message)
+            return self._run.run()
 
     def stop(self) -> None:
         self._stopping = True
@@ -176,6 +176,7 @@ class _Listener:
         self._report = report
         self._authors = 0
         self._look_at = 0.0
+        self.waiting, self.trying_again = report.waiting, report.trying_again
         report.quota(harvest.quota())
 
     def author(self, author: JobAuthor, detail: str) -> None:
@@ -189,16 +190,8 @@ class _Listener:
         if time.monotonic() < self._look_at:
             return
         self._look_at = time.monotonic() + MIN_SECONDS_BETWEEN_LOOKS
-        try:
+        with suppress(QuotaUnavailable):  # the page counts even if the calls that are left are not known
             self._report.calls_left(get_status().remaining)
-        except QuotaUnavailable:
-            """The page counts even if the calls that are left are not known."""
-
-    def waiting(self, reason: str, message: str, until: datetime | None) -> None:
-        self._report.waiting(reason, message, until)
-
-    def trying_again(self, message: str, seconds: float) -> None:
-        self._report.trying_again(message, seconds)
 
 
 def _options(wishes: Wishes) -> Figures:
@@ -210,10 +203,8 @@ def _reachable() -> Iterator[None]:
     """Turns an unreachable database and a missing consumer into CannotGoOn."""
     try:
         yield
-    except QuotaUnavailable as error:
+    except (QuotaUnavailable, ConsumerUnknown) as error:
         raise CannotGoOn(str(error)) from error
     except (OperationalError, InterfaceError) as error:
         connection.close()
         raise CannotGoOn("The database does not answer.") from error
-    except ConsumerUnknown as error:
-        raise CannotGoOn(str(error)) from error

@@ -4,22 +4,26 @@ import time
 import uuid
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
 
+from enrichment.jobs.attended import Ended
 from enrichment.selectors.jobs import MAX_PAGES
 from harvest.bulk.api import Answer, Api
-from harvest.bulk.exceptions import EXIT_ANOTHER, EXIT_INTERRUPTED, CannotGoOn, already_begun, already_finished
 from harvest.bulk.harvests import (
+    EXIT_ANOTHER,
+    EXIT_INTERRUPTED,
     FAILED,
     INTERRUPTED,
     PENDING,
     QUOTA_EVERY,
     AuthorList,
-    Ended,
+    CannotGoOn,
+    Figures,
     Plan,
     Quota,
     Report,
     Wishes,
+    already_begun,
+    already_finished,
     author_of,
     list_to_begin,
     summary_of,
@@ -42,8 +46,6 @@ _NEEDED = (
     "failures",
     "figures",
 )
-
-Json = dict[str, Any]
 
 
 class RemoteHarvest:
@@ -136,7 +138,7 @@ class RemoteHarvest:
     def stop(self) -> None:
         self._stopping = True
 
-    def summary(self) -> Json:
+    def summary(self) -> Figures:
         job = self._look()
         with self._api.understood():
             failed = [row["name"] for row in self._authors(job, state=FAILED)]
@@ -148,7 +150,7 @@ class RemoteHarvest:
     def close(self) -> None:
         self._api.close()
 
-    def _earlier(self, wanted: AuthorList | None) -> Json | None:
+    def _earlier(self, wanted: AuthorList | None) -> Figures | None:
         """The latest job of the list; without a list, the latest one that is not done."""
         address = f"/api/jobs?kind={KIND}" + (f"&list_key={wanted.key}" if wanted else "")
         for _, jobs in self._api.pages(address):
@@ -187,12 +189,12 @@ class RemoteHarvest:
                 raise CannotGoOn(f"The server refuses: {answer.body['detail']}")
             self._look(answer.body["id"])
 
-    def _post_list(self, body: Json) -> Answer:
+    def _post_list(self, body: Figures) -> Answer:
         # With the key, a request that is repeated because its answer was lost gives the same job.
         headers = {"Prefer": "respond-async", "Idempotency-Key": str(uuid.uuid4())}
         return self._api.post("/api/authors/bulk-harvest", body, headers=headers)
 
-    def _take_over(self, job: Json) -> None:
+    def _take_over(self, job: Figures) -> None:
         """Lets a job go on that is paused or has ended; what failed is tried again."""
         self._job = job
         to_do = {PENDING} if job["state"] in {*_UNDER_WAY, "paused"} else {PENDING, FAILED}
@@ -217,8 +219,8 @@ class RemoteHarvest:
                 raise CannotGoOn("Interrupted.", code=EXIT_INTERRUPTED)
             self._look()
 
-    def _look(self, job_id: str = "") -> Json:
-        job: Json = self._api.get(f"/api/jobs/{job_id or self._job['id']}")
+    def _look(self, job_id: str = "") -> Figures:
+        job: Figures = self._api.get(f"/api/jobs/{job_id or self._job['id']}")
         with self._api.understood():
             self._job = {name: job[name] for name in _NEEDED}
         return self._job
@@ -233,7 +235,7 @@ class RemoteHarvest:
                 found = True
         return found
 
-    def _authors(self, job: Json, *, state: str = "", begin: str = "") -> Iterator[Json]:
+    def _authors(self, job: Figures, *, state: str = "", begin: str = "") -> Iterator[Figures]:
         """The authors of the job, in order. Remembers the first page that has a pending one."""
         begin = begin or f"/api/jobs/{job['id']}/authors" + (f"?state={state}" if state else "")
         is_open = False

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from alexandria.common.text import as_people_read, as_programs_read, counted
-from harvest.bulk.harvests import BOOKS, CUT, DONE, FAILED, PENDING, UNKNOWN, Figures, Quota
+from harvest.bulk.harvests import BOOKS, CUT, DONE, FAILED, PENDING, UNKNOWN, Figures, Quota, Report
 
 SHOWN = 10
 """Maximum number of names in a message."""
@@ -30,7 +30,7 @@ def quota_object(quota: Quota) -> dict[str, Any]:
     return asdict(quota) | {"reset_at": as_programs_read(quota.reset_at)}
 
 
-class JsonReport:
+class JsonReport(Report):
     """Prints one JSON object per line; `event` names its kind."""
 
     def __init__(self, write: Callable[[str], Any]) -> None:
@@ -38,9 +38,6 @@ class JsonReport:
 
     def quota(self, quota: Quota) -> None:
         self._event("quota", quota_object(quota))
-
-    def calls_left(self, calls: int) -> None:
-        """Reports it with the quota only."""
 
     def author(self, author: Figures, detail: str) -> None:
         self._event("author", author | ({"detail": detail} if detail else {}))
@@ -60,14 +57,8 @@ class JsonReport:
     def _event(self, name: str, content: dict[str, Any]) -> None:
         self.write(json.dumps({"event": name} | content, ensure_ascii=False))
 
-    def __enter__(self) -> "JsonReport":
-        return self
 
-    def __exit__(self, *error: object) -> None:
-        """Nothing to clean up."""
-
-
-class LineReport:
+class LineReport(Report):
     """Prints a line for each event. `total`: the authors of this run."""
 
     def __init__(self, write: Callable[[str], Any], *, total: int) -> None:
@@ -76,15 +67,16 @@ class LineReport:
         self.done = 0
         self.started = time.monotonic()
 
+    @property
+    def per_minute(self) -> float:
+        return 60 * self.done / max(0.001, time.monotonic() - self.started)
+
     def quota(self, quota: Quota) -> None:
         self.write(quota_line(quota))
         if self.done:
-            per_minute = 60 * self.done / max(0.001, time.monotonic() - self.started)
-            minutes = (self.total - self.done) / per_minute
-            self.write(f"{self.done:,} of {self.total:,} authors, {per_minute:.0f} a minute, {minutes:.0f} min to go.")
-
-    def calls_left(self, calls: int) -> None:
-        """Reports it with the quota only."""
+            rate = self.per_minute
+            minutes = (self.total - self.done) / rate
+            self.write(f"{self.done:,} of {self.total:,} authors, {rate:.0f} a minute, {minutes:.0f} min to go.")
 
     def author(self, author: Figures, detail: str) -> None:
         self.done += 1
@@ -103,12 +95,6 @@ class LineReport:
     def summary(self, figures: Figures) -> None:
         for row in summary_rows(figures):
             self.write(": ".join(row))
-
-    def __enter__(self) -> "LineReport":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Nothing to clean up."""
 
 
 class TerminalReport(LineReport):
@@ -137,8 +123,7 @@ class TerminalReport(LineReport):
 
     def author(self, author: Figures, detail: str) -> None:
         super().author(author, detail)
-        per_minute = 60 * self.done / max(0.001, time.monotonic() - self.started)
-        self.progress.update(self.task, advance=1, rate=f"{per_minute:.0f}/min")
+        self.progress.update(self.task, advance=1, rate=f"{self.per_minute:.0f}/min")
 
     def summary(self, figures: Figures) -> None:
         table = Table(show_header=False)
@@ -152,9 +137,6 @@ class TerminalReport(LineReport):
 
     def __exit__(self, *error: object) -> None:
         self.progress.stop()
-
-
-AnyReport = JsonReport | LineReport
 
 
 def author_line(author: Figures, detail: str) -> str:

@@ -18,21 +18,23 @@ from rich.console import Console
 from alexandria.common.commands import EXIT_CLOSED, ToolCommand
 from alexandria.common.text import as_people_read, as_programs_read
 from enrichment.authors.names import Names, NamesUnreadable, collect, list_key, read_names
+from enrichment.jobs.attended import Ended
 from enrichment.selectors.jobs import MAX_PAGES
 from harvest.bulk.api import Api
-from harvest.bulk.exceptions import EXIT_INTERRUPTED, EXIT_QUOTA, CannotGoOn
-from harvest.bulk.harvests import AuthorList, Ended, Harvest, Wishes, what_is_left
+from harvest.bulk.harvests import (
+    EXIT_INTERRUPTED,
+    EXIT_QUOTA,
+    AuthorList,
+    CannotGoOn,
+    Harvest,
+    Report,
+    Wishes,
+    exit_code,
+    what_is_left,
+)
 from harvest.bulk.local import LocalHarvest
 from harvest.bulk.remote import RemoteHarvest
-from harvest.bulk.reporting import (
-    SHOWN,
-    AnyReport,
-    JsonReport,
-    LineReport,
-    TerminalReport,
-    quota_line,
-    quota_object,
-)
+from harvest.bulk.reporting import SHOWN, JsonReport, LineReport, TerminalReport, quota_line, quota_object
 from harvest.bulk.server import Unusable, server_address, usable_key
 
 # Ranks by number of stored editions: first and last.
@@ -177,7 +179,7 @@ class Command(ToolCommand):
         label = Path(options["file"] or "").name or "authors given by name"
         return AuthorList("standard input" if label == "-" else label, names.key, lambda: names.names)
 
-    def _report(self, *, json: bool, total: int) -> AnyReport:
+    def _report(self, *, json: bool, total: int) -> Report:
         if json:
             return JsonReport(self._write)
         if self.stdout.isatty():
@@ -195,7 +197,7 @@ class Command(ToolCommand):
             self._output_closed = True
             self._when_output_closes()
 
-    def _run(self, harvest: Harvest, report: AnyReport, notes: list[str]) -> None:
+    def _run(self, harvest: Harvest, report: Report, notes: list[str]) -> None:
         self._when_output_closes = harvest.stop
         with report, ended_by_signals(harvest):
             for note in notes:
@@ -205,7 +207,7 @@ class Command(ToolCommand):
             except CannotGoOn as error:
                 ended, code = Ended("failed", str(error)), error.code
             else:
-                code = ended.code
+                code = exit_code(ended)
         with suppress(CannotGoOn):  # a database or a server that is gone has no summary
             summary = harvest.summary()
             message, code = (ended.message, code) if ended.reason else what_is_left(summary)
