@@ -20,6 +20,7 @@ from enrichment.jobs.workers import run_job
 from enrichment.models import Edition, QueuedIsbn
 from enrichment.services.enrich import enrich_isbns
 from quota.models import Call, Consumer
+from quota.selectors.status import get_status
 from tests.enrichment.isbn.test_files import COLUMNS, EXPORTS
 from tests.fixtures import balance, database_moved, known_isbns, unknown_isbns
 
@@ -87,6 +88,19 @@ def test_a_dry_run_says_what_it_would_cost_and_sends_nothing(books: Path, sandbo
     assert exit_code(books, "--dry-run") == 0
     assert "'9780441172718' is invalid: wrong check digit. Is it 9780441172719?" in capsys.readouterr().out
     assert sandbox.spent == 1
+
+
+def test_a_dry_run_says_when_it_would_end(books: Path, sandbox: Sandbox, capsys: Capture, settings) -> None:
+    settings.ISBNDB_BATCH_SIZE = 2  # 3 batches
+    paid = Consumer.objects.create(slug="paid", daily_budget=2)
+    tomorrow = get_status().reset_at.date()
+    assert figures(capsys, books, "--dry-run", "--consumer", "paid")["ends_at"].startswith(f"{tomorrow}T00:00")
+    assert exit_code(books, "--dry-run", "--consumer", "paid") == 0
+    assert f"End: {tomorrow} 00:00 UTC, if nobody else spends calls." in capsys.readouterr().out
+    Consumer.objects.filter(pk=paid.pk).update(daily_budget=0)
+    assert figures(capsys, books, "--dry-run", "--consumer", "paid")["ends_at"] is None
+    assert exit_code(books, "--dry-run", "--consumer", "paid") == 0
+    assert "End: never; the limits of this consumer leave it no call." in capsys.readouterr().out
 
 
 def test_a_file_is_queued_from_standard_input(

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from alexandria.common.commands import ToolCommand
 from alexandria.common.database import OUT_OF_REACH
 from alexandria.common.exports import as_csv_for_people
-from alexandria.common.text import counted
+from alexandria.common.text import as_people_read, as_programs_read, counted
 from enrichment.isbn.files import FileUnreadable, FileValues, read_file
 from enrichment.isbn.reading import GivenIsbns, read
 from enrichment.models.jobs import OPERATOR
@@ -27,12 +27,15 @@ from enrichment.services.stop_reasons import public_message
 from quota.exceptions import QuotaUnavailable
 from quota.models import Consumer
 from quota.selectors.allowances import get_allowance
+from quota.selectors.forecast import forecast
 from quota.spending import in_background
 
 SOURCE = "enrich_isbns"
 STANDARD_INPUT = "-"
 SHOWN = 10
 """Number of refused values that are shown; --output has all of them."""
+
+NEVER = "never; the limits of this consumer leave it no call"
 
 EXIT_QUOTA, EXIT_FAILED, EXIT_INTERRUPTED = 2, 3, 130
 
@@ -59,7 +62,9 @@ exit codes:
         parser.add_argument(
             "--consumer", metavar="SLUG", default=OPERATOR, help=f"the consumer that pays (default: {OPERATOR})"
         )
-        parser.add_argument("--dry-run", action="store_true", help="show what is in the file and what it would cost")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="show what is in the file, what it would cost and when it would end"
+        )
         parser.add_argument("--json", action="store_true", help="print the counts as one JSON object")
         parser.add_argument(
             "--output", metavar="FILE", help="write a CSV file with what became of each value, and suggestions"
@@ -119,7 +124,11 @@ exit codes:
             "calls": plan.calls,
             "free_calls": get_allowance(payer).free,
         }
-        self._show(found, given, counts, options)
+        ends_at = forecast(plan.calls, consumer=payer.slug, requests=plan.requests).finish_at
+        self._show(found, given, counts, options, ends_at=as_programs_read(ends_at) if ends_at else None)
+        if not options["json"]:
+            end = f"{as_people_read(ends_at)}, if nobody else spends calls" if ends_at else NEVER
+            self.stdout.write(f"End: {end}.")
 
     def _run(self, given: GivenIsbns, payer: Consumer, options: dict[str, Any]) -> tuple[ListResult, bool]:
         """What became of the list, and whether somebody interrupted it."""
@@ -134,10 +143,13 @@ exit codes:
             return result, True
         return result, False
 
-    def _show(self, found: FileValues, given: GivenIsbns, counts: dict[str, int], options: dict[str, Any]) -> None:
+    def _show(
+        self, found: FileValues, given: GivenIsbns, counts: dict[str, int], options: dict[str, Any], **for_programs: Any
+    ) -> None:
+        """`for_programs`: what only JSON shows."""
         reasons = Counter(str(entry.reason) for entry in given.invalid)
         if options["json"]:
-            figures = {**counts, "program": found.program, "notes": found.notes, "reasons": reasons}
+            figures = {**counts, **for_programs, "program": found.program, "notes": found.notes, "reasons": reasons}
             self.stdout.write(json.dumps(figures, ensure_ascii=False))
             return
         for note in found.notes:
