@@ -13,7 +13,7 @@ from django.conf import settings
 
 from alexandria.alerts.models import Alert, Severity
 from alexandria.alerts.snapshot import CRON_GRACE, ERROR_WINDOW, LEASE_WINDOW, LOG_IN_WINDOW, Snapshot
-from alexandria.common.text import counted
+from alexandria.common.text import as_people_read, counted
 from harvest.models import HarvestRun
 from quota.selectors.dashboard import ANSWERED, FAILED, burn_rate
 
@@ -132,7 +132,7 @@ def forecast(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
     if burn.runs_out_at:
         detail = (
             f"The pace is {burn.per_hour:,.0f} calls an hour and {status.safety_limit - status.used:,} are left: "
-            f"they last until about {burn.runs_out_at:%H:%M} UTC."
+            f"they last until about {as_people_read(burn.runs_out_at)}."
         )
     opens = burn.runs_out_at is not None and burn.runs_out_at < status.reset_at - FORECAST_MARGIN
     yield rule.finding(f"forecast:{status.day}", detail, opens=opens)
@@ -147,7 +147,7 @@ def drift(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
 def closed_day(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
     status = snapshot.status
     if status.closed_reason is not None:
-        until = f"{status.reset_at:%Y-%m-%d %H:%M} UTC"
+        until = as_people_read(status.reset_at)
         detail = f"{status.closed_reason} No calls are granted before {until}, unless the day is opened again."
         yield rule.finding(f"closed_day:{status.day}", detail, day=status.day)
 
@@ -155,7 +155,7 @@ def closed_day(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
 def batch_price_changed(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
     change = snapshot.price_change
     if change is not None:
-        detail = f"A batch costs {change.price}, {change.how} at {change.seen_at:%Y-%m-%d %H:%M} UTC."
+        detail = f"A batch costs {change.price}, {change.how} at {as_people_read(change.seen_at)}."
         if change.chosen_instead:
             detail += f" But the {change.chosen_instead} says otherwise, and that is in force: set it to “measure”."
         yield rule.finding(f"batch_price_changed:{change.measurement}", detail)
@@ -190,13 +190,13 @@ def failed_ledger_check(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def _failed(rule: Rule, run: HarvestRun) -> Finding:
-    detail = f"Run {run.pk}, started at {run.started_at:%Y-%m-%d %H:%M} UTC: {run.reason[:500]}"
+    detail = f"Run {run.pk}, started at {as_people_read(run.started_at)}: {run.reason[:500]}"
     return rule.finding(f"failed_cron:{run.cron}", detail, cron=run.cron)
 
 
 def late_crons(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
     if snapshot.late_crons:
-        due = [f"{name} since {due:%Y-%m-%d %H:%M} UTC" for name, due in sorted(snapshot.late_crons.items())]
+        due = [f"{name} since {as_people_read(due)}" for name, due in sorted(snapshot.late_crons.items())]
         yield rule.finding("late_crons", f"Due, but not started: {', '.join(due)}.")
 
 

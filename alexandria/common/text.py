@@ -66,9 +66,13 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
-def as_people_read(moment: datetime) -> str:
-    """A time, in UTC and to the minute: "2026-05-05 12:00 UTC". All commands write it so."""
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+def as_people_read(moment: datetime, *, seconds: bool = False) -> str:
+    """A time, in UTC: "2026-05-05 12:00 UTC". All texts for people write it so.
+
+    `seconds`: to the second and not to the minute, for what is seconds away.
+    """
+    time_of_day = "%H:%M:%S" if seconds else "%H:%M"
+    return f"{moment.astimezone(UTC):%Y-%m-%d {time_of_day}} UTC"
 
 
 def as_programs_read(moment: datetime) -> str:

@@ -18,6 +18,7 @@ from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.utils.log import log_response
 from django_redis import get_redis_connection
 
+from alexandria.common.text import as_people_read
 from alexandria.common.timeouts import Bounded, Overdue, wait_for
 from alexandria.monitoring import metrics
 from alexandria.monitoring.workers import QUEUES, has_beat, workers_by_queue
@@ -111,12 +112,12 @@ def check_isbndb() -> str:
         raise CheckFailed("ISBNDB_API_KEY is not set: no call is possible")
     status = get_status()
     if status.closed_reason is not None:
-        raise CheckFailed(f"closed the day until {status.reset_at:%H:%M} UTC")
+        raise CheckFailed(f"closed the day until {as_people_read(status.reset_at)}")
     if status.paused_until is not None:
-        raise CheckFailed(f"pauses until {status.paused_until:%H:%M:%S} UTC: {status.paused_reason}")
+        raise CheckFailed(f"pauses until {as_people_read(status.paused_until, seconds=True)}: {status.paused_reason}")
     refused_at = key_refused_at()
     if refused_at and status.now - refused_at < KEY_REFUSED_RECENTLY:
-        raise CheckFailed(f"did not accept our key at {refused_at:%H:%M} UTC, and has not answered since")
+        raise CheckFailed(f"did not accept our key at {as_people_read(refused_at)}, and has not answered since")
     return "open"
 
 
@@ -124,7 +125,7 @@ def check_crons() -> str:
     """Each cron has run when its schedule said so: a worker that answers can still drop every message."""
     late = overdue(now=get_status().now, grace=CRON_GRACE)
     if late:
-        since = ", ".join(f"{name} (due at {at:%H:%M:%S} UTC)" for name, at in sorted(late.items()))
+        since = ", ".join(f"{name} (due at {as_people_read(at, seconds=True)})" for name, at in sorted(late.items()))
         raise CheckFailed(f"late: {since}. Compare the clocks of beat and the workers")
     return "on time"
 

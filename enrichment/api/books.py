@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from alexandria.common.database import OUT_OF_REACH
+from alexandria.common.text import as_people_read
 from enrichment.api import jobs
 from enrichment.api.answers import spending_answer
 from enrichment.api.lists import LIST_PARSERS, list_bodies, read_list
@@ -130,8 +131,8 @@ def _why_not_stored(isbn13: str) -> str:
     asked_again = ask_isbns_again_at([isbn13])
     if not asked_again:
         return f"{isbn13} is not stored. {ask}"
-    since = f"{asked_again[isbn13]:%Y-%m-%d %H:%M} UTC"
-    return f"{isbn13} is not stored, because ISBNdb did not know it. {ask} Until {since}, that needs `refresh`."
+    until = as_people_read(asked_again[isbn13])
+    return f"{isbn13} is not stored, because ISBNdb did not know it. {ask} Until {until}, that needs `refresh`."
 
 
 def _etag(edition: Edition) -> str:

@@ -27,6 +27,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 
 from alexandria.common.stopping import STOPPING
+from alexandria.common.text import as_people_read
 from enrichment.books.aside import put_aside
 from enrichment.books.decoding import Answer
 from enrichment.exceptions import (
@@ -451,9 +452,10 @@ class _Asking(Generic[Decoded]):
 
 def _no_send_time() -> PaceTimeout:
     """Why the pace has had no send time for so long. Raises QuotaUnavailable."""
-    if seconds := (status := get_status()).seconds_paused:
-        message = f"Nothing is sent until {status.paused_until:%H:%M:%S} UTC. {status.paused_reason}"
-        return PaceTimeout(message, retry_after=seconds)
+    status = get_status()
+    if status.paused_until is not None:
+        message = f"Nothing is sent until {as_people_read(status.paused_until, seconds=True)}. {status.paused_reason}"
+        return PaceTimeout(message, retry_after=status.seconds_paused)
     return PaceTimeout(f"The fleet is busy: there was no send time within {MAX_PACE_WAIT.seconds} s.")
 
 

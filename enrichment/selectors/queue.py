@@ -10,6 +10,7 @@ from django.db import connection
 from django.db.models import Count, Exists, Max, Min, OuterRef, Q, QuerySet
 from django.db.models.functions import Greatest
 
+from alexandria.common.text import as_people_read
 from enrichment.models import Asker, QueuedIsbn, QueueState
 from enrichment.models.queue import MAX_ATTEMPTS
 from quota.database import QuotaNow, reachable
@@ -284,9 +285,9 @@ def _warning(status: QuotaStatus, state: QueueState | None, payers: Payers) -> s
     if state is None or status.now - state.looked_at > MAX_UNATTENDED:
         return "No worker processes the queue. Check that a worker and beat are running."
     if status.paused_until is not None:
-        return f"Nothing is sent until {status.paused_until:%H:%M:%S} UTC. {status.paused_reason}"
+        return f"Nothing is sent until {as_people_read(status.paused_until, seconds=True)}. {status.paused_reason}"
     if not status.can_make_calls:
-        return f"Today's quota is used up or closed. The queue waits until {status.reset_at:%H:%M} UTC."
+        return f"Today's quota is used up or closed. The queue waits until {as_people_read(status.reset_at)}."
     if payers.allowances and not payers.able:
         return "The queue waits: nobody who asks for its ISBNs can pay for them now."
     if state.stopped_reason:

@@ -21,7 +21,7 @@ from alexandria.common.reasons import (
     confirm_page,
     reason_form,
 )
-from alexandria.common.text import counted
+from alexandria.common.text import as_people_read, counted
 from alexandria.common.widgets import Part, cell, parts
 from quota.admin import keys
 from quota.limits import CONSUMER_FIELDS, REASONS
@@ -171,4 +171,4 @@ def _state(key: ConsumerKey) -> str:
         return "revoked"
     if key.expiry_date is None:
         return "valid"
-    return f"{'expired' if key.has_expired else 'valid until'} {key.expiry_date:%Y-%m-%d %H:%M} UTC"
+    return f"{'expired' if key.has_expired else 'valid until'} {as_people_read(key.expiry_date)}"

@@ -13,7 +13,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownF
 from unfold.paginator import InfinitePaginator
 
 from alexandria.common.admin import ReadOnlyAdmin
-from alexandria.common.text import counted
+from alexandria.common.text import as_people_read, counted
 from alexandria.common.widgets import parts_of_day, share
 from quota.admin.filters import RefusalDayFilter
 from quota.limits import CONSUMER_FIELDS
@@ -92,7 +92,7 @@ def _sentence(refusal: Refusal) -> str:
     verb = "was" if refusal.free == 1 else "were"
     return (
         f"{refusal.consumer} requested {counted(refusal.asked, 'call')} for {refusal.operation} at "
-        f"{refusal.at:%Y-%m-%d %H:%M:%S} UTC. {counted(refusal.free, 'call')} {verb} free. "
+        f"{as_people_read(refusal.at, seconds=True)}. {counted(refusal.free, 'call')} {verb} free. "
         f"{refusal.reason.explanation}"
     )
 
@@ -100,4 +100,4 @@ def _sentence(refusal: Refusal) -> str:
 def _again(refusal: Refusal) -> str:
     if refusal.retry_at is None:
         return "A later request for as many calls will be refused, too."
-    return f"The answer said to retry at {refusal.retry_at:%Y-%m-%d %H:%M:%S} UTC."
+    return f"The answer said to retry at {as_people_read(refusal.retry_at, seconds=True)}."

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import settings
 
+from alexandria.common.text import as_people_read
 from quota.database import ask, reachable
 from quota.models import Call, PriceMeasurement, Switches
 from quota.prices import BatchPrice, RequestKind
@@ -62,7 +63,7 @@ class Prices:
             return "What ISBNdb charges for a batch is not measured yet. Until then, it costs 1 call for each ISBN."
         price = "1 call" if self.batch_price == BatchPrice.REQUEST else "1 call for each ISBN"
         chosen_by = {"measurement": "measured", "switch": "set by the switches", "setting": "set by ISBNDB_BATCH_PRICE"}
-        since = f", since {self.since:%Y-%m-%d %H:%M} UTC" if self.since else ""
+        since = f", since {as_people_read(self.since)}" if self.since else ""
         return f"A batch costs {price} ({chosen_by[self.chosen_by]}{since})."
 
 

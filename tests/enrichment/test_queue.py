@@ -428,7 +428,7 @@ def test_without_quota_queued_isbns_lose_no_attempt_and_are_sent_the_next_day(
     assert flush().stopped_reason == "safety_limit"
     overview = get_queue()
     assert (overview.depth, overview.stopped_reason) == (15, "safety_limit")
-    assert "waits until 00:00 UTC" in warning()
+    assert f"waits until {overview.quota.reset_at:%Y-%m-%d} 00:00 UTC" in warning()
     assert balance(sandbox) == (1, 1)
 
     at(24 * 3600)

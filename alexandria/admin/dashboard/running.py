@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib.auth.models import AnonymousUser, User
 from django.urls import reverse
 
-from alexandria.common.text import counted, length_of_time
+from alexandria.common.text import as_people_read, counted, length_of_time
 from alexandria.common.widgets import Part, share
 from enrichment.jobs.registry import handler_of
 from enrichment.models import Job
@@ -68,7 +68,7 @@ def running_now(user: User | AnonymousUser, quota: QuotaDashboard) -> RunningNow
 def _job(job: Job, now: datetime) -> Running:
     standing = f"{job.get_state_display()}, {job.done:,} of {counted(job.total, handler_of(job).UNIT)}"
     if job.state == Job.State.WAITING and job.resume_at:
-        standing += f", continues at {job.resume_at:%Y-%m-%d %H:%M} UTC"
+        standing += f", continues at {as_people_read(job.resume_at)}"
     return Running(
         kind="job",
         name=job.kind_label,

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from alexandria.common.commands import ToolCommand, ToolConsole
-from alexandria.common.text import counted
+from alexandria.common.text import as_people_read, counted
 from alexandria.development import stack
 from alexandria.development.embedded import servers
 from alexandria.development.sandbox.isbns import isbn13_at
@@ -236,9 +237,10 @@ class Demo:
         self.console.print(f"\n[bold]{text}[/]")
 
     def show_status(self, status: dict[str, Any]) -> None:
+        reset_at = as_people_read(datetime.fromisoformat(status["reset_at"]))
         self.console.print(
             f"used {status['used']}, reserved {status['reserved']}, free {status['remaining']} of "
-            f"{status['safety_limit']} (daily limit at ISBNdb: {status['daily_limit']}); reset at {status['reset_at']}"
+            f"{status['safety_limit']} (daily limit at ISBNdb: {status['daily_limit']}); reset at {reset_at}"
         )
 
     def show_enrichment(self, answer: dict[str, Any]) -> None:
@@ -273,9 +275,10 @@ class Demo:
 
     def show_unknown(self, answer: dict[str, Any]) -> None:
         isbn = answer["not_found_isbns"][0]
+        asked_again_at = as_people_read(datetime.fromisoformat(answer["ask_again_at"][isbn]))
         self.console.print(
             f"{isbn} is one of the {answer['not_found']} that ISBNdb does not know. Alexandria remembers that, so the "
-            f"next request for it costs nothing until {answer['ask_again_at'][isbn]}."
+            f"next request for it costs nothing until {asked_again_at}."
         )
 
     def show_refusal(self, response: httpx2.Response) -> None:

@@ -70,7 +70,9 @@ exit codes:
         if status.closed_reason is not None:
             self.stdout.write(f"ISBNdb closed the day: {status.closed_reason}")
         if status.paused_until is not None:
-            self.stdout.write(f"Nothing is sent until {status.paused_until:%H:%M:%S} UTC: {status.paused_reason}")
+            self.stdout.write(
+                f"Nothing is sent until {as_people_read(status.paused_until, seconds=True)}: {status.paused_reason}"
+            )
 
     def _print_counter(self, counter: dict[str, Any], daily_limit: int) -> None:
         ours = f"when we counted {counter['used']:,}"

@@ -120,7 +120,7 @@ def test_a_changed_price_says_when_somebody_has_chosen_another() -> None:
 def test_the_forecast_says_when() -> None:
     [finding] = [each for each in find(snapshot({"used": 6_000}, last_hour=3_500)) if each.rule == "forecast"]
     assert finding.detail == (
-        "The pace is 3,500 calls an hour and 7,000 are left: they last until about 14:00 UTC. "
+        "The pace is 3,500 calls an hour and 7,000 are left: they last until about 2026-05-05 14:00 UTC. "
         "“Consumers” in the admin shows who spends them."
     )
 

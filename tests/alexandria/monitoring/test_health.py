@@ -87,7 +87,7 @@ def test_a_cron_that_has_not_run_when_its_schedule_says_so_is_told(
     CronState.objects.filter(name__in=["queue-flush", "expire-leases"]).update(last_tick_at=NOON - timedelta(minutes=4))
     body = client.get("/healthz").json()
     assert (body["status"], body["checks"]["crons"]["status"]) == ("degraded", "down")
-    assert "late: expire-leases (due at 11:57:00 UTC), queue-flush (due at 11:56:02 UTC)" in str(
+    assert "late: expire-leases (due at 2026-05-05 11:57:00 UTC), queue-flush (due at 2026-05-05 11:56:02 UTC)" in str(
         body["checks"]["crons"]
     )
 
@@ -202,7 +202,7 @@ def test_the_last_answer_of_isbndb_decides(
     assert isbndb() == ("ok", "open")
     settings.ISBNDB_API_KEY = "another"
     ask()
-    assert isbndb() == ("down", "did not accept our key at 12:00 UTC, and has not answered since")
+    assert isbndb() == ("down", "did not accept our key at 2026-05-05 12:00 UTC, and has not answered since")
     Call.objects.update(status=400)  # also refused, but not because of the key
     assert isbndb() == ("ok", "open")
     Call.objects.update(status=401)
@@ -210,7 +210,7 @@ def test_the_last_answer_of_isbndb_decides(
     ask()
     assert isbndb() == ("ok", "open")
     DailyLedger.objects.update(closed_at=NOON, closed_reason="secret")
-    assert isbndb() == ("down", "closed the day until 00:00 UTC")
+    assert isbndb() == ("down", "closed the day until 2026-05-06 00:00 UTC")
     settings.ISBNDB_API_KEY = ""
     assert isbndb()[0] == "down"
 
