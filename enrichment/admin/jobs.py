@@ -19,7 +19,7 @@ from alexandria.common import widgets
 from alexandria.common.admin import BoundedList, ReadOnlyAdmin
 from alexandria.common.reasons import close_dialog, confirm_dialog
 from alexandria.common.text import counted
-from enrichment.admin import author_lists, job_authors, lists, progress, your_lists
+from enrichment.admin import author_lists, job_items, lists, progress, your_lists
 from enrichment.exceptions import JobError
 from enrichment.jobs.lifecycle import cancel_job, pause_job, resume_job, retry_job
 from enrichment.jobs.registry import handler_of
@@ -94,11 +94,11 @@ class JobAdmin(ReadOnlyAdmin):
             path("your-lists/", view(your_lists.your_lists), name="your_lists"),
             path("bulk-harvest/", view(author_lists.bulk_harvest), name="bulk_harvest"),
             path("bulk-harvest/<uuid:list_id>/", view(author_lists.author_list), name="author_list"),
-            path("<uuid:job_id>/authors/", view(job_authors.authors), name="enrichment_job_authors"),
-            path("<uuid:job_id>/authors.csv", view(job_authors.authors_csv), name="enrichment_job_authors_csv"),
+            path("<uuid:job_id>/authors/", view(job_items.authors), name="enrichment_job_authors"),
+            path("<uuid:job_id>/authors.csv", view(job_items.authors_csv), name="enrichment_job_authors_csv"),
             path("<uuid:job_id>/progress/", view(progress.progress), name="enrichment_job_progress"),
-            path("<uuid:job_id>/isbns/", view(progress.items), name="enrichment_job_items"),
-            path("<uuid:job_id>/isbns.csv", view(progress.items_csv), name="enrichment_job_items_csv"),
+            path("<uuid:job_id>/isbns/", view(job_items.isbns), name="enrichment_job_items"),
+            path("<uuid:job_id>/isbns.csv", view(job_items.isbns_csv), name="enrichment_job_items_csv"),
             path("<uuid:job_id>/books.<str:form>", view(progress.books_file), name="enrichment_job_books"),
             *super().get_urls(),
         ]
