@@ -2,8 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from django.contrib import admin
 from django.contrib.admin.models import ADDITION, LogEntry
@@ -26,38 +25,6 @@ MAX_STARTS = 200
 MISSING = (JobItem.State.NOT_FOUND, JobItem.State.FAILED, JobItem.State.INVALID)
 
 
-@dataclass(frozen=True)
-class StartedList:
-    """A list, and how many of its ISBNs are in which state."""
-
-    job: Job
-    states: Counter[str]
-
-    @property
-    def purpose(self) -> str:
-        return str(self.job.wanted.get("source", ""))
-
-    @property
-    def colour(self) -> str:
-        return STATE_COLOURS[self.job.state]
-
-    @property
-    def came(self) -> int:
-        return sum(self.states[state] for state in CAME)
-
-    @property
-    def missing(self) -> int:
-        return sum(self.states[state] for state in MISSING)
-
-    @property
-    def duplicates(self) -> int:
-        return self.states[JobItem.State.DUPLICATE]
-
-    @property
-    def pending(self) -> int:
-        return self.states[JobItem.State.PENDING]
-
-
 def your_lists(request: HttpRequest) -> HttpResponse:
     """The lists that the user has started last, the newest first."""
     permit(request, "enrichment.view_job")
@@ -66,15 +33,29 @@ def your_lists(request: HttpRequest) -> HttpResponse:
     return TemplateResponse(request, "enrichment/admin/your_lists.html", context)
 
 
-def started_by(user: User) -> list[StartedList]:
-    """The latest jobs of ISBNs that the user has started in the admin, at most MAX_LISTS, the newest first."""
+def started_by(user: User) -> list[dict[str, Any]]:
+    """The latest jobs of ISBNs that the user has started in the admin, at most MAX_LISTS, the newest first.
+
+    Each with what the page shows of it: how many of its ISBNs came, and how many did not.
+    """
     starts = LogEntry.objects.filter(
         user=user, action_flag=ADDITION, content_type=ContentType.objects.get_for_model(Job)
     ).order_by("-action_time")
     ids = [job_id for job_id in starts.values_list("object_id", flat=True)[:MAX_STARTS] if job_id]
     jobs = list(Job.objects.filter(pk__in=ids, kind=Job.Kind.BATCH_DIRECT).order_by("-created_at")[:MAX_LISTS])
     states = _states_of(jobs)
-    return [StartedList(job, states[job.pk]) for job in jobs]
+    return [
+        {
+            "job": job,
+            "purpose": job.wanted.get("source", ""),
+            "colour": STATE_COLOURS[job.state],
+            "came": sum(states[job.pk][state] for state in CAME),
+            "missing": sum(states[job.pk][state] for state in MISSING),
+            "duplicates": states[job.pk][JobItem.State.DUPLICATE],
+            "pending": states[job.pk][JobItem.State.PENDING],
+        }
+        for job in jobs
+    ]
 
 
 def _states_of(jobs: Sequence[Job]) -> defaultdict[object, Counter[str]]:

@@ -99,9 +99,9 @@ def test_a_person_sees_the_lists_started_last_with_what_came_and_what_did_not(
 
     page = admin_client.get(reverse("admin:your_lists"))
     waiting, done = page.context["lists"]
-    assert (done.job.pk, done.purpose, done.duplicates) == (job.pk, "shelf 7", 1)
-    assert (done.came, done.missing, done.pending) == (1, 2, 0)
-    assert (waiting.came, waiting.missing, waiting.pending) == (0, 0, 1)
+    assert (done["job"].pk, done["purpose"], done["duplicates"]) == (job.pk, "shelf 7", 1)
+    assert (done["came"], done["missing"], done["pending"]) == (1, 2, 0)
+    assert (waiting["came"], waiting["missing"], waiting["pending"]) == (0, 0, 1)
     addresses = re.findall(rf'href="([^"]*{job.pk}[^"]*)"', page.text)
     assert addresses[0] == reverse("admin:enrichment_job_change", args=[job.pk])
     books, *_, why = [address.replace("&amp;", "&") for address in addresses if "books" in address or "csv?" in address]
