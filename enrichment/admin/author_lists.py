@@ -31,7 +31,7 @@ from enrichment.admin.lists import (
     started,
 )
 from enrichment.authors.names import NamesUnreadable, read_names
-from enrichment.jobs.author_lists import AuthorPlan, authors_key, keep_authors, plan_authors, run_authors
+from enrichment.jobs.lists import AuthorPlan, keep_authors, plan_authors, run_authors
 from enrichment.models import AuthorList, Job
 from enrichment.models.jobs import BULK_AUTHOR, MAX_LABEL_LENGTH
 from enrichment.selectors.jobs import MAX_PAGES
@@ -126,7 +126,7 @@ def author_list(request: HttpRequest, list_id: uuid.UUID) -> HttpResponse:
     """Shows what is in a list and what it costs. A POST runs it as a job. A list that has a job redirects to it."""
     permit(request, "enrichment.view_job")
     kept = get_object_or_404(AuthorList, pk=list_id)
-    job = Job.objects.filter(consumer__slug=BULK_AUTHOR, idempotency_key=authors_key(kept)).first()
+    job = Job.objects.filter(consumer__slug=BULK_AUTHOR, idempotency_key=kept.job_key).first()
     if job is not None:
         return HttpResponseRedirect(job_page(job))
     plan = plan_authors(kept)

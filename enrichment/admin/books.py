@@ -30,7 +30,7 @@ from enrichment.books.misses import ask_again_at
 from enrichment.books.provenance import trace
 from enrichment.exceptions import JobError
 from enrichment.isbn.parsing import InvalidIsbn, parse, to_isbn10
-from enrichment.jobs.isbn_lists import keep_list
+from enrichment.jobs.lists import keep_isbns
 from enrichment.models import Author, AuthorMiss, Edition, FeedFollowing, Miss, Work
 from enrichment.models.books import UnknownToIsbndb
 from enrichment.selectors.books import get_edition
@@ -125,7 +125,7 @@ class EditionAdmin(BookExportMixin, IsbnSearch):
         if len(isbns) > MAX_JOB_ISBNS:
             messages.error(request, f"A job can have at most {MAX_JOB_ISBNS:,} ISBNs. Choose fewer books.")
             return None
-        kept = keep_list(isbns, made_by=cast(User, request.user), refresh=True, purpose="refresh")
+        kept = keep_isbns(isbns, made_by=cast(User, request.user), refresh=True, purpose="refresh")
         return HttpResponseRedirect(reverse("admin:isbn_list", args=[kept.pk]))
 
     @action(
@@ -142,7 +142,7 @@ class EditionAdmin(BookExportMixin, IsbnSearch):
     )
     def refresh_one(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
         edition = get_object_or_404(Edition, pk=object_id)
-        kept = keep_list([edition.pk], made_by=cast(User, request.user), refresh=True, purpose="refresh")
+        kept = keep_isbns([edition.pk], made_by=cast(User, request.user), refresh=True, purpose="refresh")
         try:
             job = run_and_log(request, kept)
         except (QuotaError, JobError) as error:

@@ -27,7 +27,7 @@ from alexandria.common.text import counted
 from enrichment.exceptions import JobError
 from enrichment.isbn.files import FileUnreadable, FileValues, read_file, read_text
 from enrichment.isbn.reading import read
-from enrichment.jobs.isbn_lists import keep_list, key_of, read_list, run_list
+from enrichment.jobs.lists import keep_isbns, read_isbns, run_isbns
 from enrichment.models import IsbnList, Job
 from enrichment.models.jobs import STAFF
 from enrichment.selectors.plans import plan_isbns
@@ -123,7 +123,7 @@ def check_isbns(request: HttpRequest) -> HttpResponse:
     permit(request, "enrichment.view_job")
     form = IsbnsForm(request.POST or None, request.FILES or None)
     if request.method == "POST" and form.is_valid():
-        kept = keep_list(
+        kept = keep_isbns(
             form.cleaned_data["values"],
             made_by=cast(User, request.user),
             refresh=form.cleaned_data["refresh"],
@@ -140,14 +140,14 @@ def isbn_list(request: HttpRequest, list_id: uuid.UUID) -> HttpResponse:
     """Shows what is in a list and what it costs. A POST runs it as a job. A list that has a job redirects to it."""
     permit(request, "enrichment.view_job")
     kept = get_object_or_404(IsbnList, pk=list_id)
-    job = Job.objects.filter(consumer__slug=STAFF, idempotency_key=key_of(kept)).first()
+    job = Job.objects.filter(consumer__slug=STAFF, idempotency_key=kept.job_key).first()
     if job is not None:
         return HttpResponseRedirect(job_page(job))
     form = RunForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         on_exhausted = Job.OnExhausted(form.cleaned_data["on_exhausted"])
         return started(request, lambda: run_and_log(request, kept, on_exhausted), refresh=kept.refresh)
-    plan = plan_isbns(read_list(kept), refresh=kept.refresh)
+    plan = plan_isbns(read_isbns(kept), refresh=kept.refresh)
     refresh = plan_refresh(plan.given.valid) if kept.refresh else None
     invalid = plan.given.invalid[:MAX_INVALID_SHOWN]
     context = admin.site.each_context(request) | {
@@ -199,8 +199,8 @@ def started(request: HttpRequest, start: Callable[[], Job], *, refresh: bool) ->
 
 
 def run_and_log(request: HttpRequest, kept: IsbnList, on_exhausted: Job.OnExhausted = Job.OnExhausted.FAIL) -> Job:
-    """Makes the list a job and logs who did it. Raises what `run_list` raises."""
-    job = run_list(kept, on_exhausted=on_exhausted)
+    """Makes the list a job and logs who did it. Raises what `run_isbns` raises."""
+    job = run_isbns(kept, on_exhausted=on_exhausted)
     all_again = ", all requested again" if kept.refresh else ""
     log_start(request, job, f"Run from the admin: {counted(job.total, 'ISBN')}{all_again}.")
     return job

@@ -1,9 +1,9 @@
 """The tables of enrichment."""
 
-from enrichment.models.author_lists import AuthorList
 from enrichment.models.books import Author, AuthorMiss, Edition, EditionAuthor, Miss, Work
 from enrichment.models.feed import FeedFollowing
-from enrichment.models.jobs import IsbnList, Job, JobAuthor, JobItem
+from enrichment.models.jobs import Job, JobAuthor, JobItem
+from enrichment.models.lists import AuthorList, IsbnList
 from enrichment.models.questions import ListedAuthor, OpenQuestion
 from enrichment.models.queue import Asker, QueuedIsbn, QueuePayer, QueueState
 

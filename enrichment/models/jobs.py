@@ -2,11 +2,8 @@
 
 import uuid
 
-from django.conf import settings
-from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
-from django.db.models.functions import Now
 
 from alexandria.common.addresses import MAX_LENGTH, host_of
 from enrichment.models.books import ISBN13_FORMAT
@@ -282,28 +279,3 @@ class JobAuthor(models.Model):
 
     def __str__(self) -> str:
         return self.name
-
-
-class IsbnList(models.Model):
-    """ISBNs that a member of staff entered. It is stored from the page that shows the cost until the job starts."""
-
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    created_at = models.DateTimeField(db_default=Now())
-    made_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
-    values = ArrayField(models.TextField(), help_text="As given.")
-    is_spreadsheet = models.BooleanField(
-        default=False, help_text="The values are cells of a spreadsheet, in which ISBNs have lost zeros in front."
-    )
-    notes = ArrayField(models.TextField(), default=list, blank=True, help_text="What to know about the file.")
-    refresh = models.BooleanField(
-        default=False, help_text="Also ask ISBNdb for ISBNs that are fresh or remembered as unknown."
-    )
-    purpose = models.CharField(max_length=100, blank=True, help_text="For the journal of calls.")
-
-    class Meta:
-        ordering = ["-created_at"]
-        default_permissions = ()
-        indexes = [models.Index(fields=["created_at"], name="enrichment_isbnlist_created")]
-
-    def __str__(self) -> str:
-        return f"list {self.id}"

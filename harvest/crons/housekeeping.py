@@ -4,8 +4,7 @@ from datetime import date, timedelta
 
 from django.conf import settings
 
-from enrichment.jobs.author_lists import prune_author_lists
-from enrichment.jobs.isbn_lists import prune_lists
+from enrichment.jobs.lists import prune_lists
 from enrichment.jobs.pruning import prune_items, prune_jobs
 from enrichment.services import reconciliation
 from enrichment.services.single_flight import prune_questions
@@ -64,7 +63,7 @@ def prune_journal(context: RunContext) -> None:
     before = context.today - timedelta(days=settings.JOURNAL_KEEP_DAYS)
     jobs = prune_jobs(before=before)
     jobs += prune_items(before=context.today - timedelta(days=settings.JOB_ITEMS_KEEP_DAYS))
-    lists = prune_lists(before=context.today) + prune_author_lists(before=context.today)
+    lists = prune_lists(before=context.today)
     prune_questions()
     runs, _ = HarvestRun.objects.filter(ended_at__date__lt=before).delete()
     context.idle = prune(before=before) == 0 and runs == 0 and jobs == 0 and lists == 0

@@ -10,7 +10,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
-from enrichment.jobs.author_lists import prune_author_lists
+from enrichment.jobs.lists import prune_lists
 from enrichment.models import AuthorList, Job, JobAuthor
 from harvest.defaults import ensure_defaults
 from quota.models import Consumer
@@ -177,7 +177,7 @@ def test_the_page_of_a_job_shows_the_books_of_its_authors_and_each_author(
 def test_lists_are_deleted_the_next_day(admin_client: Client) -> None:
     shown = give(admin_client, authors=PASTED)
     kept = AuthorList.objects.get()
-    assert prune_author_lists(before=kept.created_at.date()) == 0
+    assert prune_lists(before=kept.created_at.date()) == 0
     AuthorList.objects.update(created_at=kept.created_at.replace(year=2020))
-    assert prune_author_lists(before=kept.created_at.date()) == 1
+    assert prune_lists(before=kept.created_at.date()) == 1
     assert admin_client.get(shown.redirect_chain[-1][0]).status_code == 404

@@ -15,7 +15,7 @@ from alexandria.development.sandbox import isbns
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.defaults import ensure_defaults
 from enrichment.isbn.files import read_file
-from enrichment.jobs.isbn_lists import prune_lists
+from enrichment.jobs.lists import prune_lists
 from enrichment.jobs.workers import run_job
 from enrichment.models import Edition, IsbnList, Job
 from enrichment.services.bibliographies import enrich_bibliography
