@@ -60,17 +60,7 @@ class JobList(BoundedList):
 
 @admin.register(Job)
 class JobAdmin(ReadOnlyAdmin):
-    list_display = (
-        "created_at",
-        "what",
-        "consumer",
-        "state_label",
-        "progress_bar",
-        "rate",
-        "calls",
-        "ends",
-        "why",
-    )
+    list_display = ("created_at", "what", "consumer", "state_label", "progress_bar", "rate", "calls", "ends", "why")
     list_filter = ("state", KindFilter, "consumer", "on_exhausted")
     list_select_related = ("consumer",)
     date_hierarchy = "created_at"

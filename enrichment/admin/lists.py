@@ -171,10 +171,7 @@ def cost_context(calls: int, *, requests: int, payer: str = STAFF) -> dict[str, 
     consumer = Consumer.objects.filter(slug=payer).first()
     if consumer is None:
         return cost | {"allowance": None}
-    return cost | {
-        "allowance": get_allowance(consumer),
-        "forecast": forecast(calls, consumer=payer, requests=requests),
-    }
+    return cost | {"allowance": get_allowance(consumer), "forecast": forecast(calls, consumer=payer, requests=requests)}
 
 
 def may_start(request: HttpRequest, *, refresh: bool) -> bool:

@@ -13,14 +13,7 @@ from enrichment.admin.lists import permit
 from enrichment.exports.formats import FORMATS
 from enrichment.jobs.registry import handler_of
 from enrichment.models import Job, JobAuthor, JobItem
-from enrichment.selectors.jobs import (
-    author_figures,
-    books_of,
-    failure_reasons,
-    item_counts,
-    job_calls_left,
-    job_eta,
-)
+from enrichment.selectors.jobs import author_figures, books_of, failure_reasons, item_counts, job_calls_left, job_eta
 from quota.exceptions import QuotaError
 from quota.selectors.work import spent_by
 

@@ -88,10 +88,7 @@ class JobBooksView(APIView):
         found = look_up({item.isbn13 for item in page if item.isbn13})
         items = [
             book_item(
-                item.value or item.isbn13,
-                found.get(item.isbn13),
-                reason=item.reason,
-                suggestion=suggestion_of(item),
+                item.value or item.isbn13, found.get(item.isbn13), reason=item.reason, suggestion=suggestion_of(item)
             )
             for item in page
         ]

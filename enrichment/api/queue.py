@@ -39,10 +39,7 @@ class QueueView(APIView):
         """
         wanted = read_list(request, EnqueueRequestSerializer)
         accepted = enqueue(
-            wanted["given"],
-            priority=wanted["priority"],
-            consumer=consumer_of(request).slug,
-            source=wanted["source"],
+            wanted["given"], priority=wanted["priority"], consumer=consumer_of(request).slug, source=wanted["source"]
         )
         queue = glance_at_queue(consumer_of(request))
         answer = {

@@ -189,10 +189,7 @@ class QueueOverview:
 
     def of(self, consumer: str) -> WaitingFor:
         """What the consumer (a slug) has in the queue."""
-        return next(
-            (each for each in self.consumers if each.consumer == consumer),
-            WaitingFor(consumer, isbns=0),
-        )
+        return next((each for each in self.consumers if each.consumer == consumer), WaitingFor(consumer, isbns=0))
 
 
 @dataclass(frozen=True)

@@ -16,22 +16,13 @@ from enrichment.services.releases import NewReleases
 class BibliographyRequestSerializer(JobOptionsSerializer, SpendingRequestSerializer):
     author_name = SearchableField(max_length=MAX_NAME_LENGTH, help_text="In any spelling that ISBNdb knows.")
     max_pages = serializers.IntegerField(
-        min_value=1,
-        max_value=MAX_PAGES,
-        required=False,
-        default=MAX_PAGES,
-        help_text="Maximum number of pages of 1,000 books.",
+        min_value=1, max_value=MAX_PAGES, default=MAX_PAGES, help_text="Maximum number of pages of 1,000 books."
     )
     start_page = serializers.IntegerField(
-        min_value=1, max_value=MAX_PAGES, required=False, default=1, help_text="The `next_page` of a run that stopped."
+        min_value=1, max_value=MAX_PAGES, default=1, help_text="The `next_page` of a run that stopped."
     )
-    skip_existing = serializers.BooleanField(
-        required=False,
-        default=True,
-        help_text="Do not update stored editions that are fresh.",
-    )
+    skip_existing = serializers.BooleanField(default=True, help_text="Do not update stored editions that are fresh.")
     refresh = serializers.BooleanField(
-        required=False,
         default=False,
         help_text="Ask ISBNdb even if it has listed the author within a day, or recently did not know the author. "
         "Without `skip_existing` it is always asked.",

@@ -66,7 +66,6 @@ class IsbnListSerializer(SpendingRequestSerializer):
 
     isbns = isbn_list(MAX_LIST_ISBNS, f"Give a list of 1 to {MAX_LIST_ISBNS:,} ISBNs.")
     spreadsheet = serializers.BooleanField(
-        required=False,
         default=False,
         help_text="The values are cells of a spreadsheet: nine digits are an ISBN-10 that has lost the zero in front. "
         "Elsewhere that is only suggested. A file always is a spreadsheet.",
@@ -80,7 +79,6 @@ class IsbnListSerializer(SpendingRequestSerializer):
             return super().get_fields()
         chosen = serializers.ChoiceField(
             self.returns,
-            required=False,
             default="counts",
             help_text="What the answer has: only `counts`, or also `items`, the outcome of each value"
             + (", or `books`, what is stored now, as a look-up has it." if "books" in self.returns else "."),
@@ -122,7 +120,6 @@ class BatchRequestSerializer(JobOptionsSerializer, IsbnListSerializer):
         MAX_JOB_ISBNS, f"Give a list of 1 to {MAX_LIST_ISBNS:,} ISBNs, {MAX_JOB_ISBNS:,} with `Prefer: respond-async`."
     )
     refresh = serializers.BooleanField(
-        required=False,
         default=False,
         help_text="Ask ISBNdb again also for fresh editions and for ISBNs remembered as unknown. Stored editions come "
         "by the listings of their authors where that costs fewer calls.",

@@ -24,30 +24,23 @@ class BulkHarvestRequestSerializer(JobOptionsSerializer, SpendingRequestSerializ
     max_pages = serializers.IntegerField(
         min_value=1,
         max_value=MAX_PAGES,
-        required=False,
         default=MAX_PAGES,
         help_text="Maximum number of pages of 1,000 books for each author.",
     )
     skip_existing = serializers.BooleanField(
-        required=False,
         default=True,
         help_text="Do not update stored editions that are fresh, and do not ask ISBNdb for authors that it recently "
         "did not know.",
     )
     again = serializers.BooleanField(
-        required=False, default=False, help_text="Pay for the list again, although a job for it has ended."
+        default=False, help_text="Pay for the list again, although a job for it has ended."
     )
     label = serializers.CharField(  # type: ignore[assignment]  # a field of that name, not the option
-        max_length=MAX_LABEL_LENGTH,
-        required=False,
-        default="",
-        allow_blank=True,
-        help_text="Where the list comes from, for people.",
+        max_length=MAX_LABEL_LENGTH, default="", allow_blank=True, help_text="Where the list comes from, for people."
     )
     list_key = serializers.RegexField(
         r"\A[\w.:-]*\Z",
         max_length=64,
-        required=False,
         default="",
         allow_blank=True,
         help_text="Identifies the list; by default its names in their order do. For a list whose names change.",

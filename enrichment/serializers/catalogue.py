@@ -133,7 +133,7 @@ class AuthorsQuerySerializer(PageQuerySerializer):
 
 
 class TopAuthorsQuerySerializer(QuerySerializer):
-    limit = serializers.IntegerField(min_value=1, max_value=MAX_TOP_AUTHORS, required=False, default=100)
+    limit = serializers.IntegerField(min_value=1, max_value=MAX_TOP_AUTHORS, default=100)
 
 
 class BookSummarySerializer(EditionSerializer):
@@ -185,17 +185,7 @@ class WorkDetailSerializer(WorkSerializer):
     editions_count = serializers.IntegerField(help_text="Number of stored editions.")
 
 
-@example(
-    {
-        "books": 600,
-        "works": 533,
-        "authors": 412,
-        "misses": 7,
-        "queued": 0,
-        "exact": True,
-        "quota": EXAMPLE_STATUS,
-    }
-)
+@example({"books": 600, "works": 533, "authors": 412, "misses": 7, "queued": 0, "exact": True, "quota": EXAMPLE_STATUS})
 class StatsSerializer(serializers.Serializer[Any]):
     """How much is stored, and today's calls."""
 

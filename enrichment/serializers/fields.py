@@ -20,11 +20,7 @@ class SpendingRequestSerializer(StrictSerializer):
     """A request that can spend calls."""
 
     source = serializers.CharField(  # type: ignore[assignment]  # a field of that name, not the option
-        max_length=100,
-        required=False,
-        default="",
-        allow_blank=True,
-        help_text="The purpose of the request, for the journal.",
+        max_length=100, default="", allow_blank=True, help_text="The purpose of the request, for the journal."
     )
 
     def validate_source(self, value: str) -> str:

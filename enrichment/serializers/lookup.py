@@ -8,12 +8,7 @@ from rest_framework import serializers
 from alexandria.common.text import as_programs_read
 from enrichment.isbn.reading import GivenIsbns
 from enrichment.selectors.lookup import LookedUp
-from enrichment.serializers.books import (
-    EXAMPLE_BOOK,
-    NOTES,
-    BookItemSerializer,
-    IsbnListSerializer,
-)
+from enrichment.serializers.books import EXAMPLE_BOOK, NOTES, BookItemSerializer, IsbnListSerializer
 from quota.serializers import example
 
 

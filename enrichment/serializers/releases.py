@@ -58,20 +58,16 @@ class NewReleasesRequestSerializer(JobOptionsSerializer, SpendingRequestSerializ
     max_pages_per_month = serializers.IntegerField(
         min_value=1,
         max_value=MAX_PAGES_PER_MONTH,
-        required=False,
         default=MAX_PAGES_PER_MONTH,
         help_text="Maximum number of pages of 1,000 books, for each month and subject.",
     )
     subjects = ShortListField(
         child=SearchableField(max_length=MAX_NAME_LENGTH),
         max_length=MAX_SUBJECTS,
-        required=False,
         default=list,
         help_text="Only books on these subjects; all books when the list is empty. Each subject is a separate search.",
     )
-    skip_existing = serializers.BooleanField(
-        required=False, default=True, help_text="Do not update stored editions that are fresh."
-    )
+    skip_existing = serializers.BooleanField(default=True, help_text="Do not update stored editions that are fresh.")
     resume = serializers.CharField(
         max_length=10_000,
         required=False,

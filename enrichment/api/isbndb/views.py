@@ -15,13 +15,7 @@ from rest_framework.views import APIView
 from alexandria.common.searching import searching
 from enrichment.api.isbndb.authentication import IsbndbKeyAuthentication
 from enrichment.api.isbndb.errors import error_answer, origin_headers
-from enrichment.api.isbndb.parameters import (
-    NamedSerializer,
-    QueriedSerializer,
-    SearchSerializer,
-    asked_for,
-    isbns_of,
-)
+from enrichment.api.isbndb.parameters import NamedSerializer, QueriedSerializer, SearchSerializer, asked_for, isbns_of
 from enrichment.gateway.listings import DEFAULT_PAGE_SIZE, Listing, listing_of
 from enrichment.isbn.parsing import InvalidIsbn, parse
 from enrichment.isbn.reading import read
