@@ -1,28 +1,18 @@
 from django.urls import path
 
-from enrichment.api import (
-    bibliographies,
-    books,
-    bulk_harvests,
-    catalogue,
-    jobs,
-    lookup,
-    queue,
-    reconciliation,
-    releases,
-)
+from enrichment.api import books, catalogue, jobs, listings, lookup, queue, reconciliation
 
 urlpatterns = [
     path("enrich/batch-direct", books.EnrichBatchView.as_view(), name="enrich-batch-direct"),
-    path("authors/enrich-bibliography", bibliographies.EnrichBibliographyView.as_view(), name="enrich-bibliography"),
-    path("authors/bulk-harvest", bulk_harvests.BulkHarvestView.as_view(), name="bulk-harvest"),
+    path("authors/enrich-bibliography", listings.EnrichBibliographyView.as_view(), name="enrich-bibliography"),
+    path("authors/bulk-harvest", listings.BulkHarvestView.as_view(), name="bulk-harvest"),
     path("authors", catalogue.AuthorsView.as_view(), name="authors"),
     path("authors/top", catalogue.TopAuthorsView.as_view(), name="top-authors"),
     path("authors/<int:author_id>", catalogue.AuthorView.as_view(), name="author"),
     path("works/<int:work_id>", catalogue.WorkView.as_view(), name="work"),
     path("stats", catalogue.StatsView.as_view(), name="stats"),
     path("books", catalogue.BooksView.as_view(), name="books"),
-    path("books/enrich-new-releases", releases.EnrichNewReleasesView.as_view(), name="enrich-new-releases"),
+    path("books/enrich-new-releases", listings.EnrichNewReleasesView.as_view(), name="enrich-new-releases"),
     path("books/lookup", lookup.LookupView.as_view(), name="books-lookup"),
     path("enrich/queue", queue.QueueView.as_view(), name="enrich-queue"),
     path("books/<path:isbn>", books.BookView.as_view(), name="book"),

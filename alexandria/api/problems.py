@@ -33,7 +33,7 @@ from alexandria.common import searching, turns
 from alexandria.monitoring.request_id import HEADER as REQUEST_ID
 from enrichment import exceptions as enrichment
 from enrichment.api.isbndb.errors import UNEXPECTED, error_body, too_long
-from enrichment.serializers.bibliographies import BibliographySerializer
+from enrichment.serializers.authors import BibliographySerializer
 from enrichment.serializers.books import EnrichmentSerializer
 from enrichment.serializers.reconciliation import NotReconciledSerializer
 from enrichment.serializers.releases import NewReleasesSerializer

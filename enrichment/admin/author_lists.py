@@ -35,7 +35,7 @@ from enrichment.jobs.lists import AuthorPlan, keep_authors, plan_authors, run_au
 from enrichment.models import AuthorList, Job
 from enrichment.models.jobs import BULK_AUTHOR, MAX_LABEL_LENGTH
 from enrichment.selectors.jobs import MAX_PAGES
-from enrichment.serializers.bulk_harvests import MAX_AUTHORS
+from enrichment.serializers.authors import MAX_AUTHORS
 
 MAX_REJECTED_SHOWN = 50
 

@@ -48,7 +48,7 @@ class EnrichBatchView(APIView):
         parameters=jobs.JOB_PARAMETERS,
         request=list_bodies(BatchRequestSerializer),
         responses={200: BatchAnswerSerializer, 202: JobDetailSerializer},
-        extensions={"x-spends-calls": True, "x-may-become-a-job": True},
+        extensions=jobs.SPENDS_OR_JOB,
     )
     def post(self, request: Request) -> Response:
         """Stores what ISBNdb knows about the ISBNs. Fresh ISBNs cost nothing.

@@ -26,6 +26,7 @@ from enrichment.serializers.jobs import (
     JobDetailSerializer,
     JobItemSerializer,
     JobItemsQuerySerializer,
+    JobOptionsSerializer,
     JobSerializer,
     JobsQuerySerializer,
     job_detail,
@@ -46,6 +47,12 @@ JOB_PARAMETERS = [
         "body returns the same job.",
     ),
 ]
+OF_THE_JOB = {"on_exhausted", "notify_url", "label", "list_key", "again"}
+"""The fields of a body that say how the job is carried out. All others say what the work is."""
+
+SPENDS_OR_JOB = {"x-spends-calls": True, "x-may-become-a-job": True}
+"""What the schema says about such an endpoint."""
+
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"?')  # also one that does not end: a search from each of its quotes takes long
 
 
@@ -62,26 +69,23 @@ def prefers_job(request: Request) -> bool:
     return as_job
 
 
+def asked_for_work(request: Request, serializer: type[JobOptionsSerializer]) -> tuple[bool, dict[str, Any]]:
+    """Whether the work becomes a job, and the validated body. Raises ValidationError."""
+    as_job = prefers_job(request)
+    wanted = serializer(data=request.data, context={"as_job": as_job, "consumer": consumer_of(request).slug})
+    wanted.is_valid(raise_exception=True)
+    return as_job, wanted.validated_data
+
+
 def accept_job(request: Request, *, kind: Job.Kind, wanted: dict[str, Any]) -> Response:
     """Creates a job and answers 202.
 
-    `wanted`: the validated body, as `create_job` takes it, with `on_exhausted`, `notify_url`, and for a list `label`,
-    `list_key` and `again`.
+    `wanted`: the validated body, as `create_job` takes it, and OF_THE_JOB.
     """
-    work = dict(wanted)
-    on_exhausted = Job.OnExhausted(work.pop("on_exhausted", Job.OnExhausted.FAIL))
-    notify_url = work.pop("notify_url", "")
-    label, list_key, again = work.pop("label", ""), work.pop("list_key", ""), work.pop("again", False)
+    options = {name: value for name, value in wanted.items() if name in OF_THE_JOB}
+    work = {name: value for name, value in wanted.items() if name not in OF_THE_JOB}
     job = lifecycle.create_job(
-        consumer=consumer_of(request),
-        kind=kind,
-        wanted=work,
-        on_exhausted=on_exhausted,
-        idempotency_key=_idempotency_key(request),
-        label=label,
-        list_key=list_key,
-        notify_url=notify_url,
-        again=again,
+        consumer=consumer_of(request), kind=kind, wanted=work, idempotency_key=_idempotency_key(request), **options
     )
     response = _answer(job, status=202)
     response["Location"] = reverse("job", args=[job.pk])

@@ -9,7 +9,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from enrichment.gateway.listings import MAX_NAME_LENGTH
-from enrichment.serializers.bibliographies import ListingFiguresSerializer
+from enrichment.serializers.authors import ListingFiguresSerializer
 from enrichment.serializers.fields import (
     SearchableField,
     ShortListField,

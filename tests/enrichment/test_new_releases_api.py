@@ -11,7 +11,6 @@ from rest_framework.test import APIClient
 from alexandria.development.sandbox import listings
 from alexandria.development.sandbox.listings import Filters
 from alexandria.development.sandbox.server import Sandbox
-from enrichment.api import releases
 from enrichment.models import Edition
 from enrichment.services.releases import Wanted, resume_token
 from quota.models import Call, Consumer
@@ -210,7 +209,7 @@ def test_when_isbndb_fails_the_answer_has_the_result_so_far_and_how_to_continue(
 def test_a_long_request_stops_at_the_time_limit_and_continues_with_its_token(
     api: APIClient, sandbox: Sandbox, monkeypatch
 ) -> None:
-    monkeypatch.setattr(releases, "MAX_ANSWER_SECONDS", 0.0)
+    monkeypatch.setattr("enrichment.api.listings.MAX_ANSWER_SECONDS", 0.0)
     wanted, answers = dict(MONTHS), 0
     while wanted:
         body = ask(api, **wanted)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from enrichment.serializers.bibliographies import BibliographySerializer
+from enrichment.serializers.authors import BibliographySerializer
 from enrichment.serializers.releases import NewReleasesSerializer
 from enrichment.services.bibliographies import Bibliography, walk_of
 from enrichment.services.enrich import FailedIsbn
