@@ -1,7 +1,8 @@
 """Jobs: creating one for a view of long work; showing, pausing, resuming, cancelling and retrying it."""
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db.models import QuerySet
@@ -52,6 +53,8 @@ OF_THE_JOB = {"on_exhausted", "notify_url", "label", "list_key", "again"}
 
 SPENDS_OR_JOB = {"x-spends-calls": True, "x-may-become-a-job": True}
 """What the schema says about such an endpoint."""
+
+Post = TypeVar("Post", bound=Callable[..., Response])
 
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"?')  # also one that does not end: a search from each of its quotes takes long
 
@@ -126,14 +129,16 @@ class JobView(APIView):
         return _answer(job_of(request, job_id))
 
 
-class JobCancelView(APIView):
-    @extend_schema(
-        operation_id="job_cancel",
-        summary="Cancel a job",
-        request=None,
-        responses={200: JobDetailSerializer, 202: JobDetailSerializer},
-        extensions={"x-changes-a-job": True},
+def _changes_a_job(operation: str, summary: str, *statuses: int, has_items: bool = False) -> Callable[[Post], Post]:
+    extensions = {"x-changes-a-job": True} | ({"x-has-items": True} if has_items else {})
+    responses = dict.fromkeys(statuses, JobDetailSerializer)
+    return extend_schema(
+        operation_id=operation, summary=summary, request=None, responses=responses, extensions=extensions
     )
+
+
+class JobCancelView(APIView):
+    @_changes_a_job("job_cancel", "Cancel a job", 200, 202)
     def post(self, request: Request, job_id: UUID) -> Response:
         """What is done stays done. 202: the job is running and ends when what is under way has come in."""
         job = lifecycle.cancel_job(job_of(request, job_id).pk)
@@ -141,13 +146,7 @@ class JobCancelView(APIView):
 
 
 class JobPauseView(APIView):
-    @extend_schema(
-        operation_id="job_pause",
-        summary="Pause a job",
-        request=None,
-        responses={200: JobDetailSerializer, 202: JobDetailSerializer},
-        extensions={"x-changes-a-job": True},
-    )
+    @_changes_a_job("job_pause", "Pause a job", 200, 202)
     def post(self, request: Request, job_id: UUID) -> Response:
         """It waits until somebody resumes or cancels it. 202: it is running and pauses after what is under way."""
         job = lifecycle.pause_job(job_of(request, job_id).pk)
@@ -155,26 +154,14 @@ class JobPauseView(APIView):
 
 
 class JobResumeView(APIView):
-    @extend_schema(
-        operation_id="job_resume",
-        summary="Resume a paused job",
-        request=None,
-        responses={202: JobDetailSerializer},
-        extensions={"x-changes-a-job": True},
-    )
+    @_changes_a_job("job_resume", "Resume a paused job", 202)
     def post(self, request: Request, job_id: UUID) -> Response:
         """A worker continues it where it was paused."""
         return _answer(lifecycle.resume_job(job_of(request, job_id).pk), status=202)
 
 
 class JobRetryView(APIView):
-    @extend_schema(
-        operation_id="job_retry",
-        summary="Retry the failed part of a job",
-        request=None,
-        responses={202: JobDetailSerializer},
-        extensions={"x-changes-a-job": True, "x-has-items": True},
-    )
+    @_changes_a_job("job_retry", "Retry the failed part of a job", 202, has_items=True)
     def post(self, request: Request, job_id: UUID) -> Response:
         """Asks ISBNdb again only for what failed or was not done when the job ended."""
         return _answer(lifecycle.retry_job(job_of(request, job_id).pk), status=202)

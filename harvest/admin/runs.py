@@ -96,17 +96,7 @@ class CronStateAdmin(ReadOnlyAdmin):
     list_select_related = ("run",)
     actions = ("run_now", "pause", "resume", "forget_cursors")
     actions_detail = ("run_one", "pause_one", "resume_one")
-    fields = (
-        "name",
-        "schedule",
-        "standing_label",
-        "due_at",
-        "last_tick_at",
-        "run",
-        "lease_until",
-        "cursor",
-        "runs",
-    )
+    fields = ("name", "schedule", "standing_label", "due_at", "last_tick_at", "run", "lease_until", "cursor", "runs")
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         changelist = super().get_changelist_instance(request)
