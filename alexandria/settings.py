@@ -184,7 +184,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "visibility_timeout": 2 * CELERY_TASK_TIME_LIMIT,
     "socket_connect_timeout": REDIS_TIMEOUT_SECONDS,
     "socket_timeout": REDIS_TIMEOUT_SECONDS,
-    "max_retries": 0,  # of who sends a message: see alexandria/common/publishing.py
+    "max_retries": 0,  # when a message is sent: see alexandria/common/publishing.py
 }
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
@@ -372,9 +372,7 @@ METRICS_COLLECTORS = [
 METRICS_NETWORKS = env.networks("METRICS_ALLOW", ["127.0.0.1", "::1"])
 METRICS_TOKEN = env.secret("METRICS_TOKEN", min_length=20)
 LOGGING = logging_config(debug=DEBUG)
-DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = (
-    False  # it believes every client; alexandria.monitoring.request_id logs the address
-)
+DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False  # it believes every client: alexandria.monitoring.request_id does it
 DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG  # one line for each request: the last one, which has the status
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
 DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True  # alexandria.monitoring.request_id has checked it before

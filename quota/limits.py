@@ -1,10 +1,6 @@
 """The limits that refuse calls, each as one entry. Everything that names, shows or explains a limit takes it from here.
 
-To add a limit, touch three files:
-
-1. this one: its entry, at its place in the order;
-2. `quota/sql/functions.sql`: its line in `quota_allowance`, with the migration that runs the file again;
-3. the model that holds the figure which it compares with, such as a field of `Consumer`.
+docs/architecture.md says how to add one.
 """
 
 import re

@@ -3,9 +3,10 @@
 Figures of the day restart at 0 at midnight UTC, as Prometheus allows for a counter.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import connection
 from django.db.models import Count, Min, Sum
@@ -17,8 +18,17 @@ from quota.selectors.days import refusals_of
 from quota.selectors.prices import last_price_change
 from quota.selectors.status import QuotaStatus, begin_of, drift_of, effective_limits, get_status, sold_today
 
+Family = TypeVar("Family", GaugeMetricFamily, CounterMetricFamily)
+
 LATENCIES = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
 PACE_WAITS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+CONSUMER_GAUGES = (
+    ("consumer_used", "Calls of today used."),
+    ("consumer_reserved", "Calls of today reserved."),
+    ("consumer_requests", "Requests of today that are dispatched."),
+    ("consumer_daily_budget", "Maximum number of calls a day, for a consumer with a budget."),
+)
 
 JOURNAL = """
 SELECT consumer.slug, call.outcome, coalesce(call.status / 100 || 'xx', 'none'),
@@ -55,17 +65,17 @@ def gauges(
     name: str, help_text: str, labels: Iterable[str], rows: Iterable[tuple[Iterable[str], float]]
 ) -> GaugeMetricFamily:
     """One gauge with a sample for each (labels, value)."""
-    family = GaugeMetricFamily(f"alexandria_{name}", help_text, labels=list(labels))
-    for values, value in rows:
-        family.add_metric(list(values), value)
-    return family
+    return _with_samples(GaugeMetricFamily(f"alexandria_{name}", help_text, labels=list(labels)), rows)
 
 
 def counters(
     name: str, help_text: str, labels: Iterable[str], rows: Iterable[tuple[Iterable[str], float]]
 ) -> CounterMetricFamily:
     """The same for a counter; Prometheus adds `_total` to its name."""
-    family = CounterMetricFamily(f"alexandria_{name}", help_text, labels=list(labels))
+    return _with_samples(CounterMetricFamily(f"alexandria_{name}", help_text, labels=list(labels)), rows)
+
+
+def _with_samples(family: Family, rows: Iterable[tuple[Iterable[str], float]]) -> Family:
     for values, value in rows:
         family.add_metric(list(values), value)
     return family
@@ -79,32 +89,18 @@ def _ledger(status: QuotaStatus) -> Iterator[Metric]:
     yield gauge("quota_remaining", "Calls of today that are neither used nor reserved.", status.remaining)
     yield gauge("quota_requests", "Requests of today that are dispatched. Each costs its price.", status.requests)
     yield gauge("quota_max_rps", "Maximum number of dispatches a second, for the whole fleet.", status.max_rps)
-    yield gauge("quota_closed", "1 when ISBNdb has closed the day, otherwise 0.", int(status.closed_reason is not None))
-    yield gauge(
-        "quota_enforced", "1 when limits are enforced, 0 when they are observed.", int(status.enforcement == "enforce")
-    )
+    yield gauge("quota_closed", "1 when ISBNdb has closed the day, otherwise 0.", status.closed_reason is not None)
+    enforced = status.enforcement == "enforce"
+    yield gauge("quota_enforced", "1 when limits are enforced, 0 when they are observed.", enforced)
     yield gauge("quota_reset_seconds", "Seconds to the reset at midnight UTC.", status.seconds_to_reset)
 
 
 def _consumers(day: date) -> Iterator[Metric]:
-    rows = list(ConsumerUsage.objects.filter(ledger=day).select_related("consumer"))
-    labels = ["consumer"]
-    yield gauges("consumer_used", "Calls of today used.", labels, (([row.consumer.slug], row.used) for row in rows))
-    yield gauges(
-        "consumer_reserved", "Calls of today reserved.", labels, (([row.consumer.slug], row.reserved) for row in rows)
-    )
-    yield gauges(
-        "consumer_requests",
-        "Requests of today that are dispatched.",
-        labels,
-        (([row.consumer.slug], row.requests) for row in rows),
-    )
-    yield gauges(
-        "consumer_daily_budget",
-        "Maximum number of calls a day, for a consumer with a budget.",
-        labels,
-        (([row.consumer.slug], budget) for row in rows if (budget := row.consumer.daily_budget) is not None),
-    )
+    columns = ("consumer__slug", "used", "reserved", "requests", "consumer__daily_budget")
+    rows = list(ConsumerUsage.objects.filter(ledger=day).values_list(*columns))
+    for column, (name, help_text) in enumerate(CONSUMER_GAUGES, start=1):
+        figures = [([row[0]], row[column]) for row in rows if row[column] is not None]
+        yield gauges(name, help_text, ["consumer"], figures)
 
 
 def _journal(day: date) -> Iterator[Metric]:
@@ -139,13 +135,11 @@ def _journal(day: date) -> Iterator[Metric]:
         sum(calls for _, outcome, _, calls, *_ in rows if outcome == Call.Outcome.ADJUSTED),
     )
     for name, column in (("asked", 5), ("found", 6)):
-        by_consumer: dict[str, int] = {}
+        isbns: Counter[str] = Counter()
         for row in rows:
-            by_consumer[row[0]] = by_consumer.get(row[0], 0) + row[column]
-        help_text = f"ISBNs {name} in today's requests."
-        yield counters(
-            f"isbns_{name}", help_text, ["consumer"], (([slug], isbns) for slug, isbns in by_consumer.items())
-        )
+            isbns[row[0]] += row[column]
+        by_consumer = (([slug], number) for slug, number in isbns.items())
+        yield counters(f"isbns_{name}", f"ISBNs {name} in today's requests.", ["consumer"], by_consumer)
 
 
 def _times(day: date) -> Iterator[Metric]:
@@ -202,15 +196,10 @@ def _reconciliations(status: QuotaStatus) -> Iterator[Metric]:
 
 
 def _prices(status: QuotaStatus) -> Iterator[Metric]:
-    changed = last_price_change(status.now) is not None
-    yield gauge(
-        "batch_price_changed",
-        "1 for a day after ISBNdb's counter shows another price of a batch, and while we charge less.",
-        int(changed),
-    )
-    yield gauge(
-        "quota_configured_limit", "Calls a day, by the switches or the environment.", effective_limits().daily_limit
-    )
+    help_text = "1 for a day after ISBNdb's counter shows another price of a batch, and while we charge less."
+    yield gauge("batch_price_changed", help_text, last_price_change(status.now) is not None)
+    help_text = "Calls a day, by the switches or the environment."
+    yield gauge("quota_configured_limit", help_text, effective_limits().daily_limit)
     sold = sold_today(status.day)
     rows: list[tuple[list[str], float]] = [([], sold)] if sold is not None else []
     yield gauges("isbndb_daily_limit", "Calls a day that ISBNdb sells, by its last answer of today.", [], rows)

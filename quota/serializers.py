@@ -255,9 +255,11 @@ class DayUsageSerializer(serializers.Serializer[Any]):
     safety_limit = serializers.IntegerField()
     used = serializers.IntegerField(help_text="Calls.")
     requests = serializers.IntegerField(help_text="Requests dispatched to ISBNdb.")
-    closed = serializers.BooleanField(help_text="Whether ISBNdb closed the day because its quota was used up.")
+    closed = serializers.BooleanField(
+        source="is_closed", help_text="Whether ISBNdb closed the day because its quota was used up."
+    )
     consumers = ConsumerUsedSerializer(
-        many=True, help_text="Consumers that sent requests or used calls, the largest use first."
+        source="usages", many=True, help_text="Consumers that sent requests or used calls, the largest use first."
     )
 
 

@@ -24,7 +24,7 @@ MAX_PACE_WAIT = timedelta(seconds=30)
 
 @contextmanager
 def in_background() -> Iterator[None]:
-    """Nobody waits for the answers of the block: jobs, crons, bulk harvests. Whoever waits gets a send time first."""
+    """Nobody waits for the answers of the block: jobs, crons, bulk harvests. Clients that wait come first."""
     token = IN_BACKGROUND.set(True)
     try:
         yield

@@ -152,9 +152,8 @@ class WebhookAdmin(ModelAdmin, WithoutTransaction):  # type: ignore[misc]  # the
     def send_test(self, request: HttpRequest, object_id: str) -> HttpResponse:
         webhook = get_object_or_404(Webhook, pk=object_id)
         if request.method != "POST":
-            return self._confirm(
-                request, webhook, "Send a test", f"Alexandria sends a signed test message to {webhook.host}."
-            )
+            text = f"Alexandria sends a signed test message to {webhook.host}."
+            return confirm(request, title="Send a test", text=text, back=change_page(webhook))
         self.log_change(request, webhook, "Sent a test message.")
         return show_result(request, delivery.send_test(webhook))
 
@@ -162,15 +161,12 @@ class WebhookAdmin(ModelAdmin, WithoutTransaction):  # type: ignore[misc]  # the
     def new_secret(self, request: HttpRequest, object_id: str) -> HttpResponse:
         webhook = get_object_or_404(Webhook, pk=object_id)
         if request.method != "POST":
-            warning = "From now on messages are signed with the new secret. The old secret is no longer valid."
-            return self._confirm(request, webhook, "Create a new secret", warning)
+            text = "From now on messages are signed with the new secret. The old secret is no longer valid."
+            return confirm(request, title="Create a new secret", text=text, back=change_page(webhook))
         webhook.seed = new_seed()
         webhook.save(update_fields=["seed"])
         self.log_change(request, webhook, "Created a new secret.")
         return self._show_secret(request, webhook)
-
-    def _confirm(self, request: HttpRequest, webhook: Webhook, title: str, text: str) -> HttpResponse:
-        return confirm(request, title=title, text=text, back=change_page(webhook))
 
     def _show_secret(self, request: HttpRequest, webhook: Webhook) -> HttpResponse:
         signed = f"to {webhook.host}" if webhook.consumer is None else f"about the jobs of {webhook.consumer}"

@@ -22,7 +22,7 @@ EVENTS = {
     Job.State.FAILED.value: Delivery.Event.JOB_FAILED,
     Job.State.WAITING.value: Delivery.Event.JOB_WAITING,
 }
-"""Who pauses or cancels a job knows that, so there is no message."""
+"""A job that is paused or cancelled has no message: its owner did that."""
 
 
 def listen() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from textwrap import indent
 
 from alexandria.alerts.models import Severity
-from alexandria.alerts.rules import MINUTE, RULES, Prometheus, Rule
+from alexandria.alerts.rules import MINUTE, RULES, Rule
 
 HEADER = """\
 # Alerts for Prometheus (rule_files in prometheus.yml). docs/monitoring.md explains the metrics.
@@ -22,12 +22,9 @@ PROMETHEUS_RULES = (
         opens_when="ISBNdb's counter was not read for $threshold seconds",
         title="ISBNdb's own counter was not read for a long time",
         advice="The cron reconciliation does not run, or it fails. Drift would not be noticed.",
-        prometheus=Prometheus(
-            alert="AlexandriaNotReconciled",
-            expr="max(alexandria_reconciliation_age_seconds) > $threshold",
-            detail="The last time was {{ $value | humanizeDuration }} ago.",
-            lasts="5m",
-        ),
+        expr="max(alexandria_reconciliation_age_seconds) > $threshold",
+        value="The last time was {{ $value | humanizeDuration }} ago.",
+        lasts="5m",
     ),
     Rule(
         name="refusals",
@@ -37,13 +34,10 @@ PROMETHEUS_RULES = (
         opens_when="more than $threshold requests of a consumer were refused for one limit within $minutes minutes",
         title="{consumer} is refused calls: {limit}",
         advice="“Refusals” in the admin shows the figures of each refusal.",
-        prometheus=Prometheus(
-            alert="AlexandriaRefusals",
-            expr="sum by (consumer, limit) (max without (instance) (increase(alexandria_refusals_total[${minutes}m])))"
-            " > $threshold",
-            detail="{{ $value | humanize }} refusals in the last 15 minutes.",
-            lasts="5m",
-        ),
+        expr="sum by (consumer, limit) (max without (instance) (increase(alexandria_refusals_total[${minutes}m])))"
+        " > $threshold",
+        value="{{ $value | humanize }} refusals in the last 15 minutes.",
+        lasts="5m",
     ),
     Rule(
         name="calls_lost",
@@ -53,11 +47,8 @@ PROMETHEUS_RULES = (
         opens_when="more than $threshold requests have had no known outcome for $minutes minutes",
         title="Requests were dispatched and their outcome is unknown",
         advice="Processes die between dispatch and answer, or the database takes no writes. Their calls stay spent.",
-        prometheus=Prometheus(
-            alert="AlexandriaCallsLost",
-            expr="max(min_over_time(alexandria_isbndb_requests_unknown[${minutes}m])) > $threshold",
-            detail="{{ $value }} requests.",
-        ),
+        expr="max(min_over_time(alexandria_isbndb_requests_unknown[${minutes}m])) > $threshold",
+        value="{{ $value }} requests.",
     ),
     Rule(
         name="reservation_stuck",
@@ -66,12 +57,9 @@ PROMETHEUS_RULES = (
         opens_when="a reservation is open for more than $threshold seconds",
         title="A reservation is open for a long time",
         advice="An operation does not end, or nobody closes expired leases. Check that a worker and beat run.",
-        prometheus=Prometheus(
-            alert="AlexandriaReservationStuck",
-            expr="max(alexandria_reservation_oldest_seconds) > $threshold",
-            detail="It is {{ $value | humanizeDuration }} old.",
-            lasts="5m",
-        ),
+        expr="max(alexandria_reservation_oldest_seconds) > $threshold",
+        value="It is {{ $value | humanizeDuration }} old.",
+        lasts="5m",
     ),
     Rule(
         name="isbndb_slow",
@@ -81,13 +69,10 @@ PROMETHEUS_RULES = (
         opens_when="5 % of ISBNdb's answers take longer than $threshold seconds",
         title="ISBNdb answers slowly",
         advice="Lower ISBNDB_BATCH_SIZE if the large batches are slow.",
-        prometheus=Prometheus(
-            alert="AlexandriaIsbndbSlow",
-            expr="histogram_quantile(0.95, sum by (le) (rate(alexandria_isbndb_latency_seconds_bucket[${minutes}m])))"
-            " > $threshold",
-            detail="5 % of its answers take longer than {{ $value | humanizeDuration }}.",
-            lasts="15m",
-        ),
+        expr="histogram_quantile(0.95, sum by (le) (rate(alexandria_isbndb_latency_seconds_bucket[${minutes}m])))"
+        " > $threshold",
+        value="5 % of its answers take longer than {{ $value | humanizeDuration }}.",
+        lasts="15m",
     ),
     Rule(
         name="queue_unattended",
@@ -96,12 +81,9 @@ PROMETHEUS_RULES = (
         opens_when="no worker has read the queue of ISBNs for $threshold seconds",
         title="No worker reads the queue of ISBNs",
         advice="A worker or beat does not run: /healthz shows which.",
-        prometheus=Prometheus(
-            alert="AlexandriaQueueUnattended",
-            expr="max(alexandria_queue_looked_seconds) > $threshold",
-            detail="The last time was {{ $value | humanizeDuration }} ago.",
-            lasts="3m",
-        ),
+        expr="max(alexandria_queue_looked_seconds) > $threshold",
+        value="The last time was {{ $value | humanizeDuration }} ago.",
+        lasts="3m",
     ),
     Rule(
         name="queue_waits",
@@ -110,11 +92,8 @@ PROMETHEUS_RULES = (
         opens_when="an ISBN has waited in the queue for more than $threshold seconds (2 days)",
         title="An ISBN has waited in the queue for a long time",
         advice="GET /api/enrich/queue shows why.",
-        prometheus=Prometheus(
-            alert="AlexandriaQueueWaits",
-            expr="max(alexandria_queue_oldest_seconds) > $threshold",
-            detail="It waits for {{ $value | humanizeDuration }}.",
-        ),
+        expr="max(alexandria_queue_oldest_seconds) > $threshold",
+        value="It waits for {{ $value | humanizeDuration }}.",
     ),
     Rule(
         name="queue_failed",
@@ -123,12 +102,9 @@ PROMETHEUS_RULES = (
         opens_when="an ISBN of the queue failed too often",
         title="ISBNs of the queue failed too often",
         advice="Alexandria does not try them again by itself. Retry or drop them under “Queue” in the admin.",
-        prometheus=Prometheus(
-            alert="AlexandriaQueueFailed",
-            expr="max(alexandria_queue_failed) > $threshold",
-            detail="Number of ISBNs: {{ $value }}.",
-            lasts="1h",
-        ),
+        expr="max(alexandria_queue_failed) > $threshold",
+        value="Number of ISBNs: {{ $value }}.",
+        lasts="1h",
     ),
     Rule(
         name="jobs_fail",
@@ -138,11 +114,8 @@ PROMETHEUS_RULES = (
         opens_when="more than $threshold jobs of one kind failed within $minutes minutes",
         title="Jobs fail ({kind})",
         advice="“Jobs” in the admin shows the reason of each.",
-        prometheus=Prometheus(
-            alert="AlexandriaJobsFail",
-            expr='max by (kind) (increase(alexandria_jobs_ended_total{state="failed"}[${minutes}m])) > $threshold',
-            detail="{{ $value | humanize }} jobs failed in the last hour.",
-        ),
+        expr='max by (kind) (increase(alexandria_jobs_ended_total{state="failed"}[${minutes}m])) > $threshold',
+        value="{{ $value | humanize }} jobs failed in the last hour.",
     ),
     Rule(
         name="down",
@@ -150,7 +123,8 @@ PROMETHEUS_RULES = (
         opens_when="Prometheus cannot scrape a machine",
         title="{instance} does not answer",
         advice="Prometheus cannot scrape it, or is not allowed to: see METRICS_ALLOW and METRICS_TOKEN.",
-        prometheus=Prometheus(alert="AlexandriaDown", expr='up{job="alexandria"} == 0', lasts="2m"),
+        expr='up{job="alexandria"} == 0',
+        lasts="2m",
     ),
     Rule(
         name="database_down",
@@ -158,7 +132,8 @@ PROMETHEUS_RULES = (
         opens_when="PostgreSQL does not answer",
         title="PostgreSQL does not answer",
         advice="No call is granted, and every request is answered with 503.",
-        prometheus=Prometheus(alert="AlexandriaDatabaseDown", expr="max(alexandria_database_up) == 0", lasts="1m"),
+        expr="max(alexandria_database_up) == 0",
+        lasts="1m",
     ),
     Rule(
         name="decisions_slow",
@@ -168,13 +143,10 @@ PROMETHEUS_RULES = (
         opens_when="1 % of the quota's decisions take longer than $threshold seconds",
         title="PostgreSQL is slow to grant calls",
         advice="It is busy, or something holds the lock of the day's ledger.",
-        prometheus=Prometheus(
-            alert="AlexandriaDecisionsSlow",
-            expr="histogram_quantile(0.99, sum by (le) (rate(alexandria_quota_decision_seconds_bucket[${minutes}m])))"
-            " > $threshold",
-            detail="1 % of the decisions take longer than {{ $value | humanizeDuration }}.",
-            lasts="10m",
-        ),
+        expr="histogram_quantile(0.99, sum by (le) (rate(alexandria_quota_decision_seconds_bucket[${minutes}m])))"
+        " > $threshold",
+        value="1 % of the decisions take longer than {{ $value | humanizeDuration }}.",
+        lasts="10m",
     ),
     Rule(
         name="server_errors",
@@ -184,13 +156,10 @@ PROMETHEUS_RULES = (
         opens_when="more than $threshold % of the requests of the last $minutes minutes end with a 5xx status",
         title="Many requests end with a 5xx status",
         advice="The log has each of them, by its request_id.",
-        prometheus=Prometheus(
-            alert="AlexandriaServerErrors",
-            expr='100 * sum(rate(django_http_responses_total_by_status_total{status=~"5.."}[${minutes}m]))\n'
-            "/ sum(rate(django_http_responses_total_by_status_total[${minutes}m])) > $threshold",
-            detail="{{ $value | humanize }} % of the requests.",
-            lasts="10m",
-        ),
+        expr='100 * sum(rate(django_http_responses_total_by_status_total{status=~"5.."}[${minutes}m]))\n'
+        "/ sum(rate(django_http_responses_total_by_status_total[${minutes}m])) > $threshold",
+        value="{{ $value | humanize }} % of the requests.",
+        lasts="10m",
     ),
 )
 """Rules that need figures over time, or that are about Alexandria itself being down."""
@@ -208,13 +177,13 @@ def _group(name: str, rules: Sequence[Rule]) -> str:
 
 
 def _rule(rule: Rule) -> str:
-    if rule.prometheus is None:
+    if not rule.expr:
         return ""
     labels: dict[str, str] = _Labels(threshold=str(rule.limit), day="today")
-    text = f"- alert: {rule.prometheus.alert}\n  expr: |-\n{indent(rule.filled_in(rule.prometheus.expr), ' ' * 4)}\n"
-    if rule.prometheus.lasts:
-        text += f"  for: {rule.prometheus.lasts}\n"
-    description = f"{rule.prometheus.detail} {rule.advice}".strip()
+    text = f"- alert: {rule.alert_name}\n  expr: |-\n{indent(rule.filled_in(rule.expr), ' ' * 4)}\n"
+    if rule.lasts:
+        text += f"  for: {rule.lasts}\n"
+    description = f"{rule.value} {rule.advice}".strip()
     return text + (
         f"  labels: {{severity: {rule.severity.value}}}\n  annotations:\n"
         f"    summary: {_quoted(rule.title.format_map(labels))}\n    description: {_quoted(description)}\n"

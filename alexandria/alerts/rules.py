@@ -47,18 +47,6 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Prometheus:
-    """A rule in the language of Prometheus. See `Rule.filled_in` for `expr`."""
-
-    alert: str
-    expr: str
-    detail: str = ""
-    """The figures, where the built-in engine has its own. `{{ $value }}` is the value of the expression."""
-    lasts: str = ""
-    """How long the expression holds before the alert fires (`for`)."""
-
-
-@dataclass(frozen=True)
 class Rule:
     """`title` and `advice` are the same in both engines. Words in braces in `title` are `threshold` or labels."""
 
@@ -72,7 +60,18 @@ class Rule:
     """A number, or the name of the setting that holds it."""
     window: timedelta | None = None
     """The time that the check looks back."""
-    prometheus: Prometheus | None = None
+    expr: str = ""
+    """In the language of Prometheus: see `filled_in`. Empty: Prometheus does not check this rule."""
+    value: str = ""
+    """In Prometheus: the figures, where the built-in engine has its own. `{{ $value }}` is the value of `expr`."""
+    lasts: str = ""
+    """In Prometheus: how long `expr` holds before the alert fires (`for`)."""
+    alert: str = ""
+    """In Prometheus: the alert, if it is not called after the rule."""
+
+    @property
+    def alert_name(self) -> str:
+        return self.alert or f"Alexandria{self.name.title().replace('_', '')}"
 
     @property
     def limit(self) -> float:
@@ -232,10 +231,6 @@ def observing(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def _usage_rule(percent: int, severity: Severity) -> Rule:
-    prometheus = Prometheus(
-        alert=f"AlexandriaUsage{percent}",
-        expr="100 * max(alexandria_quota_used) / max(alexandria_quota_safety_limit) >= $threshold",
-    )
     return Rule(
         name="usage",
         severity=severity,
@@ -244,7 +239,10 @@ def _usage_rule(percent: int, severity: Severity) -> Rule:
         title="{threshold} % of the calls of {day} are used",
         advice="The next day starts at 00:00 UTC. “Consumers” in the admin shows who spends the calls.",
         check=usage,
-        prometheus=None if severity == Severity.INFO else prometheus,  # Prometheus would page somebody
+        expr=""
+        if severity == Severity.INFO  # Prometheus would page somebody
+        else "100 * max(alexandria_quota_used) / max(alexandria_quota_safety_limit) >= $threshold",
+        alert=f"AlexandriaUsage{percent}",
     )
 
 
@@ -272,16 +270,13 @@ RULES = (
         title="The calls will run out before the reset",
         advice="“Consumers” in the admin shows who spends them.",
         check=forecast,
-        prometheus=Prometheus(
-            alert="AlexandriaForecast",
-            expr="max(alexandria_quota_used) + max(deriv(alexandria_quota_used[${minutes}m])) "
-            f"* (max(alexandria_quota_reset_seconds) - {FORECAST_MARGIN.seconds})\n"
-            "> max(alexandria_quota_safety_limit)\n"
-            f"and max(alexandria_quota_reset_seconds) < {86_400 - FORECAST_AFTER.seconds}\n"
-            "and 100 * max(alexandria_quota_used) / max(alexandria_quota_safety_limit) >= $threshold",
-            detail="At this pace {{ $value | humanize }} calls are used by then.",
-            lasts="15m",
-        ),
+        expr="max(alexandria_quota_used) + max(deriv(alexandria_quota_used[${minutes}m])) "
+        f"* (max(alexandria_quota_reset_seconds) - {FORECAST_MARGIN.seconds})\n"
+        "> max(alexandria_quota_safety_limit)\n"
+        f"and max(alexandria_quota_reset_seconds) < {86_400 - FORECAST_AFTER.seconds}\n"
+        "and 100 * max(alexandria_quota_used) / max(alexandria_quota_safety_limit) >= $threshold",
+        value="At this pace {{ $value | humanize }} calls are used by then.",
+        lasts="15m",
     ),
     Rule(
         name="drift",
@@ -291,11 +286,8 @@ RULES = (
         title="ISBNdb counts calls that Alexandria did not make",
         advice="Something else uses the key, or a request costs more than expected: see docs/troubleshooting.md.",
         check=drift,
-        prometheus=Prometheus(
-            alert="AlexandriaDrift",
-            expr="max(alexandria_drift_total) >= $threshold",
-            detail="{{ $value }} calls of today.",
-        ),
+        expr="max(alexandria_drift_total) >= $threshold",
+        value="{{ $value }} calls of today.",
     ),
     Rule(
         name="closed_day",
@@ -305,7 +297,7 @@ RULES = (
         title="ISBNdb has closed the quota of {day}",
         advice="docs/troubleshooting.md says what to do.",
         check=closed_day,
-        prometheus=Prometheus(alert="AlexandriaClosedDay", expr="max(alexandria_quota_closed) == 1"),
+        expr="max(alexandria_quota_closed) == 1",
     ),
     Rule(
         name="batch_price_changed",
@@ -315,7 +307,7 @@ RULES = (
         title="ISBNdb charges a batch otherwise than before",
         advice="“Measured prices” in the admin has the evidence; docs/troubleshooting.md says what it means.",
         check=batch_price_changed,
-        prometheus=Prometheus(alert="AlexandriaBatchPriceChanged", expr="max(alexandria_batch_price_changed) == 1"),
+        expr="max(alexandria_batch_price_changed) == 1",
     ),
     Rule(
         name="sold_less",
@@ -325,10 +317,7 @@ RULES = (
         title="ISBNdb sells fewer calls a day than our daily limit",
         advice="Set the daily limit under “Switches” in the admin, or with QUOTA_DAILY_LIMIT.",
         check=sold_less,
-        prometheus=Prometheus(
-            alert="AlexandriaSoldLess",
-            expr="max(alexandria_isbndb_daily_limit) < max(alexandria_quota_configured_limit)",
-        ),
+        expr="max(alexandria_isbndb_daily_limit) < max(alexandria_quota_configured_limit)",
     ),
     Rule(
         name="workers",
@@ -346,10 +335,7 @@ RULES = (
         title="The cron {cron} failed",
         advice="“Runs” in the admin shows the reasons.",
         check=failed_cron,
-        prometheus=Prometheus(
-            alert="AlexandriaFailedCron",
-            expr=f'max by (cron) (alexandria_cron_last_outcome{{outcome="failed", cron!="{LEDGER_CHECK}"}}) == 1',
-        ),
+        expr=f'max by (cron) (alexandria_cron_last_outcome{{outcome="failed", cron!="{LEDGER_CHECK}"}}) == 1',
     ),
     Rule(
         name="failed_cron",
@@ -358,10 +344,8 @@ RULES = (
         title="The cron {cron} failed",
         advice="“Runs” in the admin shows the reasons.",
         check=failed_ledger_check,
-        prometheus=Prometheus(
-            alert="AlexandriaFailedLedgerCheck",
-            expr=f'max by (cron) (alexandria_cron_last_outcome{{outcome="failed", cron="{LEDGER_CHECK}"}}) == 1',
-        ),
+        alert="AlexandriaFailedLedgerCheck",
+        expr=f'max by (cron) (alexandria_cron_last_outcome{{outcome="failed", cron="{LEDGER_CHECK}"}}) == 1',
     ),
     Rule(
         name="late_crons",
@@ -380,12 +364,9 @@ RULES = (
         title="Paid answers of ISBNdb are not stored",
         advice="They are kept in ANSWERS_DIR: docs/deploy.md says what happens to them.",
         check=unstored_answers,
-        prometheus=Prometheus(
-            alert="AlexandriaUnstoredAnswers",
-            expr="max by (state) (alexandria_answers_aside) > 0",
-            detail="{{ $value }} answers: {{ $labels.state }}.",
-            lasts="1m",
-        ),
+        expr="max by (state) (alexandria_answers_aside) > 0",
+        value="{{ $value }} answers: {{ $labels.state }}.",
+        lasts="1m",
     ),
     Rule(
         name="error_rate",
@@ -397,12 +378,9 @@ RULES = (
         title="Many requests to ISBNdb fail",
         advice="Failed requests cost their calls. “Requests” in the admin shows what ISBNdb answered.",
         check=error_rate,
-        prometheus=Prometheus(
-            alert="AlexandriaErrorRate",
-            expr=f"100 * sum({_FAILED_REQUESTS})\n/ sum({_JUDGED_REQUESTS}) >= $threshold\n"
-            f"and sum(max without (instance) ({_JUDGED_REQUESTS})) >= {MIN_JUDGED_REQUESTS}",
-            detail="{{ $value | humanize }} % of the requests failed.",
-        ),
+        expr=f"100 * sum({_FAILED_REQUESTS})\n/ sum({_JUDGED_REQUESTS}) >= $threshold\n"
+        f"and sum(max without (instance) ({_JUDGED_REQUESTS})) >= {MIN_JUDGED_REQUESTS}",
+        value="{{ $value | humanize }} % of the requests failed.",
     ),
     Rule(
         name="leases",
@@ -413,11 +391,8 @@ RULES = (
         title="Reservations are left open until their lease runs out",
         advice="Processes die or hang with reserved calls. Look in the log for restarts and for job.claim_lost.",
         check=leases,
-        prometheus=Prometheus(
-            alert="AlexandriaLeases",
-            expr="max(increase(alexandria_leases_expired_total[${minutes}m])) >= $threshold",
-            detail="{{ $value | humanize }} leases ran out.",
-        ),
+        expr="max(increase(alexandria_leases_expired_total[${minutes}m])) >= $threshold",
+        value="{{ $value | humanize }} leases ran out.",
     ),
     Rule(
         name="log_ins",
@@ -428,11 +403,8 @@ RULES = (
         title="Many log-ins fail",
         advice="Somebody may be guessing passwords. “Log-ins” in the admin shows who and from where.",
         check=log_ins,
-        prometheus=Prometheus(
-            alert="AlexandriaLogIns",
-            expr="max(alexandria_failed_log_ins) >= $threshold",
-            detail="{{ $value | humanize }} log-ins failed.",
-        ),
+        expr="max(alexandria_failed_log_ins) >= $threshold",
+        value="{{ $value | humanize }} log-ins failed.",
     ),
     Rule(
         name="observing",

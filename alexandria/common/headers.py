@@ -16,23 +16,9 @@ POLICY = _POLICY.format(eval="")
 POLICY_OF_ADMIN = _POLICY.format(eval=" 'unsafe-eval'")
 """Alpine.js, which unfold uses, makes functions of the attributes of its elements. It needs no inline script either."""
 
-PERMISSIONS = ", ".join(
-    f"{feature}=()"
-    for feature in (
-        "accelerometer",
-        "autoplay",
-        "camera",
-        "display-capture",
-        "fullscreen",
-        "geolocation",
-        "gyroscope",
-        "magnetometer",
-        "microphone",
-        "midi",
-        "payment",
-        "publickey-credentials-get",
-        "usb",
-    )
+PERMISSIONS = (
+    "accelerometer=(), autoplay=(), camera=(), display-capture=(), fullscreen=(), geolocation=(), gyroscope=(), "
+    "magnetometer=(), microphone=(), midi=(), payment=(), publickey-credentials-get=(), usb=()"
 )
 
 

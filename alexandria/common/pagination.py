@@ -31,14 +31,14 @@ class CursorPages(CursorPagination):
 
 
 class KeysetPages(CursorPages):
-    """Pages in the order of several columns, of which the last is unique. All ascend, or all descend.
+    """Pages in the order of several columns; the last one is unique. All ascend, or all descend.
 
     CursorPagination compares with the first column only and steps over equal values, at most 1,000. Here any number of
     rows may have one value, and the index of all columns finds the page.
     """
 
     def __init__(self, *ordering: str) -> None:
-        """`ordering`: names of columns or annotations, none of which is null; each begins with "-" to descend."""
+        """`ordering`: names of columns or annotations that are never null; each begins with "-" to descend."""
         self.ordering = ordering
         self.names = [name.removeprefix("-") for name in ordering]
 

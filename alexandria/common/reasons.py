@@ -69,14 +69,7 @@ class ReasonedAdmin:
 
 
 def confirm_page(
-    request: HttpRequest,
-    form: forms.Form,
-    *,
-    title: str,
-    question: str,
-    button: str,
-    back: str,
-    **details: Any,
+    request: HttpRequest, form: forms.Form, *, title: str, question: str, button: str, back: str, **details: Any
 ) -> TemplateResponse:
     """A page that asks before something is done.
 

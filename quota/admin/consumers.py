@@ -50,16 +50,7 @@ class ConsumerList(ChangeList):
 @admin.register(Consumer)
 class ConsumerAdmin(ReasonedAdmin, SimpleHistoryAdmin, ModelAdmin):
     form = ConsumerForm
-    list_display = (
-        "slug",
-        "kind",
-        "use_today",
-        "free_today",
-        "floor",
-        "daily_budget",
-        "cap_per_operation",
-        "active",
-    )
+    list_display = ("slug", "kind", "use_today", "free_today", "floor", "daily_budget", "cap_per_operation", "active")
     list_filter = ("kind", "active")
     search_fields = ("slug",)
     list_disable_select_all = True

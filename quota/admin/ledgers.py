@@ -58,7 +58,7 @@ class DailyLedgerAdmin(ExportMixin, ReadOnlyAdmin):
 
     @admin.display(description="free")
     def free(self, ledger: DailyLedger) -> str:
-        return f"{_free(ledger):,}"
+        return f"{ledger.free:,}"
 
     @admin.display(description="requests")
     def sent(self, ledger: DailyLedger) -> str:
@@ -74,7 +74,7 @@ class DailyLedgerAdmin(ExportMixin, ReadOnlyAdmin):
     def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[UnfoldAction]:
         """Without the button on a day that is open or over. A click on an outdated page shows an error."""
         ledger = self.get_object(request, object_id)
-        if ledger is None or ledger.closed_at is None or ledger.day != get_status().day:
+        if ledger is None or not ledger.is_closed or ledger.day != get_status().day:
             return []
         offered: list[UnfoldAction] = super().get_actions_detail(request, object_id)
         return offered
@@ -122,7 +122,6 @@ def _figures(day: DayInFigures) -> dict[str, Any]:
     return {
         "day": day,
         "kept_days": settings.JOURNAL_KEEP_DAYS,
-        "free": _free(ledger),
         "percentage": percentage(ledger.used, max(1, ledger.safety_limit)),
         "parts": _parts(ledger),
         "consumers": [(usage, percentage(usage.used, used), share(usage.used, used)) for usage in day.usages],
@@ -134,16 +133,11 @@ def _figures(day: DayInFigures) -> dict[str, Any]:
     }
 
 
-def _free(ledger: DailyLedger) -> int:
-    """The calls that are free. A closed day has none."""
-    return max(0, ledger.safety_limit - ledger.used - ledger.reserved) if ledger.closed_at is None else 0
-
-
 def _parts(ledger: DailyLedger) -> list[Part]:
     return parts_of_day(
         daily_limit=ledger.daily_limit,
         safety_limit=ledger.safety_limit,
         used=ledger.used,
         reserved=ledger.reserved,
-        is_closed=ledger.closed_at is not None,
+        is_closed=ledger.is_closed,
     )

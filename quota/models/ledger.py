@@ -120,6 +120,16 @@ class DailyLedger(models.Model):
     def __str__(self) -> str:
         return self.day.isoformat()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether ISBNdb has reported that the day's quota is used up."""
+        return self.closed_at is not None
+
+    @property
+    def free(self) -> int:
+        """The calls that are neither used nor reserved. A closed day has none."""
+        return 0 if self.is_closed else max(0, self.safety_limit - self.used - self.reserved)
+
 
 class ConsumerUsage(models.Model):
     """What one consumer has used and reserved on one day, and its turn when the pace makes it wait."""

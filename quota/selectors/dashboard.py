@@ -7,14 +7,14 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from django.db.models import DateTimeField, F, Func, Q, QuerySet, Sum, Value
+from django.db.models import DateTimeField, F, Func, Q, Sum, Value
 
 from quota.database import reachable
 from quota.limits import LIMITS, Limit
-from quota.models import Call, Reconciliation, Reservation
+from quota.models import Call, DailyLedger, Reconciliation, Reservation
 from quota.models.ledger import REQUESTS
 from quota.selectors.days import refusals_of
-from quota.selectors.history import DayUsage, usage_history
+from quota.selectors.history import usage_history
 from quota.selectors.prices import Prices, get_prices
 from quota.selectors.status import QuotaStatus, begin_of, get_status
 
@@ -91,8 +91,8 @@ class Burn:
 class QuotaDashboard:
     status: QuotaStatus
     prices: Prices
-    history: list[DayUsage]
-    """The last 30 days, the newest first. Days without a ledger are left out."""
+    history: list[DailyLedger]
+    """The last 30 days, the newest first, with their `usages`. Days without a ledger are left out."""
     today: Today
     burn: Burn
     reservations: list[Reservation]
@@ -108,6 +108,8 @@ def get_dashboard(*, reservations: int) -> QuotaDashboard:
     status = get_status()
     history = usage_history(HISTORY_DAYS, today=status.day)
     today, prices = calls_of_today(status), get_prices()
+    # Of yesterday too, if they are not closed yet.
+    open_now = Reservation.objects.filter(ledger__gte=status.day - timedelta(days=1), state=Reservation.State.OPEN)
     with reachable():
         return QuotaDashboard(
             status=status,
@@ -115,7 +117,9 @@ def get_dashboard(*, reservations: int) -> QuotaDashboard:
             history=history,
             today=today,
             burn=burn_rate(status, last_hour=today.last_hour),
-            reservations=list(_open_reservations(status.day)[: reservations + 1]),
+            reservations=list(
+                open_now.select_related("consumer").order_by("ledger_id", "expires_at")[: reservations + 1]
+            ),
             reconciliation=Reconciliation.objects.select_related("ledger").first(),
             refusals=_refusals(status.day),
         )
@@ -185,12 +189,6 @@ def burn_rate(status: QuotaStatus, *, last_hour: int) -> Burn:
     if will_spend >= left:
         return Burn(per_hour, status.now + timedelta(hours=left / per_hour), None)
     return Burn(per_hour, None, left - will_spend)
-
-
-def _open_reservations(day: date) -> QuerySet[Reservation]:
-    """Open reservations of today, and those of yesterday that are not closed yet."""
-    open_now = Reservation.objects.filter(ledger__gte=day - timedelta(days=1), state=Reservation.State.OPEN)
-    return open_now.select_related("consumer").order_by("ledger_id", "expires_at")
 
 
 def _refusals(day: date) -> dict[Limit, int]:

@@ -130,8 +130,8 @@ def is_probe_due() -> bool:
     with reachable():
         last = list(PriceMeasurement.objects.filter(how=PriceMeasurement.How.PROBE)[:MAX_UNSETTLED_PROBES])
         [now] = ask("SELECT quota_now()")
-    in_vain = len(last) == MAX_UNSETTLED_PROBES and not any(probe.batch_price for probe in last)
-    return not in_vain or now - last[0].measured_at >= PROBE_PAUSE
+    unsettled = len(last) == MAX_UNSETTLED_PROBES and not any(probe.batch_price for probe in last)
+    return not unsettled or now - last[0].measured_at >= PROBE_PAUSE
 
 
 def others_are_under_way(reservation: uuid.UUID, *, for_at_most: timedelta) -> bool:

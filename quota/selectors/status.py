@@ -10,15 +10,7 @@ from django.db import connection, transaction
 from django.db.models import Sum
 
 from quota.database import ask, reachable
-from quota.models import (
-    Call,
-    ConsumerUsage,
-    DailyLedger,
-    DayLimits,
-    Reconciliation,
-    Reservation,
-    Switches,
-)
+from quota.models import Call, ConsumerUsage, DailyLedger, DayLimits, Reconciliation, Reservation, Switches
 from quota.models.ledger import REQUESTS
 
 log = structlog.get_logger(__name__)

@@ -1,5 +1,6 @@
 """Corrections of a day: by a person, by ISBNdb's own counter, and other limits for the current day."""
 
+from dataclasses import asdict
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -12,18 +13,9 @@ from psycopg.types.json import Jsonb
 from alexandria.common.text import counted
 from quota.database import ask, reachable
 from quota.exceptions import ConsumerUnknown, CorrectionRefused, LedgerNotOpen
-from quota.models import (
-    Adjustment,
-    Call,
-    Consumer,
-    ConsumerUsage,
-    DailyLedger,
-    DayLimits,
-    Reconciliation,
-    Reopening,
-)
+from quota.models import Adjustment, Call, Consumer, ConsumerUsage, DailyLedger, DayLimits, Reconciliation, Reopening
 from quota.prices import BatchPrice
-from quota.selectors.status import begin_of, effective_limits, get_status
+from quota.selectors.status import begin_of, drift_of, effective_limits, get_status
 from quota.services.reservations import EXTERNAL, DispatchedCall
 
 log = structlog.get_logger(__name__)
@@ -186,19 +178,15 @@ def reconcile(call: DispatchedCall, *, spent: int, total: int, left: int) -> Rec
         answered_at, today = ask(NOW_AND_TODAY)
         external, _ = Consumer.objects.get_or_create(slug=EXTERNAL)
         before = Reconciliation.objects.filter(ledger=call.day, ignored="").first()
-        in_flight = (
-            Call.objects.filter(
-                ledger=call.day,
-                share_of=None,
-                outcome=Call.Outcome.UNKNOWN,
-                dispatched_at__gt=answered_at - IN_FLIGHT,
-            )
-            .exclude(pk=call.id)
-            .count()
+        unknown = Call.objects.filter(
+            ledger=call.day,
+            share_of=None,
+            outcome=Call.Outcome.UNKNOWN,
+            dispatched_at__gt=answered_at - IN_FLIGHT,
         )
+        in_flight = unknown.exclude(pk=call.id).count()
         active = _active_since(before, call)
     ignored = _why_ignored(call, spent, answered_at, today)
-    limits = effective_limits()
     params = {
         "call": call.id,
         "day": call.day,
@@ -215,15 +203,11 @@ def reconcile(call: DispatchedCall, *, spent: int, total: int, left: int) -> Rec
         "ignored": ignored,
         "active": Jsonb(active),
         "apart": KEY_PRICE_APART.total_seconds(),
-        "daily_limit": limits.daily_limit,
-        "safety_buffer": limits.safety_buffer,
-    }
+    } | asdict(effective_limits())
     [written] = ask(_RECONCILE, params)
     with reachable():
         result = Reconciliation.objects.select_related("ledger").get(pk=written)
-        drift_today = Reconciliation.objects.filter(ledger=call.day).aggregate(calls=Sum("raised_by", default=0))[
-            "calls"
-        ]
+    drift_today = drift_of(call.day)
     report = log.error if drift_today >= settings.QUOTA_DRIFT_ALERT else log.warning
     if result.raised_by:
         report("quota.drift", day=str(call.day), calls=result.raised_by, today=drift_today, active=result.active)
@@ -272,12 +256,7 @@ def apply_limits() -> DayLimits:
     Raises LedgerNotOpen (the ledger will open with these limits anyway) and QuotaUnavailable.
     """
     limits = effective_limits()
-    params = {
-        "daily_limit": limits.daily_limit,
-        "safety_buffer": limits.safety_buffer,
-        "max_rps": limits.max_rps,
-    }
-    [day] = ask(_APPLY_LIMITS, params)
+    [day] = ask(_APPLY_LIMITS, asdict(limits))
     if day is None:
         raise LedgerNotOpen("Today's ledger is not open yet. It will open with these limits.")
     log.warning("quota.limits_applied", day=str(day), daily_limit=limits.daily_limit, buffer=limits.safety_buffer)

@@ -7,8 +7,9 @@ locks, looks and writes. Other apps spend calls through `quota.spending` only.
 import time
 import uuid
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
+from typing import Any
 
 import structlog
 from django.conf import settings
@@ -133,16 +134,9 @@ def reserve(*, consumer: str, operation: str, calls: int, source: str = "", leas
 
     Raises QuotaRefused, ConsumerUnknown, ConsumerInactive and QuotaUnavailable, and ValueError for less than one call.
     """
-    params = {
-        "consumer": consumer,
-        "operation": operation,
-        "source": source,
-        "calls": calls,
-        "lease": lease.total_seconds(),
-        "enforcement": settings.QUOTA_ENFORCEMENT,
-    }
     if calls < 1:
         raise ValueError(f"calls must be at least 1, not {calls}.")
+    params = _params(lease, consumer=consumer, operation=operation, source=source, calls=calls)
     reservation, decision = _ask_to_reserve("reserve", _RESERVE, params)
     raise_unless_granted(decision, asker=Asker(consumer, operation, source))
     return reservation
@@ -166,19 +160,8 @@ def dispatch(
     holds fewer calls than the price), ConsumerInactive and QuotaUnavailable.
     """
     asked_at = time.monotonic()
-    params = {
-        "reservation": reservation,
-        "kind": kind,
-        "batch_price": settings.ISBNDB_BATCH_PRICE,
-        "method": method,
-        "path": path,
-        "isbns_asked": isbns_asked,
-        "lease": lease.total_seconds(),
-        "urgent": not IN_BACKGROUND.get(),
-        "enforcement": settings.QUOTA_ENFORCEMENT,
-    }
-    with measured("dispatch") as step:
-        decision = step.decided(Decision(*ask(_DISPATCH, params)))
+    request = {"kind": kind, "method": method, "path": path, "isbns_asked": isbns_asked}
+    decision = decide("dispatch", _DISPATCH, lease, reservation=reservation, **request)
     raise_unless_granted(decision, asker=Asker(reservation=reservation))
     return dispatched_call(reservation, decision, asked_at)
 
@@ -201,20 +184,8 @@ def reserve_and_dispatch(
     of calls reserved, and what `dispatch` returns.
     """
     asked_at = time.monotonic()
-    params = {
-        "consumer": consumer,
-        "operation": operation,
-        "source": source,
-        "calls": calls,
-        "kind": kind,
-        "batch_price": settings.ISBNDB_BATCH_PRICE,
-        "method": method,
-        "path": path,
-        "isbns_asked": isbns_asked,
-        "lease": lease.total_seconds(),
-        "urgent": not IN_BACKGROUND.get(),
-        "enforcement": settings.QUOTA_ENFORCEMENT,
-    }
+    request = {"kind": kind, "method": method, "path": path, "isbns_asked": isbns_asked}
+    params = _params(lease, consumer=consumer, operation=operation, source=source, calls=calls, **request)
     reservation, decision = _ask_to_reserve("reserve_and_dispatch", _RESERVE_AND_DISPATCH, params)
     raise_unless_granted(decision, asker=Asker(consumer, operation, source))
     return reservation, decision.asked or 0, dispatched_call(reservation, decision, asked_at)
@@ -227,14 +198,7 @@ def move(call: DispatchedCall) -> timedelta | None:
     (the day is closed, or midnight is near: it must not be sent) and QuotaUnavailable.
     """
     asked_at = time.monotonic()
-    params = {
-        "call": call.id,
-        "lease": LEASE.total_seconds(),
-        "urgent": not IN_BACKGROUND.get(),
-        "enforcement": settings.QUOTA_ENFORCEMENT,
-    }
-    with measured("move") as step:
-        decision = step.decided(Decision(*ask(_MOVE, params)))
+    decision = decide("move", _MOVE, call=call.id)
     raise_unless_granted(decision, asker=Asker(reservation=call.reservation))
     moved = dispatched_call(call.reservation, decision, asked_at)
     if isinstance(moved, timedelta):
@@ -250,14 +214,7 @@ def extend(reservation: uuid.UUID, *, calls: int = 1, lease: timedelta = LEASE) 
     """
     if calls < 1:
         raise ValueError(f"calls must be at least 1, not {calls}.")
-    params = {
-        "reservation": reservation,
-        "calls": calls,
-        "lease": lease.total_seconds(),
-        "enforcement": settings.QUOTA_ENFORCEMENT,
-    }
-    with measured("extend") as step:
-        decision = step.decided(Decision(*ask(_EXTEND, params)))
+    decision = decide("extend", _EXTEND, lease, reservation=reservation, calls=calls)
     raise_unless_granted(decision, asker=Asker(reservation=reservation))
 
 
@@ -309,12 +266,7 @@ def expire() -> int:
 def open_ledger() -> bool:
     """Opens today's ledger with the limits in force. True when it was not open yet. Nothing is ever reset."""
     limits = effective_limits()
-    params = {
-        "daily_limit": limits.daily_limit,
-        "safety_buffer": limits.safety_buffer,
-        "max_rps": limits.max_rps,
-    }
-    [day] = ask(_OPEN, params)
+    [day] = ask(_OPEN, asdict(limits))
     if day:
         log.info("quota.ledger_opened", day=str(day), daily_limit=limits.daily_limit)
     return day is not None
@@ -367,6 +319,22 @@ def sleep_until(moment: float) -> None:
         connection.close()
     if pause > 0:
         time.sleep(pause)
+
+
+def decide(step_name: str, sql: str, lease: timedelta = LEASE, **params: Any) -> Decision:
+    """Runs the statement of one decision, and measures how long it takes. See `_params`."""
+    with measured(step_name) as step:
+        return step.decided(Decision(*ask(sql, _params(lease, **params))))
+
+
+def _params(lease: timedelta, **params: Any) -> Params:
+    """`params`, and what the statements of all decisions need: each takes of it what it names."""
+    return params | {
+        "lease": lease.total_seconds(),
+        "urgent": not IN_BACKGROUND.get(),
+        "enforcement": settings.QUOTA_ENFORCEMENT,
+        "batch_price": settings.ISBNDB_BATCH_PRICE,
+    }
 
 
 def _ask_to_reserve(step_name: str, sql: str, params: Params) -> tuple[uuid.UUID, Decision]:

@@ -7,17 +7,10 @@ from datetime import timedelta
 
 from django.conf import settings
 
-from quota.database import FIELDS, Decision, ask
-from quota.decision_times import measured
+from quota.database import FIELDS, ask
 from quota.exceptions import ReservationClosed, ReservationSpent, ShareNotPaid
 from quota.services.refusals import Asker
-from quota.services.reservations import (
-    IN_BACKGROUND,
-    LEASE,
-    DispatchedCall,
-    dispatched_call,
-    raise_unless_granted,
-)
+from quota.services.reservations import DispatchedCall, decide, dispatched_call, raise_unless_granted
 
 _DISPATCH_SHARED = f"""
     SELECT {FIELDS} FROM quota_dispatch_shared(
@@ -47,18 +40,8 @@ def dispatch_shared(
     """
     asked_at = time.monotonic()
     reservations = [reservation for reservation, _ in payers]
-    params = {
-        "reservations": reservations,
-        "isbns": [isbns for _, isbns in payers],
-        "batch_price": settings.ISBNDB_BATCH_PRICE,
-        "method": method,
-        "path": path,
-        "lease": LEASE.total_seconds(),
-        "urgent": not IN_BACKGROUND.get(),
-        "enforcement": settings.QUOTA_ENFORCEMENT,
-    }
-    with measured("dispatch") as step:
-        decision = step.decided(Decision(*ask(_DISPATCH_SHARED, params)))
+    request = {"isbns": [isbns for _, isbns in payers], "method": method, "path": path}
+    decision = decide("dispatch", _DISPATCH_SHARED, reservations=reservations, **request)
     number = (decision.payer or 1) - 1
     reservation = reservations[number]
     try:

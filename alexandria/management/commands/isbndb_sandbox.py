@@ -2,6 +2,7 @@
 
 import signal
 from argparse import BooleanOptionalAction
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
@@ -34,66 +35,36 @@ For example: curl -d '{{"kind": "status", "status": 500, "times": 2}}' http://12
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--port", type=int, default=0, help="0, the default, takes a free port")
-        parser.add_argument("--host", default="127.0.0.1")
-        parser.add_argument("--key", default="sandbox-key", help="the expected Authorization header (%(default)s)")
-        parser.add_argument(
-            "--daily-limit",
-            type=int,
-            default=15_000,
-            metavar="CALLS",
-            help="calls a day (%(default)s); a trial has 500",
-        )
-        parser.add_argument(
-            "--max-rps", type=int, default=3, help="requests in any one second, 0 for no limit (%(default)s)"
-        )
-        parser.add_argument("--state-file", type=Path, metavar="FILE", help="keeps the count of the day over a restart")
-        parser.add_argument(
-            "--latency", type=float, default=0.0, metavar="SECONDS", help="starts with a fault of the kind latency"
-        )
-        parser.add_argument(
-            "--batch-price",
-            choices=BATCH_PRICES,
-            default=CONTRACT.batch_price,
-            help="a batch costs one call (request), or one for each ISBN in it (%(default)s)",
-        )
-        prices: dict[str, Any] = {"type": int, "choices": [0, 1]}
-        parser.add_argument(
-            "--key-price", **prices, default=CONTRACT.key_price, help="calls for GET /key (%(default)s)"
-        )
-        parser.add_argument(
-            "--feed-price",
-            **prices,
-            default=CONTRACT.feed_price,
-            help="calls for a page of the feed of updates (%(default)s)",
-        )
-        parser.add_argument(
-            "--charge-failed",
-            action=BooleanOptionalAction,
-            default=CONTRACT.charge_failed,
-            help="whether 429, 5xx and refusals above the daily limit cost calls (they do)",
-        )
-        parser.add_argument(
-            "--limit-answer",
-            choices=LIMIT_ANSWERS,
-            default=CONTRACT.limit_answer,
-            help="the answer above the daily limit (%(default)s)",
-        )
-        parser.add_argument(
-            "--rate-header",
-            dest="rate_headers",
-            action="append",
-            choices=RATE_HEADERS,
-            default=[],
-            help="sends this header; can be repeated (none)",
-        )
-        parser.add_argument(
-            "--counter-lag",
-            type=float,
-            default=CONTRACT.counter_lag,
-            metavar="SECONDS",
-            help="GET /key tells the count of so long ago (%(default)s)",
-        )
+        add = parser.add_argument
+        add("--port", type=int, default=0, help="0, the default, takes a free port")
+        add("--host", default="127.0.0.1")
+        add("--key", default="sandbox-key", help="the expected Authorization header (%(default)s)")
+        limit = "calls a day (%(default)s); a trial has 500"
+        add("--daily-limit", type=int, default=15_000, metavar="CALLS", help=limit)
+        add("--max-rps", type=int, default=3, help="requests in any one second, 0 for no limit (%(default)s)")
+        add("--state-file", type=Path, metavar="FILE", help="keeps the count of the day over a restart")
+        latency = "starts with a fault of the kind latency"
+        add("--latency", type=float, default=0.0, metavar="SECONDS", help=latency)
+        self._add_terms(add)
+
+    def _add_terms(self, add: Callable[..., Any]) -> None:
+        """The terms of the plan, by default those of the contract."""
+
+        def term(option: str, help_text: str, **options: Any) -> None:
+            name = option.strip("-").replace("-", "_")
+            add(option, default=getattr(CONTRACT, name), help=f"{help_text} (%(default)s)", **options)
+
+        price: dict[str, Any] = {"type": int, "choices": [0, 1]}
+        batch = "a batch costs one call (request), or one for each ISBN in it"
+        term("--batch-price", batch, choices=BATCH_PRICES)
+        term("--key-price", "calls for GET /key", **price)
+        term("--feed-price", "calls for a page of the feed of updates", **price)
+        term("--limit-answer", "the answer above the daily limit", choices=LIMIT_ANSWERS)
+        term("--counter-lag", "GET /key tells the count of so long ago", type=float, metavar="SECONDS")
+        failed = "whether 429, 5xx and refusals above the daily limit cost calls (they do)"
+        add("--charge-failed", action=BooleanOptionalAction, default=CONTRACT.charge_failed, help=failed)
+        header = "sends this header; can be repeated (none)"
+        add("--rate-header", dest="rate_headers", action="append", choices=RATE_HEADERS, default=[], help=header)
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:

@@ -122,9 +122,8 @@ def shell(running: stack.Stack, data_dir: Path, key: str) -> str:
     variables = {"URL": running.base_url, "KEY": key, "DEBUG": "on"}
     if data_dir != servers.DEFAULT_DATA_DIR:
         variables["ALEXANDRIA_DATA_DIR"] = str(data_dir)
-    if any(
-        process.name == "sandbox" for process in running.processes
-    ):  # otherwise they are set in the shell or in `.env`
+    has_sandbox = any(process.name == "sandbox" for process in running.processes)
+    if has_sandbox:  # otherwise they are set in the shell or in `.env`
         variables |= {name: running.environment[name] for name in ("ISBNDB_BASE_URL", "ISBNDB_API_KEY")}
     path = data_dir / "run.env"
     write_private(path, "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()))

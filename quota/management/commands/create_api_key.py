@@ -38,13 +38,7 @@ exit codes:
         )
 
     def handle(
-        self,
-        *args: Any,
-        name: str,
-        consumer: str | None,
-        daily_budget: int | None,
-        sees_all: bool,
-        **options: Any,
+        self, *args: Any, name: str, consumer: str | None, daily_budget: int | None, sees_all: bool, **options: Any
     ) -> None:
         name = visible(name)
         if not 1 <= len(name) <= 50:

@@ -27,15 +27,15 @@ def test_the_thresholds_of_the_settings_reach_both_engines(settings) -> None:
 
 
 def test_prometheus_has_every_rule_of_the_built_in_engine_that_metrics_can_express() -> None:
-    missing = {rule.name for rule in RULES if rule.prometheus is None and rule.severity != Severity.INFO}
+    missing = {rule.name for rule in RULES if not rule.expr and rule.severity != Severity.INFO}
     assert missing == {"workers", "late_crons"}
     assert all(rule.check for rule in RULES)
-    assert all(rule.prometheus for rule in PROMETHEUS_RULES)
+    assert all(rule.expr for rule in PROMETHEUS_RULES)
 
 
 def row(rule: Rule) -> str:
     setting = f"`{rule.threshold}`" if isinstance(rule.threshold, str) else ""
-    alert = f"`{rule.prometheus.alert}`" if rule.prometheus else ""
+    alert = f"`{rule.alert_name}`" if rule.expr else ""
     when = rule.filled_in(rule.opens_when)
     cells = (
         [f"`{rule.name}`", rule.severity.value, when, setting, alert]
