@@ -4,21 +4,16 @@ from django.contrib import admin
 from django.contrib.admin.models import DELETION, LogEntry
 from django.utils.html import format_html
 from unfold.contrib.filters.admin import RelatedDropdownFilter
-from unfold.paginator import InfinitePaginator
 
-from alexandria.common.admin import ReadOnlyAdmin
+from alexandria.common.admin import LongListAdmin
 
 
 @admin.register(LogEntry)
-class LogEntryAdmin(ReadOnlyAdmin):
+class LogEntryAdmin(LongListAdmin):
     list_display = ("action_time", "user", "content_type", "changed", "change")
     list_filter = (("user", RelatedDropdownFilter), ("content_type", RelatedDropdownFilter))
-    list_filter_submit = True
     list_select_related = ("user", "content_type")
-    list_disable_select_all = True
     ordering = ("-id",)
-    paginator = InfinitePaginator
-    sortable_by = ()
     search_fields = ("object_repr", "change_message")
     search_help_text = "Search by what was changed, or by a word of the reason."
     fields = ("action_time", "user", "content_type", "changed", "change")

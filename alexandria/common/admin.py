@@ -1,5 +1,6 @@
 """Base classes and pages that the admin of every app uses."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
@@ -13,6 +14,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import TemplateResponse
 from django.utils.cache import add_never_cache_headers
 from unfold import admin as unfold
+from unfold.paginator import InfinitePaginator
 from unfold.views import ChangeList
 
 from alexandria.common.searching import searching
@@ -76,6 +78,33 @@ class ReadOnlyAdmin(ModelAdmin):
         """The model's own rows use the paginator of the class. The admin history of one row is short: it is counted."""
         paginator = super().get_paginator(request, queryset, *args, **kwargs)
         return paginator if queryset.model is self.model else Paginator(queryset, *args, **kwargs)
+
+
+class LongListAdmin(ReadOnlyAdmin):
+    """For history with millions of rows: nothing counts them, or sorts them by a column without an index."""
+
+    list_filter_submit = True
+    list_disable_select_all = True
+    paginator = InfinitePaginator
+    sortable_by: Sequence[str] = ()
+
+
+class WithFigures:
+    """For a ModelAdmin whose page of a row shows more than its fields. Its template gets them from `figures`."""
+
+    def figures(self, row: Any) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The figures are read before Django begins its transaction. Without a row, Django's own page says so."""
+        row = self.get_object(request, object_id)  # type: ignore[attr-defined]
+        may_see = row is not None and self.has_view_permission(request, row)  # type: ignore[attr-defined]
+        figures = self.figures(row) if may_see else {}
+        context = {**(extra_context or {}), **figures}
+        page: HttpResponse = super().change_view(request, object_id, form_url, context)  # type: ignore[misc]
+        return page
 
 
 class WithoutTransaction(admin.ModelAdmin):  # type: ignore[type-arg]

@@ -7,9 +7,8 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, RelatedDropdownFilter, TextFilter
-from unfold.paginator import InfinitePaginator
 
-from alexandria.common.admin import ReadOnlyAdmin
+from alexandria.common.admin import LongListAdmin
 from alexandria.common.exports import Row
 from quota.admin.exports import ExportMixin
 from quota.admin.filters import DayFilter, chosen_day
@@ -54,7 +53,7 @@ class OperationFilter(TextFilter):
 
 
 @admin.register(Call)
-class CallAdmin(ExportMixin, ReadOnlyAdmin):
+class CallAdmin(ExportMixin, LongListAdmin):
     list_display = (
         "dispatched_at",
         "consumer",
@@ -73,11 +72,7 @@ class CallAdmin(ExportMixin, ReadOnlyAdmin):
         StatusFilter,
         OperationFilter,
     )
-    list_filter_submit = True
     list_select_related = ("consumer",)
-    list_disable_select_all = True
-    paginator = InfinitePaginator
-    sortable_by = ()
     search_fields = ("id__exact", "reservation__id__exact")
     search_help_text = "Search by the id of a request or of its reservation."
     export_name = "calls"

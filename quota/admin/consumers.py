@@ -12,7 +12,7 @@ from rest_framework_api_key.models import APIKey
 from simple_history.admin import SimpleHistoryAdmin
 from unfold.views import ChangeList
 
-from alexandria.common.admin import ModelAdmin
+from alexandria.common.admin import ModelAdmin, WithFigures
 from alexandria.common.reasons import (
     REASON_FIELDSET,
     ReasonedAdmin,
@@ -48,7 +48,7 @@ class ConsumerList(ChangeList):
 
 
 @admin.register(Consumer)
-class ConsumerAdmin(ReasonedAdmin, SimpleHistoryAdmin, ModelAdmin):
+class ConsumerAdmin(WithFigures, ReasonedAdmin, SimpleHistoryAdmin, ModelAdmin):
     form = ConsumerForm
     list_display = ("slug", "kind", "use_today", "free_today", "floor", "daily_budget", "cap_per_operation", "active")
     list_filter = ("kind", "active")
@@ -82,13 +82,16 @@ class ConsumerAdmin(ReasonedAdmin, SimpleHistoryAdmin, ModelAdmin):
     def free_today(self, consumer: Any) -> str:
         return f"{consumer.allowance.free:,}, {_limited_by(consumer.allowance)}"
 
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        """Adds the use of today and the keys. They are read before Django begins its transaction."""
-        consumer = self.get_object(request, object_id)
-        figures = _figures(consumer) if consumer and self.has_view_permission(request, consumer) else {}
-        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **figures})
+    def figures(self, row: Consumer) -> dict[str, Any]:
+        """Its use of today, its limits that are not calls, and its keys, each with its state."""
+        allowance = allowances([row])[row.pk]
+        return {
+            "allowance": allowance,
+            "limited_by": _limited_by(allowance),
+            "parts": _parts(allowance),
+            "limits": consumer_limits(row),
+            "keys": [(key, _state(key), not (key.revoked or key.has_expired)) for key in row.keys.all()],
+        }
 
     def has_delete_permission(self, request: HttpRequest, obj: Consumer | None = None) -> bool:
         """A consumer that has spent calls cannot be deleted, because ledgers refer to it. Switch it off instead."""
@@ -126,18 +129,6 @@ class ConsumerAdmin(ReasonedAdmin, SimpleHistoryAdmin, ModelAdmin):
                 self.log_change(request, consumer, f"Switched {word}. Reason: {form.cleaned_data['reason']}")
         messages.success(request, f"{counted(len(changed), 'consumer')} switched {word}.")
         return None
-
-
-def _figures(consumer: Consumer) -> dict[str, Any]:
-    """The consumer's use of today, its limits that are not calls, and its keys, each with its state."""
-    allowance = allowances([consumer])[consumer.pk]
-    return {
-        "allowance": allowance,
-        "limited_by": _limited_by(allowance),
-        "parts": _parts(allowance),
-        "limits": consumer_limits(consumer),
-        "keys": [(key, _state(key), not (key.revoked or key.has_expired)) for key in consumer.keys.all()],
-    }
 
 
 def _parts(allowance: Allowance) -> list[Part]:

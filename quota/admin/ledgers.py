@@ -12,7 +12,7 @@ from django.urls import reverse
 from unfold.dataclasses import UnfoldAction
 from unfold.decorators import action
 
-from alexandria.common.admin import ReadOnlyAdmin
+from alexandria.common.admin import ReadOnlyAdmin, WithFigures
 from alexandria.common.exports import Row
 from alexandria.common.reasons import ReasonForm, close_dialog, confirm_dialog
 from alexandria.common.widgets import Part, cell, parts_of_day, percentage, share
@@ -26,7 +26,7 @@ from quota.services.corrections import reopen_day
 
 
 @admin.register(DailyLedger)
-class DailyLedgerAdmin(ExportMixin, ReadOnlyAdmin):
+class DailyLedgerAdmin(WithFigures, ExportMixin, ReadOnlyAdmin):
     """The usage history. The page of a day shows who used calls, when, and with which outcomes."""
 
     list_display = ("day", "use", "percentage", "reserved_calls", "free", "sent", "drift", "closed_at")
@@ -68,9 +68,6 @@ class DailyLedgerAdmin(ExportMixin, ReadOnlyAdmin):
     def drift(self, ledger: DailyLedger) -> str:
         return f"{ledger.drift_found:+,}" if ledger.drift_found else "0"  # type: ignore[attr-defined]  # annotated
 
-    def has_reopen_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
-        return bool(request.user.has_perm("quota.reopen_dailyledger"))
-
     def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[UnfoldAction]:
         """Without the button on a day that is open or over. A click on an outdated page shows an error."""
         ledger = self.get_object(request, object_id)
@@ -82,7 +79,7 @@ class DailyLedgerAdmin(ExportMixin, ReadOnlyAdmin):
     @action(
         description="Open the day again",
         url_path="reopen",
-        permissions=["reopen"],
+        permissions=["quota.reopen_dailyledger"],
         icon="lock_open",
         dialog=confirm_dialog(
             "Open the day again?",
@@ -103,14 +100,8 @@ class DailyLedgerAdmin(ExportMixin, ReadOnlyAdmin):
             messages.success(request, "The day is open again.")
         return close_dialog(request, reverse("admin:quota_dailyledger_change", args=[object_id]))
 
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        ledger = self.get_object(request, object_id)
-        if ledger is None or not self.has_view_permission(request, ledger):
-            return super().change_view(request, object_id, form_url, extra_context)  # Django's own page says so
-        figures = {"title": f"{ledger.day}", **_figures(day_in_figures(ledger))}
-        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **figures})
+    def figures(self, row: DailyLedger) -> dict[str, Any]:
+        return {"title": str(row), **_figures(day_in_figures(row))}
 
 
 def _figures(day: DayInFigures) -> dict[str, Any]:

@@ -10,9 +10,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
-from unfold.paginator import InfinitePaginator
 
-from alexandria.common.admin import ReadOnlyAdmin
+from alexandria.common.admin import LongListAdmin, WithFigures
 from alexandria.common.text import as_people_read, counted
 from alexandria.common.widgets import parts_of_day, share
 from quota.admin.filters import RefusalDayFilter
@@ -23,16 +22,12 @@ TITLE = "Why was this refused?"
 
 
 @admin.register(Refusal)
-class RefusalAdmin(ReadOnlyAdmin):
+class RefusalAdmin(WithFigures, LongListAdmin):
     """The newest first. The page of a refusal says why it happened and what to do."""
 
     list_display = ("at", "consumer", "operation", "source", "limit", "asked", "free", "times", "retry_at")
     list_filter = (RefusalDayFilter, ("consumer", RelatedDropdownFilter), ("limit", ChoicesDropdownFilter))
-    list_filter_submit = True
     list_select_related = ("consumer",)
-    list_disable_select_all = True
-    paginator = InfinitePaginator
-    sortable_by = ()
     search_fields = ("id__exact",)
     search_help_text = "Search by the id in the 429 response or in the log."
 
@@ -41,13 +36,8 @@ class RefusalAdmin(ReadOnlyAdmin):
             return redirect("why", wanted.replace("/", ""))
         return super().changelist_view(request, extra_context)
 
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        refusal = self.get_object(request, object_id)
-        if refusal is None or not self.has_view_permission(request, refusal):
-            return super().change_view(request, object_id, form_url, extra_context)  # Django's own page says so
-        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **_explained(refusal)})
+    def figures(self, row: Refusal) -> dict[str, Any]:
+        return _explained(row)
 
 
 def why(request: HttpRequest, refusal: str) -> HttpResponse:

@@ -7,9 +7,8 @@ from django.contrib import admin, messages
 from django.db.models import DurationField, ExpressionWrapper, F, QuerySet
 from django.http import HttpRequest, HttpResponse
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
-from unfold.paginator import InfinitePaginator
 
-from alexandria.common.admin import ReadOnlyAdmin
+from alexandria.common.admin import LongListAdmin
 from alexandria.common.reasons import action_fields, confirm_page, reason_form
 from alexandria.common.text import counted, length_of_time
 from quota.database import QuotaNow
@@ -20,7 +19,7 @@ from quota.services import reservations
 
 
 @admin.register(Reservation)
-class ReservationAdmin(ReadOnlyAdmin):
+class ReservationAdmin(LongListAdmin):
     """Open reservations first, then the newest. A stuck one can be released."""
 
     list_display = (
@@ -36,12 +35,8 @@ class ReservationAdmin(ReadOnlyAdmin):
         "still_reserved",
     )
     list_filter = (("state", ChoicesDropdownFilter), ("consumer", RelatedDropdownFilter))
-    list_filter_submit = True
     list_select_related = ("consumer",)
-    list_disable_select_all = True
     ordering = (IS_OPEN.desc(), F("created_at").desc())
-    paginator = InfinitePaginator
-    sortable_by = ()
     search_fields = ("id__exact",)
     search_help_text = "Search by the id of a reservation."
     actions = ("release",)

@@ -129,12 +129,10 @@ def calls_of_today(status: QuotaStatus) -> Today:
     """The sums of the journal of the status's day, in one statement. Raises QuotaUnavailable."""
     midnight = begin_of(status.day)
     slot = Func(Value(SLOT), F("dispatched_at"), Value(midnight), function="date_bin", output_field=DateTimeField())
+    by_slot = Call.objects.filter(ledger=status.day).order_by().annotate(slot=slot)
     with reachable():
         rows = list(
-            Call.objects.filter(ledger=status.day)
-            .order_by()
-            .values_list("consumer__slug", "outcome", slot)
-            .annotate(
+            by_slot.values("consumer__slug", "outcome", "slot").annotate(
                 sent=Sum("calls"),
                 requests=REQUESTS,
                 recent=Sum("calls", filter=Q(dispatched_at__gt=status.now - timedelta(hours=1)), default=0),
@@ -143,35 +141,22 @@ def calls_of_today(status: QuotaStatus) -> Today:
                 books=Sum("isbns_found", default=0),
             )
         )
-    return _summed_up(rows)
-
-
-def _summed_up(rows: list[tuple[str, str, datetime, int, int, int, int, int, int]]) -> Today:
+    ours = [row for row in rows if row["outcome"] not in ENTERED]
     slots: defaultdict[datetime, Counter[str]] = defaultdict(Counter)
     errors: Counter[Call.Outcome] = Counter()
-    entered = sent = requests = last_hour = asked = found = books = 0
-    for consumer, outcome, begins_at, calls, requests_sent, recent, isbns_asked, isbns_found, books_found in rows:
-        if outcome in ENTERED:
-            entered += calls
-            continue
-        slots[begins_at][consumer] += calls
-        sent += calls
-        requests += requests_sent
-        last_hour += recent
-        asked += isbns_asked
-        found += isbns_found
-        books += books_found
-        if outcome in FAILED or outcome == Call.Outcome.NOT_SENT:
-            errors[Call.Outcome(outcome)] += requests_sent
+    for row in ours:
+        slots[row["slot"]][row["consumer__slug"]] += row["sent"]
+        if row["outcome"] in FAILED or row["outcome"] == Call.Outcome.NOT_SENT:
+            errors[Call.Outcome(row["outcome"])] += row["requests"]
     return Today(
-        slots=[Slot(begins_at, dict(slots[begins_at])) for begins_at in sorted(slots)],
-        sent=sent,
-        requests=requests,
-        entered=entered,
-        last_hour=last_hour,
-        isbns_asked=asked,
-        isbns_found=found,
-        books=books,
+        slots=[Slot(begins_at, dict(calls)) for begins_at, calls in sorted(slots.items())],
+        sent=sum(row["sent"] for row in ours),
+        requests=sum(row["requests"] for row in ours),
+        entered=sum(row["sent"] for row in rows if row["outcome"] in ENTERED),
+        last_hour=sum(row["recent"] for row in ours),
+        isbns_asked=sum(row["asked"] for row in ours),
+        isbns_found=sum(row["found"] for row in ours),
+        books=sum(row["books"] for row in ours),
         errors=dict(errors.most_common()),
     )
 

@@ -40,8 +40,8 @@ def dispatch_shared(
     """
     asked_at = time.monotonic()
     reservations = [reservation for reservation, _ in payers]
-    request = {"isbns": [isbns for _, isbns in payers], "method": method, "path": path}
-    decision = decide("dispatch", _DISPATCH_SHARED, reservations=reservations, **request)
+    isbns = [number for _, number in payers]
+    decision = decide("dispatch", _DISPATCH_SHARED, reservations=reservations, isbns=isbns, method=method, path=path)
     number = (decision.payer or 1) - 1
     reservation = reservations[number]
     try:
