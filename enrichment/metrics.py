@@ -20,7 +20,7 @@ def collect() -> Iterator[Metric]:
     queue = get_queue()
     now = queue.quota.now
     waiting = (([priority], count) for priority, count in queue.by_priority.items())
-    yield gauges("queue_wishes", "ISBNs that wait in the queue, including those under way.", ["priority"], waiting)
+    yield gauges("queue_isbns", "ISBNs that wait in the queue, including those under way.", ["priority"], waiting)
     yield gauge("queue_under_way", "ISBNs of the queue in a batch that is being sent.", queue.under_way)
     yield gauge("queue_failed", "ISBNs of the queue that have used all their attempts.", queue.failed)
     yield gauge(

@@ -38,9 +38,9 @@ def started(command: list[str], folder: Path, live_server: Any, key: str) -> "su
     )
 
 
-def printed(program: "subprocess.Popen[str]") -> list[str]:
+def printed(program: "subprocess.Popen[str]", *, warns: str = "") -> list[str]:
     out, errors = program.communicate(timeout=60)
-    assert (program.returncode, errors) == (0, "")
+    assert (program.returncode, errors) == (0, warns)
     return out.splitlines()
 
 
@@ -65,13 +65,14 @@ def test_python_waits_for_a_limit_that_passes(live_server, sandbox: Sandbox, key
     def refuse_first(environ: dict[str, Any], start_response: Any) -> Any:
         if next(refusals, None):
             start_response("503 Service Unavailable", [("Retry-After", "0")])
-            return [b"{}"]
+            return [b'{"detail": "The service is busy."}']
         return application(environ, start_response)
 
     application = server.get_app()
     server.set_app(refuse_first)
     (tmp_path / "recipe.py").write_text(recipe("python"))
-    lines = printed(started([sys.executable, "recipe.py", UNKNOWN], tmp_path, live_server, key))
+    program = started([sys.executable, "recipe.py", UNKNOWN], tmp_path, live_server, key)
+    lines = printed(program, warns="The service is busy. Waiting 0 seconds.\n")
     assert lines == [f"{UNKNOWN}\tunknown"]
     assert list(refusals) == []
 

@@ -146,6 +146,7 @@ def test_the_page_leads_from_nothing_to_a_service_that_passes_smoke_and_can_be_r
             "REDIS_URL": os.environ["REDIS_URL"],
             "ISBNDB_API_KEY": isbndb.key,
             "ISBNDB_BASE_URL": isbndb.url,
+            "ANSWERS_DIR": str(checkout / "answers"),
         }
         assert shown == list(values)
         more = {"PORT": str(web), "WEB_CONCURRENCY": "1", "WORKER_CONCURRENCY": "1", "JOBS_CONCURRENCY": "1"}
@@ -195,6 +196,14 @@ def test_systemd_accepts_the_units(checkout: Path, tmp_path: Path) -> None:
     )
     ours = [line for line in verified.stderr.splitlines() if "alexandria" in line]
     assert (verified.returncode, ours) == (0, [])
+
+
+def test_paid_answers_are_kept_in_the_only_folder_that_survives_a_boot() -> None:
+    service = unit("alexandria@.service")
+    [folder] = service["StateDirectory"]
+    [answers] = re.findall(r"^\s*ANSWERS_DIR=(.*)$", lines_in_docs("env"), re.MULTILINE)
+    assert service["ProtectSystem"] == ["strict"]
+    assert Path(answers).parent == Path("/var/lib", folder)
 
 
 def test_the_target_wants_every_process_and_a_stop_reaches_only_its_main_process() -> None:

@@ -125,7 +125,7 @@ def test_the_figures_equal_the_tables_exactly(trace, scraper: Client, sandbox: S
     assert value(found, "consumer_requests", consumer="reader") == status.requests - 1, "the reconciliation's"
     assert value(found, "isbndb_latency_seconds_count") == value(found, "pace_wait_seconds_count") == sent
     assert value(found, "isbndb_latency_seconds_bucket", le="5.0") == sent
-    assert value(found, "queue_wishes", priority="normal") == 2
+    assert value(found, "queue_isbns", priority="normal") == 2
     assert value(found, "jobs", kind="batch-direct", state="running") == 0
     assert value(found, "jobs_ended_total", kind="batch-direct", state="succeeded") == 1
     assert value(found, "cron_runs_total", cron="expire-leases", outcome="idle") == 2
