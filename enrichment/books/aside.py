@@ -6,9 +6,10 @@ ANSWERS_DIR, a file for each answer, until `store_aside` stores them. Any proces
 
 import fcntl
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -36,6 +37,9 @@ PAUSE = timedelta(seconds=35)
 """So long the fleet pauses. While the answers cannot be stored, each try to store them, every 5 seconds, makes it pause
 again. It is longer than a request waits for the pace, so who waits is told at once."""
 
+DRAFT_AGE = timedelta(seconds=10)
+"""A file that is being written is locked from the moment after it is made, so a younger one may not be locked yet."""
+
 Stored = TypeVar("Stored")
 
 
@@ -55,7 +59,7 @@ def store_or_put_aside(answer: Answer, store: Callable[[], Stored], *, missing: 
     """
     try:
         return patiently(store, patience=timedelta() if _files() else PATIENCE)
-    except Exception:
+    except BaseException:  # also when a person ends the process
         put_aside(answer, missing=missing)
         raise
 
@@ -74,15 +78,19 @@ def put_aside(answer: Answer, *, missing: Sequence[str] = ()) -> None:
         came_at=datetime.now(UTC),
     )
     path = _folder() / f"{kept.came_at:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex}.json"
+    draft = path.with_suffix(".part")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = path.with_suffix(".part")
         with draft.open("xb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # until it is renamed: somebody works on it
             file.write(msgspec.json.encode(kept))
             file.flush()
             os.fsync(file.fileno())
-        draft.rename(path)
+            draft.rename(path)
+        _sync_folder()
     except OSError:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
         isbns = [book.isbn13 for book in answer.books]
         log.exception("books.lost", isbns=isbns, missing=kept.missing)
         return
@@ -94,8 +102,9 @@ def store_aside() -> int:
     """Stores what was put aside, the oldest first; returns how many answers. Ends when the database fails again.
 
     What was stored since an answer came is newer, and stays. An answer that cannot be stored for another reason gets
-    the ending `.bad`, for a person to look at.
+    the ending `.bad`, for a person to look at. So does one that a dead process has not written to its end.
     """
+    _take_over_drafts()
     stored = 0
     for path in _files():
         with _claimed(path) as file:
@@ -162,6 +171,24 @@ def _claimed(path: Path) -> Iterator[BinaryIO | None]:
             yield None
         else:
             yield file if os.fstat(file.fileno()).st_nlink and path.exists() else None
+
+
+def _take_over_drafts() -> None:
+    """Makes answers of the files that dead processes were writing."""
+    oldest = time.time() - DRAFT_AGE.total_seconds()
+    for draft in _folder().glob("*.part"):
+        with _claimed(draft) as file:
+            if file is not None and os.fstat(file.fileno()).st_mtime < oldest:
+                draft.rename(draft.with_suffix(".json"))
+
+
+def _sync_folder() -> None:
+    """Makes the names in the folder outlast a power cut, as `fsync` does with the content of a file."""
+    folder = os.open(_folder(), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _files() -> list[Path]:

@@ -6,6 +6,7 @@ book is rejected only when it has no valid ISBN or is not an object. A bad book 
 """
 
 import json
+from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Any, Literal
 from uuid import UUID
@@ -44,6 +45,11 @@ class Answer(msgspec.Struct, frozen=True):
     bad: list[BadBook]
     total: int | None
     items: int
+
+    def missing(self, isbns: Iterable[str]) -> list[str]:
+        """Those of the ISBN-13s that are not among the books."""
+        found = {book.isbn13 for book in self.books}
+        return [isbn for isbn in isbns if isbn not in found]
 
 
 class UndecodableAnswer(Exception):

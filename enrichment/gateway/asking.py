@@ -39,6 +39,7 @@ from enrichment.exceptions import (
     IsbndbUnclear,
 )
 from enrichment.gateway import connection as isbndb
+from enrichment.gateway.listings import RawPage
 from enrichment.gateway.outcomes import Outcome, read, record
 from enrichment.gateway.questions import Decoded, Exchanged, Question, key_usage
 from enrichment.gateway.replies import Reply
@@ -171,7 +172,7 @@ class _Asking(Generic[Decoded]):
                     self._end_payer(attempt)
                 if exchanged is not None:
                     yield exchanged
-        except (Exception, GeneratorExit):
+        except BaseException:  # also when the caller has ended the loop, or a person the process
             self._record_what_is_under_way()
             raise
         finally:
@@ -381,19 +382,24 @@ class _Asking(Generic[Decoded]):
             raise result
         if result is None:
             raise _NotSent
-        answer = read(
-            Outcome(
-                call,
-                question,
-                result,
-                attempt.decoded,
-                started=attempt.started,
-                ended=attempt.ended,
-                is_settled=attempt.ended is not None and attempt.ended < self.counter_asked_at,
-            ),
-            ask_counter=partial(self._ask_counter, question.payer),
-            slow_down=partial(self._slow_down, call),
+        outcome = Outcome(
+            call,
+            question,
+            result,
+            attempt.decoded,
+            started=attempt.started,
+            ended=attempt.ended,
+            is_settled=attempt.ended is not None and attempt.ended < self.counter_asked_at,
         )
+        try:
+            answer = read(
+                outcome,
+                ask_counter=partial(self._ask_counter, question.payer),
+                slow_down=partial(self._slow_down, call),
+            )
+        except BaseException:
+            _put_aside(question, attempt.decoded)
+            raise
         _LATENCIES[question.kind].append(time.monotonic() - (attempt.started or 0))
         return answer
 
@@ -435,19 +441,32 @@ class _Asking(Generic[Decoded]):
         self.halt = Event()
 
     def _record_what_is_under_way(self) -> None:
-        """Something broke, or the caller has ended the loop. Answers with books are paid for, and put aside."""
+        """Something broke, or the caller has ended the loop. Answers with books are paid for, and put aside.
+
+        If this thread was interrupted just when it had taken an answer, it waits no longer than a request takes.
+        """
         self.stopped_by = self.stopped_by or RuntimeError("The operation ended.")
         self._send_nothing_more()
         while self.under_way:
-            attempt = self.came.get()
+            try:
+                attempt = self.came.get(timeout=_MAX_TURN.total_seconds())
+            except Empty:
+                return
             exchanged = self._judge(attempt)
             self._end_payer(attempt)
-            if exchanged is not None and isinstance(exchanged.answer, Answer):
-                put_aside(exchanged.answer)
+            if exchanged is not None:
+                _put_aside(exchanged.question, exchanged.answer)
 
     def _end_payer(self, attempt: _Attempt[Decoded]) -> None:
         if self.ends_payers:
             attempt.question.payer.done()
+
+
+def _put_aside(question: Question[Any], decoded: object) -> None:
+    """Puts aside the books of an answer that nobody takes, and the ISBNs of a batch that ISBNdb does not know."""
+    answer = decoded.answer if isinstance(decoded, RawPage) else decoded
+    if isinstance(answer, Answer):
+        put_aside(answer, missing=answer.missing(question.isbns or ()))
 
 
 def _no_send_time() -> PaceTimeout:

@@ -30,17 +30,23 @@ class Question(Generic[Decoded]):
     """What ISBNdb is asked. Each attempt to send it is a request with a price of its own, which `payer` pays.
 
     `kind`: for the price. `decode` turns a body into the result; `count` returns its number of books.
-    `may_be_too_large`: a status 500 means "ask for less", and is the failure IsbndbPageTooLarge.
+    `isbns`: the ISBN-13s of a batch. `may_be_too_large`: a status 500 means "ask for less", and is the failure
+    IsbndbPageTooLarge.
     """
 
     kind: RequestKind
     request: httpx2.Request
     decode: Callable[[bytes], Decoded]
     payer: Payer
-    isbns_asked: int | None = None
+    isbns: Sequence[str] | None = None
     count: Callable[[Decoded], int] | None = None
     may_be_too_large: bool = False
     attempts: int = ATTEMPTS
+
+    @property
+    def isbns_asked(self) -> int | None:
+        """The size of a batch, for the journal."""
+        return None if self.isbns is None else len(self.isbns)
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ def batch_of(isbns: Sequence[str], payer: Payer) -> Question[Answer]:
         new_request("POST", "/books", json={"isbns": list(isbns)}),
         decode,
         payer,
-        isbns_asked=len(isbns),
+        isbns=isbns,
         count=lambda answer: len(answer.books),
         may_be_too_large=len(isbns) > MIN_PAGE_SIZE,
     )

@@ -1,11 +1,19 @@
 """Paid answers that the database cannot take: nothing is thrown away, and the fleet buys nothing more meanwhile."""
 
+import fcntl
 import json
+import os
+import signal
+import stat
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock, patch
 
 import pytest
 from django.db import connection
@@ -19,12 +27,15 @@ from enrichment.exceptions import EnrichmentStopped
 from enrichment.jobs.lifecycle import create_job
 from enrichment.jobs.workers import run_job
 from enrichment.models import Edition, Job, Miss
+from enrichment.services import enrich
 from enrichment.services.bibliographies import enrich_bibliography
 from enrichment.services.enrich import enrich_isbns
+from enrichment.services.isbndb import get_author_page
 from enrichment.tasks import resume_jobs
 from quota.exceptions import PaceTimeout
 from quota.models import Consumer
 from quota.selectors.status import get_status
+from quota.services import reservations
 from tests.fixtures import NOON, SetClock, balance, known_isbns, unknown_isbns
 
 KNOWN, UNKNOWN = known_isbns(12), unknown_isbns(2)
@@ -84,6 +95,65 @@ def test_what_is_under_way_when_storing_fails_is_kept_too(sandbox: Sandbox, sett
     assert balance(sandbox) == (sandbox.spent, sandbox.spent)
 
 
+@pytest.mark.slow
+def test_of_what_is_under_way_when_storing_fails_the_isbns_that_isbndb_does_not_know_are_kept_too(
+    sandbox: Sandbox, settings
+) -> None:
+    settings.ISBNDB_BATCH_SIZE = 2
+    sandbox.add_fault("latency", seconds=0.3)
+    wanted = [isbn for pair in zip(KNOWN, unknown_isbns(len(KNOWN)), strict=True) for isbn in pair]
+    with full_disk(), pytest.raises(EnrichmentStopped):
+        enrich_isbns(wanted, consumer="reader")
+    assert store_aside() == sandbox.spent > 1
+    assert len(stored()) == Miss.objects.count() == sandbox.spent
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
+def test_an_answer_is_kept_when_the_process_is_ended_while_it_is_stored(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, end: type[BaseException]
+) -> None:
+    with monkeypatch.context() as ended:
+        ended.setattr(enrich, "store_books", Mock(side_effect=end))
+        with pytest.raises(end):
+            enrich_isbns([*KNOWN[:3], *UNKNOWN], consumer="reader")
+    assert (answers_aside(), store_aside(), stored()) == (1, 1, set(KNOWN[:3]))
+    assert Miss.objects.count() == len(UNKNOWN)
+    assert balance(sandbox) == (1, 1)
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
+def test_an_answer_is_kept_when_the_process_is_ended_while_its_outcome_is_recorded(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, end: type[BaseException]
+) -> None:
+    with monkeypatch.context() as ended:
+        ended.setattr(reservations, "record", Mock(side_effect=end))
+        with pytest.raises(end):
+            enrich_isbns([*KNOWN[:3], *UNKNOWN], consumer="reader")
+    assert (answers_aside(), store_aside(), stored()) == (1, 1, set(KNOWN[:3]))
+    assert Miss.objects.count() == len(UNKNOWN)
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["a batch", "a page to pass on"])
+def test_an_answer_that_is_under_way_is_kept_when_a_person_ends_the_process(sandbox: Sandbox, raw: bool) -> None:
+    meet, thread = sandbox.faults.meet, threading.get_ident()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background ignores it
+
+    def interrupt(path: str) -> Any:
+        signal.pthread_kill(thread, signal.SIGINT)
+        return meet(path)
+
+    try:
+        with patch.object(sandbox.faults, "meet", interrupt), pytest.raises(KeyboardInterrupt):
+            if raw:
+                get_author_page("Ada Brandvold", {}, consumer="reader", operation="isbndb-author")
+            else:
+                enrich_isbns(KNOWN[:3], consumer="reader")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (answers_aside(), store_aside(), balance(sandbox)) == (1, 1, (1, 1))
+    assert stored()
+
+
 def test_the_books_of_a_page_are_kept_too(sandbox: Sandbox) -> None:
     with full_disk(), pytest.raises(EnrichmentStopped):
         enrich_bibliography("Ada Brandvold", consumer="reader")
@@ -141,6 +211,64 @@ def test_an_answer_from_aside_does_not_replace_what_came_after_it() -> None:
     assert store_aside() == 1
     assert set(Edition.objects.values_list("title", flat=True)) == {"Newer", "Found"}
     assert not Miss.objects.exists()
+
+
+def put_one_aside(settings: Any) -> Path:
+    body = json.dumps({"data": [{"isbn13": KNOWN[0], "title": "A book"}]})
+    aside.put_aside(decode_books(body.encode(), key="data"))
+    [path] = Path(settings.ANSWERS_DIR).iterdir()
+    return path
+
+
+def as_draft(path: Path, *, age: timedelta) -> Path:
+    """What a process has left that died `age` ago, before it could give the file its name."""
+    draft = path.rename(path.with_suffix(".part"))
+    written = time.time() - age.total_seconds()
+    os.utime(draft, (written, written))
+    return draft
+
+
+def test_the_name_of_a_file_outlasts_a_power_cut_as_its_content_does(settings, monkeypatch) -> None:
+    synced: list[tuple[bool, int]] = []
+
+    def fsync(file: int) -> None:
+        named = len(list(Path(settings.ANSWERS_DIR).glob("*.json")))
+        synced.append((stat.S_ISDIR(os.fstat(file).st_mode), named))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    put_one_aside(settings)
+    assert synced == [(False, 0), (True, 1)]
+
+
+def test_an_answer_whose_writer_died_before_the_end_is_stored_if_it_is_whole(settings) -> None:
+    as_draft(put_one_aside(settings), age=2 * aside.DRAFT_AGE)
+    assert (store_aside(), stored()) == (1, {KNOWN[0]})
+    assert list(Path(settings.ANSWERS_DIR).iterdir()) == []
+
+
+def test_an_answer_whose_writer_died_in_the_middle_is_set_apart_for_a_person(settings) -> None:
+    draft = as_draft(put_one_aside(settings), age=timedelta())
+    draft.write_bytes(draft.read_bytes()[:-10])
+    as_draft(draft, age=2 * aside.DRAFT_AGE)
+    assert (store_aside(), aside.bad_answers(), stored()) == (0, 1, set())
+
+
+def test_an_answer_that_another_process_is_writing_is_left_alone(settings) -> None:
+    draft = as_draft(put_one_aside(settings), age=timedelta())
+    assert store_aside() == 0, "it may be younger than its lock"
+    as_draft(draft, age=2 * aside.DRAFT_AGE)
+    with draft.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert store_aside() == 0
+    assert store_aside() == 1
+
+
+def test_a_file_that_the_disk_has_no_space_for_is_not_left_behind(settings, monkeypatch) -> None:
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", Mock(side_effect=OSError("No space left on device")))
+        body = json.dumps({"data": [{"isbn13": KNOWN[0], "title": "A book"}]})
+        aside.put_aside(decode_books(body.encode(), key="data"))
+    assert list(Path(settings.ANSWERS_DIR).iterdir()) == []
 
 
 def test_each_answer_is_stored_by_one_process_and_a_broken_file_is_set_apart(settings) -> None:
