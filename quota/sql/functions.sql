@@ -8,9 +8,9 @@
 -- lock that a function waits for, for 2 seconds at most, and it is held for one statement: no client can keep it.
 -- (Each function sets lock_timeout itself. A SET clause would do the same and cost 100 microseconds a call.)
 --
--- To change a function, edit it here and add a migration that runs this file again, as quota/migrations/0009_figures_once.py
--- does; tests/quota/test_functions.py fails until you do. The file drops all functions and creates them again, so it can
--- run on any earlier version. A migration is one transaction: no other session sees the functions missing.
+-- To change a function, edit it here and add a migration that runs this file again, as the newest one does;
+-- tests/quota/test_functions.py fails until you do, and says how. The file drops all functions and creates them again, so
+-- it can run on any earlier version. A migration is one transaction: no other session sees the functions missing.
 
 
 -- ---------------------------------------------------------------------------------------------------------------------
@@ -475,7 +475,7 @@ DECLARE
     now timestamptz;
     ledger quota_dailyledger;
     r quota_reservation;
-    price integer;  -- of the request, whoever pays it
+    price integer;  -- of the whole request, with the shares of others
     switched_off text;
     slot record;
     decision quota_decision;

@@ -55,7 +55,7 @@ def test_a_change_of_the_file_comes_with_a_migration_that_runs_it() -> None:
     """The newest migration that runs the file holds the SHA-256 of the file that it was written for.
 
     When this fails, you have changed functions.sql, and existing databases do not have your change yet. Add a migration
-    that ends as 0010_pauses.py does, with its own dependency and the new SHA256_OF_FUNCTIONS (`sha256sum
+    that ends as 0011_comments.py does, with its own dependency and the new SHA256_OF_FUNCTIONS (`sha256sum
     quota/sql/functions.sql`). The file drops and creates all functions, so it can run on every earlier version. In the
     migration that ran the file before, empty the list of operations: on a new database it would run today's file before
     the tables are today's. While the project is unreleased, correct the digest in the newest migration instead.
