@@ -13,6 +13,7 @@ from alexandria.alerts.models import MAX_TO_LENGTH, Alert, Delivery, Severity, W
 from alexandria.alerts.rules import QUEUES, Finding, but_lower_steps, find
 from alexandria.alerts.snapshot import take_snapshot
 from alexandria.common.addresses import host_of
+from alexandria.logins.throttling import prune_log_ins
 from enrichment.models import Job
 from quota.models import Consumer
 
@@ -180,7 +181,8 @@ def _iso(moment: datetime) -> str:
 
 
 def _prune(now: datetime) -> None:
-    """Deletes alerts and messages that ended more than JOURNAL_KEEP_DAYS ago."""
+    """Deletes alerts and messages that ended more than JOURNAL_KEEP_DAYS ago, and old attempts to log in."""
     before = now - timedelta(days=settings.JOURNAL_KEEP_DAYS)
     Alert.objects.filter(recovered_at__lt=before).delete()
     Delivery.objects.filter(~Q(state=Delivery.State.PENDING), created_at__lt=before).delete()
+    prune_log_ins()

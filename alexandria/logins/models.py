@@ -7,7 +7,9 @@ class LogIn(models.Model):
     """An attempt to log in. Its row is there before the password is checked."""
 
     at = models.DateTimeField()
-    username = models.CharField(max_length=150, help_text="As it was typed. There may be no such user.")
+    username = models.CharField(
+        max_length=150, help_text="The user. Of a name that no user has: a hash, as it may be a password."
+    )
     address = models.CharField(max_length=39, blank=True, help_text="The IP address of the client.")
     succeeded = models.BooleanField(default=False)
 

@@ -7,9 +7,11 @@ logged in before counts alone: strangers who guess cannot keep the user out.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 
 from alexandria.logins.models import LogIn
 
@@ -55,6 +57,7 @@ def begin(*, username: str, address: str) -> LogIn:
 
     Raises LogInPaused; then nothing is on record.
     """
+    username = _on_record(username)
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_ONE_AT_A_TIME])
@@ -65,20 +68,30 @@ def begin(*, username: str, address: str) -> LogIn:
 
 
 def succeed(attempt: LogIn) -> None:
-    """The password was right. The failures of the user before it count no more. Old rows are deleted."""
+    """The password was right. The failures of the user before it count no more."""
     attempt.succeeded = True
     attempt.save(update_fields=["succeeded"])
-    prune_log_ins()
 
 
 def prune_log_ins() -> int:
-    """Deletes the attempts that say nothing any more. Returns how many."""
+    """Deletes the attempts that are older than KNOWN. Returns how many."""
     deleted, _ = LogIn.objects.filter(at__lt=timezone.now() - KNOWN).delete()
     return deleted
 
 
 def failures_since(moment: datetime) -> int:
     return LogIn.objects.filter(at__gt=moment, succeeded=False).count()
+
+
+def _on_record(username: str) -> str:
+    """The name of a user. Of a text that is no such name, a hash with our SECRET_KEY: it may be a password.
+
+    One text always has one hash, so whoever guesses with it has to wait as for a user. Otherwise the pause would tell
+    which users there are.
+    """
+    if User.objects.filter(username=username).exists():
+        return username
+    return f"unknown {salted_hmac('alexandria.logins', username, algorithm='sha256').hexdigest()[:16]}"
 
 
 def _paused_until(username: str, address: str, now: datetime) -> datetime:

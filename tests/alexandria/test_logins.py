@@ -3,11 +3,13 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 from unittest.mock import patch
 from urllib.parse import urlencode
 
 import pytest
+from django.apps import apps
 from django.contrib.auth import password_validation
 from django.contrib.auth.hashers import PBKDF2PasswordHasher, make_password
 from django.contrib.auth.models import User
@@ -17,12 +19,13 @@ from django.db.models import F
 from django.test import Client
 from django.utils import timezone
 
+from alexandria.alerts import services as alerts
 from alexandria.alerts.rules import RULES
 from alexandria.alerts.snapshot import LOG_IN_WINDOW, Snapshot
 from alexandria.common import turns
 from alexandria.logins.hashers import OneAtATimeHasher
 from alexandria.logins.models import LogIn
-from alexandria.logins.throttling import MAX_PAUSE, OF_ADDRESS, OF_USER, failures_since, prune_log_ins
+from alexandria.logins.throttling import MAX_PAUSE, OF_ADDRESS, OF_USER, failures_since
 from quota.selectors.status import get_status
 from quota.services import reservations
 
@@ -167,11 +170,36 @@ def test_log_ins_take_long_so_they_leave_threads_to_others() -> None:
             thread.join()
 
 
-def test_attempts_are_deleted_after_a_month() -> None:
+def test_attempts_are_deleted_after_a_month_also_while_nobody_logs_in() -> None:
     log_in("wrong")
-    assert prune_log_ins() == 0
+    reservations.open_ledger()
+    alerts.check()
+    assert LogIn.objects.count() == 1
     time_passes(timedelta(days=31))
-    assert prune_log_ins() == 1
+    alerts.check()
+    assert not LogIn.objects.exists()
+
+
+def test_a_text_that_is_no_users_name_is_not_on_record_as_it_was_typed() -> None:
+    for typed in ("my pa55word", "my pa55word", "another"):
+        log_in("wrong", username=typed)
+    first, second, third = LogIn.objects.order_by("at").values_list("username", flat=True)
+    assert first == second != third
+    assert "pa55word" not in first
+
+
+def test_a_name_that_no_user_has_is_slowed_down_like_that_of_a_user() -> None:
+    for number in range(OF_USER.free):
+        assert log_in("wrong", username="nobody", address=f"192.0.2.{number}").status_code == 200
+    assert seconds_to_wait(log_in("wrong", username="nobody", address=STRANGER)) == 2
+    assert log_in("wrong", username="another", address=STRANGER).status_code == 200
+
+
+def test_what_was_typed_before_names_were_hashed_is_deleted() -> None:
+    for name in ("ann", "my pa55word"):
+        LogIn.objects.create(username=name, address=HOME, at=timezone.now())
+    import_module("alexandria.logins.migrations.0002_hashed_names").forget_typed_texts(apps, None)
+    assert [row.username for row in LogIn.objects.all()] == ["ann"]
 
 
 def test_many_failed_log_ins_open_an_alert() -> None:
