@@ -1,7 +1,7 @@
 """Adds to the OpenAPI schema what drf-spectacular cannot find out: the API key, and the problems of every endpoint."""
 
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerExtension
@@ -9,7 +9,7 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSe
 from alexandria.api.bodies import CHARSET_REFUSED, NO_LENGTH
 from alexandria.api.problems import CONTENT_TYPE, DETAILS, problem_body
 from alexandria.common.searching import SearchTooSlow
-from enrichment.exceptions import QueueFull, TooManyItems, TooManyJobs
+from enrichment.exceptions import JustReconciled, QueueFull, TooManyItems, TooManyJobs
 from quota.exceptions import QuotaRefused
 from quota.limits import LIMITS
 from quota.serializers import EXAMPLE_STATUS
@@ -243,6 +243,11 @@ REFUSED_OR_THROTTLED = ProblemDoc(
     headers=["Retry-After", "RateLimit", "RateLimit-Policy"],
 )
 """429 of the operations that spend calls."""
+JUST_RECONCILED = str(JustReconciled(retry_after=7))
+REFUSED_OR_JUST_RECONCILED = replace(
+    REFUSED_OR_THROTTLED, examples=REFUSED_OR_THROTTLED.examples | {"just_reconciled": (JUST_RECONCILED, {})}
+)
+"""429 of the operation that asks ISBNdb's counter."""
 EVERYWHERE = (401, 403, 406, 429, 500, 503)
 WITH_PATH_PARAMETERS = (404,)
 WITH_QUERY = (400,)
@@ -284,8 +289,8 @@ class ListedBookExtension(OpenApiSerializerExtension):  # type: ignore[no-untype
 def add_problems(result: Schema, **_: object) -> Schema:
     """Postprocessing hook that documents the problems of every operation.
 
-    Operations mark themselves with the extensions `x-spends-calls`, `x-may-become-a-job`, `x-changes-a-job` and
-    `x-has-items`.
+    Operations mark themselves with the extensions `x-spends-calls`, `x-asks-the-counter`, `x-may-become-a-job`,
+    `x-changes-a-job` and `x-has-items`.
     """
     result["components"]["schemas"]["Problem"] = PROBLEM
     for path, operations in result["paths"].items():
@@ -308,6 +313,8 @@ def add_problems(result: Schema, **_: object) -> Schema:
 
 def _too_many(operation: Schema) -> ProblemDoc:
     """The 429 of an operation."""
+    if operation.get("x-asks-the-counter"):
+        return REFUSED_OR_JUST_RECONCILED
     if operation.get("x-spends-calls"):
         return REFUSED_OR_THROTTLED
     return LIMITED if operation.get("x-changes-a-job") else PROBLEMS[429]

@@ -17,17 +17,20 @@ HEARTBEAT = timedelta(seconds=15)
 
 
 @contextmanager
-def heartbeats(beat: Callable[[], bool]) -> Iterator[None]:
+def heartbeats(beat: Callable[[], bool], *, every: timedelta | None = None) -> Iterator[None]:
     """Calls `beat` every HEARTBEAT, in a thread of its own, until the block ends or `beat` returns False.
+
+    `every`: for a lease that is shorter than LEASE.
 
     `beat` renews a lease, and returns whether there is anything to keep. After a failure of the database it is called
     again.
     """
     ended = threading.Event()
+    pause = (every or HEARTBEAT).total_seconds()
 
     def run() -> None:
         goes_on = True
-        while goes_on and not ended.wait(HEARTBEAT.total_seconds()):
+        while goes_on and not ended.wait(pause):
             try:
                 goes_on = beat()
             except (DatabaseError, InterfaceError):

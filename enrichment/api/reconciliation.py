@@ -19,7 +19,7 @@ class ReconcileView(APIView):
         summary="Ask ISBNdb for its own counter, and raise ours if it is lower",
         request=None,
         responses={200: ReconciliationAnswerSerializer},
-        extensions={"x-spends-calls": True},
+        extensions={"x-spends-calls": True, "x-asks-the-counter": True},
     )
     def post(self, request: Request) -> Response:
         """Costs one call, or none if ISBNdb does not charge GET /key.

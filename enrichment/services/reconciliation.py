@@ -8,7 +8,7 @@ from math import ceil
 from enrichment.exceptions import ENDINGS, EnrichmentStopped, JustReconciled
 from enrichment.gateway.asking import ask
 from enrichment.gateway.questions import key_usage
-from enrichment.services.single_flight import claim, seconds_left
+from enrichment.services.single_flight import claim, end, seconds_left
 from quota.models import Reconciliation
 from quota.services import corrections
 from quota.spending import spending
@@ -28,16 +28,26 @@ class Reconciled:
 
 @dataclass(frozen=True)
 class NotReconciled:
-    """The calls that a failed comparison has spent."""
+    """The calls that a failed comparison has spent, and whether anything was sent: `GET /key` may cost nothing."""
 
     api_calls: int
+    was_sent: bool
 
 
 def reconcile_on_request(*, consumer: str, source: str) -> Reconciled:
-    """As `reconcile`, once within ON_REQUEST_EVERY for the whole fleet. Raises JustReconciled too."""
-    if not claim({_SUBJECT}, asker=uuid.uuid4(), lease=ON_REQUEST_EVERY):
+    """As `reconcile`, once within ON_REQUEST_EVERY for the whole fleet. Raises JustReconciled too.
+
+    A request that the quota refuses does not count: ISBNdb was not asked.
+    """
+    asker = uuid.uuid4()
+    if not claim({_SUBJECT}, asker=asker, lease=ON_REQUEST_EVERY):
         raise JustReconciled(retry_after=max(1, ceil(seconds_left(_SUBJECT))))
-    return reconcile(consumer=consumer, source=source)
+    try:
+        return reconcile(consumer=consumer, source=source)
+    except EnrichmentStopped as stopped:
+        if not stopped.result.was_sent:
+            end(asker)
+        raise
 
 
 def reconcile(*, consumer: str, source: str = "") -> Reconciled:
@@ -54,5 +64,6 @@ def reconcile(*, consumer: str, source: str = "") -> Reconciled:
                 spender.dispatched[-1], spent=theirs.spent, total=theirs.total, left=theirs.left
             )
         except ENDINGS as error:
-            raise EnrichmentStopped(NotReconciled(spender.calls_spent), error) from error
+            result = NotReconciled(spender.calls_spent, was_sent=bool(spender.dispatched))
+            raise EnrichmentStopped(result, error) from error
         return Reconciled(counters, spender.calls_spent)

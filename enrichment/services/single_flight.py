@@ -3,29 +3,27 @@
 Who asks has a row for each subject, with a lease that a thread renews. When the process dies, the lease ends, and one
 of those who wait asks instead. Without this, a new ISBN that is wanted twelve times at once costs up to twelve calls.
 
-Jobs and the queue do not take part: they leave out what is stored when they make a batch.
+docs/isbndb.md says who takes part.
 """
 
-import threading
 import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from time import monotonic, sleep
 
-import structlog
 from django.db import connection
 from django.db.models.functions import Now
 
 from alexandria.common.database import OUT_OF_REACH
+from alexandria.common.heartbeats import heartbeats
 from enrichment.exceptions import IsbndbTimeout
 from enrichment.models import ListedAuthor, OpenQuestion
 from enrichment.selectors.books import LISTED_FOR
 
-log = structlog.get_logger(__name__)
-
 LEASE = timedelta(seconds=15)
-RENEW_EVERY_SECONDS = 4.0
+RENEW_EVERY = timedelta(seconds=4)
 
 MAX_WAIT_SECONDS = 50.0
 """How long somebody waits for the answers of others: many proxies wait for 60 seconds."""
@@ -58,19 +56,14 @@ def asking(subjects: Collection[str]) -> Iterator[set[str]]:
     Somebody may have got the answer just before: look again at what is stored.
     """
     asker = uuid.uuid4()
-    mine = claim(subjects, asker=asker, lease=LEASE)
-    over = threading.Event()
-    keeper = threading.Thread(target=_keep, args=(asker, over), name="keeps questions", daemon=True)
-    if mine:
-        keeper.start()
-    try:
+    if not (mine := claim(subjects, asker=asker, lease=LEASE)):
         yield mine
+        return
+    try:
+        with heartbeats(partial(_renew, asker), every=RENEW_EVERY):
+            yield mine
     finally:
-        over.set()
-        if mine:
-            keeper.join()
-            with suppress(*OUT_OF_REACH):  # then the lease ends
-                _run(_END, asker=asker)
+        end(asker)
 
 
 def claim(subjects: Collection[str], *, asker: uuid.UUID, lease: timedelta) -> set[str]:
@@ -78,6 +71,12 @@ def claim(subjects: Collection[str], *, asker: uuid.UUID, lease: timedelta) -> s
     with connection.cursor() as cursor:
         cursor.execute(_CLAIM, {"subjects": sorted(set(subjects)), "asker": asker, "lease": lease.total_seconds()})
         return {subject for (subject,) in cursor.fetchall()}
+
+
+def end(asker: uuid.UUID) -> None:
+    """Ends all claims of this asker. When the database is out of reach, their leases end them."""
+    with suppress(*OUT_OF_REACH):
+        _run(_END, asker=asker)
 
 
 def prune_questions() -> None:
@@ -115,14 +114,9 @@ def _are_asked(subjects: Collection[str]) -> bool:
         return bool(cursor.fetchone()[0])
 
 
-def _keep(asker: uuid.UUID, over: threading.Event) -> None:
-    while not over.wait(RENEW_EVERY_SECONDS):
-        try:
-            _run(_RENEW, asker=asker)
-        except OUT_OF_REACH:
-            log.warning("questions.not_renewed", exc_info=True)
-        finally:
-            connection.close()
+def _renew(asker: uuid.UUID) -> bool:
+    _run(_RENEW, asker=asker)
+    return True
 
 
 def _run(sql: str, *, asker: uuid.UUID) -> None:

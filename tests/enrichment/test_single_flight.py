@@ -203,7 +203,7 @@ def test_a_failure_ends_the_claim(sandbox: Sandbox) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_claim_lasts_as_long_as_its_asker_works(monkeypatch) -> None:
-    monkeypatch.setattr(single_flight, "RENEW_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(single_flight, "RENEW_EVERY", timedelta(seconds=0.01))
     with single_flight.asking({NEW}) as mine:
         assert mine == {NEW}
         began = OpenQuestion.objects.get().until
@@ -223,6 +223,15 @@ def test_the_counter_of_isbndb_is_asked_on_request_once_in_ten_seconds(api: APIC
     OpenQuestion.objects.update(until=F("until") - timedelta(seconds=10))
     assert api.post("/api/quota/reconcile").status_code == 200
     assert len(sandbox.requests) == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_question_for_the_counter_that_the_quota_refuses_does_not_count(api: APIClient, sandbox: Sandbox) -> None:
+    Consumer.objects.update(active=False)
+    assert problem(api.post("/api/quota/reconcile"), 403)["code"] != "just_reconciled"
+    Consumer.objects.update(active=True)
+    assert api.post("/api/quota/reconcile").status_code == 200
+    assert len(sandbox.requests) == 1
 
 
 def author(api: APIClient, **fields: object) -> dict[str, Any]:

@@ -248,6 +248,8 @@ def test_every_problem_in_the_schema_has_an_example_and_every_operation_its_key(
     assert set(raw["paths"][BOOKS]["get"]["responses"]) == {"200", "400", "401", "403", "406", "429", "500", "503"}
     refused = raw["paths"][BATCH]["post"]["responses"]["429"]["content"]["application/problem+json"]["examples"]
     throttled = raw["paths"][STATUS]["get"]["responses"]["429"]["content"]["application/problem+json"]["examples"]
+    reconcile = raw["paths"]["/api/quota/reconcile"]["post"]["responses"]["429"]["content"]["application/problem+json"]
+    assert set(reconcile["examples"]) == {*refused, "just_reconciled"}
     assert (set(refused), set(throttled)) == (
         {"quota_exhausted", "too_many_jobs", "throttled", "too_many_at_once"},
         {"throttled", "too_many_at_once"},
