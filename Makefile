@@ -1,6 +1,6 @@
 # `make` lists the targets. PYTHON=python3.12 make … selects the interpreter. Without it, an existing .venv is kept.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test test-fast browser screenshots lint types pgbouncer nginx yaz node ci bench chaos mutants lock clean
+.PHONY: help setup demo run test test-fast browser screenshots lint types pgbouncer nginx yaz node ci bench chaos fuzz mutants lock clean
 
 BIN := .venv/bin
 MANAGE := $(BIN)/python manage.py
@@ -78,11 +78,14 @@ node: ## installs Debian's Node and curl, which run the recipes, if they are mis
 screenshots: setup browser ## renews docs/screenshots from an invented day
 	@$(BIN)/python -m tests.browser.screenshots
 
-bench: setup ## measures upsert, quota, queue, refresh, look-up, the share of the pace and its turns, next to their baselines
+bench: setup ## measures upsert, quota, queue, refresh, look-up, pace, growth, abuse, memory, next to their baselines
 	@$(BIN)/python -m tests.bench
 
 chaos: setup ## breaks the service 300 times under load, then checks every call, job and book (SEED=7: as then)
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+fuzz: setup ## sends the running service odd requests with every kind of key (CASES=200: so many for each operation)
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 mutants: setup ## puts small faults into copies of the code, and fails if the tests do not notice 95 % of them (ARGS=--list)
 	@$(BIN)/python -m tests.mutants $(ARGS)

@@ -88,6 +88,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "alexandria.monitoring.metrics.RequestMetrics",
+    "alexandria.admin.ids.OnlyIds",
     "alexandria.api.bodies.bodies",
 ]
 ROOT_URLCONF = "alexandria.urls"

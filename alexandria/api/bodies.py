@@ -28,6 +28,7 @@ _CHARSETS = {f"{quote}{name}{quote}" for name in ("utf-8", "utf8", "us-ascii", "
 _REFUSED = "alexandria.refused_charset"
 CHARSET_REFUSED = "A request can only be UTF-8 or ASCII. Send it without another charset, also in its parts."
 NO_LENGTH = "Send the length of the body in the header Content-Length."
+NO_NUL = "A text with a NUL character (%00) cannot be stored or searched for."
 _PART_HEAD = 1024
 """Bytes of the head of a part that Django reads."""
 
@@ -136,7 +137,8 @@ def _refused(request: HttpRequest) -> HttpResponseBase | None:
 def _unreadable(request: HttpRequest) -> HttpResponseBase | None:
     """Reads a form, and returns the answer to one that cannot be read. Later the check of CSRF would, with a 500."""
     try:
-        _ = request.POST
+        if any("\0" in value for values in dict(request.POST.lists()).values() for value in values):
+            return refusal(request, HTTPStatus.BAD_REQUEST, "parse_error", NO_NUL)
     except UnsupportedMediaType as error:
         return refusal(request, error.status_code, "unsupported_charset", str(error.detail))
     except UnreadablePostError:

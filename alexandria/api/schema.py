@@ -219,6 +219,9 @@ PROBLEMS: dict[int, ProblemDoc] = {
         {"isbndb_timeout": ("ISBNdb did not answer within 30 s.", {"api_calls": 1})},
     ),
 }
+TOO_LONG_ADDRESS: Schema = {
+    "description": "The address is longer than 4,094 bytes. The web server answers, so the body is no problem."
+}
 LIMITED = ProblemDoc(
     "A setting allows no more jobs, or this key made too many requests within a minute.",
     {
@@ -296,18 +299,24 @@ def add_problems(result: Schema, **_: object) -> Schema:
     for path, operations in result["paths"].items():
         for operation in operations.values():
             spends = bool(operation.get("x-spends-calls"))
+            query = [part for part in operation.get("parameters", ()) if part["in"] == "query"]
             statuses = [*EVERYWHERE]
             statuses += WITH_PATH_PARAMETERS if "{" in path else ()
             statuses += WITH_BODY if "requestBody" in operation else ()
-            statuses += WITH_QUERY if any(part["in"] == "query" for part in operation.get("parameters", ())) else ()
+            statuses += WITH_QUERY if query else ()
             statuses += SPENDING if spends else ()
             statuses += AS_A_JOB if operation.get("x-may-become-a-job") else ()
             statuses += CHANGING_A_JOB if operation.get("x-changes-a-job") else ()
             statuses += WITH_ITEMS if operation.get("x-has-items") else ()
+            for parameter in query:
+                if not parameter.get("required"):
+                    parameter["allowEmptyValue"] = True  # as if it were not there
             operation["responses"] |= {
                 str(status): _problem_response(status, _too_many(operation) if status == 429 else PROBLEMS[status])
                 for status in sorted({*statuses})
             }
+            if query or "{" in path:
+                operation["responses"]["414"] = deepcopy(TOO_LONG_ADDRESS)
     return result
 
 

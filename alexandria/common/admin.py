@@ -46,6 +46,10 @@ class ModelAdmin(unfold.ModelAdmin):
                 raise Http404(f"{chosen[:100]!r} is no id.") from None
         return super().response_action(request, queryset)
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """An empty `_to_field` names no field; Django would look for one."""
+        return super().get_object(request, object_id, from_field or None)
+
 
 class ReadOnlyAdmin(ModelAdmin):
     """For history: people can look at it but not change it."""

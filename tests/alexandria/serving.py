@@ -15,12 +15,14 @@ from tempfile import TemporaryFile
 from typing import Any
 
 import httpx2
+import trustme
 import yaml
 
 from alexandria.env import BASE_DIR
 
 COMPOSE: dict[str, Any] = yaml.safe_load((BASE_DIR / "compose.yaml").read_text())
 SECONDS_TO_END = 30
+NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
 
 
 def filled_in(text: str, environment: Mapping[str, str]) -> str:
@@ -46,6 +48,32 @@ def lines_in_docs(name: str) -> str:
     found = re.search(rf"^ *```{name}\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
     assert found
     return found[1]
+
+
+def nginx_configuration(folder: Path, ca: trustme.CA, *, port: int, web: int) -> Path:
+    """The server of docs/deploy.md, with the ports and the certificate of a test. They are written into `folder`."""
+    certificate = ca.issue_cert("localhost")
+    certificate.private_key_pem.write_to_path(str(folder / "key.pem"))
+    certificate.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
+    server = lines_in_docs("nginx")
+    for shown, here in {
+        "443 ssl": f"127.0.0.1:{port} ssl",
+        "server_name books.example": "server_name localhost",
+        "/etc/ssl/books.example.pem": str(folder / "cert.pem"),
+        "/etc/ssl/books.example.key": str(folder / "key.pem"),
+        "127.0.0.1:8000": f"127.0.0.1:{web}",
+    }.items():
+        assert shown in server, shown
+        server = server.replace(shown, here)
+    temporary = "".join(
+        f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    path = folder / "nginx.conf"
+    path.write_text(
+        f"daemon off; pid {folder}/nginx.pid; error_log stderr; events {{}}\n"
+        f"http {{ access_log off;\n{temporary}{server}}}\n"
+    )
+    return path
 
 
 def unused_port() -> int:

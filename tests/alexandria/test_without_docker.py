@@ -18,13 +18,20 @@ import trustme
 from alexandria.development.sandbox.server import Sandbox
 from alexandria.env import BASE_DIR
 from alexandria.management.commands.serve import PROCESSES
-from tests.alexandria.serving import copy_what_runs, is_listening, lines_in_docs, until, unused_port
+from tests.alexandria.serving import (
+    NGINX,
+    copy_what_runs,
+    is_listening,
+    lines_in_docs,
+    nginx_configuration,
+    until,
+    unused_port,
+)
 from tests.alexandria.test_backup import PROGRAMS
 from tests.tls import ca, ca_file
 
 __all__ = ["ca", "ca_file"]
 
-NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
 UNITS = BASE_DIR / "docs" / "systemd"
 HOME = "/srv/alexandria"
 DATABASES = ("alexandria", "alexandria_restored")
@@ -99,32 +106,6 @@ def start(name: str, folder: Path) -> "subprocess.Popen[bytes]":
             stdout=log,
             stderr=log,
         )
-
-
-def nginx_configuration(folder: Path, ca: trustme.CA, *, port: int, web: int) -> Path:
-    """The page's server, with the ports and the certificate of the test."""
-    certificate = ca.issue_cert("localhost")
-    certificate.private_key_pem.write_to_path(str(folder / "key.pem"))
-    certificate.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
-    server = lines_in_docs("nginx")
-    for shown, here in {
-        "443 ssl": f"127.0.0.1:{port} ssl",
-        "server_name books.example": "server_name localhost",
-        "/etc/ssl/books.example.pem": str(folder / "cert.pem"),
-        "/etc/ssl/books.example.key": str(folder / "key.pem"),
-        "127.0.0.1:8000": f"127.0.0.1:{web}",
-    }.items():
-        assert shown in server, shown
-        server = server.replace(shown, here)
-    temporary = "".join(
-        f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    path = folder / "nginx.conf"
-    path.write_text(
-        f"daemon off; pid {folder}/nginx.pid; error_log stderr; events {{}}\n"
-        f"http {{ access_log off;\n{temporary}{server}}}\n"
-    )
-    return path
 
 
 @pytest.mark.skipif(NGINX is None, reason="nginx is missing: `make nginx` installs it")
