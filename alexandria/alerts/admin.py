@@ -145,7 +145,10 @@ class WebhookAdmin(ModelAdmin, WithoutTransaction):  # type: ignore[misc]  # the
     def response_add(self, request: HttpRequest, obj: Webhook, post_url_continue: Any = None) -> HttpResponse:
         return self._show_secret(request, obj)
 
-    @action(description="Send a test", permissions=["alerts.test_webhook"], icon="send")
+    def has_test_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return bool(request.user.has_perm("alerts.test_webhook"))
+
+    @action(description="Send a test", permissions=["test"], icon="send")
     def send_test(self, request: HttpRequest, object_id: str) -> HttpResponse:
         webhook = get_object_or_404(Webhook, pk=object_id)
         if request.method != "POST":
@@ -213,6 +216,9 @@ class DeliveryAdmin(ReadOnlyAdmin):
     def has_test_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return bool(settings.ALERT_EMAIL_TO and request.user.has_perm("alerts.test_webhook"))
 
+    def has_retry_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return bool(request.user.has_perm("alerts.retry_delivery"))
+
     def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[Any]:
         can_retry = Delivery.objects.filter(pk=object_id, state=Delivery.State.FAILED).exists()
         return super().get_actions_detail(request, object_id) if can_retry else []
@@ -227,7 +233,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
         self.log_change(request, message, "Sent a test message.")
         return show_result(request, message)
 
-    @action(description="Send again", permissions=["alerts.retry_delivery"], icon="refresh")
+    @action(description="Send again", permissions=["retry"], icon="refresh")
     def retry(self, request: HttpRequest, object_id: str) -> HttpResponse:
         message = get_object_or_404(Delivery, pk=object_id)
         if request.method != "POST":

@@ -93,6 +93,9 @@ class ReconciliationAdmin(ReadOnlyAdmin):
     date_hierarchy = "answered_at"
     actions_detail = ("take_figure",)
 
+    def has_take_figure_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return bool(request.user.has_perm("quota.add_adjustment"))
+
     def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[UnfoldAction]:
         """With the button only where our count is higher. The service says whether it is still the newest answer."""
         seen = self.get_object(request, object_id)
@@ -104,7 +107,7 @@ class ReconciliationAdmin(ReadOnlyAdmin):
     @action(
         description="Take ISBNdb's figure",
         url_path="take-figure",
-        permissions=["quota.add_adjustment"],
+        permissions=["take_figure"],
         icon="balance",
         dialog=confirm_dialog(
             "Take ISBNdb's figure?",

@@ -68,6 +68,9 @@ class DailyLedgerAdmin(WithFigures, ExportMixin, ReadOnlyAdmin):
     def drift(self, ledger: DailyLedger) -> str:
         return f"{ledger.drift_found:+,}" if ledger.drift_found else "0"  # type: ignore[attr-defined]  # annotated
 
+    def has_reopen_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return bool(request.user.has_perm("quota.reopen_dailyledger"))
+
     def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[UnfoldAction]:
         """Without the button on a day that is open or over. A click on an outdated page shows an error."""
         ledger = self.get_object(request, object_id)
@@ -79,7 +82,7 @@ class DailyLedgerAdmin(WithFigures, ExportMixin, ReadOnlyAdmin):
     @action(
         description="Open the day again",
         url_path="reopen",
-        permissions=["quota.reopen_dailyledger"],
+        permissions=["reopen"],
         icon="lock_open",
         dialog=confirm_dialog(
             "Open the day again?",

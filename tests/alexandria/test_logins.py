@@ -3,13 +3,11 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from importlib import import_module
 from typing import Any
 from unittest.mock import patch
 from urllib.parse import urlencode
 
 import pytest
-from django.apps import apps
 from django.contrib.auth import password_validation
 from django.contrib.auth.hashers import PBKDF2PasswordHasher, make_password
 from django.contrib.auth.models import User
@@ -193,13 +191,6 @@ def test_a_name_that_no_user_has_is_slowed_down_like_that_of_a_user() -> None:
         assert log_in("wrong", username="nobody", address=f"192.0.2.{number}").status_code == 200
     assert seconds_to_wait(log_in("wrong", username="nobody", address=STRANGER)) == 2
     assert log_in("wrong", username="another", address=STRANGER).status_code == 200
-
-
-def test_what_was_typed_before_names_were_hashed_is_deleted() -> None:
-    for name in ("ann", "my pa55word"):
-        LogIn.objects.create(username=name, address=HOME, at=timezone.now())
-    import_module("alexandria.logins.migrations.0002_hashed_names").forget_typed_texts(apps, None)
-    assert [row.username for row in LogIn.objects.all()] == ["ann"]
 
 
 def test_many_failed_log_ins_open_an_alert() -> None:
