@@ -81,11 +81,9 @@ class AuthorsForm(FileForm):
         given["content"] = file.read() if file else pasted.encode()
         given["label"] = file.name[:MAX_LABEL_LENGTH] if file else "pasted in the admin"
         try:
-            names = read_names(given["content"]).names
+            read_names(given["content"], most=MAX_AUTHORS)
         except NamesUnreadable as error:
             raise forms.ValidationError(str(error)) from error
-        if len(names) > MAX_AUTHORS:
-            raise forms.ValidationError(f"These are {len(names):,} authors. A job can have at most {MAX_AUTHORS:,}.")
         return given
 
 

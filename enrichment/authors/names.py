@@ -25,6 +25,12 @@ _INVISIBLE = re.compile(
 
 _DELIMITERS = ",;\t"
 
+_MAX_LINE = 100_000
+"""Characters. No program writes so much of one book."""
+
+_LINES_FOR_A_NAME = 10
+"""On average, at most, where the number of names is limited: a library has several books by one author."""
+
 Cells = list[tuple[int, str]]
 """Texts with their lines."""
 
@@ -77,7 +83,7 @@ def list_key(*parts: str) -> str:
     return blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 
 
-def read_names(content: bytes) -> Names:
+def read_names(content: bytes, *, most: int | None = None) -> Names:
     """The names in a file: UTF-8, UTF-16 with a byte order mark, otherwise Windows-1252.
 
     If the head line has one of AUTHOR_COLUMNS, reads that column of the table (commas, semicolons or tabs). Otherwise
@@ -87,11 +93,12 @@ def read_names(content: bytes) -> Names:
     Several names in a cell are split, or rejected when it is not clear that they are several.
 
     Raises NamesUnreadable when there is no name, when the first column of a table without a known one has something
-    else, or when a quote in a table is never closed.
+    else, when a quote in a table is never closed, or for a line that is too long. With `most`, also at the first name
+    or rejected line beyond so many, and for ten times as many lines.
     """
     decoded = decode_text(content)
-    table = _read(decoded.text)
-    names = _collect(table.cells, table.style())
+    table = _read(decoded.text, most)
+    names = _collect(table.cells, table.style(), most)
     names.encoding, names.column = decoded.guessed, table.note
     if not names.names:
         raise NamesUnreadable(f"{table.note} The list has no author name in it.".lstrip())
@@ -106,23 +113,31 @@ def collect(cells: Iterable[tuple[int, str]]) -> Names:
     return names
 
 
-def _collect(cells: Iterable[tuple[int, str]], style: Style | None) -> Names:
+def _collect(cells: Iterable[tuple[int, str]], style: Style | None, most: int | None = None) -> Names:
     names, seen = Names(), set[str]()
     for line, cell in cells:
-        try:
-            found = [cell] if style is None else split(cell, style)
-        except CannotTell as error:
-            names.rejected.append(Rejected(line, _tidy(cell)[:80], str(error)))
-            continue
-        for name in filter(None, map(_tidy, found)):
-            if reason := _objection(name):
-                names.rejected.append(Rejected(line, name[:80], reason))
-            elif (key := name_key(name)) in seen:
-                names.duplicates += 1
-            else:
-                seen.add(key)
-                names.names.append(name)
+        _add(names, seen, line, cell, style)
+        if most is not None and len(names.names) > most:
+            raise NamesUnreadable(f"The list has more than {counted(most, 'author')}.")
+        if most is not None and len(names.rejected) > most:
+            raise NamesUnreadable(f"The list has more than {counted(most, 'line')} without a name.")
     return names
+
+
+def _add(names: Names, seen: set[str], line: int, cell: str, style: Style | None) -> None:
+    try:
+        found = [cell] if style is None else split(cell, style)
+    except CannotTell as error:
+        names.rejected.append(Rejected(line, _tidy(cell)[:80], str(error)))
+        return
+    for name in filter(None, map(_tidy, found)):
+        if reason := _objection(name):
+            names.rejected.append(Rejected(line, name[:80], reason))
+        elif (key := name_key(name)) in seen:
+            names.duplicates += 1
+        else:
+            seen.add(key)
+            names.names.append(name)
 
 
 def _tidy(text: str) -> str:
@@ -165,8 +180,12 @@ class _Table:
         )
 
 
-def _read(text: str) -> _Table:
+def _read(text: str, most: int | None) -> _Table:
     lines = text.splitlines()
+    if most is not None and len(lines) > _LINES_FOR_A_NAME * most:
+        raise NamesUnreadable(f"The list has more than {_LINES_FOR_A_NAME * most:,} lines.")
+    if too_long := next((number for number, line in enumerate(lines, 1) if len(line) > _MAX_LINE), None):
+        raise NamesUnreadable(f"Line {too_long} has more than {_MAX_LINE:,} characters. Put each name on its own line.")
     first = next((number for number, line in enumerate(lines) if line.strip()), len(lines))
     head = lines[first] if first < len(lines) else ""
     delimiter = max(_DELIMITERS, key=head.count)

@@ -2,12 +2,13 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 
 from alexandria.common.text import decode_text
 from enrichment.isbn.lost import Lost, is_lost
-from enrichment.isbn.parsing import Reason
+from enrichment.isbn.parsing import Reason, has_digits
 from enrichment.isbn.programs import (
     IDENTIFIERS,
     is_isbn_head,
@@ -17,7 +18,7 @@ from enrichment.isbn.programs import (
     recognise,
     squeezed,
 )
-from enrichment.isbn.reading import State, is_nothing, read
+from enrichment.isbn.reading import Entry, State, is_nothing, read
 from enrichment.isbn.suggestions import MAX_ZEROS_LOST
 from enrichment.isbn.tables import FileUnreadable, Row, rows_of, unquoted
 from enrichment.isbn.workbooks import is_workbook, sheets_of
@@ -25,13 +26,20 @@ from enrichment.isbn.workbooks import is_workbook, sheets_of
 __all__ = ["FileUnreadable", "FileValues", "read_file", "read_text"]
 
 _SAMPLE = 200  # rows that decide which columns hold ISBNs
+_MAX_SAMPLE_WIDTH = 100  # cells of each of these rows
+MAX_VALUES = 200_000
+"""Of a file. A list has 100,000 different ISBNs at most."""
+MAX_LOOKS = 20_000
+"""Cells of a file that are read to find out whether they have an ISBN, beside those of 13 digits. Those after them are
+not ISBNs where other columns have some, and are taken as they are where none has."""
 _FEWEST = 9
 """Digits of an ISBN-10 that ends with X. Cells with fewer have no ISBN, and a closer look takes time."""
 _HEAD_WITHIN = 10
 """The head line is one of the first rows: some programs write a title above it."""
 
 _ADDRESS = re.compile(r"(?:https?://|www\.)[^\s,;|<>\"]*", re.IGNORECASE)
-_SEPARATORS = re.compile(r"[\t;,|]")
+_SEPARATOR = re.compile(r"[\t;,|]")
+_LETTER = re.compile(r"[^\W\d_]")
 _IDENTIFIER = re.compile(r"(?:^|,)\s*isbn\w*:([^,]*)", re.IGNORECASE)
 
 
@@ -46,14 +54,22 @@ class FileValues:
     notes: list[str] = field(default_factory=list)
     """What a person should know about the whole file or a column."""
 
+    def add(self, values: Iterable[str]) -> None:
+        """Raises FileUnreadable at the first value too many."""
+        self.values += values
+        if len(self.values) > MAX_VALUES:
+            raise FileUnreadable(f"The file has more than {MAX_VALUES:,} values.")
+
 
 def read_file(data: bytes) -> FileValues:
     """The values in a file: in the columns that are called ISBN, and in those in which most cells are ISBNs.
 
     In a table without heads, also the ISBN-13s in other columns; in a text without a table, every line. In a file that
     Alexandria has written, one value of each row: its ISBN-13, or else what was given. In no table are web addresses
-    read, nor columns of suggestions and other ISBNs. The encoding is UTF-8, UTF-16, or else Windows-1252. Raises
-    FileUnreadable.
+    read, nor columns of suggestions and other ISBNs. The encoding is UTF-8, UTF-16, or else Windows-1252.
+
+    One row is in memory at a time, and lines, cells and values are counted while they are read. Raises FileUnreadable
+    at the first one too many.
     """
     found = FileValues()
     if is_workbook(data):
@@ -74,54 +90,58 @@ def read_text(text: str) -> FileValues:
     return found
 
 
-def _read_rows(rows: Sequence[Row], found: FileValues) -> None:
-    rows = [row for row in rows if any(cell.strip() for cell in row)]
-    if not rows:
+def _read_rows(rows: Iterable[Row], found: FileValues) -> None:
+    filled = (row for row in rows if any(map(str.strip, row)))
+    start = list(islice(filled, _SAMPLE + _HEAD_WITHIN))
+    if not start:
         return
-    width = max(map(len, rows[:_SAMPLE]))
-    if width == 1:
-        _read_list([row[0] for row in rows if row], found)
+    if max(map(len, start[:_SAMPLE])) == 1:
+        _read_list(start, filled, found)
     else:
-        _read_table(rows, found)
+        _read_table(start, filled, found)
 
 
-def _read_table(rows: Sequence[Row], found: FileValues) -> None:
-    head_at = next((at for at, row in enumerate(rows[:_HEAD_WITHIN]) if any(map(is_isbn_head, row))), None)
-    heads: Row = [] if head_at is None else rows[head_at]
-    above = rows[: head_at or 0]
-    if head_at is None and len(rows) > 1 and _is_head(rows[0]):
-        head_at, heads = 0, rows[0]
-    below = rows if head_at is None else rows[head_at + 1 :]
+def _read_table(start: Sequence[Row], rest: Iterable[Row], found: FileValues) -> None:
+    head_at = next((at for at, row in enumerate(start[:_HEAD_WITHIN]) if any(map(is_isbn_head, row))), None)
+    if head_at is None and len(start) > 1 and _is_head(start[0]):
+        head_at = 0
+    heads: Row = [] if head_at is None else start[head_at]
+    above = start[: head_at or 0]
+    start = start if head_at is None else start[head_at + 1 :]
+    below = chain(start, rest)
     if (program := recognise(heads)) and not found.program:
         found.program = program.name
         found.notes.insert(0, f"This is an export of {program.name}.")
-    found.values += [value for row in above for value in _isbns_among(_readable(row))]
+    looks = _Looks()
+    found.add(value for row in above for value in looks.isbns_among(_readable(row)))
     if program and program.reads:
         _read_by_priority(below, heads, program.reads, found)
         return
     named = isbn_columns(heads)
     others = {column for column, head in enumerate(heads) if is_other_head(head)}
-    for column in sorted(others):
-        if any(column < len(row) and _is_meant(unquoted(row[column])) for row in below):
-            found.notes.append(f"The column {heads[column]!r} was not read. Its ISBNs are not those of the list.")
-    below = [_readable(row, named, others) for row in below]
-    columns = named | (_columns(below[:_SAMPLE]) if len(below) > 1 else set())
+    not_read: set[int] = set()
+    sample = [_readable(row, named, others) for row in start[:_SAMPLE]]
+    columns = named | (looks.columns(sample) if len(sample) > 1 else set())
     lost = Lost(heads, is_table=bool(columns))
     for row in below:
+        not_read |= {at for at in others - not_read if at < len(row) and looks.is_meant(unquoted(row[at]))}
+        row = _readable(row, named, others)  # noqa: PLW2901
         chosen = [column for column in sorted(columns) if column < len(row)]
         cells = [cell for column in chosen for cell in _cells(row[column], heads, column)]
-        beside = [cell for column, cell in enumerate(row) if column not in columns]
         if not columns:
-            cells = _numbers(row)
-        elif not heads:
-            cells += [cell for cell in _isbns_among(beside) if _digit_count(cell) >= 13]
-        elif len(row) != len(heads) and not others:  # a stray delimiter or quote has moved its cells
-            cells += _isbns_among(beside)
-        found.values += lost.kept(cells, row, chosen)
+            cells = looks.numbers(row)
+        elif not heads or (len(row) != len(heads) and not others):  # a stray delimiter or quote has moved its cells
+            beside = [cell for column, cell in enumerate(row) if column not in columns]
+            cells += [cell for cell in looks.isbns_among(beside) if heads or has_digits(cell, 13)]
+        found.add(lost.kept(cells, row, chosen))
+    for column in sorted(not_read):
+        found.notes.append(f"The column {heads[column]!r} was not read. Its ISBNs are not those of the list.")
+    if columns and not looks.left:
+        found.notes.append(f"Outside the columns of ISBNs, only {MAX_LOOKS:,} cells were searched for ISBNs.")
     found.notes += lost.notes()
 
 
-def _read_by_priority(rows: Sequence[Row], heads: Row, names: Sequence[str], found: FileValues) -> None:
+def _read_by_priority(rows: Iterable[Row], heads: Row, names: Sequence[str], found: FileValues) -> None:
     """One value for each row, of the first of the columns that has one. If a spreadsheet has destroyed it, the next."""
     at = {squeezed(head): column for column, head in enumerate(heads)}
     columns = [at[name] for name in names if name in at]
@@ -131,21 +151,22 @@ def _read_by_priority(rows: Sequence[Row], heads: Row, names: Sequence[str], fou
         cells = [unquoted(row[column].strip().removeprefix("'")) for column in filled]  # it stands before a formula
         if filled[:1] == columns[:1]:
             cells = lost.kept(cells, row, columns[:1])
-        found.values += cells[:1]
+        found.add(cells[:1])
     found.notes += lost.notes()
 
 
-def _read_list(lines: Sequence[str], found: FileValues) -> None:
+def _read_list(start: Sequence[Row], rest: Iterable[Row], found: FileValues) -> None:
     """Lines that are no table. One with an ISBN has only that; one of numbers and delimiters is all numbers.
 
     Below a head, the lines are a column. Otherwise each is a value, also one whose digits a spreadsheet has lost.
     """
-    heads = lines[:1] if len(lines) > 1 and is_lone_head(unquoted(lines[0])) else []
+    heads = start[0] if len(start) > 1 and is_lone_head(unquoted(start[0][0])) else []
     lost = Lost(heads, is_table=bool(heads))
-    for line in lines[len(heads) :]:
-        cell = unquoted(line)
-        cells = [] if is_nothing(cell) else _pieces(cell)
-        found.values += lost.kept(cells, [cell], [0])
+    looks = _Looks()
+    for row in chain(start[len(heads) :], rest):
+        cell = unquoted(row[0])
+        cells = [] if is_nothing(cell) else looks.pieces(cell)
+        found.add(lost.kept(cells, [cell], [0]))
     found.notes += lost.notes()
 
 
@@ -155,32 +176,6 @@ def _readable(row: Row, named: Collection[int] = (), others: Collection[int] = (
         cell if column in named else "" if column in others else _ADDRESS.sub(" ", cell) if "/" in cell else cell
         for column, cell in enumerate(row)
     ]
-
-
-def _pieces(line: str) -> list[str]:
-    """The parts of the line between delimiters that can be ISBNs; the line, if there are none, and for `9,78E+12`."""
-    if is_lost(line):
-        return [line]
-    parts = _SEPARATORS.split(line)
-    return (_numbers(parts) if len(parts) > 1 else []) or [line]
-
-
-def _numbers(cells: Sequence[str]) -> list[str]:
-    """Cells with an ISBN, or with digits and no letters, or whose digits a spreadsheet has lost."""
-    cells = [cell for each in cells if _has_digit(cell := unquoted(each))]
-    return [cell for cell in cells if not any(map(str.isalpha, cell)) or _may_be_isbn(cell) or is_lost(cell)]
-
-
-def _columns(rows: Sequence[Row]) -> set[int]:
-    """The columns in which most cells are ISBNs."""
-    filled: Counter[int] = Counter()
-    good: Counter[int] = Counter()
-    for row in rows:
-        for column, cell in enumerate(row):
-            if not is_nothing(cell):
-                filled[column] += 1
-                good[column] += _is_meant(unquoted(cell))
-    return {column for column in filled if good[column] * 2 > filled[column]}
 
 
 def _cells(cell: str, heads: Row, column: int) -> Iterator[str]:
@@ -194,34 +189,61 @@ def _cells(cell: str, heads: Row, column: int) -> Iterator[str]:
         yield cell
 
 
-def _isbns_among(cells: Sequence[str]) -> list[str]:
-    return [cell for each in cells if _is_meant(cell := unquoted(each))]
+class _Looks:
+    """Finds the cells of a file that have ISBNs. It takes a closer look at MAX_LOOKS of them."""
 
+    def __init__(self) -> None:
+        self.left = MAX_LOOKS
 
-def _is_meant(cell: str) -> bool:
-    """Whether it has an ISBN, or 13 digits with a wrong check digit. Ten such digits are often some other number."""
-    return _digit_count(cell) >= _FEWEST and any(
-        entry.state is not State.INVALID
-        or (entry.reason is Reason.WRONG_CHECK_DIGIT and _digit_count(entry.input) == 13)
-        for entry in read([cell]).entries
-    )
+    def columns(self, rows: Sequence[Row]) -> set[int]:
+        """The columns in which most cells are ISBNs."""
+        filled: Counter[int] = Counter()
+        good: Counter[int] = Counter()
+        for row in rows:
+            for column, cell in enumerate(row[:_MAX_SAMPLE_WIDTH]):
+                if not is_nothing(cell):
+                    filled[column] += 1
+                    good[column] += self.is_meant(unquoted(cell))
+        return {column for column in filled if good[column] * 2 > filled[column]}
 
+    def isbns_among(self, cells: Iterable[str]) -> list[str]:
+        return [cell for each in cells if self.is_meant(cell := unquoted(each))]
 
-def _may_be_isbn(piece: str) -> bool:
-    has_enough = _digit_count(piece) >= _FEWEST - MAX_ZEROS_LOST
-    return has_enough and any(entry.state is not State.INVALID or entry.suggestion for entry in read([piece]).entries)
+    def pieces(self, line: str) -> list[str]:
+        """The parts of the line that can be ISBNs, between delimiters; the line, without any and for `9,78E+12`."""
+        if is_lost(line):
+            return [line]
+        return (self.numbers(_SEPARATOR.split(line)) if _SEPARATOR.search(line) else []) or [line]
+
+    def numbers(self, cells: Iterable[str]) -> list[str]:
+        """Cells with an ISBN, or with digits and no letters, or whose digits a spreadsheet has lost."""
+        cells = (unquoted(cell) for cell in cells if has_digits(cell, 1))
+        return [cell for cell in cells if not _LETTER.search(cell) or self._may_be_isbn(cell) or is_lost(cell)]
+
+    def is_meant(self, cell: str) -> bool:
+        """Whether it has an ISBN, or 13 digits with a wrong check digit. Ten such digits are often another number."""
+        return has_digits(cell, _FEWEST) and any(
+            entry.state is not State.INVALID
+            or (entry.reason is Reason.WRONG_CHECK_DIGIT and sum(map(str.isdigit, entry.input)) == 13)
+            for entry in self._read(cell)
+        )
+
+    def _may_be_isbn(self, piece: str) -> bool:
+        if not has_digits(piece, _FEWEST - MAX_ZEROS_LOST):
+            return False
+        entries = self._read(piece)
+        return not self.left or any(entry.state is not State.INVALID or entry.suggestion for entry in entries)
+
+    def _read(self, cell: str) -> Sequence[Entry]:
+        if len(cell) != 13:  # those of 13 are quickly read, and most of them are ISBNs
+            if not self.left:
+                return ()
+            self.left -= 1
+        return read([cell]).entries
 
 
 def _is_head(row: Row) -> bool:
     """Whether a first row has names, or the numbers of the columns, and no ISBN."""
     is_numbered = len(row) > 1 and list(row) in ([str(at + first) for at in range(len(row))] for first in (0, 1))
     is_named = any(is_isbn_head(cell) or is_other_head(cell) for cell in row)
-    return is_numbered or is_named or not any(map(_has_digit, row))
-
-
-def _has_digit(text: str) -> bool:
-    return any(map(str.isdigit, text))
-
-
-def _digit_count(text: str) -> int:
-    return sum(map(str.isdigit, text))
+    return is_numbered or is_named or not any(has_digits(cell, 1) for cell in row)

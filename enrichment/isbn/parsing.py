@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Callable
 from enum import StrEnum
 from operator import mul
 
@@ -37,6 +38,8 @@ MANY_ZEROS = "000000"
 _CATALOGUED = re.compile(r"(?<=[0-9Xx])\s*(\(.*\)|\[.*\]|\s:\s.*)?[\s.,;:/]*$", re.DOTALL)
 _PUNCTUATION = " \t\r\n.,;:()[]\"'="  # with `="…"`, which makes a spreadsheet take a number as text
 _MAX_CATALOGUED_LENGTH = 200
+_MAX_LENGTH = 1000
+"""Longer texts are none, whatever is in them."""
 # Dashes, white space, control characters, and invisible ones such as the byte order mark and the soft hyphen.
 _SEPARATOR_CATEGORIES = {"Pd", "Zs", "Zl", "Zp", "Cc", "Cf"}
 _OTHER_DASHES = "−⁃˗"  # minus sign, hyphen bullet, modifier letter minus
@@ -88,11 +91,16 @@ def to_isbn10(isbn13: str) -> str | None:
     return body + _check_digit_10(body)
 
 
+def has_digits(text: str, count: int) -> bool:
+    """Whether there are so many digits, at least, in the text."""
+    return re.match(rf"(?:\D*+\d){{{count}}}", text) is not None
+
+
 def compact(value: str) -> str:
     """The value in upper case, with ASCII digits and without separators."""
     if value.isascii():
         return value.translate(_PLAIN_ASCII).upper()
-    return "".join(_plain(character) for character in unicodedata.normalize("NFKC", value)).upper()
+    return unicodedata.normalize("NFKC", value).translate(Translation(_plain)).upper()
 
 
 def _check_digit(number: str) -> str:
@@ -120,6 +128,8 @@ def _from_number(value: float) -> str:
 def _from_text(value: str) -> str:
     if len(value) in {10, 13} and value.isdigit() and value.isascii():  # most of a long list
         return value
+    if len(value) > _MAX_LENGTH:
+        raise InvalidIsbn(Reason.NOT_AN_ISBN)
     plain = compact(value)
     if match := _ISBN.fullmatch(plain):
         return match[1]
@@ -162,6 +172,17 @@ def _plain(character: str) -> str:
         return ""
     digit = unicodedata.decimal(character, None)
     return character if digit is None else str(digit)
+
+
+class Translation(dict[int, str]):
+    """A table for `str.translate` that looks at each different character of a text once."""
+
+    def __init__(self, plain: Callable[[str], str]) -> None:
+        self.plain = plain
+
+    def __missing__(self, code: int) -> str:
+        self[code] = found = self.plain(chr(code))
+        return found
 
 
 _PLAIN_ASCII = str.maketrans({character: _plain(character) for character in map(chr, range(128))})

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from itertools import islice
 from math import isnan
 from typing import NamedTuple
 
-from enrichment.isbn.parsing import InvalidIsbn, Reason, parse
+from enrichment.isbn.parsing import InvalidIsbn, Reason, has_digits, parse
 from enrichment.isbn.scanning import MIN_REPORTED, scan
 from enrichment.isbn.suggestions import suggest, with_zeros
 
@@ -110,7 +111,7 @@ class _Scanner:
         self.left = MAX_GROUPS
 
     def scan(self, value: str) -> list[str]:
-        self.left -= len(_GROUP.findall(value))
+        self.left -= sum(1 for _ in islice(_GROUP.finditer(value), self.left + 1))
         return scan(value) if self.left >= 0 else []
 
 
@@ -138,7 +139,7 @@ def _read_one(value: object, scanner: _Scanner, *, is_spreadsheet: bool) -> Iter
 
 def _can_have_parts(value: str, reason: Reason) -> bool:
     """Whether to look for ISBNs in a part of it. The whole of a wrong check digit is one number."""
-    return reason in {Reason.WRONG_LENGTH, Reason.NOT_AN_ISBN} and sum(map(str.isdigit, value)) >= MIN_REPORTED
+    return reason in {Reason.WRONG_LENGTH, Reason.NOT_AN_ISBN} and has_digits(value, MIN_REPORTED)
 
 
 def _read_parts(texts: list[str], parts: list[str], *, is_spreadsheet: bool) -> Iterator[_Found]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from enrichment.isbn.parsing import InvalidIsbn, Reason, parse
+from enrichment.isbn.parsing import InvalidIsbn, Reason, Translation, parse
 
 _GROUP = r"[0-9]+(?:X(?![A-Z0-9]))?"
 _JOINT = r"(?: ?- ?| )"
@@ -77,7 +77,7 @@ def _begins_inside(text: str, start: int, length: int) -> bool:
 def _plain(text: str) -> str:
     """In upper case, with ASCII digits, `-` for every dash, one blank for any white space, and nothing invisible."""
     if not text.isascii():
-        text = "".join(map(_plain_character, unicodedata.normalize("NFKC", text)))
+        text = unicodedata.normalize("NFKC", text).translate(Translation(_plain_character))
     return " ".join(text.upper().split())
 
 

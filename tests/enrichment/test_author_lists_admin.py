@@ -79,7 +79,7 @@ def test_what_cannot_be_read_is_said_in_the_form(admin_client: Client, monkeypat
     both = give(admin_client, authors="Andy Weir", file=SimpleUploadedFile("a.txt", b"Jane Austen"))
     assert "Not both." in both.text
     monkeypatch.setattr("enrichment.admin.author_lists.MAX_AUTHORS", 1)
-    assert "These are 2 authors. A job can have at most 1." in give(admin_client, authors="Andy Weir\nX Y").text
+    assert "The list has more than 1 author." in give(admin_client, authors="Andy Weir\nX Y").text
     assert "less than or equal to 10" in give(admin_client, authors="Andy Weir", max_pages=11).text
     monkeypatch.setattr("enrichment.admin.lists.MAX_FILE_SIZE", 10)
     large = give(admin_client, file=SimpleUploadedFile("a.txt", b"Frank Herbert"))

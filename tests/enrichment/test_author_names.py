@@ -71,6 +71,26 @@ def test_a_text_that_is_not_a_name_is_reported_with_its_line() -> None:
     assert [bad.line for bad in read_names(b"\nA. Writer\n12\n").rejected] == [3]
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("Ann Lee\nBob Ray\nCy Poe", "more than 2 authors"),
+        ("1\n2\n3\nAnn Lee", "more than 2 lines without a name"),
+        ("Ann Lee\n" * 21, "more than 20 lines"),
+        (f"Ann Lee\n{'a' * 100_001}", "Line 2 has more than 100,000 characters"),
+        (f"title;author\n{';' * 200_000}", "Line 2 has more than 100,000 characters"),
+        ('"' * 200_000, "Line 1 has more than 100,000 characters"),
+    ],
+)
+def test_a_list_with_too_many_names_or_lines_or_too_long_a_line_is_refused(text: str, why: str) -> None:
+    with pytest.raises(NamesUnreadable, match=why):
+        read_names(text.encode(), most=2)
+
+
+def test_a_list_with_as_many_names_as_allowed_is_read() -> None:
+    assert read_names(b"Ann Lee\n1\nBob Ray\n2\nAnn Lee", most=2).names == ["Ann Lee", "Bob Ray"]
+
+
 @pytest.mark.parametrize("content", [b"", b"\n \n", b"name\n", b"123\n", b'name,x\nFrank Herbert,y\n"Lost,y\n'])
 def test_a_list_without_names_or_with_a_quote_that_never_closes_is_refused(content: bytes) -> None:
     with pytest.raises(NamesUnreadable):

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from openpyxl import Workbook
 
-from enrichment.isbn import reading, workbooks
+from enrichment.isbn import files, reading, workbooks
 from enrichment.isbn.files import FileUnreadable, read_file, read_text
+from enrichment.isbn.lost import Lost
 from enrichment.isbn.parsing import Reason
 from enrichment.isbn.reading import GivenIsbns, read
 from tests.lists import folder_of, lists
@@ -220,8 +221,10 @@ def zipped(**members: bytes) -> bytes:
         (zipped(readme=b"hello"), "not an Excel workbook"),
         (workbook([["ISBN"], [DUNE]])[:-200], "not an Excel workbook"),
         (zipped(**{"xl/sheet": bytes(workbooks.MAX_UNPACKED_BYTES + 1)}), "unpacks to more than 50 MiB"),
+        (zipped(**{"xl/sharedStrings.xml": b"<si/>" * 1_000_001}), "too many cells and texts"),
+        (zipped(one=b"<a/>" * 600_000, two=b"<a/>" * 600_000), "too many cells and texts"),
     ],
-    ids=["xls", "no archive", "another archive", "cut off", "bomb"],
+    ids=["xls", "no archive", "another archive", "cut off", "bomb", "many texts", "many tags in two members"],
 )
 def test_a_file_that_is_no_workbook_or_unpacks_to_too_much_is_refused(data: bytes, why: str) -> None:
     with pytest.raises(FileUnreadable, match=why):
@@ -303,18 +306,35 @@ def test_the_exports_of_other_programs_are_recognised_and_nothing_in_them_is_los
     assert {entry.input for entry in given.invalid} == {cell.strip('="') for cell in other if "E+" not in cell}
 
 
+def test_a_table_with_more_numbers_beside_its_isbns_than_are_searched_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_LOOKS", 3)
+    found = read_text(f"{DUNE};0-8044-2957-X\n" + "9780804429573;1234567890\n" * 5)
+    assert found.notes == ["Outside the columns of ISBNs, only 3 cells were searched for ISBNs."]
+
+
 @pytest.mark.parametrize(
-    ("text", "why"),
+    ("text", "why", "read"),
     [
-        ("1\n" * 200_001, "200,000 lines"),
-        ("\r" * 200_001, "200,000 lines"),
-        ("\u2028" * 200_001, "200,000 lines"),
-        ("," * 1_000_001, "1,000,000 cells"),
-        ("1;" * 1_000_001, "1,000,000 cells"),
+        ("1\n" * 300_000, "The text has more than 200,000 lines", 200_000),
+        ("\r" * 300_000, "The text has more than 200,000 lines", 200_000),
+        ("\u2028" * 300_000, "The text has more than 200,000 lines", 200_000),
+        ("a,b\n" * 300_000, "The text has more than 200,000 lines", 0),
+        ("1;" * 300_000, "A line of the text has more than 200,000 cells", 0),
+        (f"{'1;' * 100_000}\n" * 11, "The text has more than 1,000,000 cells", 0),
+        ("9780441172719;9780804429573\n" * 150_000, "The file has more than 200,000 values", 100_001),
     ],
 )
-def test_a_text_with_too_many_lines_or_cells_is_refused_before_they_are_read(text: str, why: str, monkeypatch) -> None:
-    monkeypatch.setattr("csv.reader", None)
-    for read_it in (lambda: read_text(text), lambda: read_file(text.encode())):
-        with pytest.raises(FileUnreadable, match=f"more than {why}"):
-            read_it()
+def test_a_text_with_too_many_lines_cells_or_values_is_refused_at_the_first_one_too_many(
+    text: str, why: str, read: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = 0
+
+    def kept(_: Lost, cells: Any, *__: Any) -> Any:
+        nonlocal counted
+        counted += 1
+        return cells
+
+    monkeypatch.setattr(Lost, "kept", kept)
+    with pytest.raises(FileUnreadable, match=f"^{why}"):
+        read_file(text.encode())
+    assert counted <= read
