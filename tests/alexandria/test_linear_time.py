@@ -18,6 +18,9 @@ from enrichment.isbn.parsing import InvalidIsbn, parse
 from enrichment.isbn.scanning import scan
 from enrichment.isbn.suggestions import with_zeros
 
+TRIES = 5
+"""A busy machine makes one try slow, but not each of them."""
+
 PIECES = ['"', '\\"', ",", "://", "a:", ":", "token", 'token="', "bearer ", "=", "(", "( ", "1 ", "1-", "978-", "X"]
 PIECES += [".0", "<a ", "&", "; charset", "1900 ", "b. ", " ", "and ", ", a ", "é", "1900-", "ISBN", ",isbn", "www."]
 
@@ -49,12 +52,13 @@ def authors(text: str) -> None:
     split(text, Style())
 
 
+def _is_slow(read: Callable[[str], object], piece: str) -> bool:
+    """Whether twice the text takes much more than twice the time."""
+    text = piece * (8_000 // len(piece))
+    return seconds(read, text * 2) > 3 * seconds(read, text) + 0.002
+
+
 @pytest.mark.parametrize("read", [prefers, masked, names_charset, parse, scan, with_zeros, read_text, names, authors])
 def test_twice_the_text_takes_about_twice_the_time(read: Callable[[str], object]) -> None:
-    slow = []
-    for piece in PIECES:
-        text = piece * (8_000 // len(piece))
-        once, twice = seconds(read, text), seconds(read, text * 2)
-        if twice > 3 * once + 0.002:
-            slow.append((piece, once, twice))
+    slow = [piece for piece in PIECES if all(_is_slow(read, piece) for _ in range(TRIES))]
     assert not slow
