@@ -13,8 +13,6 @@ from django.http.response import HttpResponseBase
 from alexandria.api.bodies import NO_NUL
 from alexandria.api.problems import refusal
 
-NUL = "\0"
-
 
 class OnlyIds:
     """Middleware. Without it, pages that look for the row on their own fail when PostgreSQL or Django refuse the id."""
@@ -32,9 +30,9 @@ class OnlyIds:
         match = request.resolver_match
         if match is None or match.app_name != "admin" or not request.user.is_authenticated:
             return None
-        if NUL in unquote(request.META["QUERY_STRING"]):
+        if "\0" in unquote(request.META["QUERY_STRING"]):
             return refusal(request, 400, "parse_error", NO_NUL)
-        if NUL in request.path or not _can_be_id(match.route, named.get("object_id")):
+        if "\0" in request.path or not _can_be_id(match.route, named.get("object_id")):
             raise Http404("There is no such id.")
         return None
 

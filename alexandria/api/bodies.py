@@ -137,7 +137,7 @@ def _refused(request: HttpRequest) -> HttpResponseBase | None:
 def _unreadable(request: HttpRequest) -> HttpResponseBase | None:
     """Reads a form, and returns the answer to one that cannot be read. Later the check of CSRF would, with a 500."""
     try:
-        if any("\0" in value for values in dict(request.POST.lists()).values() for value in values):
+        if any("\0" in value for _, values in request.POST.lists() for value in values):
             return refusal(request, HTTPStatus.BAD_REQUEST, "parse_error", NO_NUL)
     except UnsupportedMediaType as error:
         return refusal(request, error.status_code, "unsupported_charset", str(error.detail))

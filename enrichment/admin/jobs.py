@@ -16,7 +16,7 @@ from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 
 from alexandria.common import widgets
-from alexandria.common.admin import BoundedList, ReadOnlyAdmin
+from alexandria.common.admin import BoundedList, ReadOnlyAdmin, WithFigures
 from alexandria.common.reasons import close_dialog, confirm_dialog
 from alexandria.common.text import counted
 from enrichment.admin import author_lists, job_items, lists, progress, your_lists
@@ -59,7 +59,7 @@ class JobList(BoundedList):
 
 
 @admin.register(Job)
-class JobAdmin(ReadOnlyAdmin):
+class JobAdmin(WithFigures, ReadOnlyAdmin):
     list_display = ("created_at", "what", "consumer", "state_label", "progress_bar", "rate", "calls", "ends", "why")
     list_filter = ("state", KindFilter, "consumer", "on_exhausted")
     list_select_related = ("consumer",)
@@ -105,12 +105,8 @@ class JobAdmin(ReadOnlyAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[JobList]:
         return JobList
 
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        job = self.get_object(request, object_id)
-        shown = progress.progress_context(job) if job else {}
-        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **shown})
+    def figures(self, row: Job) -> dict[str, Any]:
+        return progress.progress_context(row)
 
     @display(description="state", ordering="state", label=progress.STATE_COLOURS)
     def state_label(self, job: Job) -> tuple[str, str]:

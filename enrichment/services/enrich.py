@@ -246,8 +246,7 @@ def add_answer(asked: list[str], answer: Answer, result: Enrichment) -> dict[str
 
     Returns the ISBN-13s that were not stored, with the reason.
     """
-    found = {book.isbn13 for book in answer.books}
-    missing = [isbn for isbn in asked if isbn not in found]
+    missing = answer.missing(asked)
 
     def store() -> StoreResult:
         stored = store_books(answer.books)
@@ -259,7 +258,7 @@ def add_answer(asked: list[str], answer: Answer, result: Enrichment) -> dict[str
 
     result.created += stored.created
     result.updated += stored.updated
-    result.found += len(found)
+    result.found += len(answer.books)
     result.enriched += stored.created + stored.updated + stored.unchanged
     result.failed += len(stored.errors)
     result.not_found_isbns += missing

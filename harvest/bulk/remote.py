@@ -4,6 +4,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 from enrichment.jobs.attended import Ended
 from enrichment.selectors.jobs import MAX_PAGES
@@ -28,6 +29,8 @@ from harvest.bulk.harvests import (
     list_to_begin,
     summary_of,
 )
+
+Json = dict[str, Any]
 
 KIND = "authors"
 POLL_SECONDS = (1.0, 5.0)
@@ -150,7 +153,7 @@ class RemoteHarvest:
     def close(self) -> None:
         self._api.close()
 
-    def _earlier(self, wanted: AuthorList | None) -> Figures | None:
+    def _earlier(self, wanted: AuthorList | None) -> Json | None:
         """The latest job of the list; without a list, the latest one that is not done."""
         address = f"/api/jobs?kind={KIND}" + (f"&list_key={wanted.key}" if wanted else "")
         for _, jobs in self._api.pages(address):
@@ -189,12 +192,12 @@ class RemoteHarvest:
                 raise CannotGoOn(f"The server refuses: {answer.body['detail']}")
             self._look(answer.body["id"])
 
-    def _post_list(self, body: Figures) -> Answer:
+    def _post_list(self, body: Json) -> Answer:
         # With the key, a request that is repeated because its answer was lost gives the same job.
         headers = {"Prefer": "respond-async", "Idempotency-Key": str(uuid.uuid4())}
         return self._api.post("/api/authors/bulk-harvest", body, headers=headers)
 
-    def _take_over(self, job: Figures) -> None:
+    def _take_over(self, job: Json) -> None:
         """Lets a job go on that is paused or has ended; what failed is tried again."""
         self._job = job
         to_do = {PENDING} if job["state"] in {*_UNDER_WAY, "paused"} else {PENDING, FAILED}
@@ -219,8 +222,8 @@ class RemoteHarvest:
                 raise CannotGoOn("Interrupted.", code=EXIT_INTERRUPTED)
             self._look()
 
-    def _look(self, job_id: str = "") -> Figures:
-        job: Figures = self._api.get(f"/api/jobs/{job_id or self._job['id']}")
+    def _look(self, job_id: str = "") -> Json:
+        job: Json = self._api.get(f"/api/jobs/{job_id or self._job['id']}")
         with self._api.understood():
             self._job = {name: job[name] for name in _NEEDED}
         return self._job
@@ -235,7 +238,7 @@ class RemoteHarvest:
                 found = True
         return found
 
-    def _authors(self, job: Figures, *, state: str = "", begin: str = "") -> Iterator[Figures]:
+    def _authors(self, job: Json, *, state: str = "", begin: str = "") -> Iterator[Json]:
         """The authors of the job, in order. Remembers the first page that has a pending one."""
         begin = begin or f"/api/jobs/{job['id']}/authors" + (f"?state={state}" if state else "")
         is_open = False

@@ -32,8 +32,8 @@ class Plan:
 
     `batch_price`: a batch costs a call for each requested ISBN ("isbn"), or one call ("request").
     `key_price` and `feed_price`: what `GET /key` and a page of the feed of updates cost.
-    `limit_answer`: one of LIMIT_ANSWERS, the answer above the daily limit. "Limit Exceeded" also
-    answers what is too fast.
+    `limit_answer`: one of LIMIT_ANSWERS, the answer above the daily limit. "Limit Exceeded" also answers what is too
+    fast.
     `rate_headers`: some of RATE_HEADERS, sent with every answer except 401; Retry-After only when a limit is reached.
     `counter_lag`: `GET /key` tells the count of so many seconds ago.
     `charge_failed`: whether 429, 5xx and refusals above the daily limit cost their price.
