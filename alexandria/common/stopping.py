@@ -33,6 +33,10 @@ class Flag:
 STOPPING = Flag()
 
 
+class EndAtOnce(KeyboardInterrupt):
+    """A person ends the process for the second time: it waits for nothing that is under way."""
+
+
 @worker_shutting_down.connect(dispatch_uid="alexandria.common.stopping")
 def stop(*_: Any, **__: Any) -> None:
     STOPPING.set()

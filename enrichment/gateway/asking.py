@@ -26,7 +26,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 
-from alexandria.common.stopping import STOPPING
+from alexandria.common.stopping import STOPPING, EndAtOnce
 from alexandria.common.text import as_people_read
 from enrichment.books.aside import put_aside
 from enrichment.books.decoding import Answer
@@ -132,6 +132,7 @@ class _Attempt(Generic[Decoded]):
     ended: float | None = None
     result: Reply | Exception | None = None
     decoded: Decoded | Exception | None = None
+    is_over: Event = field(default_factory=Event)  # set: nothing of the above changes any more
 
     @property
     def is_trouble(self) -> bool:
@@ -172,8 +173,8 @@ class _Asking(Generic[Decoded]):
                     self._end_payer(attempt)
                 if exchanged is not None:
                     yield exchanged
-        except BaseException:  # also when the caller has ended the loop, or a person the process
-            self._record_what_is_under_way()
+        except BaseException as error:  # also when the caller has ended the loop, or a person the process
+            self._record_what_is_under_way(at_once=isinstance(error, EndAtOnce))
             raise
         finally:
             for attempt in (*self.under_way, *self.retries, *self.held_back, self.pending):
@@ -268,6 +269,7 @@ class _Asking(Generic[Decoded]):
     def _send(self, attempt: _Attempt[Decoded]) -> None:
         """Lets a thread send the request at its send time."""
         attempt.started = attempt.ended = attempt.result = attempt.decoded = None
+        attempt.is_over.clear()
         self.under_way.add(attempt)
         # A daemon: a process that is told to end does not wait for ISBNdb. The context: the log names the operation.
         work = partial(copy_context().run, _exchange, attempt, MIN_GAP * self.pace, self.halt, self.came)
@@ -440,18 +442,18 @@ class _Asking(Generic[Decoded]):
         self.halt.set()
         self.halt = Event()
 
-    def _record_what_is_under_way(self) -> None:
+    def _record_what_is_under_way(self, *, at_once: bool) -> None:
         """Something broke, or the caller has ended the loop. Answers with books are paid for, and put aside.
 
-        If this thread was interrupted just when it had taken an answer, it waits no longer than a request takes.
+        `at_once`: only those that have come by now. It does not look into `came`: if this thread is interrupted when it
+        takes an answer from there, the answer is in neither.
         """
         self.stopped_by = self.stopped_by or RuntimeError("The operation ended.")
         self._send_nothing_more()
-        while self.under_way:
-            try:
-                attempt = self.came.get(timeout=_MAX_TURN.total_seconds())
-            except Empty:
-                return
+        for attempt in tuple(self.under_way):
+            if at_once and not attempt.is_over.is_set():
+                continue
+            attempt.is_over.wait()
             exchanged = self._judge(attempt)
             self._end_payer(attempt)
             if exchanged is not None:
@@ -503,6 +505,7 @@ def _exchange(attempt: _Attempt[Any], gap: float, halt: Event, came: SimpleQueue
             attempt.decoded = attempt.question.decode(attempt.result.body)
         except Exception as error:  # noqa: BLE001 (the calling thread raises it)
             attempt.decoded = error
+    attempt.is_over.set()
     came.put(attempt)
 
 

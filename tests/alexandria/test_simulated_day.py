@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -97,6 +97,14 @@ def new_day_is_worked_on(sandbox: Sandbox) -> bool:
         and Job.objects.get(kind=Job.Kind.BATCH_DIRECT).ended_at is not None
         and consumers_that_spent() >= SPENDERS
     )
+
+
+def no_client_failed(done: list[Future[None]]) -> bool:
+    """Raises the error of a client that has failed."""
+    for client in done:
+        if client.done():
+            client.result()
+    return True
 
 
 def consumers_that_spent() -> set[str]:
@@ -226,14 +234,15 @@ def test_all_consumers_at_once_over_midnight_keep_every_guarantee(
             works = [start_job, batches, bibliographies, new_releases, queue_isbns]
             done = [pool.submit(work, client, goes_on) for work, client in zip(works, clients, strict=True)]
             try:
-                wait_until(nothing_is_left)
+                wait_until(lambda: no_client_failed(done) and nothing_is_left())
                 switch_crons(enabled=False)  # no run may lose its lease because the clock jumps
                 wait_until(lambda: not HarvestRun.objects.filter(outcome="running").exists())
                 set_clocks(day, set_clock, LAST_SECONDS)
                 switch_crons(enabled=True)
-                wait_until(lambda: new_day_is_worked_on(day))
+                wait_until(lambda: no_client_failed(done) and new_day_is_worked_on(day))
             finally:
                 over.set()
+                print(*DailyLedger.objects.values(), *Job.objects.values("kind", "state"), sep="\n")
             for each in done:
                 each.result()
         assert harvester.poll() is None, (tmp_path / "harvest.log").read_text()[-2000:]

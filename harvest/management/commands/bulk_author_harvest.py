@@ -16,6 +16,7 @@ from django.core.management.base import CommandError
 from rich.console import Console
 
 from alexandria.common.commands import EXIT_CLOSED, ToolCommand
+from alexandria.common.stopping import EndAtOnce
 from alexandria.common.text import as_people_read, as_programs_read
 from enrichment.authors.names import Names, NamesUnreadable, collect, list_key, read_names
 from enrichment.jobs.attended import Ended
@@ -256,7 +257,7 @@ def ended_by_signals(harvest: Harvest) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopping
         if stopping:
-            raise KeyboardInterrupt
+            raise EndAtOnce
         stopping = True
         harvest.stop()
         os.write(2, b"Stopping after the pages under way. A second signal stops at once.\n")

@@ -24,6 +24,7 @@ from enrichment.books.aside import answers_aside, store_aside
 from enrichment.books.decoding import decode_books
 from enrichment.books.storage import store_books
 from enrichment.exceptions import EnrichmentStopped
+from enrichment.gateway import asking
 from enrichment.jobs.lifecycle import create_job
 from enrichment.jobs.workers import run_job
 from enrichment.models import Edition, Job, Miss
@@ -131,6 +132,24 @@ def test_an_answer_is_kept_when_the_process_is_ended_while_its_outcome_is_record
             enrich_isbns([*KNOWN[:3], *UNKNOWN], consumer="reader")
     assert (answers_aside(), store_aside(), stored()) == (1, 1, set(KNOWN[:3]))
     assert Miss.objects.count() == len(UNKNOWN)
+
+
+def test_an_answer_is_kept_when_the_process_is_ended_just_when_the_answer_is_taken(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait = asking._Asking._wait
+
+    def interrupted(self: Any, until: float | None) -> Any:
+        if (taken := wait(self, until)) is not None:
+            raise KeyboardInterrupt
+        return taken
+
+    with monkeypatch.context() as ended:
+        ended.setattr(asking._Asking, "_wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            enrich_isbns(KNOWN[:3], consumer="reader")
+    assert (answers_aside(), store_aside(), stored()) == (1, 1, set(KNOWN[:3]))
+    assert balance(sandbox) == (1, 1)
 
 
 @pytest.mark.parametrize("raw", [False, True], ids=["a batch", "a page to pass on"])
