@@ -59,10 +59,15 @@ class PatientSocket(socket.socket):
         seconds = max(self.patience, 1.0) + len(data) / MIN_BYTES_PER_SECOND
         self._timed(seconds, lambda: super(PatientSocket, self).sendall(data, flags), lambda _: len(data))
 
-    def recv_now(self) -> bytes:
-        """What has come. Raises BlockingIOError when there is nothing; b"": the client has gone."""
+    def recv_now(self) -> bytes | None:
+        """What has come; None: nothing yet; b"": the client has gone."""
         self.settimeout(0)
-        return super().recv(SMALL_BODY)
+        try:
+            return super().recv(SMALL_BODY)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
 
     def _timed(self, seconds: float, act: Callable[[], Any], size: Callable[[Any], int]) -> Any:
         self.settimeout(seconds)
@@ -140,15 +145,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self._receive(conn, begun)
 
     def on_pending_socket_readable(self, conn: TConn, client: Any) -> None:
-        try:
-            data = conn.sock.recv_now()
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if data:
+        if data := conn.sock.recv_now():
             self._receive(conn, data)
-        else:
+        elif data is not None:
             self._stop_waiting(conn, self.pending_conns)
             self._close(conn)
 
@@ -201,12 +200,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self.lingering.append(conn)
 
     def _drain(self, conn: TConn, client: Any) -> None:
-        try:
-            data = conn.sock.recv_now()
-        except BlockingIOError:
+        if (data := conn.sock.recv_now()) is None:
             return
-        except OSError:
-            data = b""
         conn.drained += len(data)
         if not data or conn.drained > MAX_LINGER_BYTES:
             self._close(self._stop_waiting(conn, self.lingering))

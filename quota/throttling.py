@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
-from alexandria.common.turns import LONG_BODY, name_sender, take_turn
+from alexandria.common.turns import name_sender, take_turn, take_turn_for_body
 from quota.models import ConsumerKey
 
 log = structlog.get_logger(__name__)
@@ -69,11 +69,7 @@ class Turns(BaseThrottle):
     def allow_request(self, request: Request, view: Any) -> bool:
         if isinstance(request.auth, ConsumerKey):
             name_sender(f"key {request.auth.prefix}")
-        if getattr(view, "takes_long", False) or _length_of(request) > LONG_BODY:
+        if getattr(view, "takes_long", False):
             take_turn()
+        take_turn_for_body(request.META)
         return True
-
-
-def _length_of(request: Request) -> int:
-    length = request.META.get("CONTENT_LENGTH") or "0"
-    return int(length) if length.isdecimal() else 0

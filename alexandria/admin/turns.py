@@ -8,7 +8,7 @@ from django.shortcuts import render
 from django.urls import reverse
 
 from alexandria.common.searching import SearchTooSlow
-from alexandria.common.turns import LONG_BODY, RETRY_AFTER, TooManyAtOnce, name_sender, take_turn
+from alexandria.common.turns import RETRY_AFTER, TooManyAtOnce, name_sender, take_turn_for_body
 from alexandria.logins.throttling import LogInPaused
 
 
@@ -26,8 +26,7 @@ class Turns:
         if request.path.startswith(reverse("admin:index")) and request.user.is_authenticated:
             name_sender(f"user {request.user.pk}")
             try:
-                if int(request.META.get("CONTENT_LENGTH") or 0) > LONG_BODY:
-                    take_turn()
+                take_turn_for_body(request.META)
             except TooManyAtOnce as refused:
                 return _too_many(request, refused)
         return self._get_response(request)

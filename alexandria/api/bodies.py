@@ -16,6 +16,7 @@ from django.http.multipartparser import MultiPartParser, MultiPartParserError
 from rest_framework.exceptions import UnsupportedMediaType
 
 from alexandria.api.problems import DETAILS, IN_API, refusal
+from alexandria.common.turns import body_length
 from enrichment.api.isbndb.errors import too_long
 
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -119,7 +120,7 @@ def _refused(request: HttpRequest) -> HttpResponseBase | None:
     """The answer to a request whose body is not read; None: the body can be read."""
     if "Transfer-Encoding" in request.headers:
         return refusal(request, HTTPStatus.LENGTH_REQUIRED, "length_required", NO_LENGTH)
-    length = int(request.META.get("CONTENT_LENGTH") or 0)
+    length = body_length(request.META)
     if not length:
         return None
     in_api = request.path.startswith(IN_API)  # views ask for the key before they read

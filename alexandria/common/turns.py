@@ -5,6 +5,7 @@ Outside a web request nobody is named, and nothing is refused.
 """
 
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
@@ -54,6 +55,18 @@ def take_turn() -> None:
         if len(_taken) >= all_turns:
             raise TooManyAtOnce("Too many requests that take long are under way. Try again soon.")
         _taken[thread] = who
+
+
+def take_turn_for_body(environ: Mapping[str, Any]) -> None:
+    """Takes a turn for a request with a long body. Raises TooManyAtOnce."""
+    if body_length(environ) > LONG_BODY:
+        take_turn()
+
+
+def body_length(environ: Mapping[str, Any]) -> int:
+    """Bytes of the body by its head; 0 without a Content-Length, and for one that is no number."""
+    length = environ.get("CONTENT_LENGTH") or ""
+    return int(length) if length.isdecimal() else 0
 
 
 def end_turn(**_: Any) -> None:

@@ -73,8 +73,9 @@ def read_file(data: bytes) -> FileValues:
     """
     found = FileValues()
     if is_workbook(data):
-        for rows in sheets_of(data):
-            _read_rows(rows, found)
+        with sheets_of(data) as sheets:
+            for rows in sheets:
+                _read_rows(rows, found)
         return found
     decoded = decode_text(data)
     if decoded.guessed:

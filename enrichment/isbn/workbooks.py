@@ -1,16 +1,25 @@
-"""Reads the cells of an Excel workbook (xlsx) in bounded memory and time."""
+"""Reads the cells of an Excel workbook (xlsx), in a process of its own with a bound of memory and time.
+
+A file of a few MB can have millions of texts, formats and attributes, which openpyxl reads as a whole.
+"""
 
 import io
+import json
+import struct
+import sys
 import zipfile
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
-from xml.etree.ElementTree import ParseError
+from itertools import groupby
+from lzma import LZMAError
+from operator import itemgetter
+from subprocess import PIPE, Popen
 
-from openpyxl import load_workbook
-from openpyxl.utils.exceptions import InvalidFileException
+from django.conf import settings
 
+from enrichment.isbn import workbook_reader
 from enrichment.isbn.tables import FileUnreadable, Row
 
 MAX_UNPACKED_BYTES = 50 * 1024 * 1024
@@ -22,6 +31,9 @@ MAX_TAGS = 1_000_000
 """Of all members. A cell has up to four, and its text four more where it stands first. openpyxl takes up to 14
 microseconds for one, reads all texts and formats before the first row, and a row as a whole."""
 
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, LZMAError, struct.error, EOFError, OSError, RuntimeError, ValueError)
+"""What a damaged archive raises, or one with a password."""
+_DAMAGED = "This is not an Excel workbook (xlsx), or it is damaged."
 _ZIP, _OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 
 
@@ -32,54 +44,55 @@ def is_workbook(data: bytes) -> bool:
     return data.startswith(_ZIP)
 
 
-def sheets_of(data: bytes) -> Iterator[Iterator[Row]]:
-    """The rows of each sheet, as text, one at a time. A whole number has no `.0`. Raises FileUnreadable."""
-    with _readable():
-        _check_size(data)
-        workbook = load_workbook(io.BytesIO(data), read_only=True, data_only=True, keep_links=False)
-    return _counted(workbook.worksheets)
-
-
-def _counted(sheets: list[Any]) -> Iterator[Iterator[Row]]:
-    left = MAX_CELLS
-
-    def rows(sheet: Any) -> Iterator[Row]:
-        nonlocal left
-        sheet.reset_dimensions()  # what the file says about its size can be wrong
-        with _readable():
-            for row in sheet.iter_rows(values_only=True):
-                empty = next((at for at, cell in enumerate(reversed(row)) if cell is not None), len(row))
-                left -= len(row) - empty or 1
-                if left < 0:
-                    raise FileUnreadable(f"The workbook has more than {MAX_CELLS:,} cells. Save it as CSV.")
-                yield [_text(cell) for cell in row[: len(row) - empty]]
-
-    return map(rows, sheets)
-
-
 @contextmanager
-def _readable() -> Iterator[None]:
+def sheets_of(data: bytes) -> Iterator[Iterator[Iterator[Row]]]:
+    """The rows of each sheet, as text, one at a time. A whole number has no `.0`. They raise FileUnreadable."""
+    check_size(data)
+    command = [sys.executable, "-W", "ignore", "-m", workbook_reader.__name__]
+    with Popen(command, cwd=settings.BASE_DIR, stdin=PIPE, stdout=PIPE) as process:
+        try:
+            with suppress(BrokenPipeError), process.stdin as stdin:  # type: ignore[union-attr]
+                stdin.write(data)
+            yield (map(itemgetter(1), rows) for _, rows in groupby(_read(process), itemgetter(0)))
+        finally:
+            process.kill()
+
+
+def _read(process: Popen[bytes]) -> Iterator[tuple[int, Row]]:
+    """What the process has read: the number of the sheet, and a row."""
+    left = MAX_CELLS
+    for line in process.stdout:  # type: ignore[union-attr]
+        if not line.endswith(b"\n"):
+            break  # the process was killed
+        sheet, row = json.loads(line)
+        left -= len(row) or 1
+        if left < 0:
+            raise FileUnreadable(f"The workbook has more than {MAX_CELLS:,} cells. Save it as CSV.")
+        yield sheet, row
+    ended = process.wait()
+    if ended == workbook_reader.EXIT_DAMAGED:
+        raise FileUnreadable(_DAMAGED)
+    if ended < 0 or ended == workbook_reader.EXIT_NO_MEMORY:
+        raise FileUnreadable("The workbook takes too much time or memory to read. Save it as CSV.")
+    if ended:
+        raise RuntimeError(f"The process that reads a workbook ended with {ended}.")
+
+
+def check_size(data: bytes) -> None:
+    """Raises FileUnreadable for what is no archive, or too large. A small file can unpack to gigabytes.
+
+    A member that is longer than it says is an error when it is read.
+    """
+    tags = 0
     try:
-        yield
-    except (zipfile.BadZipFile, InvalidFileException, ParseError, KeyError, ValueError, TypeError, OSError) as error:
-        raise FileUnreadable("This is not an Excel workbook (xlsx), or it is damaged.") from error
-
-
-def _check_size(data: bytes) -> None:
-    """A small file can unpack to gigabytes. A member that is longer than it says is an error when it is read."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        if sum(member.file_size for member in archive.infolist()) > MAX_UNPACKED_BYTES:
-            raise FileUnreadable(f"The workbook unpacks to more than {MAX_UNPACKED_BYTES // 1024**2} MiB.")
-        tags = 0
-        for member in archive.infolist():
-            with archive.open(member) as file:
-                for chunk in iter(partial(file.read, 64 * 1024), b""):
-                    tags += chunk.count(b"<")
-                    if tags > MAX_TAGS:
-                        raise FileUnreadable("The workbook has too many cells and texts. Save it as CSV.")
-
-
-def _text(cell: object) -> str:
-    if isinstance(cell, float) and cell.is_integer():
-        cell = int(cell)
-    return "" if cell is None else str(cell)
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if sum(member.file_size for member in archive.infolist()) > MAX_UNPACKED_BYTES:
+                raise FileUnreadable(f"The workbook unpacks to more than {MAX_UNPACKED_BYTES // 1024**2} MiB.")
+            for member in archive.infolist():
+                with archive.open(member) as file:
+                    for chunk in iter(partial(file.read, 64 * 1024), b""):
+                        tags += chunk.count(b"<")
+                        if tags > MAX_TAGS:
+                            raise FileUnreadable("The workbook has too many cells and texts. Save it as CSV.")
+    except _UNREADABLE as error:
+        raise FileUnreadable(_DAMAGED) from error

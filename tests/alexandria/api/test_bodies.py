@@ -4,6 +4,7 @@ import codecs
 import json
 import tempfile
 from collections.abc import Iterator
+from datetime import timedelta
 from io import BytesIO
 from typing import Any
 
@@ -14,11 +15,14 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.signals import request_started
 from django.db import close_old_connections
 from django.test import Client, RequestFactory
+from django.utils import timezone
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import JSONParser
 
 from alexandria.api.parsers import MAX_VALUES, LimitedJSONParser
 from alexandria.wsgi import application
+from enrichment.isbn import files
+from quota.models import Consumer, ConsumerKey
 
 pytestmark = pytest.mark.django_db
 
@@ -156,6 +160,23 @@ def test_a_body_without_a_key_or_a_session_is_refused_unread(path: str, kind: st
     assert answer_to_head(path, CONTENT_TYPE=kind)[0] == 401
 
 
+@pytest.mark.parametrize("key", ["wrong", "expired", "revoked", "of a consumer that is switched off"])
+def test_a_body_with_a_key_that_is_not_accepted_is_refused_unread(key: str) -> None:
+    consumer = Consumer.objects.create(slug="reader", active=key != "of a consumer that is switched off")
+    yesterday = timezone.now() - timedelta(days=1)
+    _, text = ConsumerKey.objects.create_key(
+        name="a", consumer=consumer, revoked=key == "revoked", expiry_date=yesterday if key == "expired" else None
+    )
+    head = {
+        "HTTP_AUTHORIZATION": f"Api-Key {'wrong.key' if key == 'wrong' else text}",
+        "CONTENT_TYPE": "application/json",
+    }
+    paths = ["enrich/batch-direct", "enrich/queue", "authors/bulk-harvest", "books/enrich-new-releases"]
+    for path in ["/isbndb/books", *(f"/api/{path}" for path in paths)]:
+        for method in ("POST", "PUT", "PATCH", "DELETE"):
+            assert answer_to_head(path, REQUEST_METHOD=method, **head)[0] in {401, 403}, (method, path)
+
+
 @pytest.mark.parametrize("path", ["/api/enrich/batch-direct", "/isbndb/books", "/admin/", LOG_IN])
 def test_a_body_that_is_too_long_is_refused_unread(path: str) -> None:
     too_long = str(settings.FILE_UPLOAD_MAX_MEMORY_SIZE + 1)
@@ -210,6 +231,13 @@ def test_json_with_too_many_values_is_refused_before_it_is_parsed(piece: bytes, 
     monkeypatch.setattr(JSONParser, "parse", None)
     with pytest.raises(ParseError, match="more than 500,000 values"):
         LimitedJSONParser().parse(BytesIO(piece * (MAX_VALUES + 1)))
+
+
+def test_a_user_who_may_not_do_what_the_form_is_for_gets_no_file_read(client: Client, monkeypatch) -> None:
+    monkeypatch.setattr(files, "read_file", None)
+    client.force_login(User.objects.create_user("viewer", is_staff=True))
+    file = SimpleUploadedFile("list.txt", b"9780441172719\n")
+    assert client.post("/admin/enrichment/job/check-isbns/", {"file": file}).status_code == 403
 
 
 def test_json_of_a_whole_list_is_parsed() -> None:

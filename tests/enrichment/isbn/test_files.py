@@ -2,11 +2,16 @@
 
 import csv
 import io
+import resource
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from openpyxl import Workbook
 
 from enrichment.isbn import files, reading, workbooks
@@ -14,6 +19,7 @@ from enrichment.isbn.files import FileUnreadable, read_file, read_text
 from enrichment.isbn.lost import Lost
 from enrichment.isbn.parsing import Reason
 from enrichment.isbn.reading import GivenIsbns, read
+from enrichment.isbn.workbooks import check_size
 from tests.lists import folder_of, lists
 
 DUNE, EMMA = "9780441172719", "9780804429573"
@@ -35,6 +41,9 @@ def workbook(*sheets: list[list[object]]) -> bytes:
     data = io.BytesIO()
     book.save(data)
     return data.getvalue()
+
+
+A_WORKBOOK = workbook([["ISBN"], [DUNE]])
 
 
 @pytest.mark.parametrize(
@@ -236,6 +245,40 @@ def test_a_workbook_has_a_maximum_of_cells(monkeypatch: pytest.MonkeyPatch) -> N
     assert isbns_of(workbook([["ISBN"], [DUNE]], [[None, EMMA]])).valid == [DUNE, EMMA]
     with pytest.raises(FileUnreadable, match="more than 4 cells"):
         read_file(workbook([["ISBN"], [DUNE]], [[None, EMMA], [EMMA]]))
+
+
+@pytest.mark.slow
+def test_a_workbook_that_takes_too_much_memory_is_refused_and_takes_none_of_this_process() -> None:
+    with zipfile.ZipFile(io.BytesIO(workbook([["ISBN"], [DUNE]]))) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    many = " ".join(f"a{at}=''" for at in range(1_500_000))
+    data = zipped(**members | {"xl/styles.xml": f"<styleSheet {many}/>".encode()})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(FileUnreadable, match="too much time or memory"):
+        read_file(data)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000
+
+
+@hypothesis_settings(max_examples=500, deadline=None)
+@given(at=st.integers(0, len(A_WORKBOOK) - 1), byte=st.integers(0, 255), many=st.integers(1, 4))
+def test_a_workbook_with_damaged_bytes_is_refused_or_left_to_the_reader(at: int, byte: int, many: int) -> None:
+    data = bytearray(A_WORKBOOK)
+    data[at : at + many] = bytes([byte] * many)
+    with suppress(FileUnreadable):
+        check_size(bytes(data))
+
+
+@pytest.mark.parametrize(
+    "part", ["xl/workbook.xml", "xl/styles.xml", "xl/worksheets/sheet1.xml", "[Content_Types].xml"]
+)
+@pytest.mark.parametrize(
+    "content", [b"", b"<a/>", b"<worksheet><sheetData><row><c r='?'/></row></sheetData></worksheet>"]
+)
+def test_a_workbook_with_a_damaged_part_is_read_or_refused(part: str, content: bytes) -> None:
+    with zipfile.ZipFile(io.BytesIO(A_WORKBOOK)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with suppress(FileUnreadable):
+        assert read_file(zipped(**members | {part: content})).values in ([], [DUNE])
 
 
 def test_numbers_without_letters_are_taken_without_a_guess(monkeypatch: pytest.MonkeyPatch) -> None:

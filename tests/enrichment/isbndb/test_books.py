@@ -9,6 +9,7 @@ from django.db.models import F
 from django.test import Client
 
 from alexandria.development.sandbox.server import Sandbox
+from enrichment.api.isbndb import parameters
 from enrichment.books.storage import StoreError, StoreResult
 from enrichment.models import Edition
 from quota.models import Call
@@ -71,6 +72,17 @@ def test_what_is_no_isbn_is_not_found_and_nothing_is_sent(isbndb: Client, sandbo
         response = isbndb.get(f"/isbndb/book/{wrong}")
         assert (response.status_code, response.json()["message"]) == (404, "Not Found")
     assert sandbox.requests == []
+
+
+def test_a_batch_in_a_body_that_is_far_too_long_is_refused_before_it_is_parsed(isbndb: Client, monkeypatch) -> None:
+    monkeypatch.setattr(parameters, "json", None)
+    monkeypatch.setattr(parameters, "QueryDict", None)
+    for body, kind in (
+        (b"[" * 300_000, "application/json"),
+        (b"isbns=1&" * 40_000, "application/x-www-form-urlencoded"),
+    ):
+        response = isbndb.post("/isbndb/books", body, content_type=kind)
+        assert (response.status_code, response.json()["error_message"]) == (400, f"Bad Request. {TOO_MANY}")
 
 
 def test_a_batch_has_the_known_books_in_the_order_of_the_request(isbndb: Client, sandbox: Sandbox) -> None:
