@@ -5,8 +5,8 @@ from enrichment.jobs import lifecycle, workers
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True)
-def run_job(job_id: str = "") -> None:
-    """Runs the next job for a turn. `job_id`: messages of 0.1.0 have one, which does not matter any more."""
+def run_job() -> None:
+    """Runs the next job for a turn."""
     workers.run_job()
 
 

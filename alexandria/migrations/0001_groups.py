@@ -12,12 +12,13 @@ VIEWED = {
         "consumerkey",
         "consumerusage",
         "dailyledger",
+        "pricemeasurement",
         "reconciliation",
         "refusal",
         "reservation",
         "switches",
     ],
-    "enrichment": ["author", "edition", "job", "miss", "queuedisbn", "work"],
+    "enrichment": ["author", "authormiss", "edition", "feedfollowing", "job", "miss", "queuedisbn", "work"],
     "harvest": ["cronstate", "harvestrun"],
     "alerts": ["alert", "delivery"],
     "admin": ["logentry"],
@@ -48,6 +49,7 @@ PERMISSIONS = {
         "quota.change_consumer",
         "quota.change_consumerkey",
         "quota.change_switches",
+        "quota.reopen_dailyledger",
     ],
 }
 

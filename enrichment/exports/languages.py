@@ -2,15 +2,15 @@
 
 from functools import lru_cache
 
-from iso639 import Lang
-from iso639.exceptions import InvalidLanguageValue
-
 UNKNOWN = "und"
 
 
 @lru_cache(maxsize=1000)
 def marc_language(language: str) -> str:
     """The code of MARC 21 ("eng") for "en", "en_US", "eng" or "English"; UNKNOWN for anything else."""
+    from iso639 import Lang  # noqa: PLC0415 (its tables take a tenth of a second of every process's start)
+    from iso639.exceptions import InvalidLanguageValue  # noqa: PLC0415
+
     given = language.strip()
     for form in (given.lower(), given.title(), given.lower().replace("_", "-").partition("-")[0]):
         try:

@@ -54,11 +54,11 @@ def test_a_migrated_database_has_exactly_the_functions_of_the_file() -> None:
 def test_a_change_of_the_file_comes_with_a_migration_that_runs_it() -> None:
     """The newest migration that runs the file holds the SHA-256 of the file that it was written for.
 
-    When this fails, you have changed functions.sql, and existing databases do not have your change yet. Add a migration
-    that ends as 0011_comments.py does, with its own dependency and the new SHA256_OF_FUNCTIONS (`sha256sum
-    quota/sql/functions.sql`). The file drops and creates all functions, so it can run on every earlier version. In the
-    migration that ran the file before, empty the list of operations: on a new database it would run today's file before
-    the tables are today's. While the project is unreleased, correct the digest in the newest migration instead.
+    When this fails, you have changed functions.sql, and existing databases do not have your change yet. While the
+    project is unreleased, correct SHA256_OF_FUNCTIONS (`sha256sum quota/sql/functions.sql`). After the release, add a
+    migration that runs the file, with the new digest. The file drops and creates all functions, so it can run on every
+    earlier version. Take the operation out of the migration that ran the file before: on a new database it would run
+    today's file before the tables are today's.
     """
     graph = MigrationLoader(None).graph
     [newest] = graph.leaf_nodes("quota")

@@ -173,13 +173,13 @@ def test_a_missing_migration_is_named_and_the_process_is_not_ready(client: Clien
     assert client.get("/readyz").json()["status"] == "ok"
     [(_, newest)] = MigrationLoader(connection).graph.leaf_nodes("harvest")
     with connection.cursor() as cursor:
-        cursor.execute("UPDATE django_migrations SET name = 'later' WHERE (app, name) = ('quota', '0001_initial')")
+        cursor.execute("INSERT INTO django_migrations (app, name, applied) VALUES ('quota', 'later', now())")
         cursor.execute("UPDATE django_migrations SET app = 'gone' WHERE app = 'harvest' AND name = %s", [newest])
     try:
         response = client.get("/readyz")
     finally:
         with connection.cursor() as cursor:
-            cursor.execute("UPDATE django_migrations SET name = '0001_initial' WHERE name = 'later'")
+            cursor.execute("DELETE FROM django_migrations WHERE name = 'later'")
             cursor.execute("UPDATE django_migrations SET app = 'harvest' WHERE app = 'gone'")
     assert response.status_code == 503
     assert response.json()["checks"]["migrations"]["detail"] == f"not applied: harvest.{newest}"

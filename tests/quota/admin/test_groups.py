@@ -24,7 +24,6 @@ WHY = {"reason": "a test", "_form_submitted": "True"}
 def rows(consumer: Consumer) -> dict[str, Any]:
     """One row of each kind, and the groups that the migration creates."""
     import_module("alexandria.migrations.0001_groups").make_groups(apps, None)
-    import_module("alexandria.migrations.0002_reopen").grant_reopening(apps, None)
     poor = Consumer.objects.create(slug="poor", daily_budget=0)
     reservation = reservations.reserve(consumer="reader", operation="shelf", calls=2)
     reservations.dispatch(reservation, kind=RequestKind.PAGE, method="GET", path="/author/x")
