@@ -46,8 +46,7 @@ OWN_STACK = dict.fromkeys(
 OWN_STACK |= {"QUOTA_DAILY_LIMIT": "240", "QUOTA_SAFETY_BUFFER": "8"}
 MAX_BOOKS_SHOWN = 12
 SECONDS_NEEDED = 240
-SECONDS_BETWEEN_REFRESHES = 61
-SLOT = 7_000  # of books that the sandbox invents
+SLOT, LIST_SLOT = 7_000, 7_001  # of books that the sandbox invents
 
 
 class Mismatch(Exception):
@@ -99,7 +98,6 @@ class Priced:
     isbns: int
     used: int
     isbndb_spent: int
-    asked_at: float  # on the monotonic clock
 
 
 @contextmanager
@@ -158,12 +156,10 @@ class Demo:
         return priced
 
     def by_the_request(self, before: Priced) -> Priced:
-        self.title("4. A plan by the request: the same list, refreshed")
-        self.console.print(
-            "Alexandria does not ask for the same book twice within a minute. Waiting until it is over …"
-        )
-        time.sleep(max(0.0, before.asked_at + SECONDS_BETWEEN_REFRESHES - time.monotonic()))
-        answer = self.enrich({"isbns": self.isbns, "refresh": True, "source": "demo"})
+        self.title("4. A plan by the request: as many other books")
+        others = [isbn13_at(LIST_SLOT, number) for number in range(before.isbns)]
+        answer = self.enrich({"isbns": others, "source": "demo"})
+        self.show_enrichment(answer)
         expect(self.console, "calls for the whole list", answer["api_calls"], 1)
         expect(self.console, "calls used", self.status()["used"], before.used + 1)
         return self.priced(answer)
@@ -172,9 +168,7 @@ class Demo:
         """What the list cost. Our count must be ISBNdb's, which the sandbox tells without counting that."""
         used, state = self.status()["used"], httpx2.get(f"{self.sandbox}/_sandbox/state", trust_env=False).json()
         expect(self.console, "ISBNdb's count is ours", state["spent"], used)
-        return Priced(
-            state["plan"]["batch_price"], answer["api_calls"], answer["valid"], used, state["spent"], time.monotonic()
-        )
+        return Priced(state["plan"]["batch_price"], answer["api_calls"], answer["valid"], used, state["spent"])
 
     def show_prices(self, plans: list[Priced]) -> None:
         self.title("5. Both prices, and what a wrong guess would have counted")
@@ -257,8 +251,8 @@ class Demo:
         table.add_row(*(str(figure) for figure in (*figures, answer["api_calls"], answer["duration_ms"])))
         self.console.print(table)
         self.console.print("lines = invalid + duplicates + distinct ISBNs; distinct ISBNs = stored + unknown to ISBNdb")
-        named = ", ".join(f"{entry['isbn']} ({entry['reason']})" for entry in answer["invalid"][:4])
-        self.console.print(f"The answer lists the invalid ones, for example: {named}", markup=False)
+        if named := ", ".join(f"{entry['isbn']} ({entry['reason']})" for entry in answer["invalid"][:4]):
+            self.console.print(f"The answer lists the invalid ones, for example: {named}", markup=False)
 
     def show_books(self, isbns: list[str]) -> None:
         table = Table(Column("ISBN", no_wrap=True), "title", "authors", "published", "publisher", "pages")
