@@ -23,5 +23,5 @@ if __name__ == "__main__":
         asked.append(spender)
         return wait_to_be_killed() if len(asked) == int(sys.argv[1]) else ask(spender)
 
-    prices._ask_counter = ask_or_wait
+    prices._ask_counter, prices.PAUSES = ask_or_wait, (0.05,) * 5
     enrich_isbns(sys.argv[2:], consumer="reader")
