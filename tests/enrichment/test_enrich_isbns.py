@@ -378,6 +378,7 @@ def test_a_lost_database_stops_the_operation_and_earlier_batches_stay_stored(
         raise error("connection to 10.0.0.7 is closed")
 
     monkeypatch.setattr("enrichment.services.enrich.remember_misses", gone)
+    monkeypatch.setattr("enrichment.books.aside.PATIENCE", timedelta())
     stopped = enrich_until_it_stops(KNOWN)
     assert isinstance(stopped.reason, error)
     assert (stopped.result.enriched, stopped.result.failed, stopped.result.api_calls) == (2, 4, 2)

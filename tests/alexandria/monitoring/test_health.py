@@ -13,6 +13,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.test import Client
 from django_celery_beat.models import PeriodicTask
 
+from alexandria.alerts import snapshot
 from alexandria.alerts.rules import Finding
 from alexandria.alerts.services import check
 from alexandria.development.sandbox.server import Sandbox
@@ -45,6 +46,7 @@ def redis_gone(settings) -> None:
 def no_replies(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests do not wait for workers and beat that do not run."""
     monkeypatch.setattr(health, "MAX_REPLY_SECONDS", 0.01)
+    monkeypatch.setattr(snapshot, "SECONDS_TO_ANSWER", (0.01,))
 
 
 def statuses(body: dict[str, Any]) -> dict[str, str]:
