@@ -11,7 +11,8 @@ database to store another one.
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -83,7 +84,9 @@ def ask(question: Question[Decoded]) -> Decoded:
     return answer
 
 
-def ask_each(next_question: Callable[[], Question[Decoded] | None]) -> Iterator[Exchanged[Decoded]]:
+def ask_each(
+    next_question: Callable[[], Question[Decoded] | None],
+) -> Generator[Exchanged[Decoded], None, None]:
     """Asks many questions, several at the same time, and hands on each as soon as it is over, in any order.
 
     `next_question` is called whenever there is room for one more. It returns None when there is nothing to ask for now,
@@ -99,14 +102,15 @@ def ask_each(next_question: Callable[[], Question[Decoded] | None]) -> Iterator[
     and then that exception is raised. Questions that were not handed on are not answered, so ask for them again later.
 
     The loop must not end while answers are under way: they are paid for. To stop early, let `next_question` return
-    None and go on.
+    None and go on. Use it in `contextlib.closing`: when an exception ends the loop, what is under way is then put aside
+    at once, and not when Python deletes the generator.
     """
     return _results(next_question)
 
 
 def _results(
     next_question: Callable[[], Question[Decoded] | None], *, ends_payers: bool = True
-) -> Iterator[Exchanged[Decoded]]:
+) -> Generator[Exchanged[Decoded], None, None]:
     if not settings.ISBNDB_API_KEY:
         raise IsbndbRefused("ISBNDB_API_KEY is not set, so nothing was sent. Set it to ISBNdb's key.")
     pace = get_status().pace.total_seconds()
@@ -174,7 +178,8 @@ class _Asking(Generic[Decoded]):
                 if exchanged is not None:
                     yield exchanged
         except BaseException as error:  # also when the caller has ended the loop, or a person the process
-            self._record_what_is_under_way(at_once=isinstance(error, EndAtOnce))
+            reasons = (error, error.__context__)  # what ended the caller is the context of a GeneratorExit
+            self._record_what_is_under_way(at_once=any(isinstance(reason, EndAtOnce) for reason in reasons))
             raise
         finally:
             for attempt in (*self.under_way, *self.retries, *self.held_back, self.pending):
@@ -270,10 +275,16 @@ class _Asking(Generic[Decoded]):
         """Lets a thread send the request at its send time."""
         attempt.started = attempt.ended = attempt.result = attempt.decoded = None
         attempt.is_over.clear()
-        self.under_way.add(attempt)
         # A daemon: a process that is told to end does not wait for ISBNdb. The context: the log names the operation.
         work = partial(copy_context().run, _exchange, attempt, MIN_GAP * self.pace, self.halt, self.came)
-        Thread(target=work, daemon=True, name="isbndb").start()
+        thread = Thread(target=work, daemon=True, name="isbndb")
+        self.under_way.add(attempt)
+        try:
+            thread.start()
+        except BaseException:
+            if not thread.is_alive():  # nothing will ever come
+                attempt.is_over.set()
+            raise
 
     def _send_held_back(self, attempt: _Attempt[Decoded]) -> float | None:
         """Gives a request that was not sent in time another send time; returns what `_send_next` does."""
@@ -445,15 +456,23 @@ class _Asking(Generic[Decoded]):
     def _record_what_is_under_way(self, *, at_once: bool) -> None:
         """Something broke, or the caller has ended the loop. Answers with books are paid for, and put aside.
 
-        `at_once`: only those that have come by now. It does not look into `came`: if this thread is interrupted when it
-        takes an answer from there, the answer is in neither.
+        They are taken as they come, because the process can be killed meanwhile. `at_once`: only books that have come.
+        What is in `came` does not count: if this thread is interrupted when it takes an answer from there, the answer
+        is in neither.
         """
         self.stopped_by = self.stopped_by or RuntimeError("The operation ended.")
         self._send_nothing_more()
-        for attempt in tuple(self.under_way):
-            if at_once and not attempt.is_over.is_set():
+        left = set(self.under_way)
+        while left:
+            over = (each for each in left if each.is_over.is_set())
+            attempt = next((each for each in over if not at_once or isinstance(each.decoded, Answer)), None)
+            if attempt is None:
+                if at_once:
+                    return
+                with suppress(Empty):
+                    self.came.get(timeout=1)  # only to wake up
                 continue
-            attempt.is_over.wait()
+            left.remove(attempt)
             exchanged = self._judge(attempt)
             self._end_payer(attempt)
             if exchanged is not None:

@@ -21,8 +21,8 @@ EXIT_DAMAGED, EXIT_NO_MEMORY = 3, 4
 
 
 def main() -> int:
-    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (MAX_SECONDS, MAX_SECONDS))
+    limit(resource.RLIMIT_AS, MAX_MEMORY)
+    limit(resource.RLIMIT_CPU, MAX_SECONDS)
     try:
         write_rows(sys.stdin.buffer.read())
     except MemoryError:
@@ -32,6 +32,13 @@ def main() -> int:
     except Exception:  # noqa: BLE001 (openpyxl raises what a damaged file makes it stumble over)
         return EXIT_DAMAGED
     return 0
+
+
+def limit(what: int, most: int) -> None:
+    """Sets a limit of this process, unless the one that it has is lower."""
+    _, hard = resource.getrlimit(what)
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(what, (most, most))
 
 
 def write_rows(data: bytes) -> None:

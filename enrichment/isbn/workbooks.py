@@ -13,12 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import groupby
-from lzma import LZMAError
 from operator import itemgetter
 from subprocess import PIPE, Popen
 
-from django.conf import settings
-
+from alexandria.common.turns import take_turn
 from enrichment.isbn import workbook_reader
 from enrichment.isbn.tables import FileUnreadable, Row
 
@@ -27,11 +25,14 @@ MAX_CELLS = 300_000
 """Fewer than of a text: reading a cell takes 17 microseconds. Of all sheets together, without the empty ones at the end
 of a row. A row without any counts as one."""
 
+MAX_TEXT = MAX_UNPACKED_BYTES
+"""Of all cells. A text that a file has once can stand in each of them."""
+
 MAX_TAGS = 1_000_000
 """Of all members. A cell has up to four, and its text four more where it stands first. openpyxl takes up to 14
 microseconds for one, reads all texts and formats before the first row, and a row as a whole."""
 
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, LZMAError, struct.error, EOFError, OSError, RuntimeError, ValueError)
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError)
 """What a damaged archive raises, or one with a password."""
 _DAMAGED = "This is not an Excel workbook (xlsx), or it is damaged."
 _ZIP, _OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
@@ -46,10 +47,14 @@ def is_workbook(data: bytes) -> bool:
 
 @contextmanager
 def sheets_of(data: bytes) -> Iterator[Iterator[Iterator[Row]]]:
-    """The rows of each sheet, as text, one at a time. A whole number has no `.0`. They raise FileUnreadable."""
+    """The rows of each sheet, as text, one at a time. A whole number has no `.0`. They raise FileUnreadable.
+
+    In a web request it takes a turn, or raises TooManyAtOnce: a small file can take seconds.
+    """
+    take_turn()
     check_size(data)
-    command = [sys.executable, "-W", "ignore", "-m", workbook_reader.__name__]
-    with Popen(command, cwd=settings.BASE_DIR, stdin=PIPE, stdout=PIPE) as process:
+    command = [sys.executable, "-I", "-W", "ignore", workbook_reader.__file__]
+    with Popen(command, env={}, stdin=PIPE, stdout=PIPE) as process:  # it parses what strangers send: it gets no secret
         try:
             with suppress(BrokenPipeError), process.stdin as stdin:  # type: ignore[union-attr]
                 stdin.write(data)
@@ -60,13 +65,16 @@ def sheets_of(data: bytes) -> Iterator[Iterator[Iterator[Row]]]:
 
 def _read(process: Popen[bytes]) -> Iterator[tuple[int, Row]]:
     """What the process has read: the number of the sheet, and a row."""
-    left = MAX_CELLS
-    for line in process.stdout:  # type: ignore[union-attr]
+    cells, text = MAX_CELLS, MAX_TEXT
+    while line := process.stdout.readline(text + 1):  # type: ignore[union-attr]
+        text -= len(line)
+        if text < 0:
+            raise FileUnreadable("The workbook has too much text. Save it as CSV.")
         if not line.endswith(b"\n"):
             break  # the process was killed
         sheet, row = json.loads(line)
-        left -= len(row) or 1
-        if left < 0:
+        cells -= len(row) or 1
+        if cells < 0:
             raise FileUnreadable(f"The workbook has more than {MAX_CELLS:,} cells. Save it as CSV.")
         yield sheet, row
     ended = process.wait()
@@ -89,6 +97,8 @@ def check_size(data: bytes) -> None:
             if sum(member.file_size for member in archive.infolist()) > MAX_UNPACKED_BYTES:
                 raise FileUnreadable(f"The workbook unpacks to more than {MAX_UNPACKED_BYTES // 1024**2} MiB.")
             for member in archive.infolist():
+                if member.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+                    raise FileUnreadable(_DAMAGED)  # others can ask for gigabytes of memory
                 with archive.open(member) as file:
                     for chunk in iter(partial(file.read, 64 * 1024), b""):
                         tags += chunk.count(b"<")

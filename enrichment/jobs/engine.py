@@ -39,7 +39,7 @@ class Turn:
         EnrichmentStopped, ClaimLost, or a DatabaseError.
         """
         while not self._stopped and self.run.prepare():
-            with closing(ask_each(self._next_question)) as exchanges:  # type: ignore[type-var]  # it is a generator
+            with closing(ask_each(self._next_question)) as exchanges:
                 for exchanged in exchanges:
                     self._take(exchanged)
             if self._lost:

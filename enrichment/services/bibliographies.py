@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db.models.functions import Now
 
+from alexandria.common.text import as_programs_read
 from enrichment.books.storage import remember_author_miss
 from enrichment.exceptions import ENDINGS, EnrichmentStopped
 from enrichment.gateway.listings import PAGE_SIZE, books_by_author
@@ -56,7 +57,7 @@ class Bibliography:
             "complete": self.complete,
             "stopped_reason": self.stopped_reason,
             "next_page": self.next_page,
-            "listed_at": self.listed.listed_at.isoformat() if self.listed else None,
+            "listed_at": as_programs_read(self.listed.listed_at) if self.listed else None,
         }
 
 

@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 from django.conf import settings
@@ -171,17 +171,18 @@ def ask_in_batches(rest: list[str], spender: Spender, result: Enrichment) -> Non
     parts = iter([rest[start : start + size] for start in range(0, len(rest), size)])
     batches = Batches(lambda: next(parts, []))
     failures: list[IsbndbError] = []  # after the first, no further batch is sent
-    for exchanged in ask_each(lambda: None if failures else batches.next_question(spender)):
-        asked = batches.asked_by(exchanged)
-        if exchanged.answer is not None:
-            add_answer(asked, exchanged.answer, result)
-            done = set(asked)
-            rest[:] = [isbn for isbn in rest if isbn not in done]
-            spender.release_beyond(cost_of_isbns(len(rest)))  # the price may have become known, or have changed
-        elif isinstance(exchanged.failure, IsbndbPageTooLarge):
-            batches.halve(asked)
-        elif exchanged.failure is not None:
-            failures.append(exchanged.failure)
+    with closing(ask_each(lambda: None if failures else batches.next_question(spender))) as exchanges:
+        for exchanged in exchanges:
+            asked = batches.asked_by(exchanged)
+            if exchanged.answer is not None:
+                add_answer(asked, exchanged.answer, result)
+                done = set(asked)
+                rest[:] = [isbn for isbn in rest if isbn not in done]
+                spender.release_beyond(cost_of_isbns(len(rest)))  # the price may have become known, or have changed
+            elif isinstance(exchanged.failure, IsbndbPageTooLarge):
+                batches.halve(asked)
+            elif exchanged.failure is not None:
+                failures.append(exchanged.failure)
     if failures:
         raise failures[0]
 

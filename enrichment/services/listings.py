@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from math import inf
 from typing import Any, Self
@@ -272,8 +273,9 @@ def fetch_each(
     """
     before = walk.progress.api_calls - spender.calls_spent
     try:
-        for exchanged in ask_each(lambda: walk.next_question(spender) if goes_on() else None):
-            yield exchanged, walk.take(exchanged)
-            spender.release_beyond(walk.calls_needed)
+        with closing(ask_each(lambda: walk.next_question(spender) if goes_on() else None)) as exchanges:
+            for exchanged in exchanges:
+                yield exchanged, walk.take(exchanged)
+                spender.release_beyond(walk.calls_needed)
     finally:
         walk.progress.api_calls = before + spender.calls_spent

@@ -6,6 +6,7 @@ that are done.
 
 from collections import deque
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -89,8 +90,9 @@ def flush(*, source: str = "") -> Flush:
     with heartbeats(flushing.renew):
         try:
             flushing.measure_price()
-            for exchanged in ask_each(flushing.next_question):
-                flushing.take(exchanged)
+            with closing(ask_each(flushing.next_question)) as exchanges:
+                for exchanged in exchanges:
+                    flushing.take(exchanged)
         except ENDINGS as error:
             flushing.stop(error)
         finally:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from datetime import timedelta
 
 import structlog
@@ -162,8 +163,9 @@ def refresh_by_listing(listing: AuthorListing, *, batch: BatchValue, consumer: s
     try:
         with spending(consumer=consumer, operation="refresh", calls=listing.pages, source=source) as spender:
             try:
-                for exchanged in ask_each(lambda: renewals.next_question(spender)):
-                    renewals.take(exchanged)
+                with closing(ask_each(lambda: renewals.next_question(spender))) as exchanges:
+                    for exchanged in exchanges:
+                        renewals.take(exchanged)
             finally:
                 renewal.progress.api_calls = spender.calls_spent
         if renewal.walk.failure:
@@ -196,9 +198,10 @@ def _by_listings(plan: RefreshPlan, rest: list[str], spender: Spender, result: E
 
     renewals = Renewals(next_renewal)
     try:
-        for exchanged in ask_each(lambda: renewals.next_question(spender)):
-            if failure := renewals.take(exchanged):
-                log.warning("refresh.listing_failed", path=exchanged.question.request.url.path, exc_info=failure)
+        with closing(ask_each(lambda: renewals.next_question(spender))) as exchanges:
+            for exchanged in exchanges:
+                if failure := renewals.take(exchanged):
+                    log.warning("refresh.listing_failed", path=exchanged.question.request.url.path, exc_info=failure)
     finally:
         came = before.synced_since()
         result.found += len(came)

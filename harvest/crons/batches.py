@@ -1,6 +1,7 @@
 """Refreshing ISBNs in batches, several under way at once, as a run of a cron does."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 from enrichment.books.decoding import Answer
 from enrichment.exceptions import IsbndbPageTooLarge
@@ -27,15 +28,16 @@ def refreshed(next_batch: Callable[[], list[str]], context: RunContext) -> Itera
         )
 
     before = context.books
-    for exchanged in ask_each(next_question):
-        asked = batches.asked_by(exchanged)
-        if exchanged.answer is not None:
-            add_answer(asked, exchanged.answer, result)
-            context.books = before + result.enriched
-            context.record_answer()
-            yield asked, True
-        elif isinstance(exchanged.failure, IsbndbPageTooLarge):
-            batches.halve(asked)
-        elif exchanged.failure is not None:
-            context.record_failure(exchanged.failure)
-            yield asked, False
+    with closing(ask_each(next_question)) as exchanges:
+        for exchanged in exchanges:
+            asked = batches.asked_by(exchanged)
+            if exchanged.answer is not None:
+                add_answer(asked, exchanged.answer, result)
+                context.books = before + result.enriched
+                context.record_answer()
+                yield asked, True
+            elif isinstance(exchanged.failure, IsbndbPageTooLarge):
+                batches.halve(asked)
+            elif exchanged.failure is not None:
+                context.record_failure(exchanged.failure)
+                yield asked, False

@@ -3,6 +3,7 @@
 When ISBNdb fails to answer a batch or a page, the run records the failure and continues with the next one.
 """
 
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
@@ -122,12 +123,13 @@ def _refresh_by_listings(plan: RefreshPlan, max_calls: int, context: RunContext)
 
     renewals = Renewals(next_renewal)
     books = context.books
-    for exchanged in ask_each(next_question):
-        if failure := renewals.take(exchanged):
-            context.record_failure(failure)
-        elif exchanged.is_answered:
-            context.record_answer()
-        context.books = books + renewals.enriched
+    with closing(ask_each(next_question)) as exchanges:
+        for exchanged in exchanges:
+            if failure := renewals.take(exchanged):
+                context.record_failure(failure)
+            elif exchanged.is_answered:
+                context.record_answer()
+            context.books = books + renewals.enriched
     return calls_spent()
 
 

@@ -1,6 +1,7 @@
 """The cron that follows ISBNdb's feed of updates."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import date
 
 from django.conf import settings
@@ -94,10 +95,11 @@ class _Reading:
             next_page += 1
             return question
 
-        for exchanged in ask_each(next_question):
-            came[asked.pop(exchanged.question)] = exchanged
-            while self.page in came:
-                yield came.pop(self.page)
+        with closing(ask_each(next_question)) as exchanges:
+            for exchanged in exchanges:
+                came[asked.pop(exchanged.question)] = exchanged
+                while self.page in came:
+                    yield came.pop(self.page)
 
     def _take(self, exchanged: Exchanged[list[str]]) -> None:
         """Marks what the current page names, and goes on to the next one."""

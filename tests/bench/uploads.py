@@ -144,6 +144,9 @@ WORKBOOKS: dict[str, Callable[[], bytes]] = {
         "<row><c t='s'><v>0</v></c></row>" * 300_000, strings=f"<si><t>{'1 ' * 10_000_000}</t></si>"
     ),
     "styles": lambda: workbook("", styles="<a/>" * (UNPACKED // 4)),
+    "one text in many cells": lambda: workbook(
+        ("<row>" + "<c t='s'><v>0</v></c>" * 100 + "</row>") * 210, strings=f"<si><t>{'x' * 200_000}</t></si>"
+    ),
     "attributes": lambda: workbook("", styles=f"<a {attributes(4_000_000)}/>"),
     "bomb": lambda: workbook("<row/>" * 100_000_000),
 }

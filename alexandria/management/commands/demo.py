@@ -1,4 +1,4 @@
-"""`manage.py demo`: enriches real ISBNs from end to end, at both prices of a batch, and checks every step."""
+"""`manage.py demo`: enriches books from end to end, at both prices of a batch, and checks every step."""
 
 import json
 import shutil
@@ -55,10 +55,11 @@ class Mismatch(Exception):
 
 class Command(ToolCommand):
     help = (
-        "Starts its own stack on free ports, and enriches a list of real ISBNs over HTTP: on a plan that charges by "
-        "the ISBN, and on one that charges by the request. Uses the quota up to its limit, and compares our count "
-        "with ISBNdb's. It always uses the sandbox for ISBNdb and the embedded PostgreSQL and Redis, and ignores your "
-        "configuration. Exit codes: 0 all results are as expected, 1 a result is not, with the reason."
+        "Starts its own stack on free ports, and enriches ISBNs over HTTP: a list of real ones on a plan that charges "
+        "by the ISBN, and as many others on one that charges by the request. Uses the quota up to its limit, and "
+        "compares our count with ISBNdb's. It always uses the sandbox for ISBNdb and the embedded PostgreSQL and "
+        "Redis, and ignores your configuration. Exit codes: 0 all results are as expected, 1 a result is not, with the "
+        "reason."
     )
     requires_system_checks = ()
 
@@ -173,7 +174,7 @@ class Demo:
     def show_prices(self, plans: list[Priced]) -> None:
         self.title("5. Both prices, and what a wrong guess would have counted")
         table = Table(
-            "ISBNdb charges by the", "calls for the list", "ISBNdb counts", "we count", "a wrong guess counts"
+            "ISBNdb charges by the", "calls for 225 books", "ISBNdb counts", "we count", "a wrong guess counts"
         )
         for plan in plans:
             guess = plan.used - plan.calls + (1 if plan.batch_price == "isbn" else plan.isbns)

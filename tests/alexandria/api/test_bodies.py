@@ -187,6 +187,8 @@ def test_a_body_that_is_too_long_is_refused_unread(path: str) -> None:
 def test_a_body_of_unknown_length_is_refused_unread() -> None:
     chunked = {"CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked"}
     assert answer_to_head("/api/enrich/batch-direct", **chunked) == (411, "application/problem+json")
+    for length in ("+5", "1_000", "-1"):  # int() takes them
+        assert answer_to_head("/api/enrich/batch-direct", CONTENT_LENGTH=length)[0] == 411
 
 
 def test_no_upload_is_written_to_a_disk(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:

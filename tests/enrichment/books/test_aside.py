@@ -1,6 +1,7 @@
 """Paid answers that the database cannot take: nothing is thrown away, and the fleet buys nothing more meanwhile."""
 
 import fcntl
+import itertools
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from unittest.mock import Mock, patch
 import pytest
 from django.db import connection
 
+from alexandria.common.stopping import EndAtOnce
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.books import aside
 from enrichment.books.aside import answers_aside, store_aside
@@ -37,6 +39,7 @@ from quota.exceptions import PaceTimeout
 from quota.models import Consumer
 from quota.selectors.status import get_status
 from quota.services import reservations
+from quota.spending import spending
 from tests.fixtures import NOON, SetClock, balance, known_isbns, unknown_isbns
 
 KNOWN, UNKNOWN = known_isbns(12), unknown_isbns(2)
@@ -150,6 +153,70 @@ def test_an_answer_is_kept_when_the_process_is_ended_just_when_the_answer_is_tak
             enrich_isbns(KNOWN[:3], consumer="reader")
     assert (answers_aside(), store_aside(), stored()) == (1, 1, set(KNOWN[:3]))
     assert balance(sandbox) == (1, 1)
+
+
+@contextmanager
+def first_request_not_answered(sandbox: Sandbox) -> Iterator[None]:
+    """Until the end, ISBNdb does not answer the request that comes first."""
+    meet, requests, over = sandbox.faults.meet, itertools.count(), threading.Event()
+
+    def wait(path: str) -> Any:
+        if not next(requests):
+            assert over.wait(60)
+        return meet(path)
+
+    with patch.object(sandbox.faults, "meet", wait):
+        try:
+            yield
+        finally:
+            over.set()
+
+
+def test_the_second_signal_waits_for_nothing_also_while_the_caller_stores_an_answer(sandbox: Sandbox) -> None:
+    parts = iter([KNOWN[:3], KNOWN[3:6]])
+    batches = enrich.Batches(lambda: next(parts, []))
+    with first_request_not_answered(sandbox):
+        with (
+            spending(consumer="reader", operation="test", calls=2) as spender,
+            pytest.raises(EndAtOnce),
+            closing(asking.ask_each(lambda: batches.next_question(spender))) as exchanges,
+        ):
+            next(exchanges)
+            raise EndAtOnce
+        assert "isbndb" in {thread.name for thread in threading.enumerate()}, "the first request is still under way"
+
+
+def test_what_has_come_is_kept_before_a_slow_answer_is_waited_for(
+    sandbox: Sandbox, settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.ISBNDB_BATCH_SIZE = 2
+    monkeypatch.setattr(enrich, "store_books", Mock(side_effect=KeyboardInterrupt))
+    thread, handler = threading.get_ident(), signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def interrupt_again() -> None:
+        deadline = time.monotonic() + 20
+        while answers_aside() < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        signal.pthread_kill(thread, signal.SIGINT)
+
+    again = threading.Thread(target=interrupt_again)
+    try:
+        with first_request_not_answered(sandbox), pytest.raises(KeyboardInterrupt):
+            again.start()
+            enrich_isbns(KNOWN[:6], consumer="reader")
+    finally:
+        again.join()
+        signal.signal(signal.SIGINT, handler)
+    assert answers_aside() == 2
+
+
+def test_an_operation_ends_when_no_thread_can_start(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    thread = Mock(**{"return_value.start.side_effect": RuntimeError, "return_value.is_alive.return_value": False})
+    with monkeypatch.context() as full:
+        full.setattr(asking, "Thread", thread)
+        with pytest.raises(RuntimeError):
+            enrich_isbns(KNOWN[:3], consumer="reader")
+    assert (sandbox.spent, get_status().used, get_status().reserved) == (0, 1, 0), "the call was dispatched"
 
 
 @pytest.mark.parametrize("raw", [False, True], ids=["a batch", "a page to pass on"])
