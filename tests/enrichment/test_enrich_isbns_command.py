@@ -86,6 +86,7 @@ def test_a_dry_run_says_what_it_would_cost_and_sends_nothing(books: Path, sandbo
     assert (shown["already_fresh"], shown["to_request"], shown["calls"], shown["free_calls"]) == (1, 6, 1, 12_999)
     assert figures(capsys, books, "--dry-run", "--refresh")["to_request"] == 7
     assert exit_code(books, "--dry-run") == 0
+    assert exit_code(books, "--dry-run", "--output", "items.csv") == 1, "nothing became of any value"
     assert "'9780441172718' is invalid: wrong check digit. Is it 9780441172719?" in capsys.readouterr().out
     assert sandbox.spent == 1
 

@@ -62,13 +62,14 @@ exit codes:
         parser.add_argument(
             "--consumer", metavar="SLUG", default=OPERATOR, help=f"the consumer that pays (default: {OPERATOR})"
         )
-        parser.add_argument(
+        what = parser.add_mutually_exclusive_group()
+        what.add_argument(
             "--dry-run", action="store_true", help="show what is in the file, what it would cost and when it would end"
         )
-        parser.add_argument("--json", action="store_true", help="print the counts as one JSON object")
-        parser.add_argument(
+        what.add_argument(
             "--output", metavar="FILE", help="write a CSV file with what became of each value, and suggestions"
         )
+        parser.add_argument("--json", action="store_true", help="print the counts as one JSON object")
 
     def handle(self, *args: Any, file: str, consumer: str, **options: Any) -> None:
         found = self._read(file)
