@@ -96,7 +96,8 @@ class IsbnsForm(FileForm):
             given["values"], given["notes"] = pasted.values + file.values, [*pasted.notes, *file.notes]
             given["is_spreadsheet"] |= bool(given["file"])
             if not given["values"]:
-                raise forms.ValidationError(" ".join(["Paste ISBNs, or choose a file with ISBNs.", *given["notes"]]))
+                what = "There is no ISBN in the file." if given["file"] else "Paste ISBNs, or choose a file with ISBNs."
+                raise forms.ValidationError(" ".join([what, *given["notes"]]))
             found = read(given["values"], is_spreadsheet=given["is_spreadsheet"])
             if (count := found.requested - found.duplicates) > MAX_JOB_ISBNS:
                 raise forms.ValidationError(f"These are {count:,} ISBNs. A job can have at most {MAX_JOB_ISBNS:,}.")

@@ -152,6 +152,7 @@ def test_a_long_file_and_100_000_pasted_isbns_lose_none(
 
 def test_errors_are_shown_beside_the_field(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Paste ISBNs, or choose a file" in give(admin_client).text
+    assert "There is no ISBN in the file." in give(admin_client, file=SimpleUploadedFile("isbns.txt", b"-\n")).text
     monkeypatch.setattr("enrichment.admin.lists.MAX_JOB_ISBNS", 1)
     assert "A job can have at most 1." in give(admin_client, isbns="9780441172719\n12345").text
     monkeypatch.setattr("enrichment.admin.lists.MAX_FILE_SIZE", 10)
