@@ -118,10 +118,10 @@ def _is_charset(parameter: str) -> bool:
 
 def _refused(request: HttpRequest) -> HttpResponseBase | None:
     """The answer to a request whose body is not read; None: the body can be read."""
-    given = request.META.get("CONTENT_LENGTH") or "0"
-    if "Transfer-Encoding" in request.headers or not given.isdecimal():
+    length = body_length(request.META)
+    if "Transfer-Encoding" in request.headers or length is None:
         return refusal(request, HTTPStatus.LENGTH_REQUIRED, "length_required", NO_LENGTH)
-    if not (length := body_length(request.META)):
+    if not length:
         return None
     in_api = request.path.startswith(IN_API)  # views ask for the key before they read
     has_files = request.content_type == FILES and not in_api

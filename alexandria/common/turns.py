@@ -59,14 +59,14 @@ def take_turn() -> None:
 
 def take_turn_for_body(environ: Mapping[str, Any]) -> None:
     """Takes a turn for a request with a long body. Raises TooManyAtOnce."""
-    if body_length(environ) > LONG_BODY:
+    if (body_length(environ) or 0) > LONG_BODY:
         take_turn()
 
 
-def body_length(environ: Mapping[str, Any]) -> int:
-    """Bytes of the body by its head; 0 without a Content-Length, and for one that is no number."""
-    length = environ.get("CONTENT_LENGTH") or ""
-    return int(length) if length.isdecimal() else 0
+def body_length(environ: Mapping[str, Any]) -> int | None:
+    """Bytes of the body by its head; None for a Content-Length that is no number."""
+    length = environ.get("CONTENT_LENGTH") or "0"
+    return int(length) if length.isdecimal() else None
 
 
 def end_turn(**_: Any) -> None:

@@ -21,7 +21,7 @@ from rest_framework.parsers import JSONParser
 
 from alexandria.api.parsers import MAX_VALUES, LimitedJSONParser
 from alexandria.wsgi import application
-from enrichment.isbn import files
+from enrichment.admin import lists
 from quota.models import Consumer, ConsumerKey
 
 pytestmark = pytest.mark.django_db
@@ -236,7 +236,7 @@ def test_json_with_too_many_values_is_refused_before_it_is_parsed(piece: bytes, 
 
 
 def test_a_user_who_may_not_do_what_the_form_is_for_gets_no_file_read(client: Client, monkeypatch) -> None:
-    monkeypatch.setattr(files, "read_file", None)
+    monkeypatch.setattr(lists, "read_file", None)
     client.force_login(User.objects.create_user("viewer", is_staff=True))
     file = SimpleUploadedFile("list.txt", b"9780441172719\n")
     assert client.post("/admin/enrichment/job/check-isbns/", {"file": file}).status_code == 403

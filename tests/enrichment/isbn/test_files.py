@@ -223,11 +223,14 @@ def zipped(members: Mapping[str, bytes], compression: int = zipfile.ZIP_DEFLATED
     return data.getvalue()
 
 
+def parts_of_a_workbook() -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(A_WORKBOOK)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
 def with_parts(**parts: bytes) -> bytes:
     """A workbook with one ISBN, in which these parts are others."""
-    with zipfile.ZipFile(io.BytesIO(A_WORKBOOK)) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    return zipped(members | parts)
+    return zipped(parts_of_a_workbook() | parts)
 
 
 @pytest.mark.parametrize(
@@ -280,8 +283,7 @@ def test_a_workbook_that_shows_one_long_text_in_many_cells_is_refused_and_takes_
     main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
     kind = "application/vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"
     texts = f'<Override PartName="/xl/sharedStrings.xml" ContentType="{kind}"/></Types>'.encode()
-    with zipfile.ZipFile(io.BytesIO(A_WORKBOOK)) as archive:
-        kinds = archive.read("[Content_Types].xml").replace(b"</Types>", texts)
+    kinds = parts_of_a_workbook()["[Content_Types].xml"].replace(b"</Types>", texts)
     rows = ("<row>" + "<c t='s'><v>0</v></c>" * 100 + "</row>") * 210
     data = with_parts(
         **{
