@@ -173,9 +173,8 @@ class Demo:
 
     def show_prices(self, plans: list[Priced]) -> None:
         self.title("5. Both prices, and what a wrong guess would have counted")
-        table = Table(
-            "ISBNdb charges by the", "calls for 225 books", "ISBNdb counts", "we count", "a wrong guess counts"
-        )
+        calls = f"calls for {plans[0].isbns} books"
+        table = Table("ISBNdb charges by the", calls, "ISBNdb counts", "we count", "a wrong guess counts")
         for plan in plans:
             guess = plan.used - plan.calls + (1 if plan.batch_price == "isbn" else plan.isbns)
             figures = (plan.calls, plan.isbndb_spent, plan.used, guess)
