@@ -1,5 +1,6 @@
 from django.apps import AppConfig
 
+import alexandria.common.lookups  # noqa: F401 (registers the lookup)
 from alexandria.common.migrate import after_migrate
 
 

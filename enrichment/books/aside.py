@@ -140,8 +140,8 @@ def bad_answers() -> int:
 def _store(kept: Aside) -> None:
     answer = decode_books(msgspec.json.encode({"data": kept.data}), key="data")
     isbns = [book.isbn13 for book in answer.books] + kept.missing
-    newer = set(Edition.objects.filter(pk__in=isbns, synced_at__gte=kept.came_at).values_list("pk", flat=True))
-    newer |= set(Miss.objects.filter(pk__in=isbns, asked_at__gte=kept.came_at).values_list("pk", flat=True))
+    newer = set(Edition.objects.filter(pk__any_of=isbns, synced_at__gte=kept.came_at).values_list("pk", flat=True))
+    newer |= set(Miss.objects.filter(pk__any_of=isbns, asked_at__gte=kept.came_at).values_list("pk", flat=True))
     store_books((book for book in answer.books if book.isbn13 not in newer), synced_at=kept.came_at)
     remember_misses((isbn for isbn in kept.missing if isbn not in newer), doubtful=kept.doubtful, asked_at=kept.came_at)
 

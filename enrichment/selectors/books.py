@@ -54,7 +54,7 @@ def known_isbns(isbns: Collection[str], *, refresh: bool = False) -> KnownIsbns:
         missed = set(_just_now(Miss.objects.filter(asked_at__gt=Now() - JUST_NOW), isbns)) - fresh
     else:
         fresh = fresh_isbns(isbns)
-        missed = set(remembered_misses().filter(isbn13__in=isbns).values_list("isbn13", flat=True)) - fresh
+        missed = set(remembered_misses().filter(isbn13__any_of=isbns).values_list("isbn13", flat=True)) - fresh
     return KnownIsbns(fresh, missed, [isbn for isbn in isbns if isbn not in fresh and isbn not in missed])
 
 
@@ -70,7 +70,7 @@ def fresh_editions() -> QuerySet[Edition]:
 
 def fresh_isbns(isbns: Collection[str]) -> set[str]:
     """The ISBN-13s that have a stored, fresh edition."""
-    return set(fresh_editions().filter(isbn13__in=isbns).values_list("isbn13", flat=True))
+    return set(fresh_editions().filter(isbn13__any_of=isbns).values_list("isbn13", flat=True))
 
 
 def stale_editions() -> QuerySet[Edition]:
@@ -107,7 +107,7 @@ def remembered_misses() -> QuerySet[Miss]:
 
 def stored_isbns(isbns: Collection[str]) -> set[str]:
     """The ISBN-13s that have a stored edition of any age."""
-    return set(Edition.objects.filter(isbn13__in=isbns).values_list("isbn13", flat=True))
+    return set(Edition.objects.filter(isbn13__any_of=isbns).values_list("isbn13", flat=True))
 
 
 def is_missed_author(name: str) -> bool:
@@ -122,7 +122,7 @@ def remembered_author_misses() -> QuerySet[AuthorMiss]:
 
 def ask_isbns_again_at(isbns: Collection[str]) -> dict[str, datetime]:
     """For each ISBN-13 that ISBNdb did not know, the time from which a request for it asks ISBNdb again."""
-    return {miss.pk: ask_again_at(miss) for miss in Miss.objects.filter(isbn13__in=isbns).order_by("isbn13")}
+    return {miss.pk: ask_again_at(miss) for miss in Miss.objects.filter(isbn13__any_of=isbns).order_by("isbn13")}
 
 
 def get_edition(isbn13: str) -> Edition | None:
@@ -150,7 +150,7 @@ def get_listed_author(name: str, *, max_pages: int, refresh: bool) -> ListedAuth
 
 def _just_now(answered: QuerySet[Any], isbns: Collection[str]) -> QuerySet[Any, str]:
     """The ISBN-13s among the rows, without those that the feed has named since."""
-    return answered.filter(isbn13__in=isbns, named_at=None).values_list("isbn13", flat=True)
+    return answered.filter(isbn13__any_of=isbns, named_at=None).values_list("isbn13", flat=True)
 
 
 def _fresh_after() -> Combinable:

@@ -84,7 +84,7 @@ def _likeness(column: str, text: str) -> Combinable:
 
 def _named(books: QuerySet[Edition], criteria: Criteria) -> QuerySet[Edition]:
     if criteria.isbns:
-        books = books.filter(pk__in=criteria.isbns)
+        books = books.filter(pk__any_of=criteria.isbns)
     if criteria.title:
         books = books.filter(work__in=find_works(criteria.title).order_by())
     if criteria.work_id is not None:

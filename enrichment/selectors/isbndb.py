@@ -46,7 +46,7 @@ class StoredCounts:
 
 def raw_books(isbns: Collection[str]) -> dict[str, msgspec.Raw]:
     """The JSON that ISBNdb sent of each stored edition, by ISBN-13, without its link that lives only for two hours."""
-    found = Edition.objects.filter(isbn13__in=isbns).values_list("isbn13", _AS_SENT)
+    found = Edition.objects.filter(isbn13__any_of=isbns).values_list("isbn13", _AS_SENT)
     return {isbn13: msgspec.Raw(sent) for isbn13, sent in found}
 
 

@@ -32,25 +32,31 @@ WAITING = HELD | Q(attempts__lt=MAX_ATTEMPTS)
 # Of each consumer, the ISBNs that it wants next: first those that are due; high priorities first in both.
 _WANTED_NEXT = """
     WITH clock AS MATERIALIZED (SELECT quota_now() AS moment)
-    SELECT consumer.id, next.isbn13, next.is_early, next.due_at
+    SELECT consumer.id, next.isbns, next.is_due, next.due_at
     FROM clock, unnest(%(consumers)s::bigint[]) AS consumer (id)
     CROSS JOIN LATERAL (
-        SELECT isbn13, is_early, priority, due_at
-        FROM (VALUES (false, '-infinity', moment), (true, moment, 'infinity')) AS part (is_early, after, until)
-        CROSS JOIN (VALUES (2), (1), (0)) AS own (priority)
-        CROSS JOIN LATERAL (  -- by the index: a consumer can have 100,000 ISBNs in the queue
-            SELECT isbn13, asker.due_at
-            FROM enrichment_asker AS asker JOIN enrichment_queuedisbn AS queued USING (isbn13)
-            WHERE asker.consumer_id = consumer.id AND asker.priority = own.priority
-                AND asker.due_at > part.after AND asker.due_at <= part.until AND queued.attempts < %(max_attempts)s
-                AND (queued.held_until IS NULL OR queued.held_until <= moment)
-            ORDER BY asker.due_at, isbn13
+        SELECT array_agg(isbn13 ORDER BY is_early, priority DESC, due_at, isbn13) AS isbns,
+            NOT bool_and(is_early) AS is_due,
+            (array_agg(due_at ORDER BY is_early, priority DESC, due_at, isbn13))[1] AS due_at
+        FROM (
+            SELECT isbn13, is_early, priority, due_at
+            FROM (VALUES (false, '-infinity', moment), (true, moment, 'infinity')) AS part (is_early, after, until)
+            CROSS JOIN (VALUES (2), (1), (0)) AS own (priority)
+            CROSS JOIN LATERAL (  -- by the index: a consumer can have 100,000 ISBNs in the queue
+                SELECT isbn13, asker.due_at
+                FROM enrichment_asker AS asker JOIN enrichment_queuedisbn AS queued USING (isbn13)
+                WHERE asker.consumer_id = consumer.id AND asker.priority = own.priority
+                    AND asker.due_at > part.after AND asker.due_at <= part.until AND queued.attempts < %(max_attempts)s
+                    AND (queued.held_until IS NULL OR queued.held_until <= moment)
+                ORDER BY asker.due_at, isbn13
+                LIMIT %(size)s
+            ) AS in_turn
+            ORDER BY is_early, priority DESC, due_at, isbn13
             LIMIT %(size)s
-        ) AS in_turn
-        ORDER BY is_early, priority DESC, due_at, isbn13
-        LIMIT %(size)s
+        ) AS in_order
     ) AS next
-    ORDER BY consumer.id, next.is_early, next.priority DESC, next.due_at, next.isbn13"""
+    WHERE next.isbns IS NOT NULL
+    ORDER BY next.is_due DESC, next.due_at, consumer.id"""
 
 
 @dataclass(frozen=True)
@@ -90,9 +96,12 @@ def get_payers(status: QuotaStatus | None = None) -> Payers:
 
 def is_flush_due(payers: Payers) -> bool:
     """Whether a batch is full or an ISBN is due, of those that somebody can pay for, and the queue is not paused."""
-    if QueueState.objects.filter(paused_until__gt=QuotaNow()).exists():
-        return False
-    return _is_due(payers.able)
+    return not is_paused() and _is_due(payers.able)
+
+
+def is_paused() -> bool:
+    """Whether the queue pauses, because flushes failed."""
+    return QueueState.objects.filter(paused_until__gt=QuotaNow()).exists()
 
 
 def _is_due(consumers: Collection[int]) -> bool:
@@ -115,17 +124,26 @@ def why_nothing_is_sent(payers: Payers) -> str:
     return next((each.refused_by for pk, each in payers.allowances.items() if _is_due([pk])), "")
 
 
-def wanted_next(consumers: Collection[int], *, size: int) -> dict[int, list[str]]:
-    """Up to `size` ISBN-13s that each consumer wants next, in order. Who has waited longest is first."""
-    wanted: dict[int, list[str]] = {}
-    waited: dict[int, tuple[bool, datetime]] = {}
+@dataclass(frozen=True)
+class Wanted:
+    """The ISBN-13s that consumers want next: those of each, by its primary key. Who has waited longest is first."""
+
+    isbns_of: dict[int, list[str]]
+    is_due: bool
+    """Whether an ISBN is due."""
+
+    def fills(self, size: int) -> bool:
+        """Whether there are so many different ISBNs."""
+        return len(set().union(*self.isbns_of.values())) >= size
+
+
+def wanted_next(consumers: Collection[int], *, size: int) -> Wanted:
+    """Up to `size` ISBN-13s that each consumer wants next, in order."""
     with connection.cursor() as cursor:
         parameters: dict[str, Any] = {"consumers": list(consumers), "max_attempts": MAX_ATTEMPTS, "size": size}
         cursor.execute(_WANTED_NEXT, parameters)
-        for consumer, isbn, is_early, due_at in cursor.fetchall():
-            wanted.setdefault(consumer, []).append(isbn)
-            waited.setdefault(consumer, (is_early, due_at))
-    return {consumer: wanted[consumer] for consumer in sorted(wanted, key=waited.__getitem__)}
+        rows: list[tuple[int, list[str], bool, datetime]] = cursor.fetchall()
+    return Wanted({consumer: isbns for consumer, isbns, *_ in rows}, is_due=any(is_due for *_, is_due, _ in rows))
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class SyncTimes:
 
 def sync_times(isbns: Collection[str]) -> SyncTimes:
     """The times of the stored editions among `isbns`, as they are now."""
-    rows = list(Edition.objects.filter(isbn13__in=isbns).values_list("isbn13", "synced_at", "updated_at"))
+    rows = list(Edition.objects.filter(isbn13__any_of=isbns).values_list("isbn13", "synced_at", "updated_at"))
     return SyncTimes({isbn: synced for isbn, synced, _ in rows}, {isbn: updated for isbn, _, updated in rows})
 
 

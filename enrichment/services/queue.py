@@ -51,6 +51,9 @@ _ASK = """
     ON CONFLICT (isbn13, consumer_id) DO UPDATE SET
         priority = greatest(asker.priority, EXCLUDED.priority), due_at = least(asker.due_at, EXCLUDED.due_at)
     RETURNING xmax = 0"""
+_DELETE = """
+    WITH askers AS (DELETE FROM enrichment_asker WHERE isbn13 = ANY (%s))
+    DELETE FROM enrichment_queuedisbn WHERE isbn13 = ANY (%s)"""
 
 
 @dataclass(frozen=True)
@@ -109,14 +112,14 @@ def enqueue(
 def retry(isbns: Collection[str]) -> int:
     """Resets the attempts of those ISBN-13s that have failed and makes them due now; returns how many."""
     with transaction.atomic(durable=True):
-        failed = lock(QueuedIsbn.objects.filter(FAILED, isbn13__in=isbns))
-        Asker.objects.filter(queued__in=failed).update(due_at=QuotaNow())
-        return QueuedIsbn.objects.filter(isbn13__in=failed).update(attempts=0, claim=None, held_until=None)
+        failed = lock(QueuedIsbn.objects.filter(FAILED, isbn13__any_of=isbns))
+        Asker.objects.filter(queued__isbn13__any_of=failed).update(due_at=QuotaNow())
+        return QueuedIsbn.objects.filter(isbn13__any_of=failed).update(attempts=0, claim=None, held_until=None)
 
 
 def drop(isbns: Collection[str]) -> int:
     """Removes the ISBN-13s of all askers from the queue; returns how many were in it."""
-    return delete(QueuedIsbn.objects.filter(isbn13__in=isbns))
+    return delete(QueuedIsbn.objects.filter(isbn13__any_of=isbns))
 
 
 def lock(queued: QuerySet[QueuedIsbn]) -> list[str]:
@@ -126,11 +129,10 @@ def lock(queued: QuerySet[QueuedIsbn]) -> list[str]:
 
 def delete(queued: QuerySet[QueuedIsbn]) -> int:
     """Deletes the ISBNs with all who asked for them; returns how many ISBNs."""
-    with transaction.atomic(durable=True):
+    with transaction.atomic(durable=True), connection.cursor() as cursor:
         isbns = lock(queued)
-        Asker.objects.filter(queued__in=isbns).delete()
-        count, _ = QueuedIsbn.objects.filter(isbn13__in=isbns).delete()
-    return count
+        cursor.execute(_DELETE, [isbns, isbns])
+    return len(isbns)
 
 
 def _enqueue(isbns: list[str], priority: QueuedIsbn.Priority, consumer: str, source: str) -> set[str]:

@@ -5,20 +5,27 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from django.conf import settings
-from django.db import transaction
-from django.db.models import F
+from django.db import connection, transaction
 
 from alexandria.common.heartbeats import LEASE
 from enrichment.models import QueuedIsbn, QueuePayer, QueueState
-from enrichment.selectors.queue import Payers, get_payers, is_flush_due, wanted_next
+from enrichment.selectors.queue import Payers, get_payers, is_flush_due, is_paused, wanted_next
 from enrichment.services.queue import lock
 from quota.database import QuotaNow
 from quota.prices import RequestKind
 from quota.selectors.prices import price_of
 from quota.shared_spending import SharedPayer
 from quota.spending import for_one_question
+
+_CLAIM = """
+    UPDATE enrichment_queuedisbn SET
+        claim = %(claim)s, held_until = quota_now() + %(lease)s::interval, attempts = attempts + 1
+    WHERE isbn13 = ANY (ARRAY(
+        SELECT isbn13 FROM enrichment_queuedisbn WHERE isbn13 = ANY (%(isbns)s) ORDER BY isbn13 FOR NO KEY UPDATE))
+    RETURNING isbn13"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,17 +88,19 @@ def claim_batch(payers: Payers, *, source: str) -> Batch | None:
     by_the_request = price_of(RequestKind.BATCH, isbns=2) == 1  # if not, or while it is unknown: by the ISBN
     all_isbns = settings.ISBNDB_BATCH_SIZE
     size, most = (all_isbns, dict.fromkeys(able, all_isbns)) if by_the_request else payers.most_isbns()
-    with transaction.atomic(durable=True):
+    with transaction.atomic(durable=True), connection.cursor() as cursor:
         _look()  # which locks the row of the queue, so flushers pick one after the other
-        if not is_flush_due(payers):
+        if is_paused():
             return None
-        filled = fill(wanted_next(able, size=size), size=size, most=most)
-        locked = lock(QueuedIsbn.objects.filter(isbn13__in=filled))
-        QueuedIsbn.objects.filter(isbn13__in=locked).update(
-            claim=claim, held_until=QuotaNow() + LEASE, attempts=F("attempts") + 1
-        )
+        wanted = wanted_next(able, size=all_isbns)
+        if not (wanted.is_due or wanted.fills(all_isbns)):
+            return None
+        filled = fill(wanted.isbns_of, size=size, most=most)
+        parameters: dict[str, Any] = {"claim": claim, "lease": LEASE, "isbns": list(filled)}
+        cursor.execute(_CLAIM, parameters)
+        claimed = {isbn: filled[isbn] for (isbn,) in sorted(cursor.fetchall())}
         chosen_at = dict(QueuePayer.objects.filter(consumer__in=able).values_list("consumer", "chosen_at"))
-        isbns_of = by_share({isbn: filled[isbn] for isbn in locked}, chosen_at)
+        isbns_of = by_share(claimed, chosen_at)
         if isbns_of and by_the_request:
             first = next(iter(isbns_of))
             QueuePayer.objects.update_or_create(consumer_id=first, defaults={"chosen_at": QuotaNow()})
@@ -105,7 +114,7 @@ def renew(batches: Collection[Batch]) -> None:
     """Keeps the claims of these batches for the time of LEASE from now on."""
     with transaction.atomic(durable=True):
         ours = lock(QueuedIsbn.objects.filter(claim__in=[batch.claim for batch in batches]))
-        QueuedIsbn.objects.filter(isbn13__in=ours).update(held_until=QuotaNow() + LEASE)
+        QueuedIsbn.objects.filter(isbn13__any_of=ours).update(held_until=QuotaNow() + LEASE)
 
 
 def look() -> bool:

@@ -238,7 +238,7 @@ class _Flushing:
         self.result.isbns += len(isbns)
         self.result.batches += 1
         _put_off(batch, failed, due_after=PATIENCE[QueuedIsbn.Priority.LOW])
-        delete(QueuedIsbn.objects.filter(isbn13__in=isbns).exclude(isbn13__in=failed))
+        delete(QueuedIsbn.objects.filter(isbn13__any_of=isbns).exclude(isbn13__any_of=failed))
         QueueState.objects.update(flushed_at=QuotaNow(), stopped_reason="", failures=0, paused_until=None)
         log.info("queue.flushed", isbns=len(isbns), failed=len(failed))
 
@@ -261,8 +261,10 @@ def _release(batch: Batch, isbns: list[str]) -> None:
 
     def release() -> None:
         with transaction.atomic(durable=True):
-            ours = lock(QueuedIsbn.objects.filter(claim=batch.claim, isbn13__in=isbns))
-            QueuedIsbn.objects.filter(isbn13__in=ours).update(claim=None, held_until=None, attempts=F("attempts") - 1)
+            ours = lock(QueuedIsbn.objects.filter(claim=batch.claim, isbn13__any_of=isbns))
+            QueuedIsbn.objects.filter(isbn13__any_of=ours).update(
+                claim=None, held_until=None, attempts=F("attempts") - 1
+            )
 
     patiently(release, patience=MAX_OUTAGE)
 
@@ -278,7 +280,7 @@ def _put_off(
 
     def put_off() -> None:
         with transaction.atomic(durable=True), connection.cursor() as cursor:
-            isbns = lock(QueuedIsbn.objects.filter(claim=batch.claim, isbn13__in=failed))
+            isbns = lock(QueuedIsbn.objects.filter(claim=batch.claim, isbn13__any_of=failed))
             parameters: dict[str, Any] = {
                 "isbns": isbns,
                 "errors": [failed[isbn][:1000] for isbn in isbns],
@@ -288,7 +290,7 @@ def _put_off(
             }
             cursor.execute(_PUT_OFF, parameters)
             if due_after is not None:
-                Asker.objects.filter(queued__in=isbns).update(due_at=QuotaNow() + due_after)
+                Asker.objects.filter(queued__isbn13__any_of=isbns).update(due_at=QuotaNow() + due_after)
 
     if failed:
         patiently(put_off, patience=MAX_OUTAGE)

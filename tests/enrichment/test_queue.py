@@ -238,7 +238,7 @@ def test_what_is_due_comes_before_what_is_not_then_the_priority_counts_and_then_
         queue([isbn], priority)
     at(3650)
     QueuedIsbn.objects.filter(pk=held).update(held_until=NOON + timedelta(seconds=3650), attempts=1)
-    [wanted] = wanted_next(get_payers().able, size=size).values()
+    [wanted] = wanted_next(get_payers().able, size=size).isbns_of.values()
     assert wanted == [held, normal, newer, low, early_high, early_normal, early_low][:size]
 
 
@@ -289,7 +289,7 @@ def claim_taken_out(flushers: int) -> Iterator[None]:
         if hasattr(first, "done"):
             return None
         first.done = True
-        [isbns] = wanted_next(payers.able, size=SIZE).values()
+        [isbns] = wanted_next(payers.able, size=SIZE).isbns_of.values()
         picked.wait()
         return make_batch(uuid.uuid4(), {"reader": isbns}, source=source)
 

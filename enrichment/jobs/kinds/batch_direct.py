@@ -262,6 +262,6 @@ def _mark(job: Job, batch: list[str], result: Enrichment) -> Counter[str]:
 def _set(job: Job, isbns: set[str], state: JobItem.State, reason: str = "") -> int:
     # The index by ISBN excludes empty ones and duplicates, and PostgreSQL cannot see that these are neither.
     pending = (
-        job.items.filter(state=_STATE.PENDING, isbn13__in=isbns).exclude(isbn13="").exclude(state=_STATE.DUPLICATE)
+        job.items.filter(state=_STATE.PENDING, isbn13__any_of=isbns).exclude(isbn13="").exclude(state=_STATE.DUPLICATE)
     )
     return pending.update(state=state, reason=reason)
