@@ -145,9 +145,9 @@ OPERATIONS = {
         "refresh by listings", work_refresh, 120, 12, prepare=prepare_refresh_by_listings, batch_price="isbn"
     ),
     "listing": Operation("listing of ten pages", work_listing, 10, 10, first=1),
-    "releases": Operation("new releases", work_releases, 72, 8),
+    "releases": Operation("new releases", work_releases, 144, 8),
     "bulk": Operation("bulk, one-page authors", work_bulk, 30, 12, wanted=0.85),
-    "bulk-large": Operation("bulk, larger authors", work_large_bulk, 25, 4),
+    "bulk-large": Operation("bulk, larger authors", work_large_bulk, 75, 4),
 }
 
 
