@@ -1,5 +1,6 @@
 """Many requests of one operation under way at once: how many, who talks to the database, and how everything stops."""
 
+import gc
 import math
 import threading
 import time
@@ -497,3 +498,13 @@ def test_one_question_for_the_counter_settles_all_unclear_answers_that_came_befo
     assert len([each for each in results if each.failure]) == 4
     assert [request["path"] for request in sandbox.requests].count("/key") == 1
     assert outcomes().count("not_found") == 4
+
+
+def test_the_garbage_collector_leaves_out_what_was_loaded_before_the_first_question() -> None:
+    asking._let_the_collector_be_quick.cache_clear()
+    gc.unfreeze()
+    list(ask_each(questions_for(1)))
+    frozen = gc.get_freeze_count()
+    assert frozen > 10 * len(gc.get_objects())
+    list(ask_each(questions_for(1)))
+    assert gc.get_freeze_count() <= frozen, "it is done once"
