@@ -98,15 +98,21 @@ def isbns_of(request: Request) -> tuple[int, list[str]]:
     `isbns[]=…` or as `isbns[0]=…`). Programs send JSON without saying so, so the body itself decides.
     """
     body = request._request.body  # noqa: SLF001 (DRF would choose a parser by the content type)
-    found: Any = None
-    if len(body) <= MAX_BODY:
-        found = _of_json(body) if body.lstrip()[:1] in {b"{", b"["} else _of_form(body)
+    if len(body) > MAX_BODY:
+        raise _wrong(f"The body has more than {MAX_BODY // 1024} kB.")
+    found: Any = _of_json(body) if body.lstrip()[:1] in {b"{", b"["} else _of_form(body)
     if isinstance(found, dict):
         found = list(found.values())
-    isbns = read(found).valid if isinstance(found, list) and 1 <= len(found) <= MAX_ISBNS else None
-    if isbns is None or len(isbns) > MAX_ISBNS:  # a value can have several ISBNs
-        raise ValidationError({"isbns": f"Give a list of 1 to {MAX_ISBNS:,} ISBNs."})
+    if not isinstance(found, list) or not found:
+        raise _wrong('There are none in the body, which is {"isbns": ["9780593135204"]} or isbns=9780593135204.')
+    isbns = read(found).valid if len(found) <= MAX_ISBNS else []
+    if max(len(found), len(isbns)) > MAX_ISBNS:  # a value can have several ISBNs
+        raise _wrong(f"There are {max(len(found), len(isbns)):,}.")
     return len(found), isbns
+
+
+def _wrong(why: str) -> ValidationError:
+    return ValidationError({"isbns": f"Give a list of 1 to {MAX_ISBNS:,} ISBNs. {why}"})
 
 
 def _of_json(body: bytes) -> Any:
