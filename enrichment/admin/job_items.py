@@ -18,7 +18,7 @@ from enrichment.selectors.jobs import suggestion_of
 
 PAGE_SIZE = 100
 ISBN_COLUMNS = ("position", "isbn13", "given", "state", "reason", "suggestion", "title")
-FIGURES = ("pages", "found", "new", "changed", "unchanged", "fresh", "failed", "calls")
+FIGURES = ("pages", "found", "new", "changed", "unchanged", "already_fresh", "failed", "calls")
 AUTHOR_COLUMNS = ("position", "name", "state", *FIGURES, "reason")
 
 Item = TypeVar("Item", JobItem, JobAuthor)
@@ -45,9 +45,8 @@ def isbns_csv(request: HttpRequest, job_id: uuid.UUID) -> StreamingHttpResponse:
 def authors_csv(request: HttpRequest, job_id: uuid.UUID) -> StreamingHttpResponse:
     """The same for authors."""
     job = job_of(request, job_id)
-    columns = ["already_fresh" if name == "fresh" else name for name in AUTHOR_COLUMNS]
     authors = in_batches(_in_state(job.authors.defer("progress"), request), keys=["position"])
-    return _csv(job, columns, ([getattr(author, name) for name in AUTHOR_COLUMNS] for author in authors))
+    return _csv(job, AUTHOR_COLUMNS, ([getattr(author, name) for name in AUTHOR_COLUMNS] for author in authors))
 
 
 def _page(

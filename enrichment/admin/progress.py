@@ -29,7 +29,7 @@ STATE_COLOURS = {
 ITEM_COLOURS = {
     "pending": "",
     "enriched": "success",
-    "fresh": "success",
+    "already_fresh": "success",
     "not_found": "warning",
     "failed": "danger",
     "duplicate": "info",

@@ -726,7 +726,7 @@ class Migration(migrations.Migration):
                 ("changed", models.PositiveIntegerField(default=0)),
                 ("unchanged", models.PositiveIntegerField(default=0)),
                 (
-                    "fresh",
+                    "already_fresh",
                     models.PositiveIntegerField(default=0, help_text="Stored and recent enough, so left as they were."),
                 ),
                 ("failed", models.PositiveIntegerField(default=0)),
@@ -772,14 +772,14 @@ class Migration(migrations.Migration):
                         choices=[
                             ("pending", "not done yet"),
                             ("enriched", "fetched and stored"),
-                            ("fresh", "already stored and recent enough"),
+                            ("already_fresh", "already stored and recent enough"),
                             ("not_found", "unknown to ISBNdb"),
                             ("failed", "failed"),
                             ("duplicate", "a duplicate"),
                             ("invalid", "not an ISBN"),
                         ],
                         default="pending",
-                        max_length=9,
+                        max_length=13,
                     ),
                 ),
                 ("reason", models.TextField(blank=True, help_text="Why it failed or is invalid.")),
@@ -802,7 +802,10 @@ class Migration(migrations.Migration):
                             models.Q(("isbn13", ""), ("state", "invalid")),
                             models.Q(
                                 ("isbn13__regex", "^97[89][0-9]{10}$"),
-                                ("state__in", ["pending", "enriched", "fresh", "not_found", "failed", "duplicate"]),
+                                (
+                                    "state__in",
+                                    ["pending", "enriched", "already_fresh", "not_found", "failed", "duplicate"],
+                                ),
                             ),
                             _connector="OR",
                         ),

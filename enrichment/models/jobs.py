@@ -198,7 +198,7 @@ class JobItem(models.Model):
     class State(models.TextChoices):
         PENDING = "pending", "not done yet"
         ENRICHED = "enriched", "fetched and stored"
-        FRESH = "fresh", "already stored and recent enough"
+        ALREADY_FRESH = "already_fresh", "already stored and recent enough"
         NOT_FOUND = "not_found", "unknown to ISBNdb"
         FAILED = "failed", "failed"
         DUPLICATE = "duplicate", "a duplicate"
@@ -209,7 +209,7 @@ class JobItem(models.Model):
     position = models.PositiveIntegerField()
     value = models.TextField(help_text="The value as given. Empty: it is the ISBN-13.", blank=True)
     isbn13 = models.CharField("ISBN-13", max_length=13, blank=True, db_collation="C")
-    state = models.CharField(max_length=9, choices=State.choices, default=State.PENDING)
+    state = models.CharField(max_length=13, choices=State.choices, default=State.PENDING)
     reason = models.TextField(blank=True, help_text="Why it failed or is invalid.")
 
     class Meta:
@@ -218,7 +218,7 @@ class JobItem(models.Model):
             models.CheckConstraint(
                 condition=Q(state="invalid", isbn13="")
                 | Q(
-                    state__in=["pending", "enriched", "fresh", "not_found", "failed", "duplicate"],
+                    state__in=["pending", "enriched", "already_fresh", "not_found", "failed", "duplicate"],
                     isbn13__regex=ISBN13_FORMAT,
                 ),
                 name="enrichment_jobitem_isbn_unless_invalid",
@@ -261,7 +261,7 @@ class JobAuthor(models.Model):
     new = models.PositiveIntegerField(default=0)
     changed = models.PositiveIntegerField(default=0)
     unchanged = models.PositiveIntegerField(default=0)
-    fresh = models.PositiveIntegerField(default=0, help_text="Stored and recent enough, so left as they were.")
+    already_fresh = models.PositiveIntegerField(default=0, help_text="Stored and recent enough, so left as they were.")
     failed = models.PositiveIntegerField(default=0)
     calls = models.PositiveIntegerField(default=0)
     reason = models.TextField(blank=True, help_text="Why it failed, or was cut.")

@@ -22,7 +22,7 @@ MAX_PAGES = 10
 MAX_FAILURES = 1000
 """Maximum number of single failures of a job that are shown and, in a job of pages, stored. All are counted."""
 
-CAME = (JobItem.State.ENRICHED, JobItem.State.FRESH)
+CAME = (JobItem.State.ENRICHED, JobItem.State.ALREADY_FRESH)
 """The states of an ISBN whose book is stored."""
 
 
@@ -109,7 +109,7 @@ def author_figures(job: Job) -> dict[str, Any]:
         new=Sum("new", default=0),
         changed=Sum("changed", default=0),
         unchanged=Sum("unchanged", default=0),
-        already_fresh=Sum("fresh", default=0),
+        already_fresh=Sum("already_fresh", default=0),
         failed=Sum("failed", default=0),
     )
     counted = {f"authors_{state.value}": states.get(state.value, 0) for state in JobAuthor.State}

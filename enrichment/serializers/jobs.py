@@ -160,9 +160,7 @@ class JobAuthorSerializer(AuthorFiguresSerializer):
     reason = serializers.CharField(help_text="Why it failed or was cut; otherwise empty.")
     pages = serializers.IntegerField(help_text="Number of pages that ISBNdb returned.")
     calls = serializers.IntegerField(help_text="Calls that it cost.")
-    already_fresh = serializers.IntegerField(
-        source="fresh", help_text="Stored and recent enough, so left as they were."
-    )
+    already_fresh = serializers.IntegerField(help_text="Stored and recent enough, so left as they were.")
 
 
 class JobAuthorFiguresSerializer(AuthorFiguresSerializer):

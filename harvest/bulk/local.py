@@ -180,7 +180,7 @@ class _Listener:
         report.quota(harvest.quota())
 
     def author(self, author: JobAuthor, detail: str) -> None:
-        self._report.author(author_of(vars(author) | {"already_fresh": author.fresh}), detail)
+        self._report.author(author_of(vars(author)), detail)
         self._authors += 1
         if self._authors % QUOTA_EVERY == 0:
             with suppress(CannotGoOn):

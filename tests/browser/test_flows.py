@@ -188,7 +188,7 @@ def test_pasted_authors_are_started_as_a_bulk_harvest_and_each_is_shown(
     admin_tab.get_by_role("button", name="Start the harvest").click()
     progress = admin_tab.get_by_role("region", name="Progress of the job")
     expect(progress).to_contain_text("0 of 2 authors done (0 %)")
-    figures = {"found": 15, "new": 1, "changed": 2, "unchanged": 3, "fresh": 4, "failed": 5}
+    figures = {"found": 15, "new": 1, "changed": 2, "unchanged": 3, "already_fresh": 4, "failed": 5}
     JobAuthor.objects.filter(position=1).update(state="done", pages=1, calls=1, **figures)
     Job.objects.update(done=1)
     expect(progress).to_contain_text("1 of 2 authors done (50 %)")  # the page refreshes itself

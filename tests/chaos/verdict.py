@@ -128,7 +128,7 @@ def _judge_jobs(verdict: Verdict, promises: Promises) -> None:
         JobItem.objects.filter(job__state="succeeded", state="pending").values_list("job_id", "isbn13"),
     )
     stored = set(Edition.objects.values_list("isbn13", flat=True))
-    done = set(JobItem.objects.filter(state__in=["enriched", "fresh"]).values_list("isbn13", flat=True))
+    done = set(JobItem.objects.filter(state__in=["enriched", "already_fresh"]).values_list("isbn13", flat=True))
     verdict.say(f"Each of the {len(done)} ISBNs that jobs have enriched is stored", done - stored)
     verdict.say(f"Each of the {len(promises.stored)} ISBNs that clients got is stored", promises.stored - stored)
     misses = set(Miss.objects.values_list("isbn13", flat=True))

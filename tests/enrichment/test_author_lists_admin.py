@@ -147,7 +147,7 @@ def test_the_page_of_a_job_shows_the_books_of_its_authors_and_each_author(
 ) -> None:
     start(admin_client, give(admin_client, authors=PASTED))
     job = Job.objects.get()
-    figures = {"found": 15, "new": 1, "changed": 2, "unchanged": 3, "fresh": 4, "failed": 5}
+    figures = {"found": 15, "new": 1, "changed": 2, "unchanged": 3, "already_fresh": 4, "failed": 5}
     JobAuthor.objects.filter(position=2).update(state="cut", pages=2, calls=3, reason="=max_pages", **figures)
     shown = admin_client.get(reverse("admin:enrichment_job_progress", args=[job.pk]))
     assert shown.context["figures"] == [

@@ -106,7 +106,7 @@ def test_the_same_key_returns_the_same_job(api: APIClient) -> None:
 
 def test_the_authors_of_a_job_are_listed_with_figures_that_add_up_and_by_state(api: APIClient) -> None:
     location = post(api)["Location"]
-    figures = {"found": 15, "new": 1, "changed": 2, "unchanged": 3, "fresh": 4, "failed": 5}
+    figures = {"found": 15, "new": 1, "changed": 2, "unchanged": 3, "already_fresh": 4, "failed": 5}
     JobAuthor.objects.filter(position=2).update(state="cut", pages=2, calls=3, reason="max_pages", **figures)
     listed = api.get(f"{location}/authors").json()
     assert [(row["position"], row["name"], row["state"]) for row in listed["results"]] == [

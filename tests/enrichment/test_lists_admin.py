@@ -73,7 +73,7 @@ def test_pasted_isbns_are_checked_priced_and_run_and_each_has_a_result(admin_cli
     address = reverse("admin:enrichment_job_items_csv", args=[job.pk])
     rows = list(csv.DictReader(io.StringIO(admin_client.get(address).getvalue().decode("utf-8-sig"))))
     assert [(row["isbn13"], row["state"]) for row in rows] == [
-        *[(fresh, "fresh"), *((isbn, "enriched") for isbn in wanted), (wanted[0], "duplicate")],
+        *[(fresh, "already_fresh"), *((isbn, "enriched") for isbn in wanted), (wanted[0], "duplicate")],
         *[(unknown, "not_found"), ("", "invalid"), ("", "invalid")],
     ]
     assert [row["given"] for row in rows[-2:]] == ["9780441172718", "'=1+2"]

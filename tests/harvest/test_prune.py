@@ -136,7 +136,7 @@ def test_the_authors_of_an_ended_job_are_deleted_and_their_figures_stay(
     settings.JOB_ITEMS_KEEP_DAYS = 2
     reader = Consumer.objects.get(slug="reader")
     job = create_job(consumer=reader, kind=Job.Kind.AUTHORS, wanted={"authors": ["Andy Weir", "Jane Austen"]})
-    figures = {"found": 15, "new": 1, "changed": 2, "unchanged": 3, "fresh": 4, "failed": 5}
+    figures = {"found": 15, "new": 1, "changed": 2, "unchanged": 3, "already_fresh": 4, "failed": 5}
     JobAuthor.objects.filter(position=1).update(state="failed", reason="ISBNdb failed.", **figures)
     cancel_job(job.pk)
     path = f"/api/jobs/{job.pk}"

@@ -29,7 +29,19 @@ MAX_FAILURES_IN_A_ROW = 5
 _CHUNK = 500  # authors that are read at once
 _INSERTED = 1000  # authors in one INSERT
 _STATE = JobAuthor.State
-_SAVED = ("state", "progress", "pages", "found", "new", "changed", "unchanged", "fresh", "failed", "calls", "reason")
+_SAVED = (
+    "state",
+    "progress",
+    "pages",
+    "found",
+    "new",
+    "changed",
+    "unchanged",
+    "already_fresh",
+    "failed",
+    "calls",
+    "reason",
+)
 
 
 class Kind(Handler):
@@ -187,7 +199,7 @@ class _OpenAuthor:
         row.calls += calls_of(exchanged)
         row.pages, row.found, row.failed = figures.pages_fetched, figures.books_found, figures.failed
         row.new, row.changed, row.unchanged = figures.new, figures.changed, figures.unchanged
-        row.fresh = figures.already_fresh
+        row.already_fresh = figures.already_fresh
         figures.errors.clear()
         row.progress = as_saved(self.walk) | {"start_page": self._start_page}
 
@@ -242,6 +254,6 @@ def _figures_of(row: JobAuthor) -> Progress:
         new=row.new,
         changed=row.changed,
         unchanged=row.unchanged,
-        already_fresh=row.fresh,
+        already_fresh=row.already_fresh,
         failed=row.failed,
     )

@@ -81,7 +81,7 @@ class Kind(Handler):
             "created": created,
             "updated": updated,
             "unchanged": enriched - created - updated,
-            "already_fresh": counts.get(_STATE.FRESH, 0),
+            "already_fresh": counts.get(_STATE.ALREADY_FRESH, 0),
             "not_found": counts.get(_STATE.NOT_FOUND, 0),
             "failed": counts.get(_STATE.FAILED, 0),
             "duplicates": counts.get(_STATE.DUPLICATE, 0),
@@ -165,7 +165,7 @@ class IsbnRun:
             known = known_isbns(isbns, refresh=self._refreshes)
             if len(known.wanted) < len(isbns):
                 with held(self.job):
-                    _set(self.job, known.fresh, _STATE.FRESH)
+                    _set(self.job, known.fresh, _STATE.ALREADY_FRESH)
                     _set(self.job, known.missed, _STATE.NOT_FOUND)
                     save_step(self.job, done=self.job.done + len(known.fresh) + len(known.missed))
                 continue

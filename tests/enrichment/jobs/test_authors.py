@@ -45,7 +45,7 @@ def states(job: Job) -> list[str]:
 
 def figures_add_up(job: Job) -> bool:
     return all(
-        author.found == author.new + author.changed + author.unchanged + author.fresh + author.failed
+        author.found == author.new + author.changed + author.unchanged + author.already_fresh + author.failed
         for author in job.authors.all()
     )
 
@@ -76,7 +76,7 @@ def test_a_finished_list_is_paid_for_again_only_when_somebody_says_so(sandbox: S
         create(NAMES[:1] + NAMES[3:], again=True)
     again = run(again)
     assert states(again) == ["done", "unknown"]
-    assert again.authors.get(position=1).fresh == again.authors.get(position=1).found > 0
+    assert again.authors.get(position=1).already_fresh == again.authors.get(position=1).found > 0
 
 
 @pytest.mark.slow

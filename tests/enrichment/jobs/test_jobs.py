@@ -121,7 +121,7 @@ def test_a_job_asks_for_unknown_isbns_in_full_batches_and_accounts_for_every_val
     assert asked(sandbox) == [3, 3, 3]
     assert states(job) == {
         "enriched": [KNOWN[0], KNOWN[2], KNOWN[3], KNOWN[5], KNOWN[6]],
-        "fresh": [KNOWN[1], KNOWN[4]],
+        "already_fresh": [KNOWN[1], KNOWN[4]],
         "not_found": UNKNOWN,
         "duplicate": [KNOWN[0]],
         "invalid": ["978-0-00-000000-3", "none"],
@@ -279,7 +279,12 @@ def test_a_runner_that_loses_its_claim_writes_no_more_and_the_next_one_finishes(
     job = run(job)
     assert (job.state, job.runner, job.done) == ("queued", None, 3)
     job = run(job)
-    assert (job.state, job.done, len(states(job)["enriched"]), len(states(job)["fresh"])) == ("succeeded", 9, 6, 3)
+    assert (job.state, job.done, len(states(job)["enriched"]), len(states(job)["already_fresh"])) == (
+        "succeeded",
+        9,
+        6,
+        3,
+    )
     assert asked(sandbox) == [3, 3, 3]
     assert outcome(job)["api_calls"] == 3
     assert balance(sandbox) == (3, 3)

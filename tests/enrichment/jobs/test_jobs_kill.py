@@ -68,7 +68,7 @@ def test_after_a_kill_another_runner_finishes_the_job_with_at_most_one_extra_cal
     run_job()
     job.refresh_from_db()
     assert (job.state, job.done) == ("succeeded", len(KNOWN))
-    assert set(job.items.values_list("state", flat=True)) <= {"enriched", "fresh"}
+    assert set(job.items.values_list("state", flat=True)) <= {"enriched", "already_fresh"}
     assert Edition.objects.count() == len(KNOWN)
     assert outcome(job)["api_calls"] == calls_spent(source=job.source) == calls
     assert balance(sandbox) == (calls - not_sent, calls)
