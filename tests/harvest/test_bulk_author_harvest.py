@@ -321,7 +321,9 @@ def test_a_finished_list_says_when_and_what_asking_again_costs(sandbox: Sandbox,
         when = Job.objects.values_list("ended_at", flat=True).get()
         assert f"This list was finished on {when:%Y-%m-%d %H:%M} UTC" in refused.message
         assert "To ask again costs 2 to 6 calls. --again does it." in refused.message
-    assert harvest(listed, "--resume").code == 0
+    resumed = harvest(listed, "--resume")
+    assert (resumed.code, resumed.named("author")) == (0, [])
+    assert "Nothing is left to do: this list is finished." in resumed.named("note")[0]["text"]
     assert balance(sandbox) == (2, 2)
     again = harvest(listed, "--again")
     assert (again.code, again.summary["calls"], again.summary["new"]) == (0, 2, 0)

@@ -146,7 +146,10 @@ class Command(ToolCommand):
             self._dry_run(harvest, wanted, wishes, names or Names(), json=options["json"])
             return
         total = harvest.begin(wanted, wishes)
-        self._run(harvest, self._report(json=options["json"], total=total), names.notes(most=SHOWN) if names else [])
+        notes = names.notes(most=SHOWN) if names else []
+        if not total:
+            notes.append("Nothing is left to do: this list is finished. These are its figures.")
+        self._run(harvest, self._report(json=options["json"], total=total), notes)
 
     def _harvest(self, options: dict[str, Any]) -> Harvest:
         if options["server"] is None:
