@@ -16,8 +16,10 @@ class AnyOf(Lookup):
     """
 
     lookup_name = "any_of"
-    prepare_rhs = False
+
+    def get_prep_lookup(self) -> list[Any]:
+        return list(self.rhs)
 
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> tuple[str, tuple[Any, ...]]:
         column, parameters = self.process_lhs(compiler, connection)
-        return f"{column} = ANY(%s)", (*parameters, list(self.rhs))
+        return f"{column} = ANY(%s)", (*parameters, self.rhs)

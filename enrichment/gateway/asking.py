@@ -114,13 +114,13 @@ def _results(
 ) -> Generator[Exchanged[Decoded], None, None]:
     if not settings.ISBNDB_API_KEY:
         raise IsbndbRefused("ISBNDB_API_KEY is not set, so nothing was sent. Set it to ISBNdb's key.")
-    _let_the_collector_be_quick()
+    _freeze_what_is_loaded()
     pace = get_status().pace.total_seconds()
     yield from _Asking(next_question, pace=pace, ends_payers=ends_payers).results()
 
 
 @cache
-def _let_the_collector_be_quick() -> None:
+def _freeze_what_is_loaded() -> None:
     """Keeps Python's garbage collector off what the process has loaded by now.
 
     It would stop all threads for 0.1 seconds each time that it looks through everything, and a request would miss its

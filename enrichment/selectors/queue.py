@@ -133,7 +133,7 @@ class Wanted:
     """Whether an ISBN is due."""
 
     def fills(self, size: int) -> bool:
-        """Whether there are so many different ISBNs."""
+        """Whether there are at least so many different ISBNs."""
         return len(set().union(*self.isbns_of.values())) >= size
 
 

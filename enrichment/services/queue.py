@@ -51,9 +51,10 @@ _ASK = """
     ON CONFLICT (isbn13, consumer_id) DO UPDATE SET
         priority = greatest(asker.priority, EXCLUDED.priority), due_at = least(asker.due_at, EXCLUDED.due_at)
     RETURNING xmax = 0"""
+# Of ISBNs that are locked, so it sees all their askers: nobody adds one without the lock.
 _DELETE = """
-    WITH askers AS (DELETE FROM enrichment_asker WHERE isbn13 = ANY (%s))
-    DELETE FROM enrichment_queuedisbn WHERE isbn13 = ANY (%s)"""
+    WITH askers AS (DELETE FROM enrichment_asker WHERE isbn13 = ANY (%(isbns)s))
+    DELETE FROM enrichment_queuedisbn WHERE isbn13 = ANY (%(isbns)s)"""
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def delete(queued: QuerySet[QueuedIsbn]) -> int:
     """Deletes the ISBNs with all who asked for them; returns how many ISBNs."""
     with transaction.atomic(durable=True), connection.cursor() as cursor:
         isbns = lock(queued)
-        cursor.execute(_DELETE, [isbns, isbns])
+        cursor.execute(_DELETE, {"isbns": isbns})
     return len(isbns)
 
 

@@ -1,7 +1,8 @@
 """How long one ISBN of a consumer waits beside six jobs of 20,000 ISBNs of another, at two latencies of ISBNdb.
 
 `python -m tests.bench.newcomers` creates its own database and a sandbox, and has two processes that work on jobs. It
-exits with 1 when the request for the one ISBN is sent later than wanted. It takes two minutes.
+exits with 1 when the send time of the request for the one ISBN is later than wanted: see MOST_WAIT. It takes two
+minutes. The processes look for a job twenty times a second: what Celery's broker takes is not in the figures.
 """
 
 import logging
@@ -26,7 +27,7 @@ from tests import processes, tables
 from tests.bench import pace
 from tests.bench.pace_work import BATCH, known
 
-WORKERS, JOBS, ISBNS, NEWCOMERS = 2, 6, 20_000, 6
+WORKERS, JOBS, ISBNS, NEWCOMERS = 2, 6, 20_000, 4
 LATENCIES = (0.2, 2.0)
 MOST_WAIT = 3.0
 """Seconds beside the latency until the request for the one ISBN is sent: what is under way comes in before."""
@@ -70,6 +71,7 @@ def wait_of(slug: str, isbn: str, random: Random) -> float:
     time.sleep(random.uniform(0, 1))
     job = create_job(slug, [isbn])
     processes.wait_until(lambda: Job.objects.filter(pk=job.pk, state="succeeded").exists())
+    assert Job.objects.filter(consumer__slug="bench", ended_at=None).count() == JOBS, "it was not alone"
     return (Call.objects.get(consumer__slug=slug).send_at - job.created_at).total_seconds()
 
 

@@ -3,7 +3,7 @@
 import json
 import threading
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from unittest.mock import patch
 
@@ -16,13 +16,15 @@ from hypothesis import strategies as st
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.exceptions import EnrichmentStopped, QueueFull
 from enrichment.models import Asker, Edition, QueuedIsbn
-from enrichment.selectors.queue import get_queue
-from enrichment.services.queue import enqueue
+from enrichment.models.queue import MAX_ATTEMPTS
+from enrichment.selectors import queue as selectors
+from enrichment.selectors.queue import get_queue, wanted_next
+from enrichment.services.queue import delete, enqueue
 from enrichment.services.queue_batches import by_share, fill
 from enrichment.services.queue_flush import flush
 from quota.models import Call, Consumer, ConsumerUsage, PriceMeasurement, Refusal
 from quota.spending import Spender
-from tests.fixtures import At, balance, known_isbns, patient_database
+from tests.fixtures import NOON, At, balance, known_isbns, patient_database
 
 HIGH, NORMAL = QueuedIsbn.Priority.HIGH, QueuedIsbn.Priority.NORMAL
 SIZE = 10
@@ -57,6 +59,7 @@ def sent() -> list[int]:
 # How a batch is filled
 
 on_any_machine = hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+PEOPLE, PLACES = st.sampled_from(["ann", "bob", "cid"]), st.integers(0, 14)
 WANTED = st.dictionaries(st.integers(1, 6), st.lists(st.sampled_from(BOOKS[:40]), unique=True, max_size=30), max_size=6)
 
 
@@ -94,6 +97,39 @@ def test_the_first_payer_has_the_most_isbns_and_among_equals_was_chosen_longest_
     for other in others:
         if len(shares[other]) == len(shares[first]):
             assert hours.get(first, -1) <= hours.get(other, -1)
+
+
+@pytest.mark.usefixtures("people")
+@hypothesis_settings(
+    deadline=None,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(
+    asked=st.dictionaries(PEOPLE, st.sets(PLACES)),
+    held=st.sets(PLACES, max_size=4),
+    failed=st.sets(PLACES, max_size=4),
+    seconds=st.sampled_from([0, 20, 100]),
+    able=st.sets(PEOPLE),
+)
+def test_a_flusher_finds_a_batch_exactly_when_the_queue_says_that_one_is_worth_a_request(
+    at: At, asked: dict[str, set[int]], held: set[int], failed: set[int], seconds: int, able: set[str]
+) -> None:
+    """If the two differed, every look at the queue would begin a flush that sends nothing, or none would."""
+    delete(QueuedIsbn.objects.all())
+    at(0)
+    for slug, places in asked.items():
+        isbns = [BOOKS[place] for place in places]
+        enqueue(isbns, priority=HIGH if slug == "ann" else NORMAL, consumer=slug)
+    isbns_at = {place: QueuedIsbn.objects.filter(pk=BOOKS[place]) for place in (*held, *failed)}
+    for place in held:
+        isbns_at[place].update(held_until=NOON + timedelta(hours=1), attempts=1)
+    for place in failed:
+        isbns_at[place].update(held_until=None, attempts=MAX_ATTEMPTS)
+    at(seconds)
+    consumers = Consumer.objects.filter(slug__in=able).values_list("pk", flat=True)
+    wanted = wanted_next(consumers, size=SIZE)
+    assert (wanted.is_due or wanted.fills(SIZE)) == selectors._is_due(list(consumers))
 
 
 @pytest.mark.usefixtures("people")

@@ -104,10 +104,10 @@ def isbns_of(request: Request) -> tuple[int, list[str]]:
     if isinstance(found, dict):
         found = list(found.values())
     if not isinstance(found, list) or not found:
-        raise _wrong('There are none in the body, which is {"isbns": ["9780593135204"]} or isbns=9780593135204.')
+        raise _wrong('There is none. Send {"isbns": ["9780593135204"]} or isbns=9780593135204.')
     isbns = read(found).valid if len(found) <= MAX_ISBNS else []
-    if max(len(found), len(isbns)) > MAX_ISBNS:  # a value can have several ISBNs
-        raise _wrong(f"There are {max(len(found), len(isbns)):,}.")
+    if (number := max(len(found), len(isbns))) > MAX_ISBNS:  # a value can have several ISBNs
+        raise _wrong(f"There are {number:,}.")
     return len(found), isbns
 
 

@@ -83,7 +83,7 @@ class Kind(Handler):
 
 def calls_for(job: Job, names: Sequence[str]) -> tuple[int, int]:
     """The calls for all authors of a list: at least and at most, without retries."""
-    known = remembered_author_misses().filter(pk__in=names).count() if skips_existing(job) else 0
+    known = remembered_author_misses().filter(pk__any_of=names).count() if skips_existing(job) else 0
     return len(names) - known, len(names) * max_pages_of(job)
 
 

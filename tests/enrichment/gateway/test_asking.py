@@ -501,10 +501,9 @@ def test_one_question_for_the_counter_settles_all_unclear_answers_that_came_befo
 
 
 def test_the_garbage_collector_leaves_out_what_was_loaded_before_the_first_question() -> None:
-    asking._let_the_collector_be_quick.cache_clear()
-    gc.unfreeze()
-    list(ask_each(questions_for(1)))
-    frozen = gc.get_freeze_count()
-    assert frozen > 10 * len(gc.get_objects())
-    list(ask_each(questions_for(1)))
-    assert gc.get_freeze_count() <= frozen, "it is done once"
+    asking._freeze_what_is_loaded.cache_clear()
+    with patch.object(gc, "freeze", wraps=gc.freeze) as freeze:
+        list(ask_each(questions_for(1)))
+        list(ask_each(questions_for(1)))
+    freeze.assert_called_once_with()
+    assert gc.get_freeze_count() > 100_000, "all modules with what they hold"

@@ -18,7 +18,7 @@ from tests.fixtures import balance, known_isbns, unknown_isbns
 
 KNOWN = known_isbns(40)
 GIVE = "isbns: Give a list of 1 to 1,000 ISBNs. "
-NONE = GIVE + 'There are none in the body, which is {"isbns": ["9780593135204"]} or isbns=9780593135204.'
+NONE = GIVE + 'There is none. Send {"isbns": ["9780593135204"]} or isbns=9780593135204.'
 UNKNOWN = unknown_isbns(1)[0]
 
 
