@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import pytest
 from django.db import connection
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -112,6 +112,8 @@ def test_the_first_payer_has_the_most_isbns_and_among_equals_was_chosen_longest_
     seconds=st.sampled_from([0, 20, 100]),
     able=st.sets(PEOPLE),
 )
+@example(asked={"ann": set(range(SIZE))}, held=set(), failed=set(), seconds=0, able={"ann"})  # just full
+@example(asked={"ann": set(range(SIZE - 1))}, held=set(), failed=set(), seconds=0, able={"ann"})
 def test_a_flusher_finds_a_batch_exactly_when_the_queue_says_that_one_is_worth_a_request(
     at: At, asked: dict[str, set[int]], held: set[int], failed: set[int], seconds: int, able: set[str]
 ) -> None:
