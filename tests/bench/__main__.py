@@ -8,8 +8,7 @@ from tests.bench import abuse, dispatch, fairness, growth, lookup, memory, newco
 from tests.bench import refresh, scale, side_by_side, upsert  # isort: skip
 
 if __name__ == "__main__":
-    books = (upsert, queue, refresh, lookup)
-    shares = (dispatch, side_by_side, scale, pace, fairness, newcomers)
-    benchmarks = (*books, *shares, growth, abuse, memory)
+    benchmarks = [upsert, dispatch, side_by_side, scale, queue, refresh, lookup, pace, fairness]
+    benchmarks += [newcomers, growth, abuse, memory]
     results = [benchmark.run() for benchmark in benchmarks]
     sys.exit(0 if all(results) else 1)

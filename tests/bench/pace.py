@@ -130,8 +130,7 @@ def rehearse(name: str, size: int) -> None:
 def measure(name: str, size: int, url: str, latency: float) -> Measured:
     """Does the work once at a latency of ISBNdb, in seconds."""
     prepare(name, size)
-    httpx2.delete(f"{url}/_sandbox/faults")
-    httpx2.post(f"{url}/_sandbox/faults", json={"kind": "latency", "seconds": latency, "times": None})
+    set_latency(url, latency)
     httpx2.post(f"{url}/_sandbox/limits", json={"max_rps": MAX_RPS})
     started = time.time()
     memory = run_process(name, size)
@@ -148,6 +147,12 @@ def measure(name: str, size: int, url: str, latency: float) -> Measured:
         books_a_second=stored.count() / (last - sent[0]),
         memory=memory,
     )
+
+
+def set_latency(url: str, seconds: float) -> None:
+    """Lets the sandbox take so long for each answer."""
+    httpx2.delete(f"{url}/_sandbox/faults")
+    httpx2.post(f"{url}/_sandbox/faults", json={"kind": "latency", "seconds": seconds, "times": None})
 
 
 def prepare(name: str, size: int) -> None:

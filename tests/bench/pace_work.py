@@ -68,10 +68,7 @@ def work_direct(size: int) -> None:
 
 def work_job(size: int) -> None:
     """A job of ISBNs, in as many turns as it needs."""
-    with patch.object(lifecycle, "send_to_worker"):  # this process is the worker
-        job = lifecycle.create_job(
-            consumer=Consumer.objects.get(slug=CONSUMER), kind=Job.Kind.BATCH_DIRECT, wanted={"isbns": known(size)}
-        )
+    job = create_job(CONSUMER, known(size))
     while job.ended_at is None:
         run_job()
         job.refresh_from_db()
@@ -149,6 +146,14 @@ OPERATIONS = {
     "bulk": Operation("bulk, one-page authors", work_bulk, 30, 12, wanted=0.85),
     "bulk-large": Operation("bulk, larger authors", work_large_bulk, 75, 4),
 }
+
+
+def create_job(consumer: str, isbns: list[str]) -> Job:
+    """Creates a job of the ISBNs and tells no worker: the bench has its own."""
+    with patch.object(lifecycle, "send_to_worker"):
+        return lifecycle.create_job(
+            consumer=Consumer.objects.get(slug=consumer), kind=Job.Kind.BATCH_DIRECT, wanted={"isbns": isbns}
+        )
 
 
 def known(size: int) -> list[str]:
