@@ -206,8 +206,9 @@ def consumer(set_clock: SetClock) -> Consumer:
 def sandbox(settings) -> Iterator[Sandbox]:
     """A real HTTP server that imitates ISBNdb at noon, without a limit of the pace unless the test sets one.
 
-    Retries wait only for the pace, unless the test sets FIRST_RETRY_PAUSE_SECONDS. The timeout is long, so that no
-    request of a busy machine reaches it. A test about timeouts sets a short one.
+    Retries wait only for the pace, unless the test sets FIRST_RETRY_PAUSE_SECONDS. The timeout is the longest one
+    that a setting allows, so that no request of a busy machine reaches it, and a process that a test kills still waits
+    for ISBNdb. A test about timeouts sets a short one.
     """
     no_back_off = patch.object(asking, "FIRST_RETRY_PAUSE_SECONDS", 0.0)
     no_pause = patch.object(asking, "SMALLER_PAGE_PAUSE_SECONDS", 0.0)
@@ -216,7 +217,7 @@ def sandbox(settings) -> Iterator[Sandbox]:
         server.set_clock(offset_seconds=(NOON - datetime.now(UTC)).total_seconds())
         settings.ISBNDB_BASE_URL = server.url
         settings.ISBNDB_API_KEY = server.key
-        settings.ISBNDB_TIMEOUT_SECONDS = 30
+        settings.ISBNDB_TIMEOUT_SECONDS = 60
         settings.QUOTA_MAX_RPS = 1000  # only tests of the pace wait for it
         yield server
         close_connections()

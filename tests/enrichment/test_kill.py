@@ -26,7 +26,6 @@ KILLS = 3
 @pytest.fixture(autouse=True)
 def two_batches_an_operation(settings, consumer: Consumer, sandbox: Sandbox) -> None:
     settings.ISBNDB_BATCH_SIZE = 2
-    settings.ISBNDB_TIMEOUT_SECONDS = 60
 
 
 def start(point: str, workers: int = 1) -> subprocess.Popen[str]:

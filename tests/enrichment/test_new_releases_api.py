@@ -119,6 +119,7 @@ def test_each_subject_of_each_month_is_a_separate_search(api: APIClient, sandbox
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_at_a_time")
 def test_a_run_that_stops_every_day_fetches_every_page_once(api: APIClient, sandbox: Sandbox) -> None:
     """ISBNdb closes each day at its second call. The figures of all days add up to those of a single run."""
     before = 0
@@ -184,8 +185,6 @@ def test_a_request_for_more_calls_than_are_free_sends_nothing(api: APIClient, sa
 def test_when_isbndb_fails_the_answer_has_the_result_so_far_and_how_to_continue(
     api: APIClient, sandbox: Sandbox, settings, fault: dict, status: int, reason: str
 ) -> None:
-    settings.ISBNDB_TIMEOUT_SECONDS = 60
-
     def fail_the_second(number: int) -> None:
         if number == 1 and reason == "isbndb_timeout":
             settings.ISBNDB_TIMEOUT_SECONDS = 1  # for the requests after this one

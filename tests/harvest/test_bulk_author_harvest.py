@@ -36,12 +36,6 @@ pytestmark = pytest.mark.usefixtures("bulk_author")
 
 
 @pytest.fixture
-def patient(sandbox: Sandbox, settings) -> None:
-    """A long timeout, so that a process still waits for ISBNdb when the test kills it."""
-    settings.ISBNDB_TIMEOUT_SECONDS = 60
-
-
-@pytest.fixture
 def set_both_clocks(sandbox: Sandbox, set_clock: SetClock) -> Callable[[datetime], None]:
     def set_both(moment: datetime) -> None:
         sandbox.set_clock(offset_seconds=set_clock(moment).total_seconds())
@@ -144,7 +138,6 @@ def test_with_wait_it_sleeps_until_after_midnight_and_continues(
 CHRISTIE = [("Agatha Christie", 1), ("Agatha Christie", 2)]
 
 
-@pytest.mark.usefixtures("patient")
 @pytest.mark.slow
 def test_kill_9_loses_only_the_pages_under_way(sandbox: Sandbox, admin_client: Client, tmp_path: Path) -> None:
     listed = a_list(tmp_path, "Agatha Christie", *SHORT[:2])
@@ -169,7 +162,6 @@ def test_kill_9_loses_only_the_pages_under_way(sandbox: Sandbox, admin_client: C
     assert balance(sandbox)[0] == ended.summary["calls"] == 5
 
 
-@pytest.mark.usefixtures("patient")
 @pytest.mark.slow
 def test_ctrl_c_ends_it_after_what_is_under_way(sandbox: Sandbox, tmp_path: Path) -> None:
     listed = a_list(tmp_path, "Agatha Christie", *SHORT[:2])
@@ -201,7 +193,6 @@ def test_ctrl_c_ends_it_while_it_waits_for_the_next_day(sandbox: Sandbox, tmp_pa
     assert Job.objects.get().state == "paused"
 
 
-@pytest.mark.usefixtures("patient")
 @pytest.mark.slow
 def test_a_second_signal_ends_it_at_once_and_releases_its_calls(sandbox: Sandbox, tmp_path: Path) -> None:
     listed = a_list(tmp_path, *SHORT[:2])

@@ -83,9 +83,8 @@ def test_the_next_day_continues_where_the_quota_stopped_the_run(sandbox: Sandbox
 
 @pytest.mark.slow
 def test_a_killed_worker_leaves_its_place_and_the_next_run_goes_on_at_the_page(
-    sandbox: Sandbox, set_clock: SetClock, settings
+    sandbox: Sandbox, set_clock: SetClock
 ) -> None:
-    settings.ISBNDB_TIMEOUT_SECONDS = 60
     pages = pages_of("2026-04") + pages_of("2026-05")
     worker = subprocess.Popen(
         [sys.executable, "-m", "tests.harvest.doomed_cron", "new-releases", str(pages - 1)],

@@ -34,7 +34,6 @@ PATIENCE = 60.0  # seconds
 def job(settings, consumer: Consumer, sandbox: Sandbox) -> Job:
     """ISBNs for three calls."""
     settings.ISBNDB_BATCH_SIZE = 2
-    settings.ISBNDB_TIMEOUT_SECONDS = 60
     return create_job(consumer=consumer, kind=Job.Kind.BATCH_DIRECT, wanted={"isbns": KNOWN})
 
 
@@ -103,7 +102,6 @@ def test_slow_jobs_on_all_job_workers_do_not_delay_the_queue(
     consumer: Consumer, sandbox: Sandbox, settings, tmp_path: Path
 ) -> None:
     settings.ISBNDB_BATCH_SIZE = 2
-    settings.ISBNDB_TIMEOUT_SECONDS = 60
     meet, served = sandbox.faults.meet, threading.Event()
 
     def met(path: str) -> Any:
