@@ -109,8 +109,9 @@ def database_away(seconds: float, back: Event | None = None) -> None:
 
 @contextmanager
 def patient_database() -> Iterator[None]:
-    """Lets new connections wait minutes for a lock, for tests in which many threads want the same rows at once."""
-    with patch.dict(connection.settings_dict["OPTIONS"], options="-c lock_timeout=5min -c statement_timeout=5min"):
+    """Lets new connections wait minutes for PostgreSQL and for a lock, for tests with many threads at once."""
+    patience = {"connect_timeout": 300, "options": "-c lock_timeout=5min -c statement_timeout=5min"}
+    with patch.dict(connection.settings_dict["OPTIONS"], patience):
         yield
 
 
