@@ -2,8 +2,12 @@
 
 import time
 from contextlib import ExitStack
+from contextvars import copy_context
 from datetime import datetime, timedelta
 from random import uniform
+from threading import Thread
+from types import TracebackType
+from typing import Self
 
 import structlog
 from django.db import DatabaseError, connection
@@ -32,7 +36,7 @@ TURN = timedelta(minutes=1)
 """After this time the job goes to the end of the line, so that other jobs get a worker."""
 
 MIN_TURN = timedelta(seconds=1)
-"""So long a job works before it gives way: each change of jobs waits for what is under way."""
+"""So long a newcomer's job works before it gives way: each change of jobs waits for what is under way."""
 
 MAX_DEATHS = 3
 """After so many runners have died without an answer in between, the job fails."""
@@ -53,39 +57,92 @@ DATABASE = (DatabaseError, *OUT_OF_REACH)
 def run_job() -> None:
     """Runs the next job for a turn: one of the consumer whose last turn is the longest ago.
 
-    A turn ends when the job ends or has to wait, after TURN, or when another consumer needs a worker (see
-    `claim_newcomer`): then it runs that consumer's job.
+    A turn ends when the job ends or has to wait, and after TURN. Beside it runs a job of another consumer who needs a
+    worker: see `claim_newcomer`.
 
     A failure of the quota, ISBNdb or the database makes the job wait or fail. Any other exception is raised; the job is
     then resumed after its lease expires, until MAX_DEATHS runners have died.
     """
-    job = claim_next()
+    if (job := claim_next()) is not None:
+        with kept(job), _Lane() as lane:
+            _Worker(job, lane=lane).run()
+
+
+class _Lane:
+    """Runs the jobs of newcomers, one after another, in a thread beside the worker's own job.
+
+    So a newcomer does not wait for what is under way, nor the other job for the newcomer's answer. On exit the lane
+    waits for the last of them, and raises what has gone wrong in it.
+    """
+
+    def __init__(self) -> None:
+        self._thread: Thread | None = None
+        self._error: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._thread is not None:
+            self._thread.join()
+        if self._error is not None and error is None:
+            raise self._error
+
+    def begin(self, *, beside: Job) -> None:
+        """Begins with the job of a newcomer, if there is one and the lane is empty."""
+        if self._thread is not None and self._thread.is_alive():
+            return
+        if (newcomer := claim_newcomer(other_than=beside)) is not None:
+            work = copy_context().run
+            self._thread = Thread(target=work, args=(self._run, newcomer), daemon=True, name="newcomers")
+            self._thread.start()
+
+    def _run(self, newcomer: Job) -> None:
+        try:
+            _run_newcomers(newcomer)
+        except BaseException as error:  # noqa: BLE001 (raised on exit)
+            self._error = error
+        finally:
+            connection.close()
+
+
+def _run_newcomers(newcomer: Job) -> None:
+    """Runs the job for a turn. The turn also ends when there is another newcomer: that one's job is the next."""
+    job: Job | None = newcomer
     with ExitStack() as claims:
-        if job is not None:
-            claims.enter_context(kept(job))
+        claims.enter_context(kept(newcomer))
         while job is not None:
-            worker = _Worker(job, claims)
-            with in_background(), structlog.contextvars.bound_contextvars(job=str(job.pk)):
-                try:
-                    worker.run()
-                except BaseException:
-                    if worker.newcomer is not None:
-                        _put_back(worker.newcomer)
-                    raise
+            worker = _Worker(job, claims=claims)
+            try:
+                worker.run()
+            except BaseException:
+                if worker.newcomer is not None:
+                    _put_back(worker.newcomer)
+                raise
             job = worker.newcomer
 
 
 class _Worker:
-    """A turn of a job in a worker. `claims` keeps the claims of the worker."""
+    """A turn of a job.
 
-    def __init__(self, job: Job, claims: ExitStack) -> None:
+    `lane`: has room for newcomers. Without one, the job gives way to a newcomer, whose claim is kept by `claims`.
+    """
+
+    def __init__(self, job: Job, *, lane: _Lane | None = None, claims: ExitStack | None = None) -> None:
         self.job = job
-        self.claims = claims
         self.newcomer: Job | None = None
-        """The job that this one has given way to. This worker has claimed it."""
+        """The job that this one has given way to."""
+        self._lane = lane
+        self._claims = claims
         self._began: float | None = None
 
     def run(self) -> None:
+        with in_background(), structlog.contextvars.bound_contextvars(job=str(self.job.pk)):
+            self._run()
+
+    def _run(self) -> None:
         job = self.job
         try:
             if job.attempts > MAX_DEATHS:
@@ -112,10 +169,12 @@ class _Worker:
         lasted = time.monotonic() - self._began
         if lasted > TURN.total_seconds():
             return False
-        if self.newcomer is None and lasted > MIN_TURN.total_seconds():
+        if self._lane is not None:
+            self._lane.begin(beside=self.job)
+        elif self._claims is not None and self.newcomer is None and lasted > MIN_TURN.total_seconds():
             self.newcomer = claim_newcomer(other_than=self.job)
             if self.newcomer is not None:
-                self.claims.enter_context(kept(self.newcomer))
+                self._claims.enter_context(kept(self.newcomer))
         return self.newcomer is None
 
 

@@ -31,7 +31,7 @@ from tests.bouncer import PROGRAM, bouncing
 
 SECONDS = 10
 PACE = timedelta(seconds=1.05) / 3
-TWO_MACHINES = 42  # connections of two machines with the defaults: docs/deploy.md
+TWO_MACHINES = 42  # processes and web threads of two machines with the defaults
 DIRECTLY, THROUGH_PGBOUNCER = (4, TWO_MACHINES, 128), (TWO_MACHINES, 128)
 WANTED = 0.9
 """Of the slots, for two machines' worth of processes."""

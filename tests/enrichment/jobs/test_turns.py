@@ -1,16 +1,19 @@
 """Whose job a worker takes: consumers take turns, and one without a running job does not wait for a turn's end."""
 
+import threading
 from datetime import timedelta
+from typing import Any
 from unittest.mock import patch
 
 import pytest
+from django.db import connection
 
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.jobs import claims, workers
 from enrichment.jobs.lifecycle import create_job
 from enrichment.jobs.workers import run_job
 from enrichment.models import Job
-from quota.models import Consumer
+from quota.models import Call, Consumer
 from tests.enrichment.jobs.test_jobs import during_request
 from tests.fixtures import balance, known_isbns
 
@@ -33,28 +36,82 @@ def create(slug: str, isbns: list[str]) -> Job:
     return create_job(consumer=consumer, kind=Job.Kind.BATCH_DIRECT, wanted={"isbns": isbns, "refresh": True})
 
 
-def requests_before_the_newcomer(sandbox: Sandbox) -> int:
-    """Six large jobs of a consumer, one worker, and a single ISBN of another one while the third request runs."""
-    for _ in range(6):
-        create("reader", KNOWN[:30])
-    before = len(sandbox.requests)
-    during_request(sandbox, 3, lambda: create("other", KNOWN[30:]))
+def run_jobs() -> None:
     while Job.objects.filter(state="queued").exists():
         run_job()
-    asked = [request["asked"] for request in sandbox.requests[before:]]
-    assert Job.objects.filter(state="succeeded").count() == 7
-    Job.objects.all().delete()
-    return asked.index(1)
+    assert set(Job.objects.values_list("state", flat=True)) == {"succeeded"}
+
+
+def is_asked_for_meanwhile(sandbox: Sandbox, newcomer: list[str], *, seconds: float) -> bool:
+    """Whether ISBNdb gets the request of a newcomer while it answers no other one, for so many seconds at most.
+
+    The job of the newcomer is created during the second request of a large job.
+    """
+    asked = threading.Event()
+    meet, numbers = sandbox.faults.meet, iter(range(1, 1000))
+    found: list[bool] = []
+
+    def met(path: str) -> Any:
+        number = next(numbers)
+        if number == 2:
+            create("other", newcomer)
+            connection.close()  # the connection of the sandbox's thread
+        if any(request["asked"] == len(newcomer) for request in sandbox.requests):
+            asked.set()
+        if number > 2:
+            found.append(asked.wait(0 if found == [False] else seconds))
+        return meet(path)
+
+    create("reader", KNOWN[:30])
+    with patch.object(sandbox.faults, "meet", met):
+        run_jobs()
+    return all(found)
 
 
 @pytest.mark.slow
-def test_a_newcomer_waits_for_what_is_under_way_and_without_the_rule_for_a_turn(sandbox: Sandbox) -> None:
-    meet = sandbox.faults.meet
-    with patch.object(workers, "claim_newcomer", return_value=None):
-        assert requests_before_the_newcomer(sandbox) >= 10
-    sandbox.faults.meet = meet
-    assert requests_before_the_newcomer(sandbox) <= 3 + UNDER_WAY
+def test_a_newcomer_waits_for_nothing_that_is_under_way(sandbox: Sandbox) -> None:
+    assert is_asked_for_meanwhile(sandbox, KNOWN[30:], seconds=60)
     assert balance(sandbox)[0] == balance(sandbox)[1]
+
+
+@pytest.mark.slow
+def test_without_the_lane_for_newcomers_it_does(sandbox: Sandbox) -> None:
+    with patch.object(workers, "claim_newcomer", return_value=None):
+        assert not is_asked_for_meanwhile(sandbox, KNOWN[30:], seconds=1)
+
+
+def consumers_asked_for(sandbox: Sandbox) -> list[str]:
+    """The consumers of all requests, in order. The first has a large job, the second comes during its second request
+    with another, and the third with a single ISBN during the sixth."""
+    create("reader", KNOWN[:30])
+    during_request(sandbox, 2, lambda: create("second", KNOWN[:30]))
+    during_request(sandbox, 6, lambda: create("third", KNOWN[30:]))
+    run_jobs()
+    return list(Call.objects.order_by("send_at").values_list("consumer__slug", flat=True))
+
+
+@pytest.mark.slow
+def test_a_newcomer_gives_way_to_the_next_one(sandbox: Sandbox) -> None:
+    consumers = consumers_asked_for(sandbox)
+    assert consumers.index("third") < len(consumers) - consumers[::-1].index("second") - 1
+
+
+@pytest.mark.slow
+def test_without_giving_way_the_next_newcomer_waits_for_the_turn_of_the_first(sandbox: Sandbox, monkeypatch) -> None:
+    monkeypatch.setattr(workers, "MIN_TURN", workers.TURN)
+    assert "second" not in (consumers := consumers_asked_for(sandbox))[consumers.index("third") :]
+
+
+def test_what_goes_wrong_with_a_newcomer_is_raised_when_the_job_beside_it_is_done(monkeypatch) -> None:
+    def fail(newcomer: Job) -> None:
+        raise RuntimeError(newcomer.consumer.slug)
+
+    monkeypatch.setattr(workers, "_run_newcomers", fail)
+    job, _ = create("reader", KNOWN[:9]), create("other", KNOWN[30:])
+    with pytest.raises(RuntimeError, match="other"):
+        run_job()
+    job.refresh_from_db()
+    assert (job.state, job.done) == ("succeeded", 9)
 
 
 def test_consumers_take_turns_and_the_jobs_of_one_too() -> None:
