@@ -22,6 +22,7 @@ from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.db import connection
 from django.test import TransactionTestCase
 from execnet.xspec import XSpec
+from hypothesis import settings as hypothesis_settings
 from pytest_django import DjangoDbBlocker
 
 from alexandria.development.embedded import servers
@@ -37,6 +38,10 @@ FIXED = {
     "ISBNDB_BATCH_PRICE": "request",
 }
 OWN_SERVERS: list[str] = []
+
+# An example may take long: the machine can be busy.
+hypothesis_settings.register_profile("patient", hypothesis_settings.default, deadline=None)
+hypothesis_settings.load_profile("patient")
 
 
 def settle_environment() -> None:

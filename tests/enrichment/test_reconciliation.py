@@ -22,7 +22,7 @@ from quota.services import corrections, reservations
 from quota.services.prices import record_measurement
 from quota.services.reservations import DispatchedCall
 from quota.spending import spending
-from tests.fixtures import NOON, SetClock, balance, dispatched, known_isbns, stop_database_clock
+from tests.fixtures import NOON, At, SetClock, balance, dispatched, known_isbns, stop_database_clock
 
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=UTC)
 
@@ -91,11 +91,11 @@ def test_calls_on_their_way_do_not_count_as_drift(sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize(("minutes", "in_flight"), [(4, 1), (5, 0)])
 def test_a_call_without_an_outcome_is_on_its_way_for_five_minutes(
-    sandbox: Sandbox, set_clock: SetClock, minutes: int, in_flight: int
+    sandbox: Sandbox, at: At, minutes: int, in_flight: int
 ) -> None:
     with spending(consumer="reader", operation="test", calls=1) as spender:
         dispatched(spender, RequestKind.KEY, "GET", "/key")
-    set_clock(NOON + timedelta(minutes=minutes))
+    at(60 * minutes)
     assert ask().in_flight == in_flight
 
 
