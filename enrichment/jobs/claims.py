@@ -50,34 +50,42 @@ def send_message() -> bool:
     return publish("enrichment.tasks.run_job")
 
 
-_NEXT_IN_TURN = """
-    SELECT job.id FROM enrichment_job AS job
-    WHERE job.state = 'queued' AND NOT job.attended {condition}
+_QUEUED = "FROM enrichment_job AS job WHERE job.state = 'queued' AND NOT job.attended"
+_NEXT_IN_TURN = f"""
+    SELECT job.id {_QUEUED} {{condition}}
     ORDER BY (
         SELECT claimed_at FROM enrichment_job AS other
         WHERE other.consumer_id = job.consumer_id AND claimed_at IS NOT NULL ORDER BY claimed_at DESC LIMIT 1
     ) NULLS FIRST, job.claimed_at NULLS FIRST, job.created_at
-    LIMIT 1 FOR NO KEY UPDATE OF job SKIP LOCKED"""
+    LIMIT 1 FOR NO KEY UPDATE OF job SKIP LOCKED"""  # noqa: S608 (only texts from here)
 """The queued job of the consumer whose last turn is the longest ago. Of its jobs: the same."""
 
-_OF_A_NEWCOMER = """AND job.consumer_id <> %s AND job.claimed_at IS NULL AND NOT EXISTS (
+_OF_A_NEWCOMER = """AND job.claimed_at IS NULL AND NOT EXISTS (
     SELECT FROM enrichment_job AS running
     WHERE running.consumer_id = job.consumer_id AND running.state = 'running' AND NOT running.attended)"""
+_NEWCOMER_WAITS = f"SELECT EXISTS (SELECT {_QUEUED} {_OF_A_NEWCOMER})"
 
 
 def claim_next() -> Job | None:
     """Claims the queued job whose turn it is; None when no job is queued."""
-    return _claim_in_turn("", [])
+    return _claim_in_turn("")
 
 
-def claim_newcomer(*, other_than: Job) -> Job | None:
-    """Claims a job that no worker has taken yet, of another consumer none of whose jobs runs; None without one."""
-    return _claim_in_turn(_OF_A_NEWCOMER, [other_than.consumer_id])
+def claim_newcomer() -> Job | None:
+    """Claims a job that no worker has taken yet, of a consumer none of whose jobs runs; None without one."""
+    return _claim_in_turn(_OF_A_NEWCOMER)
 
 
-def _claim_in_turn(condition: str, parameters: list[int]) -> Job | None:
+def newcomer_waits() -> bool:
+    """Whether there is a job for `claim_newcomer`."""
+    with connection.cursor() as cursor:
+        cursor.execute(_NEWCOMER_WAITS)
+        return bool(cursor.fetchone()[0])
+
+
+def _claim_in_turn(condition: str) -> Job | None:
     with transaction.atomic(durable=True), connection.cursor() as cursor:
-        cursor.execute(_NEXT_IN_TURN.format(condition=condition), parameters)
+        cursor.execute(_NEXT_IN_TURN.format(condition=condition))
         found: tuple[uuid.UUID] | None = cursor.fetchone()
         return claim_if(Q(pk=found[0])) if found else None
 

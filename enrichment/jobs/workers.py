@@ -1,13 +1,12 @@
 """What a worker does: it takes the next job in turn, works on it, and decides what a failure means for it."""
 
 import time
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import copy_context
 from datetime import datetime, timedelta
 from random import uniform
-from threading import Thread
-from types import TracebackType
-from typing import Self
+from threading import Event, Thread
 
 import structlog
 from django.db import DatabaseError, connection
@@ -15,9 +14,10 @@ from django.db.models import Value
 from django.db.models.expressions import Combinable
 
 from alexandria.common.database import OUT_OF_REACH, READ_ONLY, can_pass, patiently, sqlstate
+from alexandria.common.stopping import STOPPING
 from enrichment.books.aside import store_aside
 from enrichment.exceptions import ENDINGS, EnrichmentStopped, IsbndbRefused, IsbndbUnavailable
-from enrichment.jobs.claims import ClaimLost, claim_newcomer, claim_next, kept
+from enrichment.jobs.claims import ClaimLost, claim_newcomer, claim_next, kept, newcomer_waits
 from enrichment.jobs.ending import end, put_back_or_stop
 from enrichment.jobs.engine import Turn
 from enrichment.jobs.registry import handler_of
@@ -38,6 +38,9 @@ TURN = timedelta(minutes=1)
 MIN_TURN = timedelta(seconds=1)
 """So long a newcomer's job works before it gives way: each change of jobs waits for what is under way."""
 
+LOOK_SECONDS = 0.5
+"""So often a busy worker looks for a newcomer."""
+
 MAX_DEATHS = 3
 """After so many runners have died without an answer in between, the job fails."""
 
@@ -57,85 +60,72 @@ DATABASE = (DatabaseError, *OUT_OF_REACH)
 def run_job() -> None:
     """Runs the next job for a turn: one of the consumer whose last turn is the longest ago.
 
-    A turn ends when the job ends or has to wait, and after TURN. Beside it runs a job of another consumer who needs a
-    worker: see `claim_newcomer`.
+    A turn ends when the job ends or has to wait, and after TURN. Meanwhile the worker runs newcomers beside it: see
+    `claim_newcomer`.
 
     A failure of the quota, ISBNdb or the database makes the job wait or fail. Any other exception is raised; the job is
     then resumed after its lease expires, until MAX_DEATHS runners have died.
     """
     if (job := claim_next()) is not None:
-        with kept(job), _Lane() as lane:
-            _Worker(job, lane=lane).run()
+        with _newcomers_beside(), kept(job):
+            _Worker(job).run()
 
 
-class _Lane:
-    """Runs the jobs of newcomers, one after another, in a thread beside the worker's own job.
+@contextmanager
+def _newcomers_beside() -> Iterator[None]:
+    """Runs the jobs of newcomers, one after another, in a thread beside the block. Their turn ends with the block.
 
-    So a newcomer does not wait for what is under way, nor the other job for the newcomer's answer. On exit the lane
-    waits for the last of them, and raises what has gone wrong in it.
+    So a newcomer does not wait for what is under way for another job, nor that job for the newcomer's answer.
     """
-
-    def __init__(self) -> None:
-        self._thread: Thread | None = None
-        self._error: BaseException | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._thread is not None:
-            self._thread.join()
-        if self._error is not None and error is None:
-            raise self._error
-
-    def begin(self, *, beside: Job) -> None:
-        """Begins with the job of a newcomer, if there is one and the lane is empty."""
-        if self._thread is not None and self._thread.is_alive():
-            return
-        if (newcomer := claim_newcomer(other_than=beside)) is not None:
-            work = copy_context().run
-            self._thread = Thread(target=work, args=(self._run, newcomer), daemon=True, name="newcomers")
-            self._thread.start()
-
-    def _run(self, newcomer: Job) -> None:
+    over = Event()
+    thread = Thread(target=copy_context().run, args=(_run_newcomers, over), daemon=True, name="newcomers")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
         try:
-            _run_newcomers(newcomer)
-        except BaseException as error:  # noqa: BLE001 (raised on exit)
-            self._error = error
-        finally:
-            connection.close()
+            thread.join()
+        except BaseException:  # the process is told to end: what is under way is paid for, and has to be stored
+            thread.join()
+            raise
 
 
-def _run_newcomers(newcomer: Job) -> None:
-    """Runs the job for a turn. The turn also ends when there is another newcomer: that one's job is the next."""
-    job: Job | None = newcomer
-    with ExitStack() as claims:
-        claims.enter_context(kept(newcomer))
-        while job is not None:
-            worker = _Worker(job, claims=claims)
-            try:
-                worker.run()
-            except BaseException:
-                if worker.newcomer is not None:
-                    _put_back(worker.newcomer)
-                raise
-            job = worker.newcomer
+def _run_newcomers(over: Event) -> None:
+    """Runs the jobs of newcomers until `over` is set; each gives way to the next. A crash is logged, and ends it."""
+
+    def goes_on(lasted: float) -> bool:
+        return not (over.is_set() or (lasted > MIN_TURN.total_seconds() and newcomer_waits()))
+
+    pause = LOOK_SECONDS
+    try:
+        while not (over.wait(pause) or STOPPING.is_set()):
+            job = _newcomer()
+            pause = LOOK_SECONDS if job is None else 0
+            if job is not None:
+                with structlog.contextvars.bound_contextvars(job=str(job.pk)), kept(job):
+                    _Worker(job, goes_on=goes_on).run()
+    except Exception:
+        log.exception("newcomers.crashed")
+    finally:
+        connection.close()
+
+
+def _newcomer() -> Job | None:
+    """`claim_newcomer`; None while the database does not answer."""
+    try:
+        return claim_newcomer()
+    except DATABASE:
+        connection.close()
+        return None
 
 
 class _Worker:
-    """A turn of a job.
+    """A turn of a job. `goes_on`: is told after how many seconds, before each question but the first."""
 
-    `lane`: has room for newcomers. Without one, the job gives way to a newcomer, whose claim is kept by `claims`.
-    """
-
-    def __init__(self, job: Job, *, lane: _Lane | None = None, claims: ExitStack | None = None) -> None:
+    def __init__(self, job: Job, *, goes_on: Callable[[float], bool] = lambda lasted: True) -> None:
         self.job = job
-        self.newcomer: Job | None = None
-        """The job that this one has given way to."""
-        self._lane = lane
-        self._claims = claims
+        self._may_go_on = goes_on
         self._began: float | None = None
 
     def run(self) -> None:
@@ -167,15 +157,7 @@ class _Worker:
             self._began = time.monotonic()
             return True
         lasted = time.monotonic() - self._began
-        if lasted > TURN.total_seconds():
-            return False
-        if self._lane is not None:
-            self._lane.begin(beside=self.job)
-        elif self._claims is not None and self.newcomer is None and lasted > MIN_TURN.total_seconds():
-            self.newcomer = claim_newcomer(other_than=self.job)
-            if self.newcomer is not None:
-                self._claims.enter_context(kept(self.newcomer))
-        return self.newcomer is None
+        return lasted <= TURN.total_seconds() and self._may_go_on(lasted)
 
 
 def _put_back(job: Job) -> None:

@@ -7,6 +7,7 @@ from unittest.mock import patch
 
 import pytest
 from django.db import connection
+from structlog.testing import capture_logs
 
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.jobs import claims, workers
@@ -17,7 +18,7 @@ from quota.models import Call, Consumer
 from tests.enrichment.jobs.test_jobs import during_request
 from tests.fixtures import balance, known_isbns
 
-KNOWN = known_isbns(31)
+KNOWN = known_isbns(91)
 UNDER_WAY = 4
 
 pytestmark = pytest.mark.usefixtures("consumer", "sandbox")
@@ -28,6 +29,7 @@ def small_batches(settings, monkeypatch) -> None:
     settings.ISBNDB_BATCH_SIZE, settings.QUOTA_MAX_RPS = 3, 50
     monkeypatch.setattr("enrichment.gateway.asking.MAX_UNDER_WAY", UNDER_WAY)
     monkeypatch.setattr(workers, "MIN_TURN", timedelta())
+    monkeypatch.setattr(workers, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr("enrichment.selectors.books.JUST_NOW", timedelta())
 
 
@@ -45,21 +47,19 @@ def run_jobs() -> None:
 def is_asked_for_meanwhile(sandbox: Sandbox, newcomer: list[str], *, seconds: float) -> bool:
     """Whether ISBNdb gets the request of a newcomer while it answers no other one, for so many seconds at most.
 
-    The job of the newcomer is created during the second request of a large job.
+    The job of the newcomer is created when the large job has as many requests under way as it may have.
     """
     asked = threading.Event()
     meet, numbers = sandbox.faults.meet, iter(range(1, 1000))
     found: list[bool] = []
 
     def met(path: str) -> Any:
-        number = next(numbers)
-        if number == 2:
+        if next(numbers) == UNDER_WAY:
             create("other", newcomer)
             connection.close()  # the connection of the sandbox's thread
         if any(request["asked"] == len(newcomer) for request in sandbox.requests):
             asked.set()
-        if number > 2:
-            found.append(asked.wait(0 if found == [False] else seconds))
+        found.append(asked.wait(0 if False in found else seconds))
         return meet(path)
 
     create("reader", KNOWN[:30])
@@ -70,22 +70,22 @@ def is_asked_for_meanwhile(sandbox: Sandbox, newcomer: list[str], *, seconds: fl
 
 @pytest.mark.slow
 def test_a_newcomer_waits_for_nothing_that_is_under_way(sandbox: Sandbox) -> None:
-    assert is_asked_for_meanwhile(sandbox, KNOWN[30:], seconds=60)
+    assert is_asked_for_meanwhile(sandbox, KNOWN[90:], seconds=60)
     assert balance(sandbox)[0] == balance(sandbox)[1]
 
 
 @pytest.mark.slow
-def test_without_the_lane_for_newcomers_it_does(sandbox: Sandbox) -> None:
+def test_without_the_thread_for_newcomers_it_does(sandbox: Sandbox) -> None:
     with patch.object(workers, "claim_newcomer", return_value=None):
-        assert not is_asked_for_meanwhile(sandbox, KNOWN[30:], seconds=1)
+        assert not is_asked_for_meanwhile(sandbox, KNOWN[90:], seconds=1)
 
 
 def consumers_asked_for(sandbox: Sandbox) -> list[str]:
     """The consumers of all requests, in order. The first has a large job, the second comes during its second request
     with another, and the third with a single ISBN during the sixth."""
-    create("reader", KNOWN[:30])
+    create("reader", KNOWN[:90])
     during_request(sandbox, 2, lambda: create("second", KNOWN[:30]))
-    during_request(sandbox, 6, lambda: create("third", KNOWN[30:]))
+    during_request(sandbox, 6, lambda: create("third", KNOWN[90:]))
     run_jobs()
     return list(Call.objects.order_by("send_at").values_list("consumer__slug", flat=True))
 
@@ -102,16 +102,47 @@ def test_without_giving_way_the_next_newcomer_waits_for_the_turn_of_the_first(sa
     assert "second" not in (consumers := consumers_asked_for(sandbox))[consumers.index("third") :]
 
 
-def test_what_goes_wrong_with_a_newcomer_is_raised_when_the_job_beside_it_is_done(monkeypatch) -> None:
-    def fail(newcomer: Job) -> None:
-        raise RuntimeError(newcomer.consumer.slug)
+def test_what_goes_wrong_with_a_newcomer_is_logged_and_does_no_harm_to_the_job_beside_it(
+    sandbox: Sandbox, monkeypatch
+) -> None:
+    crashed = threading.Event()
 
-    monkeypatch.setattr(workers, "_run_newcomers", fail)
-    job, _ = create("reader", KNOWN[:9]), create("other", KNOWN[30:])
-    with pytest.raises(RuntimeError, match="other"):
+    def fail() -> None:
+        crashed.set()
+        raise RuntimeError("wrong")
+
+    monkeypatch.setattr(workers, "claim_newcomer", fail)
+    during_request(sandbox, 1, lambda: crashed.wait(60))
+    job = create("reader", KNOWN[:9])
+    with capture_logs() as logged:
         run_job()
     job.refresh_from_db()
     assert (job.state, job.done) == ("succeeded", 9)
+    assert "newcomers.crashed" in [each["event"] for each in logged]
+
+
+@pytest.mark.parametrize("in_the_end", [False, True], ids=["during a job", "while it waits for the newcomer"])
+def test_a_worker_that_is_told_to_end_stores_the_answers_of_the_newcomer(
+    sandbox: Sandbox, monkeypatch, in_the_end: bool
+) -> None:
+    job, arrived, interrupted = create("other", KNOWN[:90]), threading.Event(), threading.Event()
+    join = threading.Thread.join
+
+    def interrupt(thread: threading.Thread, timeout: float | None = None) -> None:
+        if in_the_end and thread.name == "newcomers" and not interrupted.is_set():
+            interrupted.set()
+            raise SystemExit
+        join(thread, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", interrupt)
+    during_request(sandbox, 1, arrived.set)
+    with pytest.raises(SystemExit), workers._newcomers_beside():
+        assert arrived.wait(60)
+        if not in_the_end:
+            raise SystemExit
+    job.refresh_from_db()
+    assert (job.state, job.done) == ("queued", 3 * len(sandbox.requests))
+    assert balance(sandbox) == (len(sandbox.requests), len(sandbox.requests))
 
 
 def test_consumers_take_turns_and_the_jobs_of_one_too() -> None:
@@ -129,14 +160,13 @@ def test_a_job_of_a_command_is_never_given_to_a_worker() -> None:
     create("reader", KNOWN[:3])
     Job.objects.update(attended=True)
     assert claims.claim_next() is None
-    assert claims.claim_newcomer(other_than=Job(consumer_id=0)) is None
+    assert claims.claim_newcomer() is None
 
 
 def test_a_consumer_with_a_running_job_is_no_newcomer() -> None:
     create("other", KNOWN[:3])
     create("other", KNOWN[:3])
-    job = create("reader", KNOWN[:3])
-    first = claims.claim_newcomer(other_than=job)
+    first = claims.claim_newcomer()
     assert first is not None
     assert first.consumer.slug == "other"
-    assert claims.claim_newcomer(other_than=job) is None
+    assert claims.claim_newcomer() is None
