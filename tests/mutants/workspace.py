@@ -30,7 +30,7 @@ KNOWS_THE_FILE = "tests/quota/test_functions.py::test_a_change_of_the_file_comes
 """Compares the SQL file with a checksum. It would notice every fault there, and none of them by what it does."""
 
 PASSED, FAILED = 0, 1
-_FAILURE = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
+_FAILURE = re.compile(r"^(?:FAILED|ERROR) (\S.*?)(?: - .*)?$", re.MULTILINE)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db.models.functions import Now
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, example, given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 
@@ -23,6 +23,8 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
     days=st.integers(0, 60),
     asks=st.lists(st.tuples(st.integers(0, 70 * 24), st.booleans()), max_size=12),
 )
+@example(days=0, asks=[(0, False)])  # a short setting shortens the first step
+@example(days=3, asks=[(24, False)])  # and the second
 @budget(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_only_an_answer_after_the_pause_lengthens_the_next_pause(
     settings, days: int, asks: list[tuple[int, bool]]
