@@ -113,7 +113,7 @@ VALUES = st.sampled_from(
 
 @pytest.mark.slow
 def test_the_counts_add_up_for_any_input_and_history(sandbox: Sandbox) -> None:
-    @hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @hypothesis_settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(values=st.lists(VALUES, max_size=12), refresh=st.booleans())
     def check(values: list[str | int], refresh: bool) -> None:
         seen, stored = len(sandbox.requests), Edition.objects.count()

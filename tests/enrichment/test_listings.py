@@ -58,7 +58,7 @@ class Provider:
         return exchanged(Answer(books=[], bad=[], total=total, items=max(0, end - start)))
 
 
-@hypothesis_settings(max_examples=200, deadline=None)
+@hypothesis_settings(max_examples=200)
 @given(
     sizes=st.lists(
         st.integers(0, 12_500) | st.sampled_from([0, 125, 500, 999, 1000, 1001, 2000, 10_000, 10_001]),

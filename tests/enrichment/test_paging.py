@@ -71,7 +71,7 @@ def resumed(pages: Pages, **bounds: int) -> Pages:
     return Pages.from_json(json.loads(json.dumps(pages.as_json())), **bounds)
 
 
-@hypothesis_settings(max_examples=400, deadline=None)
+@hypothesis_settings(max_examples=400)
 @given(
     size=SIZES,
     total=st.sampled_from(sorted(TOTALS)),
@@ -110,7 +110,7 @@ def test_every_available_book_is_fetched_once_in_any_order_of_answers(
     assert pages.calls_needed == 0
 
 
-@hypothesis_settings(max_examples=300, deadline=None)
+@hypothesis_settings(max_examples=300)
 @given(size=SIZES, total=st.sampled_from(sorted(TOTALS)), seed=st.integers(0, 10_000))
 @pytest.mark.slow
 def test_no_page_is_asked_for_in_vain_but_one_in_four_where_no_total_is_known(size: int, total: str, seed: int) -> None:

@@ -58,7 +58,7 @@ def sent() -> list[int]:
 
 # How a batch is filled
 
-on_any_machine = hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+on_any_machine = hypothesis_settings(suppress_health_check=[HealthCheck.too_slow])
 PEOPLE, PLACES = st.sampled_from(["ann", "bob", "cid"]), st.integers(0, 14)
 WANTED = st.dictionaries(st.integers(1, 6), st.lists(st.sampled_from(BOOKS[:40]), unique=True, max_size=30), max_size=6)
 
@@ -101,7 +101,6 @@ def test_the_first_payer_has_the_most_isbns_and_among_equals_was_chosen_longest_
 
 @pytest.mark.usefixtures("people")
 @hypothesis_settings(
-    deadline=None,
     max_examples=25,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

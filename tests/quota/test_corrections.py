@@ -100,7 +100,7 @@ def test_a_past_day_is_corrected_without_changing_today(set_clock: SetClock) -> 
     assert used() == 0
 
 
-@examples(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(-20, 20), max_size=8))
 @pytest.mark.slow
 def test_after_any_adjustments_the_ledger_is_the_sum_of_its_journal(corrections: list[int]) -> None:

@@ -71,7 +71,7 @@ def test_every_generated_request_gets_an_answer_of_the_schema(
     for operation in schema.get_all_operations():
         for mode in GenerationMode:
 
-            @hypothesis_settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+            @hypothesis_settings(max_examples=10, suppress_health_check=list(HealthCheck))
             @given(case=operation.ok().as_strategy(generation_mode=mode))
             def conforms(case: Case) -> None:
                 checks = [not_a_server_error, *CONFORMANCE]

@@ -20,7 +20,7 @@ def queue() -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("queue")
-@hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(wanted=st.lists(st.sampled_from(ISBNS)))
 def test_any_of_finds_and_excludes_what_in_does(wanted: list[str]) -> None:
     isbns = QueuedIsbn.objects.values_list("isbn13", flat=True)

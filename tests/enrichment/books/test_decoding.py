@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from enrichment.books import cleaning
@@ -418,7 +418,6 @@ any_book: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(any_book)
 @pytest.mark.slow
 def test_no_value_in_any_field_makes_a_book_bad(sent: dict[str, Any]) -> None:
@@ -429,7 +428,6 @@ def test_no_value_in_any_field_makes_a_book_bad(sent: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-@settings(deadline=None)
 @given(st.binary() | st.builds(lambda value: json.dumps({"data": value}).encode(), json_values))
 def test_any_answer_is_decoded_or_rejected(body: bytes) -> None:
     try:

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from enrichment.books.match_keys import name_key, title_key
@@ -77,7 +77,6 @@ def test_different_titles_have_different_keys(titles: list[str]) -> None:
     assert len({title_key(title) for title in titles}) == len(titles)
 
 
-@settings(deadline=None)
 @given(st.text(min_size=1))
 def test_a_key_is_never_empty_and_fits_an_index(text: str) -> None:
     for key in (name_key(text), title_key(text)):

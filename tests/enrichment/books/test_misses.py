@@ -25,7 +25,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 )
 @example(days=0, asks=[(0, False)])  # a short setting shortens the first step
 @example(days=3, asks=[(24, False)])  # and the second
-@budget(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@budget(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_only_an_answer_after_the_pause_lengthens_the_next_pause(
     settings, days: int, asks: list[tuple[int, bool]]
 ) -> None:

@@ -225,7 +225,7 @@ def test_a_batch_needs_a_transaction_of_its_own() -> None:
         remember_misses([DUNE])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(any_book, min_size=1, max_size=3))
 @pytest.mark.slow
 def test_every_decoded_book_can_be_stored(sent: list[dict[str, Any]]) -> None:

@@ -1,7 +1,7 @@
 """Volumes are told apart wherever their number stands; series, imprint and format in brackets split no work."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from enrichment.books.match_keys import title_key
@@ -66,7 +66,6 @@ def test_different_works_have_different_keys(titles: list[tuple[str, str]]) -> N
     assert len({title_key(*title) for title in titles}) == len(titles)
 
 
-@settings(deadline=None)
 @given(st.text(st.sampled_from("aVv.#1 2(),[]ofI") | st.characters(), max_size=60), st.text(max_size=60))
 def test_any_title_has_a_key(title: str, title_long: str) -> None:
     key = title_key(title, title_long)

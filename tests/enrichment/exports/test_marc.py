@@ -162,7 +162,7 @@ def test_a_binding_says_what_kind_of_thing_it_is(binding: str, kind: str, form: 
 
 @pytest.mark.slow
 # Without the search for a smaller example, which takes minutes with texts as long as these.
-@settings(max_examples=30, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=30, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(st.lists(BOOKS, min_size=1, max_size=3))
 def test_whatever_isbndb_sends_both_files_can_be_read_and_have_the_same_records(books: list[Edition]) -> None:
     wanted = [values(record(book)) for book in books]

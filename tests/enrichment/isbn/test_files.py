@@ -306,7 +306,7 @@ def highest_memory(*, reset: bool = False) -> int:
     return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])  # type: ignore[index]
 
 
-@hypothesis_settings(max_examples=500, deadline=None)
+@hypothesis_settings(max_examples=500)
 @given(at=st.integers(0, len(A_WORKBOOK) - 1), byte=st.integers(0, 255), many=st.integers(1, 4))
 def test_a_workbook_with_damaged_bytes_is_refused_or_left_to_the_reader(at: int, byte: int, many: int) -> None:
     data = bytearray(A_WORKBOOK)

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from enrichment.isbn.parsing import InvalidIsbn, Reason, parse, to_isbn10
@@ -150,7 +150,6 @@ def test_979_has_no_isbn10() -> None:
     assert to_isbn10("9780804429573") == "080442957X"
 
 
-@settings(deadline=None)
 @given(isbn13s)
 def test_an_isbn10_converts_back_to_its_isbn13(isbn13: str) -> None:
     isbn10 = to_isbn10(isbn13)
@@ -161,7 +160,6 @@ def test_an_isbn10_converts_back_to_its_isbn13(isbn13: str) -> None:
         assert parse(isbn10) == isbn13
 
 
-@settings(deadline=None)
 @given(isbn13s, st.data())
 @pytest.mark.slow
 def test_formatting_makes_no_difference(isbn13: str, data: st.DataObject) -> None:
@@ -179,7 +177,6 @@ def test_formatting_makes_no_difference(isbn13: str, data: st.DataObject) -> Non
     assert parse(around + label + decorated + around) == isbn13
 
 
-@settings(deadline=None)
 @given(isbn13s, st.data())
 def test_any_other_last_digit_is_a_wrong_check_digit(isbn13: str, data: st.DataObject) -> None:
     written = data.draw(st.sampled_from([isbn13, to_isbn10(isbn13) or isbn13]))

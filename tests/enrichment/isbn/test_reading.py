@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from enrichment.isbn import reading
@@ -177,7 +177,6 @@ def written(draw: st.DrawFn) -> tuple[str, str]:
     return isbn13, f"{label}{number}"
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(written(), st.sampled_from(WORDS)), min_size=1, max_size=5), st.sampled_from(BETWEEN))
 @pytest.mark.slow
 def test_each_isbn_in_a_text_is_found_or_reported(parts: list[tuple[tuple[str, str], str]], between: str) -> None:
@@ -185,7 +184,6 @@ def test_each_isbn_in_a_text_is_found_or_reported(parts: list[tuple[tuple[str, s
     assert set(read([text]).valid) == {isbn13 for (isbn13, _), _ in parts}
 
 
-@settings(deadline=None)
 @given(isbn13s, st.integers(3, 12), st.integers(0, 9), st.sampled_from(BETWEEN))
 def test_a_wrong_isbn_beside_a_right_one_is_reported(isbn13: str, place: int, digit: int, between: str) -> None:
     wrong = isbn13[:place] + str(digit) + isbn13[place + 1 :]
@@ -194,7 +192,6 @@ def test_a_wrong_isbn_beside_a_right_one_is_reported(isbn13: str, place: int, di
     assert (found.valid == [EMMA]) == (wrong in {entry.input for entry in found.invalid} or wrong == EMMA)
 
 
-@settings(deadline=None)
 @given(st.one_of(st.text(), st.integers(), st.floats(), st.text("0123456789xX- ISBN:/()"), st.none(), st.booleans()))
 def test_any_value_is_read_and_what_is_valid_has_the_right_check_digit(value: object) -> None:
     for is_spreadsheet in (False, True):

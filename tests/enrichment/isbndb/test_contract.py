@@ -41,7 +41,7 @@ def test_every_request_of_isbndbs_file_gets_an_answer_of_it(contract: BaseSchema
     for operation in contract.get_all_operations():
         for mode in GenerationMode:
 
-            @hypothesis_settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+            @hypothesis_settings(max_examples=10, suppress_health_check=list(HealthCheck))
             @given(case=operation.ok().as_strategy(generation_mode=mode))
             def conforms(case: Case) -> None:
                 response = case.call_and_validate(headers={"Authorization": key}, checks=CHECKS)

@@ -481,7 +481,6 @@ def test_every_answer_and_every_row_is_that_of_the_model_after_any_history() -> 
             settings=hypothesis_settings(
                 max_examples=int(os.environ.get("HISTORIES", "25")),
                 stateful_step_count=40,
-                deadline=None,
                 suppress_health_check=list(HealthCheck),
                 database=None,
                 phases=[Phase.generate, Phase.shrink],
