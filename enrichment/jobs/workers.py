@@ -92,7 +92,7 @@ def _newcomers_beside() -> Iterator[None]:
 
 
 def _run_newcomers(over: Event) -> None:
-    """Runs the jobs of newcomers until `over` is set; each gives way to the next. A crash is logged, and ends it."""
+    """Runs the jobs of newcomers until `over` is set, or one of them crashes. Each gives way to the next."""
 
     def goes_on(lasted: float) -> bool:
         return not (over.is_set() or (lasted > MIN_TURN.total_seconds() and newcomer_waits()))
@@ -102,11 +102,8 @@ def _run_newcomers(over: Event) -> None:
         while not (over.wait(pause) or STOPPING.is_set()):
             job = _newcomer()
             pause = LOOK_SECONDS if job is None else 0
-            if job is not None:
-                with structlog.contextvars.bound_contextvars(job=str(job.pk)), kept(job):
-                    _Worker(job, goes_on=goes_on).run()
-    except Exception:
-        log.exception("newcomers.crashed")
+            if job is not None and not _run_newcomer(job, goes_on):
+                return
     finally:
         connection.close()
 
@@ -118,6 +115,17 @@ def _newcomer() -> Job | None:
     except DATABASE:
         connection.close()
         return None
+
+
+def _run_newcomer(job: Job, goes_on: Callable[[float], bool]) -> bool:
+    """Runs the job for a turn. Returns False when it crashed: then it is resumed after its lease expires."""
+    with structlog.contextvars.bound_contextvars(job=str(job.pk)), kept(job):
+        try:
+            _Worker(job, goes_on=goes_on).run()
+        except Exception:
+            log.exception("job.crashed")
+            return False
+    return True
 
 
 class _Worker:

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from alexandria.development.sandbox.server import Sandbox
 from enrichment.jobs import claims, workers
 from enrichment.jobs.lifecycle import create_job
+from enrichment.jobs.registry import Handler, handler_of
 from enrichment.jobs.workers import run_job
 from enrichment.models import Job
 from quota.models import Call, Consumer
@@ -102,23 +103,24 @@ def test_without_giving_way_the_next_newcomer_waits_for_the_turn_of_the_first(sa
     assert "second" not in (consumers := consumers_asked_for(sandbox))[consumers.index("third") :]
 
 
-def test_what_goes_wrong_with_a_newcomer_is_logged_and_does_no_harm_to_the_job_beside_it(
-    sandbox: Sandbox, monkeypatch
-) -> None:
+def test_a_newcomer_that_crashes_is_logged_and_does_no_harm_to_the_job_beside_it(sandbox: Sandbox, monkeypatch) -> None:
     crashed = threading.Event()
 
-    def fail() -> None:
+    def fail_for_the_newcomer(job: Job) -> Handler:
+        if job.consumer.slug == "reader":
+            return handler_of(job)
         crashed.set()
         raise RuntimeError("wrong")
 
-    monkeypatch.setattr(workers, "claim_newcomer", fail)
+    monkeypatch.setattr(workers, "handler_of", fail_for_the_newcomer)
     during_request(sandbox, 1, lambda: crashed.wait(60))
-    job = create("reader", KNOWN[:9])
+    job, newcomer = create("reader", KNOWN[:9]), create("other", KNOWN[90:])
     with capture_logs() as logged:
         run_job()
     job.refresh_from_db()
-    assert (job.state, job.done) == ("succeeded", 9)
-    assert "newcomers.crashed" in [each["event"] for each in logged]
+    newcomer.refresh_from_db()
+    assert (job.state, job.done, newcomer.state) == ("succeeded", 9, "running")
+    assert "job.crashed" in [each["event"] for each in logged]
 
 
 @pytest.mark.parametrize("in_the_end", [False, True], ids=["during a job", "while it waits for the newcomer"])
