@@ -24,6 +24,7 @@ from alexandria.development.sandbox import isbns
 from alexandria.development.sandbox.server import Sandbox
 from alexandria.env import BASE_DIR
 from enrichment.gateway import asking
+from enrichment.gateway.asking import MAX_LATE_SECONDS
 from enrichment.gateway.connection import close_connections
 from enrichment.models import AuthorMiss, Edition, ListedAuthor, Miss
 from quota.models import Consumer, ConsumerKey, DailyLedger, Reconciliation
@@ -207,14 +208,16 @@ def consumer(set_clock: SetClock) -> Consumer:
 def sandbox(settings) -> Iterator[Sandbox]:
     """A real HTTP server that imitates ISBNdb at noon, without a limit of the pace unless the test sets one.
 
-    Retries wait only for the pace, unless the test sets FIRST_RETRY_PAUSE_SECONDS. The timeout is the longest one
-    that a setting allows, so that no request of a busy machine reaches it, and a process that a test kills still waits
-    for ISBNdb. A test about timeouts sets a short one.
+    Retries wait only for the pace, unless the test sets FIRST_RETRY_PAUSE_SECONDS. A request that a busy machine sends
+    late goes out all the same, unless the test uses `late_requests`. The timeout is the longest one that a setting
+    allows, so that no request of a busy machine reaches it, and a process that a test kills still waits for ISBNdb. A
+    test about timeouts sets a short one.
     """
     no_back_off = patch.object(asking, "FIRST_RETRY_PAUSE_SECONDS", 0.0)
     no_pause = patch.object(asking, "SMALLER_PAGE_PAUSE_SECONDS", 0.0)
+    never_late = patch.object(asking, "MAX_LATE_SECONDS", 60.0)
     # Most tests count requests, so a batch costs one call, for the sandbox and in the settings of the tests.
-    with Sandbox(max_rps=None, batch_price="request") as server, no_back_off, no_pause:
+    with Sandbox(max_rps=None, batch_price="request") as server, no_back_off, no_pause, never_late:
         server.set_clock(offset_seconds=(NOON - datetime.now(UTC)).total_seconds())
         settings.ISBNDB_BASE_URL = server.url
         settings.ISBNDB_API_KEY = server.key
@@ -226,11 +229,15 @@ def sandbox(settings) -> Iterator[Sandbox]:
 
 @pytest.fixture
 def one_at_a_time() -> Iterator[None]:
-    """Every operation has one request under way, so that the test knows the order of what happens.
+    """Every operation has one request under way, so that the test knows the order of what happens."""
+    with patch.object(asking, "MAX_UNDER_WAY", 1):
+        yield
 
-    A request that a busy machine sends late goes out all the same: alone, it cannot come too fast.
-    """
-    with patch.object(asking, "MAX_UNDER_WAY", 1), patch.object(asking, "MAX_LATE_SECONDS", 60.0):
+
+@pytest.fixture
+def late_requests(sandbox: Sandbox) -> Iterator[None]:
+    """A request that is late does not go out, but gets another send time."""
+    with patch.object(asking, "MAX_LATE_SECONDS", MAX_LATE_SECONDS):
         yield
 
 

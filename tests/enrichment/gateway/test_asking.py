@@ -377,6 +377,7 @@ def test_a_loop_that_breaks_off_leaves_no_request_without_an_outcome(sandbox: Sa
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("late_requests")
 def test_too_fast_holds_back_what_is_not_sent_and_sends_it_after_the_pause_of_the_fleet(
     sandbox: Sandbox, settings
 ) -> None:
@@ -403,6 +404,7 @@ def test_what_is_held_back_over_midnight_is_not_sent(sandbox: Sandbox, settings)
     assert len(sandbox.requests) == 1
 
 
+@pytest.mark.usefixtures("late_requests")
 def test_a_request_whose_send_time_has_passed_gets_another_one_for_the_same_call(sandbox: Sandbox, monkeypatch) -> None:
     lateness = iter([1.0])
     wait_for_turn = isbndb.wait_for_turn
@@ -419,6 +421,7 @@ def test_a_request_whose_send_time_has_passed_gets_another_one_for_the_same_call
     assert balance(sandbox) == (1, 1)
 
 
+@pytest.mark.usefixtures("late_requests")
 def test_a_late_request_is_not_sent_after_the_day_was_closed(sandbox: Sandbox, monkeypatch) -> None:
     wait_for_turn = isbndb.wait_for_turn
 

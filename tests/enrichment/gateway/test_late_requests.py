@@ -15,7 +15,7 @@ from quota.spending import spending
 REQUESTS = 6
 LATE_SECONDS = 0.15  # of the first request; three slots of the pace have 0.05 seconds more than a second
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("consumer")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("consumer", "late_requests")]
 
 
 def ask_at_full_pace(settings, sandbox: Sandbox) -> int:
