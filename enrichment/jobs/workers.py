@@ -67,8 +67,8 @@ def run_job() -> None:
     then resumed after its lease expires, until MAX_DEATHS runners have died.
     """
     if (job := claim_next()) is not None:
-        with _newcomers_beside(), kept(job):
-            _Worker(job).run()
+        with _newcomers_beside():
+            _run_for_a_turn(job)
 
 
 @contextmanager
@@ -119,28 +119,29 @@ def _newcomer() -> Job | None:
 
 def _run_newcomer(job: Job, goes_on: Callable[[float], bool]) -> bool:
     """Runs the job for a turn. Returns False when it crashed: then it is resumed after its lease expires."""
-    with structlog.contextvars.bound_contextvars(job=str(job.pk)), kept(job):
-        try:
-            _Worker(job, goes_on=goes_on).run()
-        except Exception:
-            log.exception("job.crashed")
-            return False
+    try:
+        _run_for_a_turn(job, goes_on)
+    except Exception:
+        log.exception("job.crashed", job=str(job.pk))
+        return False
     return True
 
 
-class _Worker:
-    """A turn of a job. `goes_on`: is told after how many seconds, before each question but the first."""
+def _run_for_a_turn(job: Job, goes_on: Callable[[float], bool] = lambda lasted: True) -> None:
+    """`goes_on`: is told after how many seconds, before each question but the first."""
+    with kept(job), in_background(), structlog.contextvars.bound_contextvars(job=str(job.pk)):
+        _Worker(job, goes_on).run()
 
-    def __init__(self, job: Job, *, goes_on: Callable[[float], bool] = lambda lasted: True) -> None:
+
+class _Worker:
+    """A turn of a job. `goes_on`: see `_run_for_a_turn`."""
+
+    def __init__(self, job: Job, goes_on: Callable[[float], bool]) -> None:
         self.job = job
         self._may_go_on = goes_on
         self._began: float | None = None
 
     def run(self) -> None:
-        with in_background(), structlog.contextvars.bound_contextvars(job=str(self.job.pk)):
-            self._run()
-
-    def _run(self) -> None:
         job = self.job
         try:
             if job.attempts > MAX_DEATHS:
