@@ -120,7 +120,7 @@ def test_a_newcomer_that_crashes_is_logged_and_does_no_harm_to_the_job_beside_it
     job.refresh_from_db()
     newcomer.refresh_from_db()
     assert (job.state, job.done, newcomer.state) == ("succeeded", 9, "running")
-    assert "job.crashed" in [each["event"] for each in logged]
+    assert [each["job"] for each in logged if each["event"] == "job.crashed"] == [str(newcomer.pk)]
 
 
 @pytest.mark.parametrize("in_the_end", [False, True], ids=["during a job", "while it waits for the newcomer"])
