@@ -109,12 +109,14 @@ def _run_newcomers(over: Event) -> None:
 
 
 def _newcomer() -> Job | None:
-    """`claim_newcomer`; None while the database does not answer."""
+    """`claim_newcomer`; None while the database does not answer. Until the next look, there is no idle connection."""
     try:
-        return claim_newcomer()
+        job = claim_newcomer()
     except DATABASE:
+        job = None
+    if job is None:
         connection.close()
-        return None
+    return job
 
 
 def _run_newcomer(job: Job, goes_on: Callable[[float], bool]) -> bool:
