@@ -39,6 +39,7 @@ from enrichment.serializers.catalogue import (
     ListedBookSerializer,
     StatsSerializer,
     TopAuthorsQuerySerializer,
+    TopAuthorsSerializer,
     WorkDetailSerializer,
 )
 from quota.api import asked_for, ratelimit_headers
@@ -120,13 +121,13 @@ class TopAuthorsView(APIView):
         operation_id="top_authors",
         summary="The authors with the most stored editions",
         parameters=[TopAuthorsQuerySerializer],
-        responses={200: CountedAuthorSerializer(many=True)},
+        responses={200: TopAuthorsSerializer},
     )
     def get(self, request: Request) -> Response:
         """The stored authors, those with the most editions first."""
         with searching():
             authors = top_authors(**asked_for(request, TopAuthorsQuerySerializer))
-        return Response(CountedAuthorSerializer(authors, many=True).data)
+        return Response(TopAuthorsSerializer({"results": authors}).data)
 
 
 class AuthorView(APIView):

@@ -26,7 +26,7 @@ def exported_books(books: QuerySet[Edition]) -> Iterator[Edition]:
     isbns = (edition.pk for edition in in_batches(keys, keys=["isbn13"], batch=ISBNS_BATCH))
     complete = Edition.objects.defer("raw").select_related("work").prefetch_related("author_links__author")
     while batch := list(islice(isbns, BOOKS_BATCH)):
-        yield from complete.filter(pk__in=batch).order_by("isbn13")
+        yield from complete.filter(pk__any_of=batch).order_by("isbn13")
 
 
 def work_rows(works: QuerySet[Work]) -> Iterator[tuple[Any, ...]]:

@@ -73,7 +73,7 @@ def without_fresh(isbns: Sequence[str]) -> list[str]:
 
 def pending_by_the_same_authors(job: Job, isbns: Collection[str]) -> list[str]:
     """The pending ISBN-13s of the job that are stored and have an author of one of the stored `isbns`, in order."""
-    authors = EditionAuthor.objects.filter(edition_id__in=isbns).values("author_id")
+    authors = EditionAuthor.objects.filter(edition__isbn13__any_of=isbns).values("author_id")
     editions = EditionAuthor.objects.filter(author_id__in=authors).values("edition_id")
     # The index by ISBN excludes empty ones, and PostgreSQL cannot see that there are none.
     pending = job.items.filter(state=JobItem.State.PENDING, isbn13__in=editions).exclude(isbn13="")
@@ -87,7 +87,7 @@ def wanted_authors(isbns: Sequence[str], *, min_editions: int, page_size: int) -
     """
     by_author: defaultdict[int, list[str]] = defaultdict(list)
     for part in in_parts(isbns):
-        links = EditionAuthor.objects.filter(edition_id__in=part).order_by()
+        links = EditionAuthor.objects.filter(edition__isbn13__any_of=part).order_by()
         for author, isbn in links.values_list("author_id", "edition_id"):
             by_author[author].append(isbn)
     several = ((author, editions) for author, editions in by_author.items() if len(editions) >= min_editions)
@@ -101,7 +101,7 @@ def _part(by_author: dict[int, list[str]], page_size: int) -> Iterator[WantedAut
         cursor.execute(_NAMES_AND_EDITIONS, [list(by_author), counted])
         rows: list[tuple[int, str, int]] = cursor.fetchall()
     names = [name for _, name, _ in rows]
-    unknown = set(remembered_author_misses().filter(name__in=names).values_list("name", flat=True))
+    unknown = set(remembered_author_misses().filter(name__any_of=names).values_list("name", flat=True))
     for author, name, editions in rows:
         if name not in unknown:
             yield WantedAuthor(name, editions, tuple(by_author[author]))

@@ -170,6 +170,10 @@ class CountedAuthorSerializer(AuthorSerializer):
     editions = serializers.IntegerField(source="editions_count", help_text="Number of stored editions of the author.")
 
 
+class TopAuthorsSerializer(serializers.Serializer[Any]):
+    results = CountedAuthorSerializer(many=True, help_text="Those with the most editions first.")
+
+
 class AuthorDetailSerializer(CountedAuthorSerializer):
     works = serializers.IntegerField(source="works_count", help_text="Number of works of these editions.")
     books = serializers.SerializerMethodField(help_text="The address of the author's editions.")

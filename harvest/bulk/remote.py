@@ -78,9 +78,9 @@ class RemoteHarvest:
             )
 
     def names_by_editions(self, first: int, last: int) -> list[str]:
-        authors = self._api.get(f"/api/authors/top?limit={last}")
+        answer = self._api.get(f"/api/authors/top?limit={last}")
         with self._api.understood():
-            return [author["name"] for author in authors[first - 1 :]]
+            return [author["name"] for author in answer["results"][first - 1 :]]
 
     def plan(self, wanted: AuthorList | None, wishes: Wishes) -> Plan:
         job = self._earlier(wanted) if wishes.resume else None

@@ -75,7 +75,7 @@ class ServerDouble:
             return 200, self.status()
         if path == "/api/authors/top":
             ranked = sorted(self.books, key=lambda name: -self.books[name])
-            return 200, [{"id": 1, "name": name} for name in ranked[: int(query["limit"])]]
+            return 200, {"results": [{"id": 1, "name": name} for name in ranked[: int(query["limit"])]]}
         if path == "/api/authors/bulk-harvest":
             return self.create(body, key)
         if path == "/api/jobs":

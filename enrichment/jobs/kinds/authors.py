@@ -150,18 +150,18 @@ class AuthorsRun:
     def _read_more(self) -> None:
         """Reads the next authors. Those whom ISBNdb recently did not know are over without a call."""
         positions = [self._positions.popleft() for _ in range(min(_CHUNK, len(self._positions)))]
-        rows = {row.position: row for row in self.job.authors.filter(position__in=positions)}
+        rows = {row.position: row for row in self.job.authors.filter(position__any_of=positions)}
         authors = [rows[position] for position in positions]
         missed: set[str] = set()
         if skips_existing(self.job):
             names = [author.name for author in authors if not author.progress]
-            missed = set(remembered_author_misses().filter(pk__in=names).values_list("pk", flat=True))
+            missed = set(remembered_author_misses().filter(pk__any_of=names).values_list("pk", flat=True))
         self._ready += [author for author in authors if author.name not in missed]
         unknown = [author for author in authors if author.name in missed]
         if unknown:
             at = [author.position for author in unknown]
             with held(self.job):
-                self.job.authors.filter(position__in=at).update(state=_STATE.UNKNOWN, reason="")
+                self.job.authors.filter(position__any_of=at).update(state=_STATE.UNKNOWN, reason="")
                 save_step(self.job, done=self.job.done + len(unknown))
             for author in unknown:
                 author.state, author.reason = _STATE.UNKNOWN, ""
