@@ -80,6 +80,37 @@ def test_without_the_thread_for_newcomers_it_does(sandbox: Sandbox) -> None:
         assert not is_asked_for_meanwhile(sandbox, KNOWN[90:], seconds=1)
 
 
+@pytest.mark.slow
+def test_the_turn_of_a_newcomer_ends_with_the_job_beside_it(sandbox: Sandbox, monkeypatch) -> None:
+    """Otherwise a worker whose own job has ended would work on the newcomer's alone, and take none in turn."""
+    asked, ended = threading.Event(), threading.Event()
+    meet, join, numbers = sandbox.faults.meet, threading.Thread.join, iter(range(1, 1000))
+
+    def met(path: str) -> Any:
+        if next(numbers) == 1:
+            create("other", KNOWN[:90])
+            connection.close()  # the connection of the sandbox's thread
+            asked.wait(60)
+        else:
+            asked.set()
+            ended.wait(60)
+        return meet(path)
+
+    def tell(thread: threading.Thread, timeout: float | None = None) -> None:
+        if thread.name == "newcomers":
+            ended.set()
+        join(thread, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", tell)
+    monkeypatch.setattr(sandbox.faults, "meet", met)
+    create("reader", KNOWN[90:])
+    run_job()
+    newcomer = Job.objects.get(consumer__slug="other")
+    assert Job.objects.get(consumer__slug="reader").state == "succeeded"
+    assert newcomer.state == "queued"
+    assert 0 < newcomer.done <= 3 * UNDER_WAY
+
+
 def consumers_asked_for(sandbox: Sandbox) -> list[str]:
     """The consumers of all requests, in order. The first has a large job, the second comes during its second request
     with another, and the third with a single ISBN during the sixth."""
