@@ -300,11 +300,7 @@ SPECTACULAR_SETTINGS = {
         "JobItemState": "enrichment.models.JobItem.State",
         "JobAuthorState": "enrichment.models.JobAuthor.State",
     },
-    "POSTPROCESSING_HOOKS": [
-        "drf_spectacular.hooks.postprocess_schema_enums",
-        "alexandria.api.schema.require_files",
-        "alexandria.api.schema.add_problems",
-    ],
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "alexandria.api.schema.add_problems"],
 }
 
 # --- Web

@@ -1,4 +1,4 @@
-"""Adds to the OpenAPI schema what drf-spectacular cannot find out: the API key, required files, and all problems."""
+"""Adds to the OpenAPI schema what drf-spectacular cannot find out: the API key, and the problems of every endpoint."""
 
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,6 @@ from quota.serializers import EXAMPLE_STATUS
 
 Schema = dict[str, Any]
 
-ANY_FILE = "application/octet-stream"
 EXAMPLE_JOB = "69b2f8e0-ddbd-474c-bc3d-f5271880edd2"
 SETTINGS = [refusal.limit for refusal in (TooManyJobs, TooManyItems, QueueFull)]
 
@@ -288,16 +287,6 @@ class ListedBookExtension(OpenApiSerializerExtension):  # type: ignore[no-untype
     def map_serializer(self, auto_schema: Any, direction: str) -> Schema:
         mapped: Schema = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)  # noqa: SLF001
         return mapped | {"required": ["isbn13"]}
-
-
-def require_files(result: Schema, **_: object) -> Schema:
-    """Postprocessing hook for bodies that can be a file: drf-spectacular takes such a body for one to leave out."""
-    for operations in result["paths"].values():
-        for operation in operations.values():
-            body = operation.get("requestBody")
-            if body and ANY_FILE in body["content"]:
-                body["required"] = True
-    return result
 
 
 def add_problems(result: Schema, **_: object) -> Schema:

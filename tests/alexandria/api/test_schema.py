@@ -215,18 +215,6 @@ def test_every_path_except_schema_and_docs_is_in_the_schema(schema: BaseSchema) 
     assert documented == set(api_paths(get_resolver().url_patterns)) - OPEN_TO_ALL - WITHOUT_SLASH
 
 
-def test_a_body_that_may_not_be_left_out_is_required(schema: BaseSchema) -> None:
-    bodies = {
-        path: operation["requestBody"].get("required", False)
-        for path, operations in schema.raw_schema["paths"].items()
-        for operation in operations.values()
-        if "requestBody" in operation
-    }
-    optional = {path for path, required in bodies.items() if not required}
-    assert {BATCH, QUEUE, "/api/books/lookup"} <= bodies.keys()
-    assert optional == {RELEASES}, "it has only options"
-
-
 def test_every_problem_in_the_schema_has_an_example_and_every_operation_its_key(schema: BaseSchema) -> None:
     raw = schema.raw_schema
     assert raw["components"]["securitySchemes"]["ApiKey"]["name"] == "Authorization"
