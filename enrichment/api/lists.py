@@ -58,7 +58,7 @@ def list_bodies(serializer: type[IsbnListSerializer]) -> dict[str, Any]:
     """The bodies of a request with a list, for the schema.
 
     It names one type for every kind of file: generators of clients do not know the others and leave out the endpoint.
-    The schema says that it may be left out, although the answer is then a 400: for a required body of several types,
+    The schema says that the body may be left out, although the answer is then a 400: for a required body of two types,
     openapi-python-client writes code that does not run.
     """
     return {"application/json": serializer, AnyFileParser.media_type: OpenApiTypes.BINARY}
